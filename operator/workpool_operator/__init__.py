@@ -1,0 +1,16 @@
+"""workpool-operator: a Kubernetes operator that is a Prefect worker.
+
+One `WorkPoolBinding` binds one Prefect work pool to one cluster. The data's order is the
+reading order:
+
+    handlers             kopf: one daemon per binding
+    binding.session      one served pool: what it needs, what runs, what its status says
+    dispatch.acquire     which scheduled runs are due and fit
+    dispatch.workqueue   one key per flow run, one at a time
+    dispatch.reconciler  observe -> decide -> act
+    dispatch.observed    both caches and the run's last known state, as one snapshot
+    dispatch.decide      the decision table (pure)
+    dispatch.actions     one idempotent external write per action
+
+`kube` and `prefect_api` are the only two edges; `jobs` is the pure vocabulary between them.
+"""

@@ -1,0 +1,117 @@
+"""The composition root: builds what all bindings share, and one session per binding.
+
+    handlers (kopf) --a binding--> App.serve --> Session --+--> reflectors --> caches
+                                                           +--> pipeline: acquire -> queue -> act
+                                                           +--> status
+
+Every background task is created inside a session's TaskGroups or here; nothing is fire and forget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from workpool_operator import health
+from workpool_operator.binding.conditions import Verdict
+from workpool_operator.binding.session import Binding, Session, Surroundings
+from workpool_operator.errors import OperatorError
+from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.prefect_api.client import tls_context
+from workpool_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RESTART_SECONDS = 5.0
+
+
+class App:
+    """One process; `start` and `stop` are called once, `serve` once per binding."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._pulse = health.Pulse()
+        self._sessions: dict[str, Session] = {}
+        self._around: Surroundings | None = None
+
+    async def start(self) -> None:
+        """Connect to Kubernetes and answer probes."""
+        kube = await self._stack.enter_async_context(await KubernetesClient.from_environment())
+        self._around = Surroundings(
+            kube=kube,
+            tls=tls_context(),
+            pulse=self._pulse,
+            reconcilers=self._settings.reconcilers,
+            heartbeat_seconds=self._settings.heartbeat_seconds,
+        )
+        probes = health.serve(self._settings.health_port, pulse=self._pulse, unready=self._unready)
+        await self._stack.enter_async_context(probes)
+
+    async def stop(self) -> None:
+        """Release what `start` took; sessions have ended by now."""
+        await self._stack.aclose()
+
+    async def serve(
+        self,
+        binding: Binding,
+        *,
+        stopped: asyncio.Future[bool],
+        announce: Callable[[Verdict], None],
+    ) -> None:
+        """Serve the binding until `stopped`, whose result says whether the binding is deleted."""
+        log.info("%s: serving", binding.key)
+        session: Session | None = None
+        while not stopped.done():
+            session = session or await self._session(binding, announce)
+            if session is None:
+                await asyncio.wait([stopped], timeout=RESTART_SECONDS)
+                continue
+            self._sessions[binding.key] = session
+            await self._run_until(session, stopped)
+        self._sessions.pop(binding.key, None)
+        if session and stopped.result():
+            await session.retire()
+        log.info("%s: %s", binding.key, "deleted" if stopped.result() else "stopped")
+
+    async def _run_until(self, session: Session, stopped: asyncio.Future[bool]) -> None:
+        """Run the session until `stopped`; one that fails is a defect, logged and run again."""
+        task = asyncio.create_task(session.run(), name="session")
+        waiting: list[asyncio.Future[Any]] = [task, stopped]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            return
+        except Exception:
+            log.exception("a session ended by a defect of the operator; it starts again")
+            await asyncio.wait([stopped], timeout=RESTART_SECONDS)
+
+    async def _session(
+        self, binding: Binding, announce: Callable[[Verdict], None]
+    ) -> Session | None:
+        assert self._around is not None
+        try:
+            cluster_id = await _cluster_id(self._around.kube, binding.namespace)
+        except OperatorError as error:
+            log.warning("%s: cannot read its namespace: %s", binding.key, error)
+            return None
+        return Session(binding, self._around, cluster_id=cluster_id, announce=announce)
+
+    def _unready(self) -> list[str]:
+        if self._around is None:
+            return ["starting"]
+        return [f"{key} is not synced" for key, s in self._sessions.items() if not s.synced]
+
+
+async def _cluster_id(kube: KubernetesClient, namespace: str) -> str:
+    """The UID of the binding's namespace: as unique as a cluster's, and readable with a Role
+    (docs/decisions/0001-cluster-id.md)."""
+    body = await kube.request("GET", f"/api/v1/namespaces/{namespace}")
+    return str(json.loads(body)["metadata"]["uid"])

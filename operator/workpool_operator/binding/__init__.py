@@ -1,0 +1,1 @@
+"""The `WorkPoolBinding`: its fields, its conditions, and the session that serves it."""

@@ -1,0 +1,321 @@
+"""`WorkPoolBinding`, field by field: the one source of the CRD, the parsed spec and its defaults.
+
+Every description is written for the person who fills in the field: meaning, unit, default. A field
+without effect is not here. Rules that a schema cannot say are CEL, next to what they guard.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+GROUP = "workpool-operator.dev"
+VERSION = "v1alpha1"
+KIND = "WorkPoolBinding"
+PLURAL = "workpoolbindings"
+SHORT_NAME = "wpb"
+CATEGORY = "prefect"
+
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+HTTP_URL = r"^https?://[^\s/]+(/[^\s]*)?$"
+
+
+def rule(expression: str, message: str, **more: str) -> dict[str, str]:
+    """One CEL rule; `message` says what is expected and what to do."""
+    return {"rule": expression, "message": message, **more}
+
+
+def rules(*validations: dict[str, str]) -> dict[str, Any]:
+    return {"x-kubernetes-validations": list(validations)}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
+    )
+
+
+class SecretKeySelector(_Part):
+    """A key of a Secret in the binding's namespace."""
+
+    name: str = Field(
+        min_length=1, max_length=253, pattern=DNS_SUBDOMAIN, description="The Secret's name."
+    )
+    key: str = Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[-._a-zA-Z0-9]+$",
+        description="The key in the Secret's data that holds the value.",
+    )
+
+
+class SecretValue(_Part):
+    """A value that is only ever taken from a Secret."""
+
+    secret_key_ref: SecretKeySelector = Field(
+        description=(
+            "The Secret and key that hold the value. The Secret is in the binding's namespace; if "
+            "Jobs run in another one, a Secret of the same name and key must exist there too, "
+            "because run pods refer to it. A changed value is used within 15 seconds."
+        )
+    )
+
+
+class WorkPool(_Part):
+    """The Prefect work pool to serve."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^/%]+$",
+        description="The work pool's name in Prefect. Cannot be changed: apply another binding.",
+        json_schema_extra=rules(
+            rule("self == oldSelf", "workPool.name cannot be changed: create another binding"),
+            rule(
+                "!self.lowerAscii().startsWith('prefect')",
+                "names that start with 'prefect' are reserved by the Prefect server",
+            ),
+        ),
+    )
+    type: Literal["kubernetes", "kubernetes-operator"] = Field(
+        default="kubernetes",
+        description=(
+            "The work pool's type. A pool of another type is not served: "
+            "the condition WorkPoolFound says which type it has. Default: kubernetes."
+        ),
+    )
+
+
+class Server(_Part):
+    """The Prefect server that has the work pool."""
+
+    url: str | None = Field(
+        default=None,
+        max_length=2000,
+        pattern=HTTP_URL,
+        description=(
+            "The API's address as the operator reaches it, with its path, for example "
+            "http://prefect-server.prefect.svc:4200/api."
+        ),
+    )
+    api_key: SecretValue | None = Field(
+        default=None,
+        description="The API key, for Prefect Cloud. Default: none is sent.",
+    )
+    auth_string: SecretValue | None = Field(
+        default=None,
+        description=(
+            "The `user:password` of a server with basic authentication "
+            "(its PREFECT_SERVER_API_AUTH_STRING). Default: none is sent."
+        ),
+    )
+
+
+class Jobs(_Part):
+    """How the Jobs of runs are made."""
+
+    namespace: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=63,
+        pattern=DNS_LABEL,
+        description=(
+            "The namespace of the Jobs. Cannot be changed: Jobs of running flows would be lost "
+            "from sight. The operator needs the right to create Jobs there. Default: the "
+            "binding's own."
+        ),
+        json_schema_extra=rules(
+            rule("self == oldSelf", "jobs.namespace cannot be changed: create another binding")
+        ),
+    )
+    server_url: str | None = Field(
+        default=None,
+        alias="serverURL",
+        max_length=2000,
+        pattern=HTTP_URL,
+        description=(
+            "The API's address as run pods reach it (their PREFECT_API_URL), "
+            "where it differs from server.url. Default: server.url."
+        ),
+    )
+    ttl_seconds_after_finished: int = Field(
+        default=3600,
+        ge=0,
+        le=2_592_000,
+        description=(
+            "Seconds that a Job and its pods are kept after the run's end was reported to Prefect. "
+            "A TTL in the pool's template wins. Default: 3600."
+        ),
+    )
+    pending_timeout_seconds: int = Field(
+        default=600,
+        ge=10,
+        le=86_400,
+        description=(
+            "Seconds that a run may wait for its pod to start a container (no node, no image, no "
+            "quota) before it ends Crashed with the reason. Default: 600."
+        ),
+    )
+
+
+class Poll(_Part):
+    """How the work pool is asked for runs."""
+
+    interval_seconds: int = Field(
+        default=10,
+        ge=1,
+        le=55,
+        description=(
+            "Seconds between two polls. Runs that the API creates start at once all the same, "
+            "because events wake the operator; Prefect marks a pool NOT_READY that is not polled "
+            "for 60 seconds. Default: 10."
+        ),
+    )
+    prefetch_seconds: int = Field(
+        default=10,
+        ge=0,
+        le=3600,
+        description=(
+            "Seconds before its scheduled time that a run's Job is created, so that image and "
+            "interpreter are ready in time. Default: 10."
+        ),
+    )
+
+
+Queue = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/%]+$")]
+
+
+class Spec(_Part):
+    """Which work pool to serve, where its server is, and how its runs become Jobs."""
+
+    work_pool: WorkPool = Field(description="The Prefect work pool to serve.")
+    work_queues: tuple[Queue, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description=(
+            "The work queues of the pool to serve, each once; runs of other queues are left alone. "
+            "Default: all queues."
+        ),
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    server: Server = Field(description="The Prefect server that has the work pool.")
+    jobs: Jobs = Field(
+        default_factory=Jobs, description="How the Jobs of runs are made. Default: see each field."
+    )
+    concurrency_limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description=(
+            "The most Jobs of this binding that may be in flight, from the claim of a run until "
+            "its pods are gone. It limits what runs, and survives restarts. Default: no limit."
+        ),
+    )
+    poll: Poll = Field(default_factory=Poll, description="How the work pool is asked for runs.")
+    suspend: bool = Field(
+        default=False,
+        description=(
+            "Claim no new runs; Jobs that exist are followed to their end. Default: false."
+        ),
+    )
+
+    @classmethod
+    def rules(cls) -> list[dict[str, str]]:
+        return [
+            rule(
+                "has(self.server.url)",
+                "server: exactly one source of the server's address is needed: set server.url",
+            ),
+            rule(
+                "!(has(self.server.apiKey) && has(self.server.authString))",
+                "server: apiKey and authString exclude each other: keep the one your server uses",
+            ),
+            rule(
+                "(has(self.jobs) && has(self.jobs.namespace)) == "
+                "(has(oldSelf.jobs) && has(oldSelf.jobs.namespace))",
+                "jobs.namespace cannot be added or removed: create another binding",
+            ),
+        ]
+
+
+class Condition(_Part):
+    """metav1.Condition."""
+
+    type: str = Field(description="What the condition is about, in CamelCase.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: str = Field(description="Why, as one CamelCase word; stable, for programs.")
+    message: str = Field(description="Why, and what to do, for people.")
+    last_transition_time: str = Field(
+        description="When `status` last changed.", json_schema_extra={"format": "date-time"}
+    )
+    observed_generation: int = Field(description="The metadata.generation that it speaks of.")
+
+
+class WorkPoolStatus(_Part):
+    """What Prefect says of the pool."""
+
+    id: str | None = Field(default=None, description="The pool's id.")
+    type: str | None = Field(default=None, description="The pool's type.")
+    paused: bool | None = Field(default=None, description="Whether the pool is paused in Prefect.")
+
+
+class ServerStatus(_Part):
+    """The server that answers."""
+
+    url: str | None = Field(default=None, description="The address in use.")
+    version: str | None = Field(default=None, description="The Prefect version of the server.")
+
+
+class RunsStatus(_Part):
+    """How many runs are where."""
+
+    running: int = Field(default=0, description="Jobs whose pod has started a container.")
+    pending: int = Field(default=0, description="Claimed runs whose pod has not started yet.")
+    queued: int = Field(
+        default=0,
+        description="Due runs of the pool that are not claimed, as of the last poll; at most 200.",
+    )
+
+
+class Status(_Part):
+    """What the operator sees."""
+
+    observed_generation: int | None = Field(
+        default=None, description="The metadata.generation that the status speaks of."
+    )
+    worker_name: str | None = Field(
+        default=None, description="The name under which Prefect lists this binding as a worker."
+    )
+    work_pool: WorkPoolStatus = Field(
+        default_factory=WorkPoolStatus, description="What Prefect says of the pool."
+    )
+    server: ServerStatus = Field(
+        default_factory=ServerStatus, description="The server that answers."
+    )
+    runs: RunsStatus = Field(default_factory=RunsStatus, description="How many runs are where.")
+    last_poll_time: str | None = Field(
+        default=None,
+        description="The last successful poll; written at most every 30 seconds.",
+        json_schema_extra={"format": "date-time"},
+    )
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        description="What holds and what does not; Ready is the summary.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+    )
+
+
+class WorkPoolBinding(_Part):
+    """Binds one Prefect work pool to one cluster: while it exists, the pool's runs become Jobs."""
+
+    spec: Spec = Field(
+        description="Which work pool to serve, where its server is, and how its runs become Jobs.",
+    )
+    status: Status = Field(default_factory=Status, description="What the operator sees.")

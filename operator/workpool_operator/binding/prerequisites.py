@@ -1,0 +1,169 @@
+"""What must hold before a pool can be served, one check per condition.
+
+Each check returns what it found or raises a `BindingFault` that names the fault, where it is and
+how to mend it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from workpool_operator.binding import conditions as c
+from workpool_operator.binding.model import SecretValue, Spec
+from workpool_operator.errors import (
+    BindingFault,
+    KubernetesRefused,
+    OperatorError,
+    PrefectRefused,
+    PrefectUnavailable,
+    RenderError,
+)
+from workpool_operator.jobs.template import check_template
+from workpool_operator.kube.client import JOBS, SECRETS, KubernetesClient
+from workpool_operator.prefect_api.client import PrefectApi, Server
+from workpool_operator.prefect_api.views import WorkPool
+
+
+def server_url(spec: Spec) -> str:
+    """Where the API is."""
+    if spec.server.url is None:
+        raise BindingFault(c.SERVER_RESOLVED, "NoServer", "spec.server.url is not set: set it.")
+    return spec.server.url.rstrip("/")
+
+
+async def credentials(spec: Spec, *, namespace: str, kube: KubernetesClient) -> Server:
+    """The server with the values of the Secrets that the spec names."""
+    server = spec.server
+    return Server(
+        url=server_url(spec),
+        api_key=await _secret("apiKey", server.api_key, namespace, kube),
+        auth_string=await _secret("authString", server.auth_string, namespace, kube),
+    )
+
+
+async def work_pool(api: PrefectApi, spec: Spec) -> WorkPool:
+    """The pool, if it is there and of the type that the spec names."""
+    try:
+        pool = await api.work_pool()
+    except OperatorError as error:
+        raise prefect_fault(error, api) from error
+    wanted = spec.work_pool.type
+    if pool.type != wanted:
+        raise BindingFault(
+            c.WORK_POOL_FOUND,
+            "WorkPoolTypeUnsupported",
+            f"Work pool {pool.name!r} is of type {pool.type!r}; spec.workPool.type asks for "
+            f"{wanted!r}. Bind a pool of that type, or correct the spec.",
+        )
+    return pool
+
+
+def base_job_template(pool: WorkPool) -> None:
+    """The template can become a Job."""
+    try:
+        check_template(pool.base_job_template)
+    except RenderError as error:
+        raise BindingFault(
+            c.TEMPLATE_VALID,
+            "InvalidTemplate",
+            f"Base job template of work pool {pool.name!r}: {error}. Correct it in Prefect "
+            "(work pool, Edit, Advanced); nothing is claimed until then.",
+        ) from error
+
+
+async def jobs_permitted(kube: KubernetesClient, namespace: str) -> None:
+    """The operator may make Jobs in a namespace that exists."""
+    for verb, resource in (("create", JOBS), ("delete", JOBS), ("patch", JOBS)):
+        if not await _allowed(kube, namespace, verb, resource.plural):
+            raise BindingFault(
+                c.JOBS_PERMITTED,
+                "JobsForbidden",
+                f"The operator may not {verb} Jobs in namespace {namespace!r}. Grant it: "
+                f"kubectl -n {namespace} create rolebinding workpool-operator "
+                "--clusterrole=workpool-operator-jobs --serviceaccount=<namespace>:<name>",
+            )
+    if await _is_missing(kube, namespace):
+        raise BindingFault(
+            c.JOBS_PERMITTED,
+            "NamespaceNotFound",
+            f"Namespace {namespace!r} of spec.jobs.namespace does not exist: create it.",
+        )
+
+
+def prefect_fault(error: OperatorError, api: PrefectApi) -> BindingFault:
+    """What a failed request to Prefect says about the binding."""
+    url = api.server.url
+    if isinstance(error, PrefectRefused) and error.status in (401, 403):
+        reason = "Unauthorized" if error.status == 401 else "Forbidden"
+        sent = "an API key" if api.server.api_key else "an auth string"
+        if not (api.server.api_key or api.server.auth_string):
+            sent = "no credentials"
+        return BindingFault(
+            c.CREDENTIALS_VALID,
+            reason,
+            f"{url} answered {error.status} to {sent}. Correct the Secret that spec.server names, "
+            "or name one with apiKey or authString.",
+        )
+    if isinstance(error, PrefectRefused) and error.status == 404:
+        return BindingFault(
+            c.WORK_POOL_FOUND,
+            "WorkPoolNotFound",
+            f"{url} has no work pool {api.pool!r}. Create it (prefect work-pool create "
+            f"{api.pool} --type kubernetes), or correct spec.workPool.name.",
+        )
+    if isinstance(error, PrefectUnavailable) and error.retry_after:
+        return BindingFault(
+            c.SERVER_REACHABLE,
+            "RateLimited",
+            f"{url} asks to come back in {error.retry_after:.0f} s: {error}",
+        )
+    return BindingFault(
+        c.SERVER_REACHABLE,
+        "ConnectionFailed",
+        f"{url} gives no usable answer: {error}. Check spec.server.url and that the server runs.",
+    )
+
+
+async def _secret(
+    field: str, value: SecretValue | None, namespace: str, kube: KubernetesClient
+) -> str | None:
+    if value is None:
+        return None
+    ref = value.secret_key_ref
+    where = f"spec.server.{field}.secretKeyRef: "
+    try:
+        secret = await kube.get(SECRETS, namespace, ref.name)
+    except KubernetesRefused as refused:
+        if refused.status == 404:
+            text = f"Secret {ref.name!r} does not exist in namespace {namespace!r}: create it."
+            raise BindingFault(c.CREDENTIALS_VALID, "SecretNotFound", where + text) from refused
+        text = f"{refused}. Grant the operator get on this Secret."
+        raise BindingFault(c.CREDENTIALS_VALID, "SecretForbidden", where + text) from refused
+    data = secret.get("data") or {}
+    if ref.key not in data:
+        keys = ", ".join(sorted(data)) or "none"
+        text = f"Secret {ref.name!r} has no key {ref.key!r} (its keys: {keys}): add it."
+        raise BindingFault(c.CREDENTIALS_VALID, "SecretKeyMissing", where + text)
+    return base64.b64decode(data[ref.key]).decode(errors="replace").strip()
+
+
+async def _allowed(kube: KubernetesClient, namespace: str, verb: str, resource: str) -> bool:
+    attributes = {"namespace": namespace, "verb": verb, "group": "batch", "resource": resource}
+    review: dict[str, Any] = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    return bool(json.loads(await kube.request("POST", path, body=review))["status"]["allowed"])
+
+
+async def _is_missing(kube: KubernetesClient, namespace: str) -> bool:
+    """False, too, where the operator may not look: then the first Job tells."""
+    try:
+        await kube.request("GET", f"/api/v1/namespaces/{namespace}")
+    except KubernetesRefused as refused:
+        return refused.status == 404
+    return False

@@ -1,0 +1,151 @@
+"""Find the runs that are due and fit, and offer them to the reconciler.
+
+A poll decides, at most `interval` seconds after the one before; an event only brings it forward.
+Runs are offered in the poll's order (queue priority, then time) until every slot is taken. An offer
+holds a slot, and is good for two seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from workpool_operator.binding.model import Spec
+from workpool_operator.dispatch.backlog import Backlog
+from workpool_operator.dispatch.capacity import Load
+from workpool_operator.dispatch.ledger import Ledger
+from workpool_operator.dispatch.workqueue import WorkQueue
+from workpool_operator.errors import OperatorError, Unavailable
+from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
+from workpool_operator.prefect_api.views import Run
+
+log = logging.getLogger(__name__)
+
+FAILED_POLL_SECONDS = (1.0, 10.0)
+QUIET_SECONDS = 0.02  # wake-ups that come together make one poll
+
+
+@dataclass(slots=True)
+class Polled:
+    """What the last successful poll showed."""
+
+    at: datetime | None = None
+    queued: int = 0
+    left_behind: bool = False  # due runs that found no slot
+
+
+class Acquire:
+    """The poll loop of one pool.
+
+    `spec` and `load` are live views; `open_()` says whether runs may be claimed at all;
+    `heard(error)` is called after every poll, with None for a success.
+    """
+
+    def __init__(
+        self,
+        *,
+        api: PrefectApi,
+        queue: WorkQueue[UUID],
+        ledger: Ledger,
+        spec: Callable[[], Spec],
+        load: Callable[[], Load],
+        open_: Callable[[], bool],
+        heard: Callable[[OperatorError | None], None],
+    ) -> None:
+        self._api = api
+        self._queue = queue
+        self._ledger = ledger
+        self._spec = spec
+        self._load = load
+        self._open = open_
+        self._heard = heard
+        self._backlog = Backlog(api)
+        self._wake = asyncio.Event()
+        self.polled = Polled()
+
+    def wake(self) -> None:
+        """Poll now: something may be due."""
+        self._wake.set()
+
+    def slot_freed(self) -> None:
+        """Poll now if the last poll left runs behind for want of a slot."""
+        if self.polled.left_behind:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Poll for ever."""
+        delay = FAILED_POLL_SECONDS[0]
+        while True:
+            self._wake.clear()
+            try:
+                await self._poll()
+            except OperatorError as error:
+                self._heard(error)
+                asked = error.retry_after if isinstance(error, Unavailable) else None
+                await asyncio.sleep(asked or delay)
+                delay = min(delay * 2, FAILED_POLL_SECONDS[1])
+                continue
+            delay = FAILED_POLL_SECONDS[0]
+            self._heard(None)
+            await self._pause(self._spec().poll.interval_seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+            await asyncio.sleep(QUIET_SECONDS)
+        except TimeoutError:
+            pass
+
+    async def _poll(self) -> None:
+        spec = self._spec()
+        before = datetime.now(UTC) + timedelta(seconds=spec.poll.prefetch_seconds)
+        asked_at = time.monotonic()
+        queues = spec.work_queues or ()
+        page = await self._api.poll(queues=queues, before=before)
+        candidates = self._candidates(page)
+        free = self._free(spec)
+        if len(page) >= PAGE_SIZE and len(candidates) < free:
+            hidden = await self._backlog.behind(page, queues=queues, before=before)
+            candidates += self._candidates(hidden)
+        chosen = candidates[:free] if self._open() else []
+        await self._read_deployments(chosen)
+        for run in chosen:
+            self._offer(run, asked_at)
+        left = len(candidates) - len(chosen)
+        self.polled = Polled(datetime.now(UTC), queued=left, left_behind=left > 0)
+
+    def _candidates(self, runs: list[Run]) -> list[Run]:
+        """Runs that nobody here works on and that no refusal has put off."""
+        load, now = self._load(), datetime.now(UTC)
+        taken = load.running | load.pending
+        found = []
+        for run in runs:
+            record = self._ledger.get(run.id)
+            parked = record and record.not_before and record.not_before > now
+            if str(run.id) not in taken and not parked:
+                found.append(run)
+        return found
+
+    def _free(self, spec: Spec) -> int:
+        limit = spec.concurrency_limit
+        return PAGE_SIZE if limit is None else max(0, limit - self._load().in_flight)
+
+    async def _read_deployments(self, runs: list[Run]) -> None:
+        """One call for all: a deployment's job variables are never kept between polls."""
+        ids = {run.deployment_id for run in runs if run.deployment_id}
+        found = await self._api.deployments(ids) if ids else {}
+        for run in runs:
+            if run.deployment_id:
+                self._ledger.of(run.id).deployment = found.get(run.deployment_id)
+
+    def _offer(self, run: Run, asked_at: float) -> None:
+        record = self._ledger.of(run.id)
+        if record.heard(run, asked_at):
+            record.offered_at, record.not_before = asked_at, None
+            self._queue.add(run.id)

@@ -1,0 +1,74 @@
+"""The due runs that a full poll page hides.
+
+A poll returns at most 200 runs, always the same ones first: where they cannot be claimed, all later
+ones starve (races.md 6). Behind a full page each queue is asked by filter, in order of priority.
+The filter knows no limits, so the pool's and the queue's are counted here as the poll counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
+from workpool_operator.prefect_api.views import Run, WorkQueue
+
+_ACTIVE = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
+
+
+class Backlog:
+    """Reads behind a full page of one pool."""
+
+    def __init__(self, api: PrefectApi) -> None:
+        self._api = api
+
+    async def behind(
+        self, page: Sequence[Run], *, queues: Sequence[str], before: datetime
+    ) -> list[Run]:
+        """At most 200 further due runs, by queue priority, then by time."""
+        pool = await self._api.work_pool()
+        room = await self._room(
+            pool.concurrency_limit, {"work_pools": {"id": {"any_": [str(pool.id)]}}}
+        )
+        known = [str(run.id) for run in page]
+        found: list[Run] = []
+        for queue in await self._served(queues):
+            if (room := min(room, PAGE_SIZE - len(found))) <= 0:
+                break
+            wanted = min(room, await self._room(queue.concurrency_limit, _in_queue(queue.id)))
+            found += await self._due(queue, before=before, known=known, limit=wanted)
+        return found
+
+    async def _served(self, names: Sequence[str]) -> list[WorkQueue]:
+        queues = await self._api.work_queues()
+        served = [q for q in queues if not q.is_paused and (not names or q.name in names)]
+        return sorted(served, key=lambda queue: queue.priority)
+
+    async def _room(self, limit: int | None, where: dict[str, Any]) -> int:
+        if limit is None:
+            return PAGE_SIZE
+        return max(0, limit - await self._api.count_runs({**where, "flow_runs": _ACTIVE}))
+
+    async def _due(
+        self, queue: WorkQueue, *, before: datetime, known: list[str], limit: int
+    ) -> list[Run]:
+        if limit <= 0:
+            return []
+        flow_runs = {
+            "state": {"type": {"any_": ["SCHEDULED"]}},
+            "next_scheduled_start_time": {"before_": before.isoformat()},
+            "id": {"not_any_": known},
+        }
+        body = {
+            **_in_queue(queue.id),
+            "flow_runs": flow_runs,
+            "sort": "NEXT_SCHEDULED_START_TIME_ASC",
+            "limit": limit,
+        }
+        return [run for run in await self._api.filter_runs(body) if not run.retries_in_process]
+
+
+def _in_queue(queue_id: UUID) -> dict[str, Any]:
+    return {"work_pool_queues": {"id": {"any_": [str(queue_id)]}}}

@@ -1,0 +1,38 @@
+"""How many slots are taken, counted from what exists: never a counter that could leak. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from workpool_operator.dispatch.ledger import Ledger
+from workpool_operator.kube.views import Job, Pod
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Run ids by where they are: `running` has started a container, `pending` has not."""
+
+    running: frozenset[str]
+    pending: frozenset[str]
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.running) + len(self.pending)
+
+
+def load(ledger: Ledger, jobs: Iterable[Job], pods: Iterable[Pod]) -> Load:
+    """A run is in flight from the offer of its claim until its pods are gone: the union of what
+    was offered or claimed, of the Jobs that have not ended, and of the pods that have not."""
+    active = {job.run_id for job in jobs if not job.ended}
+    running: set[str] = set()
+    for pod in pods:
+        if not pod.ended:
+            active.add(pod.run_id)
+            if pod.started:
+                running.add(pod.run_id)
+    for run_id, record in ledger:
+        claimed = record.run and record.run.state_type == "PENDING" and record.claim
+        if record.offered_at is not None or claimed:
+            active.add(str(run_id))
+    return Load(running=frozenset(running), pending=frozenset(active - running))

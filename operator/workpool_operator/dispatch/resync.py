@@ -1,0 +1,115 @@
+"""Read both stores slowly and completely, so that nothing depends on an event or on memory.
+
+At a start it adopts what an earlier process left: no claim is made before it is through. It goes
+by Job and by run, not by pool alone: a deleted pool's runs have lost its id (races.md 25).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from workpool_operator.dispatch.actions import Actions
+from workpool_operator.dispatch.ledger import Ledger
+from workpool_operator.dispatch.workqueue import WorkQueue
+from workpool_operator.errors import OperatorError
+from workpool_operator.kube.cache import Cache
+from workpool_operator.kube.views import Job, Pod
+from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
+from workpool_operator.prefect_api.views import Run
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 300.0
+UNSETTLED = ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]
+
+
+class Resync:
+    """`adopted` is set once everything that existed at the start is in the ledger."""
+
+    def __init__(
+        self,
+        *,
+        api: PrefectApi,
+        pool_id: UUID,
+        queue: WorkQueue[UUID],
+        ledger: Ledger,
+        actions: Actions,
+        jobs: Cache[Job],
+        pods: Cache[Pod],
+        heard: Callable[[OperatorError], None],
+    ) -> None:
+        self._api = api
+        self._pool_id = pool_id
+        self._queue = queue
+        self._ledger = ledger
+        self._actions = actions
+        self._jobs = jobs
+        self._pods = pods
+        self._heard = heard
+        self.adopted = asyncio.Event()
+
+    async def run(self) -> None:
+        """Go through both stores at once and then every five minutes."""
+        while True:
+            try:
+                await self._synced()
+                await self._sweep()
+                self.adopted.set()
+                await asyncio.sleep(INTERVAL_SECONDS)
+            except OperatorError as error:
+                self._heard(error)
+                await asyncio.sleep(1.0 if not self.adopted.is_set() else 30.0)
+
+    async def _synced(self) -> None:
+        await self._jobs.synced.wait()
+        await self._pods.synced.wait()
+
+    async def _sweep(self) -> None:
+        found = {run.id for run in await self._unsettled()}
+        known = {run_id for run_id, _ in self._ledger}
+        ids = {UUID(run_id) for run_id in self._jobs.run_ids() | self._pods.run_ids() if run_id}
+        for batch in _batches(sorted((ids | known) - found)):
+            await self._by_id(batch)
+        for run_id in ids | known | found:
+            self._queue.add(run_id)
+
+    async def _unsettled(self) -> list[Run]:
+        """The pool's runs that somebody is answerable for."""
+        where: dict[str, Any] = {
+            "work_pools": {"id": {"any_": [str(self._pool_id)]}},
+            "flow_runs": {"state": {"type": {"any_": UNSETTLED}}},
+            "sort": "ID_DESC",
+        }
+        runs: list[Run] = []
+        while True:
+            asked_at = time.monotonic()
+            page = await self._api.filter_runs({**where, "offset": len(runs)})
+            runs += page
+            for run in page:
+                self._hear(run, asked_at)
+            if len(page) < PAGE_SIZE:
+                return runs
+
+    async def _by_id(self, ids: list[UUID]) -> None:
+        wanted = [str(run_id) for run_id in ids]
+        asked_at = time.monotonic()
+        runs = await self._api.filter_runs({"flow_runs": {"id": {"any_": wanted}}})
+        for run in runs:
+            self._hear(run, asked_at)
+        for run_id in set(ids) - {run.id for run in runs}:
+            self._ledger.of(run_id).heard(None, asked_at)
+
+    def _hear(self, run: Run, asked_at: float) -> None:
+        self._actions.heard(self._ledger.of(run.id), run, asked_at)
+
+
+def _batches(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
+    iterator = iter(ids)
+    while batch := list(islice(iterator, PAGE_SIZE)):
+        yield batch

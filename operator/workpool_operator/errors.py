@@ -1,0 +1,74 @@
+"""Every exception of the package, and what may be done about it.
+
+    OperatorError
+    ├── Unavailable            no answer, or one that asks to come back: try again later
+    │   ├── KubernetesUnavailable
+    │   └── PrefectUnavailable
+    ├── Refused                an answer, and it is no: repeating the request changes nothing
+    │   ├── KubernetesRefused
+    │   └── PrefectRefused
+    ├── RenderError            template and values give no Job
+    └── BindingFault           something the binding's status must show
+
+Nothing else crosses a module's edge. Prefect's `Abort` and `Pause`, which are BaseExceptions, never
+arise here: states are set through the API's plain answers (`prefect_api.client`).
+"""
+
+from __future__ import annotations
+
+
+class OperatorError(Exception):
+    """Base of all; its text is one sentence for a person."""
+
+
+class Unavailable(OperatorError):
+    """No usable answer: the request may or may not have had its effect.
+
+    `retry_after` is the number of seconds that the server asked to wait, if it did.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Refused(OperatorError):
+    """The server understood and declined; `status` is the HTTP code, `reason` its short name."""
+
+    def __init__(self, message: str, *, status: int, reason: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+class KubernetesUnavailable(Unavailable):
+    """The Kubernetes API did not answer, or answered 429 or 5xx."""
+
+
+class KubernetesRefused(Refused):
+    """The Kubernetes API answered 4xx; `reason` is metav1.Status' (`NotFound`, `Forbidden`)."""
+
+
+class PrefectUnavailable(Unavailable):
+    """The Prefect API did not answer, or answered 408, 429 or 5xx."""
+
+
+class PrefectRefused(Refused):
+    """The Prefect API answered 4xx."""
+
+
+class RenderError(OperatorError):
+    """No Job can be made; `path` names the place in the template or in the values."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}" if path else problem)
+        self.path = path
+
+
+class BindingFault(OperatorError):
+    """A condition that is not True: its type, CamelCase reason, and a message with the fix."""
+
+    def __init__(self, condition: str, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.condition = condition
+        self.reason = reason

@@ -1,0 +1,66 @@
+"""/healthz and /readyz.
+
+Liveness fails only when a loop is stuck: one that promised to come round within some seconds and
+did not. An outage of Prefect or Kubernetes is no reason to kill the process; the binding says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+log = logging.getLogger(__name__)
+
+
+class Pulse:
+    """Who promised to come round when; `clock` is monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._due: dict[str, float] = {}
+
+    def beat(self, name: str, *, within: float) -> None:
+        """`name` is alive, and says so again within that many seconds."""
+        self._due[name] = self._clock() + within
+
+    def stop(self, name: str) -> None:
+        """`name` promises nothing any more."""
+        self._due.pop(name, None)
+
+    def stuck(self) -> list[str]:
+        """Who is overdue, and by how much."""
+        now = self._clock()
+        return [f"{name} is {now - due:.0f} s late" for name, due in self._due.items() if due < now]
+
+
+@asynccontextmanager
+async def serve(
+    port: int, *, pulse: Pulse, unready: Callable[[], list[str]]
+) -> AsyncIterator[None]:
+    """Answer probes while the context is open; `unready` names what is not synced yet."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return _answer(pulse.stuck())
+
+    async def readyz(_: web.Request) -> web.Response:
+        return _answer(unready())
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, port=port)
+        await site.start()
+        log.info("probes on port %s", runner.addresses[0][1])
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _answer(problems: list[str]) -> web.Response:
+    return web.Response(text="\n".join(problems) or "ok", status=503 if problems else 200)

@@ -1,0 +1,1 @@
+"""The vocabulary between Prefect and Kubernetes: names, a run's Job, what a pod's end means."""

@@ -1,0 +1,90 @@
+"""What the cluster holds of one kind, by key and by flow run.
+
+A cache belongs to one reflector, which alone writes it; everybody else only reads. A deleted object
+stays readable as `departed` until its run is forgotten, because a pod's exit code is often known
+only from its last status (races.md 16). No I/O, no awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+from workpool_operator.kube.views import Metadata
+
+
+class Owned(Protocol):
+    """An object that carries the id of the flow run it was made for."""
+
+    @property
+    def metadata(self) -> Metadata: ...
+
+    @property
+    def run_id(self) -> str: ...
+
+
+O = TypeVar("O", bound=Owned)  # noqa: E741
+Changed = Callable[[str], None]
+
+
+class Cache(Generic[O]):
+    """Objects of one kind; `changed(run_id)` is called after every change that concerns a run."""
+
+    def __init__(self, changed: Changed) -> None:
+        self._changed = changed
+        self._by_uid: dict[str, O] = {}
+        self._by_run: dict[str, dict[str, O]] = {}
+        self._departed: dict[str, dict[str, O]] = {}
+        self.synced = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._by_uid)
+
+    def __iter__(self) -> Iterator[O]:
+        return iter(self._by_uid.values())
+
+    def of(self, run_id: str) -> tuple[O, ...]:
+        """The run's objects that exist."""
+        return tuple(self._by_run.get(run_id, {}).values())
+
+    def departed(self, run_id: str) -> tuple[O, ...]:
+        """The last known views of the run's objects that exist no more."""
+        return tuple(self._departed.get(run_id, {}).values())
+
+    def run_ids(self) -> set[str]:
+        """Every run that has an object."""
+        return set(self._by_run)
+
+    def put(self, item: O) -> None:
+        """Insert or replace."""
+        self._by_uid[item.metadata.uid] = item
+        self._by_run.setdefault(item.run_id, {})[item.metadata.uid] = item
+        self._changed(item.run_id)
+
+    def remove(self, uid: str) -> None:
+        """The object is gone; what it last said stays in `departed`."""
+        item = self._by_uid.pop(uid, None)
+        if item is None:
+            return
+        siblings = self._by_run[item.run_id]
+        del siblings[uid]
+        if not siblings:
+            del self._by_run[item.run_id]
+        self._departed.setdefault(item.run_id, {})[uid] = item
+        self._changed(item.run_id)
+
+    def replace(self, items: Iterable[O]) -> None:
+        """Take a full list as the truth: what is known and not listed was deleted."""
+        listed = {item.metadata.uid: item for item in items}
+        for uid in self._by_uid.keys() - listed.keys():
+            self.remove(uid)
+        for uid, item in listed.items():
+            known = self._by_uid.get(uid)
+            if known is None or known.metadata.resource_version != item.metadata.resource_version:
+                self.put(item)
+        self.synced.set()
+
+    def forget(self, run_id: str) -> None:
+        """Drop the run's departed objects: its end is reported."""
+        self._departed.pop(run_id, None)

@@ -1,0 +1,197 @@
+"""Requests to the Kubernetes API: one shared session, typed errors, bodies as they came.
+
+Configuration, tokens (re-read when they rotate) and TLS are kubernetes_asyncio's; its models, its
+serialisation and its Watch are not used, because they cost 35 times the CPU of a plain view.
+Nothing is resent here: who asked decides whether to ask again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import aiohttp
+from kubernetes_asyncio import config as kube_config
+from kubernetes_asyncio.client import ApiClient, Configuration
+from pydantic import TypeAdapter, ValidationError
+
+from workpool_operator.errors import KubernetesRefused, KubernetesUnavailable
+from workpool_operator.kube import views
+
+V = TypeVar("V")
+REQUEST_TIMEOUT_SECONDS = 15.0
+MERGE_PATCH = "application/merge-patch+json"
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_status = TypeAdapter(views.Status)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A namespaced resource: where its objects are, and the view they are read as."""
+
+    api: str
+    plural: str
+    view: Any = None
+
+    def path(self, namespace: str, name: str = "") -> str:
+        """The path of one object, or of the namespace's collection."""
+        base = f"{self.api}/namespaces/{namespace}/{self.plural}"
+        return f"{base}/{name}" if name else base
+
+
+JOBS = Resource("/apis/batch/v1", "jobs", views.Job)
+PODS = Resource("/api/v1", "pods", views.Pod)
+EVENTS = Resource("/api/v1", "events", views.Event)
+SECRETS = Resource("/api/v1", "secrets")
+
+
+class KubernetesClient:
+    """An authenticated session with one API server; use it as an async context manager."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._api = ApiClient(configuration)
+        self._session: aiohttp.ClientSession = self._api.rest_client.pool_manager
+
+    @classmethod
+    async def from_environment(cls) -> Self:
+        """In a pod its service account, else `KUBECONFIG` or `~/.kube/config`."""
+        configuration = Configuration()
+        if _in_a_pod():
+            kube_config.load_incluster_config(client_configuration=configuration)
+        else:
+            await kube_config.load_kube_config(client_configuration=configuration)
+        return cls(configuration)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._api.close()
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Any:
+        """The object as the resource's view, or as a dict where it has none."""
+        body = await self.request("GET", resource.path(namespace, name))
+        return _decode(resource, body)
+
+    async def create(self, resource: Resource, namespace: str, manifest: Mapping[str, Any]) -> Any:
+        """Create the object and return it as the API server stored it."""
+        body = await self.request("POST", resource.path(namespace), body=manifest)
+        return _decode(resource, body)
+
+    async def patch(
+        self, resource: Resource, namespace: str, name: str, patch: Mapping[str, Any]
+    ) -> Any:
+        """Merge-patch the object and return it."""
+        path = resource.path(namespace, name)
+        return _decode(
+            resource, await self.request("PATCH", path, body=patch, content_type=MERGE_PATCH)
+        )
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: str
+    ) -> None:
+        """Delete exactly this object: another of the same name (409) or none (404) is fine."""
+        options = {"propagationPolicy": propagation, "preconditions": {"uid": uid}}
+        try:
+            await self.request("DELETE", resource.path(namespace, name), body=options)
+        except KubernetesRefused as refused:
+            if refused.status not in (404, 409):
+                raise
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        """The answer's body.
+
+        Raises:
+            KubernetesRefused: 4xx but 408 and 429.
+            KubernetesUnavailable: no answer, 408, 429 or 5xx.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        limit = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
+        headers = {"Content-Type": content_type} if data else {}
+        call = self._open(method, path, params=query, data=data, headers=headers, timeout=limit)
+        async with call as response:
+            return await response.read()
+
+    @asynccontextmanager
+    async def watch(
+        self, path: str, query: Mapping[str, str]
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """An open watch as an iterator of lines; the caller bounds the silence between them."""
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_SECONDS)
+        params = {**query, "watch": "true"}
+        async with self._open("GET", path, params=params, headers={}, timeout=limit) as response:
+            yield _lines(response.content.iter_any())
+
+    @asynccontextmanager
+    async def _open(
+        self, method: str, path: str, *, headers: dict[str, str], **request: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        url = f"{self._configuration.host}{path}"
+        headers = {"Accept": "application/json", **headers, **await self._authorization()}
+        try:
+            async with self._session.request(method, url, headers=headers, **request) as response:
+                if response.status >= 400:
+                    raise _error(method, path, response, await response.read())
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise KubernetesUnavailable(f"{method} {path}: {_sentence(error)}") from error
+
+    async def _authorization(self) -> dict[str, str]:
+        """Asked for each request: a service account's token is replaced while we run."""
+        settings = (await self._configuration.auth_settings()).values()
+        return {s["key"]: s["value"] for s in settings if s["in"] == "header" and s["value"]}
+
+
+def _in_a_pod() -> bool:
+    return _SERVICE_ACCOUNT.exists() and "KUBECONFIG" not in os.environ
+
+
+def _decode(resource: Resource, body: bytes) -> Any:
+    if resource.view is None:
+        return json.loads(body)
+    return TypeAdapter(resource.view).validate_json(body)
+
+
+def _error(
+    method: str, path: str, response: aiohttp.ClientResponse, body: bytes
+) -> KubernetesRefused | KubernetesUnavailable:
+    try:
+        status = _status.validate_json(body)
+    except ValidationError:
+        status = views.Status(message=body[:200].decode(errors="replace"))
+    text = status.message or f"{method} {path}: HTTP {response.status}"
+    if response.status in (408, 429) or response.status >= 500:
+        wait = response.headers.get("Retry-After", "")
+        return KubernetesUnavailable(text, retry_after=float(wait) if wait.isdigit() else None)
+    return KubernetesRefused(text, status=response.status, reason=status.reason)
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, asyncio.TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Split on newlines without the line limit of aiohttp's own reader."""
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line

@@ -1,0 +1,1 @@
+"""The edge to Prefect: its REST API, its event stream, and views of what is read."""

@@ -1,0 +1,185 @@
+"""Prefect's REST API as the operator uses it, on one PrefectClient with explicit credentials.
+
+Promises: nothing is resent (`transport`); a proposal is answered by plain data, so Prefect's
+`Abort` and `Pause` never arise; every failure is a `PrefectUnavailable` or a `PrefectRefused`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+from urllib.parse import quote
+from uuid import UUID
+
+import certifi
+import httpx
+from prefect.client.orchestration import PrefectClient
+from pydantic import TypeAdapter
+
+from workpool_operator.errors import PrefectRefused, PrefectUnavailable
+from workpool_operator.prefect_api.transport import OnceTransport
+from workpool_operator.prefect_api.views import Answer, Run, State, WorkPool, WorkQueue
+
+PAGE_SIZE = 200  # the server's own limit for polls and filters
+REQUEST_TIMEOUT_SECONDS = 15.0
+
+_answer = TypeAdapter(Answer)
+_states = TypeAdapter(list[State])
+_queues = TypeAdapter(list[WorkQueue])
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a Prefect API is and what opens it; secrets never show in its repr."""
+
+    url: str
+    api_key: str | None = None
+    auth_string: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Server({self.url!r})"
+
+
+def tls_context() -> ssl.SSLContext:
+    """Certificates of `SSL_CERT_FILE` or the system, with Mozilla's list beside them."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+class PrefectApi:
+    """One server, one pool name; use it as an async context manager."""
+
+    def __init__(self, server: Server, *, pool: str, tls: ssl.SSLContext) -> None:
+        self.server = server
+        self.pool = pool
+        self.client = PrefectClient(
+            server.url,
+            api_key=server.api_key,
+            auth_string=server.auth_string,
+            httpx_settings={
+                "transport": OnceTransport(verify=tls, limits=httpx.Limits(max_connections=16)),
+                "verify": tls,
+                "timeout": httpx.Timeout(REQUEST_TIMEOUT_SECONDS),
+            },
+        )
+        self._pool_path = f"/work_pools/{quote(pool, safe='')}"
+
+    async def __aenter__(self) -> Self:
+        await self.client.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.__aexit__(None, None, None)
+
+    # The pool
+
+    async def version(self) -> str:
+        """The server's version, as `3.8.8`."""
+        return str(await self._request("GET", "/admin/version"))
+
+    async def work_pool(self) -> WorkPool:
+        return WorkPool.of(await self._request("GET", self._pool_path))
+
+    async def work_queues(self) -> list[WorkQueue]:
+        return _queues.validate_python(
+            await self._request("POST", f"{self._pool_path}/queues/filter")
+        )
+
+    async def heartbeat(self, worker: str, *, every_seconds: float) -> None:
+        body = {"name": worker, "heartbeat_interval_seconds": int(every_seconds)}
+        await self._request("POST", f"{self._pool_path}/workers/heartbeat", body)
+
+    async def delete_worker(self, worker: str) -> None:
+        await self._request("DELETE", f"{self._pool_path}/workers/{quote(worker, safe='')}")
+
+    # Flow runs
+
+    async def poll(self, *, queues: Sequence[str], before: datetime) -> list[Run]:
+        """At most 200 scheduled runs by queue priority and time, always the same ones first."""
+        body: dict[str, Any] = {"scheduled_before": before.isoformat(), "limit": PAGE_SIZE}
+        if queues:
+            body["work_queue_names"] = list(queues)
+        answer = await self._request("POST", f"{self._pool_path}/get_scheduled_flow_runs", body)
+        return [Run.of(item["flow_run"]) for item in answer]
+
+    async def read_run(self, run_id: UUID) -> Run | None:
+        """The run, or None where the server does not know it."""
+        try:
+            return Run.of(await self._request("GET", f"/flow_runs/{run_id}"))
+        except PrefectRefused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    async def filter_runs(self, body: dict[str, Any]) -> list[Run]:
+        """One page of `POST /flow_runs/filter`."""
+        answer = await self._request("POST", "/flow_runs/filter", {"limit": PAGE_SIZE, **body})
+        return [Run.of(document) for document in answer]
+
+    async def count_runs(self, filters: dict[str, Any]) -> int:
+        return int(await self._request("POST", "/flow_runs/count", filters))
+
+    async def history(self, run_id: UUID) -> list[State]:
+        """Every state the run ever had, oldest first."""
+        answer = await self._request("GET", f"/flow_run_states/?flow_run_id={run_id}")
+        states = _states.validate_python(answer)
+        return sorted(
+            states, key=lambda state: state.timestamp.timestamp() if state.timestamp else 0
+        )
+
+    async def set_state(self, run_id: UUID, state: dict[str, Any]) -> Answer:
+        """Propose a state; never forced."""
+        details = {**state.get("state_details", {}), "flow_run_id": str(run_id)}
+        body = {"state": {**state, "state_details": details}, "force": False}
+        return _answer.validate_python(
+            await self._request("POST", f"/flow_runs/{run_id}/set_state", body)
+        )
+
+    async def update_run(self, run_id: UUID, changes: dict[str, Any]) -> None:
+        await self._request("PATCH", f"/flow_runs/{run_id}", changes)
+
+    async def renew_lease(self, lease_id: UUID, *, seconds: int) -> None:
+        path = f"/v2/concurrency_limits/leases/{lease_id}/renew"
+        await self._request("POST", path, {"lease_duration": seconds})
+
+    async def deployments(self, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+        return await self._by_id("deployments", ids)
+
+    async def flows(self, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+        return await self._by_id("flows", ids)
+
+    async def write_logs(self, entries: list[dict[str, Any]]) -> None:
+        await self._request("POST", "/logs/", entries)
+
+    async def _by_id(self, kind: str, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+        wanted = sorted(str(id_) for id_ in ids)
+        body = {kind: {"id": {"any_": wanted}}, "limit": PAGE_SIZE}
+        answer = await self._request("POST", f"/{kind}/filter", body) if wanted else []
+        return {UUID(document["id"]): document for document in answer}
+
+    async def _request(self, method: str, path: str, body: Any = None) -> Any:
+        """The decoded answer, None for an empty one."""
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
+                response = await self.client._client.request(method, path, json=body)
+        except httpx.HTTPStatusError as error:
+            raise _error(error) from error
+        except (httpx.HTTPError, TimeoutError) as error:
+            reason = str(error) or "no answer in time"
+            raise PrefectUnavailable(f"{method} {path}: {reason}") from error
+        return response.json() if response.content else None
+
+
+def _error(error: httpx.HTTPStatusError) -> PrefectRefused | PrefectUnavailable:
+    response = error.response
+    detail = response.text[:300]
+    request = response.request
+    text = f"{request.method} {request.url.path}: HTTP {response.status_code} {detail}"
+    if response.status_code >= 500:
+        return PrefectUnavailable(text)
+    return PrefectRefused(text, status=response.status_code)

@@ -1,0 +1,35 @@
+"""A transport that sends every request exactly once.
+
+Prefect's client resends a request whose answer was lost, for up to 65 s, and sleeps through
+`Retry-After` inside the call; a claim resent that late re-runs a finished run (races.md 1 and 2).
+The retry loop acts on httpx's own exceptions and on the status codes below, so both leave here as
+`PrefectUnavailable`, which it does not know. Who asked decides whether to ask again.
+"""
+
+from __future__ import annotations
+
+import httpx
+
+from workpool_operator.errors import PrefectUnavailable
+
+RETRIED_BY_THE_CLIENT = frozenset({408, 429, 502, 503})
+
+
+class OnceTransport(httpx.AsyncHTTPTransport):
+    """httpx's transport with lost answers and requests to come back as `PrefectUnavailable`."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            response = await super().handle_async_request(request)
+            if response.status_code not in RETRIED_BY_THE_CLIENT:
+                await response.aread()
+                return response
+            await response.aclose()
+        except httpx.TransportError as error:
+            what = f"{request.method} {request.url}: {error or type(error).__name__}"
+            raise PrefectUnavailable(what) from error
+        wait = response.headers.get("Retry-After", "")
+        raise PrefectUnavailable(
+            f"{request.method} {request.url}: HTTP {response.status_code}",
+            retry_after=float(wait) if wait.isdigit() else None,
+        )

@@ -1,0 +1,127 @@
+"""What the operator reads of Prefect's flow runs, states and pools. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import field, replace
+from datetime import datetime
+from typing import Any, Self
+from uuid import UUID
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+_CONFIG = ConfigDict(extra="ignore")
+
+FINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class StateDetails:
+    transition_id: UUID | None = None
+    scheduled_time: datetime | None = None
+    deployment_concurrency_lease_id: UUID | None = None
+    pause_reschedule: bool = False
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class State:
+    """One state of a flow run, as the server stored it."""
+
+    type: str
+    name: str
+    id: UUID | None = None
+    timestamp: datetime | None = None
+    message: str | None = None
+    data: Any = None
+    state_details: StateDetails = field(default_factory=StateDetails)
+
+    @property
+    def final(self) -> bool:
+        return self.type in FINAL
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Run:
+    """A flow run; `document` is the server's own JSON, from which its Job is rendered.
+
+    A poll's answer has no `state`: only its type and name (prefect-worker.md 3.1).
+    """
+
+    id: UUID
+    name: str
+    flow_id: UUID
+    state_type: str
+    state_name: str
+    state: State | None = None
+    deployment_id: UUID | None = None
+    infrastructure_pid: str | None = None
+    start_time: datetime | None = None
+    next_scheduled_start_time: datetime | None = None
+    work_queue_id: UUID | None = None
+    empirical_policy: dict[str, Any] = field(default_factory=dict)
+    document: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Self:
+        return _run.validate_python({**document, "document": document})  # type: ignore[return-value]
+
+    def in_state(self, state: State) -> Self:
+        """The same run after a change of state."""
+        return replace(self, state=state, state_type=state.type, state_name=state.name)
+
+    @property
+    def final(self) -> bool:
+        return self.state_type in FINAL
+
+    @property
+    def retries_in_process(self) -> bool:
+        """No poll returns it: the process that runs it is to go on with it (races.md 26)."""
+        return self.empirical_policy.get("retry_type") == "in_process"
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class WorkPool:
+    id: UUID
+    name: str
+    type: str
+    is_paused: bool = False
+    concurrency_limit: int | None = None
+    base_job_template: dict[str, Any] = field(default_factory=dict, repr=False)
+    document: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Self:
+        return _pool.validate_python({**document, "document": document})  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class WorkQueue:
+    id: UUID
+    name: str
+    priority: int
+    is_paused: bool = False
+    concurrency_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Answer:
+    """The server's answer to a proposed state: `state` is the one the run has now.
+
+    `status` (ACCEPT, REJECT, ABORT, WAIT) decides, never the HTTP code (prefect-worker.md 3.6).
+    """
+
+    status: str
+    state: State
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        return self.status == "ACCEPT"
+
+    @property
+    def reason(self) -> str:
+        return str(self.details.get("reason") or "")
+
+
+_run = TypeAdapter(Run)
+_pool = TypeAdapter(WorkPool)

@@ -1,0 +1,33 @@
+"""Settings of the process; everything about a pool is in its binding instead.
+
+Each is read from the environment variable `WORKPOOL_OPERATOR_<NAME>`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read once at the start; a command line option wins over its variable."""
+
+    model_config = SettingsConfigDict(env_prefix="WORKPOOL_OPERATOR_", frozen=True)
+
+    health_port: int = Field(default=8080, ge=0, le=65535)
+    """Port of /healthz and /readyz on every interface; 0 picks a free one and logs it."""
+
+    log_format: Literal["text", "json"] = "text"
+    """`json` for log collectors: one object per line."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """INFO has one line per change; DEBUG also one per step of a run."""
+
+    reconcilers: int = Field(default=16, ge=1, le=64)
+    """Runs of one binding worked on at the same time. Prefect's client opens 16 connections, so
+    more only wait for each other; fewer lower the load on a small server."""
+
+    heartbeat_seconds: int = Field(default=30, ge=5, le=300)
+    """Seconds between a worker's heartbeats; Prefect calls it OFFLINE after three missed ones."""
