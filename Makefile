@@ -1,0 +1,66 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Each target says what it needs to `testbed.bootstrap`, which installs only what is missing.
+
+PYTHON ?= python3
+.DEFAULT_GOAL := help
+.PHONY: help demo cluster down test test-unit test-contract test-cluster test-e2e test-faults \
+	check bench crd locks
+
+ready = @$(PYTHON) -m testbed.bootstrap $@
+testbed = @.venv/bin/python -m testbed
+# Most of a test's time is spent waiting for pods, so there are more at work than there are cores.
+WORKERS ?= 4
+pytest = @.venv/bin/python -m pytest
+parallel = --numprocesses=$(WORKERS) --dist=loadgroup
+
+help: ## print this
+	@sed -n 's/^\([a-z][^:]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 46
+
+demo: ## run an example flow on a real cluster, from nothing to Completed
+	$(ready)
+	$(testbed) demo
+
+cluster: ## bring the cluster up
+	$(ready)
+	$(testbed) up
+
+down: ## end the cluster and leave nothing of it
+	$(ready)
+	$(testbed) down
+
+test: ## all tests, on one server and one cluster
+	$(ready)
+	$(testbed) up-with-images
+	$(pytest) $(parallel) tests
+
+test-unit: ## tests without any server
+	$(ready)
+	$(pytest) tests/unit
+
+test-contract: ## tests on a real Prefect server and a real kube-apiserver
+	$(ready)
+	$(testbed) up
+	$(pytest) $(parallel) tests/contract
+
+test-cluster test-e2e test-faults: test-%: ## the same, with pods
+	$(ready)
+	$(testbed) up-with-images
+	$(pytest) $(parallel) tests/$*
+
+check: ## format, lint, types, import contracts, generated files, unit tests
+	$(ready)
+	$(testbed) check
+
+bench: ## time from run to Job, beside the stock worker
+	$(ready)
+	$(testbed) up-with-images
+	@.venv/bin/python -m benchmarks
+
+crd: ## write the CRD from the model
+	$(ready)
+	@.venv/bin/workpool-operator crd > manifests/base/crd.yaml.new
+	@mv manifests/base/crd.yaml.new manifests/base/crd.yaml
+
+locks: ## resolve the dependencies anew
+	$(ready)
+	$(testbed) locks

@@ -1,0 +1,68 @@
+"""Where a local node keeps what, seen from the host and from inside.
+
+Inside, /var/lib and /var/log are the state folder's `lib` and `log`, so that each program finds its
+usual places and none of them is the machine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.clusters.slots import Slot
+
+SERVICES = "10.96.0.0/16"
+DNS_ADDRESS = "10.96.0.10"
+CLUSTER_DOMAIN = "cluster.local"
+# Inside the node.
+CONFIGURATION = "/var/lib/configuration"
+VOLUME_PLUGINS = "/var/lib/kubelet/volume-plugins"
+RESOLV_CONF = "/run/resolv.conf"
+CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+
+
+@dataclass(frozen=True)
+class Node:
+    name: str
+    state: Path
+    slot: Slot
+    binaries: Path
+
+    @classmethod
+    def from_argv(cls, argv: Sequence[str]) -> Node:
+        name, state, slot, binaries = argv
+        return cls(name, Path(state), Slot(int(slot)), Path(binaries))
+
+    @property
+    def argv(self) -> list[str]:
+        return [self.name, str(self.state), str(self.slot.number), str(self.binaries)]
+
+    @property
+    def lib(self) -> Path:
+        return self.state / "lib"
+
+    @property
+    def log(self) -> Path:
+        return self.state / "log"
+
+    @property
+    def configuration(self) -> Path:
+        """From the host; the node sees it at CONFIGURATION."""
+        return self.lib / "configuration"
+
+    @property
+    def failure(self) -> Path:
+        """Why the node ended by itself, in a sentence."""
+        return self.state / "failure"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.state / "kubeconfig"
+
+    @property
+    def server(self) -> str:
+        return f"https://{self.slot.node_address}:6443"
+
+    def log_of(self, component: str) -> Path:
+        return self.log / f"{component}.log"

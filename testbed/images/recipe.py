@@ -1,0 +1,55 @@
+"""What each image is built from, and so what its reference is. Reads the checkout, runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed import cache
+from testbed.state import CHECKOUT
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One target of the Dockerfile."""
+
+    name: str
+    target: str
+    sources: tuple[str, ...]  # files and folders of the checkout that the target copies
+
+    def key(self, base: str) -> str:
+        """Changes with the base, the Dockerfile and the content of every source."""
+        parts: list[bytes | str] = [base, self.target]
+        for path in self._files():
+            parts += [str(path), (CHECKOUT / path).read_bytes()]
+        return cache.key(parts)
+
+    def reference(self, base: str) -> str:
+        return f"localhost/{self.name}:{self.key(base)}"
+
+    def _files(self) -> Iterator[Path]:
+        for source in ("Dockerfile", ".dockerignore", *self.sources):
+            yield from _files_below(CHECKOUT / source)
+
+
+RUN = Recipe("workpool-operator-run", target="run", sources=("requirements.lock", "examples/flows"))
+OPERATOR = Recipe(
+    "workpool-operator",
+    target="operator",
+    sources=(
+        "requirements.lock",
+        "requirements-dev.lock",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "operator",
+    ),
+)
+
+
+def _files_below(path: Path) -> Iterator[Path]:
+    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for file in found:
+        if file.is_file() and "__pycache__" not in file.parts:
+            yield file.relative_to(CHECKOUT)

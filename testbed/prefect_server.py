@@ -1,0 +1,134 @@
+"""A real `prefect server` on a private PostgreSQL, for as long as its context lasts.
+
+Promises: it answers when the context is entered; nothing of it but its logs is left afterwards, and
+no process of it when the one that entered was killed. No setting of the user's own Prefect reaches
+it.
+
+`python -m testbed.prefect_server FOLDER --owner PID` serves several processes, until PID ends: it
+writes the address to FOLDER/url once the server answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import shutil
+import signal
+import sys
+import urllib.request
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from testbed.daemon import Daemon
+from testbed.errors import TestbedError
+from testbed.postgres import Postgres, free_port
+
+START_SECONDS = 120
+SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_ENABLED": "false",
+    "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "true",
+    "PREFECT_CLI_COLORS": "false",
+    "DO_NOT_TRACK": "1",
+}
+
+
+class PrefectServer:
+    """`with PrefectServer(folder) as server: server.url`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        host: str = "127.0.0.1",
+        auth_string: str | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """`host` is bound and named in `url`; `settings` are PREFECT_* variables of the server."""
+        self.folder = folder
+        self.host = host
+        self.auth_string = auth_string
+        self.settings = dict(settings or {})
+        self.port = free_port(host)
+        self.url = f"http://{host}:{self.port}/api"
+        self._home = folder / "home"
+        self.log = folder / "prefect-server.log"
+        self._parts = ExitStack()
+
+    def __enter__(self) -> PrefectServer:
+        with ExitStack() as parts:
+            parts.callback(shutil.rmtree, self._home, ignore_errors=True)
+            database = parts.enter_context(Postgres(self.folder))
+            server = self._daemon(database.url)
+            server.start()
+            # Its data go with it, so there is nothing that a gentle end would save.
+            parts.callback(server.stop, number=signal.SIGKILL)
+            server.wait_until(self._answers, seconds=START_SECONDS)
+            self._parts = parts.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._parts.close()
+
+    def _daemon(self, database_url: str) -> Daemon:
+        command = [sys.executable, "-m", "prefect", "server", "start"]
+        return Daemon(
+            "prefect server",
+            [*command, "--host", self.host, "--port", str(self.port)],
+            log=self.log,
+            env=self._environment(database_url),
+        )
+
+    def _environment(self, database_url: str) -> dict[str, str]:
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
+        }
+        access = {"PREFECT_SERVER_API_AUTH_STRING": self.auth_string} if self.auth_string else {}
+        own = {
+            "PREFECT_HOME": str(self._home),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url,
+        }
+        return inherited | SETTINGS | own | access | self.settings
+
+    def _answers(self) -> bool:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with direct.open(f"{self.url}/health", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+def main() -> None:
+    """Serves until the owner ends, or until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m testbed.prefect_server")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--owner", type=int, required=True, help="the pid that it lives for")
+    parser.add_argument("--host", default="127.0.0.1")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        owner = os.pidfd_open(options.owner)
+        with PrefectServer(options.folder, host=options.host) as server:
+            _announce(options.folder / "url", server.url)
+            select.select([owner], [], [])
+    except TestbedError as error:
+        sys.exit(str(error))
+
+
+def _announce(path: Path, url: str) -> None:
+    aside = path.with_suffix(".new")
+    aside.write_text(url)
+    aside.rename(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,10 @@
+"""Takes memory until the kernel ends it: give it a memory_limit."""
+
+from prefect import flow
+
+
+@flow
+def hoards() -> None:
+    hoard = []
+    while True:
+        hoard.append(bytearray(b"x" * (16 << 20)))

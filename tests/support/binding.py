@@ -1,0 +1,81 @@
+"""A WorkPoolBinding in a test: apply it, change it, wait for what its status says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tests.support.kube import Kube, Object
+
+API_VERSION = "workpool-operator.dev/v1alpha1"
+
+
+@dataclass(frozen=True)
+class Binding:
+    kube: Kube
+    namespace: str
+    name: str
+
+    async def apply(self, **spec: Any) -> Object:
+        manifest = {
+            "apiVersion": API_VERSION,
+            "kind": "WorkPoolBinding",
+            "metadata": {"name": self.name, "namespace": self.namespace},
+            "spec": spec,
+        }
+        return await self.kube.apply("workpoolbindings", self.namespace, manifest)
+
+    async def patch(self, **spec: Any) -> Object:
+        """A merge patch of the spec."""
+        return await self.kube.patch("workpoolbindings", self.namespace, self.name, {"spec": spec})
+
+    async def read(self) -> Object | None:
+        return await self.kube.get("workpoolbindings", self.namespace, self.name)
+
+    async def delete(self) -> None:
+        await self.kube.delete("workpoolbindings", self.namespace, self.name)
+
+    async def condition(
+        self, type: str, status: str, *, reason: str | None = None, seconds: float = 30
+    ) -> Object:
+        """The condition, as soon as it has the status (and the reason) for the present spec."""
+
+        def holds(binding: Object | None) -> bool:
+            found = _condition(binding, type)
+            if binding is None or found is None:
+                return False
+            current = found["observedGeneration"] == binding["metadata"]["generation"]
+            return current and found["status"] == status and reason in (None, found["reason"])
+
+        binding = await self.kube.wait(
+            "workpoolbindings", self.namespace, self.name, until=holds, seconds=seconds
+        )
+        return _condition(binding, type) or {}
+
+    async def ready(self, *, seconds: float = 30) -> Object:
+        return await self.condition("Ready", "True", seconds=seconds)
+
+    async def gone(self, *, seconds: float = 30) -> None:
+        await self.kube.wait(
+            "workpoolbindings",
+            self.namespace,
+            self.name,
+            until=lambda binding: binding is None,
+            seconds=seconds,
+        )
+
+    async def remove(self) -> None:
+        """Deletes it, also where no operator lives that would give up its finalizer."""
+        await self.delete()
+        if await self.read() is not None:
+            await self.kube.patch(
+                "workpoolbindings",
+                self.namespace,
+                self.name,
+                {"metadata": {"finalizers": None}},
+            )
+
+
+def _condition(binding: Object | None, type: str) -> Object | None:
+    conditions = (binding or {}).get("status", {}).get("conditions", [])
+    return next((found for found in conditions if found["type"] == type), None)

@@ -1,0 +1,63 @@
+"""Deployments of the flows in tests/flows, which pods read from a ConfigMap: no image to build."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.kube import Kube, Object
+from tests.support.prefect import PrefectApi, stock_template
+
+FLOWS = Path(__file__).parent.parent / "flows"
+FOLDER = "/flows"
+CONFIG_MAP = "flows"
+
+
+def template_with_flows() -> Object:
+    """The stock template whose pods have the flows, where the namespace has their ConfigMap."""
+    template = stock_template(
+        volumes=[{"name": "flows", "configMap": {"name": CONFIG_MAP, "optional": True}}],
+        terminationGracePeriodSeconds=5,
+    )
+    pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    pod["containers"][0]["volumeMounts"] = [{"name": "flows", "mountPath": FOLDER}]
+    return template
+
+
+@dataclass(frozen=True)
+class Deployer:
+    """`await deploy("sleeps", memory_limit="64Mi")`: the keywords are job variables."""
+
+    api: PrefectApi
+    kube: Kube
+    namespace: str
+    pool: str
+    image: str
+
+    async def __call__(
+        self, flow: str = "hello", *, fields: Object | None = None, **job_variables: Any
+    ) -> Object:
+        """`fields` are the deployment's other ones, as the API has them."""
+        await self.kube.apply("configmaps", self.namespace, _config_map())
+        variables = {"image": self.image, "image_pull_policy": "IfNotPresent", **job_variables}
+        pull = {"prefect.deployments.steps.set_working_directory": {"directory": FOLDER}}
+        return await self.api.create_deployment(
+            flow=flow,
+            name=f"{flow}-{self.pool}",
+            pool=self.pool,
+            entrypoint=f"{flow}.py:{flow}",
+            pull_steps=[pull],
+            job_variables=variables,
+            **(fields or {}),
+        )
+
+
+def _config_map() -> Object:
+    files = {path.name: path.read_text() for path in FLOWS.glob("*.py")}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": CONFIG_MAP},
+        "data": files,
+    }

@@ -1,0 +1,133 @@
+"""A small Kubernetes client for tests: plain dicts, one short call each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import httpx
+import yaml
+
+from testbed.endpoint import Endpoint
+from tests.support.polling import NotYet, poll
+
+Object = dict[str, Any]
+APIS = {
+    "configmaps": "/api/v1",
+    "events": "/api/v1",
+    "namespaces": "/api/v1",
+    "pods": "/api/v1",
+    "resourcequotas": "/api/v1",
+    "secrets": "/api/v1",
+    "serviceaccounts": "/api/v1",
+    "jobs": "/apis/batch/v1",
+    "leases": "/apis/coordination.k8s.io/v1",
+    "roles": "/apis/rbac.authorization.k8s.io/v1",
+    "rolebindings": "/apis/rbac.authorization.k8s.io/v1",
+    "customresourcedefinitions": "/apis/apiextensions.k8s.io/v1",
+    "workpoolbindings": "/apis/workpool-operator.dev/v1alpha1",
+}
+
+
+class Kube:
+    """`await kube.list("jobs", namespace)`; every refusal raises `httpx.HTTPStatusError`."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.http = httpx.AsyncClient(
+            base_url=endpoint.url,
+            headers=endpoint.headers,
+            verify=endpoint.certified_tls or True,
+            trust_env=False,
+            timeout=30,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.http.aclose()
+
+    async def get(self, plural: str, namespace: str, name: str) -> Object | None:
+        """None where there is no such object."""
+        response = await self.http.get(path(plural, namespace, name))
+        return None if response.status_code == 404 else _body(response)
+
+    async def list(self, plural: str, namespace: str, *, selector: str = "") -> list[Object]:
+        response = await self.http.get(
+            path(plural, namespace), params={"labelSelector": selector} if selector else {}
+        )
+        items: list[Object] = _body(response)["items"]
+        return items
+
+    async def create(self, plural: str, namespace: str, manifest: Object) -> Object:
+        return _body(await self.http.post(path(plural, namespace), json=manifest))
+
+    async def apply(self, plural: str, namespace: str, manifest: Object) -> Object:
+        """Server-side apply, as `kubectl apply --server-side --force-conflicts`."""
+        response = await self.http.patch(
+            path(plural, namespace, manifest["metadata"]["name"]),
+            params={"fieldManager": "tests", "force": "true"},
+            headers={"Content-Type": "application/apply-patch+yaml"},
+            content=yaml.safe_dump(manifest),
+        )
+        return _body(response)
+
+    async def patch(
+        self, plural: str, namespace: str, name: str, change: Object, *, subresource: str = ""
+    ) -> Object:
+        """A merge patch."""
+        target = path(plural, namespace, name) + (f"/{subresource}" if subresource else "")
+        response = await self.http.patch(
+            target, json=change, headers={"Content-Type": "application/merge-patch+json"}
+        )
+        return _body(response)
+
+    async def delete(
+        self, plural: str, namespace: str, name: str, *, propagation: str = "Background"
+    ) -> None:
+        """Asks for the deletion; fine where there is no such object."""
+        response = await self.http.delete(
+            path(plural, namespace, name), params={"propagationPolicy": propagation}
+        )
+        if response.status_code != 404:
+            response.raise_for_status()
+
+    async def wait(
+        self,
+        plural: str,
+        namespace: str,
+        name: str,
+        *,
+        until: Callable[[Object | None], bool],
+        seconds: float = 30,
+    ) -> Object | None:
+        """The object as it is when the condition holds; None stands for its absence."""
+
+        async def read() -> Object | None:
+            return await self.get(plural, namespace, name)
+
+        try:
+            return await poll(read, until=until, seconds=seconds)
+        except NotYet as error:
+            raise AssertionError(
+                f"{plural} {namespace}/{name} after {seconds:g} s is still:\n"
+                f"{yaml.safe_dump(error.last)}"
+            ) from None
+
+
+def path(plural: str, namespace: str = "", name: str = "") -> str:
+    """An empty namespace means a cluster-wide kind, or all namespaces."""
+    scope = f"/namespaces/{namespace}" if namespace else ""
+    return f"{APIS[plural]}{scope}/{plural}" + (f"/{name}" if name else "")
+
+
+def _body(response: httpx.Response) -> Object:
+    if response.is_error:
+        raise httpx.HTTPStatusError(
+            f"{response.status_code} {response.request.method} {response.request.url.path}: "
+            f"{response.text}",
+            request=response.request,
+            response=response,
+        )
+    body: Object = response.json()
+    return body

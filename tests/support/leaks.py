@@ -1,0 +1,72 @@
+"""Finds what tests leave behind: processes of one, namespaces and interfaces of a whole run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from testbed.clusters import Cluster, slots
+from tests.support import marks
+from tests.support.run import TestRun
+
+#: How long a process may take to end that a test has just told to.
+GRACE_SECONDS = 2.0
+#: A namespace ends when the kubelet has ended its pods.
+NAMESPACE_SECONDS = 60.0
+RUN_LABEL = "workpool-operator.dev/test-run"
+TEST_ANNOTATION = "workpool-operator.dev/test"
+
+
+def end_processes(mark: str) -> list[marks.Process]:
+    """The processes that bear the mark although their test is over; they are ended."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    while (left := marks.processes(mark)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for process in left:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    return left
+
+
+def of_run(run: TestRun) -> list[str]:
+    """What the run's tests left, but for interfaces, which its own cluster may still hold."""
+    left = [f"process {p.pid} {p.command}" for p in end_processes(run.id)]
+    if run.made("cluster"):
+        left += [f"namespace {name}" for name in _lasting_namespaces(run.cluster(), run.id)]
+    return left
+
+
+def interfaces() -> set[str]:
+    """The host's ends of local nodes whose owner no longer holds them."""
+    links = (path.name for path in Path("/sys/class/net").iterdir())
+    return {
+        link
+        for link in links
+        if (number := re.fullmatch(r"wpo(\d+)", link)) and not _is_held(int(number[1]))
+    }
+
+
+def _lasting_namespaces(cluster: Cluster, run: str) -> list[str]:
+    """The run's namespaces that do not vanish, each with the test that made it."""
+    deadline = time.monotonic() + NAMESPACE_SECONDS
+    while left := _namespaces(cluster, run):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    return left
+
+
+def _is_held(number: int) -> bool:
+    record = slots.REGISTRY / str(number)
+    return record.exists() and Path(record.read_text()).exists()
+
+
+def _namespaces(cluster: Cluster, run: str) -> list[str]:
+    query = ["get", "namespaces", "--selector", f"{RUN_LABEL}={run}", "--output", "json"]
+    found = [item["metadata"] for item in json.loads(cluster.kubectl.run(*query))["items"]]
+    return [f"{meta['name']} of {meta['annotations'][TEST_ANNOTATION]}" for meta in found]

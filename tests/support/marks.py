@@ -1,0 +1,57 @@
+"""The mark by which the processes of one test are known: a variable of their environment.
+
+Promises: parallel tests do not see each other's processes; what a whole run shares bears no mark.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+VARIABLE = "WORKPOOL_OPERATOR_TEST_ID"
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    command: str
+
+
+@contextmanager
+def applied(mark: str) -> Iterator[None]:
+    """Everything that this process starts inside the context bears the mark."""
+    os.environ[VARIABLE] = mark
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE, None)
+
+
+@contextmanager
+def removed() -> Iterator[None]:
+    mark = os.environ.pop(VARIABLE, None)
+    try:
+        yield
+    finally:
+        if mark is not None:
+            os.environ[VARIABLE] = mark
+
+
+def processes(mark: str) -> list[Process]:
+    """The live processes, other than this one, with the mark or one that continues it by ":"."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile, or is another user's
+            if int(folder.name) != os.getpid() and _bears(folder, mark):
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+                found.append(Process(int(folder.name), command.decode(errors="replace").strip()))
+    return found
+
+
+def _bears(folder: Path, mark: str) -> bool:
+    sought = f"{VARIABLE}={mark}".encode()
+    entries = (folder / "environ").read_bytes().split(b"\0")
+    return any(entry == sought or entry.startswith(sought + b":") for entry in entries)

@@ -1,0 +1,87 @@
+"""The operator as tests run it: a real `workpool-operator run` in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from testbed.daemon import Daemon
+from testbed.postgres import free_port
+from tests.support.polling import poll
+
+PROGRAM = Path(sys.executable).with_name("workpool-operator")
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One process; a restart is a new Operator."""
+
+    daemon: Daemon
+    health: str
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        namespace: str,
+        kubeconfig: Path,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> Operator:
+        """Restricted to the namespace; `env` is added to its environment."""
+        port = free_port("127.0.0.1")
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
+        }
+        daemon = Daemon(
+            "operator",
+            [str(PROGRAM), "run", "--namespace", namespace, "--health-port", str(port)],
+            log=log,
+            env=inherited | {"KUBECONFIG": str(kubeconfig)} | dict(env or {}),
+        )
+        daemon.start()
+        return cls(daemon, f"http://127.0.0.1:{port}")
+
+    @property
+    def pid(self) -> int:
+        return self.daemon.pid
+
+    @property
+    def log(self) -> str:
+        return self.daemon.log.read_text(errors="replace")
+
+    async def probe(self, name: str) -> int:
+        """The status of `healthz` or `readyz`; 0 where nothing listens."""
+        async with httpx.AsyncClient(trust_env=False) as http:
+            try:
+                return (await http.get(f"{self.health}/{name}")).status_code
+            except httpx.TransportError:
+                return 0
+
+    async def ready(self, *, seconds: float = 30) -> None:
+        """Waits for readiness, while the process lives."""
+        await poll(lambda: self._live_probe("readyz"), until=lambda it: it == 200, seconds=seconds)
+
+    async def _live_probe(self, name: str) -> int:
+        assert self.daemon.exit_code is None, "the operator ended; see its log"
+        return await self.probe(name)
+
+    def kill(self) -> None:
+        """As a node that loses power: no handler runs."""
+        self.daemon.stop(number=signal.SIGKILL)
+
+    async def terminate(self, *, seconds: float = 10) -> int:
+        """SIGTERM, as a kubelet sends it; the exit code."""
+        self.daemon.send(signal.SIGTERM)
+        return await asyncio.to_thread(self.daemon.wait, seconds=seconds)
+
+    async def ended(self, *, seconds: float = 30) -> int:
+        """Waits for an end that something else brings about; the exit code."""
+        return await asyncio.to_thread(self.daemon.wait, seconds=seconds)

@@ -1,0 +1,157 @@
+"""A small Prefect client for tests: plain dicts, one short call each, nothing resent."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from tests.support.polling import NotYet, poll
+
+Object = dict[str, Any]
+TEMPLATES = "server/api/collections_data/views/aggregate-worker-metadata.json"
+
+
+class PrefectApi:
+    """`await api.read_run(id)`; every refusal raises `httpx.HTTPStatusError`."""
+
+    def __init__(self, url: str, *, auth_string: str | None = None) -> None:
+        auth = httpx.BasicAuth(*auth_string.split(":", 1)) if auth_string else None
+        self.url = url
+        self.http = httpx.AsyncClient(base_url=url, auth=auth, trust_env=False, timeout=30)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.http.aclose()
+
+    async def create_pool(self, name: str, *, template: Object | None = None) -> Object:
+        """A pool of type kubernetes, with the stock template unless another is given."""
+        body = {
+            "name": name,
+            "type": "kubernetes",
+            "base_job_template": template or stock_template(),
+        }
+        return await self.one("POST", "/work_pools/", body)
+
+    async def read_pool(self, name: str) -> Object:
+        return await self.one("GET", f"/work_pools/{name}")
+
+    async def delete_pool(self, name: str) -> None:
+        await self.request("DELETE", f"/work_pools/{name}")
+
+    async def workers(self, pool: str) -> list[Object]:
+        return await self.many("POST", f"/work_pools/{pool}/workers/filter", {})
+
+    async def create_deployment(self, *, flow: str, name: str, pool: str, **fields: Any) -> Object:
+        """`fields` as the API has them: job_variables, parameters, schedules, work_queue_name..."""
+        flow_id = (await self.one("POST", "/flows/", {"name": flow}))["id"]
+        body = {"name": name, "flow_id": flow_id, "work_pool_name": pool, **fields}
+        return await self.one("POST", "/deployments/", body)
+
+    async def create_run(
+        self, deployment_id: str, *, due: datetime | None = None, **fields: Any
+    ) -> Object:
+        """A SCHEDULED run of the deployment, due now unless told otherwise."""
+        when = (due or datetime.now(UTC)).isoformat()
+        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": when}}
+        path = f"/deployments/{deployment_id}/create_flow_run"
+        return await self.one("POST", path, {"state": state, **fields})
+
+    async def read_run(self, run_id: str) -> Object:
+        return await self.one("GET", f"/flow_runs/{run_id}")
+
+    async def update_run(self, run_id: str, **fields: Any) -> None:
+        await self.request("PATCH", f"/flow_runs/{run_id}", fields)
+
+    async def delete_run(self, run_id: str) -> None:
+        await self.request("DELETE", f"/flow_runs/{run_id}")
+
+    async def runs(self, *, deployment_id: str, **fields: Any) -> list[Object]:
+        chosen = {"deployments": {"id": {"any_": [deployment_id]}}}
+        return await self.many("POST", "/flow_runs/filter", {**chosen, **fields})
+
+    async def set_state(
+        self, run_id: str, type: str, *, force: bool = False, **state: Any
+    ) -> Object:
+        """The orchestration's answer: {"status": "ACCEPT", "state": ...}."""
+        body = {"state": {"type": type, **state}, "force": force}
+        return await self.one("POST", f"/flow_runs/{run_id}/set_state", body)
+
+    async def cancel(self, run_id: str) -> Object:
+        """As `prefect flow-run cancel` does."""
+        return await self.set_state(run_id, "CANCELLING", name="Cancelling")
+
+    async def states(self, run_id: str) -> list[Object]:
+        """The run's states, oldest first."""
+        found = await self.many("GET", f"/flow_run_states/?flow_run_id={run_id}")
+        return sorted(found, key=lambda state: str(state["timestamp"]))
+
+    async def state_names(self, run_id: str) -> list[str]:
+        return [state["name"] for state in await self.states(run_id)]
+
+    async def logs(self, run_id: str) -> list[str]:
+        body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC"}
+        return [log["message"] for log in await self.many("POST", "/logs/filter", body)]
+
+    async def wait_for_state(self, run_id: str, *types: str, seconds: float = 60) -> Object:
+        """The run, as soon as its state is of one of the types."""
+        return await self.wait(
+            run_id, until=lambda run: run["state_type"] in types, seconds=seconds
+        )
+
+    async def wait(
+        self, run_id: str, *, until: Callable[[Object], bool], seconds: float = 60
+    ) -> Object:
+        try:
+            return await poll(lambda: self.read_run(run_id), until=until, seconds=seconds)
+        except NotYet:
+            states = [f"{s['name']}: {s['message']}" for s in await self.states(run_id)]
+            history = "\n".join(states)
+            raise AssertionError(
+                f"flow run {run_id} after {seconds:g} s has only:\n{history}"
+            ) from None
+
+    async def one(self, method: str, path: str, body: Any = None) -> Object:
+        found: Object = await self.request(method, path, body)
+        return found
+
+    async def many(self, method: str, path: str, body: Any = None) -> list[Object]:
+        found: list[Object] = await self.request(method, path, body)
+        return found
+
+    async def request(self, method: str, path: str, body: Any = None) -> Any:
+        response = await self.http.request(method, path, json=body)
+        if response.is_error:
+            raise httpx.HTTPStatusError(
+                f"{response.status_code} {method} {path}: {response.text}",
+                request=response.request,
+                response=response,
+            )
+        return response.json() if response.content else None
+
+
+def stock_template(**pod: Any) -> Object:
+    """The template of a new pool of type kubernetes; `pod` adds fields to its pod."""
+    template = copy.deepcopy(_stock_template())
+    manifest = template["job_configuration"]["job_manifest"]
+    manifest["spec"]["template"]["spec"].update(pod)
+    return template
+
+
+@cache
+def _stock_template() -> Object:
+    package = find_spec("prefect")  # its import takes seconds, and the tests need it for nothing
+    assert package is not None
+    assert package.origin is not None
+    kinds = json.loads((Path(package.origin).parent / TEMPLATES).read_text())["prefect-kubernetes"]
+    template: Object = kinds["kubernetes"]["default_base_job_configuration"]
+    return template

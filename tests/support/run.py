@@ -1,0 +1,127 @@
+"""One run of the tests: what its processes (one per `-n`) share, and what is made once for all.
+
+Promises: what costs time is made by the first test that needs it, while the others wait; whoever
+comes after a failure gets the same failure; the process that began the run ends what was made, and
+its Prefect server ends with that process even when it is killed. A cluster that was up stays up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed import clusters, state
+from testbed.daemon import Daemon
+from testbed.errors import TestbedError
+from testbed.prefect_server import START_SECONDS
+from tests.support import marks
+
+VARIABLE = "WORKPOOL_OPERATOR_TEST_RUN"
+_detached: list[Daemon] = []  # a Popen that is dropped while its process runs would warn
+
+
+@dataclass(frozen=True)
+class TestRun:
+    folder: Path
+    owner: int
+
+    __test__ = False  # pytest would collect it for its name
+
+    @classmethod
+    def begin(cls) -> TestRun:
+        """In the process that ends the run; its children find the run by the environment."""
+        run = cls(state.root() / "tests" / uuid.uuid4().hex[:8], os.getpid())
+        run.folder.mkdir(parents=True)
+        os.environ[VARIABLE] = f"{run.owner}:{run.folder}"
+        return run
+
+    @classmethod
+    def current(cls) -> TestRun:
+        owner, _, folder = os.environ[VARIABLE].partition(":")
+        return cls(Path(folder), int(owner))
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    def end(self) -> None:
+        """Ends what the run made, and forgets it."""
+        if server := self.made("prefect-server"):
+            _end(server["pid"])
+        if (cluster := self.made("cluster")) and not cluster["was_up"]:
+            clusters.select(os.environ).cluster.down()
+        shutil.rmtree(self.folder)
+        del os.environ[VARIABLE]
+
+    def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `make` returned in the process of the run that came first."""
+        result = self.folder / f"{name}.json"
+        with state.exclusive(self.folder / f"{name}.lock", purpose=f"makes the {name}"):
+            if not result.exists():
+                with marks.removed():
+                    result.write_text(json.dumps(_outcome(make)))
+        made = json.loads(result.read_text())
+        if "error" in made:
+            raise TestbedError(made["error"])
+        return dict(made)
+
+    def made(self, name: str) -> dict[str, Any] | None:
+        """What `once` made under that name, if it did."""
+        result = self.folder / f"{name}.json"
+        made = json.loads(result.read_text()) if result.exists() else {"error": "never asked for"}
+        return None if "error" in made else dict(made)
+
+    def cluster(self) -> clusters.Cluster:
+        """The checkout's cluster, brought up if it is not."""
+        cluster = clusters.select(os.environ).cluster
+
+        def up() -> dict[str, Any]:
+            was_up = cluster.is_up()
+            cluster.up()
+            return {"was_up": was_up}
+
+        self.once("cluster", up)
+        return cluster
+
+    def prefect_server(self, *, host: str) -> str:
+        """The URL of the run's Prefect server."""
+        return str(self.once("prefect-server", lambda: self._serve_prefect(host))["url"])
+
+    def _serve_prefect(self, host: str) -> dict[str, Any]:
+        folder = self.folder / "prefect"
+        command = [sys.executable, "-m", "testbed.prefect_server", str(folder)]
+        server = Daemon(
+            "the tests' Prefect server",
+            [*command, "--owner", str(self.owner), "--host", host],
+            log=folder / "supervisor.log",
+            privileges=(),  # it outlives the test process that happens to start it
+        )
+        server.start()
+        _detached.append(server)
+        server.wait_until((folder / "url").exists, seconds=START_SECONDS)
+        return {"url": (folder / "url").read_text(), "pid": server.pid}
+
+
+def _outcome(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return make()
+    except TestbedError as error:
+        return {"error": str(error)}
+
+
+def _end(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        ended = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGTERM)
+        select.select([ended], [], [], 10)
+        os.close(ended)
