@@ -84,6 +84,7 @@ class App:
         waiting: list[asyncio.Future[Any]] = [task, stopped]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
+            await session.drain()
             task.cancel()
         try:
             await task

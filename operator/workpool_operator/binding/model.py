@@ -18,18 +18,28 @@ PLURAL = "workpoolbindings"
 SHORT_NAME = "wpb"
 CATEGORY = "prefect"
 
-DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
-HTTP_URL = r"^https?://[^\s/]+(/[^\s]*)?$"
-
 
 def rule(expression: str, message: str, **more: str) -> dict[str, str]:
     """One CEL rule; `message` says what is expected and what to do."""
     return {"rule": expression, "message": message, **more}
 
 
+def matching(pattern: str, message: str) -> dict[str, str]:
+    """Like `pattern` of a schema, whose refusal only cites the regular expression."""
+    return rule(f"self.matches(r'{pattern}')", message)
+
+
 def rules(*validations: dict[str, str]) -> dict[str, Any]:
     return {"x-kubernetes-validations": list(validations)}
+
+
+PREFECT_NAME = matching(
+    r"^[^/%]+$", "must be a name as Prefect shows it: not empty, without / and %"
+)
+HTTP_URL = matching(
+    r"^https?://[^\s/]+(/\S*)?$",
+    "must be the API's address, for example http://prefect-server.prefect.svc:4200/api",
+)
 
 
 class _Part(BaseModel):
@@ -42,13 +52,24 @@ class SecretKeySelector(_Part):
     """A key of a Secret in the binding's namespace."""
 
     name: str = Field(
-        min_length=1, max_length=253, pattern=DNS_SUBDOMAIN, description="The Secret's name."
+        max_length=253,
+        description="The Secret's name.",
+        json_schema_extra=rules(
+            matching(
+                r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+                "must be the name of a Secret: lower-case letters, digits, - and .",
+            )
+        ),
     )
     key: str = Field(
-        min_length=1,
         max_length=253,
-        pattern=r"^[-._a-zA-Z0-9]+$",
         description="The key in the Secret's data that holds the value.",
+        json_schema_extra=rules(
+            matching(
+                r"^[-._a-zA-Z0-9]+$",
+                "must be a key of the Secret's data: letters, digits, -, _ and .",
+            )
+        ),
     )
 
 
@@ -68,15 +89,14 @@ class WorkPool(_Part):
     """The Prefect work pool to serve."""
 
     name: str = Field(
-        min_length=1,
         max_length=200,
-        pattern=r"^[^/%]+$",
         description="The work pool's name in Prefect. Cannot be changed: apply another binding.",
         json_schema_extra=rules(
+            PREFECT_NAME,
             rule("self == oldSelf", "workPool.name cannot be changed: create another binding"),
             rule(
                 "!self.lowerAscii().startsWith('prefect')",
-                "names that start with 'prefect' are reserved by the Prefect server",
+                "names that start with 'prefect' are reserved by Prefect: bind another pool",
             ),
         ),
     )
@@ -95,7 +115,7 @@ class Server(_Part):
     url: str | None = Field(
         default=None,
         max_length=2000,
-        pattern=HTTP_URL,
+        json_schema_extra=rules(HTTP_URL),
         description=(
             "The API's address as the operator reaches it, with its path, for example "
             "http://prefect-server.prefect.svc:4200/api."
@@ -119,23 +139,25 @@ class Jobs(_Part):
 
     namespace: str | None = Field(
         default=None,
-        min_length=1,
         max_length=63,
-        pattern=DNS_LABEL,
         description=(
             "The namespace of the Jobs. Cannot be changed: Jobs of running flows would be lost "
             "from sight. The operator needs the right to create Jobs there. Default: the "
             "binding's own."
         ),
         json_schema_extra=rules(
-            rule("self == oldSelf", "jobs.namespace cannot be changed: create another binding")
+            matching(
+                r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+                "must be the name of a namespace: lower-case letters, digits and -",
+            ),
+            rule("self == oldSelf", "jobs.namespace cannot be changed: create another binding"),
         ),
     )
     server_url: str | None = Field(
         default=None,
         alias="serverURL",
         max_length=2000,
-        pattern=HTTP_URL,
+        json_schema_extra=rules(HTTP_URL),
         description=(
             "The API's address as run pods reach it (their PREFECT_API_URL), "
             "where it differs from server.url. Default: server.url."
@@ -185,7 +207,7 @@ class Poll(_Part):
     )
 
 
-Queue = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/%]+$")]
+Queue = Annotated[str, Field(max_length=200, json_schema_extra=rules(PREFECT_NAME))]
 
 
 class Spec(_Part):
@@ -194,13 +216,17 @@ class Spec(_Part):
     work_pool: WorkPool = Field(description="The Prefect work pool to serve.")
     work_queues: tuple[Queue, ...] | None = Field(
         default=None,
-        min_length=1,
         max_length=100,
         description=(
             "The work queues of the pool to serve, each once; runs of other queues are left alone. "
             "Default: all queues."
         ),
-        json_schema_extra={"x-kubernetes-list-type": "set"},
+        json_schema_extra={
+            "x-kubernetes-list-type": "set",
+            **rules(
+                rule("self.size() > 0", "name a queue, or leave workQueues out to serve all queues")
+            ),
+        },
     )
     server: Server = Field(description="The Prefect server that has the work pool.")
     jobs: Jobs = Field(
@@ -228,11 +254,13 @@ class Spec(_Part):
         return [
             rule(
                 "has(self.server.url)",
-                "server: exactly one source of the server's address is needed: set server.url",
+                "exactly one source of the server's address is needed: set server.url",
+                fieldPath=".server",
             ),
             rule(
                 "!(has(self.server.apiKey) && has(self.server.authString))",
-                "server: apiKey and authString exclude each other: keep the one your server uses",
+                "apiKey and authString exclude each other: keep the one your server uses",
+                fieldPath=".server",
             ),
             rule(
                 "(has(self.jobs) && has(self.jobs.namespace)) == "

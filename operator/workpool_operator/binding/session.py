@@ -124,6 +124,11 @@ class Session:
             for part in ("status", "serve"):
                 self._around.pulse.stop(f"{self._binding.key} {part}")
 
+    async def drain(self) -> None:
+        """Before the end: let the writes in progress end, begin no more."""
+        if self._pipeline:
+            await self._pipeline.drain(DRAIN_SECONDS)
+
     async def retire(self) -> None:
         """The binding is deleted: Prefect need not list its worker any more."""
         try:
@@ -167,7 +172,7 @@ class Session:
         except* _Reconnect as reasons:
             log.info("%s: connecting anew: %s", self._binding.key, reasons.exceptions[0])
         finally:
-            await asyncio.shield(pipeline.drain(DRAIN_SECONDS))
+            pipeline.queue.close()
             self._pipeline = None
 
     def _make_pipeline(self, api: PrefectApi, pool: WorkPool) -> Pipeline:

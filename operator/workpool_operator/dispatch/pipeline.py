@@ -12,6 +12,7 @@ pipeline, which adopts from both stores what this one left.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 from collections.abc import Callable
@@ -36,6 +37,8 @@ from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.events import EventStream
 from workpool_operator.prefect_api.runlog import RunLog
 from workpool_operator.prefect_api.views import WorkPool
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +121,14 @@ class Pipeline:
             group.create_task(self._reconciler().run(), name=f"reconciler-{number}")
 
     async def drain(self, seconds: float) -> None:
-        """Let the actions in progress end, and send what is left of the run logs."""
+        """Begin nothing more, let what is in progress end, send what is left of the run logs."""
+        self.queue.close()
         try:
             async with asyncio.timeout(seconds):
                 await self.queue.drained()
                 await self.runlog.flush()
         except TimeoutError:
-            pass
-        self.queue.close()
+            log.warning("what was in progress after %.0f s is cut: a restart takes it up", seconds)
 
     def _reconciler(self) -> Reconciler:
         return Reconciler(

@@ -31,6 +31,7 @@ class WorkQueue(Generic[K]):
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
         self._arrived = asyncio.Event()
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._ready) + len(self._held)
@@ -70,7 +71,7 @@ class WorkQueue(Generic[K]):
 
     async def get(self) -> K:
         """The next key, held until `done`."""
-        while not self._ready:
+        while self._closed or not self._ready:
             self._arrived.clear()
             await self._arrived.wait()
         key = next(iter(self._ready))
@@ -96,7 +97,8 @@ class WorkQueue(Generic[K]):
             await asyncio.sleep(0.02)
 
     def close(self) -> None:
-        """Cancel every timer."""
+        """Give out no more keys."""
+        self._closed = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
