@@ -27,7 +27,9 @@ from workpool_operator.prefect_api.views import Run
 log = logging.getLogger(__name__)
 
 FAILED_POLL_SECONDS = (1.0, 10.0)
-QUIET_SECONDS = 0.02  # wake-ups that come together make one poll
+# Wake-ups make at most four polls per second: the first is served at once, a burst by one poll.
+CLOSEST_SECONDS = 0.25
+QUIET_SECONDS = 0.02
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ class Acquire:
         self._heard = heard
         self._backlog = Backlog(api)
         self._wake = asyncio.Event()
+        self._asked_at = float("-inf")
         self.polled = Polled()
 
     def wake(self) -> None:
@@ -98,14 +101,15 @@ class Acquire:
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
-            await asyncio.sleep(QUIET_SECONDS)
+            rest = self._asked_at + CLOSEST_SECONDS - time.monotonic()
+            await asyncio.sleep(max(QUIET_SECONDS, rest))
         except TimeoutError:
             pass
 
     async def _poll(self) -> None:
         spec = self._spec()
         before = datetime.now(UTC) + timedelta(seconds=spec.poll.prefetch_seconds)
-        asked_at = time.monotonic()
+        self._asked_at = asked_at = time.monotonic()
         queues = spec.work_queues or ()
         page = await self._api.poll(queues=queues, before=before)
         candidates = self._candidates(page)

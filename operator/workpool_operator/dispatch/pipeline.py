@@ -29,7 +29,7 @@ from workpool_operator.dispatch.ledger import Ledger
 from workpool_operator.dispatch.reconciler import Reconciler
 from workpool_operator.dispatch.resync import Resync
 from workpool_operator.dispatch.workqueue import WorkQueue
-from workpool_operator.errors import OperatorError
+from workpool_operator.errors import OperatorError, PrefectUnavailable
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.views import Job, Pod
@@ -141,11 +141,16 @@ class Pipeline:
                 pending_timeout=self._outside.spec().jobs.pending_timeout_seconds
             ),
             idle=self.acquire.slot_freed,
-            heard=lambda _: self.acquire.wake(),
+            heard=self._doubted,
         )
 
     def _policy(self) -> Policy:
         return Policy(pending_timeout=self._outside.spec().jobs.pending_timeout_seconds)
+
+    def _doubted(self, error: OperatorError) -> None:
+        """An action found Prefect silent: a poll tells whether it is."""
+        if isinstance(error, PrefectUnavailable):
+            self.acquire.wake()
 
     async def _acquire_once_adopted(self) -> None:
         await self.resync.adopted.wait()
