@@ -42,7 +42,7 @@ def up_with_images() -> None:
     from testbed import images
 
     with ThreadPoolExecutor(max_workers=1) as beside:
-        built = [beside.submit(images.archive, each) for each in (images.RUN, images.OPERATOR)]
+        built = [beside.submit(images.build, each) for each in (images.RUN, images.OPERATOR)]
         up()
         for each in built:
             each.result()

@@ -39,13 +39,13 @@ def install_packages(target: str) -> None:
     needed = [*debian.PYTHON]
     if target in ON_POSTGRESQL:
         needed += debian.POSTGRESQL
+    purpose = f"for make {target}"
     if target in ON_A_CLUSTER:
         selection = clusters.select(os.environ)
-        print(f"cluster {selection.cluster.name}: {selection.why}", flush=True)
+        purpose = f"for cluster {selection.cluster.name} ({selection.why})"
         needed += packages_of(selection.cluster, target)
-    missing = debian.missing(needed)
-    if missing:
-        print(f"Debian packages to install: {' '.join(missing)}", flush=True)
+    if missing := debian.missing(needed):
+        print(f"Debian packages to install {purpose}: {' '.join(missing)}", flush=True)
         debian.install(missing)
 
 

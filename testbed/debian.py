@@ -68,7 +68,7 @@ def install(names: list[str]) -> None:
         )
     if os.geteuid() != 0:
         raise TestbedError(f"{wanted} missing: run this as root, or 'apt-get install {wanted}'")
-    with progress.step(f"installing {wanted}"):
+    with progress.step("installing the Debian packages"):
         try:
             _apt("install", *names)
         except TestbedError:
@@ -79,8 +79,8 @@ def install(names: list[str]) -> None:
 
 
 def _apt(verb: str, *arguments: str) -> None:
-    options = ["--yes", "--no-install-recommends", "--option=DPkg::Lock::Timeout=600"]
-    _run("apt-get", *options, verb, *arguments)
+    options = ("--yes", "--no-install-recommends", "--option=DPkg::Lock::Timeout=600")
+    _run("apt-get", verb, *arguments, *options)
 
 
 def _run(*argv: str) -> None:

@@ -21,15 +21,11 @@ from tests.support.deployments import Deployer, template_with_flows
 from tests.support.kube import Kube
 from tests.support.operator import PROGRAM, Operator
 from tests.support.prefect import PrefectApi
-from tests.support.run import TestRun
+from tests.support.run import TestRun, die_with_parent
 
 OPERATOR_LOGS = pytest.StashKey[list[Path]]()
 INTERFACES = pytest.StashKey[frozenset[str]]()
 LOG_CHARACTERS = 20_000
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.option.anyio_mode = "auto"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -37,6 +33,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if _owns_the_run(session):
         session.stash[INTERFACES] = frozenset(leaks.interfaces())
         TestRun.begin()
+    else:
+        die_with_parent()
 
 
 @pytest.hookimpl(trylast=True)
@@ -45,8 +43,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not _owns_the_run(session):
         return
     run = TestRun.current()
-    left = leaks.of_run(run)
-    run.end()
+    left: list[str] = []
+    try:
+        if session.exitstatus == pytest.ExitCode.INTERRUPTED:
+            leaks.clear(run)
+        else:
+            left += leaks.of_run(run)
+    finally:
+        run.end()
     before = session.stash[INTERFACES]
     left += [f"interface {name}" for name in leaks.interfaces() - before]
     if left:
@@ -207,7 +211,7 @@ def operator(
 
     yield start
     for process in started:
-        process.daemon.stop()
+        process.kill()  # at once: the shutdown is for tests of the shutdown
 
 
 @pytest.fixture

@@ -42,10 +42,10 @@ def wait_until_ready(node: Node, kubectl: Kubectl) -> None:
     awaited: tuple[tuple[str, Callable[[], bool]], ...] = (
         ("containerd", lambda: _has_pause_image(node)),
         ("kube-apiserver", lambda: configuration.write_kubeconfig(node)),
-        ("kube-apiserver", lambda: kubectl.succeeds("get", "--raw=/readyz")),
-        ("kube-apiserver", lambda: kubectl.succeeds(*dns.APPLY, stdin=dns_service)),
+        ("kube-apiserver", lambda: bool(kubectl.run("get", "--raw=/readyz"))),
+        ("kube-apiserver", lambda: bool(kubectl.run(*dns.APPLY, stdin=dns_service))),
         ("kubelet", lambda: _is_ready(node, kubectl.run(*READY_CONDITION))),
-        ("kube-controller-manager", lambda: kubectl.succeeds(*DEFAULT_SERVICE_ACCOUNT)),
+        ("kube-controller-manager", lambda: bool(kubectl.run(*DEFAULT_SERVICE_ACCOUNT))),
         ("coredns", lambda: dns.serves(node)),
     )
     for component, probe in awaited:
@@ -89,11 +89,8 @@ def _join(node: Node, *, pid: int) -> None:
 
 def _has_pause_image(node: Node) -> bool:
     """Every pod needs it, and it can only be loaded once containerd serves."""
-    try:
-        if not runtime.has_image(node.state, PAUSE_IMAGE):
-            runtime.load_image(node.state, pause_archive())
-    except TestbedError:
-        return False
+    if not runtime.has_image(node.state, PAUSE_IMAGE):
+        runtime.load_image(node.state, pause_archive())
     return True
 
 
@@ -108,15 +105,23 @@ def _is_ready(node: Node, condition: str) -> bool:
 
 def _wait_for(component: str, node: Node, probe: Callable[[], bool]) -> None:
     deadline = time.monotonic() + READY_SECONDS
-    while not probe():
+    while (refusal := _refusal(probe)) is not None:
         if remains.pid_of_node(node.state) is None:
             raise TestbedError(f"node {node.name} ended: {_why_it_ended(node)}")
         if time.monotonic() > deadline:
             raise TestbedError(
-                f"{component} of node {node.name} does not serve after {READY_SECONDS} s;"
-                f" its log: {node.log_of(component)}"
+                f"{component} of node {node.name} does not serve after {READY_SECONDS} s"
+                f" ({refusal}); its log: {node.log_of(component)}"
             )
         time.sleep(0.1)
+
+
+def _refusal(probe: Callable[[], bool]) -> str | None:
+    """Why what the probe asks for is not there yet, as far as it says so."""
+    try:
+        return None if probe() else "it says not ready"
+    except TestbedError as wrong:
+        return str(wrong)
 
 
 def _why_it_ended(node: Node) -> str:

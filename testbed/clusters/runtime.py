@@ -25,6 +25,6 @@ def _ctr(state: Path, *arguments: str) -> list[str | Path]:
     pid = remains.pid_of_node(state)
     if pid is None:
         raise TestbedError(f"node {state.name} is not up: run 'make cluster'")
-    # Its mounts and its pid namespace, as containerd passes paths and process numbers around.
-    enter = ["nsenter", f"--target={pid}", "--mount", "--pid", "--"]
+    # Its mounts, its root (which a chroot may have moved) and its process numbers.
+    enter = ["nsenter", f"--target={pid}", "--mount", "--root", "--pid", "--"]
     return [*enter, builds.tool("ctr"), f"--namespace={NAMESPACE}", *arguments]

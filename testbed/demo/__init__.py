@@ -25,8 +25,7 @@ def main() -> None:
     cluster = selection.cluster
     print(f"cluster {cluster.name}: {selection.why}", flush=True)
     image = _bring_up(cluster)
-    with progress.step("starting the Prefect server"):
-        api = _prefect_server(cluster, image)
+    api = _prefect_server(cluster, image)
     prefect = PrefectCli(api.host, state.folder())
     with progress.step("applying the CRD and the WorkPoolBinding"):
         binding = objects.apply(cluster.kubectl, api=api, folder=state.folder())
@@ -54,9 +53,9 @@ def _bring_up(cluster: Cluster) -> str:
         cluster.up()
         return images.run_image(cluster)
     with ThreadPoolExecutor(max_workers=1) as beside:
-        archive = beside.submit(images.archive, images.RUN)
+        image = beside.submit(images.build, images.RUN)
         cluster.up()
-        archive.result()
+        image.result()
     return images.run_image(cluster)
 
 
@@ -65,4 +64,5 @@ def _prefect_server(cluster: Cluster, image: str) -> Addresses:
     if isinstance(cluster, ExistingCluster):
         url = os.environ["PREFECT_API_URL"]
         return Addresses(host=url, pods=url)
-    return server.start(cluster.kubectl, image=image, node_address=cluster.node_address)
+    with progress.step("starting the Prefect server in the cluster"):
+        return server.start(cluster.kubectl, image=image, node_address=cluster.node_address)

@@ -19,6 +19,7 @@ from testbed.state import CHECKOUT
 
 PROGRAM = Path(sys.executable).with_name("prefect")
 DEPLOYMENT = "hello/demo"
+RUN_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,14 @@ class PrefectCli:
         """Runs the example to its end before the user's eyes; the id of its run."""
         name = f"demo-{time.strftime('%H%M%S')}"
         argv = ["deployment", "run", DEPLOYMENT, "--watch", "--flow-run-name", name]
-        if subprocess.run([PROGRAM, *argv], env=self._environment()).returncode:
+        environment = self._environment()
+        try:
+            done = subprocess.run([PROGRAM, *argv], env=environment, timeout=RUN_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise TestbedError(
+                f"run {name} has not ended after {RUN_SECONDS} s\n  log: {operator_log}"
+            ) from None
+        if done.returncode:
             raise TestbedError(f"run {name} did not complete\n  log: {operator_log}")
         return self.api.flow_run_named(name)
 

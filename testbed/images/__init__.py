@@ -1,16 +1,17 @@
 """The images of the testbed: the run image, the operator's, and the local node's pause image.
 
-Promises: an image's reference changes with what it is built from and with nothing else; its archive
-is built once per machine, by Docker where it answers, else by buildah.
+Promises: an image's reference changes with what it is built from and with nothing else; it is built
+once per machine, by Docker where it answers, else by buildah, whose layers the clones share.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from functools import cache as once
 from pathlib import Path
 
-from testbed import cache, commands, progress
+from testbed import cache, commands, progress, state
 from testbed.clusters import Cluster
 from testbed.images.buildah import Buildah
 from testbed.images.docker import Docker
@@ -21,7 +22,7 @@ __all__ = [
     "OPERATOR",
     "PAUSE_IMAGE",
     "RUN",
-    "archive",
+    "build",
     "operator_image",
     "pause_archive",
     "run_image",
@@ -38,20 +39,30 @@ def operator_image(cluster: Cluster) -> str:
     return _loaded(OPERATOR, cluster)
 
 
-def archive(recipe: Recipe) -> Path:
-    """The image as a file; needs no cluster, so that it can be made while one is."""
+def build(recipe: Recipe) -> str:
+    """Its reference, once it is built. Needs no cluster, so one may start meanwhile."""
     engine = _engine()
-    name = f"{recipe.name}-{recipe.key(engine.base)}.tar"
-    return cache.entry(name, lambda target: engine.build(recipe, target))
+    reference = recipe.reference(engine.base)
+    with state.exclusive(cache.folder() / ".images.lock", purpose="builds images"):
+        if not engine.has(reference):
+            engine.build(recipe, reference)
+    return reference
 
 
 def _loaded(recipe: Recipe, cluster: Cluster) -> str:
     reference = recipe.reference(_engine().base)
     if not cluster.has_image(reference):
-        file = archive(recipe)
+        build(recipe)
         with progress.step(f"loading {reference} into {cluster.name}"):
-            cluster.load_image(file)
+            _load(reference, cluster)
     return reference
+
+
+def _load(reference: str, cluster: Cluster) -> None:
+    with tempfile.TemporaryDirectory(dir=cache.folder()) as scratch:
+        archive = Path(scratch, "image.tar")
+        _engine().save(reference, archive)
+        cluster.load_image(archive)
 
 
 @once

@@ -1,7 +1,7 @@
 """Builds images without Docker: buildah in chroot isolation, in a storage of its own.
 
-Must not touch the user's own image storage. Layers stay in the cache, so that a change of the code
-installs no dependency again.
+Must not touch the user's own image storage, nor leave a mount: it has a mount namespace of its own.
+Layers stay in the cache, so that a change of the code installs no dependency again.
 """
 
 from __future__ import annotations
@@ -21,33 +21,34 @@ CERTIFICATES = "/etc/ssl/certs"
 class Buildah:
     base: str = base.REFERENCE
 
-    def build(self, recipe: Recipe, archive: Path) -> None:
-        """Makes `archive` from the checkout."""
-        reference = recipe.reference(self.base)
-        log = cache.folder() / "logs" / f"image-{recipe.target}.log"
-        self._provide_base(log)
-        with progress.step(f"building the image {reference} (buildah)"):
-            commands.run_logged([*_buildah("bud"), *self._options(recipe), str(CHECKOUT)], log=log)
-            target = f"docker-archive:{archive}:{reference}"
-            commands.run_logged([*_buildah("push"), "--quiet", reference, target], log=log)
+    def has(self, reference: str) -> bool:
+        return commands.succeeds([*_buildah("inspect"), "--type=image", reference])
 
-    def _provide_base(self, log: Path) -> None:
-        if not commands.succeeds([*_buildah("inspect"), "--type=image", self.base]):
+    def build(self, recipe: Recipe, reference: str) -> None:
+        """Builds it from the checkout, on a base that is made where it is missing."""
+        log = cache.folder() / "logs" / f"image-{recipe.target}.log"
+        if not self.has(self.base):
             source = f"docker-archive:{base.base_archive()}"
             commands.run_logged([*_buildah("pull"), "--quiet", source], log=log)
+        options = [f"--target={recipe.target}", f"--tag={reference}", *self._environment()]
+        with progress.step(f"building the image {reference} (buildah)"):
+            commands.run_logged([*_buildah("bud"), *options, str(CHECKOUT)], log=log)
 
-    def _options(self, recipe: Recipe) -> list[str]:
+    def save(self, reference: str, archive: Path) -> None:
+        commands.run(
+            [*_buildah("push"), "--quiet", reference, f"docker-archive:{archive}:{reference}"]
+        )
+
+    def _environment(self) -> list[str]:
         return [
             *("--isolation=chroot", "--network=host", "--pull-never", "--layers"),
+            f"--build-arg=BASE={self.base}",
             # The machine may reach the package registries through a proxy that ends TLS.
             f"--volume={CERTIFICATES}:{CERTIFICATES}:ro",
-            f"--build-arg=BASE={self.base}",
-            f"--target={recipe.target}",
-            f"--tag={recipe.reference(self.base)}",
         ]
 
 
 def _buildah(verb: str) -> list[str]:
     storage = cache.folder() / "image-layers"
     places = [f"--root={storage}/root", f"--runroot={storage}/run"]
-    return ["buildah", "--storage-driver=overlay", *places, verb]
+    return ["unshare", "--mount", "buildah", "--storage-driver=overlay", *places, verb]

@@ -14,11 +14,15 @@ from testbed.state import CHECKOUT
 class Docker:
     base: str = "the Dockerfile's own"
 
-    def build(self, recipe: Recipe, archive: Path) -> None:
-        """Makes `archive` from the checkout."""
-        reference = recipe.reference(self.base)
+    def has(self, reference: str) -> bool:
+        return commands.succeeds(["docker", "image", "inspect", reference])
+
+    def build(self, recipe: Recipe, reference: str) -> None:
+        """Builds it from the checkout."""
         log = cache.folder() / "logs" / f"image-{recipe.target}.log"
-        build = ["docker", "build", "--progress=plain", f"--target={recipe.target}"]
+        options = ["--progress=plain", f"--target={recipe.target}", f"--tag={reference}"]
         with progress.step(f"building the image {reference} (docker)"):
-            commands.run_logged([*build, f"--tag={reference}", CHECKOUT], log=log)
-            commands.run_logged(["docker", "save", f"--output={archive}", reference], log=log)
+            commands.run_logged(["docker", "build", *options, CHECKOUT], log=log)
+
+    def save(self, reference: str, archive: Path) -> None:
+        commands.run(["docker", "save", f"--output={archive}", reference])

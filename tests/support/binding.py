@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,18 @@ class Binding:
             "workpoolbindings", self.namespace, self.name, until=holds, seconds=seconds
         )
         return _condition(binding, type) or {}
+
+    async def wait(self, until: Callable[[Object], bool], *, seconds: float = 30) -> Object:
+        """The status, as soon as it is as wanted."""
+        binding = await self.kube.wait(
+            "workpoolbindings",
+            self.namespace,
+            self.name,
+            until=lambda found: bool(found and found.get("status") and until(found["status"])),
+            seconds=seconds,
+        )
+        status: Object = (binding or {})["status"]
+        return status
 
     async def ready(self, *, seconds: float = 30) -> Object:
         return await self.condition("Ready", "True", seconds=seconds)

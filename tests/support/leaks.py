@@ -41,6 +41,21 @@ def of_run(run: TestRun) -> list[str]:
     return left
 
 
+def clear(run: TestRun) -> None:
+    """Removes what the tests of an interrupted run had no time to remove."""
+    end_processes(run.id)
+    if not run.made("cluster"):
+        return
+    kubectl = run.cluster().kubectl
+    for namespace in _namespaces(run.cluster(), run.id):
+        query = ["get", "workpoolbindings", "--namespace", namespace, "--output", "name"]
+        for binding in kubectl.run(*query).split():
+            # The operator that would give up its finalizer is gone.
+            free = '{"metadata": {"finalizers": null}}'
+            kubectl.run("patch", binding, "--namespace", namespace, "--type=merge", "-p", free)
+        kubectl.run("delete", "namespace", namespace, "--wait=false")
+
+
 def interfaces() -> set[str]:
     """The host's ends of local nodes whose owner no longer holds them."""
     links = (path.name for path in Path("/sys/class/net").iterdir())
@@ -58,7 +73,7 @@ def _lasting_namespaces(cluster: Cluster, run: str) -> list[str]:
         if time.monotonic() > deadline:
             break
         time.sleep(1)
-    return left
+    return [f"{name} of {test}" for name, test in left.items()]
 
 
 def _is_held(number: int) -> bool:
@@ -66,7 +81,8 @@ def _is_held(number: int) -> bool:
     return record.exists() and Path(record.read_text()).exists()
 
 
-def _namespaces(cluster: Cluster, run: str) -> list[str]:
+def _namespaces(cluster: Cluster, run: str) -> dict[str, str]:
+    """The run's namespaces: name and test."""
     query = ["get", "namespaces", "--selector", f"{RUN_LABEL}={run}", "--output", "json"]
     found = [item["metadata"] for item in json.loads(cluster.kubectl.run(*query))["items"]]
-    return [f"{meta['name']} of {meta['annotations'][TEST_ANNOTATION]}" for meta in found]
+    return {meta["name"]: meta["annotations"][TEST_ANNOTATION] for meta in found}

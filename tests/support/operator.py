@@ -65,7 +65,7 @@ class Operator:
             except httpx.TransportError:
                 return 0
 
-    async def ready(self, *, seconds: float = 30) -> None:
+    async def ready(self, *, seconds: float = 60) -> None:
         """Waits for readiness, while the process lives."""
         await poll(lambda: self._live_probe("readyz"), until=lambda it: it == 200, seconds=seconds)
 

@@ -25,7 +25,11 @@ class PrefectApi:
     def __init__(self, url: str, *, auth_string: str | None = None) -> None:
         auth = httpx.BasicAuth(*auth_string.split(":", 1)) if auth_string else None
         self.url = url
-        self.http = httpx.AsyncClient(base_url=url, auth=auth, trust_env=False, timeout=30)
+        # The server closes idle connections after 5 s: one that it is just closing is not used.
+        limits = httpx.Limits(keepalive_expiry=3)
+        self.http = httpx.AsyncClient(
+            base_url=url, auth=auth, limits=limits, trust_env=False, timeout=30
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -7,6 +7,7 @@ its Prefect server ends with that process even when it is killed. A cluster that
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -27,6 +28,7 @@ from testbed.prefect_server import START_SECONDS
 from tests.support import marks
 
 VARIABLE = "WORKPOOL_OPERATOR_TEST_RUN"
+PR_SET_PDEATHSIG = 1
 _detached: list[Daemon] = []  # a Popen that is dropped while its process runs would warn
 
 
@@ -40,15 +42,19 @@ class TestRun:
     @classmethod
     def begin(cls) -> TestRun:
         """In the process that ends the run; its children find the run by the environment."""
-        run = cls(state.root() / "tests" / uuid.uuid4().hex[:8], os.getpid())
+        runs = state.root() / "tests"
+        for killed in runs.glob("*-*"):  # runs that nobody ended
+            if not Path("/proc", killed.name.partition("-")[0]).exists():
+                shutil.rmtree(killed)
+        run = cls(runs / f"{os.getpid()}-{uuid.uuid4().hex[:8]}", os.getpid())
         run.folder.mkdir(parents=True)
-        os.environ[VARIABLE] = f"{run.owner}:{run.folder}"
+        os.environ[VARIABLE] = str(run.folder)
         return run
 
     @classmethod
     def current(cls) -> TestRun:
-        owner, _, folder = os.environ[VARIABLE].partition(":")
-        return cls(Path(folder), int(owner))
+        folder = Path(os.environ[VARIABLE])
+        return cls(folder, owner=int(folder.name.partition("-")[0]))
 
     @property
     def id(self) -> str:
@@ -110,6 +116,11 @@ class TestRun:
         _detached.append(server)
         server.wait_until((folder / "url").exists, seconds=START_SECONDS)
         return {"url": (folder / "url").read_text(), "pid": server.pid}
+
+
+def die_with_parent() -> None:
+    """For a worker: the kernel ends it, and so its operators, when the run's owner is killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _outcome(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
