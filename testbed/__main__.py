@@ -56,6 +56,11 @@ def check() -> None:
     _call("testbed.checks", "main")
 
 
+def crd() -> None:
+    """Writes the CRD from the model, wherever the repository keeps it."""
+    _call("testbed.generated", "write")
+
+
 def locks() -> None:
     """Resolves the dependencies anew."""
     _call("testbed.locks", "main")
@@ -67,6 +72,7 @@ VERBS: dict[str, Callable[[], None]] = {
     "demo": demo,
     "up-with-images": up_with_images,
     "check": check,
+    "crd": crd,
     "locks": locks,
 }
 

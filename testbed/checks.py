@@ -24,7 +24,6 @@ AT_ONCE = 2
 class Check:
     name: str
     argv: tuple[str, ...]
-    expected: Path | None = None  # the file that holds what the program prints
 
 
 # The longest first.
@@ -32,7 +31,7 @@ CHECKS = (
     Check("unit tests", ("pytest", "-q", "tests/unit")),
     Check("types", ("mypy",)),
     Check("import contracts", ("lint-imports",)),
-    Check("generated CRD", ("workpool-operator", "crd"), expected=Path("manifests/base/crd.yaml")),
+    Check("generated files", ("python", "-m", "testbed.generated")),
     Check("lint", ("ruff", "check")),
     Check("format", ("ruff", "format", "--check")),
 )
@@ -65,12 +64,5 @@ def perform(check: Check) -> Outcome:
     done = subprocess.run(
         [PROGRAMS / program, *arguments], cwd=CHECKOUT, capture_output=True, text=True
     )
-    return Outcome(check, complaint_of(check, done), progress.elapsed(began))
-
-
-def complaint_of(check: Check, done: subprocess.CompletedProcess[str]) -> str | None:
-    if done.returncode:
-        return f"{done.stdout}{done.stderr}".strip() or f"exit code {done.returncode}"
-    if check.expected and (CHECKOUT / check.expected).read_text() != done.stdout:
-        return f"{check.expected} is not what '{' '.join(check.argv)}' prints: run 'make crd'"
-    return None
+    said = f"{done.stdout}{done.stderr}".strip() or f"exit code {done.returncode}"
+    return Outcome(check, said if done.returncode else None, progress.elapsed(began))

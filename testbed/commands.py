@@ -34,13 +34,26 @@ def succeeds_if_installed(argv: Argv) -> bool:
 
 
 def run_logged(
-    argv: Argv, *, log: Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    argv: Argv,
+    *,
+    log: Path,
+    within: Argv = (),
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> None:
-    """Runs a long command whose output goes to `log`; the error names the log."""
+    """Runs a long command whose output goes to `log`; the error names the log.
+
+    `within` is a command that runs another one, such as setpriv; errors do not speak of it.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         done = subprocess.run(
-            argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            [*within, *argv],
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
     if done.returncode:
         said = log.read_text(errors="replace").strip().splitlines()

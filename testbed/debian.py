@@ -33,7 +33,7 @@ class Package:
 
 
 PYTHON = (
-    Package("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
+    Package("ca-certificates", "/etc/ssl/certs/*"),
     Package("python3-venv", "import ensurepip"),
 )
 LOCAL_NODE = (

@@ -38,7 +38,8 @@ class Forwarder:
 
     async def __aenter__(self) -> Forwarder:
         self._client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            # Shorter than the 5 s of Prefect's server, so that no request meets its end.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3),
             timeout=aiohttp.ClientTimeout(),
             auto_decompress=False,
             skip_auto_headers=["Accept", "Accept-Encoding", "Content-Type", "User-Agent"],

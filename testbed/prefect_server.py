@@ -113,11 +113,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--owner", type=int, required=True, help="the pid that it lives for")
     parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--auth-string", help="the USER:PASSWORD that it asks for")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         owner = os.pidfd_open(options.owner)
-        with PrefectServer(options.folder, host=options.host) as server:
+        auth = options.auth_string
+        with PrefectServer(options.folder, host=options.host, auth_string=auth) as server:
             _announce(options.folder / "url", server.url)
             select.select([owner], [], [])
     except TestbedError as error:

@@ -31,7 +31,7 @@ def start(node: Node) -> None:
     """Returns when the node runs and is joined to the host's network."""
     node.failure.unlink(missing_ok=True)
     configuration.write(node)
-    cgroups.create(node.name)
+    cgroups.create(cgroups.name_of(node.slot, node.name))
     _unshare(node)
     _join(node, pid=_first_process(node))
 
@@ -127,4 +127,4 @@ def _refusal(probe: Callable[[], bool]) -> str | None:
 def _why_it_ended(node: Node) -> str:
     if node.failure.exists():
         return node.failure.read_text()
-    return f"it was killed; its log: {node.log_of('node')}"
+    return f"it was killed, or could not say why; its log: {node.log_of('node')}"

@@ -11,9 +11,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from testbed.clusters.slots import Slot
 from testbed.errors import TestbedError
 
 PARENT = "workpool-operator"
+
+
+def name_of(slot: Slot, node: str) -> str:
+    """Two nodes may bear one name, in two state folders, but not in one slot."""
+    return f"{slot.interface}-{node}"
 
 
 def root(name: str) -> str:

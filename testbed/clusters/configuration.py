@@ -89,7 +89,8 @@ def kubelet(node: Node) -> dict[str, object]:
         "authorization": {"mode": "AlwaysAllow"},
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": cgroups.root(node.name),  # a shared one lets kubelets kill each other's pods
+        # A shared one lets kubelets kill each other's pods.
+        "cgroupRoot": cgroups.root(cgroups.name_of(node.slot, node.name)),
         "failCgroupV1": False,
         "failSwapOn": False,
         "enforceNodeAllocatable": [],

@@ -126,11 +126,11 @@ def _spawn(node: Node, part: components.Component) -> int:
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     actions = [(os.POSIX_SPAWN_OPEN, 1, log, append, 0o644), (os.POSIX_SPAWN_DUP2, 1, 2)]
     binaries = CACHE / node.binaries.name
-    environment = os.environ | {"PATH": f"{binaries}:/usr/sbin:/usr/bin:/sbin:/bin"}
     return os.posix_spawn(
         binaries / part.name,
         part.argv,
-        environment,
+        # Nothing of the user's, such as a proxy, which does not lead to the node.
+        {"PATH": f"{binaries}:/usr/sbin:/usr/bin:/sbin:/bin"},
         file_actions=actions,
         setsigdef=[signal.SIGPIPE],  # Python ignores it, and what it starts would too
     )

@@ -29,9 +29,9 @@ def pid_of_node(state: Path) -> int | None:
 def remove(state: Path) -> None:
     """Everything but the state folder and the slot. Can be repeated after an interruption."""
     stop(state)
-    cgroups.remove(state.name)
     slot = slots.held_by(state)
     if slot is not None:
+        cgroups.remove(cgroups.name_of(slot, state.name))
         remove_interface(slot)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from testbed import cache, commands, progress
+from testbed.images.alone import ALONE
 from testbed.images.archive import write_archive
 
 SUITE = "bookworm"  # its Python is 3.11, like that of the Dockerfile's own BASE
@@ -45,9 +46,8 @@ def _build(target: Path) -> None:
 def _debootstrap(root: Path) -> None:
     included = ",".join(PACKAGES)
     log = cache.folder() / "logs" / "debootstrap.log"
-    # In a mount namespace of its own, so that no mount in the root outlives it.
-    command = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--include={included}"]
-    commands.run_logged([*command, SUITE, str(root), *_mirror()], log=log)
+    command = ["debootstrap", "--variant=minbase", f"--include={included}", SUITE, str(root)]
+    commands.run_logged([*command, *_mirror()], log=log, within=ALONE)
 
 
 def _mirror() -> list[str]:

@@ -1,7 +1,7 @@
 """Builds images without Docker: buildah in chroot isolation, in a storage of its own.
 
-Must not touch the user's own image storage, nor leave a mount: it has a mount namespace of its own.
-Layers stay in the cache, so that a change of the code installs no dependency again.
+Must not touch the user's own image storage. Layers stay in the cache, so that a change of the code
+installs no dependency again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from testbed import cache, commands, progress
 from testbed.images import base
+from testbed.images.alone import ALONE
 from testbed.images.recipe import Recipe
 from testbed.state import CHECKOUT
 
@@ -22,22 +23,21 @@ class Buildah:
     base: str = base.REFERENCE
 
     def has(self, reference: str) -> bool:
-        return commands.succeeds([*_buildah("inspect"), "--type=image", reference])
+        return commands.succeeds([*ALONE, *_buildah("inspect"), "--type=image", reference])
 
     def build(self, recipe: Recipe, reference: str) -> None:
         """Builds it from the checkout, on a base that is made where it is missing."""
         log = cache.folder() / "logs" / f"image-{recipe.target}.log"
         if not self.has(self.base):
             source = f"docker-archive:{base.base_archive()}"
-            commands.run_logged([*_buildah("pull"), "--quiet", source], log=log)
+            _run("pull", "--quiet", source, log=log)
         options = [f"--target={recipe.target}", f"--tag={reference}", *self._environment()]
         with progress.step(f"building the image {reference} (buildah)"):
-            commands.run_logged([*_buildah("bud"), *options, str(CHECKOUT)], log=log)
+            _run("bud", *options, str(CHECKOUT), log=log)
 
     def save(self, reference: str, archive: Path) -> None:
-        commands.run(
-            [*_buildah("push"), "--quiet", reference, f"docker-archive:{archive}:{reference}"]
-        )
+        target = f"docker-archive:{archive}:{reference}"
+        _run("push", "--quiet", reference, target, log=cache.folder() / "logs" / "image-save.log")
 
     def _environment(self) -> list[str]:
         return [
@@ -48,7 +48,11 @@ class Buildah:
         ]
 
 
+def _run(verb: str, *arguments: str, log: Path) -> None:
+    commands.run_logged([*_buildah(verb), *arguments], log=log, within=ALONE)
+
+
 def _buildah(verb: str) -> list[str]:
     storage = cache.folder() / "image-layers"
     places = [f"--root={storage}/root", f"--runroot={storage}/run"]
-    return ["unshare", "--mount", "buildah", "--storage-driver=overlay", *places, verb]
+    return ["buildah", verb, "--storage-driver=overlay", *places]

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import commands, progress
-from testbed.checks import Check, perform
+from testbed import checks, commands, generated, progress
 from testbed.errors import TestbedError
 
 
@@ -54,9 +53,19 @@ def test_a_step_says_what_it_does_and_how_long_so_far(
     assert said.splitlines()[-1].startswith("    building: 0.")
 
 
-def test_a_check_whose_generated_file_is_old_says_how_to_renew_it(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_check_that_fails_shows_all_that_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "PROGRAMS", Path("/bin"))
+    failing = checks.Check("sh", ("sh", "-c", "echo out; echo err >&2; exit 1"))
+    assert checks.perform(failing).complaint == "out\nerr"
+    assert checks.perform(checks.Check("true", ("true",))).complaint is None
+
+
+def test_an_outdated_generated_file_is_noticed_and_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("testbed.checks.PROGRAMS", Path("/bin"))
-    check = Check("generated", ("echo", "new"), expected=Path("Makefile"))
-    assert perform(check).complaint == "Makefile is not what 'echo new' prints: run 'make crd'"
+    files = [tmp_path / "one.yaml", tmp_path / "other.yaml"]
+    monkeypatch.setattr(generated, "files", lambda: dict.fromkeys(files, "new"))
+    generated.write()
+    assert generated.outdated() == []
+    files[1].write_text("old")
+    assert generated.outdated() == [files[1]]
