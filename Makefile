@@ -58,8 +58,7 @@ bench: ## time from run to Job, beside the stock worker
 
 crd: ## write the CRD from the model
 	$(ready)
-	@.venv/bin/workpool-operator crd > manifests/base/crd.yaml.new
-	@mv manifests/base/crd.yaml.new manifests/base/crd.yaml
+	$(testbed) crd
 
 locks: ## resolve the dependencies anew
 	$(ready)

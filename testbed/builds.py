@@ -109,7 +109,7 @@ def _install(module: GoModule, target: Path) -> None:
         "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false",
         "GOTOOLCHAIN": "local",
     }
-    with progress.step(f"building {module.name} from source ({', '.join(module.programs)})"):
+    with progress.step(f"building {module.name} from source ({len(module.programs)} programs)"):
         commands.run_logged(
             [go(), "install", f"-ldflags={module.ldflags}", "tool"],
             log=cache.folder() / "logs" / f"go-{module.name}.log",

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-EVERY_SECONDS = 20
+EVERY_SECONDS = 30
 
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Prints the step's begin, a line every 20 s while it lasts, and its time at the end."""
+    """Prints the step's begin, a line every 30 s while it lasts, and its time at the end."""
     print(f"==> {what}", flush=True)
     began, over = time.monotonic(), threading.Event()
     ticker = threading.Thread(target=_tick, args=(what, began, over), daemon=True)

@@ -200,10 +200,13 @@ def operator(
     logs = request.node.stash.setdefault(OPERATOR_LOGS, [])
 
     async def start(
-        *, kubeconfig: Path = cluster.kubeconfig, ready: bool = True, **env: str
+        *, also_in: str = "", kubeconfig: Path = cluster.kubeconfig, ready: bool = True, **env: str
     ) -> Operator:
+        namespaces = [namespace, also_in] if also_in else [namespace]
         logs.append(tmp_path / f"operator-{len(started) + 1}.log")
-        process = Operator.start(namespace=namespace, kubeconfig=kubeconfig, log=logs[-1], env=env)
+        process = Operator.start(
+            namespaces=namespaces, kubeconfig=kubeconfig, log=logs[-1], env=env
+        )
         started.append(process)
         if ready:
             await process.ready()

@@ -10,7 +10,7 @@ reading order:
     dispatch.reconciler  observe -> decide -> act
     dispatch.observed    both caches and the run's last known state, as one snapshot
     dispatch.decide      the decision table (pure)
-    dispatch.actions     one idempotent external write per action
+    dispatch.actions     one idempotent external write per step
 
 `kube` and `prefect_api` are the only two edges; `jobs` is the pure vocabulary between them.
 """

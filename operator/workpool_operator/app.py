@@ -12,17 +12,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Self
 
 from workpool_operator import health
+from workpool_operator.binding import presence
 from workpool_operator.binding.conditions import Verdict
-from workpool_operator.binding.session import Binding, Session, Surroundings
+from workpool_operator.binding.session import Session
+from workpool_operator.binding.surroundings import Binding, Surroundings
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import tls_context
 from workpool_operator.settings import Settings
+from workpool_operator.telemetry import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -30,18 +33,25 @@ RESTART_SECONDS = 5.0
 
 
 class App:
-    """One process; `start` and `stop` are called once, `serve` once per binding."""
+    """One process, as an async context manager; `serve` is called once per binding."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
         self._pulse = health.Pulse()
         self._sessions: dict[str, Session] = {}
-        self._around: Surroundings | None = None
+        self._trouble = Trouble(log, "operator")
+        self._obstacle = "starting"
 
-    async def start(self) -> None:
-        """Connect to Kubernetes and answer probes."""
-        kube = await self._stack.enter_async_context(await KubernetesClient.from_environment())
+    async def __aenter__(self) -> Self:
+        """Read the access to Kubernetes and answer probes; nothing is asked of anybody yet."""
+        async with AsyncExitStack() as opened:
+            await self._open(opened)
+            self._stack = opened.pop_all()
+        return self
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        kube = await stack.enter_async_context(await KubernetesClient.from_environment())
         self._around = Surroundings(
             kube=kube,
             tls=tls_context(),
@@ -50,11 +60,19 @@ class App:
             heartbeat_seconds=self._settings.heartbeat_seconds,
         )
         probes = health.serve(self._settings.health_port, pulse=self._pulse, unready=self._unready)
-        await self._stack.enter_async_context(probes)
+        await stack.enter_async_context(probes)
 
-    async def stop(self) -> None:
-        """Release what `start` took; sessions have ended by now."""
+    async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    async def sees_bindings(self, namespaces: Sequence[str]) -> bool:
+        """Whether there is any use in watching; why not is told once, and by readiness."""
+        self._obstacle = await presence.obstacle(self._around.kube, namespaces)
+        if self._obstacle:
+            self._trouble.begins("cannot see any WorkPoolBinding", self._obstacle)
+        else:
+            self._trouble.over("cannot see any WorkPoolBinding")
+        return not self._obstacle
 
     async def serve(
         self,
@@ -74,8 +92,8 @@ class App:
             self._sessions[binding.key] = session
             await self._run_until(session, stopped)
         self._sessions.pop(binding.key, None)
-        if session and stopped.result():
-            await session.retire()
+        if session:
+            await (session.retire() if stopped.result() else session.say_stopped())
         log.info("%s: %s", binding.key, "deleted" if stopped.result() else "stopped")
 
     async def _run_until(self, session: Session, stopped: asyncio.Future[bool]) -> None:
@@ -97,18 +115,18 @@ class App:
     async def _session(
         self, binding: Binding, announce: Callable[[Verdict], None]
     ) -> Session | None:
-        assert self._around is not None
         try:
             cluster_id = await _cluster_id(self._around.kube, binding.namespace)
         except OperatorError as error:
-            log.warning("%s: cannot read its namespace: %s", binding.key, error)
+            self._trouble.begins(f"cannot read namespace {binding.namespace}", error)
             return None
+        self._trouble.over(f"cannot read namespace {binding.namespace}")
         return Session(binding, self._around, cluster_id=cluster_id, announce=announce)
 
     def _unready(self) -> list[str]:
-        if self._around is None:
-            return ["starting"]
-        return [f"{key} is not synced" for key, s in self._sessions.items() if not s.synced]
+        if self._obstacle:
+            return [self._obstacle]
+        return [f"{key} is not synced" for key, s in self._sessions.items() if s.starting]
 
 
 async def _cluster_id(kube: KubernetesClient, namespace: str) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
 import kopf
 from pydantic import ValidationError
@@ -19,59 +21,75 @@ from workpool_operator.app import App
 from workpool_operator.binding import model
 from workpool_operator.binding.conditions import Verdict
 from workpool_operator.binding.model import Spec
-from workpool_operator.binding.session import Binding
+from workpool_operator.binding.surroundings import Binding
 
 log = logging.getLogger(__name__)
 
 FINALIZER = f"{model.GROUP}/serving"
-STOP_SECONDS = 4.5  # a SIGTERM drains in 5 s
+STOP_SECONDS = 4.5  # for a session to end: a SIGTERM is done in 5 s
+RETRY_SECONDS = 3.0
+# Without one kopf looks up the user's name, and dies of a UID that has none, as in a container.
+_IDENTITY = cast(Any, "workpool-operator")
 
 
-async def operate(app: App, *, namespaces: Sequence[str], stop: asyncio.Event) -> None:
-    """Run the operator until `stop`, in these namespaces or, without any, in all."""
-    await kopf.operator(
+async def operate(app: App, *, namespaces: Sequence[str]) -> None:
+    """Run the operator until SIGTERM or SIGINT, in these namespaces or, without any, in all.
+
+    kopf ends where the API server cannot be asked, or says no; then it is asked again, here.
+    """
+    stop = asyncio.Event()
+    _set_on_signal(stop)
+    async with app:
+        while not stop.is_set():
+            try:
+                if await app.sees_bindings(namespaces):
+                    await _watch(app, namespaces=namespaces, stop=stop)
+            except Exception as error:
+                log.warning("the watch of WorkPoolBindings ended, it starts again: %s", error)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), RETRY_SECONDS)
+
+
+async def _watch(app: App, *, namespaces: Sequence[str], stop: asyncio.Event) -> None:
+    """kopf, until `stop` or until it gives up."""
+    others = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
         registry=registry(app),
         namespaces=namespaces,
         clusterwide=not namespaces,
         standalone=True,
+        identity=_IDENTITY,
         stop_flag=stop,
     )
+    _set_on_signal(stop)  # kopf has put its own handlers there, which outlive it
+    await kopf.run_tasks(tasks, ignored=others)
+
+
+def _set_on_signal(stop: asyncio.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 def registry(app: App) -> kopf.OperatorRegistry:
     """Our handlers and nothing that another package may have registered with kopf."""
     own = kopf.OperatorRegistry()
-    kopf.on.startup(registry=own)(_startup(app))
-    kopf.on.cleanup(registry=own)(_cleanup(app))
+    kopf.on.startup(registry=own)(_startup)
     kopf.on.login(registry=own)(_login)
     resource = (model.GROUP, model.VERSION, model.PLURAL)
-    kopf.daemon(
-        *resource,
-        registry=own,
-        id="serve",
-        cancellation_backoff=STOP_SECONDS,
-        cancellation_timeout=1,
-    )(_daemon(app))
+    kopf.daemon(*resource, registry=own, id="serve", cancellation_timeout=0.3)(_daemon(app))
     return own
 
 
-def _startup(app: App) -> Any:
-    async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:
-        settings.persistence.finalizer = FINALIZER
-        settings.scanning.disabled = True
-        settings.posting.enabled = True
-        settings.networking.request_timeout = 30
-        settings.execution.default_backoff = 10
-        await app.start()
-
-    return startup
-
-
-def _cleanup(app: App) -> Any:
-    async def cleanup(**_: Any) -> None:
-        await app.stop()
-
-    return cleanup
+async def _startup(settings: kopf.OperatorSettings, **_: Any) -> None:
+    settings.persistence.finalizer = FINALIZER
+    settings.scanning.disabled = True
+    settings.posting.reporting_component = "workpool-operator"
+    settings.posting.event_name_prefix = "workpool-operator-"
+    settings.networking.request_timeout = 30
+    settings.execution.default_backoff = 10
+    # Else a deleted binding keeps its finalizer until kopf next looks at it.
+    settings.background.instant_exit_timeout = STOP_SECONDS
+    settings.process.ultimate_exiting_timeout = None  # it would kill us after kopf gave up once
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

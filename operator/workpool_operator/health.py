@@ -7,11 +7,14 @@ did not. An outage of Prefect or Kubernetes is no reason to kill the process; th
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+
+from workpool_operator.errors import OperatorError
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +57,23 @@ async def serve(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, port=port)
-        await site.start()
+        await _listen(runner, port)
         log.info("probes on port %s", runner.addresses[0][1])
         yield
     finally:
         await runner.cleanup()
 
 
+async def _listen(runner: web.AppRunner, port: int) -> None:
+    try:
+        await web.TCPSite(runner, port=port).start()
+    except OSError as error:
+        fix = "Choose another with --health-port or WORKPOOL_OPERATOR_HEALTH_PORT."
+        reason = os.strerror(error.errno) if error.errno else error
+        raise OperatorError(f"port {port} cannot serve /healthz: {reason}. {fix}") from error
+
+
 def _answer(problems: list[str]) -> web.Response:
-    return web.Response(text="\n".join(problems) or "ok", status=503 if problems else 200)
+    response = web.Response(text="\n".join(problems) or "ok", status=503 if problems else 200)
+    response.force_close()  # a connection kept open would delay the end of the process
+    return response

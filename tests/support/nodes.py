@@ -94,7 +94,7 @@ class Machine:
             cgroups=[
                 folder
                 for hierarchy in cgroups.hierarchies()
-                for folder in hierarchy.glob(f"**/{node.name}")
+                for folder in hierarchy.glob(f"**/*{node.name}")
             ],
             files=[path for path in (node.state, *_records_of(node)) if path.exists()],
             rules=subprocess.check_output(["iptables", "--list-rules"], text=True)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,19 +30,20 @@ class Operator:
     def start(
         cls,
         *,
-        namespace: str,
+        namespaces: Sequence[str],
         kubeconfig: Path,
         log: Path,
         env: Mapping[str, str] | None = None,
     ) -> Operator:
-        """Restricted to the namespace; `env` is added to its environment."""
+        """Restricted to the namespaces, if any; `env` is added to its environment."""
         port = free_port("127.0.0.1")
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
         }
         daemon = Daemon(
             "operator",
-            [str(PROGRAM), "run", "--namespace", namespace, "--health-port", str(port)],
+            [str(PROGRAM), "run", "--health-port", str(port)]
+            + [f"--namespace={namespace}" for namespace in namespaces],
             log=log,
             env=inherited | {"KUBECONFIG": str(kubeconfig)} | dict(env or {}),
         )
@@ -59,11 +60,21 @@ class Operator:
 
     async def probe(self, name: str) -> int:
         """The status of `healthz` or `readyz`; 0 where nothing listens."""
+        return (await self._probe(name))[0]
+
+    async def complaint(self, name: str) -> str:
+        """What the probe says, which must be no."""
+        status, text = await self._probe(name)
+        assert status == 503, f"{name} answers {status}: {text}"
+        return text
+
+    async def _probe(self, name: str) -> tuple[int, str]:
         async with httpx.AsyncClient(trust_env=False) as http:
             try:
-                return (await http.get(f"{self.health}/{name}")).status_code
+                answer = await http.get(f"{self.health}/{name}")
             except httpx.TransportError:
-                return 0
+                return 0, ""
+            return answer.status_code, answer.text
 
     async def ready(self, *, seconds: float = 60) -> None:
         """Waits for readiness, while the process lives."""
@@ -72,6 +83,14 @@ class Operator:
     async def _live_probe(self, name: str) -> int:
         assert self.daemon.exit_code is None, "the operator ended; see its log"
         return await self.probe(name)
+
+    async def says(self, text: str, *, seconds: float = 30) -> None:
+        """Waits for the text in its log."""
+
+        async def read() -> str:
+            return self.log
+
+        await poll(read, until=lambda log: text in log, seconds=seconds)
 
     def kill(self) -> None:
         """As a node that loses power: no handler runs."""

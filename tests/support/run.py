@@ -28,6 +28,8 @@ from testbed.prefect_server import START_SECONDS
 from tests.support import marks
 
 VARIABLE = "WORKPOOL_OPERATOR_TEST_RUN"
+SERVER = "prefect-server"
+GUARDED_SERVER = "guarded-prefect-server"
 PR_SET_PDEATHSIG = 1
 _detached: list[Daemon] = []  # a Popen that is dropped while its process runs would warn
 
@@ -62,8 +64,9 @@ class TestRun:
 
     def end(self) -> None:
         """Ends what the run made, and forgets it."""
-        if server := self.made("prefect-server"):
-            _end(server["pid"])
+        for name in (SERVER, GUARDED_SERVER):
+            if server := self.made(name):
+                _end(server["pid"])
         if (cluster := self.made("cluster")) and not cluster["was_up"]:
             clusters.select(os.environ).cluster.down()
         shutil.rmtree(self.folder)
@@ -101,14 +104,21 @@ class TestRun:
 
     def prefect_server(self, *, host: str) -> str:
         """The URL of the run's Prefect server."""
-        return str(self.once("prefect-server", lambda: self._serve_prefect(host))["url"])
+        return self._server(SERVER, "--host", host)
 
-    def _serve_prefect(self, host: str) -> dict[str, Any]:
-        folder = self.folder / "prefect"
+    def guarded_prefect_server(self, auth_string: str) -> str:
+        """The URL of another one, which asks for credentials."""
+        return self._server(GUARDED_SERVER, "--auth-string", auth_string)
+
+    def _server(self, name: str, *options: str) -> str:
+        return str(self.once(name, lambda: self._serve_prefect(name, options))["url"])
+
+    def _serve_prefect(self, name: str, options: tuple[str, ...]) -> dict[str, Any]:
+        folder = self.folder / name
         command = [sys.executable, "-m", "testbed.prefect_server", str(folder)]
         server = Daemon(
-            "the tests' Prefect server",
-            [*command, "--owner", str(self.owner), "--host", host],
+            f"the tests' {name}",
+            [*command, "--owner", str(self.owner), *options],
             log=folder / "supervisor.log",
             privileges=(),  # it outlives the test process that happens to start it
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -37,14 +38,16 @@ class Witness:
         self._watching.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)
 
-    async def count(self, number: int, *, seconds: float = 30) -> list[Object]:
-        """Waits until so many have been seen."""
+    async def until(
+        self, holds: Callable[[list[Object]], bool], *, seconds: float = 30
+    ) -> list[Object]:
+        """What has been seen, as soon as the condition holds for it."""
 
         async def seen() -> list[Object]:
             assert not self._watching.done(), "the witness lost its watch"
             return self.seen
 
-        return await poll(seen, until=lambda objects: len(objects) >= number, seconds=seconds)
+        return await poll(seen, until=holds, seconds=seconds)
 
     async def _watch(self) -> None:
         query = {"watch": "true", "resourceVersion": "0"}

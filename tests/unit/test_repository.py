@@ -37,7 +37,9 @@ def test_the_runtime_lock_has_no_stock_worker_and_no_tools():
 
 def test_the_wheel_holds_the_package_and_nothing_of_the_testbed(tmp_path):
     build = "import hatchling.build, sys; print(hatchling.build.build_wheel(sys.argv[1]))"
-    made = subprocess.check_output([sys.executable, "-c", build, str(tmp_path)], cwd=ROOT, text=True)
+    made = subprocess.check_output(
+        [sys.executable, "-c", build, str(tmp_path)], cwd=ROOT, text=True
+    )
     names = zipfile.ZipFile(tmp_path / made.split()[-1]).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"workpool_operator"}
     assert "workpool_operator/py.typed" in names

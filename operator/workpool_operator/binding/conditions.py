@@ -44,8 +44,9 @@ class Situation:
 
     suspended: bool = False
     pool_paused: bool = False
-    at_capacity: bool = False
+    full_at: int | None = None  # the concurrencyLimit, where every slot is taken
     synced: bool = False
+    stopped: bool = False
 
 
 class Conditions:
@@ -54,33 +55,34 @@ class Conditions:
     def __init__(self) -> None:
         self._verdicts: dict[str, Verdict] = {}
 
-    def holds(self, condition: str, reason: str, message: str = "") -> None:
+    def holds(self, condition: str, reason: str, message: str) -> None:
         self._verdicts[condition] = Verdict("True", reason, message)
 
     def fails(self, condition: str, reason: str, message: str) -> None:
-        self._verdicts[condition] = Verdict("False", reason, message)
-
-    def forget_after(self, condition: str) -> None:
         """What comes after `condition` is not known any more."""
+        self._verdicts[condition] = Verdict("False", reason, message)
         for later in ORDER[ORDER.index(condition) + 1 :]:
             self._verdicts.pop(later, None)
 
     def all_hold(self) -> bool:
         return all(verdict.status == "True" for verdict in self.verdicts().values())
 
+    def fault(self) -> bool:
+        """Something is known to be wrong."""
+        return any(verdict.status == "False" for verdict in self._verdicts.values())
+
     def verdicts(self) -> dict[str, Verdict]:
         """Every condition but Ready."""
         found: dict[str, Verdict] = {}
-        missing = ""
         for condition in ORDER:
-            unknown = Verdict(
-                "Unknown", "NotChecked", f"Known once {missing or condition} is True."
-            )
-            verdict = self._verdicts.get(condition, unknown)
-            found[condition] = verdict
-            if verdict.status != "True" and not missing:
-                missing = condition
+            found[condition] = self._verdicts.get(condition) or _unknown(found)
         return found
+
+
+def _unknown(earlier: Mapping[str, Verdict]) -> Verdict:
+    failed = next((name for name, verdict in earlier.items() if verdict.status == "False"), None)
+    text = f"Known once {failed} is True." if failed else "Not looked at yet."
+    return Verdict("Unknown", "NotChecked", text)
 
 
 def ready(verdicts: Mapping[str, Verdict], situation: Situation) -> Verdict:
@@ -88,18 +90,26 @@ def ready(verdicts: Mapping[str, Verdict], situation: Situation) -> Verdict:
     for verdict in verdicts.values():
         if verdict.status == "False":
             return verdict
+    if situation.stopped:
+        text = "The operator was stopped: runs wait, Jobs that exist go on. Start it again."
+        return Verdict("Unknown", "OperatorStopped", text)
     if any(verdict.status == "Unknown" for verdict in verdicts.values()) or not situation.synced:
         return Verdict(
             "Unknown", "Starting", "The operator is looking at the server and the cluster."
         )
+    return _serving(situation)
+
+
+def _serving(situation: Situation) -> Verdict:
     if situation.suspended:
-        return Verdict("True", "Suspended", "spec.suspend is true: no new runs are claimed.")
+        text = "spec.suspend is true: no run is claimed. Jobs that exist are followed to their end."
+        return Verdict("True", "Suspended", text)
     if situation.pool_paused:
-        return Verdict("True", "PoolPaused", "The work pool is paused in Prefect: resume it there.")
-    if situation.at_capacity:
-        return Verdict(
-            "True", "AtCapacity", "As many Jobs are in flight as concurrencyLimit allows."
-        )
+        text = "The work pool is paused in Prefect: no run is claimed until it is resumed there."
+        return Verdict("True", "PoolPaused", text)
+    if situation.full_at is not None:
+        text = f"As many Jobs are in flight as spec.concurrencyLimit allows: {situation.full_at}."
+        return Verdict("True", "AtCapacity", text)
     return Verdict("True", "Polling", "Due runs are picked up.")
 
 

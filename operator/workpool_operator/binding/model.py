@@ -266,6 +266,7 @@ class Spec(_Part):
                 "(has(self.jobs) && has(self.jobs.namespace)) == "
                 "(has(oldSelf.jobs) && has(oldSelf.jobs.namespace))",
                 "jobs.namespace cannot be added or removed: create another binding",
+                fieldPath=".jobs.namespace",
             ),
         ]
 

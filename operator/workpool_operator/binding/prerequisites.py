@@ -6,9 +6,9 @@ how to mend it.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
-from typing import Any
 
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding.model import SecretValue, Spec
@@ -21,9 +21,19 @@ from workpool_operator.errors import (
     RenderError,
 )
 from workpool_operator.jobs.template import check_template
-from workpool_operator.kube.client import JOBS, SECRETS, KubernetesClient
+from workpool_operator.kube.client import SECRETS, KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi, Server
 from workpool_operator.prefect_api.views import WorkPool
+
+RIGHTS = (
+    ("list", "batch", "jobs"),
+    ("watch", "batch", "jobs"),
+    ("create", "batch", "jobs"),
+    ("patch", "batch", "jobs"),
+    ("delete", "batch", "jobs"),
+    ("list", "", "pods"),
+    ("watch", "", "pods"),
+)
 
 
 def server_url(spec: Spec) -> str:
@@ -43,18 +53,33 @@ async def credentials(spec: Spec, *, namespace: str, kube: KubernetesClient) -> 
     )
 
 
-async def work_pool(api: PrefectApi, spec: Spec) -> WorkPool:
-    """The pool, if it is there and of the type that the spec names."""
+async def ask_for_pool(api: PrefectApi) -> WorkPool | None:
+    """The pool as a server has it that answers and accepts the credentials; None: it has none."""
     try:
-        pool = await api.work_pool()
+        return await api.work_pool()
     except OperatorError as error:
-        raise prefect_fault(error, api) from error
+        if isinstance(error, PrefectRefused) and error.status == 404:
+            return None
+        raise _server_fault(error, api.server) from error
+
+
+def servable(pool: WorkPool | None, spec: Spec, api: PrefectApi) -> WorkPool:
+    """The pool, if it is there and of the type that the spec names."""
     wanted = spec.work_pool.type
+    if pool is None:
+        url, name = api.server.url, api.pool
+        hint = "" if "/api" in url else " Or is the address incomplete? Most end in /api."
+        raise BindingFault(
+            c.WORK_POOL_FOUND,
+            "WorkPoolNotFound",
+            f"{url} has no work pool {name!r}. Create it: prefect work-pool create {name!r} "
+            f"--type {wanted}. A wrong spec.workPool.name takes another binding.{hint}",
+        )
     if pool.type != wanted:
         raise BindingFault(
             c.WORK_POOL_FOUND,
             "WorkPoolTypeUnsupported",
-            f"Work pool {pool.name!r} is of type {pool.type!r}; spec.workPool.type asks for "
+            f"Work pool {pool.name!r} is of type {pool.type!r}, spec.workPool.type asks for "
             f"{wanted!r}. Bind a pool of that type, or correct the spec.",
         )
     return pool
@@ -74,55 +99,50 @@ def base_job_template(pool: WorkPool) -> None:
 
 
 async def jobs_permitted(kube: KubernetesClient, namespace: str) -> None:
-    """The operator may make Jobs in a namespace that exists."""
-    for verb, resource in (("create", JOBS), ("delete", JOBS), ("patch", JOBS)):
-        if not await _allowed(kube, namespace, verb, resource.plural):
-            raise BindingFault(
-                c.JOBS_PERMITTED,
-                "JobsForbidden",
-                f"The operator may not {verb} Jobs in namespace {namespace!r}. Grant it: "
-                f"kubectl -n {namespace} create rolebinding workpool-operator "
-                "--clusterrole=workpool-operator-jobs --serviceaccount=<namespace>:<name>",
-            )
+    """The operator may do with Jobs and pods what it does, in a namespace that exists."""
     if await _is_missing(kube, namespace):
         raise BindingFault(
             c.JOBS_PERMITTED,
             "NamespaceNotFound",
-            f"Namespace {namespace!r} of spec.jobs.namespace does not exist: create it.",
+            f"Namespace {namespace!r} of spec.jobs.namespace does not exist. Create it: "
+            f"kubectl create namespace {namespace}",
+        )
+    answers = await asyncio.gather(*(_allowed(kube, namespace, *right) for right in RIGHTS))
+    rights = zip(RIGHTS, answers, strict=True)
+    missing = [f"{verb} {plural}" for (verb, _, plural), allowed in rights if not allowed]
+    if missing:
+        raise BindingFault(
+            c.JOBS_PERMITTED,
+            "JobsForbidden",
+            f"The operator may not {', '.join(missing)} in namespace {namespace!r}. Grant it: "
+            f"kubectl -n {namespace} create rolebinding workpool-operator "
+            f"--clusterrole=workpool-operator-jobs {await _subject(kube)}",
         )
 
 
-def prefect_fault(error: OperatorError, api: PrefectApi) -> BindingFault:
+def _server_fault(error: OperatorError, server: Server) -> BindingFault:
     """What a failed request to Prefect says about the binding."""
-    url = api.server.url
     if isinstance(error, PrefectRefused) and error.status in (401, 403):
-        reason = "Unauthorized" if error.status == 401 else "Forbidden"
-        sent = "an API key" if api.server.api_key else "an auth string"
-        if not (api.server.api_key or api.server.auth_string):
-            sent = "no credentials"
+        sent = "an API key" if server.api_key else "an auth string"
+        if not (server.api_key or server.auth_string):
+            sent = "a request without credentials"
         return BindingFault(
             c.CREDENTIALS_VALID,
-            reason,
-            f"{url} answered {error.status} to {sent}. Correct the Secret that spec.server names, "
-            "or name one with apiKey or authString.",
-        )
-    if isinstance(error, PrefectRefused) and error.status == 404:
-        return BindingFault(
-            c.WORK_POOL_FOUND,
-            "WorkPoolNotFound",
-            f"{url} has no work pool {api.pool!r}. Create it (prefect work-pool create "
-            f"{api.pool} --type kubernetes), or correct spec.workPool.name.",
+            "Unauthorized" if error.status == 401 else "Forbidden",
+            f"{server.url} answered {error.status} to {sent}. Correct the Secret that "
+            "spec.server.apiKey or spec.server.authString names, or set the one that it asks for.",
         )
     if isinstance(error, PrefectUnavailable) and error.retry_after:
         return BindingFault(
             c.SERVER_REACHABLE,
             "RateLimited",
-            f"{url} asks to come back in {error.retry_after:.0f} s: {error}",
+            f"{server.url} asks to come back in {error.retry_after:.0f} s: {error}",
         )
     return BindingFault(
         c.SERVER_REACHABLE,
         "ConnectionFailed",
-        f"{url} gives no usable answer: {error}. Check spec.server.url and that the server runs.",
+        f"{server.url} gives no usable answer ({error}). Check that the Prefect server runs, and "
+        "that spec.server.url is its address as the operator reaches it.",
     )
 
 
@@ -149,15 +169,21 @@ async def _secret(
     return base64.b64decode(data[ref.key]).decode(errors="replace").strip()
 
 
-async def _allowed(kube: KubernetesClient, namespace: str, verb: str, resource: str) -> bool:
-    attributes = {"namespace": namespace, "verb": verb, "group": "batch", "resource": resource}
-    review: dict[str, Any] = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": attributes},
-    }
+async def _allowed(
+    kube: KubernetesClient, namespace: str, verb: str, group: str, resource: str
+) -> bool:
+    attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
+    review = {"spec": {"resourceAttributes": attributes}}
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     return bool(json.loads(await kube.request("POST", path, body=review))["status"]["allowed"])
+
+
+async def _subject(kube: KubernetesClient) -> str:
+    """Who the operator is, as `kubectl create rolebinding` takes it."""
+    path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    user = json.loads(await kube.request("POST", path, body={}))["status"]["userInfo"]["username"]
+    account = user.removeprefix("system:serviceaccount:")
+    return f"--serviceaccount={account}" if account != user else f"--user={user}"
 
 
 async def _is_missing(kube: KubernetesClient, namespace: str) -> bool:

@@ -1,76 +1,42 @@
 """One served pool: from the binding's spec to a running pipeline and a truthful status.
 
-The reflectors and the status writer live as long as the session. The pipeline lives as long as one
-connection (server, credentials, pool): when one of them changes, the next pipeline adopts what the
-last one left. A fault of the binding's is a condition, never the end of the session.
+The reflectors, the inspection and the status writer live as long as the session; connections come
+and go. Nothing but a defect of the operator ends a session.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from workpool_operator.binding import conditions as c
-from workpool_operator.binding import prerequisites
-from workpool_operator.binding.conditions import Conditions, Situation, Verdict
-from workpool_operator.binding.model import Server as ServerSpec
+from workpool_operator.binding.conditions import Situation, Verdict
+from workpool_operator.binding.connection import STUCK_SECONDS, Connection
+from workpool_operator.binding.inspection import Inspection
 from workpool_operator.binding.model import Spec
 from workpool_operator.binding.status import Sight, StatusWriter
-from workpool_operator.dispatch.actions import Place
+from workpool_operator.binding.surroundings import Binding, Surroundings
+from workpool_operator.dispatch import capacity
+from workpool_operator.dispatch.ledger import Ledger
 from workpool_operator.dispatch.pipeline import Outside, Pipeline
-from workpool_operator.errors import BindingFault, OperatorError
-from workpool_operator.health import Pulse
+from workpool_operator.dispatch.place import Place
+from workpool_operator.errors import BindingFault, KubernetesRefused, OperatorError
 from workpool_operator.jobs import names
 from workpool_operator.kube.cache import Cache
-from workpool_operator.kube.client import JOBS, PODS, KubernetesClient
+from workpool_operator.kube.client import JOBS, PODS, Resource
 from workpool_operator.kube.reflector import Reflector
 from workpool_operator.kube.views import BINDING_LABEL, Job, Pod
 from workpool_operator.prefect_api.client import PrefectApi, Server
-from workpool_operator.prefect_api.heartbeat import Heartbeat
 from workpool_operator.prefect_api.views import WorkPool
+from workpool_operator.telemetry import Trouble
 
 log = logging.getLogger(__name__)
 
-CHECK_SECONDS = 8.0  # Secrets, pool and rights are looked at again: a fault shows within 15 s
-FAILED_CHECK_SECONDS = 3.0
 STATUS_SECONDS = 1.0
-STUCK_SECONDS = 300.0  # longer than every request of one look at a run together
-DRAIN_SECONDS = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """The object that is served; `spec` and `generation` are live."""
-
-    namespace: str
-    name: str
-    spec: Callable[[], Spec]
-    generation: Callable[[], int]
-    status: dict[str, Any]
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all sessions of a process share."""
-
-    kube: KubernetesClient
-    tls: ssl.SSLContext
-    pulse: Pulse
-    reconcilers: int
-    heartbeat_seconds: int
-
-
-class _Reconnect(Exception):
-    """Server, credentials or pool are not those of this connection any more."""
+FAILED_STATUS_SECONDS = 3.0
+FAREWELL_SECONDS = 1.5
 
 
 class Session:
@@ -87,30 +53,28 @@ class Session:
         self._binding = binding
         self._around = around
         self._cluster_id = cluster_id
-        self._conditions = Conditions()
-        self._check_now = asyncio.Event()
-        self._jobs: Cache[Job] = Cache(self._run_changed)
-        self._pods: Cache[Pod] = Cache(self._run_changed)
-        self._pipeline: Pipeline | None = None
-        self._pool: WorkPool | None = None
-        self._server_version: str | None = None
-        self.worker_name = names.worker_name(
+        self._namespace = binding.spec().jobs.namespace or binding.namespace
+        self._binding_id = names.binding_id(cluster_id=cluster_id, binding=binding.key)
+        self._worker_name = names.worker_name(
             cluster_id=cluster_id, namespace=binding.namespace, name=binding.name
         )
-        self._binding_id = names.binding_id(cluster_id=cluster_id, binding=binding.key)
-        self._namespace = binding.spec().jobs.namespace or binding.namespace
-        self._writer = StatusWriter(
-            around.kube,
-            namespace=binding.namespace,
-            name=binding.name,
-            before=binding.status,
-            announce=announce,
-        )
+        self._inspection = Inspection(binding, around.kube, job_namespace=self._namespace)
+        self._jobs: Cache[Job] = Cache(self._run_changed)
+        self._pods: Cache[Pod] = Cache(self._run_changed)
+        self._connection: Connection | None = None
+        self._server: Server | None = None
+        self._trouble = Trouble(log, binding.key)
+        self._writer = StatusWriter(around.kube, binding, announce=announce)
 
     @property
     def synced(self) -> bool:
         """Both caches hold what the cluster holds."""
         return self._jobs.synced.is_set() and self._pods.synced.is_set()
+
+    @property
+    def starting(self) -> bool:
+        """Not synced yet, and not for a fault of the binding's."""
+        return not self.synced and not self._inspection.conditions.fault()
 
     async def run(self) -> None:
         """Serve for ever."""
@@ -119,84 +83,85 @@ class Session:
                 group.create_task(self._reflector(JOBS, self._jobs).run(), name="jobs")
                 group.create_task(self._reflector(PODS, self._pods).run(), name="pods")
                 group.create_task(self._keep_status(), name="status")
-                group.create_task(self._keep_serving(), name="serve")
+                group.create_task(self._keep_connected(), name="connections")
         finally:
-            for part in ("status", "serve"):
+            for part in ("status", "connections"):
                 self._around.pulse.stop(f"{self._binding.key} {part}")
 
     async def drain(self) -> None:
         """Before the end: let the writes in progress end, begin no more."""
-        if self._pipeline:
-            await self._pipeline.drain(DRAIN_SECONDS)
+        if self._connection:
+            await self._connection.drain()
+
+    async def say_stopped(self) -> None:
+        """After the end: nobody serves the binding until an operator runs again."""
+        try:
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._writer.write(self._sight(stopped=True))
+        except (OperatorError, TimeoutError) as error:
+            why = str(error) or "no answer in time"
+            log.warning("%s: its status does not say that we stop: %s", self._binding.key, why)
 
     async def retire(self) -> None:
-        """The binding is deleted: Prefect need not list its worker any more."""
+        """After the end, the binding being deleted: Prefect need not list its worker any more."""
+        if self._server is None:
+            return  # it never was a worker
         try:
-            server = await self._credentials()
-            async with asyncio.timeout(DRAIN_SECONDS), self._api(server) as api:
-                await api.delete_worker(self.worker_name)
+            async with asyncio.timeout(FAREWELL_SECONDS), self._api(self._server) as api:
+                await api.delete_worker(self._worker_name)
         except (OperatorError, TimeoutError) as error:
-            log.warning("%s: its worker record stays in Prefect: %s", self._binding.key, error)
+            log.warning(
+                "%s: its worker %s stays in Prefect, as offline: %s",
+                self._binding.key,
+                self._worker_name,
+                str(error) or "no answer in time",
+            )
 
-    # Serving
+    # Connections
 
-    async def _keep_serving(self) -> None:
-        """Connect, serve until something asks for another connection, and again."""
+    async def _keep_connected(self) -> None:
+        """Connect, serve until another connection is needed, and again."""
         while True:
-            self._beat("serve", within=60)
+            self._beat("connections", within=STUCK_SECONDS)
             try:
-                server = await self._credentials()
-                self._holds_until(c.CREDENTIALS_VALID)
-                async with self._api(server) as api:
-                    await self._look(api)
-                    await self._serve(api, server)
-            except BindingFault as fault:
-                self._show(fault)
-                await self._pause(FAILED_CHECK_SECONDS)
+                reason = await self._connect_and_serve()
+                log.info("%s: connecting anew: %s", self._binding.key, reason)
             except OperatorError as error:
-                log.warning("%s: %s", self._binding.key, error)
-                await self._pause(FAILED_CHECK_SECONDS)
+                self._inspection.failed(error)
+                await self._inspection.pause()
 
-    async def _serve(self, api: PrefectApi, server: Server) -> None:
-        """One connection's pipeline, until something asks for another."""
-        pool = self._served_pool()
-        self._pipeline = pipeline = self._make_pipeline(api, pool)
-        heartbeat = Heartbeat(
-            api, worker=self.worker_name, every_seconds=self._around.heartbeat_seconds
+    async def _connect_and_serve(self) -> str:
+        server = await self._inspection.credentials()
+        async with self._api(server) as api:
+            pool = await self._inspection.look(api)
+            self._server = server
+            self._around.pulse.stop(f"{self._binding.key} connections")
+            self._connection = self._make_connection(api, pool)
+            try:
+                return await self._connection.serve(worker=self._worker_name)
+            finally:
+                self._connection = None
+
+    def _make_connection(self, api: PrefectApi, pool: WorkPool) -> Connection:
+        return Connection(
+            self._binding,
+            self._around,
+            api=api,
+            pool_id=pool.id,
+            pipeline=self._make_pipeline(api, pool),
+            inspection=self._inspection,
         )
-        try:
-            async with asyncio.TaskGroup() as group:
-                pipeline.start(group)
-                group.create_task(heartbeat.run(), name="heartbeat")
-                group.create_task(self._keep_checking(api, server, pool.id), name="checks")
-        except* _Reconnect as reasons:
-            log.info("%s: connecting anew: %s", self._binding.key, reasons.exceptions[0])
-        finally:
-            pipeline.queue.close()
-            self._pipeline = None
 
     def _make_pipeline(self, api: PrefectApi, pool: WorkPool) -> Pipeline:
-        spec = self._binding.spec()
-        place = Place(
-            cluster_id=self._cluster_id,
-            binding=self._binding.key,
-            binding_id=self._binding_id,
-            worker_name=self.worker_name,
-            namespace=self._namespace,
-            server_url=api.server.url,
-            pool_id=pool.id,
-            environment=_environment(spec),
-        )
-        outside = Outside(
-            spec=self._binding.spec,
-            pool=self._served_pool,
-            may_claim=self._may_claim,
-            polled=self._polled,
-            forbidden=self._forbidden,
-        )
         return Pipeline(
-            place,
-            outside,
+            self._place(api, pool),
+            Outside(
+                spec=self._binding.spec,
+                pool=lambda: self._inspection.pool or pool,
+                may_claim=self._inspection.may_claim,
+                polled=self._polled,
+                forbidden=self._forbidden,
+            ),
             api=api,
             kube=self._around.kube,
             jobs=self._jobs,
@@ -205,167 +170,106 @@ class Session:
             reconcilers=self._around.reconcilers,
         )
 
-    async def _keep_checking(self, api: PrefectApi, server: Server, pool_id: UUID) -> None:
-        """Look again at what the connection stands on."""
-        connected = self._binding.spec()
-        while True:
-            healthy = self._conditions.all_hold()
-            await self._pause(CHECK_SECONDS if healthy else FAILED_CHECK_SECONDS)
-            self._beat("serve", within=60)
-            try:
-                if _identity(self._binding.spec()) != _identity(connected):
-                    raise _Reconnect("spec.server or spec.jobs changed")
-                if await self._credentials() != server:
-                    raise _Reconnect("the credentials changed")
-                self._conditions.holds(c.SERVER_RESOLVED, "Resolved", api.server.url)
-                await self._look(api)
-            except BindingFault as fault:
-                self._show(fault)
-            except OperatorError as error:
-                log.warning("%s: %s", self._binding.key, error)
-            if self._pool and self._pool.id != pool_id:
-                raise _Reconnect("the work pool is another one")
-
-    # What must hold
-
-    async def _credentials(self) -> Server:
-        return await prerequisites.credentials(
-            self._binding.spec(), namespace=self._binding.namespace, kube=self._around.kube
+    def _place(self, api: PrefectApi, pool: WorkPool) -> Place:
+        return Place(
+            cluster_id=self._cluster_id,
+            binding=self._binding.key,
+            binding_id=self._binding_id,
+            worker_name=self._worker_name,
+            namespace=self._namespace,
+            server_url=api.server.url,
+            pool_id=pool.id,
+            environment=_environment(self._binding.spec()),
         )
 
-    async def _look(self, api: PrefectApi) -> None:
-        """Every check that needs the server or the cluster, in order."""
-        spec = self._binding.spec()
-        pool = await prerequisites.work_pool(api, spec)
-        self._holds_until(c.SERVER_REACHABLE)
-        self._conditions.holds(c.WORK_POOL_FOUND, "Found", f"Work pool {pool.name!r}.")
-        self._pool = pool
-        if self._server_version is None:
-            self._server_version = await api.version()
-        prerequisites.base_job_template(pool)
-        self._conditions.holds(c.TEMPLATE_VALID, "Valid")
-        await prerequisites.jobs_permitted(self._around.kube, self._namespace)
-        self._conditions.holds(c.JOBS_PERMITTED, "Allowed", f"Namespace {self._namespace!r}.")
-
-    def _holds_until(self, condition: str) -> None:
-        """Everything up to `condition` holds."""
-        spec = self._binding.spec()
-        anonymous = spec.server.api_key is None and spec.server.auth_string is None
-        reasons = {
-            c.SERVER_RESOLVED: "Resolved",
-            c.CREDENTIALS_VALID: "Anonymous" if anonymous else "Authenticated",
-            c.SERVER_REACHABLE: "Connected",
-        }
-        for name, reason in reasons.items():
-            self._conditions.holds(name, reason, spec.server.url or "")
-            if name == condition:
-                return
-
-    def _show(self, fault: BindingFault) -> None:
-        self._conditions.fails(fault.condition, fault.reason, str(fault))
-        self._conditions.forget_after(fault.condition)
-
     def _polled(self, error: OperatorError | None) -> None:
-        """A poll tells first whether the server answers; the checks then say what is wrong."""
-        if error is None:
-            self._beat("acquire", within=180)
-            if not self._conditions.all_hold():
-                self._check_now.set()
-        else:
-            self._check_now.set()
+        if self._connection:
+            self._connection.polled(error)
 
     def _forbidden(self, message: str) -> None:
-        self._show(BindingFault(c.JOBS_PERMITTED, "JobsForbidden", message))
-        self._check_now.set()
+        self._inspection.failed(BindingFault(c.JOBS_PERMITTED, "JobsForbidden", message))
+        self._inspection.ask()
 
-    def _may_claim(self) -> bool:
-        paused = self._pool is not None and self._pool.is_paused
-        return self._conditions.all_hold() and not self._binding.spec().suspend and not paused
-
-    async def _pause(self, seconds: float) -> None:
-        """Sleep, or until something asks for a check."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._check_now.wait()
-            await asyncio.sleep(0.2)
-        except TimeoutError:
-            pass
-        self._check_now.clear()
+    def _api(self, server: Server) -> PrefectApi:
+        return PrefectApi(server, pool=self._binding.spec().work_pool.name, tls=self._around.tls)
 
     # Kubernetes
 
-    def _reflector(self, resource: Any, cache: Cache[Any]) -> Reflector:
+    def _reflector(self, resource: Resource, cache: Cache[Any]) -> Reflector:
         return Reflector(
             self._around.kube,
             resource,
             namespace=self._namespace,
             selector=f"{BINDING_LABEL}={self._binding_id}",
             cache=cache,
-            heard=self._reflected,
+            heard=lambda error: self._reflected(resource, error),
         )
 
-    def _reflected(self, error: OperatorError | None) -> None:
-        if error is not None:
-            log.warning("%s: %s", self._binding.key, error)
+    def _reflected(self, resource: Resource, error: OperatorError | None) -> None:
+        """A refusal becomes a condition, too: the rights are looked at."""
+        trouble = f"cannot follow {resource.plural}"
+        if error is None:
+            self._trouble.over(trouble)
+            if self._connection:
+                self._connection.pipeline.caught_up()
+            return
+        self._trouble.begins(trouble, error)
+        if isinstance(error, KubernetesRefused):
+            self._inspection.ask()
 
     def _run_changed(self, run_id: str) -> None:
-        if self._pipeline:
-            self._pipeline.changed(run_id)
+        if self._connection:
+            self._connection.pipeline.changed(run_id)
 
     # Status
 
     async def _keep_status(self) -> None:
         while True:
             self._beat("status", within=60)
-            if self._pipeline and self._pipeline.queue.held_for() < STUCK_SECONDS:
-                self._beat("reconcilers", within=60)
-            try:
-                await self._writer.write(self._sight())
-            except OperatorError as error:
-                log.warning("%s: its status is not written: %s", self._binding.key, error)
-                await asyncio.sleep(FAILED_CHECK_SECONDS)
-            await asyncio.sleep(STATUS_SECONDS)
+            if self._connection:
+                self._connection.check_reconcilers()
+            if self._binding.generation() != self._inspection.generation:
+                self._inspection.ask()
+            await asyncio.sleep(await self._write_status())
 
-    def _sight(self) -> Sight:
-        spec, pipeline = self._binding.spec(), self._pipeline
-        load = pipeline.load() if pipeline else None
-        in_flight = load.in_flight if load else 0
-        limit = spec.concurrency_limit
+    async def _write_status(self) -> float:
+        """Seconds until it is to be done again."""
+        try:
+            await self._writer.write(self._sight())
+        except OperatorError as error:
+            self._trouble.begins("cannot write its status", error)
+            return FAILED_STATUS_SECONDS
+        self._trouble.over("cannot write its status")
+        return STATUS_SECONDS
+
+    def _sight(self, *, stopped: bool = False) -> Sight:
+        spec, looked = self._binding.spec(), self._inspection
+        pipeline = self._connection.pipeline if self._connection else None
+        load = pipeline.load() if pipeline else capacity.load(Ledger(), self._jobs, self._pods)
         polled = pipeline.acquire.polled if pipeline else None
-        situation = Situation(
-            suspended=spec.suspend,
-            pool_paused=bool(self._pool and self._pool.is_paused),
-            at_capacity=limit is not None and in_flight >= limit,
-            synced=self.synced and polled is not None and polled.at is not None,
-        )
+        limit = spec.concurrency_limit
         return Sight(
-            generation=self._binding.generation(),
-            worker_name=self.worker_name,
+            generation=looked.generation,
+            worker_name=self._worker_name,
             server_url=spec.server.url or "",
-            verdicts=self._conditions.verdicts(),
-            situation=situation,
-            server_version=self._server_version,
-            pool=self._pool,
-            running=len(load.running) if load else 0,
-            pending=len(load.pending) if load else 0,
+            verdicts=looked.conditions.verdicts(),
+            situation=Situation(
+                suspended=spec.suspend,
+                pool_paused=bool(looked.pool and looked.pool.is_paused),
+                full_at=limit if limit and load.in_flight >= limit else None,
+                synced=self.synced and polled is not None and polled.at is not None,
+                stopped=stopped,
+            ),
+            server_version=looked.server_version,
+            pool=looked.pool,
+            running=len(load.running),
+            pending=len(load.pending),
             queued=polled.queued if polled else 0,
             polled_at=polled.at if polled else None,
         )
 
-    def _served_pool(self) -> WorkPool:
-        assert self._pool is not None
-        return self._pool
-
-    def _api(self, server: Server) -> PrefectApi:
-        return PrefectApi(server, pool=self._binding.spec().work_pool.name, tls=self._around.tls)
-
     def _beat(self, part: str, *, within: float) -> None:
         self._around.pulse.beat(f"{self._binding.key} {part}", within=within)
-
-
-def _identity(spec: Spec) -> tuple[ServerSpec, str, str | None]:
-    """What a connection and its runs' environment are made from."""
-    return spec.server, spec.work_pool.type, spec.jobs.server_url
 
 
 def _environment(spec: Spec) -> tuple[dict[str, Any], ...]:

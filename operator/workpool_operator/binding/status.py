@@ -7,16 +7,15 @@ At most one write per second, and none while nothing changes but `lastPollTime`,
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from workpool_operator.binding import model
 from workpool_operator.binding.conditions import READY, Situation, Verdict, as_status, ready
-from workpool_operator.errors import KubernetesRefused
-from workpool_operator.kube.client import KubernetesClient, Resource
+from workpool_operator.binding.surroundings import Binding
+from workpool_operator.kube.client import MERGE_PATCH, KubernetesClient, Resource
 from workpool_operator.prefect_api.views import WorkPool
 
 log = logging.getLogger(__name__)
@@ -42,14 +41,6 @@ class Sight:
     pending: int = 0
     queued: int = 0
     polled_at: datetime | None = None
-
-
-@dataclass(slots=True)
-class Written:
-    """The status as it was last written, and when."""
-
-    status: dict[str, Any] = field(default_factory=dict)
-    at: float = float("-inf")
 
 
 def compose(sight: Sight, *, before: dict[str, Any], now: datetime) -> dict[str, Any]:
@@ -90,48 +81,41 @@ def _poll_time(polled_at: datetime | None, before: str | None) -> str | None:
 class StatusWriter:
     """Writes one binding's status; `announce` is called when Ready or its reason changed."""
 
-    def __init__(
-        self,
-        kube: KubernetesClient,
-        *,
-        namespace: str,
-        name: str,
-        before: dict[str, Any],
-        announce: Announce,
-    ) -> None:
+    def __init__(self, kube: KubernetesClient, binding: Binding, *, announce: Announce) -> None:
         self._kube = kube
-        self._namespace = namespace
-        self._name = name
-        self._written = Written(status=before)
+        self._path = BINDINGS.path(binding.namespace, binding.name) + "/status"
+        self._key = binding.key
         self._announce = announce
+        self._written = binding.status
 
     async def write(self, sight: Sight) -> None:
         """Patch what changed.
 
         Raises:
             KubernetesUnavailable: nothing was learnt; call again.
+            KubernetesRefused: it is not written; call again when that may have changed.
         """
-        before = self._written.status
+        before = self._written
         status = compose(sight, before=before, now=datetime.now(UTC))
         if status == before:
             return
-        path = BINDINGS.path(self._namespace, self._name) + "/status"
-        try:
-            await self._kube.request(
-                "PATCH",
-                path,
-                body={"status": status},
-                content_type="application/merge-patch+json",
-            )
-        except KubernetesRefused as refused:
-            log.warning("status of %s/%s: %s", self._namespace, self._name, refused)
+        body = {"status": status}
+        await self._kube.request("PATCH", self._path, body=body, content_type=MERGE_PATCH)
+        self._written = status
         self._say(before, status)
-        self._written = Written(status=status, at=time.monotonic())
 
     def _say(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        then, now = _ready_of(before), _ready_of(after)
-        if now and (then or {}).get("reason") != now["reason"]:
-            self._announce(Verdict(now["status"], now["reason"], now["message"]))
+        """One line, and one Event unless it is only a beginning or an end."""
+        then, now = _ready_of(before) or {}, _ready_of(after) or {}
+        told = ("status", "reason", "message")
+        if all(then.get(key) == now.get(key) for key in told):
+            return
+        verdict = Verdict(*(now[key] for key in told))
+        level = logging.WARNING if verdict.status == "False" else logging.INFO
+        ready = f"Ready={verdict.status} {verdict.reason}"
+        log.log(level, "%s: %s: %s", self._key, ready, verdict.message)
+        if verdict.status != "Unknown" and then.get("reason") != verdict.reason:
+            self._announce(verdict)
 
 
 def _ready_of(status: dict[str, Any]) -> dict[str, Any] | None:

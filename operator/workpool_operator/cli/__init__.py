@@ -21,7 +21,8 @@ def run(
         typer.Option(help="Serve the bindings of this namespace; repeatable. Default: all."),
     ] = None,
     health_port: Annotated[
-        int | None, typer.Option(help="Port of /healthz and /readyz; 0 picks a free one.")
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of /healthz and /readyz; 0 picks a free one."),
     ] = None,
 ) -> None:
     """Run the operator until SIGTERM."""
@@ -36,3 +37,20 @@ def crd() -> None:
     from workpool_operator.binding.crd import render
 
     print(render(), end="")
+
+
+@app.command()
+def unbind(
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(help="Delete the bindings of this namespace; repeatable. Default: all."),
+    ] = None,
+    selector: Annotated[str, typer.Option(help="Only those with these labels.")] = "",
+    patience_seconds: Annotated[
+        float, typer.Option(min=0, help="How long an operator may take to let go of them.")
+    ] = 15,
+) -> None:
+    """Delete bindings, also where no operator is left to let go of them."""
+    from workpool_operator.cli.unbind import main
+
+    main(namespaces=namespace or [], selector=selector, patience_seconds=patience_seconds)

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import MutableMapping, Sequence
 
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from workpool_operator.errors import OperatorError
 from workpool_operator.settings import Settings
 
 _PREFECT_HOME = "/nonexistent"
@@ -16,26 +19,33 @@ _PREFECT_HOME = "/nonexistent"
 
 def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
     """Run until SIGTERM or SIGINT."""
-    settings = Settings()
-    if health_port is not None:
-        settings = settings.model_copy(update={"health_port": health_port})
+    settings = _settings(health_port)
     isolate(os.environ)
     from workpool_operator import telemetry
     from workpool_operator.app import App
     from workpool_operator.handlers import operate
 
     telemetry.configure(settings.log_level, settings.log_format)
-
-    async def operate_until_signalled() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await operate(App(settings), namespaces=namespaces, stop=stop)
-
     try:
-        asyncio.run(operate_until_signalled())
-    except OSError as error:
+        asyncio.run(operate(App(settings), namespaces=namespaces))
+    except OperatorError as error:
         sys.exit(f"workpool-operator: {error}")
+
+
+def _settings(health_port: int | None) -> Settings:
+    """From the environment; what the command line says wins."""
+    try:
+        return Settings() if health_port is None else Settings(health_port=health_port)
+    except ValidationError as error:
+        faults = "; ".join(map(_fault, error.errors()))
+        sys.exit(f"workpool-operator: {faults}")
+
+
+def _fault(error: ErrorDetails) -> str:
+    """One setting that is not valid, as `WORKPOOL_OPERATOR_X='y': what is expected`."""
+    name = "_".join(map(str, error["loc"])).upper()
+    expected = error["msg"].replace("Input should be", "must be")
+    return f"WORKPOOL_OPERATOR_{name}={error['input']!r}: {expected}"
 
 
 def isolate(environ: MutableMapping[str, str]) -> None:
@@ -43,5 +53,6 @@ def isolate(environ: MutableMapping[str, str]) -> None:
     explicit ones, and a run's environment would inherit them (races.md 18 and 19)."""
     for name in [name for name in environ if name.startswith("PREFECT_")]:
         del environ[name]
+    environ["PREFECT_HOME"] = "/"  # is there, so that Prefect need not make it; nothing is written
     environ["PREFECT_PROFILES_PATH"] = f"{_PREFECT_HOME}/profiles.toml"
     environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"

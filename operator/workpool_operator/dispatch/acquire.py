@@ -38,7 +38,7 @@ class Polled:
 
     at: datetime | None = None
     queued: int = 0
-    left_behind: bool = False  # due runs that found no slot
+    left_behind: bool = False  # due runs that found no slot, or whose last attempt is not over
 
 
 class Acquire:
@@ -115,26 +115,32 @@ class Acquire:
         candidates = self._candidates(page)
         free = self._free(spec)
         if len(page) >= PAGE_SIZE and len(candidates) < free:
-            hidden = await self._backlog.behind(page, queues=queues, before=before)
-            candidates += self._candidates(hidden)
+            known = {str(run.id) for run in page} | self._not_wanted()
+            candidates += await self._backlog.beyond(known, queues=queues, before=before)
         chosen = candidates[:free] if self._open() else []
         await self._read_deployments(chosen)
         for run in chosen:
             self._offer(run, asked_at)
         left = len(candidates) - len(chosen)
-        self.polled = Polled(datetime.now(UTC), queued=left, left_behind=left > 0)
+        behind = left > 0 or self._outwaiting(page)
+        self.polled = Polled(datetime.now(UTC), queued=left, left_behind=behind)
 
     def _candidates(self, runs: list[Run]) -> list[Run]:
         """Runs that nobody here works on and that no refusal has put off."""
+        not_wanted = self._not_wanted()
+        return [run for run in runs if str(run.id) not in not_wanted]
+
+    def _not_wanted(self) -> frozenset[str]:
         load, now = self._load(), datetime.now(UTC)
-        taken = load.running | load.pending
-        found = []
-        for run in runs:
-            record = self._ledger.get(run.id)
-            parked = record and record.not_before and record.not_before > now
-            if str(run.id) not in taken and not parked:
-                found.append(run)
-        return found
+        parked = {str(run_id) for run_id, record in self._ledger if record.parked(now)}
+        return load.running | load.pending | parked
+
+    def _outwaiting(self, runs: list[Run]) -> bool:
+        """One of the runs is due, but a pod of its last attempt still takes its slot."""
+        load = self._load()
+        offered = {run_id for run_id, record in self._ledger if record.offered_at is not None}
+        waiting = {str(run.id) for run in runs if run.id not in offered}
+        return not waiting.isdisjoint(load.running | load.pending)
 
     def _free(self, spec: Spec) -> int:
         limit = spec.concurrency_limit
@@ -150,6 +156,7 @@ class Acquire:
 
     def _offer(self, run: Run, asked_at: float) -> None:
         record = self._ledger.of(run.id)
-        if record.heard(run, asked_at):
-            record.offered_at, record.not_before = asked_at, None
+        now = time.monotonic()
+        if record.heard(run, asked_at=asked_at, now=now):
+            record.offered_at, record.not_before = now, None
             self._queue.add(run.id)

@@ -7,7 +7,7 @@ The filter knows no limits, so the pool's and the queue's are counted here as th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,21 +24,20 @@ class Backlog:
     def __init__(self, api: PrefectApi) -> None:
         self._api = api
 
-    async def behind(
-        self, page: Sequence[Run], *, queues: Sequence[str], before: datetime
+    async def beyond(
+        self, known: Set[str], *, queues: Sequence[str], before: datetime
     ) -> list[Run]:
-        """At most 200 further due runs, by queue priority, then by time."""
+        """At most 200 due runs that are not known, by queue priority, then by time."""
         pool = await self._api.work_pool()
         room = await self._room(
             pool.concurrency_limit, {"work_pools": {"id": {"any_": [str(pool.id)]}}}
         )
-        known = [str(run.id) for run in page]
         found: list[Run] = []
         for queue in await self._served(queues):
             if (room := min(room, PAGE_SIZE - len(found))) <= 0:
                 break
             wanted = min(room, await self._room(queue.concurrency_limit, _in_queue(queue.id)))
-            found += await self._due(queue, before=before, known=known, limit=wanted)
+            found += await self._due(queue, before=before, known=sorted(known), limit=wanted)
         return found
 
     async def _served(self, names: Sequence[str]) -> list[WorkQueue]:

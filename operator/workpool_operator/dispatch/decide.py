@@ -1,16 +1,16 @@
-"""The decision table: one snapshot in, one action out. Pure.
+"""The decision table: one snapshot in, one step out. Pure.
 
-    Prefect state   current Job          action
+    Prefect state   current Job          step
     SCHEDULED       leftover alive       wait for its pods, delete it after a grace, then claim
     SCHEDULED       leftover we ended    restore the final state that its SIGTERM handler undid
     SCHEDULED       deadline exceeded    Crashed, the limit named
     SCHEDULED       none, offered        claim
-    PENDING, mine   none                 create the Job; record its name; say why it waits
+    PENDING, mine   none                 create the Job; record its name; say why it waits (pending)
     PENDING, other  any                  leave alone
-    PENDING/RUNNING Failed               Crashed: reason, exit code, remedy, last log lines
+    PENDING/RUNNING Failed               Crashed: reason, exit code, remedy, last log lines (ended)
     PENDING/RUNNING Complete             Crashed after a grace: "exited 0 without reporting"
     PENDING/RUNNING gone                 Crashed after a grace and a confirming read: "vanished"
-    PAUSED          ended                Crashed where a pod is wanted; a suspended run: nothing
+    PAUSED          ended, gone          as RUNNING where a pod is wanted; a suspended run: nothing
     CANCELLING      any                  delete the Job, then Cancelled
     final           alive                after a grace: annotate with the state, then delete
     unknown (404)   ours                 delete
@@ -22,172 +22,43 @@ that answers a measured trap names its number in the study of races.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from workpool_operator.dispatch.ended import ended, gone, is_sure
 from workpool_operator.dispatch.observed import Observed
+from workpool_operator.dispatch.pending import pending
+from workpool_operator.dispatch.policy import Policy
+from workpool_operator.dispatch.steps import (
+    Cancel,
+    Claim,
+    Crash,
+    DeleteJob,
+    Forget,
+    Later,
+    Nothing,
+    Read,
+    ReadHistory,
+    RecordJob,
+    Reschedule,
+    Restore,
+    StartTtl,
+    Step,
+    UndoClaim,
+    Withdraw,
+)
 from workpool_operator.jobs import verdict
-from workpool_operator.jobs.verdict import End, Wait
 from workpool_operator.kube.views import FINAL_STATE_ANNOTATION, Job
 from workpool_operator.prefect_api.views import State
 
-# Sub-states that are named before the Job exists: under them, too, a missing Job is to be created.
-BEFORE_JOB = frozenset({"Pending", "QuotaExceeded", "JobRefused"})
 
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Graces and time-outs, in seconds."""
-
-    poll_age: float = 2.0
-    report_grace: float = 10.0
-    vanish_grace: float = 5.0
-    final_grace: float = 30.0
-    cancel_grace: float = 60.0
-    leftover_grace: float = 60.0
-    podless_grace: float = 2.0
-    creating_grace: float = 15.0
-    diagnosis_age: float = 10.0
-    lease_renewal: float = 100.0
-    pending_timeout: int = 600
-
-
-@dataclass(frozen=True, slots=True)
-class Nothing:
-    """No rule applies: the next event decides."""
-
-
-@dataclass(frozen=True, slots=True)
-class Forget:
-    """The run is over and nothing of it is left to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """Look again in `seconds`."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Ask Prefect for the run."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadHistory:
-    """Ask Prefect for the run's states, to learn whether the claim is ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """The offer is too old to claim on: wait for the next poll (races.md 2)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Propose Pending with our transition id."""
-
-
-@dataclass(frozen=True, slots=True)
-class UndoClaim:
-    """Our claim was accepted on a run that was not SCHEDULED: put back what it wrote over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Restore:
-    """Propose a final state again that something wrote over."""
-
-    state: State
-
-
-@dataclass(frozen=True, slots=True)
-class CreateJob:
-    """Create the Job of the run's claim."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordJob:
-    """Write `infrastructure_pid`."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Explain:
-    """Name the sub-state by what the run waits for."""
-
-    wait: Wait
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnose:
-    """Read the Events of a Job without pods, or of a pod without containers."""
-
-    kind: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class RenewLease:
-    """Keep the deployment's concurrency slot while the pod is pending."""
-
-
-@dataclass(frozen=True, slots=True)
-class Crash:
-    """Propose Crashed; `with_logs` adds the last log lines of the pods that still exist."""
-
-    end: End
-    with_logs: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Propose Cancelled."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class ConfirmGone:
-    """Look with a live GET whether the Job is really gone."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteJob:
-    """Delete the Job; `final` is written on it first, for the pod may write over it."""
-
-    job: Job
-    final: State | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StartTtl:
-    """The run's end is reported: let the Job's TTL begin (races.md 15)."""
-
-    job: Job
-
-
-@dataclass(frozen=True, slots=True)
-class Reschedule:
-    """Make a run that no poll returns poll-able again (races.md 26)."""
-
-
-Action = (
-    Nothing | Forget | Later | Read | ReadHistory | Withdraw | Claim | UndoClaim | Restore
-    | CreateJob | RecordJob | Explain | Diagnose | RenewLease | Crash | Cancel | ConfirmGone
-    | DeleteJob | StartTtl | Reschedule
-)  # fmt: skip
-
-
-def decide(seen: Observed, policy: Policy, *, wall: datetime) -> Action:
+def decide(seen: Observed, policy: Policy, *, wall: datetime) -> Step:
     """The one next step for the run; `wall` is the time of day for Kubernetes' timestamps."""
-    if seen.missing:
-        return _unknown(seen)
-    if seen.run is None or seen.stale:
+    if seen.stale:
         return Read()
+    if seen.missing:
+        return _unknown(seen, policy)
+    if seen.run is None:
+        return Forget() if _settled(seen) else Read()
     if seen.phantom:
         return UndoClaim()
     if seen.run.final:
@@ -195,196 +66,127 @@ def decide(seen: Observed, policy: Policy, *, wall: datetime) -> Action:
     return _ROWS[seen.run.state_type](seen, policy, wall)
 
 
-def _unknown(seen: Observed) -> Action:
+def _settled(seen: Observed) -> bool:
+    """Nobody asks for the run and all that is left of it are Jobs whose end is reported."""
+    unsettled = [job for job in seen.jobs if not job.ended or _unreported((job,))]
+    return seen.offered_at is None and not seen.live_pods and not unsettled
+
+
+def _unknown(seen: Observed, policy: Policy) -> Step:
     """Prefect does not know the run: its Jobs have nobody to work for."""
-    if not seen.fresh("known"):
+    jobs = [job for job in seen.jobs if job.name not in seen.strange]
+    if not jobs:
+        return Forget()
+    if not is_sure(seen, policy, "known"):
         return Read()
-    jobs = [job for job in _all_jobs(seen) if not job.deleting]
-    return DeleteJob(jobs[0]) if jobs else Forget() if not _all_jobs(seen) else Nothing()
+    return next((DeleteJob(job) for job in jobs if not job.deleting), Nothing())
 
 
-def _scheduled(seen: Observed, policy: Policy, wall: datetime) -> Action:
+def _scheduled(seen: Observed, policy: Policy, wall: datetime) -> Step:
     run = seen.run
     assert run is not None
-    if seen.leftovers and run.state is None:  # a poll does not tell the state's message
-        return Read()
-    if job := _undone(seen):
-        return Restore(_annotated_state(job))
-    if job := _over_deadline(seen):
-        return Crash(verdict.ended(job, ()))
-    if live := seen.live_leftovers():
-        return _outwait(seen, live, policy)
-    if run.retries_in_process and seen.leftovers:
+    if run.state is None and (seen.leftovers or seen.ended_by_us):
+        return Read()  # a poll does not tell the state's message
+    if undone := _undone(seen):
+        return Restore(_annotated_state(undone)) if seen.age <= policy.state_age else Read()
+    if exceeded := _over_deadline(seen):
+        return Crash(verdict.ended(exceeded, ())) if seen.age <= policy.state_age else Read()
+    if seen.overlapping:
+        return _outwait(seen, policy)
+    if run.retries_in_process and (seen.leftovers or seen.gone_jobs):
         return Reschedule()
     if job := _unreported(seen.leftovers):
         return StartTtl(job)
     if seen.offered_at is None:
-        return Nothing() if seen.leftovers else Forget()
-    return Claim() if seen.now - seen.offered_at <= policy.poll_age else Withdraw()
+        return _unoffered(seen, wall)
+    return Claim() if seen.now - seen.offered_at <= policy.state_age else Withdraw(late=True)
 
 
-def _outwait(seen: Observed, live: tuple[Job, ...], policy: Policy) -> Action:
+def _unoffered(seen: Observed, wall: datetime) -> Step:
+    """A poll offers it when it is due; a refused claim is remembered until then (races.md 7)."""
+    if seen.not_before and (rest := (seen.not_before - wall).total_seconds()) > 0:
+        return Later(rest)
+    return Nothing() if seen.leftovers else Forget()
+
+
+def _outwait(seen: Observed, policy: Policy) -> Step:
     """The last attempt's pod still runs, or could: two must not overlap (races.md 12)."""
-    deletable = [job for job in live if not job.deleting]
-    if seen.run and seen.run.retries_in_process:
-        return Nothing()
+    assert seen.run is not None
     if seen.offered_at is not None:
         return Withdraw()
-    if deletable and seen.held("leftover") >= policy.leftover_grace:
-        return DeleteJob(deletable[0])
-    return Later(policy.leftover_grace - seen.held("leftover") if deletable else 5.0)
+    if seen.run.retries_in_process:
+        return Nothing()
+    job = next((job for job in seen.live_leftovers if not job.deleting), None)
+    if job is None:
+        return Later(5.0)
+    if (rest := policy.leftover_grace - seen.held("leftover")) > 0:
+        return Later(rest)
+    return DeleteJob(job) if is_sure(seen, policy, "leftover") else Read()
 
 
-def _pending(seen: Observed, policy: Policy, wall: datetime) -> Action:
-    if seen.claim is None:
-        return Nothing() if seen.disowned else ReadHistory()
+def _running(seen: Observed, policy: Policy, wall: datetime) -> Step:
     if seen.current is None:
-        return _without_job(seen, policy, wall)
+        if seen.claim is None:
+            return Nothing() if seen.disowned else ReadHistory()
+        return gone(seen, policy)
     if seen.recorded_name != seen.current.name:
         return RecordJob(seen.current.name)
-    if seen.current.ended:
-        return _ended(seen, seen.current, policy)
-    if seen.started:
-        return Nothing()
-    if seen.claim.lease_id and seen.now - seen.lease_renewed_at >= policy.lease_renewal:
-        return RenewLease()
-    return _waiting(seen, seen.current, policy, wall)
+    return ended(seen, seen.current, policy) if seen.current.ended else Nothing()
 
 
-def _without_job(seen: Observed, policy: Policy, wall: datetime) -> Action:
-    assert seen.run is not None
-    if seen.recorded_name == seen.current_name or seen.run.state_name not in BEFORE_JOB:
-        return _gone(seen, policy)
-    if seen.refusal is None:
-        return CreateJob()
-    if _pending_for(seen, wall) >= policy.pending_timeout:
-        return _give_up(seen, seen.refusal, policy)
-    if seen.refusal.category != seen.run.state_name:
-        return Explain(seen.refusal)
-    rest = seen.refused_until - seen.now
-    return Later(rest) if rest > 0 else CreateJob()
-
-
-def _waiting(seen: Observed, job: Job, policy: Policy, wall: datetime) -> Action:
-    """The Job exists and no container has started yet."""
-    if job.spec.suspend:
-        return Nothing()
-    wait = verdict.waiting(seen.pods) or seen.diagnosis
-    if wait and wait.hopeless:
-        return _give_up(seen, wait, policy)
-    elapsed = _pending_for(seen, wall)
-    if elapsed >= policy.pending_timeout:
-        return _give_up(seen, wait, policy)
-    assert seen.run is not None
-    if wait and wait.category != seen.run.state_name:
-        return Explain(wait)
-    return _diagnosis(seen, job, policy) or Later(_next_look(seen, policy, elapsed))
-
-
-def _diagnosis(seen: Observed, job: Job, policy: Policy) -> Action | None:
-    """Events say what the objects' own status does not: no pod at all, or no volume for it."""
-    if seen.now - seen.diagnosed_at < policy.diagnosis_age:
-        return None
-    if seen.held("podless") >= policy.podless_grace:
-        return Diagnose("Job", job.name)
-    if seen.held("creating") >= policy.creating_grace:
-        return Diagnose("Pod", seen.pods[-1].metadata.name)
-    return None
-
-
-def _next_look(seen: Observed, policy: Policy, elapsed: float) -> float:
-    soon = policy.podless_grace if not seen.pods else policy.diagnosis_age
-    return max(0.2, min(soon, policy.pending_timeout - elapsed))
-
-
-def _give_up(seen: Observed, wait: Wait | None, policy: Policy) -> Action:
-    if not seen.fresh("known") or seen.now - seen.read_at > policy.diagnosis_age:
-        return Read()
-    if wait and wait.hopeless:
-        return Crash(End(f"The run can never start. {wait.category}: {wait.message}"))
-    return Crash(verdict.never_started(wait, seconds=policy.pending_timeout))
-
-
-def _running(seen: Observed, policy: Policy, wall: datetime) -> Action:
-    if seen.current:
-        return _ended(seen, seen.current, policy) if seen.current.ended else Nothing()
-    if seen.claim is None:
-        return Nothing() if seen.disowned or not seen.recorded_name else ReadHistory()
-    return _gone(seen, policy)
-
-
-def _ended(seen: Observed, job: Job, policy: Policy) -> Action:
-    """The Job is over and the run, as far as we know, is not."""
-    if not seen.fresh("ended"):
-        return Read()
-    if job.failed:
-        return Crash(verdict.ended(job, seen.pods), with_logs=True)
-    if (rest := policy.report_grace - seen.held("ended")) > 0:
-        return Later(rest)
-    if seen.now - seen.read_at > policy.poll_age:
-        return Read()
-    return Crash(verdict.ended(job, seen.pods), with_logs=True)
-
-
-def _gone(seen: Observed, policy: Policy) -> Action:
-    """There was a Job, and there is none (caches may lag: a live GET has the last word)."""
-    if (rest := policy.vanish_grace - seen.held("gone")) > 0:
-        return Later(rest)
-    if not seen.confirmed_gone:
-        return ConfirmGone(seen.current_name)
-    if seen.now - seen.read_at > policy.poll_age:
-        return Read()
-    return Crash(verdict.vanished(seen.current_name, seen.pods))
-
-
-def _paused(seen: Observed, policy: Policy, wall: datetime) -> Action:
+def _paused(seen: Observed, policy: Policy, wall: datetime) -> Step:
     """A blocking pause needs its pod; a suspended run has none and wants none."""
     assert seen.run is not None
     if seen.run.state is None:
         return Read()
     if seen.run.state.state_details.pause_reschedule or seen.run.state_name == "Suspended":
-        job = _unreported(_all_jobs(seen))
+        job = _unreported(seen.jobs)
         return StartTtl(job) if job else Nothing()
-    if seen.current and seen.current.ended:
-        return _ended(seen, seen.current, policy)
-    return Nothing()
+    return _running(seen, policy, wall)
 
 
-def _cancelling(seen: Observed, policy: Policy, wall: datetime) -> Action:
+def _cancelling(seen: Observed, policy: Policy, wall: datetime) -> Step:
     run = seen.run
     assert run is not None
-    live = [job for job in _all_jobs(seen) if not job.ended]
-    if not live and not seen.leftovers and not seen.current and seen.claim is None:
+    if seen.current is None and seen.claim is None:
         return Nothing() if seen.disowned else ReadHistory()
-    started = run.start_time is not None
+    live = [job for job in seen.jobs if not job.ended]
+    started = run.start_time is not None and seen.started
     if live and started and (rest := policy.cancel_grace - seen.held("known")) > 0:
         return Later(rest)
-    if seen.now - seen.read_at > policy.poll_age:
+    if seen.age > policy.state_age:
         return Read()
     if deletable := [job for job in live if not job.deleting]:
         return DeleteJob(deletable[0])
-    how = "its pod did not end by itself" if started else "before it started"
-    return Cancel(f"Cancelled by the operator: {how}.")
+    by_us = "Cancelled by the operator: the run's own process did not end by itself."
+    return Cancel(by_us if started else "Cancelled before it started.")
 
 
-def _final(seen: Observed, policy: Policy) -> Action:
+def _final(seen: Observed, policy: Policy) -> Step:
     """The run is over: no pod may outlive it and write over its end (races.md 10)."""
-    run = seen.run
-    assert run is not None
-    live = [job for job in _all_jobs(seen) if not job.ended and not job.deleting]
-    if live:
+    assert seen.run is not None
+    live = [job for job in seen.jobs if not job.ended]
+    deletable = [job for job in live if not job.deleting]
+    if deletable:
         if seen.started and (rest := policy.final_grace - seen.held("known")) > 0:
             return Later(rest)
-        if run.state is None or seen.now - seen.read_at > policy.poll_age:
+        if seen.run.state is None or seen.age > policy.state_age:
             return Read()
-        return DeleteJob(live[0], final=run.state)
-    if job := _unreported(_all_jobs(seen)):
-        return StartTtl(job)
-    return Nothing() if any(not job.ended for job in _all_jobs(seen)) else Forget()
+        return DeleteJob(deletable[0], final=seen.run.state)
+    if job := _unreported(seen.jobs):
+        return StartTtl(job, note=_untold(seen) if job is seen.current else "")
+    if live or seen.live_pods:
+        return Nothing()
+    if seen.ended_by_us and not seen.fresh("alone"):
+        return Read()  # the pod's last word may have come after ours
+    return Forget()
 
 
-def _all_jobs(seen: Observed) -> tuple[Job, ...]:
-    return (seen.current, *seen.leftovers) if seen.current else seen.leftovers
+def _untold(seen: Observed) -> str:
+    """What the report of the run's own process could not know."""
+    state = seen.run.state if seen.run else None
+    fact = verdict.out_of_memory(seen.pods)
+    return fact if state and fact not in (state.message or "") else ""
 
 
 def _unreported(jobs: tuple[Job, ...]) -> Job | None:
@@ -394,14 +196,12 @@ def _unreported(jobs: tuple[Job, ...]) -> Job | None:
 
 
 def _undone(seen: Observed) -> Job | None:
-    """A leftover that we ended, whose pod then rescheduled its finished run. Only the pod's
+    """The Job that we ended, where its pod then rescheduled its finished run. Only the pod's
     SIGTERM handler writes AwaitingRetry without a message; a person's retry has one."""
     run = seen.run
     if run is None or run.state_name != "AwaitingRetry" or (run.state and run.state.message):
         return None
-    return next(
-        (j for j in seen.leftovers if FINAL_STATE_ANNOTATION in j.metadata.annotations), None
-    )
+    return seen.ended_by_us
 
 
 def _annotated_state(job: Job) -> State:
@@ -415,30 +215,16 @@ def _over_deadline(seen: Observed) -> Job | None:
     which would run into it again and again (races.md 11)."""
     for job in seen.leftovers:
         failed = job.condition("Failed")
-        unreported = job.spec.ttl_seconds_after_finished is None
-        if (
-            failed
-            and failed.reason == "DeadlineExceeded"
-            and unreported
-            and job.name == seen.recorded_name
-        ):
+        exceeded = failed is not None and failed.reason == "DeadlineExceeded"
+        if exceeded and job.name == seen.recorded_name and _unreported((job,)):
             return job
     return None
 
 
-def _pending_for(seen: Observed, wall: datetime) -> float:
-    """Seconds since the claim, or since the Job was last un-suspended."""
-    start = seen.claim.timestamp if seen.claim else None
-    if seen.current and seen.current.status.start_time:
-        start = max(start or _EPOCH, seen.current.status.start_time)
-    return (wall - start).total_seconds() if start else 0.0
-
-
-_EPOCH = datetime.fromtimestamp(0, UTC)
-_Row = Callable[[Observed, Policy, datetime], Action]
+_Row = Callable[[Observed, Policy, datetime], Step]
 _ROWS: dict[str, _Row] = {
     "SCHEDULED": _scheduled,
-    "PENDING": _pending,
+    "PENDING": pending,
     "RUNNING": _running,
     "PAUSED": _paused,
     "CANCELLING": _cancelling,

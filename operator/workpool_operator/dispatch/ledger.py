@@ -16,6 +16,8 @@ from workpool_operator.jobs import names
 from workpool_operator.jobs.verdict import Wait
 from workpool_operator.prefect_api.views import Run, State
 
+NEVER = float("-inf")
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -41,6 +43,10 @@ class Claim:
         """The transition id of this claim's sub-state of that name."""
         return names.substate_transition_id(claim_id=self.id, name=name)
 
+    def made(self, job_name: str, *, run_id: UUID) -> bool:
+        """The name is that of this claim's Job."""
+        return names.is_job_name(job_name, run_id=run_id, claim_id=self.id)
+
 
 @dataclass(slots=True)
 class Record:
@@ -48,8 +54,10 @@ class Record:
 
     run: Run | None = None
     missing: bool = False  # the server answered 404
-    read_at: float = float("-inf")  # when the run's state was last heard from the server
-    changed_at: float = float("-inf")  # when an event last said that it changed
+    read_at: float = NEVER  # when the server was asked for what is known
+    heard_at: float = NEVER  # when it answered
+    valid_from: float = NEVER  # an answer to what was asked before is out of date
+    doubted_at: float = NEVER  # when something last said, or left open, that the state changed
     offered_at: float | None = None  # the poll that offers it; it holds a slot from then on
     claim: Claim | None = None
     disowned: UUID | None = None  # the state under which history showed no claim of ours
@@ -57,39 +65,70 @@ class Record:
     deployment: dict[str, Any] | None = None
     job_confirmed_gone: str = ""  # the name of a Job that a live GET did not find
     refusal: Wait | None = None  # why the API server did not take the Job
-    refused_until: float = float("-inf")
+    refused_until: float = NEVER
     refusals: int = 0
     diagnosis: Wait | None = None  # what Events say about a Job or pod that does not move
-    diagnosed_at: float = float("-inf")
-    lease_renewed_at: float = float("-inf")
+    diagnosed_at: float = NEVER
+    lease_renewed_at: float = NEVER
     not_before: datetime | None = None  # a refused claim names when to come again
+    observed_name: str = ""  # the current Job's at the last look
     since: dict[str, float] = field(default_factory=dict)  # fact -> when it was first seen to hold
 
     @property
     def stale(self) -> bool:
-        return self.changed_at > self.read_at
+        return self.doubted_at > self.read_at
 
-    def heard(self, run: Run | None, at: float) -> bool:
-        """The server's answer (None for 404) to what was asked at `at`; False if out of date."""
-        if at < self.read_at:
+    @property
+    def state_type(self) -> str:
+        """Empty where there is no run."""
+        return self.run.state_type if self.run else ""
+
+    def doubt(self, now: float) -> None:
+        """What is known may have changed: it is read again before anything else is decided."""
+        self.doubted_at = now
+
+    def parked(self, wall: datetime) -> bool:
+        """A refused claim asked to come later."""
+        return self.not_before is not None and self.not_before > wall
+
+    def heard(self, run: Run | None, *, asked_at: float, now: float, wrote: bool = False) -> bool:
+        """The server's answer (None for 404) to what was asked at `asked_at`; False if it is out of
+        date. `wrote`: it answers a change of ours, which reads on their way may not know yet."""
+        if asked_at < self.valid_from:
             return False
-        moved = run is None or self.run is None or run.state_type != self.run.state_type
-        self.run, self.missing, self.read_at = run, run is None, at
-        self.phantom = False
-        if moved:
+        if self.missing != (run is None) or self.state_type != (run.state_type if run else ""):
             self.since.clear()
-        if run is not None and run.state_type != "SCHEDULED":
-            self.offered_at = None
-        if run is None or run.state_type == "SCHEDULED":
-            self.claim = None
-            self.job_confirmed_gone = ""
-            self.refusal = self.diagnosis = None
+        self.run, self.missing = run, run is None
+        self.read_at, self.heard_at = asked_at, now
+        self.valid_from = now if wrote else asked_at
+        self.phantom = False
+        self._let_go()
         return True
 
     def disown(self) -> None:
         """The run's present state is not of our making: leave it alone until it changes."""
         self.claim, self.phantom = None, False
         self.disowned = self.run.state.id if self.run and self.run.state else None
+
+    def _let_go(self) -> None:
+        """Forget what the state that was just heard makes void."""
+        if self.state_type != "SCHEDULED":
+            self.offered_at = self.not_before = None
+        elif self.not_before and self.run and self.run.state:
+            self.not_before = self.run.state.state_details.scheduled_time
+        if self.state_type in ("", "SCHEDULED"):
+            self.claim = None
+            self.job_confirmed_gone = ""
+            self.refusal = self.diagnosis = None
+        elif self.state_type != "PENDING" and self.claim and self.run:
+            pid = recorded_job(self.run)
+            if pid and not self.claim.made(pid, run_id=self.run.id):
+                self.claim = None  # somebody else's, unless the history says otherwise
+
+
+def recorded_job(run: Run | None) -> str:
+    """The name part of a run's `infrastructure_pid` (`namespace:job-name`), "" without one."""
+    return ((run.infrastructure_pid if run else None) or "").rpartition(":")[2]
 
 
 class Ledger:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
-from workpool_operator.dispatch.ledger import Claim, Record
+from workpool_operator.dispatch.ledger import NEVER, Claim, Record, recorded_job
 from workpool_operator.jobs import names
 from workpool_operator.jobs.verdict import Wait
-from workpool_operator.kube.views import Job, Pod
+from workpool_operator.kube.views import FINAL_STATE_ANNOTATION, Job, Pod
 from workpool_operator.prefect_api.views import Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objects:
+    """A run's objects in the cluster; the gone ones as they were last seen.
+
+    `strange` are the names of Jobs that were made for another server or pool.
+    """
+
+    jobs: tuple[Job, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    gone_jobs: tuple[Job, ...] = ()
+    gone_pods: tuple[Pod, ...] = ()
+    strange: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,28 +40,32 @@ class Observed:
     run: Run | None = None
     missing: bool = False
     stale: bool = False
-    read_at: float = float("-inf")
+    read_at: float = NEVER
+    heard_at: float = NEVER
     offered_at: float | None = None
+    not_before: datetime | None = None
     claim: Claim | None = None
     disowned: bool = False
     phantom: bool = False
     current_name: str = ""
     current: Job | None = None
     leftovers: tuple[Job, ...] = ()
+    gone_jobs: tuple[Job, ...] = ()
+    strange: frozenset[str] = frozenset()
     pods: tuple[Pod, ...] = ()
     live_pods: tuple[Pod, ...] = ()
     refusal: Wait | None = None
-    refused_until: float = float("-inf")
+    refused_until: float = NEVER
     diagnosis: Wait | None = None
-    diagnosed_at: float = float("-inf")
-    lease_renewed_at: float = float("-inf")
+    diagnosed_at: float = NEVER
+    lease_renewed_at: float = NEVER
     confirmed_gone: bool = False
     since: Mapping[str, float] = field(default_factory=dict)
     now: float = 0.0
 
     @property
     def recorded_name(self) -> str:
-        """The Job's name in `infrastructure_pid` (`namespace:job-name`), "" where there is none."""
+        """The Job's name in `infrastructure_pid`, "" where there is none."""
         return recorded_job(self.run)
 
     @property
@@ -54,8 +73,25 @@ class Observed:
         """A container of the current Job has run."""
         return any(pod.started for pod in self.pods)
 
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Every Job of the run that exists."""
+        return (self.current, *self.leftovers) if self.current else self.leftovers
+
+    @property
+    def ended_by_us(self) -> Job | None:
+        """A Job that outlived its run and was ended for it: it says how the run had ended."""
+        jobs = (*self.leftovers, *self.gone_jobs)
+        return next((j for j in jobs if FINAL_STATE_ANNOTATION in j.metadata.annotations), None)
+
+    @property
+    def overlapping(self) -> bool:
+        """An earlier Job runs, may still run, or is suspended: two pods must not overlap."""
+        return bool(self.live_pods) or any(not job.ended for job in self.leftovers)
+
+    @property
     def live_leftovers(self) -> tuple[Job, ...]:
-        """Leftovers that run, may still run, or are suspended: two pods must not overlap."""
+        """The Jobs that overlap; none where the pods have outlived theirs."""
         live = {pod.job_name for pod in self.live_pods}
         return tuple(job for job in self.leftovers if not job.ended or job.name in live)
 
@@ -64,86 +100,95 @@ class Observed:
         return self.now - self.since.get(fact, self.now)
 
     def fresh(self, fact: str) -> bool:
-        """The run's state was heard after the fact was first seen."""
+        """The run's state was asked for after the fact was first seen."""
         return self.read_at >= self.since.get(fact, self.now)
 
+    @property
+    def age(self) -> float:
+        """Seconds since the run's state was heard."""
+        return self.now - self.heard_at
 
-def recorded_job(run: Run | None) -> str:
-    """The name part of a run's `infrastructure_pid`."""
-    return ((run.infrastructure_pid if run else None) or "").rpartition(":")[2]
 
-
-def observe(
-    run_id: UUID,
-    record: Record,
-    *,
-    jobs: Sequence[Job],
-    pods: Sequence[Pod],
-    departed: Sequence[Pod],
-    now: float,
-) -> Observed:
+def observe(run_id: UUID, record: Record, objects: Objects, *, now: float) -> Observed:
     """The snapshot; `record.since` is brought up to date with the facts that hold now."""
-    current_name = _current_name(record)
-    current = next((job for job in jobs if _is_current(job, record, current_name)), None)
-    name = current.name if current else current_name
-    live = tuple(pod for pod in pods if not pod.ended)
-    seen = Observed(
+    computed = _current_name(record)
+    current = next((job for job in objects.jobs if _is_current(job, record, computed)), None)
+    name = current.name if current else computed
+    _note_facts(record, objects, current=current, name=name, now=now)
+    return Observed(
         run_id=run_id,
         run=record.run,
         missing=record.missing,
         stale=record.stale,
         read_at=record.read_at,
+        heard_at=record.heard_at,
         offered_at=record.offered_at,
+        not_before=record.not_before,
         claim=record.claim,
         disowned=record.disowned is not None and _state_id(record.run) == record.disowned,
         phantom=record.phantom,
         current_name=name,
         current=current,
-        leftovers=tuple(job for job in jobs if job is not current),
-        pods=tuple(pod for pod in (*departed, *pods) if pod.job_name == name),
-        live_pods=live,
+        leftovers=tuple(job for job in objects.jobs if job is not current),
+        gone_jobs=objects.gone_jobs,
+        strange=objects.strange,
+        pods=_pods_of(name, objects),
+        live_pods=tuple(pod for pod in objects.pods if not pod.ended),
         refusal=record.refusal,
         refused_until=record.refused_until,
         diagnosis=record.diagnosis,
         diagnosed_at=record.diagnosed_at,
         lease_renewed_at=record.lease_renewed_at,
         confirmed_gone=bool(name) and record.job_confirmed_gone == name,
-        since=record.since,
+        since=dict(record.since),
         now=now,
     )
-    record.since = {fact: record.since.get(fact, now) for fact in _facts(seen)}
-    return replace(seen, since=dict(record.since))
 
 
-def _facts(seen: Observed) -> list[str]:
-    """The facts whose age decides something."""
-    live_current = any(pod.job_name == seen.current_name for pod in seen.live_pods)
+def _note_facts(
+    record: Record, objects: Objects, *, current: Job | None, name: str, now: float
+) -> None:
+    """Keep since when each fact holds whose age decides something; another Job starts afresh."""
+    pods = _pods_of(name, objects)
+    alive = current is not None and not current.ended
+    started = any(pod.started for pod in pods)
+    live = [pod for pod in objects.pods if not pod.ended]
+    leftovers = [job for job in objects.jobs if job is not current]
     facts = {
         "known": True,
-        "ended": seen.current is not None and seen.current.ended,
-        "gone": bool(seen.current_name) and seen.current is None and not live_current,
-        "leftover": bool(seen.live_leftovers()),
-        "podless": seen.current is not None and not seen.current.ended and not seen.pods,
-        "creating": seen.current is not None and bool(seen.pods) and not seen.started,
+        "ended": current is not None and current.ended,
+        "gone": bool(name) and not current and not any(pod.job_name == name for pod in live),
+        "leftover": bool(leftovers) and (bool(live) or any(not job.ended for job in leftovers)),
+        "alone": not objects.jobs and not live,
+        "podless": alive and not pods,
+        "creating": alive and bool(pods) and not started,
     }
-    return [fact for fact, holds in facts.items() if holds]
+    if name != record.observed_name:
+        record.since, record.observed_name = {}, name
+    record.since = {fact: record.since.get(fact, now) for fact, holds in facts.items() if holds}
+
+
+def _pods_of(job_name: str, objects: Objects) -> tuple[Pod, ...]:
+    return tuple(p for p in (*objects.gone_pods, *objects.pods) if p.job_name == job_name)
 
 
 def _current_name(record: Record) -> str:
-    """The computed name while PENDING, the recorded one from RUNNING on."""
+    """The recorded name where nothing contradicts it, else the one computed from the claim."""
     run, claim = record.run, record.claim
     if run is None or run.state_type == "SCHEDULED":
         return ""
-    if run.state_type == "PENDING" and claim:
-        return names.job_name(run_name=run.name, run_id=run.id, claim_id=claim.id)
-    return recorded_job(run)
+    recorded = recorded_job(run)
+    if claim is None:
+        return "" if run.state_type == "PENDING" else recorded
+    if claim.made(recorded, run_id=run.id):
+        return recorded
+    return names.job_name(run_name=run.name, run_id=run.id, claim_id=claim.id)
 
 
 def _is_current(job: Job, record: Record, name: str) -> bool:
-    run, claim = record.run, record.claim
-    if run is not None and run.state_type == "PENDING" and claim:
-        return job.claim_id == str(claim.id)
-    return bool(name) and job.name == name
+    if not name:
+        return False
+    return job.claim_id == str(record.claim.id) if record.claim else job.name == name
 
 
 def _state_id(run: Run | None) -> UUID | None:

@@ -22,12 +22,15 @@ from uuid import UUID
 from workpool_operator.binding.model import Spec
 from workpool_operator.dispatch import capacity
 from workpool_operator.dispatch.acquire import Acquire
-from workpool_operator.dispatch.actions import Actions, Place
+from workpool_operator.dispatch.actions import Actions
 from workpool_operator.dispatch.capacity import Load
-from workpool_operator.dispatch.decide import Policy
 from workpool_operator.dispatch.ledger import Ledger
+from workpool_operator.dispatch.place import Place
+from workpool_operator.dispatch.policy import Policy
+from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.reconciler import Reconciler
 from workpool_operator.dispatch.resync import Resync
+from workpool_operator.dispatch.submission import Submission
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError, PrefectUnavailable
 from workpool_operator.kube.cache import Cache
@@ -67,29 +70,39 @@ class Pipeline:
         tls: ssl.SSLContext,
         reconcilers: int,
     ) -> None:
-        self._outside = outside
+        self._place, self._outside = place, outside
         self._jobs, self._pods = jobs, pods
+        self._events_missed = False
         self._reconcilers = reconcilers
         self.ledger = Ledger()
         self.queue: WorkQueue[UUID] = WorkQueue()
         self.runlog = RunLog(api)
-        self._actions = Actions(
+        proposals = Proposals(place, api=api, runlog=self.runlog)
+        submission = Submission(
             place,
             api=api,
             kube=kube,
-            ledger=self.ledger,
+            proposals=proposals,
             job_cache=jobs,
             runlog=self.runlog,
             pool=outside.pool,
-            jobs=lambda: outside.spec().jobs,
             forbidden=outside.forbidden,
+        )
+        self._actions = Actions(
+            place,
+            kube=kube,
+            ledger=self.ledger,
+            job_cache=jobs,
+            proposals=proposals,
+            submission=submission,
+            jobs=lambda: outside.spec().jobs,
         )
         self.resync = Resync(
             api=api,
             pool_id=place.pool_id,
             queue=self.queue,
             ledger=self.ledger,
-            actions=self._actions,
+            proposals=proposals,
             jobs=jobs,
             pods=pods,
             heard=outside.polled,
@@ -101,7 +114,7 @@ class Pipeline:
             spec=outside.spec,
             load=self.load,
             open_=outside.may_claim,
-            heard=outside.polled,
+            heard=self._polled,
         )
         self._events = EventStream(
             api.server, pool_id=place.pool_id, tls=tls, wake=self._woken, connected=self._connected
@@ -132,15 +145,15 @@ class Pipeline:
 
     def _reconciler(self) -> Reconciler:
         return Reconciler(
+            self._place,
             queue=self.queue,
             ledger=self.ledger,
             jobs=self._jobs,
             pods=self._pods,
             actions=self._actions,
-            policy=lambda: Policy(
-                pending_timeout=self._outside.spec().jobs.pending_timeout_seconds
-            ),
+            policy=self._policy,
             idle=self.acquire.slot_freed,
+            late=self.acquire.wake,
             heard=self._doubted,
         )
 
@@ -161,18 +174,27 @@ class Pipeline:
         if run_id:
             self.queue.add(UUID(run_id))
 
+    def caught_up(self) -> None:
+        """A cache is complete again: what backs off from an outage need not wait any longer."""
+        self.resync.wake()
+
     def _woken(self, run_id: UUID, state_type: str) -> None:
         """Only a SCHEDULED run asks for a poll; of the others only those we know are read again."""
-        record = self.ledger.get(run_id)
-        if record is not None:
-            record.changed_at = time.monotonic()
         if state_type == "SCHEDULED":
             self.acquire.wake()
-        elif record is None and state_type != "CANCELLING":
-            return
-        if record is not None or state_type == "CANCELLING":
+        if state_type == "CANCELLING" or self.ledger.get(run_id) is not None:
+            self.ledger.of(run_id).doubt(time.monotonic())
             self.queue.add(run_id)
 
     def _connected(self, open_: bool) -> None:
         """Events may have been missed, or the server may be gone: a poll tells."""
+        self._events_missed = True
         self.acquire.wake()
+
+    def _polled(self, error: OperatorError | None) -> None:
+        """After an outage a poll shows only what is SCHEDULED: the rest is read anew."""
+        self._events_missed |= error is not None
+        if self._events_missed and error is None:
+            self._events_missed = False
+            self.resync.wake()
+        self._outside.polled(error)

@@ -14,8 +14,8 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.dispatch.actions import Actions
 from workpool_operator.dispatch.ledger import Ledger
+from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube.cache import Cache
@@ -26,6 +26,7 @@ from workpool_operator.prefect_api.views import Run
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 300.0
+FAILED_SECONDS = 2.0
 UNSETTLED = ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]
 
 
@@ -39,7 +40,7 @@ class Resync:
         pool_id: UUID,
         queue: WorkQueue[UUID],
         ledger: Ledger,
-        actions: Actions,
+        proposals: Proposals,
         jobs: Cache[Job],
         pods: Cache[Pod],
         heard: Callable[[OperatorError], None],
@@ -48,23 +49,36 @@ class Resync:
         self._pool_id = pool_id
         self._queue = queue
         self._ledger = ledger
-        self._actions = actions
+        self._proposals = proposals
         self._jobs = jobs
         self._pods = pods
         self._heard = heard
+        self._wake = asyncio.Event()
         self.adopted = asyncio.Event()
 
+    def wake(self) -> None:
+        """Go through both stores now: events may have been missed."""
+        self._wake.set()
+
     async def run(self) -> None:
-        """Go through both stores at once and then every five minutes."""
+        """Go through both stores at once, when woken, and every five minutes."""
         while True:
+            self._wake.clear()
             try:
                 await self._synced()
                 await self._sweep()
                 self.adopted.set()
-                await asyncio.sleep(INTERVAL_SECONDS)
+                await self._pause()
             except OperatorError as error:
                 self._heard(error)
-                await asyncio.sleep(1.0 if not self.adopted.is_set() else 30.0)
+                await asyncio.sleep(FAILED_SECONDS)
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(INTERVAL_SECONDS):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
 
     async def _synced(self) -> None:
         await self._jobs.synced.wait()
@@ -103,10 +117,10 @@ class Resync:
         for run in runs:
             self._hear(run, asked_at)
         for run_id in set(ids) - {run.id for run in runs}:
-            self._ledger.of(run_id).heard(None, asked_at)
+            self._proposals.heard(self._ledger.of(run_id), None, asked_at=asked_at)
 
     def _hear(self, run: Run, asked_at: float) -> None:
-        self._actions.heard(self._ledger.of(run.id), run, asked_at)
+        self._proposals.heard(self._ledger.of(run.id), run, asked_at=asked_at)
 
 
 def _batches(ids: Iterable[UUID]) -> Iterator[list[UUID]]:

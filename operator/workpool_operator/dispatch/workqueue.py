@@ -4,7 +4,8 @@ Guarantees:
 - a key that is added several times before it is taken is taken once;
 - a key is in one pair of hands at most: added while it is held, it comes again after `done`;
 - `add_after` keeps the earliest time that was asked for; `add` overrides any;
-- `back_off` delays a key 1, 2, 4 ... 300 s with jitter until `forget` starts it afresh.
+- `back_off` delays a key 1, 2, 4 ... 300 s with jitter until `forget` starts it afresh, and nothing
+  brings the key back before `at_least`, which a server asked for.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class WorkQueue(Generic[K]):
         self._again: set[K] = set()
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
+        self._not_before: dict[K, float] = {}
         self._arrived = asyncio.Event()
         self._closed = False
 
@@ -40,7 +42,9 @@ class WorkQueue(Generic[K]):
         """Have the key looked at as soon as possible."""
         if timer := self._timers.pop(key, None):
             timer.cancel()
-        if key in self._held:
+        if self._is_early(key):
+            self._set_timer(key, self._not_before[key])
+        elif key in self._held:
             self._again.add(key)
         else:
             self._ready[key] = None
@@ -48,13 +52,12 @@ class WorkQueue(Generic[K]):
 
     def add_after(self, key: K, seconds: float) -> None:
         """Have it looked at in `seconds`, or earlier if something else asks for it."""
-        loop = asyncio.get_running_loop()
-        when = loop.time() + seconds
+        when = asyncio.get_running_loop().time() + seconds
         if timer := self._timers.get(key):
             if timer.when() <= when:
                 return
             timer.cancel()
-        self._timers[key] = loop.call_at(when, self.add, key)
+        self._set_timer(key, when)
 
     def back_off(self, key: K, *, at_least: float = 0.0) -> float:
         """Have it looked at after its next delay, which is returned in seconds."""
@@ -62,12 +65,15 @@ class WorkQueue(Generic[K]):
         self._failures[key] = failures + 1
         longest: float = min(FIRST_DELAY_SECONDS * 2**failures, LONGEST_DELAY_SECONDS)
         delay = max(at_least, longest * self._jitter(0.8, 1.2))
+        if at_least > 0:
+            self._not_before[key] = asyncio.get_running_loop().time() + at_least
         self.add_after(key, delay)
         return delay
 
     def forget(self, key: K) -> None:
         """The key's next failure is its first."""
         self._failures.pop(key, None)
+        self._not_before.pop(key, None)
 
     async def get(self) -> K:
         """The next key, held until `done`."""
@@ -102,3 +108,10 @@ class WorkQueue(Generic[K]):
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+
+    def _is_early(self, key: K) -> bool:
+        not_before = self._not_before.get(key)
+        return not_before is not None and asyncio.get_running_loop().time() < not_before
+
+    def _set_timer(self, key: K, when: float) -> None:
+        self._timers[key] = asyncio.get_running_loop().call_at(when, self.add, key)

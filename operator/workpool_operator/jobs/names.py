@@ -7,13 +7,15 @@ job name        one per (run, claim): a replayed claim meets its own Job, a new 
 from __future__ import annotations
 
 import hashlib
-import re
+from functools import lru_cache
 from uuid import UUID, uuid5
 
 from slugify import slugify
 
 JOB_NAME_LENGTH = 57  # beyond it the pod's name loses its separator or its hash (races.md 13)
 LABEL_LENGTH = 63
+# slugify looks on the disk for a package that it may use, at every call: most of a render's time.
+KEPT_LABELS = 1024
 _HASH_LENGTH = 12
 _NAMESPACE = UUID("6f0a5c5e-8f7b-5d0e-9d1c-1a4b8b1f2c3d")
 
@@ -36,9 +38,13 @@ def binding_id(*, cluster_id: str, binding: str) -> str:
 
 def job_name(*, run_name: str, run_id: UUID, claim_id: UUID) -> str:
     """A DNS label of at most 57 characters: the run's name, then what makes it unique."""
-    digest = hashlib.sha256(f"{run_id}/{claim_id}".encode()).hexdigest()[:_HASH_LENGTH]
     slug = slugify(run_name, max_length=JOB_NAME_LENGTH - _HASH_LENGTH - 1)
-    return f"{slug}-{digest}" if slug else f"run-{digest}"
+    return f"{slug or 'run'}-{_digest(run_id, claim_id)}"
+
+
+def is_job_name(name: str, *, run_id: UUID, claim_id: UUID) -> bool:
+    """The Job's name was made for this claim, whatever the run was called then."""
+    return name.endswith(f"-{_digest(run_id, claim_id)}")
 
 
 def worker_name(*, cluster_id: str, namespace: str, name: str) -> str:
@@ -46,26 +52,23 @@ def worker_name(*, cluster_id: str, namespace: str, name: str) -> str:
     return f"{name}.{namespace}@{cluster_id[:8]}"
 
 
+@lru_cache(KEPT_LABELS)
 def label_key(key: str) -> str:
     """A valid label or annotation key; "" where nothing valid is left."""
-    prefix, _, name = key.rpartition("/")
-    slug = _trimmed(name, LABEL_LENGTH)
-    if not prefix:
-        return slug
+    prefix, _, name = key.partition("/") if "/" in key else ("", "", key)
+    slug = label_value(name)
     domain = slugify(prefix, max_length=253, regex_pattern=r"[^a-z0-9.-]+").strip("-.")
     return f"{domain}/{slug}" if domain and slug else slug
 
 
+@lru_cache(KEPT_LABELS)
 def label_value(value: str) -> str:
     """A valid label value; "" where nothing valid is left."""
-    return _trimmed(value, LABEL_LENGTH)
+    slug = slugify(
+        value, lowercase=False, max_length=LABEL_LENGTH, regex_pattern=r"[^A-Za-z0-9._-]+"
+    )
+    return str(slug).strip("-_.")
 
 
-def _trimmed(text: str, length: int) -> str:
-    ascii_text = re.sub(r"[^A-Za-z0-9._-]+", "-", _ascii(text))
-    return ascii_text.strip("-_.")[:length].strip("-_.")
-
-
-def _ascii(text: str) -> str:
-    """Transliterate to ASCII, case and punctuation kept."""
-    return str(slugify(text, lowercase=False, regex_pattern=r"[^\x00-\x7f]+", separator="-"))
+def _digest(run_id: UUID, claim_id: UUID) -> str:
+    return hashlib.sha256(f"{run_id}/{claim_id}".encode()).hexdigest()[:_HASH_LENGTH]

@@ -23,11 +23,11 @@ from prefect.workers.base import BaseJobConfiguration
 from pydantic import Field, ValidationError, field_validator
 
 from workpool_operator.errors import OperatorError, PrefectUnavailable, RenderError
-from workpool_operator.jobs import names
+from workpool_operator.jobs import environment, names
 from workpool_operator.kube import views
 
-SIGTERM_BEHAVIOR = "PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR"
 FLOW_RUN_ID_KEY = "prefect.io/flow-run-id"
+_ARGS = "job_manifest.spec.template.spec.containers[0].args"
 _MISPLACED = ("parallelism", "completions")  # the stock template has them in the pod's spec
 
 
@@ -94,6 +94,8 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
     @classmethod
     def _coerce_env(cls, value: Any) -> Any:
         if not isinstance(value, dict):
+            if any(not (isinstance(e, dict) and e.get("name")) for e in value or ()):
+                raise ValueError("each entry needs a name")
             return value
         return {key: None if item is None else str(item) for key, item in value.items()}
 
@@ -132,18 +134,23 @@ async def render(subject: Subject, identity: Identity, *, client: PrefectClient)
     manifest = configuration.job_manifest
     ttl = _normalise(manifest)
     metadata = manifest["metadata"]
-    template_metadata = manifest["spec"]["template"].setdefault("metadata", {}) or {}
-    manifest["spec"]["template"]["metadata"] = template_metadata
+    template_metadata = _mapping(manifest["spec"]["template"], "metadata", where="spec.template.")
     container = _container(manifest)
-    container["env"] = _environment(configuration, container.get("env"), manifest, subject)
+    container["env"] = environment.merge(
+        binding=subject.environment,
+        run=configuration.env,
+        template=container.get("env"),
+        reschedules=manifest["spec"].get("backoffLimit") == 0,
+    )
     container["args"] = _arguments(container.get("args"))
     container.setdefault("image", default_image())
     labels = _labels(configuration.labels) | identity.labels
     annotations = _annotations(configuration.annotations)
-    metadata["labels"] = _labels(metadata.get("labels") or {}) | labels
-    template_metadata["labels"] = _labels(template_metadata.get("labels") or {}) | labels
-    metadata["annotations"] = _annotations(metadata.get("annotations") or {}) | annotations
-    pod_annotations = dict(template_metadata.get("annotations") or {}) | metadata["annotations"]
+    for each in (metadata, template_metadata):
+        each["labels"] = _labels(_mapping(each, "labels", where="metadata.")) | labels
+        _mapping(each, "annotations", where="metadata.")
+    metadata["annotations"] = _annotations(metadata["annotations"]) | annotations
+    pod_annotations = template_metadata["annotations"] | metadata["annotations"]
     template_metadata["annotations"] = pod_annotations | {FLOW_RUN_ID_KEY: str(identity.run_id)}
     metadata["annotations"] |= identity.annotations
     if ttl is not None:
@@ -177,7 +184,9 @@ async def _configure(subject: Subject, *, client: PrefectClient) -> KubernetesJo
         WorkPool.model_validate(subject.pool),
         subject.worker_name,
     )
-    configuration.env = _as_list(configuration.env) + [e for e in special if "valueFrom" in e]
+    configuration.env = environment.as_list(configuration.env) + [
+        e for e in special if "valueFrom" in e
+    ]
     return configuration
 
 
@@ -208,8 +217,7 @@ async def _populate(subject: Subject, *, client: PrefectClient) -> KubernetesJob
 def _normalise(manifest: dict[str, Any]) -> int | None:
     """Give the manifest the parts that every Job has, and take its TTL out: it counts from the
     reported end, so it is patched in then (races.md 15)."""
-    if not isinstance(manifest.get("metadata"), dict):
-        manifest["metadata"] = {}
+    _mapping(manifest, "metadata")
     for path, expected in (("apiVersion", "batch/v1"), ("kind", "Job")):
         if manifest.get(path) != expected:
             raise RenderError(
@@ -222,7 +230,20 @@ def _normalise(manifest: dict[str, Any]) -> int | None:
         if key in pod:
             spec.setdefault(key, pod.pop(key))
     ttl = spec.pop("ttlSecondsAfterFinished", None)
+    if ttl is not None and not str(ttl).isdigit():
+        path = "job_manifest.spec.ttlSecondsAfterFinished"
+        raise RenderError(path, f"expected a number of seconds, got {ttl!r}")
     return None if ttl is None else int(ttl)
+
+
+def _mapping(parent: dict[str, Any], key: str, *, where: str = "") -> dict[str, Any]:
+    """The mapping at `key`, made where there is none."""
+    found = parent.get(key)
+    if found is None:
+        found = parent[key] = {}
+    if not isinstance(found, dict):
+        raise RenderError(f"job_manifest.{where}{key}", f"expected a mapping, got {found!r}")
+    return found
 
 
 def _container(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,45 +267,17 @@ def _is_placeholder(value: Any) -> bool:
     return isinstance(value, str) and "{{" in value
 
 
-def _environment(
-    configuration: KubernetesJobConfiguration,
-    hard_coded: Any,
-    manifest: Mapping[str, Any],
-    subject: Subject,
-) -> list[dict[str, Any]]:
-    """The binding's entries, the run's, the user's; the user wins, then what the template fixed."""
-    own = [dict(entry) for entry in subject.environment]
-    entries = {str(e["name"]): e for e in (*own, *_as_list(configuration.env))}
-    _set_sigterm_behavior(entries, reschedules=manifest["spec"].get("backoffLimit") == 0)
-    if isinstance(hard_coded, list):
-        entries |= {e["name"]: e for e in hard_coded if e.get("name") and e["name"] not in entries}
-    return list(entries.values())
-
-
-def _set_sigterm_behavior(entries: dict[str, dict[str, Any]], *, reschedules: bool) -> None:
-    """Without Kubernetes' own retries a stopped pod reschedules its run, else it leaves it."""
-    if not reschedules:
-        entries[SIGTERM_BEHAVIOR] = {"name": SIGTERM_BEHAVIOR, "value": "relinquish"}
-    elif SIGTERM_BEHAVIOR not in entries:
-        entries[SIGTERM_BEHAVIOR] = {"name": SIGTERM_BEHAVIOR, "value": "reschedule"}
-
-
-def _as_list(env: Any) -> list[dict[str, Any]]:
-    if isinstance(env, list):
-        return list(env)
-    return [{"name": key, "value": value} for key, value in (env or {}).items()]
-
-
 def _arguments(args: Any) -> list[str]:
     if args is None:
         return ["prefect", "flow-run", "execute"]
     if isinstance(args, str):
-        return shlex.split(args)
+        try:
+            return shlex.split(args)
+        except ValueError as error:
+            raise RenderError(_ARGS, f"{error} in {args!r}") from error
     if isinstance(args, list):
         return [str(item) for item in args]
-    raise RenderError(
-        "job_manifest.spec.template.spec.containers[0].args", f"expected a list, got {args!r}"
-    )
+    raise RenderError(_ARGS, f"expected a list, got {args!r}")
 
 
 def _labels(labels: Mapping[str, Any]) -> dict[str, str]:

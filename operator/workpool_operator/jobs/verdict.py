@@ -109,13 +109,21 @@ def ended(job: Job, pods: Sequence[Pod]) -> End:
     )
 
 
+def out_of_memory(pods: Sequence[Pod]) -> str:
+    """The fact behind a SIGKILL, which the run's own report can only guess; "" where it is none."""
+    found = _last_failure(pods)
+    return _container_end(*found).message if found and found[2].reason == "OOMKilled" else ""
+
+
 def vanished(job_name: str, pods: Sequence[Pod]) -> End:
     """The Job is gone from the cluster and its run is not finished."""
     found = _last_failure(pods)
-    cause = f" Last seen: {_container_end(*found).message}" if found else ""
+    told = found is not None and not _is_a_stop(found[2])
+    cause = f" Last seen: {_container_end(*found).message}" if found and told else ""
     return End(
         f"Job {job_name} vanished: it was deleted by somebody else than the operator while the run "
-        f"was not finished.{cause}"
+        f"was not finished.{cause} Retry the run, and keep whoever cleans up there from Jobs that "
+        "have not ended."
     )
 
 
@@ -127,11 +135,12 @@ def never_started(wait: Wait | None, *, seconds: int) -> End:
 
 def with_logs(end: End, log: str) -> str:
     """The crash's message with the container's last lines, within the length that Prefect keeps."""
+    heading = "\n\nLast log lines:\n"
+    room = MESSAGE_LENGTH - len(end.message) - len(heading)
     lines = log.strip()
-    if not lines:
+    if not lines or room <= 0:
         return end.message[:MESSAGE_LENGTH]
-    room = MESSAGE_LENGTH - len(end.message) - 20
-    return f"{end.message}\n\nLast log lines:\n{lines[-room:]}" if room > 0 else end.message
+    return f"{end.message}{heading}{lines[-room:]}"
 
 
 def _container_waits(pod: Pod) -> Wait | None:
@@ -165,7 +174,7 @@ def _last_failure(pods: Sequence[Pod]) -> tuple[Pod, ContainerStatus, Terminated
         for pod in pods
         for status in (*pod.status.container_statuses, *pod.status.init_container_statuses)
         for terminated in (status.state.terminated or status.last_state.terminated,)
-        if terminated and terminated.exit_code != 0
+        if terminated and (terminated.exit_code != 0 or terminated.reason == "OOMKilled")
     ]
     return max(found, key=lambda item: item[2].finished_at or _EPOCH, default=None)
 
@@ -177,18 +186,24 @@ def _container_end(pod: Pod, status: ContainerStatus, terminated: Terminated) ->
     code = terminated.exit_code
     if terminated.reason == "OOMKilled":
         limit = _memory_limit(pod, status.name)
+        killed = "Container" if code else "A process of container"  # whose parent lived on
         text = (
-            f"Container '{status.name}' was killed for using more memory than its limit"
+            f"{killed} '{status.name}' was killed for using more memory than its limit"
             f"{f' of {limit}' if limit else ''} (OOMKilled, exit code {code}). Raise the limit."
         )
         return End(text, exit_code=code)
     reason = f" ({terminated.reason})" if terminated.reason else ""
-    detail = f" {terminated.message.strip()}" if terminated.message else ""
+    detail = f" {terminated.message.strip().rstrip('.')}." if terminated.message else ""
     remedy = _EXIT_CODES.get(code, "")
     text = f"Container '{status.name}' exited with code {code}{reason}.{detail} {remedy}".strip()
     if pod.status.reason:
         text = f"Pod was ended: {pod.status.reason}. {pod.status.message} {text}".strip()
     return End(text, exit_code=code)
+
+
+def _is_a_stop(terminated: Terminated) -> bool:
+    """What the deletion of a pod itself brings about: no cause of anything."""
+    return terminated.exit_code in (137, 143) and terminated.reason != "OOMKilled"
 
 
 def _memory_limit(pod: Pod, container: str) -> str:

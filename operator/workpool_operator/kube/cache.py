@@ -1,8 +1,9 @@
 """What the cluster holds of one kind, by key and by flow run.
 
-A cache belongs to one reflector, which alone writes it; everybody else only reads. A deleted object
-stays readable as `departed` until its run is forgotten, because a pod's exit code is often known
-only from its last status (races.md 16). No I/O, no awaits.
+A cache belongs to one reflector; others may only `offer` what a request of theirs was answered,
+which is taken where it is newer. A deleted object stays readable as `departed` until its run is
+forgotten, because a pod's exit code is often known only from its last status (races.md 16). No I/O,
+no awaits.
 """
 
 from __future__ import annotations
@@ -58,19 +59,29 @@ class Cache(Generic[O]):
 
     def put(self, item: O) -> None:
         """Insert or replace."""
-        self._by_uid[item.metadata.uid] = item
-        self._by_run.setdefault(item.run_id, {})[item.metadata.uid] = item
+        uid = item.metadata.uid
+        self._take_out(uid)
+        _discard(self._departed, item.run_id, uid)
+        self._by_uid[uid] = item
+        self._by_run.setdefault(item.run_id, {})[uid] = item
         self._changed(item.run_id)
+
+    def offer(self, item: O) -> None:
+        """What a request was answered: the watch may have brought something newer meanwhile."""
+        uid = item.metadata.uid
+        known = self._by_uid.get(uid)
+        gone = self._departed.get(item.run_id, {}).get(uid)
+        if known and _version(item) <= _version(known):
+            return
+        if gone and _version(item) < _version(gone):
+            return
+        self.put(item)
 
     def remove(self, uid: str) -> None:
         """The object is gone; what it last said stays in `departed`."""
-        item = self._by_uid.pop(uid, None)
+        item = self._take_out(uid)
         if item is None:
             return
-        siblings = self._by_run[item.run_id]
-        del siblings[uid]
-        if not siblings:
-            del self._by_run[item.run_id]
         self._departed.setdefault(item.run_id, {})[uid] = item
         self._changed(item.run_id)
 
@@ -88,3 +99,23 @@ class Cache(Generic[O]):
     def forget(self, run_id: str) -> None:
         """Drop the run's departed objects: its end is reported."""
         self._departed.pop(run_id, None)
+
+    def _take_out(self, uid: str) -> O | None:
+        """Drop the object from where it is found, which is not where a changed label puts it."""
+        item = self._by_uid.pop(uid, None)
+        if item is not None:
+            _discard(self._by_run, item.run_id, uid)
+        return item
+
+
+def _discard(index: dict[str, dict[str, O]], run_id: str, uid: str) -> None:
+    items = index.get(run_id, {})
+    items.pop(uid, None)
+    if not items:
+        index.pop(run_id, None)
+
+
+def _version(item: Owned) -> int:
+    """Resource versions of one kind are ordered; one that is no number counts as old."""
+    version = item.metadata.resource_version
+    return int(version) if version.isdigit() else 0

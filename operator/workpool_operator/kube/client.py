@@ -21,7 +21,7 @@ from kubernetes_asyncio import config as kube_config
 from kubernetes_asyncio.client import ApiClient, Configuration
 from pydantic import TypeAdapter, ValidationError
 
-from workpool_operator.errors import KubernetesRefused, KubernetesUnavailable
+from workpool_operator.errors import KubernetesRefused, KubernetesUnavailable, OperatorError
 from workpool_operator.kube import views
 
 V = TypeVar("V")
@@ -61,13 +61,20 @@ class KubernetesClient:
 
     @classmethod
     async def from_environment(cls) -> Self:
-        """In a pod its service account, else `KUBECONFIG` or `~/.kube/config`."""
+        """In a pod its service account, else `KUBECONFIG` or `~/.kube/config`.
+
+        Raises:
+            OperatorError: neither can be used.
+        """
         configuration = Configuration()
-        if _in_a_pod():
-            kube_config.load_incluster_config(client_configuration=configuration)
-        else:
-            await kube_config.load_kube_config(client_configuration=configuration)
-        return cls(configuration)
+        try:
+            if _in_a_pod():
+                kube_config.load_incluster_config(client_configuration=configuration)
+            else:
+                await kube_config.load_kube_config(client_configuration=configuration)
+            return cls(configuration)
+        except Exception as error:  # whatever a broken file makes of the loader
+            raise OperatorError(_no_configuration(error)) from error
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,15 +102,18 @@ class KubernetesClient:
         )
 
     async def delete(
-        self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: str
-    ) -> None:
-        """Delete exactly this object: another of the same name (409) or none (404) is fine."""
-        options = {"propagationPolicy": propagation, "preconditions": {"uid": uid}}
+        self, resource: Resource, namespace: str, name: str, *, uid: str
+    ) -> Any | None:
+        """Delete exactly this object, in the foreground; the object while it still exists, None
+        where there is none (404) or another of the same name (409)."""
+        options = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
         try:
-            await self.request("DELETE", resource.path(namespace, name), body=options)
+            body = await self.request("DELETE", resource.path(namespace, name), body=options)
         except KubernetesRefused as refused:
             if refused.status not in (404, 409):
                 raise
+            return None
+        return None if json.loads(body)["kind"] == "Status" else _decode(resource, body)
 
     async def request(
         self,
@@ -159,6 +169,12 @@ class KubernetesClient:
 
 def _in_a_pod() -> bool:
     return _SERVICE_ACCOUNT.exists() and "KUBECONFIG" not in os.environ
+
+
+def _no_configuration(error: Exception) -> str:
+    where = os.environ.get("KUBECONFIG", "~/.kube/config")
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"the kubeconfig {where} cannot be used: {text.rstrip('.')}. Set KUBECONFIG to one that can."
 
 
 def _decode(resource: Resource, body: bytes) -> Any:

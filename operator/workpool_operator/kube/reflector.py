@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -27,7 +27,7 @@ PAGE_SIZE = 100  # a page of 100 pods holds the loop for 14 ms, one of 500 for 5
 RELIST_SECONDS = 600.0
 WATCH_SECONDS = 270
 SILENCE_SECONDS = 75.0  # bookmarks come every 60 s: a longer silence is a dead connection
-BACKOFF_SECONDS = (0.2, 30.0)
+BACKOFF_SECONDS = (0.2, 10.0)  # a right that was granted shows within 15 s
 
 Heard = Callable[[OperatorError | None], None]
 
@@ -105,23 +105,22 @@ class Reflector:
         }
         try:
             async with self._client.watch(self._path, query) as lines:
-                while True:
-                    async with asyncio.timeout(SILENCE_SECONDS):
-                        line = await anext(lines, None)
-                    if line is None:
-                        return version
+                while version and (line := await self._next(lines)):
                     version = self._apply(line)
-                    if not version:
-                        return ""
-        except TimeoutError:
-            log.info(
-                "watch of %s was silent for %d s: opening it again", self._path, SILENCE_SECONDS
-            )
-            return version
+                return version
         except KubernetesRefused as refused:
             if refused.status == 410:
                 return ""
             raise
+
+    async def _next(self, lines: AsyncIterator[bytes]) -> bytes | None:
+        """The watch's next line; None at its end, or where it is silent for too long."""
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                return await anext(lines, None)
+        except TimeoutError:
+            log.info("watch of %s was silent for %d s", self._path, SILENCE_SECONDS)
+            return None
 
     def _apply(self, line: bytes) -> str:
         event = self._event.validate_json(line)

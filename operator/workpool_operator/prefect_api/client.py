@@ -26,6 +26,9 @@ from workpool_operator.prefect_api.views import Answer, Run, State, WorkPool, Wo
 
 PAGE_SIZE = 200  # the server's own limit for polls and filters
 REQUEST_TIMEOUT_SECONDS = 15.0
+# The server closes connections that were idle for 5 s, which is also httpx's default: a request on
+# one that is just being closed is lost, and nothing is resent.
+LIMITS = httpx.Limits(max_connections=16, keepalive_expiry=3.0)
 
 _answer = TypeAdapter(Answer)
 _states = TypeAdapter(list[State])
@@ -62,7 +65,7 @@ class PrefectApi:
             api_key=server.api_key,
             auth_string=server.auth_string,
             httpx_settings={
-                "transport": OnceTransport(verify=tls, limits=httpx.Limits(max_connections=16)),
+                "transport": OnceTransport(verify=tls, limits=LIMITS),
                 "verify": tls,
                 "timeout": httpx.Timeout(REQUEST_TIMEOUT_SECONDS),
             },
@@ -174,7 +177,12 @@ class PrefectApi:
         except (httpx.HTTPError, TimeoutError) as error:
             reason = str(error) or "no answer in time"
             raise PrefectUnavailable(f"{method} {path}: {reason}") from error
-        return response.json() if response.content else None
+        try:
+            return response.json() if response.content else None
+        except ValueError as error:
+            kind = response.headers.get("Content-Type")
+            text = f"{method} {path}: {kind} is not the answer of a Prefect API"
+            raise PrefectRefused(text, status=response.status_code) from error
 
 
 def _error(error: httpx.HTTPStatusError) -> PrefectRefused | PrefectUnavailable:

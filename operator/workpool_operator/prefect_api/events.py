@@ -62,8 +62,9 @@ class EventStream:
             try:
                 await self._listen()
             except InvalidStatus as error:
-                log.info("event stream refused (%s): polling only", error)
-                delay = REFUSED_RETRY_SECONDS
+                if error.response.status_code < 500:  # more is a server that restarts
+                    log.info("event stream refused (%s): polling only", error)
+                    delay = REFUSED_RETRY_SECONDS
             except (OSError, WebSocketException, InvalidHandshake, TimeoutError) as error:
                 log.debug("event stream lost: %s", error)
             self._connected(False)

@@ -69,6 +69,10 @@ class Run:
         """The same run after a change of state."""
         return replace(self, state=state, state_type=state.type, state_name=state.name)
 
+    def changed(self, **fields: Any) -> Self:
+        """The same run after an update of fields."""
+        return replace(self, **fields, document={**self.document, **fields})
+
     @property
     def final(self) -> bool:
         return self.state_type in FINAL

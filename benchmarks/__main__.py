@@ -1,0 +1,79 @@
+"""`python -m benchmarks`: measures both sides, prints the report and writes it to a file.
+
+Ends with 1 where ours misses a target, with 2 where nothing could be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+
+from benchmarks import facts, render
+from benchmarks.figures import Trial, missed
+from benchmarks.report import report
+from benchmarks.sides import SIDES
+from benchmarks.site import opened
+from benchmarks.trial import Plan, measure
+from testbed import progress, state
+from testbed.errors import TestbedError
+
+RESULTS = Path(__file__).parent / "results"
+INTERRUPTED = 130
+
+
+def main() -> int:
+    options = _options()
+    logs = state.folder() / "bench"
+    try:
+        with state.exclusive(logs, purpose="measures"):
+            _empty(logs)
+            ours, text = asyncio.run(bench(Plan(options.runs, options.seed), logs))
+    except (TestbedError, AssertionError, httpx.HTTPError) as wrong:
+        print(f"bench failed: {wrong}\n  logs: {logs}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nbench was interrupted", file=sys.stderr)
+        return INTERRUPTED
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(text)
+    print(f"\n{text}\nwritten to {options.output}")
+    return 1 if missed(ours) else 0
+
+
+async def bench(plan: Plan, logs: Path) -> tuple[Trial, str]:
+    """Our trial and the report on all."""
+    load = os.getloadavg()[0]
+    async with opened(logs) as site:
+        trials = []
+        for name, side in SIDES.items():
+            with progress.step(f"{name}: {plan.runs} runs"):
+                trials.append(await measure(side, site, name=name, plan=plan))
+        machine = await facts.gather(site.kube, site.api, load=load)
+        rendering = await render.cpu_seconds(site.api)
+    return trials[0], report(trials, machine, render_seconds=rendering)
+
+
+def _empty(folder: Path) -> None:
+    """The folder itself stays: it is the lock."""
+    for each in folder.iterdir():
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--runs", type=int, default=30, help="of each side (30)")
+    parser.add_argument("--seed", type=int, default=1, help="of the pauses between runs (1)")
+    today = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}.md"
+    parser.add_argument("--output", type=Path, default=today, help="the report's file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

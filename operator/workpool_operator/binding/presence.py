@@ -1,0 +1,34 @@
+"""Whether the API server serves WorkPoolBindings, and to this operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workpool_operator.binding.status import BINDINGS
+from workpool_operator.errors import KubernetesRefused, KubernetesUnavailable
+from workpool_operator.kube.client import KubernetesClient
+
+
+async def obstacle(kube: KubernetesClient, namespaces: Sequence[str]) -> str:
+    """Why bindings cannot be seen in these namespaces (none: in all); "" if they can."""
+    everywhere = f"{BINDINGS.api}/{BINDINGS.plural}"
+    paths = [BINDINGS.path(namespace) for namespace in namespaces] or [everywhere]
+    try:
+        for path in paths:
+            await kube.request("GET", path, query={"limit": "1"})
+    except KubernetesUnavailable as error:
+        return f"the Kubernetes API does not answer: {error}"
+    except KubernetesRefused as refused:
+        return _refusal(refused)
+    return ""
+
+
+def _refusal(refused: KubernetesRefused) -> str:
+    match refused.status:
+        case 404:
+            fix = "install it: workpool-operator crd | kubectl apply --server-side -f -"
+            return f"the CustomResourceDefinition of WorkPoolBinding is missing; {fix}"
+        case 403:
+            return f"{refused}; grant it as the chart and manifests/base do"
+        case _:
+            return f"the Kubernetes API refuses the operator: {refused}"

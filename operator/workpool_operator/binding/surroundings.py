@@ -1,0 +1,38 @@
+"""What a session is given: the binding that it serves, and what all sessions of a process share."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from workpool_operator.binding.model import Spec
+from workpool_operator.health import Pulse
+from workpool_operator.kube.client import KubernetesClient
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The object that is served; `spec` and `generation` are live, `status` is what it had."""
+
+    namespace: str
+    name: str
+    spec: Callable[[], Spec]
+    generation: Callable[[], int]
+    status: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all sessions of a process share."""
+
+    kube: KubernetesClient
+    tls: ssl.SSLContext
+    pulse: Pulse
+    reconcilers: int
+    heartbeat_seconds: int

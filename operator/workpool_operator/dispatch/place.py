@@ -1,0 +1,51 @@
+"""Whose runs these are and where their Jobs go; fixed for as long as a binding is served. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from workpool_operator.dispatch.ledger import Claim
+from workpool_operator.jobs import names, template
+from workpool_operator.kube import views
+from workpool_operator.kube.views import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One binding, one server, one pool, one namespace."""
+
+    cluster_id: str
+    binding: str  # namespace/name
+    binding_id: str
+    worker_name: str
+    namespace: str
+    server_url: str
+    pool_id: UUID
+    environment: tuple[dict[str, Any], ...]
+
+    def transition_id(self, run_id: UUID) -> UUID:
+        """What proves that a claim on the run is ours."""
+        return names.transition_id(
+            cluster_id=self.cluster_id, binding=self.binding, pool_id=self.pool_id, run_id=run_id
+        )
+
+    def identity(self, run_id: UUID, claim: Claim) -> template.Identity:
+        """What the Job of the claim carries."""
+        return template.Identity(
+            run_id=run_id,
+            claim_id=claim.id,
+            pool_id=self.pool_id,
+            binding=self.binding,
+            binding_id=self.binding_id,
+            server=self.server_url,
+            namespace=self.namespace,
+        )
+
+    def owns(self, job: Job) -> bool:
+        """The Job was made for this pool on this server: a changed URL must not end every Job of
+        the server before."""
+        server = job.metadata.annotations.get(views.SERVER_ANNOTATION)
+        pool = job.spec.template.labels.get(views.POOL_LABEL)
+        return server == self.server_url and pool == str(self.pool_id)

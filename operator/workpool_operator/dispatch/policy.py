@@ -1,0 +1,22 @@
+"""Graces and time-outs of the decision table, in seconds. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All are fixed but `pending_timeout`, which is the binding's."""
+
+    state_age: float = 2.0  # a claim, or a step that ends something, wants a state no older
+    report_grace: float = 10.0
+    vanish_grace: float = 5.0
+    final_grace: float = 30.0
+    cancel_grace: float = 60.0
+    leftover_grace: float = 60.0
+    podless_grace: float = 2.0
+    creating_grace: float = 15.0
+    diagnosis_age: float = 10.0
+    lease_renewal: float = 45.0  # a deployment may ask for a lease of 60 s
+    pending_timeout: int = 600

@@ -1,0 +1,147 @@
+"""Every step that can be decided for a run, as plain data: at most one external write each. Pure.
+
+`decide` chooses them, `actions` carries them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workpool_operator.jobs.verdict import End, Wait
+from workpool_operator.kube.views import Job
+from workpool_operator.prefect_api.views import State
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """No rule applies: the next event decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The run is over, or nobody's concern, and nothing of it is left to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Look again in `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Ask Prefect for the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHistory:
+    """Ask Prefect for the run's states, to learn whether the claim is ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """The offer cannot be taken now; `late` if only because it is too old (races.md 2): a poll is
+    to make another."""
+
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Propose Pending with our transition id."""
+
+
+@dataclass(frozen=True, slots=True)
+class UndoClaim:
+    """A state of ours was accepted on a run that was not SCHEDULED: put back what it wrote over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Propose a final state again that something wrote over."""
+
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class CreateJob:
+    """Create the Job of the run's claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordJob:
+    """Write `infrastructure_pid`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explain:
+    """Name the sub-state by what the run waits for."""
+
+    wait: Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnose:
+    """Read the Events of a Job without pods, or of a pod without containers."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenewLease:
+    """Keep the deployment's concurrency slot until the run is RUNNING."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """Propose Crashed; `with_logs` adds the last log lines of the pods that still exist."""
+
+    end: End
+    with_logs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Propose Cancelled."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmGone:
+    """Look with a live GET whether the Job is really gone."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Delete the Job; `final` is written on it first, for the pod may write over it."""
+
+    job: Job
+    final: State | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartTtl:
+    """The run's end is reported: let the Job's TTL begin (races.md 15). `note` tells the run's log
+    what the report could not know."""
+
+    job: Job
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reschedule:
+    """Make a run that no poll returns poll-able again (races.md 26)."""
+
+
+Step = (
+    Nothing | Forget | Later | Read | ReadHistory | Withdraw | Claim | UndoClaim | Restore
+    | CreateJob | RecordJob | Explain | Diagnose | RenewLease | Crash | Cancel | ConfirmGone
+    | DeleteJob | StartTtl | Reschedule
+)  # fmt: skip

@@ -1,0 +1,200 @@
+"""How a run can end: what the flow reported stands, and what it could not report is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tests.support import times
+from tests.support.deployments import template_with_flows
+from tests.support.kube import Kube, Object
+from tests.support.operator import Operator
+from tests.support.polling import poll
+from tests.support.prefect import PrefectApi
+
+Serve = Callable[..., Awaitable[Operator]]
+Launch = Callable[..., Awaitable[Object]]
+RUN_LABEL = "workpool-operator.dev/flow-run-id"
+
+
+async def only(kube: Kube, plural: str, namespace: str, run: Object) -> Object:
+    (found,) = await kube.list(plural, namespace, selector=f"{RUN_LABEL}={run['id']}")
+    return found
+
+
+# Ends that the flow's own process reports
+
+
+async def test_a_flow_that_raises_ends_failed_in_its_own_words_and_its_job_is_kept(
+    api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
+) -> None:
+    await serve(jobs={"serverURL": api.url, "ttlSecondsAfterFinished": 77})
+    run = await launch("raises")
+    run = await api.wait_for_state(run["id"], "FAILED")
+    assert "no such table" in run["state"]["message"]
+    job = await ttl_of_its_job(kube, namespace, run)
+    assert job["spec"]["ttlSecondsAfterFinished"] == 77
+    assert (await api.read_run(run["id"]))["state"] == run["state"]
+
+
+async def ttl_of_its_job(kube: Kube, namespace: str, run: Object) -> Object:
+    """The run's Job, once its time to live has begun."""
+
+    async def job() -> Object:
+        return await only(kube, "jobs", namespace, run)
+
+    return await poll(job, until=lambda job: "ttlSecondsAfterFinished" in job["spec"])
+
+
+async def test_a_process_that_exits_ends_crashed_as_its_runner_says(
+    api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
+) -> None:
+    await serve()
+    run = await launch("exits", {"code": 3})
+    run = await api.wait_for_state(run["id"], "CRASHED")
+    assert "status code: 3" in run["state"]["message"]
+    await ttl_of_its_job(kube, namespace, run)
+    assert (await api.read_run(run["id"]))["state"] == run["state"]
+
+
+async def test_a_flow_out_of_memory_has_its_limit_named_in_its_log(
+    api: PrefectApi, serve: Serve, launch: Launch
+) -> None:
+    await serve()
+    run = await launch("hoards", memory_limit="400Mi")
+    run = await api.wait_for_state(run["id"], "CRASHED")
+
+    async def lines() -> str:
+        return "\n".join([str(run["state"]["message"]), *await api.logs(run["id"])])
+
+    await poll(lines, until=lambda text: "OOMKilled" in text and "limit of 400Mi" in text)
+
+
+# Ends that nobody but the operator can report
+
+
+@pytest.mark.parametrize(
+    ("command", "facts"),
+    [
+        pytest.param(
+            "sh -c 'echo no such table; exit 7'",
+            ["'prefect-job'", "exited with code 7", "no such table"],
+            id="exit code 7",
+        ),
+        pytest.param(
+            "no-such-command",
+            ["StartError", "code 128", "no-such-command", "not found"],
+            id="command not found",
+        ),
+        pytest.param(
+            "python -c 'hoard = bytearray(1 << 30)'",
+            ["OOMKilled", "limit of 64Mi", "exit code 137", "Raise the limit"],
+            id="out of memory",
+        ),
+    ],
+)
+async def test_a_container_that_fails_before_prefect_starts_ends_its_run_crashed(
+    command: str,
+    facts: list[str],
+    api: PrefectApi,
+    kube: Kube,
+    namespace: str,
+    serve: Serve,
+    launch: Launch,
+) -> None:
+    await serve()
+    run = await launch(command=command, memory_limit="64Mi")
+    run = await api.wait_for_state(run["id"], "CRASHED")
+    for fact in facts:
+        assert fact in run["state"]["message"]
+    pod = await only(kube, "pods", namespace, run)
+    assert times.since_exit(pod, run) < 6
+
+
+async def test_a_container_that_exits_0_without_a_report_ends_its_run_crashed(
+    api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
+) -> None:
+    await serve()
+    run = await launch(command="true")
+    run = await api.wait_for_state(run["id"], "CRASHED")
+    assert "exited with code 0 without reporting" in run["state"]["message"]
+    assert times.since_exit(await only(kube, "pods", namespace, run), run) < 16
+
+
+async def test_a_manifest_that_the_api_server_refuses_ends_its_run_crashed_at_once(
+    api: PrefectApi, serve: Serve, launch: Launch
+) -> None:
+    await serve()
+    run = await launch(cpu_request="2", cpu_limit="1")
+    run = await api.wait_for_state(run["id"], "CRASHED")
+    message = run["state"]["message"]
+    assert 'spec.template.spec.containers[0].resources.requests: Invalid value: "2"' in message
+    assert "cpu limit of 1" in message
+    assert "job variables" in message
+    assert times.until_state(run) < 5
+
+
+async def test_a_quantity_that_is_none_ends_its_run_crashed_at_once(
+    api: PrefectApi, serve: Serve, launch: Launch
+) -> None:
+    await serve()
+    run = await launch(memory_limit="much")
+    run = await api.wait_for_state(run["id"], "CRASHED")
+    assert "quantities must match" in run["state"]["message"]
+    assert times.until_state(run) < 5
+
+
+async def test_a_run_beyond_its_active_deadline_ends_crashed_and_is_not_run_again(
+    api: PrefectApi, kube: Kube, namespace: str, pool: str, serve: Serve, launch: Launch
+) -> None:
+    template = template_with_flows()
+    template["job_configuration"]["job_manifest"]["spec"]["activeDeadlineSeconds"] = 15
+    await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": template})
+    await serve()
+    run = await launch("sleeps", {"seconds": 120})
+    run = await api.wait_for_state(run["id"], "CRASHED", seconds=90)
+    assert "activeDeadlineSeconds of 15 s" in run["state"]["message"]
+    job = await ttl_of_its_job(kube, namespace, run)
+    assert (await api.read_run(run["id"]))["state_type"] == "CRASHED"
+    assert (await only(kube, "jobs", namespace, run))["metadata"]["uid"] == job["metadata"]["uid"]
+
+
+async def test_a_running_flow_whose_job_is_deleted_is_run_again(
+    api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
+) -> None:
+    await serve()
+    run = await launch("sleeps", {"seconds": 8})
+    await api.wait_for_state(run["id"], "RUNNING")
+    job = await only(kube, "jobs", namespace, run)
+    await kube.delete("jobs", namespace, job["metadata"]["name"])
+    await api.wait_for_state(run["id"], "COMPLETED", seconds=120)
+    again = await only(kube, "jobs", namespace, run)
+    assert again["metadata"]["name"] != job["metadata"]["name"]
+
+
+async def test_a_running_flow_whose_job_vanishes_without_a_word_ends_crashed(
+    api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
+) -> None:
+    await serve()
+    run = await launch(command="python /flows/reports.py 60")
+    await api.wait_for_state(run["id"], "RUNNING")
+    job = await only(kube, "jobs", namespace, run)
+    await kube.delete("jobs", namespace, job["metadata"]["name"])
+    run = await api.wait_for_state(run["id"], "CRASHED")
+    assert f"Job {job['metadata']['name']} vanished" in run["state"]["message"]
+
+
+async def test_a_pod_that_outlives_the_end_of_its_run_is_stopped_and_the_end_stands(
+    api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
+) -> None:
+    await serve()
+    run = await launch("sleeps", {"seconds": 200})
+    await api.wait_for_state(run["id"], "RUNNING")
+    job = await only(kube, "jobs", namespace, run)
+    await api.set_state(run["id"], "FAILED", name="Failed", message="by hand", force=True)
+    await kube.wait(
+        "jobs", namespace, job["metadata"]["name"], until=lambda job: job is None, seconds=60
+    )
+    run = await api.wait_for_state(run["id"], "FAILED")
+    assert run["state"]["message"] == "by hand"

@@ -1,0 +1,87 @@
+"""Starts and stops beside real pods, and the operator on a cluster that knows nothing of it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import pytest
+
+from testbed.endpoint import Endpoint
+from tests.support.binding import Binding
+from tests.support.kube import Kube
+from tests.support.nodes import own_node
+from tests.support.operator import PROGRAM, Operator
+
+
+async def test_a_stop_leaves_running_flows_alone_and_a_start_takes_them_up(
+    api, kube, namespace, deploy, binding, operator
+):
+    process = await operator()
+    served = await binding()
+    await served.ready()
+    run = await api.create_run((await deploy("sleeps"))["id"], parameters={"seconds": 20})
+    await api.wait_for_state(run["id"], "RUNNING")
+    [before] = await kube.list("jobs", namespace)
+    began = time.monotonic()
+    assert await process.terminate() == 0
+    assert time.monotonic() - began < 5
+    [after] = await kube.list("jobs", namespace)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["status"]["active"] == 1
+    assert (await api.read_run(run["id"]))["state_type"] == "RUNNING"
+    await operator()
+    await served.wait(lambda status: status["runs"]["running"] == 1)
+    await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
+    await served.wait(lambda status: status["runs"]["running"] == 0)
+    assert len(await kube.list("jobs", namespace)) == 1
+
+
+@pytest.fixture
+def bare_node():
+    node = own_node()
+    node.up()
+    yield node
+    node.down()
+
+
+async def test_it_waits_for_its_crd_serves_all_namespaces_and_survives_the_crd(
+    bare_node, api, pool, prefect_server, tmp_path
+):
+    log = tmp_path / "operator.log"
+    process = Operator.start(namespaces=[], kubeconfig=bare_node.kubeconfig, log=log)
+    try:
+        await process.says("the CustomResourceDefinition of WorkPoolBinding is missing")
+        assert "workpool-operator crd | kubectl apply" in await process.complaint("readyz")
+        assert await process.probe("healthz") == 200
+        async with Kube(Endpoint.of_kubeconfig(bare_node.kubeconfig)) as kube:
+            spec = {"workPool": {"name": pool}, "server": {"url": prefect_server.url}}
+            name = apply_crd(bare_node)
+            for namespace in ("team-a", "team-b"):
+                await bind(kube, namespace, spec)
+            assert len(await api.workers(pool)) == 2
+            await kube.delete("customresourcedefinitions", "", name)
+            await kube.wait("customresourcedefinitions", "", name, until=lambda crd: crd is None)
+            assert await api.workers(pool) == []
+            apply_crd(bare_node)
+            await bind(kube, "team-c", spec)
+        assert await process.probe("healthz") == 200
+        assert await process.terminate() == 0
+        assert "Traceback" not in process.log
+    finally:
+        process.kill()
+
+
+def apply_crd(node) -> str:
+    manifest = subprocess.check_output([PROGRAM, "crd"], text=True)
+    name = node.kubectl.run("apply", "--server-side", "-f-", "-oname", stdin=manifest).strip()
+    node.kubectl.run("wait", "--for=condition=Established", name, "--timeout=30s")
+    return name.partition("/")[2]
+
+
+async def bind(kube: Kube, namespace: str, spec: dict) -> Binding:
+    await kube.create("namespaces", "", {"metadata": {"name": namespace}})
+    binding = Binding(kube, namespace, "pool")
+    await binding.apply(**spec)
+    await binding.ready(seconds=90)
+    return binding

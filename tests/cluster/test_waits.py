@@ -1,0 +1,90 @@
+"""What a run waits for is its state, with the reason as message, while it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.support import times
+from tests.support.kube import Kube, Object
+from tests.support.operator import Operator
+from tests.support.prefect import PrefectApi
+
+Serve = Callable[..., Awaitable[Operator]]
+Launch = Callable[..., Awaitable[Object]]
+
+MISSING_IMAGE = "localhost/no-such-image:1"
+WAITS: dict[str, tuple[Object, str, list[str]]] = {
+    "image missing": (
+        {"image": MISSING_IMAGE},
+        "ImagePullBackOff",
+        [MISSING_IMAGE, "'prefect-job'", "pull secret"],
+    ),
+    "no node that fits": (
+        {"cpu_request": "900"},
+        "Unschedulable",
+        ["Insufficient cpu", "resource requests"],
+    ),
+    "service account missing": (
+        {"service_account_name": "nobody"},
+        "FailedCreate",
+        ['serviceaccount "nobody" not found'],
+    ),
+}
+
+
+@pytest.mark.parametrize("why", WAITS)
+async def test_a_run_whose_pod_cannot_start_says_why_and_gives_up_in_time(
+    why: str, api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
+) -> None:
+    variables, category, facts = WAITS[why]
+    await serve(jobs={"serverURL": api.url, "pendingTimeoutSeconds": 15})
+    run = await launch(**variables)
+    run = await api.wait(run["id"], until=lambda run: run["state_name"] == category)
+    assert run["state_type"] == "PENDING"
+    assert times.until_state(run) < 10
+    for fact in facts:
+        assert fact in run["state"]["message"]
+    run = await api.wait_for_state(run["id"], "CRASHED")
+    assert "pendingTimeoutSeconds (15 s)" in run["state"]["message"]
+    for fact in facts:
+        assert fact in run["state"]["message"]
+    await no_jobs(kube, namespace)
+
+
+async def no_jobs(kube: Kube, namespace: str) -> None:
+    for job in await kube.list("jobs", namespace):
+        name = job["metadata"]["name"]
+        await kube.wait("jobs", namespace, name, until=lambda job: job is None)
+
+
+async def test_a_run_whose_image_can_never_be_pulled_ends_crashed_at_once(
+    api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
+) -> None:
+    await serve()
+    run = await launch(image="Not/An:Image:Name")
+    run = await api.wait_for_state(run["id"], "CRASHED")
+    assert "can never start" in run["state"]["message"]
+    assert "Not/An:Image:Name" in run["state"]["message"]
+    assert times.until_state(run) < 10
+    await no_jobs(kube, namespace)
+
+
+async def test_a_run_beyond_the_quota_waits_for_it_and_then_runs(
+    api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
+) -> None:
+    quota: dict[str, Any] = {
+        "metadata": {"name": "no-jobs"},
+        "spec": {"hard": {"count/jobs.batch": "0"}},
+    }
+    await kube.create("resourcequotas", namespace, quota)
+    await kube.wait("resourcequotas", namespace, "no-jobs", until=lambda q: "hard" in q["status"])
+    await serve()
+    run = await launch(command="python /flows/reports.py")
+    run = await api.wait(run["id"], until=lambda run: run["state_name"] == "QuotaExceeded")
+    assert "count/jobs.batch" in run["state"]["message"]
+    assert times.until_state(run) < 10
+    await kube.delete("resourcequotas", namespace, "no-jobs")
+    await api.wait_for_state(run["id"], "COMPLETED")

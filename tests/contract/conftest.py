@@ -1,0 +1,63 @@
+"""The operator's dispatch path in the test's own process, for precise interleavings."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from testbed.fault_proxy import FaultProxy
+from tests.support.dispatch import Dispatch, dispatch
+from tests.support.prefect import Object, PrefectApi, stock_template
+from workpool_operator.prefect_api.client import Server
+
+
+@pytest.fixture
+async def quiet_pool(api: PrefectApi) -> AsyncIterator[Object]:
+    """A pool whose Jobs are suspended, so that no pod comes of them."""
+    template = stock_template()
+    template["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
+    made = await api.create_pool(f"quiet-{uuid.uuid4().hex[:8]}", template=template)
+    yield made
+    await api.delete_pool(made["name"])
+
+
+@pytest.fixture
+async def start(
+    prefect_proxy: FaultProxy, kube_proxy: FaultProxy, namespace: str, quiet_pool: Object
+) -> AsyncIterator[Callable[..., Awaitable[Dispatch]]]:
+    """`await start()`: the dispatch path with an empty memory; again: after a restart."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(**options: Any) -> Dispatch:
+            context = dispatch(
+                server=Server(prefect_proxy.url),
+                kube_url=kube_proxy.url,
+                pool=quiet_pool,
+                namespace=namespace,
+                **options,
+            )
+            return await stack.enter_async_context(context)
+
+        yield begin
+
+
+@pytest.fixture
+async def quiet_run(api: PrefectApi, quiet_pool: Object) -> Object:
+    """A run of that pool, due now."""
+    return await make_run(api, quiet_pool)
+
+
+async def make_run(
+    api: PrefectApi, pool: Object, *, job_variables: Object | None = None, **fields: Any
+) -> Object:
+    deployment = await api.create_deployment(
+        flow="hello",
+        name=uuid.uuid4().hex[:8],
+        pool=pool["name"],
+        job_variables=job_variables or {},
+    )
+    return await api.create_run(deployment["id"], **fields)

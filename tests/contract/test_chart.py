@@ -1,0 +1,191 @@
+"""The chart as Helm renders it, without a cluster: what it refuses, and what becomes of values."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from testbed import builds, commands
+from testbed.state import CHECKOUT
+
+CHART = CHECKOUT / "charts" / "workpool-operator"
+KUBERNETES = "--kube-version=1.36.3"
+SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect.svc:4200/api"}}
+ETL = {"name": "etl", "spec": SPEC}
+
+
+Object = dict[str, Any]
+Render = Callable[..., list[Object]]
+
+
+class Refused(Exception):
+    """With all that Helm said."""
+
+
+@pytest.fixture
+def render(tmp_path: Path) -> Render:
+    """`render(bindings=[...])`: the objects of a release `test` in namespace `home`."""
+
+    def render(**values: Any) -> list[Object]:
+        file = tmp_path / "values.yaml"
+        file.write_text(json.dumps(values))
+        place = ["test", str(CHART), "--namespace=home", f"--values={file}", KUBERNETES]
+        argv = [builds.tool("helm"), "template", *place]
+        done = subprocess.run(argv, capture_output=True, text=True)
+        if done.returncode:
+            raise Refused(done.stderr)
+        return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+    return render
+
+
+def of_kind(objects: list[Object], kind: str) -> list[Object]:
+    return [found for found in objects if found["kind"] == kind and not is_hook(found)]
+
+
+def is_hook(found: Object) -> bool:
+    return "helm.sh/hook" in found["metadata"].get("annotations", {})
+
+
+def rights(roles: list[Object]) -> set[tuple[str, str]]:
+    """Each as ("jobs", "create")."""
+    rules = [rule for role in roles for rule in role["rules"]]
+    return {
+        (thing, verb) for rule in rules for thing in rule["resources"] for verb in rule["verbs"]
+    }
+
+
+def test_helm_finds_no_fault_in_the_chart(tmp_path):
+    file = tmp_path / "values.yaml"
+    file.write_text(json.dumps({"bindings": [ETL]}))
+    commands.run([builds.tool("helm"), "lint", "--strict", str(CHART), f"--values={file}"])
+
+
+def test_a_binding_is_rendered_as_it_was_written(render):
+    spec = {**SPEC, "workQueues": ["high"], "jobs": {"ttlSecondsAfterFinished": 2_592_000}}
+    (binding,) = of_kind(render(bindings=[{"name": "etl", "spec": spec}]), "WorkPoolBinding")
+    assert binding["spec"] == spec
+    assert (binding["metadata"]["name"], binding["metadata"]["namespace"]) == ("etl", "home")
+
+
+def test_without_values_the_release_keeps_to_its_own_namespace(render):
+    objects = render()
+    assert {found["metadata"]["namespace"] for found in objects} == {"home"}
+    assert not of_kind(objects, "ClusterRole")
+    (deployment,) = of_kind(objects, "Deployment")
+    (operator,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert operator["args"] == ["run", "--namespace=home"]
+
+
+def test_each_namespace_has_the_rights_that_it_needs_and_no_more(render):
+    roles = of_kind(render(watchNamespaces=["a"], jobNamespaces=["b"]), "Role")
+    by_namespace = {role["metadata"]["namespace"]: rights([role]) for role in roles}
+    assert by_namespace.keys() == {"a", "b"}
+    assert ("secrets", "get") in by_namespace["a"]
+    assert ("jobs", "create") in by_namespace["b"]
+    assert {thing for thing, _ in by_namespace["b"]}.isdisjoint({"secrets", "workpoolbindings"})
+    assert {thing for thing, _ in by_namespace["a"]}.isdisjoint({"jobs", "pods", "pods/log"})
+
+
+def test_every_role_is_bound_to_the_operator(render):
+    objects = render(watchNamespaces=["a", "b"])
+    named = {(r["metadata"]["namespace"], r["metadata"]["name"]) for r in of_kind(objects, "Role")}
+    bindings = of_kind(objects, "RoleBinding")
+    bound = {(found["metadata"]["namespace"], found["roleRef"]["name"]) for found in bindings}
+    assert bound == named
+    (account,) = of_kind(objects, "ServiceAccount")
+    for found in bindings:
+        (subject,) = found["subjects"]
+        assert subject["name"] == account["metadata"]["name"]
+        assert subject["namespace"] == "home"
+
+
+def test_chart_and_manifests_give_the_same_rights(render):
+    manifest = yaml.safe_load_all((CHECKOUT / "manifests" / "base" / "rbac.yaml").read_text())
+    base = [document for document in manifest if document["kind"] == "ClusterRole"]
+    assert rights(of_kind(render(), "Role")) == rights(base)
+
+
+def test_chart_and_manifests_run_the_operator_alike(render):
+    (mine,) = of_kind(render(), "Deployment")
+    base = yaml.safe_load((CHECKOUT / "manifests" / "base" / "deployment.yaml").read_text())
+    same = ("replicas", "strategy")
+    assert [mine["spec"][name] for name in same] == [base["spec"][name] for name in same]
+    pods = [found["spec"]["template"]["spec"] for found in (mine, base)]
+    (mine_there,), (base_there,) = (pod.pop("containers") for pod in pods)
+    own = {"image", "imagePullPolicy", "args", "env"}
+    assert {k: v for k, v in mine_there.items() if k not in own} == {
+        k: v for k, v in base_there.items() if k not in own
+    }
+    assert {**pods[0], "serviceAccountName": "workpool-operator"} == pods[1]
+
+
+def test_bindings_are_let_go_before_an_uninstallation_takes_the_operator_away(render):
+    hooks = [found for found in render(bindings=[ETL]) if is_hook(found)]
+    assert {found["metadata"]["annotations"]["helm.sh/hook"] for found in hooks} == {"pre-delete"}
+    (job,) = (found for found in hooks if found["kind"] == "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["args"][0] == "unbind"
+    weights = {
+        found["kind"]: int(found["metadata"]["annotations"].get("helm.sh/hook-weight", 0))
+        for found in hooks
+    }
+    assert weights.pop("Job") > max(weights.values())
+
+
+def test_settings_of_pods_reach_all_pods(render):
+    toleration = {"key": "infra", "operator": "Exists"}
+    settings = {
+        "tolerations": [toleration],
+        "nodeSelector": {"pool": "infra"},
+        "imagePullSecrets": ["registry"],
+        "priorityClassName": "high",
+    }
+    objects = render(bindings=[ETL], **settings)
+    pods = [o["spec"]["template"]["spec"] for o in objects if o["kind"] in ("Job", "Deployment")]
+    assert len(pods) == 2
+    for pod in pods:
+        assert pod["tolerations"] == [toleration]
+        assert pod["nodeSelector"] == {"pool": "infra"}
+        assert pod["imagePullSecrets"] == [{"name": "registry"}]
+        assert pod["priorityClassName"] == "high"
+
+
+REFUSED = {
+    "an unknown value": ({"replicas": 2}, "additional properties 'replicas' not allowed"),
+    "an unknown field of a binding": (
+        {"bindings": [{"name": "etl", "spec": {**SPEC, "sever": {}}}]},
+        "at '/bindings/0/spec': additional properties 'sever' not allowed",
+    ),
+    "a limit of none": (
+        {"bindings": [{"name": "etl", "spec": {**SPEC, "concurrencyLimit": 0}}]},
+        "at '/bindings/0/spec/concurrencyLimit': minimum: got 0, want 1",
+    ),
+    "a binding without pool": (
+        {"bindings": [{"name": "etl", "spec": {"server": SPEC["server"]}}]},
+        "at '/bindings/0/spec': missing property 'workPool'",
+    ),
+    "an unknown log level": ({"log": {"level": "LOUD"}}, "at '/log/level': value must be one of"),
+    "a binding where nobody looks": (
+        {"bindings": [{**ETL, "namespace": "b"}], "watchNamespaces": ["a"]},
+        "binding etl is in namespace b, which is not watched: add it to watchNamespaces (a)",
+    ),
+    "Jobs where no Role allows them": (
+        {"bindings": [{"name": "etl", "spec": {**SPEC, "jobs": {"namespace": "b"}}}]},
+        "the Jobs of binding etl go to namespace b, where no Role allows them: add it to "
+        "jobNamespaces (home)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("values", "expected"), REFUSED.values(), ids=REFUSED.keys())
+def test_wrong_values_are_refused_with_the_place_and_the_rule(render, values, expected):
+    with pytest.raises(Refused) as refusal:
+        render(**values)
+    assert expected in str(refusal.value)

@@ -1,0 +1,288 @@
+"""The CustomResourceDefinition as a real API server enforces it, with the words that a user reads.
+
+Each refusal has to name the field, the rule and, where that does not say it, the fix.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from testbed.errors import TestbedError
+
+SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect.svc:4200/api"}}
+SECRET = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
+URL_RULE = "must be the API's address, for example http://prefect-server.prefect.svc:4200/api"
+NAME_RULE = "must be a name as Prefect shows it: not empty, without / and %"
+
+
+def binding(name: str = "etl", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "workpool-operator.dev/v1alpha1",
+        "kind": "WorkPoolBinding",
+        "metadata": {"name": name},
+        "spec": {field: part for field, part in {**SPEC, **spec}.items() if part is not None},
+    }
+
+
+@pytest.fixture
+def create(crd, kube, namespace) -> Callable[..., Any]:
+    async def create(**spec: Any) -> Any:
+        return await kube.create("workpoolbindings", namespace, binding(**spec))
+
+    return create
+
+
+@pytest.fixture
+def change(crd, kube, namespace) -> Callable[..., Any]:
+    """A merge patch of the spec, where None takes a field away."""
+
+    async def change(**spec: Any) -> Any:
+        return await kube.patch("workpoolbindings", namespace, "etl", {"spec": spec})
+
+    return change
+
+
+def message(refusal: pytest.ExceptionInfo[httpx.HTTPStatusError]) -> str:
+    return str(refusal.value.response.json()["message"])
+
+
+ACCEPTED = {
+    "the shortest": {},
+    "a pool of our own type": {"workPool": {"name": "etl", "type": "kubernetes-operator"}},
+    "a pool whose name has blanks and umlauts": {"workPool": {"name": "Größe L, k8s"}},
+    "queues": {"workQueues": ["high", "Low priority"]},
+    "a server behind TLS with a path": {"server": {"url": "https://api.prefect.cloud/api/a/b"}},
+    "an API key": {"server": {**SPEC["server"], "apiKey": SECRET}},
+    "an auth string": {"server": {**SPEC["server"], "authString": SECRET}},
+    "the lowest numbers": {
+        "concurrencyLimit": 1,
+        "poll": {"intervalSeconds": 1, "prefetchSeconds": 0},
+        "jobs": {"ttlSecondsAfterFinished": 0, "pendingTimeoutSeconds": 10},
+    },
+    "the highest numbers": {
+        "concurrencyLimit": 100_000,
+        "poll": {"intervalSeconds": 55, "prefetchSeconds": 3600},
+        "jobs": {"ttlSecondsAfterFinished": 2_592_000, "pendingTimeoutSeconds": 86_400},
+    },
+    "another namespace and address for Jobs": {
+        "jobs": {"namespace": "runs", "serverURL": "http://10.0.0.1:4200/api"}
+    },
+    "a suspended one": {"suspend": True},
+}
+
+
+@pytest.mark.parametrize("spec", ACCEPTED.values(), ids=ACCEPTED.keys())
+async def test_a_good_binding_is_taken_as_it_is(create, spec):
+    stored = (await create(**spec))["spec"]
+    for field, part in spec.items():
+        assert stored[field] == ({**stored[field], **part} if isinstance(part, dict) else part)
+
+
+REFUSED = {
+    "no pool": ({"workPool": None}, "spec.workPool: Required value"),
+    "no server": ({"server": None}, "spec.server: Required value"),
+    "an empty pool name": ({"workPool": {"name": ""}}, f'spec.workPool.name: "": {NAME_RULE}'),
+    "a slash in the pool name": (
+        {"workPool": {"name": "a/b"}},
+        f'spec.workPool.name: "a/b": {NAME_RULE}',
+    ),
+    "a pool name that is too long": (
+        {"workPool": {"name": "a" * 201}},
+        "spec.workPool.name: Too long: may not be more than 200 bytes",
+    ),
+    "a reserved pool name": (
+        {"workPool": {"name": "Prefect-etl"}},
+        "spec.workPool.name: \"Prefect-etl\": names that start with 'prefect' are reserved by "
+        "Prefect: bind another pool",
+    ),
+    "an unknown pool type": (
+        {"workPool": {"name": "etl", "type": "docker"}},
+        'spec.workPool.type: Unsupported value: "docker": supported values: "kubernetes", '
+        '"kubernetes-operator"',
+    ),
+    "no queue": (
+        {"workQueues": []},
+        "spec.workQueues: name a queue, or leave workQueues out to serve all queues",
+    ),
+    "a queue twice": (
+        {"workQueues": ["high", "low", "high"]},
+        'spec.workQueues[2]: Duplicate value: "high"',
+    ),
+    "an empty queue": ({"workQueues": [""]}, f'spec.workQueues[0]: "": {NAME_RULE}'),
+    "a slash in a queue": ({"workQueues": ["a/b"]}, f'spec.workQueues[0]: "a/b": {NAME_RULE}'),
+    "no source of the server": (
+        {"server": {}},
+        "spec.server: exactly one source of the server's address is needed: set server.url",
+    ),
+    "an address without scheme": (
+        {"server": {"url": "prefect:4200/api"}},
+        f'spec.server.url: "prefect:4200/api": {URL_RULE}',
+    ),
+    "another address without scheme": (
+        {"jobs": {"serverURL": "ftp://prefect/api"}},
+        f'spec.jobs.serverURL: "ftp://prefect/api": {URL_RULE}',
+    ),
+    "two kinds of credentials": (
+        {"server": {**SPEC["server"], "apiKey": SECRET, "authString": SECRET}},
+        "spec.server: apiKey and authString exclude each other: keep the one your server uses",
+    ),
+    "a credential in plain text": (
+        {"server": {**SPEC["server"], "apiKey": "pnu_secret"}},
+        'spec.server.apiKey: "string": spec.server.apiKey in body must be of type object',
+    ),
+    "a Secret without key": (
+        {"server": {**SPEC["server"], "apiKey": {"secretKeyRef": {"name": "prefect"}}}},
+        "spec.server.apiKey.secretKeyRef.key: Required value",
+    ),
+    "a Secret that cannot exist": (
+        {"server": {**SPEC["server"], "authString": {"secretKeyRef": {"name": "A", "key": "b"}}}},
+        'spec.server.authString.secretKeyRef.name: "A": must be the name of a Secret: lower-case '
+        "letters, digits, - and .",
+    ),
+    "a key that cannot exist": (
+        {"server": {**SPEC["server"], "apiKey": {"secretKeyRef": {"name": "a", "key": "b c"}}}},
+        'spec.server.apiKey.secretKeyRef.key: "b c": must be a key of the Secret\'s data: letters, '
+        "digits, -, _ and .",
+    ),
+    "a namespace that cannot exist": (
+        {"jobs": {"namespace": "Data"}},
+        'spec.jobs.namespace: "Data": must be the name of a namespace: lower-case letters, digits '
+        "and -",
+    ),
+    "a limit of none": (
+        {"concurrencyLimit": 0},
+        "spec.concurrencyLimit: 0: spec.concurrencyLimit in body should be greater than or equal "
+        "to 1",
+    ),
+    "polls without a pause": (
+        {"poll": {"intervalSeconds": 0}},
+        "spec.poll.intervalSeconds: 0: spec.poll.intervalSeconds in body should be greater than or "
+        "equal to 1",
+    ),
+    "polls after which Prefect gives the pool up": (
+        {"poll": {"intervalSeconds": 56}},
+        "spec.poll.intervalSeconds: 56: spec.poll.intervalSeconds in body should be less than or "
+        "equal to 55",
+    ),
+    "a prefetch into the past": (
+        {"poll": {"prefetchSeconds": -1}},
+        "spec.poll.prefetchSeconds: -1: spec.poll.prefetchSeconds in body should be greater than "
+        "or equal to 0",
+    ),
+    "a negative TTL": (
+        {"jobs": {"ttlSecondsAfterFinished": -1}},
+        "spec.jobs.ttlSecondsAfterFinished: -1: spec.jobs.ttlSecondsAfterFinished in body should "
+        "be greater than or equal to 0",
+    ),
+    "a patience too short for any pod": (
+        {"jobs": {"pendingTimeoutSeconds": 9}},
+        "spec.jobs.pendingTimeoutSeconds: 9: spec.jobs.pendingTimeoutSeconds in body should be "
+        "greater than or equal to 10",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spec", "expected"), REFUSED.values(), ids=REFUSED.keys())
+async def test_a_bad_binding_is_refused_by_field_and_rule(create, spec, expected):
+    with pytest.raises(httpx.HTTPStatusError) as refusal:
+        await create(**spec)
+    assert expected in message(refusal).replace("Invalid value: ", "")
+
+
+async def test_a_misspelt_field_is_refused_by_its_name(crd, cluster, namespace):
+    manifest = json.dumps(binding(concurencyLimit=3))
+    with pytest.raises(TestbedError, match=r'unknown field "spec\.concurencyLimit"'):
+        cluster.kubectl.run("create", f"--namespace={namespace}", "--filename=-", stdin=manifest)
+
+
+async def test_defaults_are_filled_in(create):
+    spec = (await create(poll={}, jobs={}))["spec"]
+    assert spec["workPool"]["type"] == "kubernetes"
+    assert spec["poll"] == {"intervalSeconds": 10, "prefetchSeconds": 10}
+    assert spec["jobs"] == {"ttlSecondsAfterFinished": 3600, "pendingTimeoutSeconds": 600}
+    assert spec["suspend"] is False
+
+
+async def test_the_pool_of_a_binding_cannot_be_changed(create, change):
+    await create()
+    with pytest.raises(httpx.HTTPStatusError) as refusal:
+        await change(workPool={"name": "other"})
+    assert "spec.workPool.name: Invalid value: " in message(refusal)
+    assert "workPool.name cannot be changed: create another binding" in message(refusal)
+
+
+@pytest.mark.parametrize(("before", "after"), [("runs", "other"), (None, "runs"), ("runs", None)])
+async def test_the_namespace_of_jobs_cannot_be_changed(create, change, before, after):
+    await create(jobs={"namespace": before} if before else {"ttlSecondsAfterFinished": 60})
+    with pytest.raises(httpx.HTTPStatusError) as refusal:
+        await change(jobs={"namespace": after})
+    assert "spec.jobs.namespace" in message(refusal)
+    assert ": create another binding" in message(refusal)
+
+
+async def test_everything_else_can_be_changed(create, change):
+    await create(jobs={"namespace": "runs"})
+    url = "https://other/api"
+    changed = await change(
+        workQueues=["high"],
+        server={"url": url, "apiKey": SECRET},
+        jobs={"serverURL": url, "ttlSecondsAfterFinished": 1, "pendingTimeoutSeconds": 60},
+        concurrencyLimit=5,
+        poll={"intervalSeconds": 5},
+        suspend=True,
+    )
+    assert changed["metadata"]["generation"] == 2
+    assert changed["spec"]["server"]["url"] == url
+
+
+async def test_the_status_is_a_subresource(create, kube, namespace):
+    created = await create()
+    where = ("workpoolbindings", namespace, "etl")
+    assert "status" not in await kube.patch(*where, {"status": {"workerName": "mine"}})
+    written = await kube.patch(*where, {"status": {"workerName": "mine"}}, subresource="status")
+    assert written["status"]["workerName"] == "mine"
+    assert written["metadata"]["generation"] == created["metadata"]["generation"]
+
+
+@pytest.fixture
+async def served(create, kube, namespace) -> None:
+    """A binding whose status is as an operator would have written it."""
+    await create()
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Polling",
+        "message": "Due runs are picked up.",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+        "observedGeneration": 1,
+    }
+    runs = {"running": 3, "pending": 2, "queued": 7}
+    status = {"conditions": [ready], "runs": runs, "lastPollTime": "2026-01-01T00:00:00Z"}
+    where = ("workpoolbindings", namespace, "etl")
+    await kube.patch(*where, {"status": status}, subresource="status")
+
+
+@pytest.mark.parametrize("name", ["workpoolbindings", "workpoolbinding", "wpb", "prefect"])
+async def test_kubectl_get_shows_what_is_served_under_every_name(served, cluster, namespace, name):
+    header, row = cluster.kubectl.run("get", name, f"--namespace={namespace}").splitlines()
+    assert " ".join(header.split()) == "NAME POOL READY STATUS RUNNING QUEUED LAST POLL AGE"
+    *known, _last_poll, _age = row.split()
+    shown = known[0].removeprefix("workpoolbinding.workpool-operator.dev/")
+    assert [shown, *known[1:]] == ["etl", "etl", "True", "Polling", "3", "7"]
+
+
+async def test_kubectl_get_wide_adds_the_server_and_the_message(served, cluster, namespace):
+    wide = cluster.kubectl.run("get", "wpb", f"--namespace={namespace}", "--output=wide")
+    assert SPEC["server"]["url"] in wide
+    assert "Due runs are picked up." in wide
+
+
+def test_kubectl_explain_tells_what_a_field_is_for(crd, cluster):
+    said = cluster.kubectl.run("explain", "wpb.spec.poll.intervalSeconds")
+    assert "Seconds between two polls" in said
+    assert "Default: 10." in said

@@ -1,0 +1,290 @@
+"""The traps about claims (1 to 5, 7), on the real servers. The numbers are those of the study."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from testbed.fault_proxy import FaultProxy
+from tests.support.dispatch import Dispatch
+from tests.support.kube import Kube
+from tests.support.polling import poll
+from tests.support.prefect import Object, PrefectApi
+from workpool_operator.errors import PrefectUnavailable
+from workpool_operator.jobs.verdict import Wait
+
+Start = Callable[..., Awaitable[Dispatch]]
+SET_STATE = r"/set_state$"
+DATA = {"type": "unpersisted", "answer": 42}
+UNSCHEDULABLE = Wait("Unschedulable", "no node takes the pod")
+
+
+async def finish(api: PrefectApi, run: Object, type_: str, **state: Any) -> None:
+    """As another process claims, runs and ends it."""
+    await api.set_state(run["id"], "PENDING")
+    await api.set_state(run["id"], "RUNNING")
+    answer = await api.set_state(run["id"], type_, **state)
+    assert answer["status"] == "ACCEPT"
+
+
+async def names(api: PrefectApi, run: Object) -> list[str]:
+    return await api.state_names(run["id"])
+
+
+@pytest.mark.parametrize("type_", ["COMPLETED", "FAILED", "CRASHED"])
+async def test_race_01_a_late_claim_on_a_finished_run_is_undone_with_its_data(
+    api: PrefectApi, start: Start, quiet_run: Object, type_: str
+) -> None:
+    here = await start()
+    await here.offer(quiet_run)
+    await finish(api, quiet_run, type_, data=DATA, message="its own words")
+    await here.claim(quiet_run)
+    assert (await names(api, quiet_run))[-1] == "Pending"
+    await here.settle(quiet_run)
+    run = await api.read_run(quiet_run["id"])
+    assert (run["state_type"], run["state"]["message"]) == (type_, "its own words")
+    assert run["state"]["data"] == DATA
+    assert len(here.jobs) == 0
+
+
+async def test_race_01_a_late_claim_that_a_killed_operator_left_is_undone_after_its_restart(
+    api: PrefectApi, start: Start, quiet_run: Object
+) -> None:
+    killed = await start()
+    await killed.offer(quiet_run)
+    await finish(api, quiet_run, "COMPLETED", data=DATA)
+    await killed.claim(quiet_run)
+    here = await start()
+    await here.read(quiet_run)
+    await here.settle(quiet_run)
+    run = await api.read_run(quiet_run["id"])
+    assert (run["state_type"], run["state"]["data"]) == ("COMPLETED", DATA)
+
+
+async def test_race_01_a_late_sub_state_on_a_retry_is_undone_and_the_retry_keeps_its_time(
+    api: PrefectApi, start: Start, quiet_run: Object
+) -> None:
+    here = await start()
+    await here.claimed(quiet_run)
+    await api.set_state(quiet_run["id"], "RUNNING")
+    due = "2031-01-01T00:00:00Z"
+    retry = {"name": "AwaitingRetry", "state_details": {"scheduled_time": due}}
+    assert (await api.set_state(quiet_run["id"], "SCHEDULED", **retry))["status"] == "ACCEPT"
+    await here.explain(quiet_run, UNSCHEDULABLE)
+    assert (await names(api, quiet_run))[-1] == "Unschedulable"
+    await here.settle(quiet_run)
+    run = await api.read_run(quiet_run["id"])
+    assert run["state_name"] == "AwaitingRetry"
+    assert run["state"]["state_details"]["scheduled_time"] == due
+
+
+async def test_race_01_the_claim_of_a_run_that_was_scheduled_says_when(
+    api: PrefectApi, start: Start, quiet_run: Object, quiet_pool: Object
+) -> None:
+    """Also where nobody gave a time: null must mean a predecessor that was not SCHEDULED."""
+    here = await start()
+    deployment = quiet_run["deployment_id"]
+    body = {"state": {"type": "SCHEDULED"}}
+    path = f"/deployments/{deployment}/create_flow_run"
+    run = await api.one("POST", path, body)
+    await here.claimed(run)
+    assert not here.record(run).phantom
+    claim = here.record(run).claim
+    assert claim is not None
+    assert claim.scheduled_time is not None
+
+
+async def test_race_02_a_claim_whose_answer_is_lost_is_sent_once_and_then_read(
+    prefect_proxy: FaultProxy, start: Start, quiet_run: Object
+) -> None:
+    here = await start()
+    await here.offer(quiet_run)
+    prefect_proxy.on("POST", SET_STATE).once().after().drop()
+    with pytest.raises(PrefectUnavailable):
+        await here.claim(quiet_run)
+    assert len(prefect_proxy.calls(SET_STATE)) == 1
+    assert type(here.next(quiet_run)).__name__ == "Read"
+    taken = await here.settle(quiet_run)
+    assert "Claim" not in taken
+    assert taken[:2] == ["Read", "CreateJob"]
+    assert len(here.jobs) == 1
+
+
+@pytest.mark.parametrize(("status", "header"), [(503, "Retry-After"), (429, "Retry-After")])
+async def test_race_02_a_server_that_asks_to_wait_is_told_on_at_once_not_slept_through(
+    prefect_proxy: FaultProxy, start: Start, quiet_run: Object, status: int, header: str
+) -> None:
+    here = await start()
+    await here.offer(quiet_run)
+    prefect_proxy.on("POST", SET_STATE).answer(status, headers={header: "7"})
+    began = time.monotonic()
+    with pytest.raises(PrefectUnavailable) as caught:
+        await here.claim(quiet_run)
+    assert caught.value.retry_after == 7
+    assert time.monotonic() - began < 1.5
+    assert len(prefect_proxy.calls(SET_STATE)) == 1
+
+
+async def test_race_02_a_claim_is_not_made_on_an_offer_of_long_ago(
+    start: Start, quiet_run: Object
+) -> None:
+    here = await start()
+    await here.offer(quiet_run)
+    here.record(quiet_run).offered_at = time.monotonic() - 2.1
+    assert "Claim" not in await here.settle(quiet_run)
+
+
+async def test_race_03_a_claim_keeps_its_id_and_its_job_name_through_replays_and_sub_states(
+    api: PrefectApi, start: Start, quiet_run: Object
+) -> None:
+    first = await start()
+    claim = await first.claimed(quiet_run)
+    await first.settle(quiet_run)
+    (job,) = first.jobs.of(quiet_run["id"])
+
+    replayed = await start()
+    await replayed.offer(quiet_run)
+    await replayed.claim(quiet_run)
+    assert replayed.claim_id(quiet_run) == claim
+
+    await api.set_state(quiet_run["id"], "PENDING", name="InfrastructurePending")
+    restarted = await start()
+    await restarted.list_jobs()
+    await restarted.read(quiet_run)
+    await restarted.settle(quiet_run)
+    assert restarted.claim_id(quiet_run) == claim
+    assert restarted.look(quiet_run).current_name == job.name
+    assert len(restarted.jobs) == 1
+
+
+async def test_race_03_a_sub_state_of_our_own_still_proves_the_claim_after_a_restart(
+    api: PrefectApi, start: Start, quiet_run: Object
+) -> None:
+    first = await start()
+    claim = await first.claimed(quiet_run)
+    wait = Wait("QuotaExceeded", "exceeded quota: pods")
+    await first.explain(quiet_run, wait)
+    restarted = await start()
+    await restarted.read(quiet_run)
+    assert (await restarted.settle(quiet_run))[:2] == ["ReadHistory", "CreateJob"]
+    assert restarted.claim_id(quiet_run) == claim
+
+
+async def test_race_03_somebody_elses_claim_is_left_alone(
+    api: PrefectApi, start: Start, quiet_run: Object
+) -> None:
+    here = await start()
+    await here.offer(quiet_run)
+    await api.set_state(quiet_run["id"], "PENDING")
+    await here.claim(quiet_run)
+    assert await here.settle(quiet_run) == ["ReadHistory"]
+    assert await names(api, quiet_run) == ["Scheduled", "Pending"]
+    assert len(here.jobs) == 0
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        {"name": "AwaitingRetry", "message": "retry from the UI"},
+        {"name": "AwaitingConcurrencySlot"},
+        {"name": "Resuming"},
+        {"name": "Late"},
+    ],
+    ids=lambda state: state["name"],
+)
+async def test_race_03_every_kind_of_scheduled_run_can_be_claimed(
+    api: PrefectApi, start: Start, quiet_run: Object, before: Object
+) -> None:
+    await api.set_state(quiet_run["id"], "SCHEDULED", force=True, **before)
+    here = await start()
+    await here.claimed(quiet_run)
+    assert "CreateJob" in await here.settle(quiet_run)
+
+
+async def test_race_04_a_second_wait_is_named_because_its_name_is_another(
+    api: PrefectApi, start: Start, quiet_run: Object
+) -> None:
+    """The reliance: the server takes a changed name, and refuses a changed message."""
+    here = await start()
+    await here.claimed(quiet_run)
+    await here.explain(quiet_run, UNSCHEDULABLE)
+    await here.explain(quiet_run, Wait("ImagePullBackOff", "no such image"))
+    await here.explain(quiet_run, Wait("ImagePullBackOff", "another message"))
+    states = [(s["name"], s["message"]) for s in await api.states(quiet_run["id"])]
+    assert states[2:] == [
+        ("Unschedulable", "no node takes the pod"),
+        ("ImagePullBackOff", "no such image"),
+    ]
+    assert not here.record(quiet_run).phantom
+    assert here.claim_id(quiet_run)
+
+
+async def test_race_05_a_binding_that_is_made_anew_knows_the_claims_of_the_one_before(
+    api: PrefectApi,
+    kube: Kube,
+    namespace: str,
+    quiet_pool: Object,
+    quiet_run: Object,
+    kube_proxy: FaultProxy,
+    operator: Any,
+    binding: Any,
+    tmp_path: Any,
+) -> None:
+    """Its uid is another then; claimed, and killed before the Job, the run still gets one Job."""
+    lost = kube_proxy.on("POST", r"/jobs$").drop()
+    spec = {"workPool": {"name": quiet_pool["name"]}}
+    await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
+    served = await binding(**spec)
+    await lost.wait()
+    await served.delete()
+    await served.gone()
+    assert (await api.read_run(quiet_run["id"]))["state_type"] == "PENDING"
+    kube_proxy.forget()
+    await binding(**spec)
+    await api.wait(quiet_run["id"], until=lambda run: bool(run["infrastructure_pid"]))
+    assert len(await kube.list("jobs", namespace)) == 1
+    assert await names(api, quiet_run) == ["Scheduled", "Pending"]
+
+
+async def test_race_07_a_refused_claim_is_not_repeated_before_the_time_that_it_names(
+    api: PrefectApi,
+    quiet_pool: Object,
+    prefect_proxy: FaultProxy,
+    operator: Any,
+    binding: Any,
+) -> None:
+    """With a prefetch beyond the refusal's 30 s each refusal's own event would bring the next."""
+    deployment = await api.create_deployment(
+        flow="hello",
+        name=quiet_pool["name"],
+        pool=quiet_pool["name"],
+        concurrency_limit=1,
+        concurrency_options={"collision_strategy": "ENQUEUE"},
+    )
+    runs = [await api.create_run(deployment["id"]) for _ in range(2)]
+    await operator()
+    await binding(
+        workPool={"name": quiet_pool["name"]},
+        server={"url": prefect_proxy.url},
+        poll={"intervalSeconds": 1, "prefetchSeconds": 120},
+    )
+
+    async def refused() -> list[str]:
+        found = [await api.read_run(run["id"]) for run in runs]
+        return sorted(run["state_name"] for run in found)
+
+    await poll(refused, until=lambda it: "AwaitingConcurrencySlot" in it, seconds=60)
+    before = len(prefect_proxy.calls(SET_STATE))
+    polls = len(prefect_proxy.calls("get_scheduled_flow_runs"))
+    await poll(
+        lambda: _calls(prefect_proxy, "get_scheduled_flow_runs"),
+        until=lambda count: count >= polls + 5,
+    )
+    assert len(prefect_proxy.calls(SET_STATE)) == before
+
+
+async def _calls(proxy: FaultProxy, path: str) -> int:
+    return len(proxy.calls(path))

@@ -1,0 +1,335 @@
+"""The traps about Job names, the current Job, leftovers and rendering (6, 8, 9, 13 to 15, 17, 18),
+on the real servers. The numbers are those of the study."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from testbed.fault_proxy import FaultProxy
+from tests.contract.conftest import make_run
+from tests.support.dispatch import Dispatch
+from tests.support.kube import Kube
+from tests.support.polling import poll
+from tests.support.prefect import Object, PrefectApi
+from workpool_operator.binding.model import Spec
+from workpool_operator.dispatch.acquire import Acquire
+from workpool_operator.dispatch.capacity import load
+from workpool_operator.dispatch.workqueue import WorkQueue
+from workpool_operator.kube import views
+from workpool_operator.prefect_api.client import PAGE_SIZE
+
+Start = Callable[..., Awaitable[Dispatch]]
+NOW = "2026-01-01T00:00:00Z"
+
+
+async def has_job(here: Dispatch, run: Object) -> str:
+    """The name of the run's Job, claimed and created now."""
+    await here.claimed(run)
+    await here.settle(run)
+    return here.look(run).current_name
+
+
+async def the_job(kube: Kube, namespace: str, name: str) -> Object:
+    found = await kube.get("jobs", namespace, name)
+    assert found is not None
+    return found
+
+
+async def fail_job(kube: Kube, namespace: str, name: str) -> None:
+    """As the Job controller does when a Job's pods have failed."""
+    await set_conditions(kube, namespace, name, "FailureTarget")
+    await set_conditions(kube, namespace, name, "FailureTarget", "Failed")
+
+
+async def set_conditions(kube: Kube, namespace: str, name: str, *types: str) -> None:
+    made = [
+        {"type": type_, "status": "True", "reason": "BackoffLimitExceeded", "message": "it failed"}
+        for type_ in types
+    ]
+    status = {"startTime": NOW, "conditions": [{**c, "lastTransitionTime": NOW} for c in made]}
+    await kube.patch("jobs", namespace, name, {"status": status}, subresource="status")
+
+
+async def test_race_06_a_run_behind_200_that_cannot_start_is_found(
+    api: PrefectApi, start: Start, quiet_pool: Object
+) -> None:
+    """A poll returns the same 200 for ever."""
+    deployment = await api.create_deployment(
+        flow="hello", name=quiet_pool["name"], pool=quiet_pool["name"]
+    )
+    first = datetime.now(UTC) - timedelta(minutes=10)
+    for batch in range(0, PAGE_SIZE + 2, 20):
+        size = min(20, PAGE_SIZE + 2 - batch)
+        due = [first + timedelta(seconds=batch + number) for number in range(size)]
+        await asyncio.gather(*(api.create_run(deployment["id"], due=when) for when in due))
+    here = await start()
+    page = await here.api.poll(queues=(), before=datetime.now(UTC))
+    assert len(page) == PAGE_SIZE
+    for run in page:
+        here.ledger.of(run.id).not_before = datetime.now(UTC) + timedelta(minutes=5)
+    queue: WorkQueue[UUID] = WorkQueue()
+    acquire = Acquire(
+        api=here.api,
+        queue=queue,
+        ledger=here.ledger,
+        spec=lambda: Spec.model_validate(
+            {"workPool": {"name": quiet_pool["name"]}, "server": {"url": here.api.server.url}}
+        ),
+        load=lambda: load(here.ledger, (), ()),
+        open_=lambda: True,
+        heard=lambda _: None,
+    )
+    task = asyncio.create_task(acquire.run())
+    async with asyncio.timeout(20):
+        found = {await queue.get(), await queue.get()}
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert not found & {run.id for run in page}
+    assert len(queue) == 2
+
+
+async def test_race_08_the_failed_job_of_an_earlier_claim_does_not_crash_the_run(
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+) -> None:
+    here = await start()
+    old = await has_job(here, quiet_run)
+    await api.set_state(quiet_run["id"], "SCHEDULED", name="AwaitingRetry", message="evicted")
+    await fail_job(kube, namespace, old)
+    await here.list_jobs()
+    new = await has_job(here, quiet_run)
+    assert new != old
+    again = await start()
+    await again.list_jobs()
+    await again.read(quiet_run)
+    await again.settle(quiet_run)
+    assert (await api.read_run(quiet_run["id"]))["state_type"] == "PENDING"
+    assert again.look(quiet_run).current_name == new
+    await fail_job(kube, namespace, new)
+    await again.list_jobs()
+    assert "Crash" in await again.settle(quiet_run)
+    run = await api.read_run(quiet_run["id"])
+    assert run["state_type"] == "CRASHED"
+    assert "BackoffLimitExceeded" in run["state"]["message"]
+
+
+async def test_race_09_a_job_that_is_about_to_fail_has_not_ended(
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+) -> None:
+    here = await start()
+    name = await has_job(here, quiet_run)
+    await set_conditions(kube, namespace, name, "FailureTarget")
+    await here.list_jobs()
+    (job,) = here.jobs.of(quiet_run["id"])
+    assert [condition.type for condition in job.status.conditions] == ["FailureTarget"]
+    assert not job.ended
+    assert await here.settle(quiet_run) == []
+
+
+async def test_race_13_a_long_name_keeps_its_hash_on_the_job_and_on_the_pod(
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_pool: Object
+) -> None:
+    """The reliance: names of 64 characters are refused, pods' names are cut behind the 57th."""
+    run = await make_run(api, quiet_pool, name="a-very-long-name-" * 20)
+    here = await start()
+    name = await has_job(here, run)
+    assert len(name) == 57
+    job = await the_job(kube, namespace, name)
+    copy = {"metadata": {"name": "x" * 64}, "spec": {"template": job["spec"]["template"]}}
+    with pytest.raises(httpx.HTTPStatusError, match="63"):
+        await kube.create("jobs", namespace, copy)
+    await kube.patch("jobs", namespace, name, {"spec": {"suspend": False}})
+    (pod,) = await poll(lambda: kube.list("pods", namespace), until=bool)
+    assert pod["metadata"]["name"].startswith(f"{name}-")
+    assert pod["metadata"]["labels"][views.RUN_LABEL] == run["id"]
+
+
+async def test_race_14_a_job_that_a_lost_answer_made_is_met_not_made_again(
+    kube: Kube, namespace: str, kube_proxy: FaultProxy, start: Start, quiet_run: Object
+) -> None:
+    kube_proxy.on("POST", r"/jobs$").once().after().drop()
+    here = await start()
+    await here.claimed(quiet_run)
+    with pytest.raises(Exception, match="POST .*jobs"):
+        await here.settle(quiet_run)
+    await here.settle(quiet_run)
+    assert len(kube_proxy.calls(r"/jobs$", method="POST")) == 2
+    (job,) = await kube.list("jobs", namespace)
+    assert here.record(quiet_run).run is not None
+    assert here.look(quiet_run).recorded_name == job["metadata"]["name"]
+
+
+async def test_race_14_a_job_that_is_being_deleted_is_not_met(
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+) -> None:
+    """Its 409 reads the same; the run says so while it waits and gets its Job afterwards."""
+    first = await start()
+    await first.claimed(quiet_run)
+    await first.settle(quiet_run)
+    (job,) = first.jobs.of(quiet_run["id"])
+    await kube.patch(
+        "jobs", namespace, job.name, {"metadata": {"finalizers": ["example.com/held"]}}
+    )
+    await kube.delete("jobs", namespace, job.name)
+    await api.update_run(quiet_run["id"], infrastructure_pid="")
+
+    here = await start()  # and its list is older than the Job
+    await here.read(quiet_run)
+    await here.settle(quiet_run)
+    run = await api.read_run(quiet_run["id"])
+    assert (run["state_type"], run["state_name"]) == ("PENDING", "JobRefused")
+    assert "is being deleted" in run["state"]["message"]
+
+    await kube.patch("jobs", namespace, job.name, {"metadata": {"finalizers": None}})
+    await kube.wait("jobs", namespace, job.name, until=lambda it: it is None)
+    here.record(quiet_run).refused_until = 0
+    assert "CreateJob" in await here.settle(quiet_run)
+    made = await the_job(kube, namespace, job.name)
+    assert made["metadata"]["uid"] != job.metadata.uid
+
+
+async def test_race_14_a_job_without_its_labels_is_known_by_its_pod_template(
+    kube: Kube, namespace: str, start: Start, quiet_run: Object
+) -> None:
+    here = await start()
+    name = await has_job(here, quiet_run)
+    labels = (await the_job(kube, namespace, name))["metadata"]["labels"]
+    stripped = {"metadata": {"labels": dict.fromkeys(labels)}}
+    await kube.patch("jobs", namespace, name, stripped)
+    again = await start()
+    await again.list_jobs()
+    await again.read(quiet_run)
+    await again.settle(quiet_run)
+    assert again.look(quiet_run).current_name == name
+    change = {"spec": {"template": {"metadata": {"labels": {views.RUN_LABEL: "other"}}}}}
+    with pytest.raises(httpx.HTTPStatusError, match="immutable"):
+        await kube.patch("jobs", namespace, name, change)
+
+
+async def test_race_15_a_job_gets_its_ttl_when_its_end_is_reported(
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_pool: Object
+) -> None:
+    """From the start, a TTL of 0 would take the exit code away before anybody has read it."""
+    run = await make_run(api, quiet_pool, job_variables={"finished_job_ttl": 0})
+    here = await start()
+    name = await has_job(here, run)
+    assert "ttlSecondsAfterFinished" not in (await the_job(kube, namespace, name))["spec"]
+    await fail_job(kube, namespace, name)
+    assert await kube.get("jobs", namespace, name) is not None
+    await here.list_jobs()
+    taken = await here.settle(run)
+    assert taken.index("Crash") < taken.index("StartTtl")
+    await kube.wait("jobs", namespace, name, until=lambda it: it is None)
+
+
+async def test_race_17_no_job_or_pod_has_the_label_that_the_stock_workers_observer_acts_on(
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+) -> None:
+    here = await start()
+    name = await has_job(here, quiet_run)
+    await kube.patch("jobs", namespace, name, {"spec": {"suspend": False}})
+    await poll(lambda: kube.list("pods", namespace), until=bool)
+    for plural in ("jobs", "pods"):
+        assert await kube.list(plural, namespace, selector="prefect.io/flow-run-id") == []
+        (each,) = await kube.list(
+            plural, namespace, selector=f"{views.RUN_LABEL}={quiet_run['id']}"
+        )
+        assert each["metadata"]["annotations"]["prefect.io/flow-run-id"] == quiet_run["id"]
+
+
+async def test_race_18_runs_of_one_deployment_do_not_get_each_others_environment(
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_pool: Object
+) -> None:
+    deployment = await api.create_deployment(
+        flow="hello",
+        name=quiet_pool["name"],
+        pool=quiet_pool["name"],
+        job_variables={"env": {"SHARED": "1"}},
+    )
+    here = await start()
+    found: list[dict[str, Any]] = []
+    for variables in ({"env": {"SECRET": "of the first"}}, {}):
+        run = await api.create_run(deployment["id"], job_variables=variables)
+        job = await the_job(kube, namespace, await has_job(here, run))
+        container = job["spec"]["template"]["spec"]["containers"][0]
+        found.append({entry["name"]: entry.get("value") for entry in container["env"]})
+    assert found[0]["SECRET"] == "of the first"
+    assert "SECRET" not in found[1]
+    assert found[0]["SHARED"] == found[1]["SHARED"] == "1"
+
+
+async def test_the_job_of_a_run_that_prefect_does_not_know_any_more_is_deleted(
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+) -> None:
+    here = await start()
+    name = await has_job(here, quiet_run)
+    await api.delete_run(quiet_run["id"])
+    again = await start()
+    await again.list_jobs()
+    assert await again.settle(quiet_run) == ["Read", "Read", "DeleteJob"]
+    await kube.wait("jobs", namespace, name, until=lambda it: it is None)
+
+
+async def test_the_answer_to_a_deletion_is_believed_without_waiting_for_the_watch(
+    api: PrefectApi, kube_proxy: FaultProxy, start: Start, quiet_run: Object
+) -> None:
+    here = await start()
+    name = await has_job(here, quiet_run)
+    await api.set_state(quiet_run["id"], "CANCELLED")
+    await here.read(quiet_run)
+    await here.settle(quiet_run)
+    assert len(kube_proxy.calls(f"/jobs/{name}$", method="DELETE")) == 1
+
+
+async def test_a_claimed_run_whose_job_somebody_deletes_crashes_and_says_so(
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+) -> None:
+    here = await start()
+    name = await has_job(here, quiet_run)
+    await kube.delete("jobs", namespace, name)
+    await kube.wait("jobs", namespace, name, until=lambda it: it is None)
+    await here.list_jobs()
+    here.look(quiet_run)
+    record = here.record(quiet_run)
+    record.since["gone"] -= 6
+    assert await here.settle(quiet_run) == ["ConfirmGone", "Read", "Crash", "Forget"]
+    run = await api.read_run(quiet_run["id"])
+    assert f"Job {name} vanished" in run["state"]["message"]
+
+
+async def test_the_job_of_a_run_that_started_before_its_pid_was_recorded_is_recorded_late(
+    api: PrefectApi, start: Start, quiet_run: Object
+) -> None:
+    """The operator was killed between Job and pid, and the pod did not wait for its restart."""
+    killed = await start()
+    name = await has_job(killed, quiet_run)
+    await api.update_run(quiet_run["id"], infrastructure_pid="")
+    await api.set_state(quiet_run["id"], "RUNNING")
+    here = await start()
+    await here.list_jobs()
+    await here.read(quiet_run)
+    assert await here.settle(quiet_run) == ["ReadHistory", "RecordJob"]
+    pid = (await api.read_run(quiet_run["id"]))["infrastructure_pid"]
+    assert pid == f"{here.place.namespace}:{name}"
+
+
+async def test_a_run_is_claimed_and_recorded_by_two_calls(
+    prefect_proxy: FaultProxy, start: Start, quiet_run: Object
+) -> None:
+    """Beside the deployment and the flow, which polls and earlier runs have read already."""
+    here = await start()
+    await here.offer(quiet_run)
+    prefect_proxy.forget()
+    await here.settle(quiet_run)
+    assert [(call.method, call.path.rsplit("/", 1)[-1]) for call in prefect_proxy.calls()] == [
+        ("POST", "set_state"),
+        ("POST", "filter"),
+        ("POST", "filter"),
+        ("PATCH", quiet_run["id"]),
+    ]

@@ -1,0 +1,110 @@
+"""Secrets of a server that asks for credentials: missing, wrong, changed, and never told on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.polling import poll
+from tests.support.prefect import PrefectApi
+from tests.support.run import TestRun
+
+MARGIN_SECONDS = 4  # for a machine that tests load
+AT_ONCE = 5 + MARGIN_SECONDS
+SOON = 15 + MARGIN_SECONDS
+AUTH = "admin:" + "open-sesame-4711"
+
+
+@pytest.fixture(scope="session")
+def guarded():
+    """The address of a Prefect server that asks for AUTH."""
+    return TestRun.current().guarded_prefect_server(AUTH)
+
+
+@pytest.fixture
+async def guarded_api(guarded):
+    async with PrefectApi(guarded, auth_string=AUTH) as client:
+        yield client
+
+
+@pytest.fixture
+async def guarded_pool(guarded_api, pool):
+    await guarded_api.create_pool(pool)
+    yield pool
+    await guarded_api.delete_pool(pool)
+
+
+@pytest.fixture
+def secret(kube, namespace):
+    async def write(**values: str) -> None:
+        manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prefect"}}
+        await kube.delete("secrets", namespace, "prefect")
+        await kube.create("secrets", namespace, manifest | {"stringData": values})
+
+    return write
+
+
+def server(url: str) -> dict:
+    return {"url": url, "authString": {"secretKeyRef": {"name": "prefect", "key": "auth"}}}
+
+
+async def test_each_fault_of_a_secret_is_told_and_mended_without_a_restart(
+    binding, operator, guarded, guarded_pool, guarded_api, secret
+):
+    await operator()
+    served = await binding(server=server(guarded))
+    fault = await served.condition(
+        "CredentialsValid", "False", reason="SecretNotFound", seconds=AT_ONCE
+    )
+    assert "Secret 'prefect' does not exist" in fault["message"]
+    await secret(password=AUTH)
+    fault = await served.condition(
+        "CredentialsValid", "False", reason="SecretKeyMissing", seconds=SOON
+    )
+    assert "no key 'auth' (its keys: password)" in fault["message"]
+    await secret(auth="admin:wrong")
+    fault = await served.condition("CredentialsValid", "False", reason="Unauthorized", seconds=SOON)
+    assert "answered 401 to an auth string" in fault["message"]
+    await secret(auth=AUTH)
+    await served.ready(seconds=SOON)
+    assert [worker["status"] for worker in await guarded_api.workers(guarded_pool)] == ["ONLINE"]
+
+
+async def test_a_binding_without_credentials_is_told_that_the_server_asks_for_some(
+    binding, operator, guarded, guarded_pool
+):
+    await operator()
+    served = await binding(server={"url": guarded})
+    fault = await served.condition(
+        "CredentialsValid", "False", reason="Unauthorized", seconds=AT_ONCE
+    )
+    assert "a request without credentials" in fault["message"]
+
+
+async def test_a_changed_secret_is_used_within_15_s_and_no_secret_is_ever_told(
+    kube, namespace, binding, operator, guarded, guarded_pool, secret
+):
+    process = await operator(WORKPOOL_OPERATOR_LOG_LEVEL="DEBUG")
+    await secret(auth=AUTH)
+    served = await binding(server=server(guarded))
+    await served.ready()
+    await secret(auth="admin:wrong-4711")
+    await served.condition("CredentialsValid", "False", reason="Unauthorized", seconds=SOON)
+    await secret(auth=AUTH)
+    await served.ready(seconds=SOON)
+    told = json.dumps([await served.read(), await kube.list("events", namespace)]) + process.log
+    assert "4711" not in told
+
+
+async def test_the_worker_record_goes_even_if_the_secret_went_first(
+    kube, namespace, binding, operator, guarded, guarded_api, guarded_pool, secret
+):
+    await operator()
+    await secret(auth=AUTH)
+    served = await binding(server=server(guarded))
+    await served.ready()
+    await kube.delete("secrets", namespace, "prefect")
+    await served.delete()
+    await served.gone(seconds=AT_ONCE)
+    await poll(lambda: guarded_api.workers(guarded_pool), until=lambda workers: workers == [])

@@ -1,0 +1,129 @@
+"""The operator's process: how it starts, what it survives, how it ends."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+
+import httpx
+import pytest
+
+from tests.support.operator import PROGRAM
+
+MARGIN_SECONDS = 4  # for a machine that tests load
+AT_ONCE = 5 + MARGIN_SECONDS
+SOON = 15 + MARGIN_SECONDS
+
+
+async def test_sigterm_ends_it_in_5_s_and_the_status_says_so(binding, operator, pool, api):
+    process = await operator()
+    served = await binding()
+    await served.ready()
+    async with httpx.AsyncClient(trust_env=False) as prober:
+        await prober.get(f"{process.health}/healthz")  # whose connection stays open
+        began = time.monotonic()
+        assert await process.terminate() == 0
+        assert time.monotonic() - began < 5
+    ready = await served.condition("Ready", "Unknown", reason="OperatorStopped", seconds=1)
+    assert "Start it again" in ready["message"]
+    assert "Traceback" not in process.log
+    await operator()
+    await served.ready()
+
+
+async def test_sigterm_ends_it_in_5_s_while_nothing_answers(
+    binding, operator, prefect_proxy, kube_proxy, tmp_path
+):
+    process = await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
+    served = await binding(server={"url": prefect_proxy.url})
+    await served.ready()
+    prefect_proxy.on("*", "/").hold()
+    kube_proxy.on("*", "/").hold()
+    began = time.monotonic()
+    assert await process.terminate() == 0
+    assert time.monotonic() - began < 5
+    prefect_proxy.forget()
+    kube_proxy.forget()
+
+
+async def test_it_starts_while_the_api_server_is_down_and_serves_when_it_is_back(
+    binding, operator, kube_proxy, tmp_path
+):
+    kubeconfig = kube_proxy.write_kubeconfig(tmp_path / "kubeconfig")
+    served = await binding()
+    with kube_proxy.offline():
+        process = await operator(kubeconfig=kubeconfig, ready=False)
+        await process.says("the Kubernetes API does not answer")
+        assert "does not answer" in await process.complaint("readyz")
+        assert await process.probe("healthz") == 200
+    await served.ready()
+    assert process.log.count("does not answer") == 1
+    assert await process.probe("readyz") == 200
+
+
+async def test_it_is_not_ready_before_it_knows_the_jobs_that_exist(
+    binding, operator, kube_proxy, tmp_path
+):
+    rule = kube_proxy.on("GET", "/jobs$").hold()
+    process = await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
+    served = await binding()
+    await rule.wait()
+    assert "is not synced" in await process.complaint("readyz")
+    assert await process.probe("healthz") == 200
+    rule.release()
+    await process.ready()
+    await served.ready()
+
+
+async def test_the_watch_of_bindings_may_break_in_any_way(binding, operator, kube_proxy, tmp_path):
+    process = await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
+    served = await binding()
+    await served.ready()
+    error = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcd is ill"}}
+    kube_proxy.on("GET", "/workpoolbindings$", query="watch").once().answer(200, json=error)
+    kube_proxy.cut("/workpoolbindings$")
+    await process.says("the watch of WorkPoolBindings ended")
+    await served.patch(suspend=True)
+    await served.condition("Ready", "True", reason="Suspended", seconds=SOON)
+    assert process.daemon.exit_code is None
+    assert "Traceback" not in process.log
+    assert await process.terminate() == 0, "a restart of the watch keeps the signals"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("WORKPOOL_OPERATOR_LOG_LEVEL", "nonsense", "must be 'DEBUG', 'INFO'"),
+        ("WORKPOOL_OPERATOR_HEALTH_PORT", "http", "must be a valid integer"),
+        ("KUBECONFIG", "/does/not/exist", "the kubeconfig /does/not/exist cannot be used"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_one_line_with_the_value(setting, value, told):
+    ended = run_operator(**{setting: value})
+    assert ended.returncode == 1
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("workpool-operator: ")
+    assert told in line
+    assert value in line
+
+
+def test_a_port_that_is_taken_is_one_line_with_the_port(cluster):
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run_operator("--health-port", str(port), KUBECONFIG=str(cluster.kubeconfig))
+    assert ended.returncode == 1
+    [line] = ended.stderr.splitlines()
+    assert f"port {port} cannot serve /healthz" in line
+    assert "--health-port" in line
+
+
+def run_operator(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, "run", *arguments],
+        env=os.environ | {"WORKPOOL_OPERATOR_HEALTH_PORT": "0"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )

@@ -1,0 +1,128 @@
+"""What the operator may not do in a namespace is a condition of the bindings there."""
+
+from __future__ import annotations
+
+import pytest
+
+MARGIN_SECONDS = 4  # for a machine that tests load
+AT_ONCE = 5 + MARGIN_SECONDS
+SOON = 15 + MARGIN_SECONDS
+
+SEES_BINDINGS = [
+    {
+        "apiGroups": ["workpool-operator.dev"],
+        "resources": ["workpoolbindings"],
+        "verbs": ["get", "list", "watch", "patch"],
+    },
+    {
+        "apiGroups": ["workpool-operator.dev"],
+        "resources": ["workpoolbindings/status"],
+        "verbs": ["patch"],
+    },
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+]
+MAKES_JOBS = [
+    {
+        "apiGroups": ["batch"],
+        "resources": ["jobs"],
+        "verbs": ["create", "get", "list", "watch", "patch", "delete"],
+    },
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
+]
+READS_THE_NAMESPACE = [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]}]
+
+
+@pytest.fixture
+def restricted(kube, kube_proxy, namespace, cluster, tmp_path):
+    """`await restricted(rules)`: what a real ServiceAccount may do; the kubeconfig of it."""
+
+    async def grant(rules: list) -> None:
+        role = {"metadata": {"name": "operator"}, "rules": READS_THE_NAMESPACE + rules}
+        await kube.apply("roles", namespace, typed("Role", role))
+
+    async def kubeconfig(rules: list):
+        await kube.create("serviceaccounts", namespace, {"metadata": {"name": "operator"}})
+        await grant(rules)
+        cluster.kubectl.run(
+            *("create", "rolebinding", "operator", "--role=operator"),
+            *(f"--serviceaccount={namespace}:operator", f"--namespace={namespace}"),
+        )
+        token = cluster.kubectl.run("create", "token", "operator", f"--namespace={namespace}")
+        return kube_proxy.write_kubeconfig(tmp_path / "restricted", token=token.strip())
+
+    kubeconfig.grant = grant
+    return kubeconfig
+
+
+def typed(kind: str, manifest: dict) -> dict:
+    return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, **manifest}
+
+
+async def test_jobs_that_are_forbidden_are_a_condition_and_one_line_and_the_grant_is_noticed(
+    binding, operator, restricted, namespace
+):
+    process = await operator(kubeconfig=await restricted(SEES_BINDINGS))
+    served = await binding()
+    fault = await served.condition(
+        "JobsPermitted", "False", reason="JobsForbidden", seconds=AT_ONCE
+    )
+    for named in ("create jobs", "list pods", f"namespace {namespace!r}", "create rolebinding"):
+        assert named in fault["message"]
+    assert f"--serviceaccount={namespace}:operator" in fault["message"]
+    await restricted.grant(SEES_BINDINGS + MAKES_JOBS)
+    await served.ready(seconds=SOON)
+    lines = [line for line in process.log.splitlines() if "WARNING" in line or "ERROR" in line]
+    assert len(lines) <= 4, "\n".join(lines)  # Ready, jobs and pods: once each
+
+
+async def test_a_right_that_is_taken_away_is_missed_within_15_s(binding, operator, restricted):
+    await operator(kubeconfig=await restricted(SEES_BINDINGS + MAKES_JOBS))
+    served = await binding()
+    await served.ready()
+    await restricted.grant(SEES_BINDINGS)
+    await served.condition("JobsPermitted", "False", reason="JobsForbidden", seconds=SOON)
+    await restricted.grant(SEES_BINDINGS + MAKES_JOBS)
+    await served.ready(seconds=SOON)
+
+
+async def test_a_secret_that_may_not_be_read_is_told(binding, operator, restricted, prefect_server):
+    kubeconfig = await restricted(SEES_BINDINGS + MAKES_JOBS[:-1])
+    await operator(kubeconfig=kubeconfig)
+    reference = {"secretKeyRef": {"name": "prefect", "key": "auth"}}
+    served = await binding(server={"url": prefect_server.url, "authString": reference})
+    fault = await served.condition(
+        "CredentialsValid", "False", reason="SecretForbidden", seconds=AT_ONCE
+    )
+    assert "spec.server.authString" in fault["message"]
+
+
+async def test_a_missing_job_namespace_is_named_and_served_once_it_exists(
+    kube, binding, operator, namespace, prefect_server
+):
+    elsewhere = f"{namespace}-jobs"
+    await operator()
+    served = await binding(jobs={"namespace": elsewhere, "serverURL": prefect_server.url})
+    fault = await served.condition(
+        "JobsPermitted", "False", reason="NamespaceNotFound", seconds=AT_ONCE
+    )
+    assert f"kubectl create namespace {elsewhere}" in fault["message"]
+    await kube.create("namespaces", "", {"metadata": {"name": elsewhere}})
+    await served.ready(seconds=SOON)
+    await kube.delete("namespaces", "", elsewhere)
+
+
+async def test_an_operator_that_may_see_no_bindings_says_so_and_starts_with_the_grant(
+    binding, operator, restricted
+):
+    process = await operator(kubeconfig=await restricted([]), ready=False)
+    served = await binding()
+    await process.says("cannot see any WorkPoolBinding")
+    assert "workpoolbindings.workpool-operator.dev is forbidden" in await process.complaint(
+        "readyz"
+    )
+    await restricted.grant(SEES_BINDINGS + MAKES_JOBS)
+    await served.ready(seconds=SOON)
+    assert process.log.count("cannot see any WorkPoolBinding") == 2  # when it begins, when it ends

@@ -1,0 +1,100 @@
+"""A cluster that nothing of ours was ever installed in, as the one of a new user.
+
+The operator of manifests/base serves every namespace, so it cannot run where other tests do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed import clusters, commands, images
+from testbed.clusters import Cluster
+from testbed.demo import server
+from testbed.demo.server import Addresses
+from testbed.endpoint import Endpoint
+from testbed.errors import TestbedError
+from tests.support import marks
+from tests.support.binding import Binding
+from tests.support.kube import Kube
+
+PREFECT = Path(sys.executable).with_name("prefect")
+RUN_SECONDS = 120
+
+
+@pytest.fixture(scope="session")
+def fresh_cluster() -> Iterator[Cluster]:
+    """Of the same kind as the one that other tests share, and with nothing of theirs in it."""
+    name = f"wpo-e2e-{uuid.uuid4().hex[:6]}"
+    selection = clusters.select(os.environ | {"CLUSTER_NAME": name})
+    if selection.cluster.name != name:
+        raise TestbedError(f"{selection.why}, but these tests install into a cluster of their own")
+    cluster = selection.cluster
+    with marks.removed():
+        cluster.up()
+    yield cluster
+    cluster.down()
+
+
+@pytest.fixture(scope="session")
+def run_image(fresh_cluster: Cluster) -> str:
+    return images.run_image(fresh_cluster)
+
+
+@pytest.fixture(scope="session")
+def operator_image(fresh_cluster: Cluster) -> str:
+    return images.operator_image(fresh_cluster)
+
+
+@pytest.fixture(scope="session")
+def addresses(fresh_cluster: Cluster, run_image: str) -> Addresses:
+    """Of the Prefect server of manifests/quickstart."""
+    node_address = fresh_cluster.node_address
+    return server.start(fresh_cluster.kubectl, image=run_image, node_address=node_address)
+
+
+@pytest.fixture(scope="session")
+def prefect_server(addresses: Addresses) -> Endpoint:
+    """As this machine reaches it."""
+    return Endpoint(addresses.host)
+
+
+@pytest.fixture
+def spec(pool: str, addresses: Addresses) -> dict[str, Any]:
+    """The shortest spec of a binding."""
+    return {"workPool": {"name": pool}, "server": {"url": addresses.pods}}
+
+
+@pytest.fixture
+async def kube(fresh_cluster: Cluster) -> AsyncIterator[Kube]:
+    async with Kube(Endpoint.of_kubeconfig(fresh_cluster.kubeconfig)) as client:
+        yield client
+
+
+@pytest.fixture
+def run_deployment(prefect_server: Endpoint, tmp_path: Path) -> Callable[[str], None]:
+    """`run_deployment("flow/deployment")`: as a user types it, until the run ends Completed."""
+    inherited = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
+    own = {"PREFECT_API_URL": prefect_server.url, "PREFECT_HOME": str(tmp_path / "prefect-home")}
+
+    def run(name: str) -> None:
+        watch = ["--watch", "--watch-timeout", str(RUN_SECONDS)]
+        commands.run_logged(
+            [PREFECT, "deployment", "run", name, *watch],
+            log=tmp_path / "prefect.log",
+            env=inherited | own,
+        )
+
+    return run
+
+
+@pytest.fixture
+def bound(kube: Kube, namespace: str) -> Binding:
+    """The binding `etl` of the test's namespace, whoever applies it."""
+    return Binding(kube, namespace, "etl")

@@ -1,0 +1,110 @@
+"""The chart, installed with Helm where nothing was before: CRD, operator, rights and bindings."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.helm import Helm, write_values
+from tests.support.binding import Binding
+from tests.support.operator import PROGRAM
+
+pytestmark = pytest.mark.xdist_group("e2e")
+
+RELEASE = "test"
+OPERATOR = "deployment/test-workpool-operator"
+CRD = "workpoolbindings.workpool-operator.dev"
+#: What a release may make; the pods and ReplicaSets of a Deployment go with it.
+MADE = "deployments,jobs,serviceaccounts,roles,rolebindings,workpoolbindings"
+
+
+@pytest.fixture
+def values(tmp_path: Path, operator_image, spec) -> Callable[..., Path]:
+    """`values("a", "b")`: with a binding of each name."""
+
+    def write(*names: str) -> Path:
+        bindings = [{"name": name, "spec": spec} for name in names]
+        return write_values(tmp_path / "values.yaml", image=operator_image, bindings=bindings)
+
+    return write
+
+
+@pytest.fixture
+def helm(fresh_cluster, namespace) -> Iterator[Helm]:
+    """Takes away, in the end, the release and what Helm leaves of it: bindings and the CRD."""
+    helm = Helm(fresh_cluster.kubeconfig, namespace)
+    yield helm
+    if helm.has(RELEASE):
+        helm.uninstall(RELEASE)
+    environment = os.environ | {"KUBECONFIG": str(fresh_cluster.kubeconfig)}
+    subprocess.run([PROGRAM, "unbind", "--patience-seconds=0"], env=environment, check=True)
+    fresh_cluster.kubectl.run("delete", "crd", CRD, "--timeout=30s")
+
+
+@pytest.fixture
+def kubectl(fresh_cluster, namespace) -> Callable[..., str]:
+    def kubectl(*arguments: str) -> str:
+        return fresh_cluster.kubectl.run(*arguments, f"--namespace={namespace}")
+
+    return kubectl
+
+
+@pytest.fixture
+def left_of_the_release(kubectl) -> Callable[[], list[str]]:
+    def names() -> list[str]:
+        query = f"--selector=app.kubernetes.io/instance={RELEASE}"
+        found = json.loads(kubectl("get", MADE, query, "--output=json"))["items"]
+        return [f"{item['kind']} {item['metadata']['name']}" for item in found]
+
+    return names
+
+
+async def test_a_flow_completes_under_the_rights_that_the_chart_gives(
+    helm, values, bound, deploy, run_deployment, kubectl
+):
+    helm.install(RELEASE, values("etl"))
+    await bound.ready(seconds=90)
+    deployment = await deploy("hello")
+    run_deployment(f"hello/{deployment['name']}")
+    kubectl("wait", "--for=condition=Complete", "job", "--all", "--timeout=30s")
+    log = kubectl("logs", OPERATOR)
+    assert "forbidden" not in log.lower()
+    assert "Traceback" not in log
+
+
+async def test_a_binding_taken_out_of_the_values_is_deleted_by_the_upgrade(helm, values, bound):
+    helm.install(RELEASE, values("etl", "other"))
+    await bound.ready(seconds=90)
+    helm.upgrade(RELEASE, values("other"))
+    await bound.gone(seconds=30)
+
+
+async def test_uninstalling_leaves_the_crd_and_the_bindings_of_others(
+    helm, values, spec, bound, kube, namespace, api, pool, left_of_the_release
+):
+    helm.install(RELEASE, values("etl"))
+    await bound.ready(seconds=90)
+    others = Binding(kube, namespace, "others")
+    await others.apply(**spec)
+    await others.ready()
+    helm.uninstall(RELEASE)
+    assert left_of_the_release() == []
+    assert "deletionTimestamp" not in (await others.read())["metadata"]
+    (worker,) = await api.workers(pool)
+    assert worker["name"].startswith("others.")
+
+
+async def test_uninstalling_works_although_no_operator_is_left(
+    helm, values, bound, kubectl, left_of_the_release
+):
+    helm.install(RELEASE, values("etl"))
+    await bound.ready(seconds=90)
+    kubectl("scale", OPERATOR, "--replicas=0")
+    kubectl("wait", "--for=delete", "pod", f"--selector=app.kubernetes.io/instance={RELEASE}")
+    helm.uninstall(RELEASE)
+    assert left_of_the_release() == []

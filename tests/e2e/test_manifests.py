@@ -1,0 +1,59 @@
+"""`kubectl apply -k manifests/base`: one operator for a whole cluster, with as few rights as it
+says until somebody grants more."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from testbed.state import CHECKOUT
+
+pytestmark = pytest.mark.xdist_group("e2e")
+
+BASE = CHECKOUT / "manifests" / "base"
+HOME = "--namespace=workpool-operator"
+
+
+@pytest.fixture
+def overlay(tmp_path: Path, operator_image: str) -> Path:
+    """manifests/base with the image of this checkout."""
+    shutil.copytree(BASE, tmp_path / "base")
+    name, tag = operator_image.rsplit(":", 1)
+    kustomization = {
+        "resources": ["../base"],
+        "images": [{"name": "workpool-operator", "newName": name, "newTag": tag}],
+    }
+    folder = tmp_path / "overlay"
+    folder.mkdir()
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return folder
+
+
+@pytest.fixture
+def installed(overlay: Path, fresh_cluster) -> Iterator[None]:
+    fresh_cluster.kubectl.run("apply", "--kustomize", str(overlay))
+    yield
+    fresh_cluster.kubectl.run("delete", "--kustomize", str(overlay), "--timeout=60s")
+
+
+async def test_a_flow_completes_once_its_namespace_is_granted(
+    installed, fresh_cluster, namespace, bound, spec, deploy, run_deployment
+):
+    kubectl = fresh_cluster.kubectl
+    kubectl.run("rollout", "status", "deployment/workpool-operator", HOME, "--timeout=90s")
+    await bound.apply(**spec)
+    forbidden = await bound.condition("JobsPermitted", "False", seconds=60)
+    assert "--clusterrole=workpool-operator-jobs" in forbidden["message"]
+    account = "--serviceaccount=workpool-operator:workpool-operator"
+    grant = ["create", "rolebinding", "workpool-operator", f"--namespace={namespace}", account]
+    kubectl.run(*grant, "--clusterrole=workpool-operator-jobs")
+    await bound.ready(seconds=60)
+    deployment = await deploy("hello")
+    run_deployment(f"hello/{deployment['name']}")
+    assert "Traceback" not in kubectl.run("logs", "deployment/workpool-operator", HOME)
+    await bound.delete()
+    await bound.gone()

@@ -1,0 +1,178 @@
+"""Runs, states, Jobs and pods as the decision table sees them, for tests without servers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+from pydantic import TypeAdapter
+
+from workpool_operator.dispatch.ledger import Claim, Record
+from workpool_operator.dispatch.observed import Objects, Observed, observe
+from workpool_operator.jobs import names
+from workpool_operator.kube import views
+from workpool_operator.kube.views import Job, Pod
+from workpool_operator.prefect_api.views import Run, State, StateDetails
+
+NOW = 1000.0  # seconds, monotonic
+WALL = datetime(2026, 1, 1, 12, tzinfo=UTC)
+RUN_ID = UUID("11111111-1111-4111-8111-111111111111")
+DUE = WALL - timedelta(seconds=10)
+MINE = names.transition_id(
+    cluster_id="cluster", binding="data/etl", pool_id=UUID(int=1), run_id=RUN_ID
+)
+_job = TypeAdapter(Job)
+_pod = TypeAdapter(Pod)
+
+
+def id_of(text: str) -> UUID:
+    return uuid5(UUID(int=0), text)
+
+
+def state(
+    type_: str,
+    name: str = "",
+    *,
+    id_: str = "",
+    message: str | None = None,
+    data: Any = None,
+    at: datetime = WALL,
+    **details: Any,
+) -> State:
+    return State(
+        type=type_,
+        name=name or type_.title(),
+        id=id_of(id_ or name or type_),
+        timestamp=at,
+        message=message,
+        data=data,
+        state_details=StateDetails(**details),
+    )
+
+
+def pending(id_: str = "claim", *, name: str = "Pending", **details: Any) -> State:
+    """A Pending state with our transition id, made on a SCHEDULED run."""
+    given = {"transition_id": MINE, "scheduled_time": DUE, **details}
+    return state("PENDING", name, id_=id_, **given)
+
+
+def claim(id_: str = "claim", **fields: Any) -> Claim:
+    return replace(Claim.of(pending(id_)), **fields)
+
+
+def run(current: State | str, *, pid: str | None = None, **fields: Any) -> Run:
+    now = state(current) if isinstance(current, str) else current
+    document = {
+        "id": RUN_ID,
+        "name": "brave-lynx",
+        "flow_id": id_of("flow"),
+        "state_type": now.type,
+        "state_name": now.name,
+        "infrastructure_pid": f"data:{pid}" if pid else None,
+        **fields,
+    }
+    return replace(Run.of(document), state=now)
+
+
+def job_name(id_: str = "claim", run_name: str = "brave-lynx") -> str:
+    return names.job_name(run_name=run_name, run_id=RUN_ID, claim_id=id_of(id_))
+
+
+def job(
+    id_: str = "claim",
+    *,
+    ended: str = "",
+    reason: str = "",
+    ttl: int | None = None,
+    deleting: bool = False,
+    suspended: bool = False,
+    annotations: Mapping[str, str] | None = None,
+    started_at: datetime | None = None,
+    version: str = "1",
+) -> Job:
+    """The Job of the claim `id_`; `ended` is "", "Complete" or "Failed"."""
+    labels = {views.RUN_LABEL: str(RUN_ID), views.CLAIM_LABEL: str(id_of(id_))}
+    condition = {"type": ended, "status": "True", "reason": reason}
+    return _job.validate_python(
+        {
+            "metadata": {
+                "name": job_name(id_),
+                "uid": f"uid-{id_}",
+                "resourceVersion": version,
+                "deletionTimestamp": WALL if deleting else None,
+                "annotations": dict(annotations or {}),
+            },
+            "spec": {
+                "template": {"metadata": {"labels": labels}},
+                "suspend": suspended,
+                "activeDeadlineSeconds": 60,
+                "ttlSecondsAfterFinished": ttl,
+            },
+            "status": {"conditions": [condition] if ended else [], "startTime": started_at},
+        }
+    )
+
+
+def pod(
+    id_: str = "claim",
+    *,
+    phase: str = "Pending",
+    waiting: str = "",
+    exit_code: int | None = None,
+    reason: str = "",
+    message: str = "",
+    pod_reason: str = "",
+    unschedulable: str = "",
+    memory_limit: str = "",
+    version: str = "1",
+) -> Pod:
+    """A pod of that Job. Phase Running has a running container, an exit code an ended one; reason
+    and message are the container's."""
+    container: dict[str, Any] = {"name": "prefect-job", "image": "a/b:1"}
+    if memory_limit:
+        container["resources"] = {"limits": {"memory": memory_limit}}
+    now: dict[str, Any] = {"running": {}} if phase == "Running" else {}
+    if waiting:
+        now = {"waiting": {"reason": waiting, "message": message}}
+    if exit_code is not None:
+        ended = {"exitCode": exit_code, "reason": reason, "message": message, "finishedAt": WALL}
+        now = {"terminated": ended}
+    blocked = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    return _pod.validate_python(
+        {
+            "metadata": {
+                "name": f"pod-{id_}",
+                "uid": f"uid-pod-{id_}",
+                "resourceVersion": version,
+                "labels": {views.RUN_LABEL: str(RUN_ID), views.JOB_NAME_LABEL: job_name(id_)},
+            },
+            "spec": {"containers": [container]},
+            "status": {
+                "phase": phase,
+                "reason": pod_reason,
+                "conditions": [{**blocked, "message": unschedulable}] if unschedulable else [],
+                "containerStatuses": [{"name": "prefect-job", "state": now}],
+            },
+        }
+    )
+
+
+def record(current: Run | None, *, heard: float = NOW, mine: str = "", **fields: Any) -> Record:
+    """What is known of the run since `heard`; `mine` names our claim on it."""
+    known = Record(run=current, read_at=heard, heard_at=heard, valid_from=heard)
+    if mine:
+        known.claim = claim(mine)
+    for name, value in fields.items():
+        setattr(known, name, value)
+    return known
+
+
+def look(known: Record, *, now: float = NOW, **objects: Any) -> Observed:
+    """The snapshot of a record beside the cluster's objects."""
+    return observe(RUN_ID, known, Objects(**objects), now=now)
+
+
+RETRY_RUN = run(state("SCHEDULED", "AwaitingRetry", scheduled_time=WALL))

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import Counter
+
+import pytest
+
+from benchmarks import calls, usage
+from benchmarks.figures import Sample, Trial, missed, nearest_rank
+from testbed.faults import Call
+
+RUN = "11111111-2222-3333-4444-555555555555"
+DEPLOYMENT = "66666666-7777-8888-9999-000000000000"
+SCHEDULED = "/api/work_pools/etl/get_scheduled_flow_runs"
+
+
+def call(method: str, path: str, body: object = None) -> Call:
+    return Call(method, path, "", json.dumps(body).encode(), began=0.0, status=200)
+
+
+PENDING = call("POST", f"/api/flow_runs/{RUN}/set_state", {"state": {"type": "PENDING"}})
+RECORDED = call("PATCH", f"/api/flow_runs/{RUN}", {"infrastructure_pid": "ns:job"})
+
+
+def trial(*seconds: float, requests: int = 4) -> Trial:
+    path = calls.Path(counted=Counter({"POST /x": requests}), apart=Counter())
+    samples = tuple(Sample(seconds=each, path=path, load=1.0) for each in seconds)
+    return Trial("ours", samples, 0, idle_cpu_share=0.1, cpu_seconds=5.0, seconds=20.0)
+
+
+def test_a_percentile_is_a_measured_value_and_p99_of_thirty_is_the_slowest() -> None:
+    values = [float(number) for number in range(30, 0, -1)]
+    assert nearest_rank(values, 0.5) == 15
+    assert nearest_rank(values, 0.99) == 30
+
+
+def test_the_claim_path_ends_with_the_record_of_the_job_and_has_one_poll() -> None:
+    path = calls.claim_path(
+        [
+            call("POST", SCHEDULED),
+            call("POST", SCHEDULED),
+            call("GET", f"/api/deployments/{DEPLOYMENT}"),
+            PENDING,
+            RECORDED,
+            call("GET", f"/api/flow_runs/{RUN}"),
+        ],
+        RUN,
+    )
+    assert path.counted == {
+        calls.POLL: 1,
+        "GET /deployments/{id}": 1,
+        "POST /flow_runs/{id}/set_state PENDING": 1,
+        "PATCH /flow_runs/{id}": 1,
+    }
+    assert path.apart == {"poll that finds nothing new": 1}
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind"),
+    [
+        (call("POST", "/api/work_pools/etl/workers/heartbeat"), "heartbeat"),
+        (call("GET", "/api/work_pools/etl"), "refresh of the pool"),
+        (call("POST", "/api/logs/"), "log batch"),
+        (call("POST", "/api/events"), "event batch"),
+        (call("GET", "/api/events/out"), "websocket"),
+        (call("GET", "/api/work_pools/etl/workers/connect"), "websocket"),
+        (call("POST", "/api/flow_runs/filter"), "resync"),
+    ],
+)
+def test_what_recurs_without_a_run_is_listed_apart(request_: Call, kind: str) -> None:
+    path = calls.claim_path([request_, RECORDED], RUN)
+    assert path.apart[kind] == 1
+    assert path.counted == {"PATCH /flow_runs/{id}": 1, calls.POLL: 1}
+
+
+def test_a_missed_target_is_named_with_its_value() -> None:
+    assert missed(trial(0.1, 0.2, 1.9)) == []
+    assert missed(trial(0.6, 0.7, 2.5, requests=5)) == [
+        "Target missed: run created -> Job, p50 is 0.7, the target is 0.5 s.",
+        "Target missed: run created -> Job, p99 is 2.5, the target is 2 s.",
+        "Target missed: Prefect calls per run, at most is 5, the target is 4 calls.",
+    ]
+
+
+def test_processor_time_per_run_leaves_out_what_the_idle_program_uses() -> None:
+    assert trial(0.1, 0.1, 0.1).cpu_seconds_per_run == pytest.approx(1.0)
+
+
+def test_usage_counts_the_processes_of_one_session_only() -> None:
+    with subprocess.Popen(["sleep", "30"], start_new_session=True) as sleeper:
+        used = usage.of_session(sleeper.pid)
+        sleeper.kill()
+    assert 0 < used.resident_bytes < 2**26
+    assert usage.of_session(sleeper.pid) == usage.Usage(0.0, 0)

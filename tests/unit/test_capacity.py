@@ -1,0 +1,56 @@
+"""Slots are counted from what exists, so that none can leak."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.support.snapshots import NOW, RUN_ID, job, pending, pod, record, run, state
+from workpool_operator.dispatch.capacity import load
+from workpool_operator.dispatch.ledger import Ledger, Record
+
+ME = frozenset({str(RUN_ID)})
+CLAIMED = record(run(pending()), mine="claim")
+OFFERED = record(run(state("SCHEDULED")), offered_at=NOW)
+RUNNING = record(run("RUNNING"))
+
+
+def in_flight(known: Record | None = None, **objects: Any) -> int:
+    ledger = Ledger()
+    if known is not None:
+        ledger._records[RUN_ID] = replace(known)
+    return load(ledger, objects.get("jobs", ()), objects.get("pods", ())).in_flight
+
+
+@pytest.mark.parametrize(
+    ("known", "objects", "slots"),
+    [
+        (None, {}, 0),
+        (OFFERED, {}, 1),
+        (CLAIMED, {}, 1),
+        (CLAIMED, {"jobs": [job()]}, 1),
+        (CLAIMED, {"jobs": [job()], "pods": [pod()]}, 1),
+        (RUNNING, {"jobs": [job()], "pods": [pod(phase="Running")]}, 1),
+        (RUNNING, {"jobs": [job(ended="Complete")], "pods": [pod(phase="Running")]}, 1),
+        (RUNNING, {"jobs": [], "pods": [pod(phase="Running")]}, 1),
+        (RUNNING, {"jobs": [job("old"), job()]}, 1),
+        (RUNNING, {"jobs": [job(ended="Complete")], "pods": [pod(phase="Succeeded")]}, 0),
+        (RUNNING, {}, 0),
+        (record(run("PENDING")), {}, 0),
+        (record(run(state("SCHEDULED"))), {}, 0),
+        (record(None, missing=True), {}, 0),
+    ],
+)
+def test_a_run_takes_one_slot_from_its_offer_until_its_pods_are_gone(
+    known: Record | None, objects: dict[str, Any], slots: int
+) -> None:
+    assert in_flight(known, **objects) == slots
+
+
+def test_a_run_is_running_once_a_container_has_started() -> None:
+    ledger = Ledger()
+    assert load(ledger, [job()], [pod()]).pending == ME
+    assert load(ledger, [job()], [pod(phase="Running")]).running == ME
+    assert not load(ledger, [job()], [pod(phase="Running")]).pending

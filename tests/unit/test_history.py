@@ -1,0 +1,117 @@
+"""Whose claim stands behind a state: only the history tells (races.md 1, 3, 27)."""
+
+from __future__ import annotations
+
+from tests.support.snapshots import (
+    DUE,
+    MINE,
+    WALL,
+    claim,
+    id_of,
+    job_name,
+    pending,
+    run,
+    state,
+)
+from workpool_operator.dispatch.history import (
+    find_claim,
+    is_phantom,
+    is_stray_substate,
+    predecessor_of,
+)
+from workpool_operator.prefect_api.views import State
+
+SCHEDULED = state("SCHEDULED", scheduled_time=DUE)
+RETRY = state("SCHEDULED", "AwaitingRetry", scheduled_time=WALL)
+COMPLETED = state("COMPLETED", data={"type": "reference"})
+FOREIGN = state("PENDING", "Pending", id_="foreign", transition_id=id_of("other"))
+SUBMITTING = state("PENDING", "InfrastructurePending", id_="by the observer", scheduled_time=DUE)
+
+
+def substate(of: str = "claim", name: str = "Unschedulable", **details: object) -> State:
+    mine = claim(of).substate_id(name)
+    return pending(f"{of}-{name}", name=name, **{"transition_id": mine, **details})
+
+
+def found(*history: State, pid: str | None = None) -> str:
+    """The id under which the claim was made, "" where there is none."""
+    here = find_claim(run(history[-1], pid=pid), history, MINE)
+    known = {id_of(name): name for name in ("claim", "second")}
+    return known[here.id] if here else ""
+
+
+def test_a_claim_is_found_behind_sub_states_of_anybody() -> None:
+    assert found(SCHEDULED, pending()) == "claim"
+    assert found(SCHEDULED, pending(), substate(), SUBMITTING) == "claim"
+    assert found(SCHEDULED, pending(), state("RUNNING")) == "claim"
+
+
+def test_the_last_claim_is_the_one_that_counts() -> None:
+    again = (SCHEDULED, pending(), state("RUNNING"), RETRY, pending("second"))
+    assert found(*again) == "second"
+    assert found(*again, substate("second"), state("RUNNING")) == "second"
+
+
+def test_a_claim_that_was_rescheduled_is_over() -> None:
+    assert found(SCHEDULED, pending(), RETRY) == ""
+    assert found(SCHEDULED, pending(), RETRY, FOREIGN) == ""
+    assert found(SCHEDULED, pending(), RETRY, FOREIGN, state("RUNNING")) == ""
+
+
+def test_somebody_elses_claim_is_not_ours() -> None:
+    assert found(SCHEDULED, FOREIGN) == ""
+    assert found(SCHEDULED, FOREIGN, state("RUNNING")) == ""
+    assert found(state("RUNNING")) == ""
+
+
+def test_a_cancelled_retry_belongs_to_whose_job_is_recorded() -> None:
+    cancelled = (SCHEDULED, pending(), state("RUNNING"), RETRY, state("CANCELLING"))
+    assert found(*cancelled, pid=job_name()) == "claim"
+    assert found(*cancelled, pid="stranger-1") == ""
+    assert found(*cancelled) == ""
+    assert found(*cancelled[:-1], pid=job_name()) == ""
+
+
+def test_a_claim_without_a_scheduled_time_is_a_phantom() -> None:
+    assert not is_phantom(pending(), claim())
+    late = pending(scheduled_time=None)
+    assert is_phantom(late, claim(scheduled_time=None))
+
+
+def test_a_sub_state_with_another_scheduled_time_is_a_phantom() -> None:
+    assert not is_phantom(substate(), claim())
+    assert is_phantom(substate(scheduled_time=WALL), claim())
+    assert is_phantom(substate(scheduled_time=None), claim())
+
+
+def test_a_sub_state_of_a_claim_that_is_over_is_stray() -> None:
+    late = substate()
+    assert is_stray_substate(late, [SCHEDULED, pending(), state("RUNNING"), RETRY, late], MINE)
+    assert not is_stray_substate(FOREIGN, [SCHEDULED, pending(), RETRY, FOREIGN], MINE)
+
+
+def test_what_a_late_claim_wrote_over_is_found_with_its_data() -> None:
+    late = pending("second", scheduled_time=None)
+    history = [SCHEDULED, pending(), state("RUNNING"), COMPLETED, late]
+    before = predecessor_of(late, history, MINE)
+    assert before is not None
+    assert before.data == COMPLETED.data
+
+
+def test_what_a_phantom_and_its_sub_state_wrote_over_is_found() -> None:
+    late = pending("second", scheduled_time=None)
+    after = substate("second", scheduled_time=None)
+    history = [SCHEDULED, pending(), state("RUNNING"), COMPLETED, late, after]
+    assert predecessor_of(after, history, MINE) == COMPLETED
+
+
+def test_what_a_stray_sub_state_wrote_over_is_found() -> None:
+    late = substate()
+    history = [SCHEDULED, pending(), state("RUNNING"), RETRY, late]
+    assert predecessor_of(late, history, MINE) == RETRY
+
+
+def test_a_stray_sub_state_on_somebody_elses_claim_stands() -> None:
+    """Undoing it would schedule a run that another worker has claimed."""
+    late = substate()
+    assert predecessor_of(late, [SCHEDULED, pending(), RETRY, FOREIGN, late], MINE) is None

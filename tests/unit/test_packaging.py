@@ -1,0 +1,145 @@
+"""What is packaged repeats the model and itself without a difference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from testbed import generated
+from testbed.state import CHECKOUT
+from workpool_operator.binding import crd
+
+BASE = CHECKOUT / "manifests" / "base"
+#: As long as kubectl may keep the whole object in an annotation, with room to grow.
+CRD_BYTES = 200_000
+
+Schema = dict[str, Any]
+
+
+def properties(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
+    """Every field below the schema, with its path."""
+    inner = schema.get("items", schema)
+    for name, field in inner.get("properties", {}).items():
+        where = f"{path}.{name}".removeprefix(".")
+        yield where, field
+        yield from properties(field, where)
+
+
+def optional(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
+    """Every field that may be left out and holds a value, not more fields."""
+    for where, field in properties(schema, path):
+        parent = _at(schema, where.split(".")[:-1])
+        if where.split(".")[-1] not in parent.get("required", []) and "properties" not in field:
+            yield where, field
+
+
+def _at(schema: Schema, path: list[str]) -> Schema:
+    for name in path:
+        schema = schema["properties"][name]
+    return schema
+
+
+FIELDS = dict(properties(crd.schema()))
+SPEC = crd.schema()["properties"]["spec"]
+
+
+def test_the_files_made_from_the_model_are_current():
+    assert generated.outdated() == [], "run 'make crd'"
+
+
+def test_the_crd_stays_far_below_what_kubectl_can_apply():
+    assert len(crd.render()) < CRD_BYTES
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_field_is_described_in_a_sentence(field):
+    description = FIELDS[field]["description"]
+    assert description[0].isupper()
+    assert description.endswith(".")
+
+
+@pytest.mark.parametrize("field", [name for name in FIELDS if name.endswith("Seconds")])
+def test_a_duration_names_its_unit(field):
+    assert "seconds" in FIELDS[field]["description"].lower()
+
+
+@pytest.mark.parametrize("field", [name for name, _ in optional(SPEC) if name != "server.url"])
+def test_a_field_that_may_be_left_out_tells_its_default(field):
+    schema = dict(optional(SPEC))[field]
+    assert "Default: " in schema["description"]
+    if "default" in schema:
+        value = str(schema["default"])
+        told = schema["description"].rpartition("Default: ")[2].removesuffix(".")
+        assert told == (value.lower() if isinstance(schema["default"], bool) else value)
+
+
+def objects(schema: Any) -> Iterator[Schema]:
+    """Every object of a JSON schema that has fields."""
+    if isinstance(schema, dict):
+        if "properties" in schema and schema.get("type") == "object":
+            yield schema
+        for part in schema.values():
+            yield from objects(part)
+    if isinstance(schema, list):
+        for part in schema:
+            yield from objects(part)
+
+
+def test_the_values_schema_refuses_what_it_does_not_know_everywhere():
+    schema = json.loads(generated.VALUES_SCHEMA.read_text())
+    assert [
+        found for found in objects(schema) if found.get("additionalProperties") is not False
+    ] == []
+
+
+def test_every_value_of_the_chart_is_in_its_schema_and_explained_by_it_or_beside_it():
+    schema = json.loads(generated.VALUES_SCHEMA.read_text())["properties"]
+    values = yaml.safe_load((generated.CHART / "values.yaml").read_text())
+    assert set(values) == set(schema) - {"global"}
+
+
+def test_chart_package_and_manifests_have_one_version():
+    chart = yaml.safe_load((generated.CHART / "Chart.yaml").read_text())
+    project = (CHECKOUT / "pyproject.toml").read_text()
+    base = yaml.safe_load((BASE / "kustomization.yaml").read_text())
+    assert f'version = "{chart["appVersion"]}"' in project
+    assert [image["newTag"] for image in base["images"]] == [chart["appVersion"]]
+
+
+def manifest(file: str, kind: str, name: str = "workpool-operator") -> dict[str, Any]:
+    documents = yaml.safe_load_all((BASE / file).read_text())
+    return next(d for d in documents if (d["kind"], d["metadata"]["name"]) == (kind, name))
+
+
+def test_the_operators_pod_meets_the_restricted_pod_security_standard():
+    pod = manifest("deployment.yaml", "Deployment")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_one_operator_at_a_time_serves_a_binding():
+    spec = manifest("deployment.yaml", "Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+@pytest.mark.parametrize("name", ["workpool-operator", "workpool-operator-jobs"])
+def test_no_role_has_a_wildcard_or_a_right_to_write_secrets(name):
+    for rule in manifest("rbac.yaml", "ClusterRole", name)["rules"]:
+        assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"]
+        assert "secrets" not in rule["resources"] or rule["verbs"] == ["get"]
+
+
+def test_no_secret_and_no_job_is_in_reach_where_no_rolebinding_says_so():
+    rules = manifest("rbac.yaml", "ClusterRole")["rules"]
+    reached = {resource for rule in rules for resource in rule["resources"]}
+    assert reached == {"workpoolbindings", "workpoolbindings/status", "events", "namespaces"}
