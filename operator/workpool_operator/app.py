@@ -117,11 +117,12 @@ class App:
     ) -> Session | None:
         try:
             cluster_id = await _cluster_id(self._around.kube, binding.namespace)
+            session = Session(binding, self._around, cluster_id=cluster_id, announce=announce)
         except OperatorError as error:
-            self._trouble.begins(f"cannot read namespace {binding.namespace}", error)
+            self._trouble.begins(f"cannot serve {binding.key}", error)
             return None
-        self._trouble.over(f"cannot read namespace {binding.namespace}")
-        return Session(binding, self._around, cluster_id=cluster_id, announce=announce)
+        self._trouble.over(f"cannot serve {binding.key}")
+        return session
 
     def _unready(self) -> list[str]:
         if self._obstacle:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from workpool_operator.binding import model
 from workpool_operator.binding.conditions import Verdict
 from workpool_operator.binding.model import Spec
 from workpool_operator.binding.surroundings import Binding
+from workpool_operator.errors import OperatorError
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def _daemon(app: App) -> Any:
         **_: Any,
     ) -> None:
         ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        live = _LiveSpec(spec)
+        live = LiveSpec(spec)
         binding = Binding(
             namespace=namespace,
             name=name,
@@ -137,21 +138,31 @@ def _post(body: kopf.Body, verdict: Verdict) -> None:
     kopf.event(body, type=type_, reason=verdict.reason, message=verdict.message or verdict.reason)
 
 
-class _LiveSpec:
-    """The spec as kopf's watch last saw it, parsed once per change."""
+class LiveSpec:
+    """The spec as kopf's watch last saw it, parsed once per change; one that is not valid, which
+    only an older CRD lets through, leaves the one before in force."""
 
-    def __init__(self, spec: kopf.Spec) -> None:
+    def __init__(self, spec: Mapping[str, Any]) -> None:
         self._live = spec
         self._raw: dict[str, Any] = {}
         self._parsed: Spec | None = None
+        self._fault = ""
 
     def __call__(self) -> Spec:
+        """Raises OperatorError while there is no valid one."""
         raw = dict(self._live)
-        if self._parsed is None or raw != self._raw:
-            try:
-                self._parsed, self._raw = Spec.model_validate(raw), raw
-            except ValidationError as error:  # only an older CRD lets such a spec through
-                log.error("the spec is not valid, apply the current CRD: %s", error)
-                if self._parsed is None:
-                    raise
+        if raw != self._raw:
+            self._raw = raw
+            self._parse()
+        if self._parsed is None:
+            raise OperatorError(self._fault)
         return self._parsed
+
+    def _parse(self) -> None:
+        try:
+            self._parsed = Spec.model_validate(self._raw)
+        except ValidationError as error:
+            fields = (".".join(map(str, e["loc"])) + ": " + e["msg"] for e in error.errors())
+            fix = "apply the current CRD, which says more"
+            self._fault = f"the spec is not valid: {'; '.join(fields)}; {fix}"
+            log.error(self._fault)

@@ -40,7 +40,7 @@ async def test_a_run_whose_pod_cannot_start_says_why_and_gives_up_in_time(
     why: str, api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     variables, category, facts = WAITS[why]
-    await serve(jobs={"serverURL": api.url, "pendingTimeoutSeconds": 15})
+    await serve(jobs={"serverURL": api.url, "pendingTimeoutSeconds": 12})
     run = await launch(**variables)
     run = await api.wait(run["id"], until=lambda run: run["state_name"] == category)
     assert run["state_type"] == "PENDING"
@@ -48,7 +48,7 @@ async def test_a_run_whose_pod_cannot_start_says_why_and_gives_up_in_time(
     for fact in facts:
         assert fact in run["state"]["message"]
     run = await api.wait_for_state(run["id"], "CRASHED")
-    assert "pendingTimeoutSeconds (15 s)" in run["state"]["message"]
+    assert "pendingTimeoutSeconds (12 s)" in run["state"]["message"]
     for fact in facts:
         assert fact in run["state"]["message"]
     await no_jobs(kube, namespace)

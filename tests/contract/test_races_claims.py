@@ -1,4 +1,4 @@
-"""The traps about claims (1 to 5, 7), on the real servers. The numbers are those of the study."""
+"""The traps about claims (1 to 4), on the real servers. The numbers are those of the study."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ import pytest
 
 from testbed.fault_proxy import FaultProxy
 from tests.support.dispatch import Dispatch
-from tests.support.kube import Kube
-from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
 from workpool_operator.errors import PrefectUnavailable
 from workpool_operator.jobs.verdict import Wait
 
 Start = Callable[..., Awaitable[Dispatch]]
 SET_STATE = r"/set_state$"
-DATA = {"type": "unpersisted", "answer": 42}
+DATA = {"type": "reference", "storage_key": "the-result"}
 UNSCHEDULABLE = Wait("Unschedulable", "no node takes the pod")
 
 
@@ -34,20 +32,34 @@ async def names(api: PrefectApi, run: Object) -> list[str]:
     return await api.state_names(run["id"])
 
 
-@pytest.mark.parametrize("type_", ["COMPLETED", "FAILED", "CRASHED"])
+@pytest.mark.parametrize(
+    ("type_", "data"), [("COMPLETED", None), ("FAILED", DATA), ("CRASHED", DATA)]
+)
 async def test_race_01_a_late_claim_on_a_finished_run_is_undone_with_its_data(
-    api: PrefectApi, start: Start, quiet_run: Object, type_: str
+    api: PrefectApi, start: Start, quiet_run: Object, type_: str, data: Object | None
 ) -> None:
     here = await start()
     await here.offer(quiet_run)
-    await finish(api, quiet_run, type_, data=DATA, message="its own words")
+    await finish(api, quiet_run, type_, data=data, message="its own words")
     await here.claim(quiet_run)
     assert (await names(api, quiet_run))[-1] == "Pending"
     await here.settle(quiet_run)
-    run = await api.read_run(quiet_run["id"])
-    assert (run["state_type"], run["state"]["message"]) == (type_, "its own words")
-    assert run["state"]["data"] == DATA
+    assert (await api.read_run(quiet_run["id"]))["state_type"] == type_
+    restored = (await api.states(quiet_run["id"]))[-1]
+    assert (restored["type"], restored["message"]) == (type_, "its own words")
+    assert restored["data"] == data
     assert len(here.jobs) == 0
+
+
+async def test_race_01_a_run_that_completed_with_a_result_refuses_a_late_claim(
+    api: PrefectApi, start: Start, quiet_run: Object
+) -> None:
+    here = await start()
+    await here.offer(quiet_run)
+    await finish(api, quiet_run, "COMPLETED", data=DATA)
+    await here.claim(quiet_run)
+    assert await here.settle(quiet_run) == ["Forget"]
+    assert (await names(api, quiet_run))[-1] == "Completed"
 
 
 async def test_race_01_a_late_claim_that_a_killed_operator_left_is_undone_after_its_restart(
@@ -55,13 +67,13 @@ async def test_race_01_a_late_claim_that_a_killed_operator_left_is_undone_after_
 ) -> None:
     killed = await start()
     await killed.offer(quiet_run)
-    await finish(api, quiet_run, "COMPLETED", data=DATA)
+    await finish(api, quiet_run, "FAILED", data=DATA)
     await killed.claim(quiet_run)
     here = await start()
     await here.read(quiet_run)
     await here.settle(quiet_run)
-    run = await api.read_run(quiet_run["id"])
-    assert (run["state_type"], run["state"]["data"]) == ("COMPLETED", DATA)
+    restored = (await api.states(quiet_run["id"]))[-1]
+    assert (restored["type"], restored["data"]) == ("FAILED", DATA)
 
 
 async def test_race_01_a_late_sub_state_on_a_retry_is_undone_and_the_retry_keeps_its_time(
@@ -220,71 +232,3 @@ async def test_race_04_a_second_wait_is_named_because_its_name_is_another(
     ]
     assert not here.record(quiet_run).phantom
     assert here.claim_id(quiet_run)
-
-
-async def test_race_05_a_binding_that_is_made_anew_knows_the_claims_of_the_one_before(
-    api: PrefectApi,
-    kube: Kube,
-    namespace: str,
-    quiet_pool: Object,
-    quiet_run: Object,
-    kube_proxy: FaultProxy,
-    operator: Any,
-    binding: Any,
-    tmp_path: Any,
-) -> None:
-    """Its uid is another then; claimed, and killed before the Job, the run still gets one Job."""
-    lost = kube_proxy.on("POST", r"/jobs$").drop()
-    spec = {"workPool": {"name": quiet_pool["name"]}}
-    await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
-    served = await binding(**spec)
-    await lost.wait()
-    await served.delete()
-    await served.gone()
-    assert (await api.read_run(quiet_run["id"]))["state_type"] == "PENDING"
-    kube_proxy.forget()
-    await binding(**spec)
-    await api.wait(quiet_run["id"], until=lambda run: bool(run["infrastructure_pid"]))
-    assert len(await kube.list("jobs", namespace)) == 1
-    assert await names(api, quiet_run) == ["Scheduled", "Pending"]
-
-
-async def test_race_07_a_refused_claim_is_not_repeated_before_the_time_that_it_names(
-    api: PrefectApi,
-    quiet_pool: Object,
-    prefect_proxy: FaultProxy,
-    operator: Any,
-    binding: Any,
-) -> None:
-    """With a prefetch beyond the refusal's 30 s each refusal's own event would bring the next."""
-    deployment = await api.create_deployment(
-        flow="hello",
-        name=quiet_pool["name"],
-        pool=quiet_pool["name"],
-        concurrency_limit=1,
-        concurrency_options={"collision_strategy": "ENQUEUE"},
-    )
-    runs = [await api.create_run(deployment["id"]) for _ in range(2)]
-    await operator()
-    await binding(
-        workPool={"name": quiet_pool["name"]},
-        server={"url": prefect_proxy.url},
-        poll={"intervalSeconds": 1, "prefetchSeconds": 120},
-    )
-
-    async def refused() -> list[str]:
-        found = [await api.read_run(run["id"]) for run in runs]
-        return sorted(run["state_name"] for run in found)
-
-    await poll(refused, until=lambda it: "AwaitingConcurrencySlot" in it, seconds=60)
-    before = len(prefect_proxy.calls(SET_STATE))
-    polls = len(prefect_proxy.calls("get_scheduled_flow_runs"))
-    await poll(
-        lambda: _calls(prefect_proxy, "get_scheduled_flow_runs"),
-        until=lambda count: count >= polls + 5,
-    )
-    assert len(prefect_proxy.calls(SET_STATE)) == before
-
-
-async def _calls(proxy: FaultProxy, path: str) -> int:
-    return len(proxy.calls(path))

@@ -1,4 +1,4 @@
-"""The traps about Job names, the current Job, leftovers and rendering (6, 8, 9, 13 to 15, 17, 18),
+"""The traps about Job names, the current Job and leftovers (6, 8, 9, 14, 15),
 on the real servers. The numbers are those of the study."""
 
 from __future__ import annotations
@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import httpx
@@ -70,8 +69,10 @@ async def test_race_06_a_run_behind_200_that_cannot_start_is_found(
         due = [first + timedelta(seconds=batch + number) for number in range(size)]
         await asyncio.gather(*(api.create_run(deployment["id"], due=when) for when in due))
     here = await start()
-    page = await here.api.poll(queues=(), before=datetime.now(UTC))
-    assert len(page) == PAGE_SIZE
+    page = await poll(  # the server's own services may hold some of them for a moment
+        lambda: here.api.poll(queues=(), before=datetime.now(UTC)),
+        until=lambda runs: len(runs) == PAGE_SIZE,
+    )
     for run in page:
         here.ledger.of(run.id).not_before = datetime.now(UTC) + timedelta(minutes=5)
     queue: WorkQueue[UUID] = WorkQueue()
@@ -132,24 +133,6 @@ async def test_race_09_a_job_that_is_about_to_fail_has_not_ended(
     assert await here.settle(quiet_run) == []
 
 
-async def test_race_13_a_long_name_keeps_its_hash_on_the_job_and_on_the_pod(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_pool: Object
-) -> None:
-    """The reliance: names of 64 characters are refused, pods' names are cut behind the 57th."""
-    run = await make_run(api, quiet_pool, name="a-very-long-name-" * 20)
-    here = await start()
-    name = await has_job(here, run)
-    assert len(name) == 57
-    job = await the_job(kube, namespace, name)
-    copy = {"metadata": {"name": "x" * 64}, "spec": {"template": job["spec"]["template"]}}
-    with pytest.raises(httpx.HTTPStatusError, match="63"):
-        await kube.create("jobs", namespace, copy)
-    await kube.patch("jobs", namespace, name, {"spec": {"suspend": False}})
-    (pod,) = await poll(lambda: kube.list("pods", namespace), until=bool)
-    assert pod["metadata"]["name"].startswith(f"{name}-")
-    assert pod["metadata"]["labels"][views.RUN_LABEL] == run["id"]
-
-
 async def test_race_14_a_job_that_a_lost_answer_made_is_met_not_made_again(
     kube: Kube, namespace: str, kube_proxy: FaultProxy, start: Start, quiet_run: Object
 ) -> None:
@@ -208,6 +191,7 @@ async def test_race_14_a_job_without_its_labels_is_known_by_its_pod_template(
     await again.settle(quiet_run)
     assert again.look(quiet_run).current_name == name
     change = {"spec": {"template": {"metadata": {"labels": {views.RUN_LABEL: "other"}}}}}
+    await kube.patch("jobs", namespace, name, {"spec": {"suspend": False}})
     with pytest.raises(httpx.HTTPStatusError, match="immutable"):
         await kube.patch("jobs", namespace, name, change)
 
@@ -226,42 +210,6 @@ async def test_race_15_a_job_gets_its_ttl_when_its_end_is_reported(
     taken = await here.settle(run)
     assert taken.index("Crash") < taken.index("StartTtl")
     await kube.wait("jobs", namespace, name, until=lambda it: it is None)
-
-
-async def test_race_17_no_job_or_pod_has_the_label_that_the_stock_workers_observer_acts_on(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
-) -> None:
-    here = await start()
-    name = await has_job(here, quiet_run)
-    await kube.patch("jobs", namespace, name, {"spec": {"suspend": False}})
-    await poll(lambda: kube.list("pods", namespace), until=bool)
-    for plural in ("jobs", "pods"):
-        assert await kube.list(plural, namespace, selector="prefect.io/flow-run-id") == []
-        (each,) = await kube.list(
-            plural, namespace, selector=f"{views.RUN_LABEL}={quiet_run['id']}"
-        )
-        assert each["metadata"]["annotations"]["prefect.io/flow-run-id"] == quiet_run["id"]
-
-
-async def test_race_18_runs_of_one_deployment_do_not_get_each_others_environment(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_pool: Object
-) -> None:
-    deployment = await api.create_deployment(
-        flow="hello",
-        name=quiet_pool["name"],
-        pool=quiet_pool["name"],
-        job_variables={"env": {"SHARED": "1"}},
-    )
-    here = await start()
-    found: list[dict[str, Any]] = []
-    for variables in ({"env": {"SECRET": "of the first"}}, {}):
-        run = await api.create_run(deployment["id"], job_variables=variables)
-        job = await the_job(kube, namespace, await has_job(here, run))
-        container = job["spec"]["template"]["spec"]["containers"][0]
-        found.append({entry["name"]: entry.get("value") for entry in container["env"]})
-    assert found[0]["SECRET"] == "of the first"
-    assert "SECRET" not in found[1]
-    assert found[0]["SHARED"] == found[1]["SHARED"] == "1"
 
 
 async def test_the_job_of_a_run_that_prefect_does_not_know_any_more_is_deleted(
@@ -298,7 +246,7 @@ async def test_a_claimed_run_whose_job_somebody_deletes_crashes_and_says_so(
     here.look(quiet_run)
     record = here.record(quiet_run)
     record.since["gone"] -= 6
-    assert await here.settle(quiet_run) == ["ConfirmGone", "Read", "Crash", "Forget"]
+    assert await here.settle(quiet_run) == ["ConfirmGone", "Crash", "Forget"]
     run = await api.read_run(quiet_run["id"])
     assert f"Job {name} vanished" in run["state"]["message"]
 
@@ -327,7 +275,8 @@ async def test_a_run_is_claimed_and_recorded_by_two_calls(
     await here.offer(quiet_run)
     prefect_proxy.forget()
     await here.settle(quiet_run)
-    assert [(call.method, call.path.rsplit("/", 1)[-1]) for call in prefect_proxy.calls()] == [
+    calls = [(call.method, call.path.rsplit("/", 1)[-1]) for call in prefect_proxy.calls()]
+    assert [call for call in calls if call != ("GET", "csrf-token")] == [
         ("POST", "set_state"),
         ("POST", "filter"),
         ("POST", "filter"),

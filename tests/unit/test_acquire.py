@@ -160,6 +160,13 @@ async def test_a_slot_that_becomes_free_polls_only_if_runs_wait(limit: int, poll
     assert bench.pool.polls == polls
 
 
+async def test_the_end_of_a_run_s_last_attempt_polls_for_the_next() -> None:
+    bench = Bench("a")
+    bench.taken = Load(frozenset({str(id_of("a"))}), frozenset())
+    await bench.during(do=bench.acquire.slot_freed)
+    assert bench.pool.polls == 2
+
+
 async def test_a_failed_poll_is_told_and_tried_again_later() -> None:
     bench = Bench()
     bench.pool.fails = PrefectUnavailable("no answer")

@@ -46,7 +46,7 @@ class Bench:
         self.jobs: Cache[Job] = Cache(lambda _: None)
         self.pods: Cache[Pod] = Cache(lambda _: None)
         self.hands = Hands(do)
-        self.idle = 0
+        self.idle = self.late = 0
         self.heard: list[OperatorError] = []
         self.jobs.synced.set()
         self.pods.synced.set()
@@ -60,7 +60,7 @@ class Bench:
             actions=cast(Actions, self.hands),
             policy=Policy,
             idle=self._count,
-            late=lambda: None,
+            late=self._count_late,
             heard=self.heard.append,
             **parts,
         )
@@ -77,6 +77,9 @@ class Bench:
 
     def _count(self) -> None:
         self.idle += 1
+
+    def _count_late(self) -> None:
+        self.late += 1
 
 
 async def test_a_step_without_effect_backs_off(caplog: pytest.LogCaptureFixture) -> None:
@@ -108,6 +111,30 @@ async def test_what_nobody_asks_for_is_forgotten_without_a_request() -> None:
     assert await bench.work() == ["Forget"]
     assert len(bench.ledger) == 0
     assert bench.jobs.departed(str(RUN_ID)) == bench.pods.departed(str(RUN_ID)) == ()
+    assert bench.idle == 1
+
+
+async def test_an_offer_that_came_too_late_asks_for_another() -> None:
+    def do(run_id: UUID, step: steps.Step) -> None:
+        bench.ledger.of(run_id).offered_at = None
+        if isinstance(step, steps.Forget):
+            bench.ledger.drop(run_id)
+
+    bench = Bench(do)
+    bench.know(run("SCHEDULED"))
+    bench.ledger.of(RUN_ID).offered_at = time.monotonic() - 60
+    assert await bench.work() == ["Withdraw", "Forget"]
+    assert bench.late == 1
+
+
+async def test_the_end_of_a_job_may_have_freed_a_slot() -> None:
+    def do(run_id: UUID, step: steps.Step) -> None:
+        bench.jobs.put(job(ended="Complete", ttl=60))
+
+    bench = Bench(do)
+    bench.know(run("SCHEDULED"))
+    bench.jobs.put(job(ended="Complete"))
+    assert await bench.work() == ["StartTtl"]
     assert bench.idle == 1
 
 

@@ -82,6 +82,20 @@ def test_a_vanished_job_is_named_with_what_was_seen_last() -> None:
     assert "Last seen: Container 'prefect-job' was killed" in seen
 
 
+def test_the_end_that_a_deletion_brings_about_is_no_cause_of_it() -> None:
+    for code in (137, 143):
+        message = verdict.vanished("a", [failed_pod(code, reason="Error")]).message
+        assert "Last seen" not in message
+        assert "Retry the run" in message
+
+
+def test_a_process_killed_for_memory_is_told_even_where_its_container_exits_0() -> None:
+    killed = pod(phase="Succeeded", exit_code=0, reason="OOMKilled", memory_limit="64Mi")
+    assert verdict.out_of_memory([killed]).startswith("A process of container 'prefect-job'")
+    assert "limit of 64Mi" in verdict.ended(COMPLETE, [killed]).message
+    assert verdict.out_of_memory([failed_pod(137, reason="Error")]) == ""
+
+
 @pytest.mark.parametrize(
     ("waiting", "category", "part"),
     [

@@ -28,7 +28,8 @@ QUIET_SECONDS = 0.2  # reasons to look that come together make one look
 
 
 class Inspection:
-    """`generation` is that of the spec which the conditions speak of."""
+    """`generation` is that of the spec which the conditions speak of, `pool` what the server has
+    under the pool's name, `served` the last of it that could be served."""
 
     def __init__(self, binding: Binding, kube: KubernetesClient, *, job_namespace: str) -> None:
         self._binding = binding
@@ -39,6 +40,7 @@ class Inspection:
         self.conditions = Conditions()
         self.generation = 0
         self.pool: WorkPool | None = None
+        self.served: WorkPool | None = None
         self.server_version: str | None = None
 
     async def credentials(self) -> Server:
@@ -62,18 +64,18 @@ class Inspection:
             BindingFault: the first that fails.
         """
         spec = self._binding.spec()
-        pool = await prerequisites.ask_for_pool(api)
+        self.pool = await prerequisites.ask_for_pool(api)
         await self._reached(api)
-        self.pool = prerequisites.servable(pool, spec, api)
-        found = f"Work pool {self.pool.name!r}, of type {self.pool.type!r}."
+        pool = self.served = prerequisites.servable(self.pool, spec, api)
+        found = f"Work pool {pool.name!r}, of type {pool.type!r}."
         self.conditions.holds(c.WORK_POOL_FOUND, "Found", found)
-        prerequisites.base_job_template(self.pool)
+        prerequisites.base_job_template(pool)
         self.conditions.holds(c.TEMPLATE_VALID, "Valid", "The base job template makes a Job.")
         await prerequisites.jobs_permitted(self._kube, self._job_namespace)
         where = f"The operator may make Jobs in namespace {self._job_namespace!r}."
         self.conditions.holds(c.JOBS_PERMITTED, "Allowed", where)
         self._trouble.over("cannot look at Secrets and rights")
-        return self.pool
+        return pool
 
     async def _reached(self, api: PrefectApi) -> None:
         """The server answered, to these credentials."""
@@ -91,6 +93,8 @@ class Inspection:
         """A look ended with it."""
         if isinstance(error, BindingFault):
             self.conditions.fails(error.condition, error.reason, str(error))
+            if error.condition == c.SERVER_REACHABLE:
+                self.server_version = None  # it may be another when it is back
         else:
             self._trouble.begins("cannot look at Secrets and rights", error)
 

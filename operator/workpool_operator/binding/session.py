@@ -157,7 +157,7 @@ class Session:
             self._place(api, pool),
             Outside(
                 spec=self._binding.spec,
-                pool=lambda: self._inspection.pool or pool,
+                pool=lambda: self._inspection.served or pool,
                 may_claim=self._inspection.may_claim,
                 polled=self._polled,
                 forbidden=self._forbidden,

@@ -19,7 +19,7 @@ _PREFECT_HOME = "/nonexistent"
 
 def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
     """Run until SIGTERM or SIGINT."""
-    settings = _settings(health_port)
+    settings = read_settings(health_port)
     isolate(os.environ)
     from workpool_operator import telemetry
     from workpool_operator.app import App
@@ -32,7 +32,7 @@ def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
         sys.exit(f"workpool-operator: {error}")
 
 
-def _settings(health_port: int | None) -> Settings:
+def read_settings(health_port: int | None) -> Settings:
     """From the environment; what the command line says wins."""
     try:
         return Settings() if health_port is None else Settings(health_port=health_port)

@@ -214,9 +214,7 @@ def _over_deadline(seen: Observed) -> Job | None:
     """The recorded Job ran into activeDeadlineSeconds, and its SIGTERM handler rescheduled the run,
     which would run into it again and again (races.md 11)."""
     for job in seen.leftovers:
-        failed = job.condition("Failed")
-        exceeded = failed is not None and failed.reason == "DeadlineExceeded"
-        if exceeded and job.name == seen.recorded_name and _unreported((job,)):
+        if job.exceeded_deadline and job.name == seen.recorded_name and _unreported((job,)):
             return job
     return None
 

@@ -19,12 +19,20 @@ def is_sure(seen: Observed, policy: Policy, fact: str) -> bool:
 
 def ended(seen: Observed, job: Job, policy: Policy) -> Step:
     """The Job failed, or completed and the run's report has had time to arrive."""
-    rest = 0.0 if job.failed else policy.report_grace - seen.held("ended")
+    rest = _grace(seen, job, policy) - seen.held("ended")
     if rest > 0 and seen.fresh("ended"):
         return Later(rest)
     if not is_sure(seen, policy, "ended"):
         return Read()
     return Crash(verdict.ended(job, seen.pods), with_logs=True)
+
+
+def _grace(seen: Observed, job: Job, policy: Policy) -> float:
+    """For the run's report, or for the status of the pod that made the Job fail."""
+    if not job.failed:
+        return policy.report_grace
+    told = job.exceeded_deadline or any(pod.ended for pod in seen.pods)
+    return 0.0 if told else policy.status_grace
 
 
 def gone(seen: Observed, policy: Policy) -> Step:

@@ -11,6 +11,7 @@ class Policy:
 
     state_age: float = 2.0  # a claim, or a step that ends something, wants a state no older
     report_grace: float = 10.0
+    status_grace: float = 10.0  # the pods' watch may be behind the Jobs', as after an outage
     vanish_grace: float = 5.0
     final_grace: float = 30.0
     cancel_grace: float = 60.0

@@ -87,8 +87,7 @@ def refused(events: Iterable[Event], *, what: str) -> Wait | None:
 
 def ended(job: Job, pods: Sequence[Pod]) -> End:
     """Why a Job that ended left its run unfinished."""
-    failed = job.condition("Failed")
-    if failed and failed.reason == "DeadlineExceeded":
+    if job.exceeded_deadline:
         return End(
             f"The Job ran longer than its activeDeadlineSeconds of "
             f"{job.spec.active_deadline_seconds} s and was stopped (DeadlineExceeded). "
@@ -100,7 +99,7 @@ def ended(job: Job, pods: Sequence[Pod]) -> End:
         return End(
             f"Pod {pod.metadata.name} ended: {pod.status.reason}. {pod.status.message}".strip()
         )
-    if failed:
+    if failed := job.condition("Failed"):
         return End(f"The Job failed: {failed.reason}. {failed.message}".strip())
     return End(
         "The container exited with code 0 without reporting the run's end. The command must be "

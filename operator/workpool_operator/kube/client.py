@@ -173,8 +173,8 @@ def _in_a_pod() -> bool:
 
 def _no_configuration(error: Exception) -> str:
     where = os.environ.get("KUBECONFIG", "~/.kube/config")
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"the kubeconfig {where} cannot be used: {text.rstrip('.')}. Set KUBECONFIG to one that can."
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return f"the kubeconfig {where} cannot be used: {text}. Set KUBECONFIG to one that can."
 
 
 def _decode(resource: Resource, body: bytes) -> Any:

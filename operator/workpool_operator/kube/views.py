@@ -217,6 +217,12 @@ class Job:
     def failed(self) -> bool:
         return self.condition("Failed") is not None
 
+    @property
+    def exceeded_deadline(self) -> bool:
+        """It failed for running into its activeDeadlineSeconds."""
+        failed = self.condition("Failed")
+        return failed is not None and failed.reason == "DeadlineExceeded"
+
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Event:

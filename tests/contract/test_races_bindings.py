@@ -1,0 +1,85 @@
+"""The traps about claims that need a whole operator (5, 7), on the real servers; numbered as in the
+study."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from testbed.fault_proxy import FaultProxy
+from tests.support.kube import Kube
+from tests.support.polling import poll
+from tests.support.prefect import Object, PrefectApi
+
+SET_STATE = r"/set_state$"
+
+
+async def names(api: PrefectApi, run: Object) -> list[str]:
+    return await api.state_names(run["id"])
+
+
+async def test_race_05_a_binding_that_is_made_anew_knows_the_claims_of_the_one_before(
+    api: PrefectApi,
+    kube: Kube,
+    namespace: str,
+    quiet_pool: Object,
+    quiet_run: Object,
+    kube_proxy: FaultProxy,
+    operator: Any,
+    binding: Any,
+    tmp_path: Any,
+) -> None:
+    """Its uid is another then; claimed, and killed before the Job, the run still gets one Job."""
+    lost = kube_proxy.on("POST", r"/jobs$").drop()
+    spec = {"workPool": {"name": quiet_pool["name"]}}
+    await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
+    served = await binding(**spec)
+    await lost.wait()
+    await served.delete()
+    await served.gone()
+    assert (await api.read_run(quiet_run["id"]))["state_type"] == "PENDING"
+    kube_proxy.forget()
+    await binding(**spec)
+    await api.wait(quiet_run["id"], until=lambda run: bool(run["infrastructure_pid"]))
+    assert len(await kube.list("jobs", namespace)) == 1
+    assert await names(api, quiet_run) == ["Scheduled", "Pending"]
+
+
+async def test_race_07_a_refused_claim_is_not_repeated_before_the_time_that_it_names(
+    api: PrefectApi,
+    quiet_pool: Object,
+    prefect_proxy: FaultProxy,
+    operator: Any,
+    binding: Any,
+) -> None:
+    """With a prefetch beyond the refusal's 30 s each refusal's own event would bring the next."""
+    deployment = await api.create_deployment(
+        flow="hello",
+        name=quiet_pool["name"],
+        pool=quiet_pool["name"],
+        concurrency_limit=1,
+        concurrency_options={"collision_strategy": "ENQUEUE"},
+    )
+    runs = [await api.create_run(deployment["id"]) for _ in range(2)]
+    await operator()
+    await binding(
+        workPool={"name": quiet_pool["name"]},
+        server={"url": prefect_proxy.url},
+        poll={"intervalSeconds": 1, "prefetchSeconds": 120},
+    )
+
+    async def refused() -> list[str]:
+        found = [await api.read_run(run["id"]) for run in runs]
+        return sorted(run["state_name"] for run in found)
+
+    await poll(refused, until=lambda it: "AwaitingConcurrencySlot" in it, seconds=60)
+    before = len(prefect_proxy.calls(SET_STATE))
+    polls = len(prefect_proxy.calls("get_scheduled_flow_runs"))
+    await poll(
+        lambda: _calls(prefect_proxy, "get_scheduled_flow_runs"),
+        until=lambda count: count >= polls + 5,
+    )
+    assert len(prefect_proxy.calls(SET_STATE)) == before
+
+
+async def _calls(proxy: FaultProxy, path: str) -> int:
+    return len(proxy.calls(path))

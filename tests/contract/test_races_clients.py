@@ -1,0 +1,213 @@
+"""The traps about clients and events (19 to 22), on the real servers and a real operator. The
+numbers are those of the study."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+
+from testbed.fault_proxy import FaultProxy
+from testbed.prefect_server import PrefectServer
+from tests.contract.conftest import make_run
+from tests.support.binding import Binding
+from tests.support.kube import Kube
+from tests.support.operator import Operator
+from tests.support.polling import poll
+from tests.support.prefect import Object, PrefectApi
+from workpool_operator.errors import PrefectRefused
+from workpool_operator.prefect_api.client import PrefectApi as OwnApi
+from workpool_operator.prefect_api.client import Server, tls_context
+from workpool_operator.prefect_api.events import EventStream
+
+StartOperator = Callable[..., Awaitable[Operator]]
+Bind = Callable[..., Awaitable[Binding]]
+AUTH = "admin:a-long-password"
+LEAK = "of-the-operators-environment"
+
+
+@pytest.fixture
+async def listener() -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
+    """A server that is none of Prefect's: its URL, and the headers of what reached it."""
+    heard: list[dict[str, str]] = []
+
+    async def hear(request: web.Request) -> web.Response:
+        heard.append({name.lower(): value for name, value in request.headers.items()})
+        return web.json_response({"detail": "nothing here"}, status=404)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", hear)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    yield f"http://{host}:{port}/api", heard
+    await runner.cleanup()
+
+
+async def test_race_19_credentials_and_headers_of_the_operators_environment_reach_no_server(
+    listener: tuple[str, list[dict[str, str]]],
+    operator: StartOperator,
+    binding: Bind,
+) -> None:
+    url, heard = listener
+    await operator(
+        ready=False,
+        PREFECT_API_KEY=LEAK,
+        PREFECT_API_AUTH_STRING=LEAK,
+        PREFECT_CLIENT_CUSTOM_HEADERS=f'{{"X-Leak": "{LEAK}"}}',
+    )
+    await binding(server={"url": url})
+
+    async def requests() -> int:
+        return len(heard)
+
+    await poll(requests, until=lambda count: count >= 3)
+    assert all(LEAK not in value for headers in heard for value in headers.values())
+    assert not any("authorization" in headers or "x-leak" in headers for headers in heard)
+
+
+def test_race_20_the_root_logger_has_one_handler_and_it_is_the_operators() -> None:
+    """The reliance: Prefect's import puts one there, and starts no thread."""
+    program = """
+import logging, threading
+import workpool_operator.app
+before = len(logging.getLogger().handlers)
+from workpool_operator import telemetry
+telemetry.configure("INFO", "text")
+import prefect.workers.base
+(handler,) = logging.getLogger().handlers
+assert type(handler) is logging.StreamHandler, handler
+logging.getLogger("prefect.anything").warning("seen once")
+assert threading.active_count() == 1, threading.enumerate()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("seen once") == 1
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A real server that asks for an auth string."""
+    with PrefectServer(tmp_path_factory.mktemp("guarded"), auth_string=AUTH) as server:
+        yield server
+
+
+async def listen(
+    server: Server, pool: Object, wake: Callable[[UUID, str], None]
+) -> asyncio.Task[Any]:
+    opened: asyncio.Queue[bool] = asyncio.Queue()
+    stream = EventStream(
+        server, pool_id=UUID(pool["id"]), tls=tls_context(), wake=wake, connected=opened.put_nowait
+    )
+    task = asyncio.create_task(stream.run())
+    async with asyncio.timeout(20):
+        is_open = await opened.get()
+    if not is_open:
+        task.cancel()
+        raise ConnectionRefusedError
+    return task
+
+
+async def test_race_21_events_of_a_server_with_an_auth_string_are_heard(
+    guarded: PrefectServer,
+) -> None:
+    heard: asyncio.Queue[tuple[UUID, str]] = asyncio.Queue()
+    async with PrefectApi(guarded.url, auth_string=AUTH) as api:
+        pool = await api.create_pool("guarded")
+        server = Server(guarded.url, auth_string=AUTH)
+        task = await listen(server, pool, lambda *event: heard.put_nowait(event))
+        run = await make_run(api, pool)
+        async with asyncio.timeout(10):
+            assert await heard.get() == (UUID(run["id"]), "SCHEDULED")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("auth", [None, "admin:wrong"])
+async def test_race_21_a_wrong_auth_string_is_refused_everywhere(
+    guarded: PrefectServer, auth: str | None
+) -> None:
+    server = Server(guarded.url, auth_string=auth)
+    async with OwnApi(server, pool="any", tls=tls_context()) as api:
+        with pytest.raises(PrefectRefused) as caught:
+            await api.work_pool()
+    assert caught.value.status == 401
+    with pytest.raises(ConnectionRefusedError):
+        await listen(server, {"id": str(UUID(int=1))}, lambda *_: None)
+
+
+async def test_race_22_the_event_of_a_new_run_wakes_the_poll(
+    api: PrefectApi,
+    kube: Kube,
+    namespace: str,
+    quiet_pool: Object,
+    operator: StartOperator,
+    binding: Bind,
+    prefect_proxy: FaultProxy,
+) -> None:
+    await operator()
+    served = await binding(
+        workPool={"name": quiet_pool["name"]},
+        server={"url": prefect_proxy.url},
+        poll={"intervalSeconds": 55},
+    )
+    await served.ready()
+
+    async def streams() -> int:
+        return len([call for call in prefect_proxy.calls("/events/out") if call.status == 101])
+
+    await poll(streams, until=bool)
+    await asyncio.sleep(2)
+    began = time.monotonic()
+    await make_run(api, quiet_pool)
+    await poll(lambda: kube.list("jobs", namespace), until=bool, seconds=30)
+    assert time.monotonic() - began < 10
+
+
+async def test_race_22_runs_that_no_event_tells_of_are_found_by_the_next_poll(
+    api: PrefectApi,
+    kube: Kube,
+    namespace: str,
+    quiet_pool: Object,
+    operator: StartOperator,
+    binding: Bind,
+    prefect_proxy: FaultProxy,
+) -> None:
+    """As those that the server's own scheduler makes."""
+    prefect_proxy.on("*", "/events/out").answer(403)
+    await operator()
+    served = await binding(
+        workPool={"name": quiet_pool["name"]},
+        server={"url": prefect_proxy.url},
+        poll={"intervalSeconds": 3},
+    )
+    await served.ready()
+    await make_run(api, quiet_pool)
+    await poll(lambda: kube.list("jobs", namespace), until=bool, seconds=30)
+
+
+async def test_race_22_a_cancellation_during_a_cut_of_the_stream_is_noticed_after_it(
+    api: PrefectApi,
+    quiet_pool: Object,
+    operator: StartOperator,
+    binding: Bind,
+    prefect_proxy: FaultProxy,
+) -> None:
+    """Polls show only what is SCHEDULED: what was missed is read when the stream is back."""
+    await operator()
+    served = await binding(workPool={"name": quiet_pool["name"]}, server={"url": prefect_proxy.url})
+    await served.ready()
+    run = await make_run(api, quiet_pool)
+    await api.wait(run["id"], until=lambda it: bool(it["infrastructure_pid"]))
+    with prefect_proxy.offline():
+        await api.cancel(run["id"])
+        await asyncio.sleep(1)
+    await api.wait_for_state(run["id"], "CANCELLED", seconds=60)

@@ -1,0 +1,86 @@
+"""The traps about what a Job is made of (13, 17, 18), on the real servers. The numbers are those of
+the study."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.contract.conftest import make_run
+from tests.support.dispatch import Dispatch
+from tests.support.kube import Kube
+from tests.support.polling import poll
+from tests.support.prefect import Object, PrefectApi
+from workpool_operator.kube import views
+
+Start = Callable[..., Awaitable[Dispatch]]
+
+
+async def has_job(here: Dispatch, run: Object) -> str:
+    """The name of the run's Job, claimed and created now."""
+    await here.claimed(run)
+    await here.settle(run)
+    return here.look(run).current_name
+
+
+async def the_job(kube: Kube, namespace: str, name: str) -> Object:
+    found = await kube.get("jobs", namespace, name)
+    assert found is not None
+    return found
+
+
+async def test_race_13_a_long_name_keeps_its_hash_on_the_job_and_on_the_pod(
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_pool: Object
+) -> None:
+    """The reliance: names of 64 characters are refused, pods' names are cut behind the 57th."""
+    run = await make_run(api, quiet_pool, name="a-very-long-name-" * 20)
+    here = await start()
+    name = await has_job(here, run)
+    assert len(name) == 57
+    job = await the_job(kube, namespace, name)
+    copy = {"metadata": {"name": "x" * 64}, "spec": {"template": job["spec"]["template"]}}
+    with pytest.raises(httpx.HTTPStatusError, match="63"):
+        await kube.create("jobs", namespace, copy)
+    await kube.patch("jobs", namespace, name, {"spec": {"suspend": False}})
+    (pod,) = await poll(lambda: kube.list("pods", namespace), until=bool)
+    assert pod["metadata"]["name"].startswith(f"{name}-")
+    assert pod["metadata"]["labels"][views.RUN_LABEL] == run["id"]
+
+
+async def test_race_17_no_job_or_pod_has_the_label_that_the_stock_workers_observer_acts_on(
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+) -> None:
+    here = await start()
+    name = await has_job(here, quiet_run)
+    await kube.patch("jobs", namespace, name, {"spec": {"suspend": False}})
+    await poll(lambda: kube.list("pods", namespace), until=bool)
+    for plural in ("jobs", "pods"):
+        assert await kube.list(plural, namespace, selector="prefect.io/flow-run-id") == []
+        (each,) = await kube.list(
+            plural, namespace, selector=f"{views.RUN_LABEL}={quiet_run['id']}"
+        )
+        assert each["metadata"]["annotations"]["prefect.io/flow-run-id"] == quiet_run["id"]
+
+
+async def test_race_18_runs_of_one_deployment_do_not_get_each_others_environment(
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_pool: Object
+) -> None:
+    deployment = await api.create_deployment(
+        flow="hello",
+        name=quiet_pool["name"],
+        pool=quiet_pool["name"],
+        job_variables={"env": {"SHARED": "1"}},
+    )
+    here = await start()
+    found: list[dict[str, Any]] = []
+    for variables in ({"env": {"SECRET": "of the first"}}, {}):
+        run = await api.create_run(deployment["id"], job_variables=variables)
+        job = await the_job(kube, namespace, await has_job(here, run))
+        container = job["spec"]["template"]["spec"]["containers"][0]
+        found.append({entry["name"]: entry.get("value") for entry in container["env"]})
+    assert found[0]["SECRET"] == "of the first"
+    assert "SECRET" not in found[1]
+    assert found[0]["SHARED"] == found[1]["SHARED"] == "1"

@@ -1,0 +1,118 @@
+"""The cache equals the cluster again after any gap, on the real API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from kubernetes_asyncio.client import Configuration
+
+from testbed.fault_proxy import FaultProxy
+from tests.support.kube import Kube
+from tests.support.polling import poll
+from workpool_operator.kube import reflector
+from workpool_operator.kube.cache import Cache
+from workpool_operator.kube.client import JOBS, KubernetesClient
+from workpool_operator.kube.reflector import Reflector
+from workpool_operator.kube.views import Job
+
+LABEL = "tests/reflector"
+
+
+def manifest(name: str) -> dict[str, object]:
+    container = {"name": "c", "image": "none"}
+    pod = {"containers": [container], "restartPolicy": "Never"}
+    return {
+        "metadata": {"name": name, "labels": {LABEL: "yes"}},
+        "spec": {"suspend": True, "template": {"spec": pod}},
+    }
+
+
+@pytest.fixture
+async def jobs(kube_proxy: FaultProxy, namespace: str) -> AsyncIterator[Cache[Job]]:
+    """A cache that a reflector follows the namespace's Jobs with."""
+    cache: Cache[Job] = Cache(lambda _: None)
+    async with KubernetesClient(Configuration(host=kube_proxy.url)) as client:
+        follower = Reflector(
+            client,
+            JOBS,
+            namespace=namespace,
+            selector=f"{LABEL}=yes",
+            cache=cache,
+            heard=lambda _: None,
+        )
+        task = asyncio.create_task(follower.run())
+        await poll(lambda: open_watches(kube_proxy), until=bool)
+        yield cache
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def open_watches(proxy: FaultProxy) -> int:
+    calls = proxy.calls(r"/jobs$", method="GET")
+    return len([call for call in calls if "watch=true" in call.query and call.status == 200])
+
+
+async def holds(jobs: Cache[Job], *names: str) -> None:
+    async def held() -> set[str]:
+        return {job.name for job in jobs}
+
+    await poll(held, until=lambda found: found == set(names))
+
+
+def requests(proxy: FaultProxy, *, watches: bool) -> int:
+    return sum(
+        ("watch=true" in call.query) == watches for call in proxy.calls(r"/jobs$", method="GET")
+    )
+
+
+async def test_what_is_made_and_deleted_is_followed(
+    jobs: Cache[Job], kube: Kube, namespace: str
+) -> None:
+    await kube.create("jobs", namespace, manifest("a"))
+    await holds(jobs, "a")
+    await kube.delete("jobs", namespace, "a")
+    await holds(jobs)
+
+
+async def test_what_happens_while_the_watch_is_cut_is_seen_afterwards(
+    jobs: Cache[Job], kube: Kube, namespace: str, kube_proxy: FaultProxy
+) -> None:
+    await kube.create("jobs", namespace, manifest("a"))
+    await holds(jobs, "a")
+    with kube_proxy.offline():
+        await kube.create("jobs", namespace, manifest("b"))
+        await kube.delete("jobs", namespace, "a")
+    await holds(jobs, "b")
+
+
+async def test_a_silent_watch_is_opened_again_and_nothing_is_listed_anew(
+    monkeypatch: pytest.MonkeyPatch, jobs: Cache[Job], kube_proxy: FaultProxy
+) -> None:
+    monkeypatch.setattr(reflector, "SILENCE_SECONDS", 0.3)
+
+    async def watches() -> int:
+        return requests(kube_proxy, watches=True)
+
+    kube_proxy.cut()  # the open one still waits for longer
+    lists = requests(kube_proxy, watches=False)
+    before = await watches()
+    await poll(watches, until=lambda count: count >= before + 4)
+    assert requests(kube_proxy, watches=False) <= lists + 1
+
+
+async def test_a_version_that_is_too_old_is_listed_anew(
+    jobs: Cache[Job], kube: Kube, namespace: str, kube_proxy: FaultProxy
+) -> None:
+    gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+    kube_proxy.on("GET", r"/jobs$", query="watch=true").once().answer(410, json=gone)
+    lists = requests(kube_proxy, watches=False)
+    kube_proxy.cut()
+
+    async def listed() -> int:
+        return requests(kube_proxy, watches=False)
+
+    await poll(listed, until=lambda count: count > lists)
+    await kube.create("jobs", namespace, manifest("a"))
+    await holds(jobs, "a")

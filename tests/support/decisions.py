@@ -1,0 +1,94 @@
+"""A row of the decision table as a test states it: what is known, and the step that follows."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.support.snapshots import (
+    NOW,
+    WALL,
+    job,
+    job_name,
+    look,
+    pending,
+    pod,
+    record,
+    run,
+    state,
+)
+from workpool_operator.dispatch.decide import decide
+from workpool_operator.dispatch.ledger import Record
+from workpool_operator.dispatch.policy import Policy
+from workpool_operator.dispatch.steps import (
+    Restore,
+    Step,
+)
+from workpool_operator.jobs.verdict import Wait
+from workpool_operator.kube.views import FINAL_STATE_ANNOTATION
+
+POLICY = Policy()
+LONG = 1000.0
+NAME = job_name()
+FINAL = {FINAL_STATE_ANNOTATION: "CRASHED/Crashed/out of memory"}
+QUOTA = Wait("QuotaExceeded", "exceeded quota")
+SCHEDULED = state("SCHEDULED", "Scheduled", scheduled_time=WALL)
+RETRY = state("SCHEDULED", "AwaitingRetry", scheduled_time=WALL)
+UI_RETRY = state("SCHEDULED", "AwaitingRetry", message="Retry from the UI", scheduled_time=WALL)
+CLAIMED = run(pending())
+RECORDED = run(pending(), pid=NAME)
+RUNNING = run("RUNNING", pid=NAME, start_time=WALL)
+CANCELLING = run("CANCELLING", pid=NAME)
+STOPPING = run("CANCELLING", pid=NAME, start_time=WALL)
+FAILED = job(ended="Failed", reason="BackoffLimitExceeded")
+OOM = pod(phase="Failed", exit_code=137, reason="OOMKilled")
+DEADLINE = job(ended="Failed", reason="DeadlineExceeded")
+
+
+@dataclass(frozen=True)
+class Case:
+    """`ago`: for how long every fact has held; `heard`: how long ago the state was heard."""
+
+    sentence: str
+    known: Record
+    step: type[Step] | Step
+    objects: dict[str, Any] = field(default_factory=dict)
+    ago: float = LONG
+    heard: float = 0.0
+
+
+def decide_at(case: Case, *, now: float = NOW) -> Step:
+    known = deepcopy(case.known)
+    known.read_at = known.heard_at = NOW - case.ago - 1
+    look(known, now=NOW - case.ago, **case.objects)
+    known.read_at = known.heard_at = NOW - case.heard
+    return decide(look(known, now=now, **case.objects), POLICY, wall=WALL)
+
+
+def offered(current: Any, ago: float = 0.5, **fields: Any) -> Record:
+    return record(current, offered_at=NOW - ago, **fields)
+
+
+def waiting_for(wait: Wait, **fields: Any) -> Record:
+    return record(CLAIMED, mine="claim", refusal=wait, **fields)
+
+
+def check(case: Case) -> None:
+    step = decide_at(case)
+    if isinstance(case.step, type):
+        assert isinstance(step, case.step), step
+    else:
+        assert _plain(step) == _plain(case.step)
+
+
+def sentence(case: Case) -> str:
+    """The row's name in a report."""
+    return case.sentence.replace(" ", "_")
+
+
+def _plain(step: Step) -> str:
+    """Without what the table cannot know: the ids and the time of a state that it made itself."""
+    if isinstance(step, Restore):
+        return f"{step.state.type} {step.state.name} {step.state.message}"
+    return repr(step)

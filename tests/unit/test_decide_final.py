@@ -1,0 +1,126 @@
+"""The rows of the decision table for runs that are over, or that Prefect does not know."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.decisions import (
+    FAILED,
+    FINAL,
+    NAME,
+    RUNNING,
+    Case,
+    check,
+    sentence,
+)
+from tests.support.snapshots import (
+    NOW,
+    job,
+    pod,
+    record,
+    run,
+    state,
+)
+from workpool_operator.dispatch.ledger import Record
+from workpool_operator.dispatch.steps import (
+    DeleteJob,
+    Forget,
+    Later,
+    Read,
+    StartTtl,
+)
+
+CASES = [
+    # Final
+    *[
+        case
+        for type_ in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+        for case in (
+            Case(
+                f"a {type_} run's Job may end by itself",
+                record(run(type_, pid=NAME)),
+                Later(20.0),
+                {"jobs": (job(),), "pods": (pod(phase="Running"),)},
+                ago=10,
+            ),
+            Case(
+                f"a Job that outlives its {type_} run is marked with the state and deleted",
+                record(run(type_, pid=NAME)),
+                DeleteJob(job(), final=state(type_)),
+                {"jobs": (job(),), "pods": (pod(phase="Running"),)},
+            ),
+            Case(
+                f"a Job of a {type_} run that never started is deleted at once",
+                record(run(type_, pid=NAME)),
+                DeleteJob(job(), final=state(type_)),
+                {"jobs": (job(),)},
+                ago=0,
+            ),
+            Case(
+                f"a {type_} run is read before its Job is deleted",
+                record(run(type_, pid=NAME)),
+                Read(),
+                {"jobs": (job(),)},
+                heard=10,
+            ),
+            Case(
+                f"the TTL of a {type_} run's Job begins",
+                record(run(type_, pid=NAME)),
+                StartTtl(FAILED),
+                {"jobs": (FAILED,)},
+            ),
+            Case(
+                f"a {type_} run whose Job has its TTL is forgotten",
+                record(run(type_, pid=NAME)),
+                Forget(),
+                {"jobs": (job(ended="Complete", ttl=60),)},
+            ),
+        )
+    ],
+    Case(
+        "a pod that we ended may have had the last word",
+        record(run("CRASHED", pid=NAME)),
+        Read(),
+        {"gone_jobs": (job(annotations=FINAL),)},
+        ago=0,
+        heard=5,
+    ),
+    Case(
+        "its run is forgotten when it had not",
+        record(run("CRASHED", pid=NAME)),
+        Forget(),
+        {"gone_jobs": (job(annotations=FINAL),)},
+    ),
+    # Unknown to Prefect
+    Case(
+        "the Job of a deleted run is deleted",
+        record(None, missing=True),
+        DeleteJob(job()),
+        {"jobs": (job(),)},
+    ),
+    Case(
+        "the Job of a run that another server knows is left alone",
+        record(None, missing=True),
+        Forget(),
+        {"jobs": (job(),), "strange": frozenset({NAME})},
+    ),
+    Case("a deleted run without Jobs is forgotten", record(None, missing=True), Forget()),
+    Case("a Job whose run is not known yet is looked up", Record(), Read(), {"jobs": (job(),)}),
+    Case(
+        "a Job whose end is reported needs no look at its run",
+        Record(),
+        Forget(),
+        {"jobs": (job(ended="Complete", ttl=60),)},
+    ),
+    Case(
+        "a state that something cast doubt on is read again",
+        record(RUNNING, doubted_at=NOW + 1),
+        Read(),
+        {"jobs": (FAILED,)},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=sentence)
+def test_row(case: Case) -> None:
+    check(case)

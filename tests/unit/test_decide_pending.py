@@ -1,0 +1,185 @@
+"""The rows of the decision table for runs that are claimed and have not started."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.support.decisions import (
+    CLAIMED,
+    NAME,
+    POLICY,
+    QUOTA,
+    RECORDED,
+    Case,
+    check,
+    sentence,
+    waiting_for,
+)
+from tests.support.snapshots import (
+    NOW,
+    WALL,
+    claim,
+    id_of,
+    job,
+    job_name,
+    pending,
+    pod,
+    record,
+    run,
+)
+from workpool_operator.dispatch.steps import (
+    ConfirmGone,
+    Crash,
+    CreateJob,
+    Diagnose,
+    Explain,
+    Later,
+    Nothing,
+    ReadHistory,
+    RecordJob,
+    RenewLease,
+    UndoClaim,
+)
+
+CASES = [
+    # PENDING
+    Case("a claimed run without a Job gets one", record(CLAIMED, mine="claim"), CreateJob()),
+    Case(
+        "a rescheduled run's earlier Job is not its new claim's",
+        record(run(pending(), pid=job_name("old")), mine="claim"),
+        CreateJob(),
+        {"jobs": (job("old", ended="Failed", ttl=60),)},
+    ),
+    Case("a Pending run of unknown origin is looked up", record(run("PENDING")), ReadHistory()),
+    Case(
+        "a Pending run of somebody else's is left alone",
+        record(run("PENDING"), disowned=id_of("PENDING")),
+        Nothing(),
+    ),
+    Case(
+        "a Job that exists is recorded",
+        record(CLAIMED, mine="claim"),
+        RecordJob(NAME),
+        {"jobs": (job(),)},
+    ),
+    Case(
+        "a renamed run's Job is still its own",
+        record(run(pending(), pid=NAME, name="renamed"), mine="claim"),
+        ConfirmGone(NAME),
+    ),
+    Case(
+        "a Job that was recorded and is gone is not made again",
+        record(RECORDED, mine="claim"),
+        ConfirmGone(NAME),
+    ),
+    Case(
+        "under a sub-state of a Job that existed a missing Job is gone",
+        record(run(pending(name="Unschedulable")), mine="claim"),
+        ConfirmGone(NAME),
+    ),
+    Case(
+        "a lease is renewed while the Job is waited for",
+        record(RECORDED, claim=claim(lease_id=id_of("lease"))),
+        RenewLease(),
+        {"jobs": (job(),)},
+    ),
+    Case(
+        "a lease is renewed while a suspended Job waits",
+        record(RECORDED, claim=claim(lease_id=id_of("lease")), lease_renewed_at=NOW - 40),
+        Later(POLICY.lease_renewal - 40),
+        {"jobs": (job(suspended=True),)},
+    ),
+    Case(
+        "a lease is renewed while the container starts the flow",
+        record(RECORDED, claim=claim(lease_id=id_of("lease")), lease_renewed_at=NOW - 40),
+        Later(POLICY.lease_renewal - 40),
+        {"jobs": (job(),), "pods": (pod(phase="Running"),)},
+    ),
+    Case(
+        "a lease is renewed while the quota is full",
+        waiting_for(QUOTA, claim=claim(lease_id=id_of("lease"))),
+        RenewLease(),
+    ),
+    Case(
+        "a pod's wait is named",
+        record(RECORDED, mine="claim"),
+        Explain,
+        {"jobs": (job(),), "pods": (pod(waiting="ErrImagePull", message="no such image"),)},
+    ),
+    Case(
+        "a wait is named once",
+        record(run(pending(name="ImagePullBackOff"), pid=NAME), mine="claim"),
+        Later,
+        {"jobs": (job(),), "pods": (pod(waiting="ErrImagePull"),)},
+        ago=1,
+    ),
+    Case(
+        "a wait that nothing can end ends the run",
+        record(RECORDED, mine="claim"),
+        Crash,
+        {"jobs": (job(),), "pods": (pod(waiting="InvalidImageName"),)},
+    ),
+    Case(
+        "a wait of more than the pending time-out ends the run",
+        record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=601))),
+        Crash,
+        {"jobs": (job(),), "pods": (pod(waiting="ErrImagePull"),)},
+    ),
+    Case(
+        "the time-out of a Job that was suspended starts when it is resumed",
+        record(RECORDED, claim=claim(timestamp=WALL - timedelta(hours=2))),
+        Explain,
+        {
+            "jobs": (job(started_at=WALL - timedelta(seconds=5)),),
+            "pods": (pod(waiting="ErrImagePull"),),
+        },
+    ),
+    Case(
+        "a suspended Job is waited for, however long",
+        record(RECORDED, claim=claim(timestamp=WALL - timedelta(hours=2))),
+        Nothing(),
+        {"jobs": (job(suspended=True),)},
+    ),
+    Case(
+        "a started container is waited for, however long",
+        record(RECORDED, claim=claim(timestamp=WALL - timedelta(hours=2))),
+        Nothing(),
+        {"jobs": (job(),), "pods": (pod(phase="Running"),)},
+    ),
+    Case(
+        "a Job without pods is asked why",
+        record(RECORDED, mine="claim"),
+        Diagnose("Job", NAME),
+        {"jobs": (job(),)},
+    ),
+    Case(
+        "a pod without containers is asked why",
+        record(RECORDED, mine="claim"),
+        Diagnose("Pod", "pod-claim"),
+        {"jobs": (job(),), "pods": (pod(),)},
+    ),
+    Case("a refusal that passes is named", waiting_for(QUOTA), Explain(QUOTA)),
+    Case(
+        "a refused Job is tried again later",
+        record(
+            run(pending(name="QuotaExceeded")),
+            mine="claim",
+            refusal=QUOTA,
+            refused_until=NOW + 7,
+        ),
+        Later(7.0),
+    ),
+    Case(
+        "and then again",
+        record(run(pending(name="QuotaExceeded")), mine="claim", refusal=QUOTA),
+        CreateJob(),
+    ),
+    Case("a phantom claim is undone", record(CLAIMED, mine="claim", phantom=True), UndoClaim()),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=sentence)
+def test_row(case: Case) -> None:
+    check(case)

@@ -1,0 +1,164 @@
+"""The rows of the decision table for runs that are to start, or to start again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.support.decisions import (
+    FINAL,
+    RETRY,
+    SCHEDULED,
+    UI_RETRY,
+    Case,
+    check,
+    offered,
+    sentence,
+)
+from tests.support.snapshots import (
+    WALL,
+    job,
+    job_name,
+    pod,
+    record,
+    run,
+    state,
+)
+from workpool_operator.dispatch.steps import (
+    Claim,
+    Crash,
+    DeleteJob,
+    Forget,
+    Later,
+    Nothing,
+    Read,
+    Reschedule,
+    Restore,
+    StartTtl,
+    Withdraw,
+)
+
+CASES = [
+    # SCHEDULED
+    Case("an offered run is claimed", offered(run(SCHEDULED)), Claim()),
+    Case("a run that was not offered is not claimed", record(run(SCHEDULED)), Forget()),
+    Case(
+        "an offer of long ago is not claimed on",
+        offered(run(SCHEDULED), ago=2.5),
+        Withdraw(late=True),
+    ),
+    Case(
+        "a refused run is remembered until the time that the refusal names",
+        record(run(SCHEDULED), not_before=WALL + timedelta(seconds=30)),
+        Later(30.0),
+    ),
+    Case(
+        "a refused run whose time has come is left to the next poll",
+        record(run(SCHEDULED), not_before=WALL - timedelta(seconds=1)),
+        Forget(),
+    ),
+    Case(
+        "a leftover that still runs is waited for",
+        record(run(RETRY)),
+        Later,
+        {"jobs": (job("old"),), "pods": (pod("old", phase="Running"),)},
+        ago=1,
+    ),
+    Case(
+        "an offer is withdrawn while a leftover runs",
+        offered(run(RETRY)),
+        Withdraw(),
+        {"jobs": (job("old"),)},
+    ),
+    Case(
+        "a leftover that does not end by itself is deleted",
+        record(run(RETRY)),
+        DeleteJob(job("old")),
+        {"jobs": (job("old"),)},
+    ),
+    Case(
+        "a suspended leftover counts as alive",
+        offered(run(RETRY)),
+        Withdraw(),
+        {"jobs": (job("old", suspended=True),)},
+    ),
+    Case(
+        "a leftover is not deleted on a state read long ago",
+        record(run(RETRY)),
+        Read(),
+        {"jobs": (job("old"),)},
+        heard=10,
+    ),
+    Case(
+        "the pods of a leftover whose Job is gone are waited for",
+        offered(run(RETRY)),
+        Withdraw(),
+        {"pods": (pod("old", phase="Running"),)},
+    ),
+    Case(
+        "pods without a Job end by themselves",
+        record(run(RETRY)),
+        Later,
+        {"pods": (pod("old", phase="Running"),)},
+    ),
+    Case(
+        "a leftover that we ended says how its run had ended",
+        record(run(RETRY)),
+        Restore(state("CRASHED", "Crashed", message="out of memory")),
+        {"jobs": (job("old", ended="Failed", annotations=FINAL),)},
+    ),
+    Case(
+        "so does one that is gone already",
+        record(run(RETRY)),
+        Restore(state("CRASHED", "Crashed", message="out of memory")),
+        {"gone_jobs": (job("old", annotations=FINAL),)},
+    ),
+    Case(
+        "a person's retry of a run that we ended stands",
+        offered(run(UI_RETRY)),
+        Claim(),
+        {"jobs": (job("old", ended="Failed", ttl=60, annotations=FINAL),)},
+    ),
+    Case(
+        "a retry that a deadline's SIGTERM brought about is no retry",
+        record(run(RETRY, pid=job_name("old"))),
+        Crash,
+        {"jobs": (job("old", ended="Failed", reason="DeadlineExceeded"),)},
+    ),
+    Case(
+        "a run that ran into its deadline before its last claim may run again",
+        offered(run(UI_RETRY, pid=job_name("old"))),
+        Claim(),
+        {"jobs": (job("old", ended="Failed", reason="DeadlineExceeded", ttl=60),)},
+    ),
+    Case(
+        "the TTL of a leftover begins, for its end needs no report any more",
+        offered(run(UI_RETRY)),
+        StartTtl(job("old", ended="Failed")),
+        {"jobs": (job("old", ended="Failed"),)},
+    ),
+    Case(
+        "a poll does not say why a run with a leftover is scheduled",
+        offered(None),
+        Read(),
+        {"jobs": (job("old"),)},
+    ),
+    Case(
+        "a retry in the process that runs it is left to that process",
+        record(run(RETRY, empirical_policy={"retry_type": "in_process"})),
+        Nothing(),
+        {"jobs": (job("old"),)},
+    ),
+    Case(
+        "a retry in a process that is gone is rescheduled",
+        record(run(UI_RETRY, empirical_policy={"retry_type": "in_process"})),
+        Reschedule(),
+        {"jobs": (job("old", ended="Failed"),)},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=sentence)
+def test_row(case: Case) -> None:
+    check(case)

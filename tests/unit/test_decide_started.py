@@ -1,0 +1,199 @@
+"""The rows of the decision table for runs whose Job is over or gone, paused and cancelled ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.decisions import (
+    CANCELLING,
+    FAILED,
+    NAME,
+    OOM,
+    RECORDED,
+    RUNNING,
+    STOPPING,
+    Case,
+    check,
+    sentence,
+)
+from tests.support.snapshots import (
+    id_of,
+    job,
+    pod,
+    record,
+    run,
+    state,
+)
+from workpool_operator.dispatch.steps import (
+    Cancel,
+    ConfirmGone,
+    Crash,
+    DeleteJob,
+    Later,
+    Nothing,
+    Read,
+    ReadHistory,
+    RecordJob,
+    StartTtl,
+)
+from workpool_operator.jobs import verdict
+
+CASES = [
+    # PENDING or RUNNING, and the Job over
+    *[
+        case
+        for where, known in (
+            ("pending", record(RECORDED, mine="claim")),
+            ("running", record(RUNNING)),
+        )
+        for case in (
+            Case(f"a {where} run whose Job failed crashes", known, Crash, {"jobs": (FAILED,)}),
+            Case(
+                f"a {where} run is read before its failed Job crashes it",
+                known,
+                Read(),
+                {"jobs": (FAILED,)},
+                heard=10,
+            ),
+            Case(
+                f"a {where} run whose Job completed has time to report",
+                known,
+                Later(7.0),
+                {"jobs": (job(ended="Complete"),)},
+                ago=3,
+            ),
+            Case(
+                f"a {where} run that exited 0 without a report crashes",
+                known,
+                Crash,
+                {"jobs": (job(ended="Complete"),)},
+            ),
+            Case(
+                f"the failed Job of an earlier claim says nothing about a {where} run",
+                known,
+                Later if where == "pending" else Nothing(),
+                {
+                    "jobs": (job("old", ended="Failed"), job()),
+                    "pods": (pod(waiting="ContainerCreating"),),
+                },
+                ago=1,
+            ),
+        )
+    ],
+    # RUNNING
+    Case("a running run is left to its pod", record(RUNNING), Nothing(), {"jobs": (job(),)}),
+    Case("a running run whose Job is not ours to see is looked up", record(RUNNING), ReadHistory()),
+    Case(
+        "a running run of somebody else's is left alone",
+        record(RUNNING, disowned=id_of("RUNNING")),
+        Nothing(),
+    ),
+    Case(
+        "a running run without a pid is looked up",
+        record(run("RUNNING")),
+        ReadHistory(),
+        {"jobs": (job(),)},
+    ),
+    Case(
+        "a Job that was made before a crash of the operator is recorded late",
+        record(run("RUNNING"), mine="claim"),
+        RecordJob(NAME),
+        {"jobs": (job(),)},
+    ),
+    Case("a vanished Job is confirmed", record(RUNNING, mine="claim"), ConfirmGone(NAME)),
+    Case("a cache that lags is given time", record(RUNNING, mine="claim"), Later(4.0), ago=1),
+    Case(
+        "a Job whose pod still runs is not gone",
+        record(RUNNING, mine="claim"),
+        Later(5.0),
+        {"pods": (pod(phase="Running"),)},
+    ),
+    Case(
+        "a vanished Job crashes its run",
+        record(RUNNING, mine="claim", job_confirmed_gone=NAME),
+        Crash,
+    ),
+    Case(
+        "a run is read before its vanished Job crashes it",
+        record(RUNNING, mine="claim", job_confirmed_gone=NAME),
+        Read(),
+        heard=10,
+    ),
+    # PAUSED
+    Case(
+        "a blocking pause needs its pod",
+        record(run("PAUSED", pid=NAME)),
+        Crash,
+        {"jobs": (FAILED,)},
+    ),
+    Case(
+        "a suspended run needs none",
+        record(run(state("PAUSED", "Suspended", pause_reschedule=True), pid=NAME)),
+        StartTtl(FAILED),
+        {"jobs": (FAILED,)},
+    ),
+    Case(
+        "what the report of the run's own process could not know is told to its log",
+        record(run(state("CRASHED", "Crashed", message="SIGKILL"), pid=NAME)),
+        StartTtl(FAILED, note=verdict.out_of_memory([OOM])),
+        {"jobs": (FAILED,), "pods": (OOM,)},
+    ),
+    Case(
+        "what the run's state says is not told again",
+        record(run(state("CRASHED", "Crashed", message=verdict.out_of_memory([OOM])), pid=NAME)),
+        StartTtl(FAILED),
+        {"jobs": (FAILED,), "pods": (OOM,)},
+    ),
+    Case(
+        "a suspended run without Jobs is left alone",
+        record(run(state("PAUSED", "Suspended", pause_reschedule=True), pid=NAME)),
+        Nothing(),
+    ),
+    Case("a pause is let go on", record(run("PAUSED", pid=NAME)), Nothing(), {"jobs": (job(),)}),
+    # CANCELLING
+    Case(
+        "a cancelled run that never started loses its Job",
+        record(CANCELLING, mine="claim"),
+        DeleteJob(job()),
+        {"jobs": (job(),)},
+    ),
+    Case(
+        "and is cancelled while that is deleted",
+        record(CANCELLING, mine="claim"),
+        Cancel,
+        {"jobs": (job(deleting=True),)},
+    ),
+    Case("a cancelled run without a Job is cancelled", record(CANCELLING, mine="claim"), Cancel),
+    Case(
+        "a cancelled flow may end by itself",
+        record(STOPPING),
+        Later(50.0),
+        {"jobs": (job(),), "pods": (pod(phase="Running"),)},
+        ago=10,
+    ),
+    Case(
+        "one that does not loses its Job",
+        record(STOPPING),
+        DeleteJob(job()),
+        {"jobs": (job(),), "pods": (pod(phase="Running"),)},
+    ),
+    Case(
+        "a second attempt that never started is not given that time",
+        record(STOPPING),
+        DeleteJob(job()),
+        {"jobs": (job(),), "pods": (pod(waiting="ErrImagePull"),)},
+        ago=1,
+    ),
+    Case("whose run is cancelled is looked up", record(run("CANCELLING")), ReadHistory()),
+    Case(
+        "a leftover of ours does not make a cancelled run ours",
+        record(run("CANCELLING", pid="elsewhere"), disowned=id_of("CANCELLING")),
+        Nothing(),
+        {"jobs": (job("old", ended="Failed"),)},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=sentence)
+def test_row(case: Case) -> None:
+    check(case)

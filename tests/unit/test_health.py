@@ -1,0 +1,88 @@
+"""Liveness: a loop that does not come round is named; nothing else fails it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from workpool_operator.binding.model import Spec
+from workpool_operator.binding.session import Session
+from workpool_operator.binding.surroundings import Binding, Surroundings
+from workpool_operator.health import Pulse
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_a_loop_in_time_is_not_stuck(clock: Clock) -> None:
+    pulse = Pulse(clock)
+    pulse.beat("data/etl status", within=60)
+    clock.now = 59
+    assert pulse.stuck() == []
+    pulse.beat("data/etl status", within=60)
+    clock.now = 118
+    assert pulse.stuck() == []
+
+
+def test_a_stuck_loop_is_named_with_how_late_it_is(clock: Clock) -> None:
+    pulse = Pulse(clock)
+    pulse.beat("data/etl status", within=60)
+    pulse.beat("data/etl looks", within=300)
+    clock.now = 65
+    assert pulse.stuck() == ["data/etl status is 5 s late"]
+
+
+def test_a_loop_that_ended_promises_nothing(clock: Clock) -> None:
+    pulse = Pulse(clock)
+    pulse.beat("data/etl status", within=60)
+    pulse.stop("data/etl status")
+    pulse.stop("never began")
+    clock.now = 1000
+    assert pulse.stuck() == []
+
+
+async def test_a_session_whose_writes_never_return_is_stuck_and_one_that_ended_is_not(
+    clock: Clock,
+) -> None:
+    """No API does this to it, since every request ends in time: only a defect would."""
+    pulse = Pulse(clock)
+    task = asyncio.create_task(session(pulse).run())
+    await asyncio.sleep(0.05)
+    assert pulse.stuck() == []
+    clock.now = 61
+    assert pulse.stuck() == ["data/etl status is 1 s late"]
+    clock.now = 301
+    assert "data/etl connections is 1 s late" in pulse.stuck()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert pulse.stuck() == []
+
+
+def session(pulse: Pulse) -> Session:
+    """One that waits for ever for whatever it asks of Kubernetes."""
+
+    async def never(*_: object, **__: object) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    kube: Any = SimpleNamespace(get=never, request=never)
+    tls = ssl.create_default_context()
+    reference = {"secretKeyRef": {"name": "prefect", "key": "key"}}
+    server = {"url": "http://prefect/api", "apiKey": reference}
+    spec = Spec.model_validate({"workPool": {"name": "etl"}, "server": server})
+    binding = Binding("data", "etl", spec=lambda: spec, generation=lambda: 1, status={})
+    around = Surroundings(kube=kube, tls=tls, pulse=pulse, reconcilers=1, heartbeat_seconds=30)
+    return Session(binding, around, cluster_id="cluster", announce=lambda _: None)
