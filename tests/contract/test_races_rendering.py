@@ -40,8 +40,8 @@ async def test_race_13_a_long_name_keeps_its_hash_on_the_job_and_on_the_pod(
     here = await start()
     name = await has_job(here, run)
     assert len(name) == 57
-    job = await the_job(kube, namespace, name)
-    copy = {"metadata": {"name": "x" * 64}, "spec": {"template": job["spec"]["template"]}}
+    pod_spec = (await the_job(kube, namespace, name))["spec"]["template"]["spec"]
+    copy = {"metadata": {"name": "x" * 64}, "spec": {"template": {"spec": pod_spec}}}
     with pytest.raises(httpx.HTTPStatusError, match="63"):
         await kube.create("jobs", namespace, copy)
     await kube.patch("jobs", namespace, name, {"spec": {"suspend": False}})

@@ -101,6 +101,12 @@ class Dispatch:
                 break
         return taken
 
+    def pass_time(self, run: Object, seconds: float) -> None:
+        """What is seen now has been seen for so long."""
+        self.look(run)
+        since = self.record(run).since
+        since.update({fact: then - seconds for fact, then in since.items()})
+
     async def list_jobs(self) -> None:
         """As a reflector does."""
         body = await self.kube.request("GET", JOBS.path(self.place.namespace))

@@ -54,7 +54,7 @@ def test_a_fault_is_named_although_something_before_it_is_unknown() -> None:
     conditions = Conditions()
     conditions.holds(c.SERVER_RESOLVED, "Resolved", "")
     conditions.fails(c.SERVER_REACHABLE, "ConnectionFailed", "start it")
-    assert conditions.verdicts()[c.CREDENTIALS_VALID].message == "Not looked at yet."
+    assert conditions.verdicts()[c.CREDENTIALS_VALID].message == "Not known yet."
     assert ready(conditions.verdicts(), SERVING).reason == "ConnectionFailed"
 
 

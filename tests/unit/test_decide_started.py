@@ -119,6 +119,13 @@ CASES = [
         Read(),
         heard=10,
     ),
+    Case(
+        "a Job that failed is judged when the status of its pod is known",
+        record(RUNNING),
+        Later(9.0),
+        {"jobs": (FAILED,), "pods": (pod(phase="Running"),)},
+        ago=1,
+    ),
     # PAUSED
     Case(
         "a blocking pause needs its pod",

@@ -81,7 +81,7 @@ class Conditions:
 
 def _unknown(earlier: Mapping[str, Verdict]) -> Verdict:
     failed = next((name for name, verdict in earlier.items() if verdict.status == "False"), None)
-    text = f"Known once {failed} is True." if failed else "Not looked at yet."
+    text = f"Known once {failed} is True." if failed else "Not known yet."
     return Verdict("Unknown", "NotChecked", text)
 
 

@@ -73,7 +73,7 @@ def servable(pool: WorkPool | None, spec: Spec, api: PrefectApi) -> WorkPool:
             c.WORK_POOL_FOUND,
             "WorkPoolNotFound",
             f"{url} has no work pool {name!r}. Create it: prefect work-pool create {name!r} "
-            f"--type {wanted}. A wrong spec.workPool.name takes another binding.{hint}",
+            f"--type {wanted}. If the name is wrong, apply another binding.{hint}",
         )
     if pool.type != wanted:
         raise BindingFault(

@@ -27,6 +27,7 @@ from workpool_operator.prefect_api.views import Run
 log = logging.getLogger(__name__)
 
 FAILED_POLL_SECONDS = (1.0, 10.0)
+LONGEST_WAIT_SECONDS = 60.0  # whatever the server asks for: longer is a stuck loop to liveness
 # Wake-ups make at most four polls per second: the first is served at once, a burst by one poll.
 CLOSEST_SECONDS = 0.25
 QUIET_SECONDS = 0.02
@@ -90,7 +91,7 @@ class Acquire:
             except OperatorError as error:
                 self._heard(error)
                 asked = error.retry_after if isinstance(error, Unavailable) else None
-                await asyncio.sleep(asked or delay)
+                await asyncio.sleep(min(asked or delay, LONGEST_WAIT_SECONDS))
                 delay = min(delay * 2, FAILED_POLL_SECONDS[1])
                 continue
             delay = FAILED_POLL_SECONDS[0]
