@@ -6,10 +6,12 @@ without effect is not here. Rules that a schema cannot say are CEL, next to what
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
+
+from workpool_operator.binding.schema import Part, matching, rule, rules
+from workpool_operator.binding.status_schema import Status
 
 GROUP = "workpool-operator.dev"
 VERSION = "v1alpha1"
@@ -17,21 +19,6 @@ KIND = "WorkPoolBinding"
 PLURAL = "workpoolbindings"
 SHORT_NAME = "wpb"
 CATEGORY = "prefect"
-
-
-def rule(expression: str, message: str, **more: str) -> dict[str, str]:
-    """One CEL rule; `message` says what is expected and what to do."""
-    return {"rule": expression, "message": message, **more}
-
-
-def matching(pattern: str, message: str) -> dict[str, str]:
-    """Like `pattern` of a schema, whose refusal only cites the regular expression."""
-    return rule(f"self.matches(r'{pattern}')", message)
-
-
-def rules(*validations: dict[str, str]) -> dict[str, Any]:
-    return {"x-kubernetes-validations": list(validations)}
-
 
 PREFECT_NAME = matching(
     r"^[^/%]+$", "must be a name as Prefect shows it: not empty, without / and %"
@@ -42,13 +29,7 @@ HTTP_URL = matching(
 )
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
-    )
-
-
-class SecretKeySelector(_Part):
+class SecretKeySelector(Part):
     """A key of a Secret in the binding's namespace."""
 
     name: str = Field(
@@ -73,7 +54,7 @@ class SecretKeySelector(_Part):
     )
 
 
-class SecretValue(_Part):
+class SecretValue(Part):
     """A value that is only ever taken from a Secret."""
 
     secret_key_ref: SecretKeySelector = Field(
@@ -85,7 +66,7 @@ class SecretValue(_Part):
     )
 
 
-class WorkPool(_Part):
+class WorkPool(Part):
     """The Prefect work pool to serve."""
 
     name: str = Field(
@@ -109,7 +90,7 @@ class WorkPool(_Part):
     )
 
 
-class Server(_Part):
+class Server(Part):
     """The Prefect server that has the work pool."""
 
     url: str | None = Field(
@@ -134,7 +115,7 @@ class Server(_Part):
     )
 
 
-class Jobs(_Part):
+class Jobs(Part):
     """How the Jobs of runs are made."""
 
     namespace: str | None = Field(
@@ -183,7 +164,7 @@ class Jobs(_Part):
     )
 
 
-class Poll(_Part):
+class Poll(Part):
     """How the work pool is asked for runs."""
 
     interval_seconds: int = Field(
@@ -210,7 +191,7 @@ class Poll(_Part):
 Queue = Annotated[str, Field(max_length=200, json_schema_extra=rules(PREFECT_NAME))]
 
 
-class Spec(_Part):
+class Spec(Part):
     """Which work pool to serve, where its server is, and how its runs become Jobs."""
 
     work_pool: WorkPool = Field(description="The Prefect work pool to serve.")
@@ -271,77 +252,7 @@ class Spec(_Part):
         ]
 
 
-class Condition(_Part):
-    """metav1.Condition."""
-
-    type: str = Field(description="What the condition is about, in CamelCase.")
-    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
-    reason: str = Field(description="Why, as one CamelCase word; stable, for programs.")
-    message: str = Field(description="Why, and what to do, for people.")
-    last_transition_time: str = Field(
-        description="When `status` last changed.", json_schema_extra={"format": "date-time"}
-    )
-    observed_generation: int = Field(description="The metadata.generation that it speaks of.")
-
-
-class WorkPoolStatus(_Part):
-    """What Prefect says of the pool."""
-
-    id: str | None = Field(default=None, description="The pool's id.")
-    type: str | None = Field(default=None, description="The pool's type.")
-    paused: bool | None = Field(default=None, description="Whether the pool is paused in Prefect.")
-
-
-class ServerStatus(_Part):
-    """The server that answers."""
-
-    url: str | None = Field(default=None, description="The address in use.")
-    version: str | None = Field(default=None, description="The Prefect version of the server.")
-
-
-class RunsStatus(_Part):
-    """How many runs are where."""
-
-    running: int = Field(default=0, description="Jobs whose pod has started a container.")
-    pending: int = Field(default=0, description="Claimed runs whose pod has not started yet.")
-    queued: int = Field(
-        default=0,
-        description="Due runs of the pool that are not claimed, as of the last poll; at most 200.",
-    )
-
-
-class Status(_Part):
-    """What the operator sees."""
-
-    observed_generation: int | None = Field(
-        default=None, description="The metadata.generation that the status speaks of."
-    )
-    worker_name: str | None = Field(
-        default=None, description="The name under which Prefect lists this binding as a worker."
-    )
-    work_pool: WorkPoolStatus = Field(
-        default_factory=WorkPoolStatus, description="What Prefect says of the pool."
-    )
-    server: ServerStatus = Field(
-        default_factory=ServerStatus, description="The server that answers."
-    )
-    runs: RunsStatus = Field(default_factory=RunsStatus, description="How many runs are where.")
-    last_poll_time: str | None = Field(
-        default=None,
-        description="The last successful poll; written at most every 30 seconds.",
-        json_schema_extra={"format": "date-time"},
-    )
-    conditions: tuple[Condition, ...] = Field(
-        default=(),
-        description="What holds and what does not; Ready is the summary.",
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["type"],
-        },
-    )
-
-
-class WorkPoolBinding(_Part):
+class WorkPoolBinding(Part):
     """Binds one Prefect work pool to one cluster: while it exists, the pool's runs become Jobs."""
 
     spec: Spec = Field(
