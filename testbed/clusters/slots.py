@@ -17,6 +17,7 @@ from testbed.errors import TestbedError
 # One registry for the machine, as its interfaces are; like them it does not survive a reboot.
 REGISTRY = Path("/run/workpool-operator")
 SLOTS = range(256)
+NOTE = "slot"  # in the owner's folder
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,18 @@ class Slot:
 def claim(owner: Path) -> Slot:
     """The slot that `owner` (a state folder) holds, or the first free one from now on."""
     with state.exclusive(REGISTRY, purpose="chooses addresses for a node"):
-        held = held_by(owner)
-        if held is not None:
-            return held
-        slot = _first_free()
+        slot = held_by(owner) or _first_free()
+        (owner / NOTE).write_text(str(slot.number))
         _record(slot).write_text(str(owner))
         return slot
 
 
 def held_by(owner: Path) -> Slot | None:
-    """The slot that `owner` holds, if it holds one."""
+    """The slot that `owner` holds, if it holds one; its note outlives a registry that was lost."""
+    note = owner / NOTE
+    noted = note.read_text() if note.exists() else ""
+    if noted and _holder(Slot(int(noted))) in (owner, None):
+        return Slot(int(noted))
     return next((slot for slot in map(Slot, SLOTS) if _holder(slot) == owner), None)
 
 
@@ -67,7 +70,8 @@ def release(owner: Path) -> None:
     with state.exclusive(REGISTRY, purpose="chooses addresses for a node"):
         slot = held_by(owner)
         if slot is not None:
-            _record(slot).unlink()
+            _record(slot).unlink(missing_ok=True)
+            (owner / NOTE).unlink(missing_ok=True)
         if not any(REGISTRY.iterdir()):
             REGISTRY.rmdir()
 

@@ -10,13 +10,16 @@ import os
 import tempfile
 from functools import cache as once
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from testbed import cache, commands, progress, state
-from testbed.clusters import Cluster
 from testbed.images.buildah import Buildah
 from testbed.images.docker import Docker
 from testbed.images.pause import PAUSE_IMAGE, pause_archive
 from testbed.images.recipe import OPERATOR, RUN, Recipe
+
+if TYPE_CHECKING:
+    from testbed.clusters import Cluster
 
 __all__ = [
     "OPERATOR",

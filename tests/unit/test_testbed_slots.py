@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -51,9 +52,28 @@ def test_a_released_slot_is_free_and_the_last_release_leaves_no_registry(
     assert not registry.exists()
 
 
+def test_an_owner_keeps_its_slot_when_the_registry_is_lost(
+    owners: list[Path], registry: Path
+) -> None:
+    slots.claim(owners[0])
+    second = slots.claim(owners[1])
+    shutil.rmtree(registry)
+    assert slots.held_by(owners[1]) == second
+    assert slots.claim(owners[1]) == second
+
+
+def test_an_owner_does_not_take_its_slot_back_from_another(
+    owners: list[Path], registry: Path
+) -> None:
+    lost = slots.claim(owners[0])
+    shutil.rmtree(registry)
+    assert slots.claim(owners[1]) == lost
+    assert slots.claim(owners[0]) != lost
+
+
 def test_a_slot_whose_owner_is_gone_is_free(owners: list[Path]) -> None:
     abandoned = slots.claim(owners[0])
-    owners[0].rmdir()
+    shutil.rmtree(owners[0])
     assert slots.claim(owners[1]) == abandoned
 
 
