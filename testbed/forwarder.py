@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -26,6 +26,9 @@ HOP_BY_HOP = {
 }
 #: Kubernetes' watches and followed logs, which must not be read to their end.
 FOLLOWS = re.compile(r"(^|&)(watch|follow)=(1|true)", re.IGNORECASE)
+
+#: TLS connections that are closed wait for the other side's farewell; after it none is left.
+FAREWELL_SECONDS = 0.25
 
 WebSocket = aiohttp.ClientWebSocketResponse | web.WebSocketResponse
 
@@ -49,18 +52,24 @@ class Forwarder:
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
+        await asyncio.sleep(FAREWELL_SECONDS)
 
-    def forward(
+    @asynccontextmanager
+    async def forward(
         self, request: web.Request, body: bytes
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        return self._client.request(
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with self._client.request(
             request.method,
             self._target(request),
             headers=self._headers(request),
             data=body or None,
             ssl=self._tls(request),
             allow_redirects=False,
-        )
+        ) as response:
+            try:
+                yield response
+            finally:
+                _abort_unread(response)
 
     @asynccontextmanager
     async def connect(self, request: web.Request) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
@@ -133,3 +142,10 @@ async def _until_first(*works: Coroutine[Any, Any, None]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _abort_unread(response: aiohttp.ClientResponse) -> None:
+    """A stream that is cut needs no farewell, which could outlive the event loop."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()

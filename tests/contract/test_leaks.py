@@ -19,7 +19,8 @@ FAILED = 1
 
 def run_tests(folder: Path, source: str, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_inner.py").write_text(textwrap.dedent(source))
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-q", *options, str(folder)]
+    own = ("-p", "tests.conftest", "-o", "anyio_mode=auto", "-q")
+    command = [sys.executable, "-m", "pytest", *own, *options, str(folder)]
     with marks.removed():
         return subprocess.run(command, cwd=state.CHECKOUT, capture_output=True, text=True)
 
@@ -110,6 +111,7 @@ def test_a_run_that_leaves_a_namespace_fails_and_names_the_test(
         """,
         "-rA",
     )
+    assert "\nmade " in done.stdout, done.stdout
     name = done.stdout.partition("\nmade ")[2].split()[0]
     cluster.kubectl.run(
         *("patch", "configmap", "stuck", "-n", name, "--type=merge"),
