@@ -7,8 +7,9 @@ import uuid
 from dataclasses import replace
 
 from tests.support.prefect import PrefectApi
-from workpool_operator.jobs import template
-from workpool_operator.jobs.template import Identity, Subject
+from workpool_operator.jobs import render as rendering
+from workpool_operator.jobs.manifest import Identity
+from workpool_operator.jobs.render import Subject
 from workpool_operator.prefect_api.client import PrefectApi as Connection
 from workpool_operator.prefect_api.client import Server, tls_context
 
@@ -24,11 +25,11 @@ async def cpu_seconds(api: PrefectApi) -> float:
 
 async def _mean(subject: Subject, identity: Identity, url: str) -> float:
     async with Connection(Server(url), pool=identity.binding_id, tls=tls_context()) as connection:
-        await template.render(subject, identity, client=connection.client)
+        await rendering.render(subject, identity, client=connection.client)
         subjects = [_of_another_run(subject) for _ in range(RENDERS)]
         began = time.thread_time()
         for each in subjects:
-            await template.render(each, identity, client=connection.client)
+            await rendering.render(each, identity, client=connection.client)
         return (time.thread_time() - began) / RENDERS
 
 

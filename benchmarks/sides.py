@@ -6,16 +6,15 @@ process has ended. Only one setting is no default: each is restricted to its nam
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from benchmarks.ground import Ground
 from testbed.daemon import Daemon
-from testbed.environments import PEER
 from tests.support.binding import Binding
 from tests.support.operator import Operator
 from tests.support.polling import poll
+from tests.support.stock_worker import StockWorker
 
 START_SECONDS = 90
 
@@ -48,37 +47,21 @@ async def operator(ground: Ground) -> AsyncIterator[Daemon]:
 @asynccontextmanager
 async def stock_worker(ground: Ground) -> AsyncIterator[Daemon]:
     """`prefect worker start --type kubernetes` of prefect-kubernetes."""
-    program = PEER.python.with_name("prefect")
-    worker = Daemon(
-        "the stock worker",
-        [str(program), *("worker", "start", "--type", "kubernetes", "--pool", ground.pool)],
-        log=ground.site.logs / "stock-worker.log",
-        env=_environment(ground),
+    site = ground.site
+    worker = StockWorker(
+        pool=ground.pool,
+        namespace=ground.namespace,
+        url=site.proxy.url,
+        kubeconfig=site.cluster.kubeconfig,
+        folder=site.logs,
     )
-    worker.start()
-    try:
+    with worker.running() as process:
         await _online(ground)
-        yield worker
-    finally:
-        worker.stop()
+        yield process
 
 
 #: In the order in which they are measured.
 SIDES: dict[str, Side] = {"workpool-operator": operator, "stock worker": stock_worker}
-
-
-def _environment(ground: Ground) -> dict[str, str]:
-    """Without the user's Prefect settings; its observer keeps to its own namespace."""
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
-    }
-    return inherited | {
-        "DO_NOT_TRACK": "1",
-        "KUBECONFIG": str(ground.site.cluster.kubeconfig),
-        "PREFECT_API_URL": ground.site.proxy.url,
-        "PREFECT_HOME": str(ground.site.logs / "stock-worker-home"),
-        "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES": ground.namespace,
-    }
 
 
 async def _online(ground: Ground) -> None:

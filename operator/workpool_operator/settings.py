@@ -5,10 +5,11 @@ Each is read from the environment variable `WORKPOOL_OPERATOR_<NAME>`.
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import cache
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -31,3 +32,22 @@ class Settings(BaseSettings):
 
     heartbeat_seconds: int = Field(default=30, ge=5, le=300)
     """Seconds between a worker's heartbeats; Prefect calls it OFFLINE after three missed ones."""
+
+    template_environment: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Names of the operator's own environment variables, separated by commas, that a base job
+    template may read as `{{ $NAME }}`. None by default: whoever edits a template would read every
+    credential of the operator."""
+
+    @field_validator("template_environment", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return frozenset(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+
+@cache
+def template_environment() -> frozenset[str]:
+    """The setting of that name: rendering is the same in the operator, in a command and in
+    Prefect's own worker process, which reads no other setting."""
+    return Settings().template_environment

@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from workpool_operator.dispatch.ledger import Claim
-from workpool_operator.jobs import names, template
+from workpool_operator.jobs import names
+from workpool_operator.jobs.manifest import Identity
 from workpool_operator.kube import views
 from workpool_operator.kube.views import Job
 
@@ -31,9 +32,9 @@ class Place:
             cluster_id=self.cluster_id, binding=self.binding, pool_id=self.pool_id, run_id=run_id
         )
 
-    def identity(self, run_id: UUID, claim: Claim) -> template.Identity:
+    def identity(self, run_id: UUID, claim: Claim) -> Identity:
         """What the Job of the claim carries."""
-        return template.Identity(
+        return Identity(
             run_id=run_id,
             claim_id=claim.id,
             pool_id=self.pool_id,

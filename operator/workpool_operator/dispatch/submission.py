@@ -16,7 +16,7 @@ from workpool_operator.dispatch.ledger import Claim, Record
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.errors import KubernetesRefused, RenderError
-from workpool_operator.jobs import template
+from workpool_operator.jobs.render import Subject, render
 from workpool_operator.jobs.verdict import Wait
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import JOBS, KubernetesClient
@@ -75,7 +75,7 @@ class Submission:
     async def _render(
         self, run: Run, claim: Claim, deployment: dict[str, Any] | None
     ) -> dict[str, Any]:
-        subject = template.Subject(
+        subject = Subject(
             run=run.document,
             flow=await self._flow(run.flow_id),
             deployment=deployment,
@@ -84,7 +84,7 @@ class Submission:
             environment=self._place.environment,
         )
         identity = self._place.identity(run.id, claim)
-        return await template.render(subject, identity, client=self._api.client)
+        return await render(subject, identity, client=self._api.client)
 
     async def _flow(self, flow_id: UUID) -> dict[str, Any]:
         """A flow's name and labels never change, so that it is read once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 SIGTERM_BEHAVIOR = "PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR"
@@ -11,14 +11,21 @@ Entry = dict[str, Any]
 
 
 def merge(
-    *, binding: Iterable[Mapping[str, Any]], run: Any, template: Any, reschedules: bool
+    *,
+    inherited: Iterable[Mapping[str, Any]],
+    run: Iterable[Mapping[str, Any]],
+    unset: Collection[str],
+    template: Any,
+    reschedules: bool,
 ) -> list[Entry]:
-    """The binding's entries, the run's and the user's, who wins; then what the template fixed.
-    `reschedules` says that a stopped pod is not started again by Kubernetes."""
-    entries = {str(e["name"]): dict(e) for e in (*binding, *as_list(run))}
+    """What the run inherits, but for what its user unset; the run's own and the user's, who wins;
+    then what the template fixed. `reschedules` says that a stopped pod is not started again by
+    Kubernetes."""
+    below = (e for e in inherited if e["name"] not in unset)
+    entries = {str(e["name"]): dict(e) for e in (*below, *run)}
     _set_sigterm_behavior(entries, reschedules=reschedules)
     if isinstance(template, list):
-        entries |= {e["name"]: e for e in template if e.get("name") and e["name"] not in entries}
+        return [*entries.values(), *(e for e in template if _name(e) not in entries)]
     return list(entries.values())
 
 
@@ -29,9 +36,17 @@ def as_list(env: Any) -> list[Entry]:
     return [{"name": key, "value": value} for key, value in (env or {}).items()]
 
 
+def _name(entry: Any) -> str:
+    return str(entry.get("name")) if isinstance(entry, Mapping) else ""
+
+
 def _set_sigterm_behavior(entries: dict[str, Entry], *, reschedules: bool) -> None:
     """Without Kubernetes' own retries a stopped pod reschedules its run, else it leaves it."""
     if not reschedules:
         entries[SIGTERM_BEHAVIOR] = {"name": SIGTERM_BEHAVIOR, "value": "relinquish"}
-    elif SIGTERM_BEHAVIOR not in entries:
+    elif not _is_set(entries.get(SIGTERM_BEHAVIOR, {})):
         entries[SIGTERM_BEHAVIOR] = {"name": SIGTERM_BEHAVIOR, "value": "reschedule"}
+
+
+def _is_set(entry: Mapping[str, Any]) -> bool:
+    return bool(entry.get("value") or entry.get("valueFrom"))

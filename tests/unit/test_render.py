@@ -12,9 +12,11 @@ from prefect.client.orchestration import PrefectClient
 
 from tests.support.prefect import stock_template
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs import template
+from workpool_operator.jobs import render as rendering
 from workpool_operator.jobs.environment import SIGTERM_BEHAVIOR
-from workpool_operator.jobs.template import Identity, Subject
+from workpool_operator.jobs.manifest import Identity
+from workpool_operator.jobs.render import Subject
+from workpool_operator.jobs.template import check_template
 from workpool_operator.kube import views
 
 Object = dict[str, Any]
@@ -85,7 +87,7 @@ def with_container(**fields: Any) -> Object:
 
 
 async def render(client: PrefectClient, **given: Any) -> Object:
-    return await template.render(subject(**given), IDENTITY, client=client)
+    return await rendering.render(subject(**given), IDENTITY, client=client)
 
 
 def container(manifest: Object) -> Object:
@@ -109,7 +111,7 @@ async def test_the_stock_template_gives_a_job(client: PrefectClient) -> None:
     assert "generateName" not in manifest["metadata"]
     assert manifest["spec"]["backoffLimit"] == 0
     assert container(manifest)["args"] == ["prefect", "flow-run", "execute"]
-    assert container(manifest)["image"] == template.default_image()
+    assert container(manifest)["image"].startswith("prefecthq/prefect:3.")
 
 
 async def test_values_of_the_deployment_are_overlaid_by_the_runs(client: PrefectClient) -> None:
@@ -137,8 +139,43 @@ async def test_the_environment_says_which_run_and_server_it_is(client: PrefectCl
 
 
 async def test_a_user_may_replace_and_remove_what_the_binding_sets(client: PrefectClient) -> None:
-    entries = env(await render(client, run={"env": {"PREFECT_API_URL": "http://other/api"}}))
+    own = {"env": {"PREFECT_API_URL": "http://other/api", "PREFECT_API_KEY": None}}
+    entries = env(await render(client, run=own))
     assert entries["PREFECT_API_URL"] == "http://other/api"
+    assert "PREFECT_API_KEY" not in entries
+
+
+async def test_what_the_binding_sets_wins_over_what_the_template_fixed(
+    client: PrefectClient,
+) -> None:
+    fixed = [{"name": "PREFECT_API_URL", "value": "http://old/api"}, {"name": "A", "value": "1"}]
+    entries = env(await render(client, base=with_container(env=fixed)))
+    assert entries["PREFECT_API_URL"] == "http://server/api"
+    assert entries["A"] == "1"
+
+
+async def test_a_job_is_named_after_its_run_or_as_the_template_says(client: PrefectClient) -> None:
+    async def name(base: Object | None = None, **run: Any) -> str:
+        return str((await render(client, base=base, run=run))["metadata"]["name"])
+
+    fixed = stock_template()
+    fixed["job_configuration"]["job_manifest"]["metadata"]["generateName"] = "nightly-"
+    assert (await name()).startswith("brave-lynx-")
+    assert (await name(name="Load {{ ctx.flow.name }}")).startswith("load-hello-")
+    assert (await name(fixed)).startswith("nightly-")
+
+
+async def test_the_standard_labels_say_what_a_job_is_part_of(client: PrefectClient) -> None:
+    labels = (await render(client))["metadata"]["labels"]
+    assert labels["app.kubernetes.io/managed-by"] == "prefect"
+    assert labels["app.kubernetes.io/name"] == "demo"
+    assert labels["prefect.io/version"] == labels["app.kubernetes.io/version"]
+
+
+async def test_a_pool_for_another_cluster_is_refused(client: PrefectClient) -> None:
+    elsewhere = {"config": {}, "context_name": "far"}
+    with pytest.raises(RenderError, match="cluster_config: names another cluster"):
+        await render(client, run={"cluster_config": elsewhere})
 
 
 async def test_numbers_in_an_environment_become_text(client: PrefectClient) -> None:
@@ -205,7 +242,7 @@ async def test_race_18_one_runs_values_do_not_leak_into_the_next(client: Prefect
     """Prefect's own resolving writes into the deployment and the template that it is given."""
     shared = subject(deployment={"env": {"SHARED": "1"}}, run={"env": {"SECRET": "first"}})
     before = copy.deepcopy((shared.deployment, shared.pool, shared.run))
-    first = await template.render(shared, IDENTITY, client=client)
+    first = await rendering.render(shared, IDENTITY, client=client)
     assert (shared.deployment, shared.pool, shared.run) == before
     second = Subject(
         run={**shared.run, "job_variables": {}},
@@ -216,7 +253,7 @@ async def test_race_18_one_runs_values_do_not_leak_into_the_next(client: Prefect
         environment=shared.environment,
     )
     assert env(first)["SECRET"] == "first"
-    assert "SECRET" not in env(await template.render(second, IDENTITY, client=client))
+    assert "SECRET" not in env(await rendering.render(second, IDENTITY, client=client))
 
 
 async def test_race_18_the_operators_own_environment_is_not_the_runs(
@@ -233,7 +270,7 @@ async def test_race_18_the_operators_own_environment_is_not_the_runs(
 
 async def test_a_run_without_a_deployment_is_rendered(client: PrefectClient) -> None:
     alone = subject(run={"command": "echo 'a b'"})
-    manifest = await template.render(
+    manifest = await rendering.render(
         Subject(alone.run, alone.flow, None, alone.pool, alone.worker_name), IDENTITY, client=client
     )
     assert container(manifest)["args"] == ["echo", "a b"]
@@ -281,7 +318,7 @@ async def test_a_manifest_that_is_no_job_says_where(
 
 
 def test_a_template_from_which_no_job_can_come_is_refused_before_any_run() -> None:
-    template.check_template(stock_template())
+    check_template(stock_template())
     for broken in ({}, {"job_configuration": {"job_manifest": {"kind": "Job"}}}):
         with pytest.raises(RenderError):
-            template.check_template(broken)
+            check_template(broken)

@@ -1,0 +1,196 @@
+"""A Job's manifest: its parts, and what every Job is given beyond its template. Pure.
+
+Works in place on a manifest that belongs to one run alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import prefect
+from prefect.utilities.processutils import command_from_string
+
+from workpool_operator.errors import RenderError
+from workpool_operator.jobs import lists, names
+from workpool_operator.kube import views
+
+FLOW_RUN_ID_KEY = "prefect.io/flow-run-id"
+CONTAINERS = "job_manifest.spec.template.spec.containers"
+CONTAINER_NAME = "prefect-job"  # the stock worker's
+COMMAND = "prefect flow-run execute"
+_MISPLACED = ("parallelism", "completions")  # the stock template has them in the pod's spec
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What ties a Job to its run, claim, binding and server."""
+
+    run_id: UUID
+    claim_id: UUID
+    pool_id: UUID
+    binding: str
+    binding_id: str
+    server: str
+    namespace: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """On the Job and, where nobody can strip them, on its pod template (races.md 14)."""
+        return {
+            views.BINDING_LABEL: self.binding_id,
+            views.RUN_LABEL: str(self.run_id),
+            views.CLAIM_LABEL: str(self.claim_id),
+            views.POOL_LABEL: str(self.pool_id),
+        }
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        return {
+            FLOW_RUN_ID_KEY: str(self.run_id),
+            views.BINDING_ANNOTATION: self.binding,
+            views.SERVER_ANNOTATION: self.server,
+        }
+
+
+def normalise(manifest: Object) -> None:
+    """Give the manifest the parts that every Job has.
+
+    Raises:
+        RenderError: it is none.
+    """
+    for path, expected in (("apiVersion", "batch/v1"), ("kind", "Job")):
+        if (value := manifest.get(path)) != expected:
+            raise RenderError(f"job_manifest.{path}", f"expected {expected!r}, got {value!r}")
+    lists.join(manifest)
+    part(manifest, "metadata")
+    spec = part(manifest, "spec")
+    pod = part(part(spec, "template", within="spec."), "spec", within="spec.template.")
+    for key in _MISPLACED:
+        if key in pod:
+            spec.setdefault(key, pod.pop(key))
+    pod.setdefault("restartPolicy", "Never")
+    container(manifest).setdefault("name", CONTAINER_NAME)
+
+
+def part(parent: Object, key: str, *, within: str = "") -> Object:
+    """The mapping at `key`, made where there is none."""
+    found = parent.get(key)
+    if found is None:
+        found = parent[key] = {}
+    if not isinstance(found, dict):
+        raise RenderError(f"job_manifest.{within}{key}", f"expected a mapping, got {found!r:.80}")
+    return found
+
+
+def container(manifest: Mapping[str, Any]) -> Object:
+    """The first container, which runs the flow; the others are the user's."""
+    containers = at(manifest, "spec.template.spec.containers")
+    if not isinstance(containers, list) or not containers or not isinstance(containers[0], dict):
+        raise RenderError(CONTAINERS, "expected a list with the flow's container")
+    return containers[0]
+
+
+def at(document: Any, path: str) -> Any:
+    """What is at the dotted path of mappings; None where nothing is."""
+    for key in path.split("."):
+        document = document.get(key) if isinstance(document, Mapping) else None
+    return document
+
+
+def set_image(container: Object) -> None:
+    """Without an image of its own, a container has Prefect's of the version installed here."""
+    if container.get("image") is None:
+        version = prefect.__version__.split("+")[0]
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        container["image"] = f"prefecthq/prefect:{version}-python{python}"
+
+
+def set_arguments(container: Object) -> None:
+    """The command line as a list; without one, the container executes its run."""
+    args = container.get("args")
+    if args is None:
+        args = COMMAND
+    try:
+        container["args"] = _arguments(args)
+    except ValueError as error:
+        raise RenderError(f"{CONTAINERS}[0].args", f"{error}, got {args!r:.80}") from error
+
+
+def _arguments(args: Any) -> list[str]:
+    if isinstance(args, str):
+        return command_from_string(args)
+    if isinstance(args, list):
+        return [str(item) for item in args]
+    raise ValueError("expected a list or a command line")
+
+
+def label(manifest: Object, labels: Mapping[str, Any]) -> None:
+    """Put the labels on the Job and its pods, beside those that the manifest has."""
+    job, pod = _metadata(manifest)
+    for metadata in (job, pod):
+        own = part(metadata, "labels", within="metadata.")
+        metadata["labels"] = _labels({**own, **labels})
+
+
+def annotate(manifest: Object, annotations: Mapping[str, Any]) -> None:
+    """Put the annotations on the Job; its pods have all that the Job has."""
+    job, pod = _metadata(manifest)
+    own = part(job, "annotations", within="metadata.")
+    job["annotations"] = _annotations({**own, **annotations})
+    if job["annotations"]:
+        pod["annotations"] = part(pod, "annotations", within="metadata.") | job["annotations"]
+
+
+def identify(manifest: Object, identity: Identity, *, run_name: str) -> None:
+    """Make the manifest that of the run's claim: name, namespace, our labels, and no TTL, which
+    counts from the reported end and is patched in then (races.md 15)."""
+    job, pod = _metadata(manifest)
+    ttl = _take_ttl(manifest["spec"])
+    for metadata in (job, pod):
+        metadata["labels"] = part(metadata, "labels") | identity.labels
+        metadata["annotations"] = part(metadata, "annotations")
+        metadata["annotations"][FLOW_RUN_ID_KEY] = str(identity.run_id)
+    job["annotations"] |= identity.annotations
+    if ttl is not None:
+        job["annotations"][views.TTL_ANNOTATION] = str(ttl)
+    job.pop("generateName", None)
+    job["namespace"] = identity.namespace
+    job["name"] = names.job_name(
+        run_name=run_name, run_id=identity.run_id, claim_id=identity.claim_id
+    )
+
+
+def _metadata(manifest: Object) -> tuple[Object, Object]:
+    """The Job's and its pods'."""
+    template = manifest["spec"]["template"]
+    return manifest["metadata"], part(template, "metadata", within="spec.template.")
+
+
+def _take_ttl(spec: Object) -> int | None:
+    ttl = spec.pop("ttlSecondsAfterFinished", None)
+    if ttl is not None and not str(ttl).isdecimal():
+        path = "job_manifest.spec.ttlSecondsAfterFinished"
+        raise RenderError(path, f"expected a number of seconds, got {ttl!r:.80}")
+    return None if ttl is None else int(ttl)
+
+
+def _labels(labels: Mapping[str, Any]) -> dict[str, str]:
+    """Repaired rather than sent broken; `prefect.io/flow-run-id` is an annotation, because the
+    stock worker's observer acts on every Job that has it as a label (races.md 17)."""
+    repaired = {
+        names.label_key(str(key)): names.label_value(str(value))
+        for key, value in labels.items()
+        if key != FLOW_RUN_ID_KEY
+    }
+    return {key: value for key, value in repaired.items() if key}
+
+
+def _annotations(annotations: Mapping[str, Any]) -> dict[str, str]:
+    repaired = {names.label_key(str(key)): str(value) for key, value in annotations.items()}
+    return {key: value for key, value in repaired.items() if key}

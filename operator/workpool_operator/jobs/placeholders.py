@@ -1,0 +1,71 @@
+"""What may be expanded in a template, and what never is.
+
+Prefect's own functions expand placeholders; this module only decides what they get to see: a value
+that a user gave is data, whatever it looks like, and of the process's own environment a template
+reads what the settings allow. Prefect's references to blocks and variables stay live in values,
+because that is how credentials reach a run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from prefect.utilities.templating import (
+    BLOCK_DOCUMENT_PLACEHOLDER_PREFIX,
+    ENV_VAR_PLACEHOLDER_PREFIX,
+    PLACEHOLDER_CAPTURE_REGEX,
+    VARIABLE_PLACEHOLDER_PREFIX,
+)
+
+_LIVE_IN_VALUES = (BLOCK_DOCUMENT_PLACEHOLDER_PREFIX, VARIABLE_PLACEHOLDER_PREFIX)
+_OPEN = "{{"
+_INERT = "{\0{"  # no JSON text that Prefect's PostgreSQL can hold has a NUL
+
+
+def inert(values: Any) -> Any:
+    """A copy of the values whose placeholders stay as they are: `alive` gives them back."""
+    return _mapped(values, lambda text: PLACEHOLDER_CAPTURE_REGEX.sub(_unless_live, text), _OPEN)
+
+
+def alive(document: Any) -> Any:
+    """A copy of the document without what `inert` did to its strings."""
+    return _mapped(document, lambda text: text.replace(_INERT, _OPEN), _INERT)
+
+
+def without_environment(template: Any, *, but: Collection[str]) -> Any:
+    """A copy of the template whose `{{ $NAME }}` are empty unless the name is one of `but`."""
+
+    def allowed(match: re.Match[str]) -> str:
+        name = match[2]
+        reads = name.startswith(ENV_VAR_PLACEHOLDER_PREFIX)
+        return "" if reads and name.lstrip(ENV_VAR_PLACEHOLDER_PREFIX) not in but else match[1]
+
+    return _mapped(template, lambda text: PLACEHOLDER_CAPTURE_REGEX.sub(allowed, text), _OPEN)
+
+
+def defaults(variables: Any) -> dict[str, Any]:
+    """The `variables` half of a template, reduced to what rendering reads: the defaults."""
+    properties = variables.get("properties") if isinstance(variables, Mapping) else None
+    found = {
+        name: {"default": inert(schema["default"])}
+        for name, schema in (properties or {}).items()
+        if isinstance(schema, Mapping) and schema.get("default") is not None
+    }
+    return {"properties": found}
+
+
+def _unless_live(match: re.Match[str]) -> str:
+    return match[1] if match[2].startswith(_LIVE_IN_VALUES) else match[1].replace(_OPEN, _INERT)
+
+
+def _mapped(document: Any, change: Callable[[str], str], marker: str) -> Any:
+    """A copy of a JSON document with `change` applied to the strings that hold `marker`."""
+    if isinstance(document, str):
+        return change(document) if marker in document else document
+    if isinstance(document, Mapping):
+        return {key: _mapped(value, change, marker) for key, value in document.items()}
+    if isinstance(document, list):
+        return [_mapped(item, change, marker) for item in document]
+    return document

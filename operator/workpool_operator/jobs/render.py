@@ -1,0 +1,64 @@
+"""A pool's base job template and a run's values -> the manifest of the run's Job."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
+from prefect.client.schemas.responses import DeploymentResponse
+
+from workpool_operator.jobs import manifest
+from workpool_operator.jobs.configuration import KubernetesJobConfiguration
+from workpool_operator.jobs.manifest import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The server's documents of one run: `deployment` is None for a run without one.
+
+    `environment` is what the run inherits from its binding, as Kubernetes' EnvVar entries.
+    """
+
+    run: Mapping[str, Any]
+    flow: Mapping[str, Any]
+    deployment: Mapping[str, Any] | None
+    pool: Mapping[str, Any]
+    worker_name: str
+    environment: tuple[Mapping[str, Any], ...] = field(default=())
+
+    @property
+    def job_variables(self) -> dict[str, Any]:
+        """The deployment's, overlaid by the run's; `env` is merged."""
+        deployment = copy.deepcopy(dict((self.deployment or {}).get("job_variables") or {}))
+        run = copy.deepcopy(dict(self.run.get("job_variables") or {}))
+        if isinstance(deployment.get("env"), dict) and isinstance(run.get("env"), dict):
+            run["env"] = {**deployment["env"], **run["env"]}
+        return {**deployment, **run}
+
+
+async def render(subject: Subject, identity: Identity, *, client: PrefectClient) -> dict[str, Any]:
+    """The manifest of the run's Job, named after its claim.
+
+    Raises:
+        RenderError: the run's own values or the template give no Job.
+        PrefectUnavailable: a block or variable cannot be read now.
+    """
+    configuration = await KubernetesJobConfiguration.from_template_and_values(
+        base_job_template=subject.pool["base_job_template"],
+        values=subject.job_variables,
+        client=client,
+    )
+    configuration.prepare_for_flow_run(
+        FlowRun.model_validate(subject.run),
+        DeploymentResponse.model_validate(subject.deployment) if subject.deployment else None,
+        Flow.model_validate(subject.flow),
+        WorkPool.model_validate(subject.pool),
+        subject.worker_name,
+    )
+    configuration.inherit(subject.environment)
+    manifest.identify(configuration.job_manifest, identity, run_name=configuration.job_name)
+    return configuration.job_manifest

@@ -1,0 +1,11 @@
+"""Tells its run's log what it finds in its environment."""
+
+import os
+
+from prefect import flow
+
+
+@flow(log_prints=True)
+def shows(names: list[str]) -> None:
+    for name in names:
+        print(f"{name}={os.environ.get(name)}")

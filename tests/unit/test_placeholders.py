@@ -1,0 +1,82 @@
+"""A value is data, whatever it looks like; only references to blocks and variables stay live."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import PrefectClient
+
+from tests.unit.test_render import container, env, render, with_container
+from workpool_operator import settings
+from workpool_operator.jobs import placeholders
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[PrefectClient]:
+    async with PrefectClient("http://127.0.0.1:9/api") as made:
+        yield made
+
+
+@pytest.fixture
+def allowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """The setting may be changed: it is read again, now and after the test."""
+    settings.template_environment.cache_clear()
+    yield monkeypatch
+    settings.template_environment.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["{{ name }}", "a {{name}} b", {"a": ["{{ x.y[0] }}"]}, "{{ $HOME }}", "{{{{ name }}", 3, None],
+)
+def test_an_inert_value_comes_back_alive_as_it_was(value: Any) -> None:
+    inert = placeholders.inert({"v": value})
+    assert "{{ name }}" not in str(inert)
+    assert placeholders.alive(inert) == {"v": value}
+
+
+def test_references_to_blocks_and_variables_stay_live_in_values() -> None:
+    text = "{{ prefect.blocks.secret.key }}{{ prefect.variables.team }}{{ other }}"
+    inert = placeholders.inert(text)
+    assert inert.startswith("{{ prefect.blocks.secret.key }}{{ prefect.variables.team }}")
+    assert "{{ other }}" not in inert
+
+
+async def test_case_42_an_inserted_value_is_not_expanded_again(client: PrefectClient) -> None:
+    base = with_container(image="{{ image }}-{{ name }}")
+    base["variables"]["properties"]["env"]["default"] = {"A": "{{ image }}"}
+    values = {"image": "reg/{{ name }}", "name": "{{ image }}", "env": {"B": "{{ name }}"}}
+    manifest = await render(client, base=base, deployment=values)
+    assert container(manifest)["image"] == "reg/{{ name }}-{{ image }}"
+    assert (env(manifest)["A"], env(manifest)["B"]) == ("{{ image }}", "{{ name }}")
+
+
+async def test_a_template_reads_nothing_of_the_operators_environment(
+    client: PrefectClient, allowed: pytest.MonkeyPatch
+) -> None:
+    allowed.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    manifest = await render(client, base=with_container(image="a:1{{ $AWS_SECRET_ACCESS_KEY }}"))
+    assert container(manifest)["image"] == "a:1"
+
+
+async def test_a_template_reads_what_the_settings_allow(
+    client: PrefectClient, allowed: pytest.MonkeyPatch
+) -> None:
+    allowed.setenv("REGISTRY", "registry.example")
+    allowed.setenv("OTHER", "hush")
+    allowed.setenv("WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT", "REGISTRY, REGION")
+    base = with_container(image="{{ $REGISTRY }}/flows:{{ $OTHER }}1", name="{{ $REGISTRY }}")
+    manifest = await render(client, base=base)
+    assert container(manifest)["image"] == "registry.example/flows:1"
+    assert container(manifest)["name"] == "registry.example"
+
+
+async def test_a_value_cannot_read_what_a_template_may(
+    client: PrefectClient, allowed: pytest.MonkeyPatch
+) -> None:
+    allowed.setenv("REGISTRY", "registry.example")
+    allowed.setenv("WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT", "REGISTRY")
+    manifest = await render(client, run={"env": {"A": "{{ $REGISTRY }}"}})
+    assert env(manifest)["A"] == "{{ $REGISTRY }}"
