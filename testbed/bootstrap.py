@@ -17,6 +17,7 @@ from testbed.errors import TestbedError
 ON_A_CLUSTER = {"cluster", "demo", "test", "test-cluster", "test-e2e", "test-faults", "bench"}
 ON_IMAGES = ON_A_CLUSTER - {"cluster"}
 ON_POSTGRESQL = {"test", "test-contract", "test-cluster", "test-e2e", "test-faults", "bench"}
+ON_GIT = {"test", "test-cluster"}
 BESIDE_THE_PEER = {"test", "test-contract", "bench"}
 
 
@@ -39,6 +40,8 @@ def install_packages(target: str) -> None:
     needed = [*debian.PYTHON]
     if target in ON_POSTGRESQL:
         needed += debian.POSTGRESQL
+    if target in ON_GIT:
+        needed += debian.GIT
     purpose = f"for make {target}"
     if target in ON_A_CLUSTER:
         selection = clusters.select(os.environ)

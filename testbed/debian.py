@@ -51,6 +51,7 @@ IMAGES = (
     Package("buildah", "buildah"),
     Package("debootstrap", "debootstrap"),
 )
+GIT = (Package("git", "git"),)
 POSTGRESQL = (Package("postgresql", "/usr/lib/postgresql/*/bin/postgres"),)
 
 

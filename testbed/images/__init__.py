@@ -16,7 +16,7 @@ from testbed import cache, commands, progress, state
 from testbed.images.buildah import Buildah
 from testbed.images.docker import Docker
 from testbed.images.pause import PAUSE_IMAGE, pause_archive
-from testbed.images.recipe import OPERATOR, RUN, Recipe
+from testbed.images.recipe import OPERATOR, ROOTFUL, RUN, Recipe
 
 if TYPE_CHECKING:
     from testbed.clusters import Cluster
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 __all__ = [
     "OPERATOR",
     "PAUSE_IMAGE",
+    "ROOTFUL",
     "RUN",
     "build",
     "operator_image",
     "pause_archive",
+    "rootful_image",
     "run_image",
 ]
 
@@ -37,6 +39,11 @@ def run_image(cluster: Cluster) -> str:
     return os.environ.get("RUN_IMAGE") or _loaded(RUN, cluster)
 
 
+def rootful_image(cluster: Cluster) -> str:
+    """An image that is, where a template sees it, like Prefect's own: its user is root."""
+    return _loaded(ROOTFUL, cluster)
+
+
 def operator_image(cluster: Cluster) -> str:
     """The image of the operator as the checkout has it now."""
     return _loaded(OPERATOR, cluster)
@@ -44,6 +51,8 @@ def operator_image(cluster: Cluster) -> str:
 
 def build(recipe: Recipe) -> str:
     """Its reference, once it is built. Needs no cluster, so one may start meanwhile."""
+    if recipe.base:
+        build(recipe.base)
     engine = _engine()
     reference = recipe.reference(engine.base)
     with state.exclusive(cache.folder() / ".images.lock", purpose="builds images"):

@@ -28,10 +28,15 @@ class Buildah:
     def build(self, recipe: Recipe, reference: str) -> None:
         """Builds it from the checkout, on a base that is made where it is missing."""
         log = cache.folder() / "logs" / f"image-{recipe.target}.log"
-        if not self.has(self.base):
+        if not recipe.base and not self.has(self.base):
             source = f"docker-archive:{base.base_archive()}"
             _run("pull", "--quiet", source, log=log)
-        options = [f"--target={recipe.target}", f"--tag={reference}", *self._environment()]
+        options = [
+            f"--target={recipe.target}",
+            f"--tag={reference}",
+            f"--file={CHECKOUT / recipe.file}",
+        ]
+        options += _environment(recipe.starts_from(self.base))
         with progress.step(f"building the image {reference} (buildah)"):
             _run("bud", *options, str(CHECKOUT), log=log)
 
@@ -39,13 +44,14 @@ class Buildah:
         target = f"docker-archive:{archive}:{reference}"
         _run("push", "--quiet", reference, target, log=cache.folder() / "logs" / "image-save.log")
 
-    def _environment(self) -> list[str]:
-        return [
-            *("--isolation=chroot", "--network=host", "--pull-never", "--layers"),
-            f"--build-arg=BASE={self.base}",
-            # The machine may reach the package registries through a proxy that ends TLS.
-            f"--volume={CERTIFICATES}:{CERTIFICATES}:ro",
-        ]
+
+def _environment(base: str) -> list[str]:
+    return [
+        *("--isolation=chroot", "--network=host", "--pull-never", "--layers"),
+        f"--build-arg=BASE={base}",
+        # The machine may reach the package registries through a proxy that ends TLS.
+        f"--volume={CERTIFICATES}:{CERTIFICATES}:ro",
+    ]
 
 
 def _run(verb: str, *arguments: str, log: Path) -> None:

@@ -21,6 +21,9 @@ class Docker:
         """Builds it from the checkout."""
         log = cache.folder() / "logs" / f"image-{recipe.target}.log"
         options = ["--progress=plain", f"--target={recipe.target}", f"--tag={reference}"]
+        options += [f"--file={CHECKOUT / recipe.file}"]
+        if recipe.base:
+            options += [f"--build-arg=BASE={recipe.starts_from(self.base)}"]
         with progress.step(f"building the image {reference} (docker)"):
             commands.run_logged(["docker", "build", *options, CHECKOUT], log=log)
 

@@ -12,15 +12,21 @@ from testbed.state import CHECKOUT
 
 @dataclass(frozen=True)
 class Recipe:
-    """One target of the Dockerfile."""
+    """One target of a Dockerfile."""
 
     name: str
     target: str
-    sources: tuple[str, ...]  # files and folders of the checkout that the target copies
+    sources: tuple[str, ...] = ()  # files and folders of the checkout that the target copies
+    file: str = "Dockerfile"
+    base: Recipe | None = None  # whose image it starts from, where that is not the engine's base
+
+    def starts_from(self, base: str) -> str:
+        """The image that the Dockerfile gets as its BASE; `base` is the engine's."""
+        return self.base.reference(base) if self.base else base
 
     def key(self, base: str) -> str:
         """Changes with the base, the Dockerfile and the content of every source."""
-        parts: list[bytes | str] = [base, self.target]
+        parts: list[bytes | str] = [self.starts_from(base), self.target]
         for path in self._files():
             parts += [str(path), (CHECKOUT / path).read_bytes()]
         return cache.key(parts)
@@ -29,11 +35,17 @@ class Recipe:
         return f"localhost/{self.name}:{self.key(base)}"
 
     def _files(self) -> Iterator[Path]:
-        for source in ("Dockerfile", ".dockerignore", *self.sources):
+        for source in (self.file, ".dockerignore", *self.sources):
             yield from _files_below(CHECKOUT / source)
 
 
 RUN = Recipe("workpool-operator-run", target="run", sources=("requirements.lock", "examples/flows"))
+ROOTFUL = Recipe(
+    "workpool-operator-rootful",
+    target="rootful",
+    file="testbed/images/rootful.Dockerfile",
+    base=RUN,
+)
 OPERATOR = Recipe(
     "workpool-operator",
     target="operator",

@@ -53,8 +53,18 @@ def test_a_reference_does_not_change_with_files_that_no_target_copies(checkout: 
     assert IMAGE.reference("base") == before
 
 
+def test_a_reference_changes_with_what_the_image_below_it_is_built_from(checkout: Path) -> None:
+    (checkout / "Upper").write_text("FROM")
+    upper = Recipe("upper", target="upper", file="Upper", base=IMAGE)
+    before = upper.reference("base")
+    assert upper.starts_from("base") == IMAGE.reference("base")
+    (checkout / "lock").write_text("another")
+    assert upper.reference("base") != before
+
+
 def test_every_source_of_the_real_recipes_exists() -> None:
-    sources = {*recipe.RUN.sources, *recipe.OPERATOR.sources}
+    recipes = (recipe.RUN, recipe.OPERATOR, recipe.ROOTFUL)
+    sources = {name for each in recipes for name in (each.file, *each.sources)}
     assert [name for name in sorted(sources) if not (CHECKOUT / name).exists()] == []
 
 

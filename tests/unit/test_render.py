@@ -16,7 +16,6 @@ from workpool_operator.jobs import render as rendering
 from workpool_operator.jobs.environment import SIGTERM_BEHAVIOR
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.jobs.render import Subject
-from workpool_operator.jobs.template import check_template
 from workpool_operator.kube import views
 
 Object = dict[str, Any]
@@ -182,6 +181,10 @@ async def test_numbers_in_an_environment_become_text(client: PrefectClient) -> N
     assert env(await render(client, run={"env": {"WORKERS": 4}}))["WORKERS"] == "4"
 
 
+async def test_an_emptied_namespace_is_the_default_one(client: PrefectClient) -> None:
+    assert await render(client, run={"namespace": None}) == await render(client)
+
+
 async def test_a_list_as_environment_keeps_its_references(client: PrefectClient) -> None:
     base = with_container(
         env=[{"name": "SECRET", "valueFrom": REFERENCE}, {"name": "A", "value": "1"}]
@@ -315,10 +318,3 @@ async def test_a_manifest_that_is_no_job_says_where(
     with pytest.raises(RenderError) as caught:
         await render(client, base=base)
     assert path in str(caught.value)
-
-
-def test_a_template_from_which_no_job_can_come_is_refused_before_any_run() -> None:
-    check_template(stock_template())
-    for broken in ({}, {"job_configuration": {"job_manifest": {"kind": "Job"}}}):
-        with pytest.raises(RenderError):
-            check_template(broken)

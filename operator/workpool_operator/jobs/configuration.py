@@ -72,6 +72,12 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
             )
         return fields
 
+    @field_validator("namespace", mode="before")
+    @classmethod
+    def _default_namespace(cls, value: Any) -> Any:
+        """A form that is emptied sends null."""
+        return cls.model_fields["namespace"].default if value is None else value
+
     @field_validator("env", mode="before")
     @classmethod
     def _coerce_env(cls, value: Any) -> Any:
@@ -99,10 +105,11 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
         """
         template = {
             "job_configuration": placeholders.without_environment(
-                base_job_template.get("job_configuration") or {}, but=template_environment()
+                _half(base_job_template, "job_configuration"), but=template_environment()
             ),
-            "variables": placeholders.defaults(base_job_template.get("variables")),
+            "variables": placeholders.defaults(_half(base_job_template, "variables")),
         }
+        _check_form_of_env(template, values)
         try:
             configuration: Self = await super().from_template_and_values(
                 base_job_template=template, values=placeholders.inert(values), client=client
@@ -192,6 +199,23 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
     def _base_deployment_labels(deployment: DeploymentResponse | None) -> dict[str, str]:
         labels = BaseJobConfiguration._base_deployment_labels(deployment)
         return labels | ({"app.kubernetes.io/name": deployment.name} if deployment else {})
+
+
+def _check_form_of_env(template: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """A mapping of the pool is merged with the run's, so that a list cannot take its place."""
+    own = template["job_configuration"].get("env")
+    default = template["variables"]["properties"].get("env", {}).get("default")
+    pools, given = own if isinstance(own, Mapping) else default or None, values.get("env")
+    if isinstance(pools, Mapping) and given and isinstance(given, list):
+        raise RenderError("env", f"expected a mapping, as the pool has one, got {given!r:.80}")
+
+
+def _half(template: Any, key: str) -> Mapping[str, Any]:
+    """One of the two of a base job template."""
+    found = template.get(key) if isinstance(template, Mapping) else None
+    if found is not None and not isinstance(found, Mapping):
+        raise RenderError(key, f"expected a mapping, got {found!r:.80}")
+    return found or {}
 
 
 def _text(value: Any) -> str | None:

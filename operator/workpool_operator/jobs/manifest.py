@@ -73,9 +73,18 @@ def normalise(manifest: Object) -> None:
     pod = part(part(spec, "template", within="spec."), "spec", within="spec.template.")
     for key in _MISPLACED:
         if key in pod:
-            spec.setdefault(key, pod.pop(key))
+            spec.setdefault(key, _one(pod.pop(key), key=key))
     pod.setdefault("restartPolicy", "Never")
     container(manifest).setdefault("name", CONTAINER_NAME)
+
+
+def _one(value: Any, *, key: str) -> int:
+    """What a template may say in the wrong place, as every pod of a Job would execute the run."""
+    if value != 1:
+        raise RenderError(
+            f"job_manifest.spec.template.spec.{key}", f"expected 1, got {value!r:.80}"
+        )
+    return 1
 
 
 def part(parent: Object, key: str, *, within: str = "") -> Object:
@@ -184,7 +193,7 @@ def _labels(labels: Mapping[str, Any]) -> dict[str, str]:
     """Repaired rather than sent broken; `prefect.io/flow-run-id` is an annotation, because the
     stock worker's observer acts on every Job that has it as a label (races.md 17)."""
     repaired = {
-        names.label_key(str(key)): names.label_value(str(value))
+        names.label_key(str(key)): names.label_value(_text(value, of=f"labels.{key}"))
         for key, value in labels.items()
         if key != FLOW_RUN_ID_KEY
     }
@@ -192,5 +201,15 @@ def _labels(labels: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _annotations(annotations: Mapping[str, Any]) -> dict[str, str]:
-    repaired = {names.label_key(str(key)): str(value) for key, value in annotations.items()}
+    repaired = {
+        names.label_key(str(key)): _text(value, of=f"annotations.{key}")
+        for key, value in annotations.items()
+    }
     return {key: value for key, value in repaired.items() if key}
+
+
+def _text(value: Any, *, of: str) -> str:
+    """Null is the empty text, as it is for Kubernetes."""
+    if isinstance(value, (Mapping, list)):
+        raise RenderError(f"job_manifest.metadata.{of}", f"expected a text, got {value!r:.80}")
+    return "" if value is None else str(value)

@@ -1,9 +1,9 @@
 """Our own base job template: what a deployment may set, and the Job's manifest that it goes into.
 
-Owns the template of pools of type `kubernetes-operator`. Promises that a pod which it makes may run
-in a namespace that enforces the restricted Pod Security Standard, whatever image it runs and
-whatever a deployment sets: only who edits the pool's template can relax that. Every variable has
-one place in the manifest or in the job configuration beside it.
+Owns the template of pools of type `kubernetes-operator`. Promises a pod that is admitted where the
+restricted Pod Security Standard is enforced, whatever its image; no value of a deployment makes it
+root or privileged, or mounts the node: only who edits the pool's template can. Every variable has
+one place in the manifest, or in the job configuration beside it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,30 @@ from pydantic_core.core_schema import WithDefaultSchema
 #: On a volume of its own, because an image whose user is root has no home that others may write.
 HOME = "/home/prefect"
 HOME_VOLUME = "prefect-home"
+#: Likewise: Prefect pulls a flow's code into a folder below it, and starts the flow there.
+TEMPORARY = "/tmp"
+TEMPORARY_VOLUME = "prefect-tmp"
 _UNPRIVILEGED = 1000
 
 # Kubernetes' own pattern; or a reference to a block or variable, which only the run can resolve.
 _QUANTITY = r"^(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?$|\{\{.+\}\}"
 Cpus = Annotated[str, Field(pattern=_QUANTITY, examples=["500m"])]
 Bytes = Annotated[str, Field(pattern=_QUANTITY, examples=["512Mi"])]
-Id = Annotated[int, Field(ge=1)]  # 0 is root
+Seconds = Annotated[int, Field(ge=1)]
+UserId = Annotated[int, Field(ge=1)]  # 0 is root
+GroupId = Annotated[int, Field(ge=0)]  # 0 owns what images made for OpenShift may write
+# Those that the restricted standard allows: no folder of the node among them.
+VolumeField = Literal[
+    "name",
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+]
 
 
 class _FormSchema(GenerateJsonSchema):
@@ -85,8 +102,8 @@ class KubernetesJobVariables(BaseVariables):
     image: str | None = Field(
         default=None,
         title="Image",
-        description="The container image of the flow. Empty: Prefect's own, of the version that "
-        "makes the Job.",
+        description="The container image of the flow. Empty: Prefect's own, in the version that "
+        "the operator was built with.",
         examples=["docker.io/prefecthq/prefect:3-latest"],
     )
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
@@ -97,13 +114,14 @@ class KubernetesJobVariables(BaseVariables):
     image_pull_secrets: list[SecretReference] = Field(
         default_factory=list,
         title="Image Pull Secrets",
-        description="Secrets with the credentials of the image's registry.",
+        description="Secrets with the credentials of the image's registry, such as "
+        '[{"name": "registry"}].',
     )
     namespace: str = Field(
         default="default",
         title="Namespace",
-        description="Where a worker makes its Jobs. The Jobs of a WorkPoolBinding go to the "
-        "binding's namespace instead.",
+        description="The namespace of a worker's Jobs. A WorkPoolBinding names that of its Jobs "
+        "itself.",
     )
     service_account_name: str | None = Field(
         default=None,
@@ -139,17 +157,18 @@ class KubernetesJobVariables(BaseVariables):
     node_selector: dict[str, str] = Field(
         default_factory=dict,
         title="Node Selector",
-        description="Labels that a node must have to run the pod.",
+        description='Labels that a node must have to run the pod, such as {"disk": "ssd"}.',
     )
     tolerations: list[Toleration] = Field(
         default_factory=list,
         title="Tolerations",
-        description="Taints of nodes on which the pod may run all the same.",
+        description="Taints of nodes on which the pod may run all the same, such as "
+        '[{"key": "gpu", "operator": "Exists"}].',
     )
     affinity: dict[str, Any] = Field(
         default_factory=dict,
         title="Affinity",
-        description="Which nodes and neighbours the pod seeks or shuns, as a pod's affinity in "
+        description="Which nodes and neighbours the pod seeks or shuns: a pod's affinity in "
         "Kubernetes.",
     )
     priority_class_name: str | None = Field(
@@ -157,37 +176,38 @@ class KubernetesJobVariables(BaseVariables):
         title="Priority Class Name",
         description="The priority class of the pod. Empty: the cluster's default.",
     )
-    volumes: list[dict[str, Any]] = Field(
+    volumes: list[dict[VolumeField, Any]] = Field(
         default_factory=list,
         title="Volumes",
-        description="Volumes of the pod, as in Kubernetes, beside the one with the flow's home. "
-        f"One named {HOME_VOLUME} takes that one's place.",
+        description='Volumes of the pod as in Kubernetes, such as [{"name": "data", "emptyDir": '
+        f"{{}}}}]. One named {HOME_VOLUME} becomes the flow's home.",
     )
     volume_mounts: list[VolumeMount] = Field(
         default_factory=list,
         title="Volume Mounts",
-        description="Where the flow's container finds the volumes.",
+        description="Where the flow's container finds the volumes, such as "
+        '[{"name": "data", "mountPath": "/data"}].',
     )
     working_directory: str | None = Field(
         default=HOME,
         title="Working Directory",
-        description="The folder in which the flow starts, and to which its code is pulled. Must "
-        "be writable for the latter.",
+        description="Where the container starts, and what a deployment's relative path starts "
+        "from. Empty: the image's own.",
     )
-    run_as_user: Id | None = Field(
+    run_as_user: UserId | None = Field(
         default=_UNPRIVILEGED,
         title="Run As User",
-        description="UID of the pod's processes, whatever the image says; root is refused.",
+        description="UID of the pod's processes, whatever the image says; 0, root, is refused.",
     )
-    run_as_group: Id | None = Field(
+    run_as_group: GroupId | None = Field(
         default=_UNPRIVILEGED, title="Run As Group", description="GID of the pod's processes."
     )
-    fs_group: Id | None = Field(
+    fs_group: GroupId | None = Field(
         default=_UNPRIVILEGED,
         title="File System Group",
-        description="GID that owns the pod's volumes, and that its processes have as well.",
+        description="GID that owns the pod's volumes and that its processes have, too.",
     )
-    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = Field(
+    active_deadline_seconds: Seconds | None = Field(
         default=None,
         title="Active Deadline Seconds",
         description="Seconds after which the Job is stopped and its run crashed. Empty: never.",
@@ -202,7 +222,8 @@ class KubernetesJobVariables(BaseVariables):
     finished_job_ttl: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
         title="Finished Job TTL",
-        description="Seconds for which a finished Job is kept. Empty: what the binding says.",
+        description="Seconds for which a finished Job is kept. Empty: as the binding or the "
+        "worker has it, an hour unless told otherwise.",
     )
 
 
@@ -238,7 +259,11 @@ def _pod() -> dict[str, Any]:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container()],
-        "volumes": [{"name": HOME_VOLUME, "emptyDir": {}}, "{{ volumes }}"],
+        "volumes": [
+            {"name": HOME_VOLUME, "emptyDir": {}},
+            {"name": TEMPORARY_VOLUME, "emptyDir": {}},
+            "{{ volumes }}",
+        ],
     }
 
 
@@ -262,5 +287,9 @@ def _container() -> dict[str, Any]:
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": HOME_VOLUME, "mountPath": HOME}, "{{ volume_mounts }}"],
+        "volumeMounts": [
+            {"name": HOME_VOLUME, "mountPath": HOME},
+            {"name": TEMPORARY_VOLUME, "mountPath": TEMPORARY},
+            "{{ volume_mounts }}",
+        ],
     }
