@@ -10,18 +10,17 @@ Every background task is created inside a session's TaskGroups or here; nothing 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
 from workpool_operator import health
-from workpool_operator.binding import presence
+from workpool_operator.binding import presence, run_secrets
 from workpool_operator.binding.conditions import Verdict
 from workpool_operator.binding.session import Session
 from workpool_operator.binding.surroundings import Binding, Surroundings
-from workpool_operator.errors import OperatorError
+from workpool_operator.errors import OperatorError, Unavailable
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import tls_context
 from workpool_operator.settings import Settings
@@ -83,6 +82,29 @@ class App:
     ) -> None:
         """Serve the binding until `stopped`, whose result says whether the binding is deleted."""
         log.info("%s: serving", binding.key)
+        try:
+            await self._serve(binding, stopped, announce)
+        finally:
+            self._sessions.pop(binding.key, None)
+        log.info("%s: %s", binding.key, "deleted" if stopped.result() else "stopped")
+
+    async def release(self, binding: Binding) -> None:
+        """After `serve`, or without it where the operator was started since: a deleted binding
+        leaves no Secret behind but what its Jobs still need.
+
+        Raises:
+            Unavailable: not done yet; call again.
+        """
+        if binding.key in self._sessions:
+            raise Unavailable("its session has not ended yet")
+        await run_secrets.release(binding, self._around.kube)
+
+    async def _serve(
+        self,
+        binding: Binding,
+        stopped: asyncio.Future[bool],
+        announce: Callable[[Verdict], None],
+    ) -> None:
         session: Session | None = None
         while not stopped.done():
             session = session or await self._session(binding, announce)
@@ -91,10 +113,8 @@ class App:
                 continue
             self._sessions[binding.key] = session
             await self._run_until(session, stopped)
-        self._sessions.pop(binding.key, None)
         if session:
             await (session.retire() if stopped.result() else session.say_stopped())
-        log.info("%s: %s", binding.key, "deleted" if stopped.result() else "stopped")
 
     async def _run_until(self, session: Session, stopped: asyncio.Future[bool]) -> None:
         """Run the session until `stopped`; one that fails is a defect, logged and run again."""
@@ -116,7 +136,7 @@ class App:
         self, binding: Binding, announce: Callable[[Verdict], None]
     ) -> Session | None:
         try:
-            cluster_id = await _cluster_id(self._around.kube, binding.namespace)
+            cluster_id = await self._around.kube.namespace_uid(binding.namespace)
             session = Session(binding, self._around, cluster_id=cluster_id, announce=announce)
         except OperatorError as error:
             self._trouble.begins(f"cannot serve {binding.key}", error)
@@ -128,10 +148,3 @@ class App:
         if self._obstacle:
             return [self._obstacle]
         return [f"{key} is not synced" for key, s in self._sessions.items() if s.starting]
-
-
-async def _cluster_id(kube: KubernetesClient, namespace: str) -> str:
-    """The UID of the binding's namespace: as unique as a cluster's, and readable with a Role
-    (docs/decisions/0001-cluster-id.md)."""
-    body = await kube.request("GET", f"/api/v1/namespaces/{namespace}")
-    return str(json.loads(body)["metadata"]["uid"])

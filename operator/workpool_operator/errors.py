@@ -6,6 +6,7 @@
     │   └── PrefectUnavailable
     ├── Refused                an answer, and it is no: repeating the request changes nothing
     │   ├── KubernetesRefused
+    │   │   └── SecretRefused
     │   └── PrefectRefused
     ├── RenderError            template and values give no Job
     └── BindingFault           something the binding's status must show
@@ -15,6 +16,9 @@ arise here: states are set through the API's plain answers (`prefect_api.client`
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 
 class OperatorError(Exception):
@@ -41,12 +45,36 @@ class Refused(OperatorError):
         self.reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One of the places that the Kubernetes API refuses, as it writes them."""
+
+    field: str
+    message: str
+    reason: str = ""
+
+
 class KubernetesUnavailable(Unavailable):
     """The Kubernetes API did not answer, or answered 429 or 5xx."""
 
 
 class KubernetesRefused(Refused):
-    """The Kubernetes API answered 4xx; `reason` is metav1.Status' (`NotFound`, `Forbidden`)."""
+    """The Kubernetes API answered 4xx; `reason` is metav1.Status' (`NotFound`, `Forbidden`), and
+    `causes` are the fields that it names."""
+
+    def __init__(
+        self, message: str, *, status: int, reason: str = "", causes: Iterable[Cause] = ()
+    ) -> None:
+        super().__init__(message, status=status, reason=reason)
+        self.causes = tuple(causes)
+
+
+class SecretRefused(KubernetesRefused):
+    """It is the Secret that goes with a Job which the Kubernetes API refused, not the Job."""
+
+    def __init__(self, refused: KubernetesRefused) -> None:
+        text = f"the Secret for its environment: {refused}"
+        super().__init__(text, status=refused.status, reason=refused.reason)
 
 
 class PrefectUnavailable(Unavailable):

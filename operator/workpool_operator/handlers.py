@@ -2,7 +2,8 @@
 Kubernetes Events on the binding.
 
 The daemon never returns while its binding exists: kopf starts a daemon that returned never again.
-Its finalizer makes a binding's deletion impossible to miss.
+Its finalizer makes a binding's deletion impossible to miss; what a binding left in other
+namespaces is cleared away before that goes, by the process that served it or by a later one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from workpool_operator.binding import model
 from workpool_operator.binding.conditions import Verdict
 from workpool_operator.binding.model import Spec
 from workpool_operator.binding.surroundings import Binding
-from workpool_operator.errors import OperatorError
+from workpool_operator.errors import OperatorError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +79,14 @@ def registry(app: App) -> kopf.OperatorRegistry:
     kopf.on.login(registry=own)(_login)
     resource = (model.GROUP, model.VERSION, model.PLURAL)
     kopf.daemon(*resource, registry=own, id="serve", cancellation_timeout=0.3)(_daemon(app))
+    kopf.on.delete(*resource, registry=own, id="release")(_release(app))
     return own
 
 
 async def _startup(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.persistence.finalizer = FINALIZER
+    settings.persistence.diffbase_storage = _NoDiffs()
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=model.GROUP)
     settings.scanning.disabled = True
     settings.posting.reporting_component = "workpool-operator"
     settings.posting.event_name_prefix = "workpool-operator-"
@@ -124,6 +128,30 @@ def _daemon(app: App) -> Any:
             watch.cancel()
 
     return serve
+
+
+def _release(app: App) -> Any:
+    async def release(spec: kopf.Spec, namespace: str, name: str, **_: Any) -> None:
+        live = LiveSpec(spec)
+        binding = Binding(
+            namespace=namespace, name=name, spec=live, generation=lambda: 0, status={}
+        )
+        try:
+            await app.release(binding)
+        except Unavailable as error:
+            raise kopf.TemporaryError(str(error), delay=RETRY_SECONDS) from error
+
+    return release
+
+
+class _NoDiffs(kopf.DiffBaseStorage):
+    """kopf would keep a copy of the spec in an annotation, to tell what changed; nobody asks."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
 
 
 async def _until(stopped: kopf.DaemonStopped, ended: asyncio.Future[bool], meta: kopf.Meta) -> None:

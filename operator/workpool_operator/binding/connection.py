@@ -9,7 +9,6 @@ import asyncio
 from uuid import UUID
 
 from workpool_operator.binding.inspection import Inspection
-from workpool_operator.binding.model import Server as ServerSpec
 from workpool_operator.binding.model import Spec
 from workpool_operator.binding.surroundings import Binding, Surroundings
 from workpool_operator.dispatch.pipeline import Pipeline
@@ -94,7 +93,7 @@ class Connection:
     async def _look(self) -> str | None:
         """Why another connection is needed, if it is."""
         if _identity(self._binding.spec()) != self._made_for:
-            return "spec.server or spec.jobs.serverURL changed"
+            return "spec.server, or what spec.jobs says of it, changed"
         if await self._inspection.credentials() != self._api.server:
             return "the credentials changed"
         pool = await self._inspection.look(self._api)
@@ -104,6 +103,6 @@ class Connection:
         self._around.pulse.beat(f"{self._binding.key} {part}", within=within)
 
 
-def _identity(spec: Spec) -> tuple[ServerSpec, str | None]:
+def _identity(spec: Spec) -> tuple[object, ...]:
     """What a connection and its runs' environment are made from."""
-    return spec.server, spec.jobs.server_url
+    return spec.server, spec.jobs.server_url, spec.jobs.api_key, spec.jobs.auth_string

@@ -12,7 +12,10 @@ import logging
 
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import prerequisites
+from workpool_operator.binding.base_template import base_job_template
 from workpool_operator.binding.conditions import Conditions
+from workpool_operator.binding.rehearsal import Rehearsal
+from workpool_operator.binding.run_secrets import RunSecrets
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.errors import BindingFault, OperatorError
 from workpool_operator.kube.client import KubernetesClient
@@ -31,10 +34,19 @@ class Inspection:
     """`generation` is that of the spec which the conditions speak of, `pool` what the server has
     under the pool's name, `served` the last of it that could be served."""
 
-    def __init__(self, binding: Binding, kube: KubernetesClient, *, job_namespace: str) -> None:
+    def __init__(
+        self,
+        binding: Binding,
+        kube: KubernetesClient,
+        *,
+        job_namespace: str,
+        run_secrets: RunSecrets,
+    ) -> None:
         self._binding = binding
         self._kube = kube
         self._job_namespace = job_namespace
+        self._run_secrets = run_secrets
+        self._rehearsal = Rehearsal(kube, namespace=job_namespace)
         self._wanted = asyncio.Event()
         self._trouble = Trouble(log, binding.key)
         self.conditions = Conditions()
@@ -66,14 +78,16 @@ class Inspection:
         spec = self._binding.spec()
         self.pool = await prerequisites.ask_for_pool(api)
         await self._reached(api)
-        pool = self.served = prerequisites.servable(self.pool, spec, api)
+        pool = prerequisites.servable(self.pool, spec, api)
         found = f"Work pool {pool.name!r}, of type {pool.type!r}."
         self.conditions.holds(c.WORK_POOL_FOUND, "Found", found)
-        prerequisites.base_job_template(pool)
-        self.conditions.holds(c.TEMPLATE_VALID, "Valid", "The base job template makes a Job.")
+        said = await base_job_template(pool, api, self._rehearsal)
+        self.served = pool  # no sooner: a run that is claimed already has the template before
+        self.conditions.holds(c.TEMPLATE_VALID, "Valid", said)
         await prerequisites.jobs_permitted(self._kube, self._job_namespace)
+        beside = await self._run_secrets.ensure(api.server)
         where = f"The operator may make Jobs in namespace {self._job_namespace!r}."
-        self.conditions.holds(c.JOBS_PERMITTED, "Allowed", where)
+        self.conditions.holds(c.JOBS_PERMITTED, "Allowed", where + beside)
         self._trouble.over("cannot look at Secrets and rights")
         return pool
 

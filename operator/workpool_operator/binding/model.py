@@ -30,7 +30,7 @@ HTTP_URL = matching(
 
 
 class SecretKeySelector(Part):
-    """A key of a Secret in the binding's namespace."""
+    """A key of a Secret."""
 
     name: str = Field(
         max_length=253,
@@ -59,9 +59,19 @@ class SecretValue(Part):
 
     secret_key_ref: SecretKeySelector = Field(
         description=(
-            "The Secret and key that hold the value. The Secret is in the binding's namespace; if "
-            "Jobs run in another one, a Secret of the same name and key must exist there too, "
-            "because run pods refer to it. A changed value is used within 15 seconds."
+            "The Secret in the binding's namespace, and its key, that hold the value. A changed "
+            "value is used within 15 seconds."
+        )
+    )
+
+
+class RunSecretValue(Part):
+    """A value that run pods, and only they, take from a Secret."""
+
+    secret_key_ref: SecretKeySelector = Field(
+        description=(
+            "The Secret in the namespace of the Jobs, and its key, that hold the value. The "
+            "operator only looks whether they exist, where it may."
         )
     )
 
@@ -76,7 +86,7 @@ class WorkPool(Part):
             PREFECT_NAME,
             rule("self == oldSelf", "workPool.name cannot be changed: create another binding"),
             rule(
-                "!self.lowerAscii().startsWith('prefect')",
+                "!self.matches(r'(?i)^prefect')",
                 "names that start with 'prefect' are reserved by Prefect: bind another pool",
             ),
         ),
@@ -142,6 +152,29 @@ class Jobs(Part):
         description=(
             "The API's address as run pods reach it (their PREFECT_API_URL), "
             "where it differs from server.url. Default: server.url."
+        ),
+    )
+    api_key: RunSecretValue | None = Field(
+        default=None,
+        description=(
+            "The API key that run pods use, which may be a lesser one than the operator's. "
+            "Default: that of server.apiKey; where Jobs run in another namespace, the operator "
+            "keeps a copy of its Secret there, and needs the right to write Secrets there."
+        ),
+    )
+    auth_string: RunSecretValue | None = Field(
+        default=None,
+        description=(
+            "The `user:password` that run pods use. Default: that of server.authString, as for "
+            "apiKey."
+        ),
+    )
+    environment_secret: bool = Field(
+        default=False,
+        description=(
+            "Keep the plain values of a run's environment in a Secret that belongs to its Job, so "
+            "that nobody who may only see Jobs and pods reads them. The operator needs the right "
+            "to write Secrets there, and makes two more requests per run. Default: false."
         ),
     )
     ttl_seconds_after_finished: int = Field(
@@ -242,6 +275,11 @@ class Spec(Part):
                 "!(has(self.server.apiKey) && has(self.server.authString))",
                 "apiKey and authString exclude each other: keep the one your server uses",
                 fieldPath=".server",
+            ),
+            rule(
+                "!has(self.jobs) || !(has(self.jobs.apiKey) && has(self.jobs.authString))",
+                "apiKey and authString exclude each other: keep the one your server uses",
+                fieldPath=".jobs",
             ),
             rule(
                 "(has(self.jobs) && has(self.jobs.namespace)) == "

@@ -6,22 +6,18 @@ how to mend it.
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import json
-
 from workpool_operator.binding import conditions as c
+from workpool_operator.binding import rights
 from workpool_operator.binding.model import SecretValue, Spec
+from workpool_operator.binding.secret_key import NamedKey
 from workpool_operator.errors import (
     BindingFault,
     KubernetesRefused,
     OperatorError,
     PrefectRefused,
     PrefectUnavailable,
-    RenderError,
 )
-from workpool_operator.jobs.template import check_template
-from workpool_operator.kube.client import SECRETS, KubernetesClient
+from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi, Server
 from workpool_operator.prefect_api.views import WorkPool
 
@@ -85,19 +81,6 @@ def servable(pool: WorkPool | None, spec: Spec, api: PrefectApi) -> WorkPool:
     return pool
 
 
-def base_job_template(pool: WorkPool) -> None:
-    """The template can become a Job."""
-    try:
-        check_template(pool.base_job_template)
-    except RenderError as error:
-        raise BindingFault(
-            c.TEMPLATE_VALID,
-            "InvalidTemplate",
-            f"Base job template of work pool {pool.name!r}: {error}. Correct it in Prefect "
-            "(work pool, Edit, Advanced); nothing is claimed until then.",
-        ) from error
-
-
 async def jobs_permitted(kube: KubernetesClient, namespace: str) -> None:
     """The operator may do with Jobs and pods what it does, in a namespace that exists."""
     if await _is_missing(kube, namespace):
@@ -107,16 +90,13 @@ async def jobs_permitted(kube: KubernetesClient, namespace: str) -> None:
             f"Namespace {namespace!r} of spec.jobs.namespace does not exist. Create it: "
             f"kubectl create namespace {namespace}",
         )
-    answers = await asyncio.gather(*(_allowed(kube, namespace, *right) for right in RIGHTS))
-    rights = zip(RIGHTS, answers, strict=True)
-    missing = [f"{verb} {plural}" for (verb, _, plural), allowed in rights if not allowed]
-    if missing:
+    if missing := await rights.missing(kube, namespace, RIGHTS):
+        grant = await rights.grant(kube, namespace, role="workpool-operator-jobs")
         raise BindingFault(
             c.JOBS_PERMITTED,
             "JobsForbidden",
-            f"The operator may not {', '.join(missing)} in namespace {namespace!r}. Grant it: "
-            f"kubectl -n {namespace} create rolebinding workpool-operator "
-            f"--clusterrole=workpool-operator-jobs {await _subject(kube)}",
+            f"The operator may not {', '.join(missing)} in namespace {namespace!r}. "
+            f"Grant it: {grant}",
         )
 
 
@@ -151,39 +131,13 @@ async def _secret(
 ) -> str | None:
     if value is None:
         return None
-    ref = value.secret_key_ref
-    where = f"spec.server.{field}.secretKeyRef: "
-    try:
-        secret = await kube.get(SECRETS, namespace, ref.name)
-    except KubernetesRefused as refused:
-        if refused.status == 404:
-            text = f"Secret {ref.name!r} does not exist in namespace {namespace!r}: create it."
-            raise BindingFault(c.CREDENTIALS_VALID, "SecretNotFound", where + text) from refused
-        text = f"{refused}. Grant the operator get on this Secret."
-        raise BindingFault(c.CREDENTIALS_VALID, "SecretForbidden", where + text) from refused
-    data = secret.get("data") or {}
-    if ref.key not in data:
-        keys = ", ".join(sorted(data)) or "none"
-        text = f"Secret {ref.name!r} has no key {ref.key!r} (its keys: {keys}): add it."
-        raise BindingFault(c.CREDENTIALS_VALID, "SecretKeyMissing", where + text)
-    return base64.b64decode(data[ref.key]).decode(errors="replace").strip()
-
-
-async def _allowed(
-    kube: KubernetesClient, namespace: str, verb: str, group: str, resource: str
-) -> bool:
-    attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
-    review = {"spec": {"resourceAttributes": attributes}}
-    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-    return bool(json.loads(await kube.request("POST", path, body=review))["status"]["allowed"])
-
-
-async def _subject(kube: KubernetesClient) -> str:
-    """Who the operator is, as `kubectl create rolebinding` takes it."""
-    path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-    user = json.loads(await kube.request("POST", path, body={}))["status"]["userInfo"]["username"]
-    account = user.removeprefix("system:serviceaccount:")
-    return f"--serviceaccount={account}" if account != user else f"--user={user}"
+    key = NamedKey(
+        value.secret_key_ref,
+        namespace=namespace,
+        path=f"spec.server.{field}.secretKeyRef",
+        condition=c.CREDENTIALS_VALID,
+    )
+    return await key.value(kube)
 
 
 async def _is_missing(kube: KubernetesClient, namespace: str) -> bool:

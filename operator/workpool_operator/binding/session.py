@@ -15,7 +15,8 @@ from workpool_operator.binding import conditions as c
 from workpool_operator.binding.conditions import Situation, Verdict
 from workpool_operator.binding.connection import STUCK_SECONDS, Connection
 from workpool_operator.binding.inspection import Inspection
-from workpool_operator.binding.model import Spec
+from workpool_operator.binding.place import place_of
+from workpool_operator.binding.run_secrets import RunSecrets
 from workpool_operator.binding.status import Sight, StatusWriter
 from workpool_operator.binding.surroundings import Binding, Surroundings
 from workpool_operator.dispatch import capacity
@@ -58,7 +59,10 @@ class Session:
         self._worker_name = names.worker_name(
             cluster_id=cluster_id, namespace=binding.namespace, name=binding.name
         )
-        self._inspection = Inspection(binding, around.kube, job_namespace=self._namespace)
+        self._run_secrets = RunSecrets(binding, around.kube, binding_id=self._binding_id)
+        self._inspection = Inspection(
+            binding, around.kube, job_namespace=self._namespace, run_secrets=self._run_secrets
+        )
         self._jobs: Cache[Job] = Cache(self._run_changed)
         self._pods: Cache[Pod] = Cache(self._run_changed)
         self._connection: Connection | None = None
@@ -134,6 +138,7 @@ class Session:
         server = await self._inspection.credentials()
         async with self._api(server) as api:
             pool = await self._inspection.look(api)
+            await self._run_secrets.drop_unneeded()
             self._server = server
             self._around.pulse.stop(f"{self._binding.key} connections")
             self._connection = self._make_connection(api, pool)
@@ -171,15 +176,12 @@ class Session:
         )
 
     def _place(self, api: PrefectApi, pool: WorkPool) -> Place:
-        return Place(
+        return place_of(
+            self._binding,
             cluster_id=self._cluster_id,
-            binding=self._binding.key,
-            binding_id=self._binding_id,
-            worker_name=self._worker_name,
-            namespace=self._namespace,
             server_url=api.server.url,
             pool_id=pool.id,
-            environment=_environment(self._binding.spec()),
+            credentials=self._run_secrets.given(api.server),
         )
 
     def _polled(self, error: OperatorError | None) -> None:
@@ -270,18 +272,3 @@ class Session:
 
     def _beat(self, part: str, *, within: float) -> None:
         self._around.pulse.beat(f"{self._binding.key} {part}", within=within)
-
-
-def _environment(spec: Spec) -> tuple[dict[str, Any], ...]:
-    """How run pods reach the server; credentials by reference only."""
-    url = spec.jobs.server_url or spec.server.url or ""
-    entries: list[dict[str, Any]] = [{"name": "PREFECT_API_URL", "value": url}]
-    secrets = {
-        "PREFECT_API_KEY": spec.server.api_key,
-        "PREFECT_API_AUTH_STRING": spec.server.auth_string,
-    }
-    for name, value in secrets.items():
-        if value:
-            ref = {"name": value.secret_key_ref.name, "key": value.secret_key_ref.key}
-            entries.append({"name": name, "valueFrom": {"secretKeyRef": ref}})
-    return tuple(entries)

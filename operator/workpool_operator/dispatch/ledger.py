@@ -150,5 +150,9 @@ class Ledger:
         """The run's record, made if there is none."""
         return self._records.setdefault(run_id, Record())
 
+    def take(self, run_id: UUID, record: Record) -> None:
+        """Go on with what somebody else learnt of the run."""
+        self._records[run_id] = record
+
     def drop(self, run_id: UUID) -> None:
         self._records.pop(run_id, None)

@@ -25,7 +25,7 @@ from workpool_operator.jobs.verdict import End, Wait
 from workpool_operator.kube.views import Job
 
 # Sub-states that are named before the Job exists: under them, too, a missing Job is to be created.
-BEFORE_JOB = frozenset({"Pending", "QuotaExceeded", "JobRefused"})
+BEFORE_JOB = frozenset({"Pending", "Submitting", "QuotaExceeded", "JobRefused", verdict.OUTAGE})
 
 
 def pending(seen: Observed, policy: Policy, wall: datetime) -> Step:
@@ -51,7 +51,8 @@ def _without_job(seen: Observed, policy: Policy, wall: datetime) -> Step:
         return gone(seen, policy)
     if seen.refusal is None:
         return CreateJob()
-    if _pending_for(seen, wall) >= policy.pending_timeout:
+    outage = seen.refusal.category == verdict.OUTAGE  # which says nothing about the run
+    if not outage and _pending_for(seen, wall) >= policy.pending_timeout:
         return _give_up(seen, seen.refusal, policy)
     if seen.refusal.category != seen.run.state_name:
         return Explain(seen.refusal)

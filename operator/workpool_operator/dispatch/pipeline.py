@@ -24,6 +24,7 @@ from workpool_operator.dispatch import capacity
 from workpool_operator.dispatch.acquire import Acquire
 from workpool_operator.dispatch.actions import Actions
 from workpool_operator.dispatch.capacity import Load
+from workpool_operator.dispatch.creation import Creation
 from workpool_operator.dispatch.ledger import Ledger
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.policy import Policy
@@ -31,6 +32,7 @@ from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.reconciler import Reconciler
 from workpool_operator.dispatch.resync import Resync
 from workpool_operator.dispatch.submission import Submission
+from workpool_operator.dispatch.sweep import Sweeper
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError, PrefectUnavailable
 from workpool_operator.kube.cache import Cache
@@ -78,10 +80,13 @@ class Pipeline:
         self.queue: WorkQueue[UUID] = WorkQueue()
         self.runlog = RunLog(api)
         proposals = Proposals(place, api=api, runlog=self.runlog)
+        creation = Creation(
+            kube, namespace=place.namespace, environment_secret=self._environment_secret
+        )
         submission = Submission(
             place,
             api=api,
-            kube=kube,
+            creation=creation,
             proposals=proposals,
             job_cache=jobs,
             runlog=self.runlog,
@@ -96,6 +101,13 @@ class Pipeline:
             proposals=proposals,
             submission=submission,
             jobs=lambda: outside.spec().jobs,
+        )
+        self._sweeper = Sweeper(
+            kube,
+            namespace=place.namespace,
+            binding_id=place.binding_id,
+            jobs=jobs,
+            wanted=self._environment_secret,
         )
         self.resync = Resync(
             api=api,
@@ -130,6 +142,7 @@ class Pipeline:
         group.create_task(self._acquire_once_adopted(), name="acquire")
         group.create_task(self._events.run(), name="events")
         group.create_task(self.runlog.run(), name="runlog")
+        group.create_task(self._sweeper.run(), name="sweeper")
         for number in range(self._reconcilers):
             group.create_task(self._reconciler().run(), name=f"reconciler-{number}")
 
@@ -159,6 +172,9 @@ class Pipeline:
 
     def _policy(self) -> Policy:
         return Policy(pending_timeout=self._outside.spec().jobs.pending_timeout_seconds)
+
+    def _environment_secret(self) -> bool:
+        return self._outside.spec().jobs.environment_secret
 
     def _doubted(self, error: OperatorError) -> None:
         """An action found Prefect silent: a poll tells whether it is."""

@@ -1,25 +1,24 @@
-"""A claimed run becomes a Job, or the reason why not. Decides nothing.
-
-A Job of the claim's name that exists already is the run's if its pod template says so: a replay
-creates nothing twice (races.md 14).
-"""
+"""A claimed run becomes a Job, or the reason why not. Decides nothing."""
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from workpool_operator.dispatch import refusal
+from workpool_operator.dispatch.creation import Created, Creation
 from workpool_operator.dispatch.ledger import Claim, Record
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.proposals import Proposals
-from workpool_operator.errors import KubernetesRefused, RenderError
-from workpool_operator.jobs.render import Subject, render
-from workpool_operator.jobs.verdict import Wait
+from workpool_operator.errors import KubernetesRefused, KubernetesUnavailable, RenderError
+from workpool_operator.jobs import blame
+from workpool_operator.jobs.draft import Draft, draft
+from workpool_operator.jobs.render import Subject
 from workpool_operator.kube.cache import Cache
-from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.views import Job
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.runlog import RunLog
@@ -29,15 +28,15 @@ LONGEST_REFUSAL_SECONDS = 60.0
 
 
 class Submission:
-    """Renders and creates Jobs; `forbidden(message)` is called when the API server refuses them for
-    a reason that is the binding's."""
+    """Renders Jobs and has them created; `forbidden(message)` is called when the API server refuses
+    them for a reason that is the binding's."""
 
     def __init__(
         self,
         place: Place,
         *,
         api: PrefectApi,
-        kube: KubernetesClient,
+        creation: Creation,
         proposals: Proposals,
         job_cache: Cache[Job],
         runlog: RunLog,
@@ -46,7 +45,7 @@ class Submission:
     ) -> None:
         self._place = place
         self._api = api
-        self._kube = kube
+        self._creation = creation
         self._proposals = proposals
         self._job_cache = job_cache
         self._runlog = runlog
@@ -66,15 +65,13 @@ class Submission:
             await self._proposals.cancel(run_id, record, text)
             return
         try:
-            manifest = await self._render(run, claim, record.deployment)
+            made = await self._draft(run, claim, record.deployment)
         except RenderError as error:
             await self._proposals.crash(run_id, record, f"The run's Job cannot be made. {error}")
             return
-        await self._submit(run_id, record, manifest, claim)
+        await self._submit(run_id, record, made, claim)
 
-    async def _render(
-        self, run: Run, claim: Claim, deployment: dict[str, Any] | None
-    ) -> dict[str, Any]:
+    async def _draft(self, run: Run, claim: Claim, deployment: dict[str, Any] | None) -> Draft:
         subject = Subject(
             run=run.document,
             flow=await self._flow(run.flow_id),
@@ -84,7 +81,7 @@ class Submission:
             environment=self._place.environment,
         )
         identity = self._place.identity(run.id, claim)
-        return await render(subject, identity, client=self._api.client)
+        return await draft(subject, identity, client=self._api.client)
 
     async def _flow(self, flow_id: UUID) -> dict[str, Any]:
         """A flow's name and labels never change, so that it is read once."""
@@ -94,67 +91,46 @@ class Submission:
             raise RenderError("", f"Flow {flow_id} no longer exists.")
         return self._flows[flow_id]
 
-    async def _submit(
-        self, run_id: UUID, record: Record, manifest: dict[str, Any], claim: Claim
-    ) -> None:
-        name = manifest["metadata"]["name"]
+    async def _submit(self, run_id: UUID, record: Record, made: Draft, claim: Claim) -> None:
         try:
-            job = await self._create_or_meet(manifest, claim)
+            created = await self._creation.create(made.manifest, claim_id=claim.id)
         except KubernetesRefused as refused:
-            await self._refused(run_id, record, refused)
+            await self._refused(run_id, record, made, refused)
+            return
+        except KubernetesUnavailable as error:
+            if not record.refusals:  # once is no news
+                record.refusals = 1
+                raise
+            _wait(record, error)
             return
         record.refusal, record.refusals, record.deployment = None, 0, None
-        self._job_cache.offer(job)
-        self._runlog.write(run_id, f"Created Kubernetes Job {self._place.namespace}/{name}.")
+        self._job_cache.offer(created.job)
+        self._runlog.write(run_id, self._success(created))
+        if ignored := blame.unused(made.subject):
+            text = f"The pool's template has no place for job variable {', '.join(ignored)}."
+            self._runlog.write(run_id, text, level=logging.WARNING)
 
-    async def _create_or_meet(self, manifest: dict[str, Any], claim: Claim) -> Job:
-        """The Job that the manifest asks for; of a name that is taken, only if it is this one."""
-        try:
-            job: Job = await self._kube.create(JOBS, self._place.namespace, manifest)
-            return job
-        except KubernetesRefused as refused:
-            if refused.status != 409:
-                raise
-        name = manifest["metadata"]["name"]
-        found: Job = await self._kube.get(JOBS, self._place.namespace, name)
-        if found.deleting or found.claim_id != str(claim.id):
-            raise KubernetesRefused(
-                f"Job {name} exists and is being deleted or is not this run's",
-                status=409,
-                reason="AlreadyExists",
-            )
-        return found
+    def _success(self, created: Created) -> str:
+        job = f"{self._place.namespace}/{created.job.name}"
+        beside = f"; its environment is in Secret {created.secret}" if created.secret else ""
+        return f"Created Kubernetes Job {job}{beside}."
 
-    async def _refused(self, run_id: UUID, record: Record, refused: KubernetesRefused) -> None:
+    async def _refused(
+        self, run_id: UUID, record: Record, made: Draft, refused: KubernetesRefused
+    ) -> None:
         """What time can mend is waited for; the rest crashes the run with the fix."""
-        if wait := _passing(refused):
-            record.refusals += 1
-            delay = min(2.0**record.refusals, LONGEST_REFUSAL_SECONDS) * random.uniform(0.8, 1.2)
-            record.refusal = wait
-            record.refused_until = time.monotonic() + delay
+        if refusal.passing(refused):
+            _wait(record, refused)
             return
         if refused.status in (401, 403):
             self._forbidden(str(refused))
-        advice = _advice(refused, self._place.namespace)
-        text = str(refused).rstrip(". ")
-        message = f"The API server refused the run's Job: {text}. {advice}"
-        await self._proposals.crash(run_id, record, message)
+        text = refusal.crash_text(refused, made, namespace=self._place.namespace)
+        await self._proposals.crash(run_id, record, text)
 
 
-def _passing(refused: KubernetesRefused) -> Wait | None:
-    """A refusal that goes away without anybody changing the run."""
-    text = str(refused)
-    if refused.status == 403 and "exceeded quota" in text:
-        advice = "It starts as soon as the namespace's quota allows."
-        return Wait("QuotaExceeded", f"{text}. {advice}")
-    if refused.status == 409 or "admission webhook" in text:
-        return Wait("JobRefused", f"{text}. The Job is tried again.")
-    return None
-
-
-def _advice(refused: KubernetesRefused, namespace: str) -> str:
-    if refused.status in (401, 403):
-        return f"Grant the operator's ServiceAccount the right to create Jobs in {namespace!r}."
-    if refused.status == 404:
-        return f"Create the namespace {namespace!r}, or correct spec.jobs.namespace of the binding."
-    return "Correct the deployment's job variables or the pool's base job template."
+def _wait(record: Record, error: KubernetesRefused | KubernetesUnavailable) -> None:
+    record.refusals += 1
+    record.refusal = refusal.passing(error)
+    delay = min(2.0**record.refusals, LONGEST_REFUSAL_SECONDS) * random.uniform(0.8, 1.2)
+    asked = getattr(error, "retry_after", None) or 0.0
+    record.refused_until = time.monotonic() + max(delay, asked)

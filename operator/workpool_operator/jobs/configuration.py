@@ -207,7 +207,7 @@ def _check_form_of_env(template: Mapping[str, Any], values: Mapping[str, Any]) -
     default = template["variables"]["properties"].get("env", {}).get("default")
     pools, given = own if isinstance(own, Mapping) else default or None, values.get("env")
     if isinstance(pools, Mapping) and given and isinstance(given, list):
-        raise RenderError("env", f"expected a mapping, as the pool has one, got {given!r:.80}")
+        raise RenderError("env", "expected a mapping, as the pool has one, got a list")
 
 
 def _half(template: Any, key: str) -> Mapping[str, Any]:

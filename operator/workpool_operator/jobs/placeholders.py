@@ -9,6 +9,7 @@ because that is how credentials reach a run.
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -21,7 +22,8 @@ from prefect.utilities.templating import (
 
 _LIVE_IN_VALUES = (BLOCK_DOCUMENT_PLACEHOLDER_PREFIX, VARIABLE_PLACEHOLDER_PREFIX)
 _OPEN = "{{"
-_INERT = "{\0{"  # no JSON text that Prefect's PostgreSQL can hold has a NUL
+# In no user's text, as nobody can guess it; printable, as Python escapes the rest in a mapping's.
+_INERT = f"{{{secrets.token_hex(16)}{{"
 
 
 def inert(values: Any) -> Any:
@@ -45,12 +47,12 @@ def without_environment(template: Any, *, but: Collection[str]) -> Any:
     return _mapped(template, lambda text: PLACEHOLDER_CAPTURE_REGEX.sub(allowed, text), _OPEN)
 
 
-def defaults(variables: Any) -> dict[str, Any]:
+def defaults(variables: Mapping[str, Any]) -> dict[str, Any]:
     """The `variables` half of a template, reduced to what rendering reads: the defaults."""
-    properties = variables.get("properties") if isinstance(variables, Mapping) else None
+    properties = variables.get("properties")
     found = {
         name: {"default": inert(schema["default"])}
-        for name, schema in (properties or {}).items()
+        for name, schema in (properties.items() if isinstance(properties, Mapping) else ())
         if isinstance(schema, Mapping) and schema.get("default") is not None
     }
     return {"properties": found}

@@ -11,6 +11,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 
+from workpool_operator.errors import RenderError
 from workpool_operator.jobs import manifest
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.jobs.manifest import Identity
@@ -33,11 +34,25 @@ class Subject:
     @property
     def job_variables(self) -> dict[str, Any]:
         """The deployment's, overlaid by the run's; `env` is merged."""
-        deployment = copy.deepcopy(dict((self.deployment or {}).get("job_variables") or {}))
-        run = copy.deepcopy(dict(self.run.get("job_variables") or {}))
-        if isinstance(deployment.get("env"), dict) and isinstance(run.get("env"), dict):
-            run["env"] = {**deployment["env"], **run["env"]}
+        deployment, run = _variables_of(self.deployment or {}), _variables_of(self.run)
+        own, given = deployment.get("env"), run.get("env")
+        if isinstance(own, dict) and isinstance(given, dict | list):
+            run["env"] = own | _mapping(given)
         return {**deployment, **run}
+
+
+def _variables_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    given = document.get("job_variables") or {}
+    if not isinstance(given, Mapping):
+        raise RenderError("job_variables", f"expected a mapping, got {given!r:.80}")
+    return copy.deepcopy(dict(given))
+
+
+def _mapping(env: dict[str, Any] | list[Any]) -> dict[str, Any]:
+    """A list cannot be merged with a mapping; an empty one changes nothing."""
+    if isinstance(env, list) and env:
+        raise RenderError("env", "expected a mapping, as the deployment has one, got a list")
+    return dict(env)
 
 
 async def render(subject: Subject, identity: Identity, *, client: PrefectClient) -> dict[str, Any]:

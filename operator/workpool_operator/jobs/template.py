@@ -1,32 +1,120 @@
-"""Whether a Job can come from a base job template at all, whatever a run's values are. Pure."""
+"""What is wrong with a base job template whatever a run's values are. Pure: what only the API
+server sees, `binding.rehearsal` asks it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from workpool_operator.errors import RenderError
-from workpool_operator.jobs import manifest
+from prefect.utilities.templating import BLOCK_DOCUMENT_PLACEHOLDER_PREFIX as _BLOCKS
+
+from workpool_operator.jobs import checks, grammar
+from workpool_operator.jobs.fault import MISSING, Fault, Path, at
+from workpool_operator.jobs.references import (
+    ELSEWHERE,
+    MANIFEST,
+    is_placeholder,
+    meant,
+    names_in,
+    placeholders,
+    schemas,
+    variable,
+)
+
+_CONFIGURATION = MANIFEST[:1]
+_BLOCK = "{{ prefect.blocks.TYPE.NAME }}, with the block's type and name"
+_CONTAINER: Path = (*MANIFEST, "spec", "template", "spec", "containers", 0)
+# What rendering provides where a template does not.
+_PROVIDED = frozenset(
+    {(*_CONTAINER, "image"), (*_CONTAINER, "name"), (*_CONTAINER[:-2], "restartPolicy")}
+)
+_MADE_TEXT = ("labels", "annotations")
+_MISPLACED = ("parallelism", "completions")  # rendering moves them to where they belong
 
 
-def check_template(template: Mapping[str, Any]) -> None:
-    """Refuse a base job template from which no Job can come.
-
-    Raises:
-        RenderError: with the path in the template and what is expected there.
-    """
-    found = (template.get("job_configuration") or {}).get("job_manifest")
-    if not isinstance(found, dict):
-        raise RenderError("job_configuration.job_manifest", "expected a Job manifest; it has none")
-    for path, expected in (("apiVersion", "batch/v1"), ("kind", "Job")):
-        if (value := found.get(path)) != expected and not _is_placeholder(value):
-            raise RenderError(
-                f"job_configuration.job_manifest.{path}", f"expected {expected!r}, got {value!r}"
-            )
-    spec = manifest.at(found, "spec.template.spec")
-    if not _is_placeholder(spec) and not _is_placeholder(manifest.at(spec, "containers")):
-        manifest.container(found)
+def faults_of_template(template: Any) -> list[Fault]:
+    """Why no Job, or none that could ever start, can come from the template; nothing is said of
+    what a run's values decide."""
+    if not isinstance(template, Mapping):
+        return [Fault((), template, "a mapping with job_configuration and variables")]
+    return [*_of_variables(template), *_of_configuration(template)]
 
 
-def _is_placeholder(value: Any) -> bool:
-    return isinstance(value, str) and "{{" in value
+def doubts_about_template(template: Mapping[str, Any]) -> Iterator[Fault]:
+    """What hardly is what its author meant, and yet makes Jobs: placeholders of no variable, and
+    fields that the API server drops."""
+    known = schemas(template).keys()
+    for path, text in placeholders(at(template, _CONFIGURATION), _CONFIGURATION):
+        for name in sorted(names_in(text)):
+            if not name.startswith(ELSEWHERE) and variable(name) not in known:
+                yield Fault(path, text, f"a variable of the template{meant(name, known)}")
+    for path in checks.unknown_fields(at(template, MANIFEST), root=MANIFEST):
+        if path[-1] not in _MISPLACED:
+            yield Fault(path, path[-1], "a field of a Job; Kubernetes drops this one")
+
+
+def _of_variables(template: Mapping[str, Any]) -> Iterator[Fault]:
+    variables = template.get("variables")
+    if variables is None:
+        return
+    if not isinstance(variables, Mapping):
+        yield Fault(("variables",), variables, "a JSON schema")
+    elif not isinstance(properties := variables.get("properties", {}), Mapping):
+        yield Fault(("variables", "properties"), properties, "a mapping of variables")
+    else:
+        for name, schema in properties.items():
+            if not isinstance(schema, Mapping):
+                yield Fault(("variables", "properties", name), schema, "a JSON schema")
+
+
+def _of_configuration(template: Mapping[str, Any]) -> Iterator[Fault]:
+    configuration = template.get("job_configuration", MISSING)
+    if not isinstance(configuration, Mapping):
+        yield Fault(_CONFIGURATION, configuration, "a mapping with a job_manifest")
+        return
+    yield from _of_blocks(configuration)
+    yield from _of_fields(configuration)
+    manifest = configuration.get("job_manifest", MISSING)
+    for fault in checks.faults(manifest, root=MANIFEST, opaque=is_placeholder):
+        if not _is_mended(fault):
+            yield fault
+
+
+def _of_blocks(configuration: Mapping[str, Any]) -> Iterator[Fault]:
+    for path, text in placeholders(configuration, _CONFIGURATION):
+        for name in names_in(text):
+            kind, _, block = name.removeprefix(_BLOCKS).partition(".")
+            if name.startswith(_BLOCKS) and not (kind and block):
+                yield Fault(path, text, _BLOCK)
+
+
+def _of_fields(configuration: Mapping[str, Any]) -> Iterator[Fault]:
+    """Of the fields beside the manifest."""
+    for key, types, expected in (
+        ("labels", Mapping, "a mapping of names to text"),
+        ("annotations", Mapping, "a mapping of names to text"),
+        ("env", Mapping | list, "a mapping, or a list as in Kubernetes"),
+    ):
+        value = configuration.get(key, {})
+        if not isinstance(value, types) and not is_placeholder(value):
+            yield Fault((*_CONFIGURATION, key), value, expected)
+    yield from _of_env_names(configuration.get("env"))
+
+
+def _of_env_names(env: Any) -> Iterator[Fault]:
+    names: Iterable[Any] = env if isinstance(env, Mapping) else ()
+    for name in names:
+        if not grammar.is_env_name(str(name)):
+            yield Fault((*_CONFIGURATION, "env", name), name, grammar.ENV_NAME)
+
+
+def _is_mended(fault: Fault) -> bool:
+    """Rendering makes a Job of it all the same."""
+    if fault.value is MISSING and fault.path in _PROVIDED:
+        return True
+    if len(fault.path) > 2 and fault.path[-2] in _MADE_TEXT and "metadata" in fault.path:
+        return True
+    if fault.path == (*_CONTAINER, "env"):
+        return isinstance(fault.value, Mapping)  # replaced by the environment of the run
+    return fault.path[: len(_CONTAINER) + 1] == (*_CONTAINER, "args")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from workpool_operator.kube.views import ContainerStatus, Event, Job, Pod, Terminated
 
 MESSAGE_LENGTH = 4000
+OUTAGE = "KubernetesUnavailable"  # a wait that ends no run, however long it takes
 
 # Reasons under which a container waits for something that somebody has to mend, by the category
 # that names the sub-state. Kubernetes flaps between some of them; a category does not.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,13 +22,14 @@ from kubernetes_asyncio import config as kube_config
 from kubernetes_asyncio.client import ApiClient, Configuration
 from pydantic import TypeAdapter, ValidationError
 
-from workpool_operator.errors import KubernetesRefused, KubernetesUnavailable, OperatorError
+from workpool_operator.errors import Cause, KubernetesRefused, KubernetesUnavailable, OperatorError
 from workpool_operator.kube import views
 
 V = TypeVar("V")
 REQUEST_TIMEOUT_SECONDS = 15.0
 MERGE_PATCH = "application/merge-patch+json"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_WARNING = re.compile(r'299 \S+ "(.*)"')
 _status = TypeAdapter(views.Status)
 
 
@@ -54,14 +56,16 @@ SECRETS = Resource("/api/v1", "secrets")
 class KubernetesClient:
     """An authenticated session with one API server; use it as an async context manager."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, *, namespace: str = "default") -> None:
+        self.namespace = namespace
         self._configuration = configuration
         self._api = ApiClient(configuration)
         self._session: aiohttp.ClientSession = self._api.rest_client.pool_manager
 
     @classmethod
     async def from_environment(cls) -> Self:
-        """In a pod its service account, else `KUBECONFIG` or `~/.kube/config`.
+        """In a pod its service account, else `KUBECONFIG` or `~/.kube/config`; `namespace` is the
+        pod's, or the context's.
 
         Raises:
             OperatorError: neither can be used.
@@ -72,7 +76,7 @@ class KubernetesClient:
                 kube_config.load_incluster_config(client_configuration=configuration)
             else:
                 await kube_config.load_kube_config(client_configuration=configuration)
-            return cls(configuration)
+            return cls(configuration, namespace=_own_namespace())
         except Exception as error:  # whatever a broken file makes of the loader
             raise OperatorError(_no_configuration(error)) from error
 
@@ -87,10 +91,27 @@ class KubernetesClient:
         body = await self.request("GET", resource.path(namespace, name))
         return _decode(resource, body)
 
+    async def namespace_uid(self, namespace: str) -> str:
+        """Unique as a cluster's, and readable with a Role (docs/decisions/0001-cluster-id.md)."""
+        body = await self.request("GET", f"/api/v1/namespaces/{namespace}")
+        return str(json.loads(body)["metadata"]["uid"])
+
     async def create(self, resource: Resource, namespace: str, manifest: Mapping[str, Any]) -> Any:
         """Create the object and return it as the API server stored it."""
         body = await self.request("POST", resource.path(namespace), body=manifest)
         return _decode(resource, body)
+
+    async def dry_run(
+        self, resource: Resource, namespace: str, manifest: Mapping[str, Any]
+    ) -> list[str]:
+        """What the API server would do with the object, which it does not store: its warnings."""
+        query = {"dryRun": "All", "fieldValidation": "Warn"}
+        headers, data = {"Content-Type": "application/json"}, json.dumps(manifest).encode()
+        path, limit = resource.path(namespace), aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
+        call = self._open("POST", path, params=query, data=data, headers=headers, timeout=limit)
+        async with call as response:
+            found = (_WARNING.fullmatch(text) for text in response.headers.getall("Warning", []))
+            return [match[1].replace(r"\"", '"') for match in found if match]
 
     async def patch(
         self, resource: Resource, namespace: str, name: str, patch: Mapping[str, Any]
@@ -102,11 +123,19 @@ class KubernetesClient:
         )
 
     async def delete(
-        self, resource: Resource, namespace: str, name: str, *, uid: str
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        *,
+        uid: str,
+        grace_seconds: int | None = None,
     ) -> Any | None:
         """Delete exactly this object, in the foreground; the object while it still exists, None
         where there is none (404) or another of the same name (409)."""
-        options = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
+        options: dict[str, Any] = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
         try:
             body = await self.request("DELETE", resource.path(namespace, name), body=options)
         except KubernetesRefused as refused:
@@ -123,6 +152,7 @@ class KubernetesClient:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> bytes:
         """The answer's body.
 
@@ -132,7 +162,7 @@ class KubernetesClient:
         """
         data = None if body is None else json.dumps(body).encode()
         limit = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
-        headers = {"Content-Type": content_type} if data else {}
+        headers = {"Accept": accept} | ({"Content-Type": content_type} if data else {})
         call = self._open(method, path, params=query, data=data, headers=headers, timeout=limit)
         async with call as response:
             return await response.read()
@@ -171,6 +201,13 @@ def _in_a_pod() -> bool:
     return _SERVICE_ACCOUNT.exists() and "KUBECONFIG" not in os.environ
 
 
+def _own_namespace() -> str:
+    if _in_a_pod():
+        return _SERVICE_ACCOUNT.with_name("namespace").read_text().strip()
+    _, active = kube_config.list_kube_config_contexts()
+    return str(active["context"].get("namespace") or "default")
+
+
 def _no_configuration(error: Exception) -> str:
     where = os.environ.get("KUBECONFIG", "~/.kube/config")
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
@@ -194,7 +231,8 @@ def _error(
     if response.status in (408, 429) or response.status >= 500:
         wait = response.headers.get("Retry-After", "")
         return KubernetesUnavailable(text, retry_after=float(wait) if wait.isdigit() else None)
-    return KubernetesRefused(text, status=response.status, reason=status.reason)
+    causes = [Cause(each.field, each.message, each.reason) for each in status.details.causes]
+    return KubernetesRefused(text, status=response.status, reason=status.reason, causes=causes)
 
 
 def _sentence(error: BaseException) -> str:

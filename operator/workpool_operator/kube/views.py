@@ -23,14 +23,15 @@ SERVER_ANNOTATION = PREFIX + "server"
 BINDING_ANNOTATION = PREFIX + "binding"
 TTL_ANNOTATION = PREFIX + "ttl-seconds-after-finished"
 FINAL_STATE_ANNOTATION = PREFIX + "final-state"
+SECRET_LABEL = PREFIX + "secret"
+WAITS_FOR_JOB_LABEL = PREFIX + "waits-for-job"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+MANAGED = {"app.kubernetes.io/managed-by": "workpool-operator"}
 
 _CONFIG = ConfigDict(extra="ignore", alias_generator=AliasGenerator(validation_alias=to_camel))
 V = TypeVar("V")
 
 Strings = Annotated[dict[str, str], BeforeValidator(lambda value: value or {})]
-
-
 # The API sends an absent list as null or not at all.
 Items = Annotated[tuple[V, ...], BeforeValidator(lambda value: value or ())]
 
@@ -259,6 +260,7 @@ class WatchEvent(Generic[V]):
 class Cause:
     field: str = ""
     message: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
@@ -278,12 +280,18 @@ class Status:
 
 
 _events: TypeAdapter[Page[Event]] = TypeAdapter(Page[Event])
+_jobs: TypeAdapter[Page[Job]] = TypeAdapter(Page[Job])
 _pods: TypeAdapter[Page[Pod]] = TypeAdapter(Page[Pod])
 
 
 def events_of(body: bytes) -> tuple[Event, ...]:
     """The Events of one list answer."""
     return _events.validate_json(body).items
+
+
+def jobs_of(body: bytes) -> tuple[Job, ...]:
+    """The Jobs of one list answer."""
+    return _jobs.validate_json(body).items
 
 
 def pods_of(body: bytes) -> tuple[Pod, ...]:

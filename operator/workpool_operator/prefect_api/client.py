@@ -85,22 +85,22 @@ class PrefectApi:
 
     async def version(self) -> str:
         """The server's version, as `3.8.8`."""
-        return str(await self._request("GET", "/admin/version"))
+        return str(await self.request("GET", "/admin/version"))
 
     async def work_pool(self) -> WorkPool:
-        return WorkPool.of(await self._request("GET", self._pool_path))
+        return WorkPool.of(await self.request("GET", self._pool_path))
 
     async def work_queues(self) -> list[WorkQueue]:
         return _queues.validate_python(
-            await self._request("POST", f"{self._pool_path}/queues/filter")
+            await self.request("POST", f"{self._pool_path}/queues/filter")
         )
 
     async def heartbeat(self, worker: str, *, every_seconds: float) -> None:
         body = {"name": worker, "heartbeat_interval_seconds": int(every_seconds)}
-        await self._request("POST", f"{self._pool_path}/workers/heartbeat", body)
+        await self.request("POST", f"{self._pool_path}/workers/heartbeat", body)
 
     async def delete_worker(self, worker: str) -> None:
-        await self._request("DELETE", f"{self._pool_path}/workers/{quote(worker, safe='')}")
+        await self.request("DELETE", f"{self._pool_path}/workers/{quote(worker, safe='')}")
 
     # Flow runs
 
@@ -109,13 +109,13 @@ class PrefectApi:
         body: dict[str, Any] = {"scheduled_before": before.isoformat(), "limit": PAGE_SIZE}
         if queues:
             body["work_queue_names"] = list(queues)
-        answer = await self._request("POST", f"{self._pool_path}/get_scheduled_flow_runs", body)
+        answer = await self.request("POST", f"{self._pool_path}/get_scheduled_flow_runs", body)
         return [Run.of(item["flow_run"]) for item in answer]
 
     async def read_run(self, run_id: UUID) -> Run | None:
         """The run, or None where the server does not know it."""
         try:
-            return Run.of(await self._request("GET", f"/flow_runs/{run_id}"))
+            return Run.of(await self.request("GET", f"/flow_runs/{run_id}"))
         except PrefectRefused as refused:
             if refused.status == 404:
                 return None
@@ -123,15 +123,15 @@ class PrefectApi:
 
     async def filter_runs(self, body: dict[str, Any]) -> list[Run]:
         """One page of `POST /flow_runs/filter`."""
-        answer = await self._request("POST", "/flow_runs/filter", {"limit": PAGE_SIZE, **body})
+        answer = await self.request("POST", "/flow_runs/filter", {"limit": PAGE_SIZE, **body})
         return [Run.of(document) for document in answer]
 
     async def count_runs(self, filters: dict[str, Any]) -> int:
-        return int(await self._request("POST", "/flow_runs/count", filters))
+        return int(await self.request("POST", "/flow_runs/count", filters))
 
     async def history(self, run_id: UUID) -> list[State]:
         """Every state the run ever had, oldest first."""
-        answer = await self._request("GET", f"/flow_run_states/?flow_run_id={run_id}")
+        answer = await self.request("GET", f"/flow_run_states/?flow_run_id={run_id}")
         states = _states.validate_python(answer)
         return sorted(
             states, key=lambda state: state.timestamp.timestamp() if state.timestamp else 0
@@ -142,15 +142,15 @@ class PrefectApi:
         details = {**state.get("state_details", {}), "flow_run_id": str(run_id)}
         body = {"state": {**state, "state_details": details}, "force": False}
         return _answer.validate_python(
-            await self._request("POST", f"/flow_runs/{run_id}/set_state", body)
+            await self.request("POST", f"/flow_runs/{run_id}/set_state", body)
         )
 
     async def update_run(self, run_id: UUID, changes: dict[str, Any]) -> None:
-        await self._request("PATCH", f"/flow_runs/{run_id}", changes)
+        await self.request("PATCH", f"/flow_runs/{run_id}", changes)
 
     async def renew_lease(self, lease_id: UUID, *, seconds: int) -> None:
         path = f"/v2/concurrency_limits/leases/{lease_id}/renew"
-        await self._request("POST", path, {"lease_duration": seconds})
+        await self.request("POST", path, {"lease_duration": seconds})
 
     async def deployments(self, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
         return await self._by_id("deployments", ids)
@@ -159,15 +159,15 @@ class PrefectApi:
         return await self._by_id("flows", ids)
 
     async def write_logs(self, entries: list[dict[str, Any]]) -> None:
-        await self._request("POST", "/logs/", entries)
+        await self.request("POST", "/logs/", entries)
 
     async def _by_id(self, kind: str, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
         wanted = sorted(str(id_) for id_ in ids)
         body = {kind: {"id": {"any_": wanted}}, "limit": PAGE_SIZE}
-        answer = await self._request("POST", f"/{kind}/filter", body) if wanted else []
+        answer = await self.request("POST", f"/{kind}/filter", body) if wanted else []
         return {UUID(document["id"]): document for document in answer}
 
-    async def _request(self, method: str, path: str, body: Any = None) -> Any:
+    async def request(self, method: str, path: str, body: Any = None) -> Any:
         """The decoded answer, None for an empty one."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):

@@ -1,0 +1,106 @@
+"""Whose a fault is that the Job of a run without job variables would have: the pool's, or that of
+the runs which do not set them. Pure.
+
+The pool's is only what no run's values can mend: a fault at places that no placeholder reaches. A
+faulty default is a doubt, because a deployment may override it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workpool_operator.errors import Cause, KubernetesRefused, RenderError
+from workpool_operator.jobs.blame import crash_text, in_template, refusal_text, render_text
+from workpool_operator.jobs.fault import Fault, Path, at, read
+from workpool_operator.jobs.references import (
+    ELSEWHERE,
+    MANIFEST,
+    default,
+    names_behind,
+    names_in,
+    variable,
+)
+from workpool_operator.jobs.render import Subject
+
+_SPEC: Path = (*MANIFEST, "spec")
+_VOLUMES: Path = (*_SPEC, "template", "spec", "volumes")
+# A refusal that speaks of another place may be that place's fault, where placeholders may be.
+_SPEAKS_OF_ANOTHER = {
+    re.compile(r"Not found"): _VOLUMES,  # what a mount names
+    re.compile(r"Duplicate|\b(unique|limit of|when|if|unless|in the pod)\b"): _SPEC,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`faults` are the pool's; `doubts` are of a run that leaves every variable at its default;
+    `remarks` are on what makes Jobs and is hardly meant so."""
+
+    faults: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    unasked: str = ""  # why the API server gave no answer
+
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(
+            faults=tuple(dict.fromkeys(self.faults + other.faults)),
+            doubts=tuple(dict.fromkeys(self.doubts + other.doubts)),
+            remarks=self.remarks + other.remarks,
+            unasked=self.unasked or other.unasked,
+        )
+
+
+def of_error(error: RenderError, subject: Subject) -> Outcome:
+    """Nothing could be rendered."""
+    return _judged(render_text(error, subject), in_template(read(error.path)), subject=subject)
+
+
+def of_faults(found: Iterable[Fault], subject: Subject) -> Outcome:
+    """The rendered manifest has these."""
+    return sum((_of_fault(fault, subject) for fault in found), Outcome())
+
+
+def of_refusal(refused: KubernetesRefused, subject: Subject) -> Outcome:
+    """The API server does not take the manifest."""
+    text = str(refused).rstrip(".")
+    if refused.status == 409:  # the name is taken: everything else was looked at before
+        return Outcome()
+    if refused.status == 422 and refused.causes:
+        return sum((_of_cause(cause, subject) for cause in refused.causes), Outcome())
+    if refused.status == 400 and "admission webhook" not in text:
+        return Outcome(doubts=(text,))
+    return Outcome(unasked=text)
+
+
+def _of_fault(fault: Fault, subject: Subject) -> Outcome:
+    places = in_template(fault.against), in_template(fault.path)
+    return _judged(crash_text([fault], subject), *places, subject=subject)
+
+
+def _of_cause(cause: Cause, subject: Subject) -> Outcome:
+    text = refusal_text([cause], subject)
+    for speaks, place in _SPEAKS_OF_ANOTHER.items():
+        if speaks.search(cause.message) and names_in(at(subject.pool["base_job_template"], place)):
+            return Outcome(doubts=(text,))
+    return _judged(text, (*MANIFEST, *read(cause.field)), subject=subject)
+
+
+def _judged(text: str, *places: Path, subject: Subject) -> Outcome:
+    """Whose a fault is that some places of the template make together."""
+    if len(places[-1]) < 2:  # a block or variable, which may be there tomorrow
+        return Outcome(doubts=(text,))
+    pool = subject.pool["base_job_template"]
+    names = {name for place in places for name in names_behind(pool, place)}
+    if not names:
+        return Outcome(faults=(text,))
+    return Outcome(doubts=(text,)) if _all_have_values(names, pool) else Outcome()
+
+
+def _all_have_values(names: Iterable[str], pool: Mapping[str, Any]) -> bool:
+    """Whether a run that sets nothing is what the template's author meant to work."""
+    return all(
+        name.startswith(ELSEWHERE) or default(pool, variable(name)) is not None for name in names
+    )

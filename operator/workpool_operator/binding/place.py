@@ -1,0 +1,31 @@
+"""Where the runs of a binding go: the same for its session and for a command. Pure."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from workpool_operator.binding.surroundings import Binding
+from workpool_operator.dispatch.place import Place
+from workpool_operator.jobs import names
+from workpool_operator.jobs.credentials import Credentials
+
+
+def place_of(
+    binding: Binding, *, cluster_id: str, server_url: str, pool_id: UUID, credentials: Credentials
+) -> Place:
+    """For the server that the operator reaches at `server_url`; pods have the credentials by
+    reference only."""
+    spec = binding.spec()
+    url = spec.jobs.server_url or spec.server.url or ""
+    return Place(
+        cluster_id=cluster_id,
+        binding=binding.key,
+        binding_id=names.binding_id(cluster_id=cluster_id, binding=binding.key),
+        worker_name=names.worker_name(
+            cluster_id=cluster_id, namespace=binding.namespace, name=binding.name
+        ),
+        namespace=spec.jobs.namespace or binding.namespace,
+        server_url=server_url,
+        pool_id=pool_id,
+        environment=({"name": "PREFECT_API_URL", "value": url}, *credentials.entries),
+    )

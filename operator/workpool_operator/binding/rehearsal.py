@@ -1,0 +1,120 @@
+"""What Jobs a pool's template makes: looked at here, then tried on the API server, which is shown
+the Job of a run that sets nothing (a server-side dry run).
+
+Done only when the template changed, and then rarely. Only what no run's values can mend is a fault
+of the pool; the rest is a doubt, which its runs answer. A refusal that is not about the Job
+(rights, quota, a webhook, no answer) says nothing of the template: it leaves the last answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from workpool_operator.binding import outcome
+from workpool_operator.binding.outcome import Outcome
+from workpool_operator.errors import KubernetesRefused, OperatorError, RenderError
+from workpool_operator.jobs import checks
+from workpool_operator.jobs.manifest import Identity
+from workpool_operator.jobs.render import Subject, render
+from workpool_operator.jobs.template import doubts_about_template, faults_of_template
+from workpool_operator.kube.client import JOBS, KubernetesClient
+from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.prefect_api.views import WorkPool
+
+AGAIN_SECONDS = 600.0
+SOON_SECONDS = 60.0  # without an answer, or after a refusal
+MOST_REMARKS = 10
+NAME = "workpool-operator-rehearsal"
+
+_NOBODY = UUID(int=0)
+_LONG_AGO = "2000-01-01T00:00:00Z"
+
+
+class Rehearsal:
+    """The dry runs of one binding's pool, and the last answer."""
+
+    def __init__(self, kube: KubernetesClient, *, namespace: str) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._asked: tuple[str, float] = ("", 0.0)  # for what, and until when its answer is good
+        self._last = Outcome()
+
+    async def of(self, pool: WorkPool, api: PrefectApi) -> Outcome:
+        """What became of the pool's template."""
+        key = _digest(pool.base_job_template)
+        for_what, until = self._asked
+        if key == for_what and time.monotonic() < until:
+            return self._last
+        seen = await self._look(pool, api)
+        if seen.unasked and key == for_what:
+            seen = replace(self._last, unasked=seen.unasked)
+        is_good = not (seen.unasked or seen.faults)
+        self._asked = key, time.monotonic() + (AGAIN_SECONDS if is_good else SOON_SECONDS)
+        self._last = seen
+        return seen
+
+    async def _look(self, pool: WorkPool, api: PrefectApi) -> Outcome:
+        if found := faults_of_template(pool.base_job_template):
+            return Outcome(faults=tuple(str(fault) for fault in found))
+        remarks = islice(doubts_about_template(pool.base_job_template), MOST_REMARKS)
+        seen = await self._rehearse(pool, api)
+        return seen + Outcome(remarks=tuple(str(remark) for remark in remarks))
+
+    async def _rehearse(self, pool: WorkPool, api: PrefectApi) -> Outcome:
+        subject = _stand_in(pool)
+        try:
+            manifest = await render(subject, self._identity(pool, api), client=api.client)
+        except RenderError as error:
+            return outcome.of_error(error, subject)
+        except RecursionError:
+            return Outcome(faults=("job_configuration: nested more deeply than can be rendered",))
+        except OperatorError as error:
+            return Outcome(unasked=str(error))
+        if found := checks.faults(manifest):
+            return outcome.of_faults(found, subject)
+        return await self._ask(manifest, subject)
+
+    async def _ask(self, manifest: Mapping[str, Any], subject: Subject) -> Outcome:
+        query = {"dryRun": "All", "fieldValidation": "Ignore"}
+        path = JOBS.path(self._namespace)
+        try:
+            await self._kube.request("POST", path, query=query, body=manifest)
+        except KubernetesRefused as refused:
+            return outcome.of_refusal(refused, subject)
+        except OperatorError as error:
+            return Outcome(unasked=str(error))
+        return Outcome()
+
+    def _identity(self, pool: WorkPool, api: PrefectApi) -> Identity:
+        return Identity(
+            run_id=_NOBODY,
+            claim_id=_NOBODY,
+            pool_id=pool.id,
+            binding=NAME,
+            binding_id=_NOBODY.hex,
+            server=api.server.url,
+            namespace=self._namespace,
+        )
+
+
+def _stand_in(pool: WorkPool) -> Subject:
+    """A run of nobody, which sets no job variable."""
+    flow = {"id": str(_NOBODY), "name": NAME, "created": _LONG_AGO, "updated": _LONG_AGO}
+    return Subject(
+        run={"id": str(_NOBODY), "name": NAME, "flow_id": str(_NOBODY)},
+        flow=flow,
+        deployment=None,
+        pool=pool.document,
+        worker_name=NAME,
+    )
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

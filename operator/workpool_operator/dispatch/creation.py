@@ -1,0 +1,121 @@
+"""Brings a Job into the cluster, if asked with its environment in a Secret. Decides nothing.
+
+A Job of the claim's name that exists already is the run's if its pod template says so: a replay
+creates nothing twice (races.md 14). A Secret is there before its Job, so that no pod waits for it,
+and belongs to the Job from then on; of a Job that is refused no Secret is left. What a kill leaves
+between the two is taken up by the replay, or else by the sweep.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from workpool_operator.errors import KubernetesRefused, OperatorError, SecretRefused
+from workpool_operator.jobs.environment_secret import Detached, detach
+from workpool_operator.kube import secrets
+from workpool_operator.kube.client import JOBS, KubernetesClient
+from workpool_operator.kube.views import Job
+
+log = logging.getLogger(__name__)
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """`secret` is the name of the Secret that holds the Job's environment, "" without one."""
+
+    job: Job
+    secret: str = ""
+
+
+class Creation:
+    """`environment_secret()` says whether plain environments go through Secrets now."""
+
+    def __init__(
+        self,
+        kube: KubernetesClient,
+        *,
+        namespace: str,
+        environment_secret: Callable[[], bool],
+    ) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._environment_secret = environment_secret
+
+    async def create(self, manifest: Object, *, claim_id: UUID) -> Created:
+        """The Job that the manifest asks for, made now or by an earlier attempt.
+
+        Raises:
+            KubernetesRefused: there is none; its name may be another's.
+            KubernetesUnavailable: nobody knows; ask again.
+        """
+        wanted = detach(manifest) if self._environment_secret() else Detached(dict(manifest), None)
+        if wanted.secret is None:
+            return Created(await self._create_or_meet(wanted.job, claim_id))
+        return await self._create_with(wanted.secret, wanted.job, claim_id)
+
+    async def _create_with(self, secret: Object, manifest: Object, claim_id: UUID) -> Created:
+        name = secret["metadata"]["name"]
+        job = None
+        if not await self._put(secret):
+            job = await self._earlier(secret, manifest["metadata"]["name"], claim_id)
+        if job is None:
+            job = await self._create_or_discard(name, manifest, claim_id)
+        await self._give(name, job)
+        return Created(job, secret=name)
+
+    async def _put(self, secret: Object) -> bool:
+        try:
+            return await secrets.put(self._kube, self._namespace, secret)
+        except KubernetesRefused as refused:
+            raise SecretRefused(refused) from refused
+
+    async def _earlier(self, secret: Object, job_name: str, claim_id: UUID) -> Job | None:
+        """The Job of an earlier attempt. Without one its Secret is made anew: the values may be
+        others by now, and whoever sweeps the old one away must miss the new one."""
+        try:
+            return await self._meet(job_name, claim_id)
+        except KubernetesRefused as refused:
+            if refused.status != 404:
+                raise
+        await secrets.discard(self._kube, self._namespace, secret["metadata"]["name"])
+        await self._put(secret)
+        return None
+
+    async def _create_or_discard(self, secret: str, manifest: Object, claim_id: UUID) -> Job:
+        try:
+            return await self._create_or_meet(manifest, claim_id)
+        except KubernetesRefused:
+            await secrets.discard(self._kube, self._namespace, secret)
+            raise
+
+    async def _create_or_meet(self, manifest: Object, claim_id: UUID) -> Job:
+        try:
+            job: Job = await self._kube.create(JOBS, self._namespace, manifest)
+            return job
+        except KubernetesRefused as refused:
+            if refused.status != 409:
+                raise
+        return await self._meet(manifest["metadata"]["name"], claim_id)
+
+    async def _meet(self, name: str, claim_id: UUID) -> Job:
+        """The Job of that name, only if it is this claim's."""
+        found: Job = await self._kube.get(JOBS, self._namespace, name)
+        if found.deleting or found.claim_id != str(claim_id):
+            raise KubernetesRefused(
+                f"Job {name} exists and is being deleted or is not this run's",
+                status=409,
+                reason="AlreadyExists",
+            )
+        return found
+
+    async def _give(self, secret: str, job: Job) -> None:
+        try:
+            await secrets.give(self._kube, self._namespace, secret, to=job)
+        except OperatorError as error:
+            log.debug("Secret %s is given to its Job by the next sweep: %s", secret, error)

@@ -1,0 +1,83 @@
+"""Finds the Secrets of environments that no Job owns, because the operator was killed, or not
+answered, between the two: they are given to their Job, or deleted if it never came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+
+from workpool_operator.errors import OperatorError
+from workpool_operator.jobs.environment_secret import secret_name
+from workpool_operator.kube import secrets
+from workpool_operator.kube.cache import Cache
+from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.kube.secrets import Bare
+from workpool_operator.kube.views import BINDING_LABEL, Job
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 300.0
+GRACE = timedelta(minutes=10)  # far longer than the requests between a Secret and its Job take
+
+
+async def sweep(
+    kube: KubernetesClient,
+    namespace: str,
+    *,
+    binding_id: str,
+    jobs: Iterable[Job],
+    grace: timedelta = GRACE,
+) -> None:
+    """Once; `jobs` are all that the binding has."""
+    owners = {secret_name(job.name): job for job in jobs}
+    selector = f"{BINDING_LABEL}={binding_id}"
+    for found in await secrets.waiting(kube, namespace, selector=selector):
+        name, uid = found.metadata.name, found.metadata.uid
+        if job := owners.get(name):
+            await secrets.give(kube, namespace, name, to=job)
+        elif _age(found) >= grace:
+            log.info("Secret %s/%s is deleted: its Job was never made", namespace, name)
+            await secrets.discard(kube, namespace, name, uid=uid)
+
+
+class Sweeper:
+    """Sweeps at the start and every five minutes, while `wanted()`."""
+
+    def __init__(
+        self,
+        kube: KubernetesClient,
+        *,
+        namespace: str,
+        binding_id: str,
+        jobs: Cache[Job],
+        wanted: Callable[[], bool],
+    ) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._binding_id = binding_id
+        self._jobs = jobs
+        self._wanted = wanted
+
+    async def run(self) -> None:
+        """For ever; no failure ends it."""
+        while True:
+            await self._jobs.synced.wait()
+            if self._wanted():
+                await self._sweep()
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def _sweep(self) -> None:
+        try:
+            await sweep(
+                self._kube, self._namespace, binding_id=self._binding_id, jobs=list(self._jobs)
+            )
+        except OperatorError as error:
+            log.warning("cannot sweep the Secrets of environments: %s", error)
+
+
+def _age(found: Bare) -> timedelta:
+    made = found.metadata.creation_timestamp
+    return datetime.now(UTC) - made if made else timedelta(0)

@@ -1,0 +1,159 @@
+"""Whose a fault in a run's manifest is: the job variable behind each place, and who gave it. Pure.
+
+Runs only when a run is about to crash: the way of a good run stays as it is. What comes from a
+block is never shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+from referencing import Registry
+
+from workpool_operator.errors import Cause, RenderError
+from workpool_operator.jobs import references
+from workpool_operator.jobs.checks import ROOT
+from workpool_operator.jobs.fault import Fault, Path, at, read, written
+from workpool_operator.jobs.render import Subject
+from workpool_operator.jobs.unresolved import unresolved
+
+_SHOWN = 5
+
+
+def crash_text(faults: Iterable[Fault], subject: Subject) -> str:
+    """The faults of a run's manifest, each with where its value comes from."""
+    return _listed(
+        f"{_discreet(each, subject)}{_origin(each.path, subject, against=each.against)}"
+        for each in faults
+    )
+
+
+def refusal_text(causes: Iterable[Cause], subject: Subject) -> str:
+    """The same, of the places that the API server refuses."""
+    return _listed(_refused(cause, subject) for cause in causes)
+
+
+def render_text(error: RenderError, subject: Subject) -> str:
+    """Why nothing can be rendered, where, and which job variables are not what they should be."""
+    path = read(error.path)
+    text = f"{error}{_origin(path, subject)}"
+    if path == references.MANIFEST[:1]:
+        text = unresolved(str(error), subject)
+    elif _is_secret(path, subject):
+        text = f"{error.path}: what a block gives does not fit here{_origin(path, subject)}"
+    return ". ".join(part for part in (text.rstrip(". "), misfit_text(subject)) if part)
+
+
+def in_template(path: Path) -> Path:
+    """A path of the manifest as one of the template that it came from; any other as it is."""
+    return (*references.MANIFEST, *path[1:]) if path[:1] == ROOT else path
+
+
+def misfit_text(subject: Subject) -> str:
+    """The job variables that are not what the schema of the pool's variables asks for."""
+    return _listed(_misfits(subject))
+
+
+def unused(subject: Subject) -> list[str]:
+    """The job variables that no placeholder uses, each with the name that may have been meant."""
+    used = references.used_variables(_template(subject))
+    given = {references.variable(name) for name in subject.job_variables}
+    return [f"{name!r}{references.meant(name, used)}" for name in sorted(given - used)]
+
+
+def _listed(sentences: Iterable[str]) -> str:
+    each = list(dict.fromkeys(sentences))
+    more = f". And {len(each) - _SHOWN} more" if len(each) > _SHOWN else ""
+    return ". ".join(each[:_SHOWN]) + more
+
+
+def _refused(cause: Cause, subject: Subject) -> str:
+    path = (*ROOT, *read(cause.field))
+    message = "is refused" if _is_secret(path, subject) else cause.message
+    return f"{written(path)}: {message}{_origin(path, subject)}"
+
+
+def _discreet(fault: Fault, subject: Subject) -> Fault:
+    return replace(fault, hidden=True) if _is_secret(fault.path, subject) else fault
+
+
+def _is_secret(path: Path, subject: Subject) -> bool:
+    """A block may have a part in the value."""
+    return any(
+        name.startswith("prefect.blocks.")
+        or _holds_block(_value(references.variable(name), subject))
+        for name in _names(path, subject)
+    )
+
+
+def _names(path: Path, subject: Subject) -> list[str]:
+    """The placeholders behind a path of the manifest, or of the fields beside it."""
+    return sorted(references.names_behind(_template(subject), in_template(path)))
+
+
+def _holds_block(value: Any) -> bool:
+    return any(not name.startswith("prefect.variables.") for _, name in references.links(value))
+
+
+def _origin(path: Path, subject: Subject, *, against: Path = ()) -> str:
+    """Where the value at the path comes from, as the end of a sentence."""
+    if names := [*_names(path, subject), *_names(against, subject)]:
+        return "; it comes from " + " and ".join(_source(name, subject) for name in names)
+    is_fixed = len(path) > 1 and at(_template(subject), in_template(path)) is not None
+    return "; it is fixed in the pool's base job template" if is_fixed else ""
+
+
+def _source(name: str, subject: Subject) -> str:
+    if name.startswith(references.ELSEWHERE):
+        return f"{{{{ {name} }}}} in the pool's base job template"
+    variable = references.variable(name)
+    if giver := _giver(variable, subject):
+        return f"job variable {variable} of {giver}"
+    if references.default(_template(subject), variable) is not None:
+        return f"the pool's default of job variable {variable}"
+    return f"job variable {variable}, which is not set"
+
+
+def _giver(variable: str, subject: Subject) -> str:
+    """Who sets a job variable; where both do, the run wins."""
+    for document, giver in ((subject.run, "the flow run"), (subject.deployment, "the deployment")):
+        given = (document or {}).get("job_variables") or {}
+        if any(references.variable(name) == variable for name in given):
+            return giver
+    return ""
+
+
+def _value(variable: str, subject: Subject) -> Any:
+    given = [v for k, v in subject.job_variables.items() if references.variable(k) == variable]
+    return given or references.default(_template(subject), variable)
+
+
+def _misfits(subject: Subject) -> Iterator[str]:
+    variables = _template(subject).get("variables")
+    for name, value in subject.job_variables.items():
+        schema = references.schemas(_template(subject)).get(name)
+        if name == "env" or not isinstance(schema, Mapping) or _holds_block(value):
+            continue  # an environment is made text of, a block's value is not known here
+        if wanted := _wanted(value, schema, within=variables):
+            where = f"job variable {name} of {_giver(name, subject)}"
+            yield f"{where}: {Fault((), value, wanted).problem}"
+
+
+def _wanted(value: Any, schema: Mapping[str, Any], *, within: Any) -> str:
+    """What the variable's schema asks for, where the value is something else. References are
+    followed within the pool's schema alone."""
+    parts = {key: within[key] for key in ("definitions", "$defs") if within.get(key)}
+    try:
+        validator = jsonschema.Draft202012Validator({**schema, **parts}, registry=Registry())
+        error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+    except Exception:  # whatever a schema that is none makes of the validator
+        return ""
+    return f"{error.validator} {error.validator_value!r}, as the pool asks" if error else ""
+
+
+def _template(subject: Subject) -> Mapping[str, Any]:
+    template = subject.pool.get("base_job_template")
+    return template if isinstance(template, Mapping) else {}

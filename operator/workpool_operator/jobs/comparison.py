@@ -1,0 +1,113 @@
+"""Two manifests of one run's Job, place by place. Pure.
+
+Promises: every place where they are not equal comes out, with both values as they are. The
+environment of the flow's container is compared by name, since users find it by name; of two entries
+of one name Kubernetes takes the last. Knows nothing of what may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+Path = tuple[str, ...]
+
+POD: Final = ("spec", "template", "spec")
+CONTAINER: Final = (*POD, "containers", "[0]")
+ENV: Final = (*CONTAINER, "env")
+_MARKS = (("metadata", "labels"), ("metadata", "annotations"))
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "absent"
+
+
+ABSENT: Final = _Absent()
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """A manifest as its innermost values by their paths, and the order of its environment."""
+
+    values: Mapping[Path, Any]
+    variables: tuple[str, ...]
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> Flat:
+        return cls(dict(_innermost((), manifest)), tuple(_names(_at(manifest, ENV))))
+
+    def get(self, *path: str) -> Any:
+        return self.values.get(path, ABSENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where two manifests are not equal."""
+
+    path: Path
+    stock: Any
+    ours: Any
+
+    @property
+    def is_mark(self) -> bool:
+        """A label or an annotation of the Job or its pods."""
+        return self.path[-3:-1] in _MARKS
+
+    @property
+    def variable(self) -> str:
+        """The name, where this belongs to a variable of the flow's container."""
+        return self.path[len(ENV)] if self.path[: len(ENV)] == ENV != self.path else ""
+
+    @property
+    def text(self) -> str:
+        """The path as people write it."""
+        parts = (f'["{part}"]' if {"/", "."} & set(part) else part for part in self.path)
+        return ".".join(parts).replace(".[", "[")
+
+
+def unequal(stock: Flat, ours: Flat) -> Iterator[Place]:
+    """All places, by path; the order of the variables that both have comes last."""
+    paths = {*stock.values, *ours.values}
+    inner = {path[:end] for path in paths for end in range(len(path))}
+    for path in sorted(paths - inner):
+        left, right = stock.get(*path), ours.get(*path)
+        if left != right or type(left) is not type(right):
+            yield Place(path, left, right)
+    order, other = _common(stock, ours), _common(ours, stock)
+    if order != other:
+        yield Place(ENV, order, other)
+
+
+def _common(one: Flat, other: Flat) -> tuple[str, ...]:
+    return tuple(name for name in one.variables if name in other.variables)
+
+
+def _innermost(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
+    inside = _inside(path, value)
+    if not inside:
+        yield path, value
+    for key, item in inside:
+        yield from _innermost((*path, key), item)
+
+
+def _inside(path: Path, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if not isinstance(value, list):
+        return []
+    if path == ENV:
+        return list(dict(zip(_names(value), value, strict=True)).items())
+    return [(f"[{index}]", item) for index, item in enumerate(value)]
+
+
+def _names(env: Any) -> list[str]:
+    entries = env if isinstance(env, list) else []
+    return [str(entry.get("name") if isinstance(entry, Mapping) else entry) for entry in entries]
+
+
+def _at(document: Any, path: Path) -> Any:
+    for key in path:
+        document = dict(_inside((), document)).get(key)
+    return document

@@ -1,0 +1,92 @@
+"""How run pods get the credentials of their server: by reference to Secrets, never as values. Pure.
+
+Each credential comes from a Secret that somebody named, in the namespace of the Jobs, or from one
+that is kept there. Who has no binding, as the worker type, does the same:
+
+    given = credentials.provide(values, named=named, owner=f"worker {name}")
+    if given.kept:
+        await kube.secrets.keep(client, namespace, given.kept)  # before the first Job
+    configuration.inherit(given.entries)
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from slugify import slugify
+
+from workpool_operator.kube import views
+
+API_KEY = "PREFECT_API_KEY"
+AUTH_STRING = "PREFECT_API_AUTH_STRING"
+VARIABLES = (API_KEY, AUTH_STRING)
+KEPT = "credentials"  # the kind of Secret, as its label tells
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SecretKey:
+    """A key of a Secret in the namespace of the Jobs."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """`entries` are Kubernetes' EnvVars; `kept` is the Secret to keep for them, if there is one.
+
+    A null in `kept` takes away what an earlier one had: it is a merge patch, too.
+    """
+
+    entries: tuple[Object, ...]
+    kept: Object | None = field(default=None, repr=False)
+
+
+def provide(
+    values: Mapping[str, str],
+    *,
+    named: Mapping[str, SecretKey],
+    owner: str,
+    annotations: Mapping[str, str] | None = None,
+) -> Credentials:
+    """Credentials by environment variable: `named` by reference, other `values` through a Secret
+    that is kept for `owner`, whose name depends on nothing else."""
+    kept = {name: value for name, value in values.items() if name not in named}
+    sources = dict(named) | {name: SecretKey(kept_name(owner), name) for name in kept}
+    entries = tuple(_entry(name, sources[name]) for name in VARIABLES if name in sources)
+    return Credentials(entries, _kept(kept, owner, annotations or {}) if kept else None)
+
+
+def kept_name(owner: str) -> str:
+    """The name of the Secret that is kept for `owner`."""
+    digest = hashlib.sha256(owner.encode()).hexdigest()[:12]
+    return f"{slugify(owner, max_length=38) or 'prefect'}-credentials-{digest}"
+
+
+def _entry(variable: str, source: SecretKey) -> Object:
+    reference = {"name": source.name, "key": source.key}
+    return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
+
+
+def _kept(values: Mapping[str, str], owner: str, annotations: Mapping[str, str]) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": kept_name(owner),
+            "labels": views.MANAGED | {views.SECRET_LABEL: KEPT},
+            "annotations": dict(annotations),
+            "ownerReferences": None,  # those of Jobs that outlived a binding before (kube.secrets)
+        },
+        "data": {name: _encoded(values.get(name)) for name in VARIABLES},
+    }
+
+
+def _encoded(value: str | None) -> str | None:
+    return None if value is None else base64.b64encode(value.encode()).decode()

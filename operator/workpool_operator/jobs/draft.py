@@ -1,0 +1,49 @@
+"""A run's Job before it is posted: rendered, looked at, and where it has faults, whose they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from prefect.client.orchestration import PrefectClient
+
+from workpool_operator.errors import RenderError
+from workpool_operator.jobs import blame, checks
+from workpool_operator.jobs.manifest import Identity
+from workpool_operator.jobs.render import Subject, render
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A manifest without known faults, and what it was made from."""
+
+    subject: Subject
+    manifest: dict[str, Any]
+
+
+async def draft(subject: Subject, identity: Identity, *, client: PrefectClient) -> Draft:
+    """The run's Job.
+
+    Raises:
+        RenderError: it can have none; the text names each place, the value, what is expected, and
+            the job variable that it comes from.
+        PrefectUnavailable: a block or variable cannot be read now.
+    """
+    try:
+        manifest = await render(subject, identity, client=client)
+    except RenderError as error:
+        raise RenderError("", blame.render_text(error, subject)) from error
+    except RecursionError as error:
+        raise RenderError("job_variables", "nested more deeply than can be rendered") from error
+    return checked(subject, manifest)
+
+
+def checked(subject: Subject, manifest: dict[str, Any]) -> Draft:
+    """The draft of a manifest that was rendered for the subject.
+
+    Raises:
+        RenderError: it has faults.
+    """
+    if found := checks.faults(manifest):
+        raise RenderError("", blame.crash_text(found, subject))
+    return Draft(subject, manifest)

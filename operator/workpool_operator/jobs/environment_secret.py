@@ -1,0 +1,91 @@
+"""Takes the plain values of a run's environment out of its Job and into a Secret. Pure.
+
+Every variable keeps its place in the list and refers to its value by key, so that order, precedence
+and `$(NAME)` in commands and in other variables stay what they were; `envFrom` would lose them.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workpool_operator.jobs import manifest as manifests
+from workpool_operator.kube import views
+
+ENVIRONMENT = "environment"  # the kind of Secret, as its label tells
+SUFFIX = "-env"
+# `$$` or `$(NAME)`, as the kubelet reads a value, from left to right.
+_DOLLARS = re.compile(r"\$(?:\$|\(([^)]*)\))")
+_NO_KEY = re.compile(r"^\.+|[^-._a-zA-Z0-9]")
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """A Job that refers to `secret`, which is None where the Job had no plain values."""
+
+    job: Object
+    secret: Object | None = field(repr=False)
+
+
+def detach(job: Mapping[str, Any]) -> Detached:
+    """The Job without plain values in the environment of its flow's container.
+
+    A value that refers to other variables by `$(NAME)` stays: only the kubelet can put them in, and
+    it does so in plain values alone. The Secret waits for its Job until `kube.secrets.give` makes
+    it the Job's own.
+    """
+    changed = copy.deepcopy(dict(job))
+    container = manifests.container(changed)
+    name = secret_name(changed["metadata"]["name"])
+    data: dict[str, str] = {}
+    container["env"] = [_moved(entry, name, data) for entry in container.get("env") or ()]
+    return Detached(changed, _secret(name, data, changed["metadata"]) if data else None)
+
+
+def secret_name(job_name: str) -> str:
+    """The name of the Secret that goes with a Job."""
+    return job_name + SUFFIX
+
+
+def _moved(entry: Any, secret: str, data: dict[str, str]) -> Any:
+    """The entry, referring to its value if that could be moved into `data`."""
+    value = entry.get("value") if isinstance(entry, Mapping) else None
+    if not isinstance(value, str) or not value or _refers(value):
+        return entry
+    key = _free_key(str(entry["name"]), data)
+    data[key] = _DOLLARS.sub("$", value)  # what is left are `$$`, which the kubelet would halve
+    return {"name": entry["name"], "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def _refers(value: str) -> bool:
+    return any(match[1] is not None for match in _DOLLARS.finditer(value))
+
+
+def _free_key(variable: str, taken: Collection[str]) -> str:
+    """The variable's name, as far as it can be a key of a Secret."""
+    key = _NO_KEY.sub("_", variable)[:200]
+    while key in taken:
+        key += "_"
+    return key
+
+
+def _secret(name: str, data: dict[str, str], of_job: Mapping[str, Any]) -> Object:
+    whose = {k: v for k, v in of_job["labels"].items() if k.startswith(views.PREFIX)}
+    kind = {views.SECRET_LABEL: ENVIRONMENT, views.WAITS_FOR_JOB_LABEL: "true"}
+    run = of_job.get("annotations", {}).get(manifests.FLOW_RUN_ID_KEY)
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "labels": whose | views.MANAGED | kind,
+            "annotations": {manifests.FLOW_RUN_ID_KEY: run} if run else {},
+        },
+        "stringData": data,
+        "immutable": True,  # and so no kubelet needs to watch it
+    }

@@ -1,0 +1,226 @@
+"""How our Job of a run differs from the stock worker's, and by which documented rule it may. Pure.
+
+`RULES` is the only list of what may differ; docs/architecture.md shows the same one. A difference
+without a rule is a defect. Where only one of the two makes a Job: `refusals`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from prefect.utilities.templating import PLACEHOLDER_CAPTURE_REGEX
+
+from workpool_operator.jobs.comparison import (
+    ABSENT,
+    CONTAINER,
+    ENV,
+    POD,
+    Flat,
+    Path,
+    Place,
+    unequal,
+)
+from workpool_operator.jobs.environment import SIGTERM_BEHAVIOR
+from workpool_operator.jobs.manifest import FLOW_RUN_ID_KEY
+from workpool_operator.jobs.names import JOB_NAME_LENGTH
+from workpool_operator.kube import views
+
+CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_VALUE = re.compile(rf"({_NAME.pattern})?")
+_DOMAIN = re.compile(
+    r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
+)
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One place of the manifest; `rule` is the name of the rule that allows it, if one does."""
+
+    path: str
+    stock: Any
+    ours: Any
+    rule: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}: stock {self.stock!r}, ours {self.ours!r} ({self.rule or 'no rule'})"
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Both manifests whole, and the environment of the stock worker's process."""
+
+    stock: Flat
+    ours: Flat
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What may differ: its name, how it is here, and whether it covers a difference."""
+
+    name: str
+    here: str
+    covers: Callable[[Place, Sides], bool]
+
+
+def differences(
+    stock: Object, ours: Object, *, environment: Mapping[str, str] | None = None
+) -> list[Difference]:
+    """All of them, by path; `environment` is the stock worker's own, as far as it is known."""
+    sides = Sides(Flat.of(stock), Flat.of(ours), environment or {})
+    return [
+        Difference(place.text, place.stock, place.ours, _rule(place, sides))
+        for place in unequal(sides.stock, sides.ours)
+    ]
+
+
+def _rule(place: Place, sides: Sides) -> str | None:
+    return next((rule.name for rule in RULES if rule.covers(place, sides)), None)
+
+
+def _is_name(place: Place, sides: Sides) -> bool:
+    if place.path == ("metadata", "generateName"):
+        return place.ours is ABSENT
+    is_short = isinstance(place.ours, str) and len(place.ours) <= JOB_NAME_LENGTH
+    return place.path == ("metadata", "name") and is_short
+
+
+def _is_our_mark(place: Place, sides: Sides) -> bool:
+    return place.is_mark and place.path[-1].startswith(views.PREFIX)
+
+
+def _is_run_id(place: Place, sides: Sides) -> bool:
+    if not place.is_mark or place.path[-1] != FLOW_RUN_ID_KEY:
+        return False
+    return place.ours is ABSENT if "labels" in place.path else isinstance(place.ours, str)
+
+
+def _is_credential(place: Place, sides: Sides) -> bool:
+    reference = (*ENV, place.variable, "valueFrom", "secretKeyRef")
+    is_reference = sides.ours.get(*reference, "name") is not ABSENT
+    is_part_of_it = place.ours is ABSENT or place.path[: len(reference)] == reference
+    return place.variable in CREDENTIALS and is_reference and is_part_of_it
+
+
+def _is_handed_on(place: Place, sides: Sides) -> bool:
+    is_setting = place.variable.startswith("PREFECT_") and place.variable in sides.environment
+    return is_setting and place.ours is ABSENT
+
+
+def _is_read_from_environment(place: Place, sides: Sides) -> bool:
+    """The stock worker's own value stands where ours has nothing."""
+    if place.variable in sides.environment or not isinstance(place.stock, str):
+        return False
+    text = place.stock
+    for value in sorted(filter(None, sides.environment.values()), key=len, reverse=True):
+        text = text.replace(value, "")
+    return bool(text == place.ours)
+
+
+def _is_namespace(place: Place, sides: Sides) -> bool:
+    return place.path == ("metadata", "namespace")
+
+
+def _is_ttl(place: Place, sides: Sides) -> bool:
+    kept = sides.ours.get("metadata", "annotations", views.TTL_ANNOTATION)
+    is_ttl = place.path == ("spec", "ttlSecondsAfterFinished")
+    return is_ttl and place.ours is ABSENT and (place.stock is None or kept == str(place.stock))
+
+
+def _is_misplaced(place: Place, sides: Sides) -> bool:
+    """Gone from the pod's spec, and in the Job's unless that has its own."""
+    *parent, key = place.path
+    if key not in ("parallelism", "completions") or tuple(parent) not in (POD, ("spec",)):
+        return False
+    wanted = sides.stock.get("spec", key)
+    wanted = sides.stock.get(*POD, key) if wanted is ABSENT else wanted
+    return sides.ours.get(*POD, key) is ABSENT and sides.ours.get("spec", key) == wanted
+
+
+def _is_repaired(place: Place, sides: Sides) -> bool:
+    """What the API server would refuse is something that it takes, be it under another key."""
+    if not place.is_mark:
+        return False
+    if place.stock is ABSENT:
+        beside = (path for path in sides.stock.values if path[:-1] == place.path[:-1])
+        return not all(map(_is_key, beside))
+    is_kept = place.ours is ABSENT or _is_valid(place.path, place.ours)
+    return is_kept and not _is_valid(place.path, place.stock)
+
+
+def _is_valid(path: Path, value: Any) -> bool:
+    is_any = "annotations" in path
+    is_value = isinstance(value, str) and (is_any or bool(_VALUE.fullmatch(value)))
+    return _is_key(path) and is_value
+
+
+def _is_key(path: Path) -> bool:
+    *domain, name = path[-1].rsplit("/", 1)
+    return bool(_NAME.fullmatch(name)) and all(map(_DOMAIN.fullmatch, domain))
+
+
+def _is_text(place: Place, sides: Sides) -> bool:
+    is_there = bool(place.variable) or place.path[:-1] == (*CONTAINER, "args")
+    return is_there and not isinstance(place.stock, str) and place.ours == str(place.stock)
+
+
+def _is_once(place: Place, sides: Sides) -> bool:
+    if place.path != ENV or len(set(place.stock)) == len(place.stock):
+        return False
+    return tuple(dict.fromkeys(place.stock)) == tuple(place.ours)
+
+
+def _is_sigterm(place: Place, sides: Sides) -> bool:
+    """Where variables are a list, the stock worker keeps an empty one and moves a set one."""
+    if place.path == ENV:
+        theirs, ours = (
+            [n for n in names if n != SIGTERM_BEHAVIOR] for names in (place.stock, place.ours)
+        )
+        return theirs == ours
+    return place.path == (*ENV, SIGTERM_BEHAVIOR, "value") and place.stock == ""
+
+
+def _is_joined(place: Place, sides: Sides) -> bool:
+    lists = (place.path[:end] for end, part in enumerate(place.path) if part.startswith("["))
+    return any(_is_no_list(path, sides.stock) for path in lists)
+
+
+def _is_no_list(path: Path, manifest: Flat) -> bool:
+    """It has a list or a null in it, for which Kubernetes has no use."""
+    inside = [each[len(path) :] for each in manifest.values if each[: len(path)] == path]
+    has_list = any(len(rest) > 1 and rest[1].startswith("[") for rest in inside)
+    return has_list or any(manifest.get(*path, *rest) is None for rest in inside if len(rest) == 1)
+
+
+def _is_default_image(place: Place, sides: Sides) -> bool:
+    return place.path == (*CONTAINER, "image") and place.stock is None
+
+
+def _is_data(place: Place, sides: Sides) -> bool:
+    return isinstance(place.ours, str) and bool(PLACEHOLDER_CAPTURE_REGEX.search(place.ours))
+
+
+RULES: Final = (
+    Rule("name", "computed, at most 57 characters, never `generateName`", _is_name),
+    Rule("own labels and annotations", "beside Prefect's descriptive ones", _is_our_mark),
+    Rule("`prefect.io/flow-run-id`", "an annotation, no label", _is_run_id),
+    Rule("credentials", "by Secret reference", _is_credential),
+    Rule("the worker's own environment", "not handed on", _is_handed_on),
+    Rule("`{{ $NAME }}`", "empty, unless the settings allow the name", _is_read_from_environment),
+    Rule("namespace", "the binding's `jobs.namespace`", _is_namespace),
+    Rule("TTL", "patched in when the run's end is reported", _is_ttl),
+    Rule("`parallelism`, `completions` in the pod's spec", "in the Job's spec", _is_misplaced),
+    Rule("labels and annotations that are invalid", "repaired", _is_repaired),
+    Rule("arguments and variables that are no text", "text", _is_text),
+    Rule("variables that are there twice", "once: the last", _is_once),
+    Rule(f"`{SIGTERM_BEHAVIOR}` in a list", "set where it is empty", _is_sigterm),
+    Rule("a list or a null within a list", "joined, left out", _is_joined),
+    Rule("an image that is null", "Prefect's own, as without one", _is_default_image),
+    Rule("values with `{{ }}` in them", "never expanded again", _is_data),
+)

@@ -1,0 +1,124 @@
+"""The placeholders of a base job template: where they are, what of a Job depends on which. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from prefect.utilities.templating import PLACEHOLDER_CAPTURE_REGEX, find_placeholders
+
+from workpool_operator.jobs.fault import MISSING, Path, at
+
+MANIFEST: Path = ("job_configuration", "job_manifest")
+# Not names of variables: blocks and Prefect's variables, what only the run knows, the environment.
+ELSEWHERE = ("prefect.", "ctx.", "$")
+# Fields of the job configuration from which rendering fills places of the manifest, too.
+_FILLED = ("annotations", "env", "labels")
+_MOST_COMPARED = 1000  # a hint is not worth more
+
+
+def is_placeholder(value: Any) -> bool:
+    """The value is text with a placeholder in it."""
+    return isinstance(value, str) and PLACEHOLDER_CAPTURE_REGEX.search(value) is not None
+
+
+def placeholders(document: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Every text of a document that has placeholders, with its path."""
+    return ((where, value) for where, value in _nodes(document, path) if is_placeholder(value))
+
+
+def links(document: Any) -> Iterator[tuple[Path, str]]:
+    """Every reference to what Prefect keeps, with its path: a placeholder's name, or the id of a
+    `$ref`, "" where it has none."""
+    for path, value in _nodes(document, ()):
+        if is_placeholder(value):
+            names = (placeholder.name for placeholder in find_placeholders(value))
+            yield from ((path, name) for name in names if name.startswith("prefect."))
+        elif isinstance(value, Mapping) and "$ref" in value:
+            yield path, str(at(value, ("$ref", "block_document_id")) or "")
+
+
+def _nodes(document: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """Every value of a document, however deep: nobody's stack is used up."""
+    waiting: list[tuple[Path, Any]] = [(path, document)]
+    while waiting:
+        where, value = waiting.pop()
+        yield where, value
+        if isinstance(value, Mapping):
+            waiting += (((*where, key), item) for key, item in value.items())
+        elif isinstance(value, list):
+            waiting += (((*where, index), item) for index, item in enumerate(value))
+
+
+def names_in(document: Any) -> set[str]:
+    """The names of a document's placeholders."""
+    return {
+        placeholder.name
+        for _, text in placeholders(document)
+        for placeholder in find_placeholders(text)
+    }
+
+
+def names_at(template: Mapping[str, Any], path: Path) -> frozenset[str]:
+    """The names of the placeholders on which the value at a path below the manifest depends; none
+    where the template fixes it."""
+    configuration = at(template, MANIFEST[:1])
+    found = set(_on_the_way(at(template, MANIFEST), path))
+    for field in _FILLED:
+        if field in path:
+            found |= names_in(at(configuration, (field,)))
+    return frozenset(found)
+
+
+def names_behind(template: Mapping[str, Any], path: Path) -> frozenset[str]:
+    """The same for a path of the template, also in the fields beside the manifest; none of a path
+    that names no place."""
+    if path[:2] == MANIFEST:
+        return names_at(template, path[2:])
+    return frozenset(names_in(at(template, path[:2]))) if len(path) > 1 else frozenset()
+
+
+def used_variables(template: Mapping[str, Any]) -> frozenset[str]:
+    """The variables that have an effect on a Job."""
+    configuration = at(template, MANIFEST[:1])
+    merged = {"env"} if isinstance(at(configuration, ("env",)), Mapping) else set()
+    names = (name for name in names_in(configuration) if not name.startswith(ELSEWHERE))
+    return frozenset(variable(name) for name in names) | merged
+
+
+def variable(name: str) -> str:
+    """The variable that a placeholder, or a dotted key of job variables, speaks of."""
+    return name.partition(".")[0].partition("[")[0]
+
+
+def schemas(template: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of each variable that the template declares."""
+    found = at(template, ("variables", "properties"))
+    return found if isinstance(found, Mapping) else {}
+
+
+def default(template: Mapping[str, Any], name: str) -> Any:
+    """What a variable is where nobody sets it; None where that is nothing."""
+    return at(schemas(template), (name, "default"))
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """A hint at the name that was meant, if there is one like it."""
+    near = difflib.get_close_matches(name, islice(known, _MOST_COMPARED), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _on_the_way(node: Any, path: Path) -> Iterator[str]:
+    """The placeholders that decide what is at the path: around it, within it, and in a list on
+    the way to it, where one may stand for any number of items and so move what follows."""
+    for part in path:
+        if isinstance(node, list):
+            yield from (name for item in node if is_placeholder(item) for name in names_in(item))
+            node = node[part] if isinstance(part, int) and part < len(node) else MISSING
+        elif isinstance(node, Mapping):
+            node = node.get(part, MISSING)
+        else:
+            break
+    yield from names_in(node)

@@ -1,0 +1,90 @@
+"""Templates and values of which either the stock worker makes a Job or this does, not both. Pure.
+
+`ACCEPTED_HERE` and `REFUSED_HERE` are the only lists of them; docs/architecture.md shows the same
+ones. Any other refusal of one side alone is a defect.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one side refuses and the other does not: its name, why, and the refusal's text."""
+
+    name: str
+    here: str
+    says: re.Pattern[str]
+
+
+def accepted_here(stock_error: str) -> str | None:
+    """Why ours may make a Job where the stock worker says this."""
+    return next((o.name for o in ACCEPTED_HERE if o.says.search(stock_error)), None)
+
+
+def refused_here(our_error: str) -> str | None:
+    """Why ours may say this where the stock worker makes a Job."""
+    return next((o.name for o in REFUSED_HERE if o.says.search(our_error)), None)
+
+
+_PATHS = "(required attributes|incompatible values).*"
+ACCEPTED_HERE: Final = (
+    Outcome(
+        "`restartPolicy`", "`Never` where it is missing", re.compile(f"{_PATHS}/restartPolicy")
+    ),
+    Outcome(
+        "no `parallelism`, `completions` in the pod's spec",
+        "they belong into the Job's",
+        re.compile("required attributes.*/(parallelism|completions)"),
+    ),
+    Outcome(
+        "the flow's container under any name",
+        "`prefect-job` where it has none",
+        re.compile(f"{_PATHS}/containers/0/name"),
+    ),
+    Outcome(
+        "a namespace that is null",
+        "the binding's `jobs.namespace`",
+        re.compile(r"namespace\n  Input should be a valid string .*NoneType"),
+    ),
+    Outcome("no `variables`", "a template needs none", re.compile("KeyError: 'variables'")),
+    Outcome(
+        "labels of the template that are no text", "text", re.compile("TypeError: text must be str")
+    ),
+    Outcome(
+        "`metadata`, `labels`, `annotations` that are null",
+        "as if they were missing",
+        re.compile(rf"{_PATHS}/metadata/\w+ must have value \{{\}}|'NoneType' is not iterable"),
+    ),
+)
+
+REFUSED_HERE: Final = (
+    Outcome(
+        "another cluster",
+        "the stock worker makes the Job there; here it runs in the binding's cluster",
+        re.compile("cluster_config: names another cluster"),
+    ),
+    Outcome(
+        "a TTL that is no number of seconds",
+        "the API server would refuse the Job",
+        re.compile("ttlSecondsAfterFinished: expected"),
+    ),
+    Outcome(
+        "an annotation that is a mapping or a list",
+        "the API server would refuse the Job",
+        re.compile("metadata.annotations.*: expected a text"),
+    ),
+    Outcome(
+        "a run's list of variables over a deployment's mapping",
+        "the stock worker takes the keys of an entry for a variable",
+        re.compile("^env: expected a mapping, as the (deployment|pool) has one"),
+    ),
+    Outcome(
+        "a variable without a name",
+        "the stock worker drops it without a word",
+        re.compile("env: .*needs a name"),
+    ),
+)

@@ -1,0 +1,19 @@
+"""Which of the names that exist somebody may have meant. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def near(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
+    """The known names that are like it, the nearest first; upper and lower case are one."""
+    by_folded = {each.casefold(): each for each in known}
+    found = difflib.get_close_matches(name.casefold(), by_folded, n=most, cutoff=0.6)
+    return [by_folded[each] for each in found]
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """A hint at the one that was meant, if there is one."""
+    found = near(name, known, most=1)
+    return f" (did you mean {found[0]}?)" if found else ""

@@ -1,0 +1,60 @@
+"""The job configuration of a run as a worker resolves it: Prefect's own way, with patience.
+
+Prefect's worker crashes a run for any answer of the API that it did not expect while it reads what
+the run is made from. Here what time can mend is waited for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from workpool_operator.errors import RenderError
+from workpool_operator.jobs.configuration import KubernetesJobConfiguration
+from workpool_operator.jobs.render import Subject
+from workpool_operator.worker.patience import until_answered
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.objects import FlowRun, WorkPool
+    from prefect.client.schemas.responses import DeploymentResponse
+
+
+class ResolvedConfiguration(KubernetesJobConfiguration):
+    """Resolved for a flow run, as soon as the API tells what it is made from."""
+
+    @classmethod
+    async def resolve_for_flow_run(cls, flow_run: FlowRun, **context: Any) -> Self:
+        """Each attempt has a copy of the run, because Prefect's own takes `env` out of it."""
+        resolve = super().resolve_for_flow_run
+
+        async def attempt() -> Self:
+            return await resolve(flow_run.model_copy(deep=True), **context)
+
+        try:
+            return await until_answered(attempt, about=f"run {flow_run.id}: its configuration")
+        except RenderError as error:
+            from workpool_operator.jobs import blame  # 0.8 s that a good run does not need
+
+            subject = await _subject(flow_run, **context)
+            raise RenderError("", blame.render_text(error, subject)) from error
+
+
+async def _subject(
+    flow_run: FlowRun,
+    *,
+    client: PrefectClient,
+    work_pool: WorkPool,
+    worker_name: str,
+    deployment: DeploymentResponse | None = None,
+    **_: Any,
+) -> Subject:
+    """What tells whose job variable is at fault; the deployment is read for nothing else."""
+    if deployment is None and flow_run.deployment_id:
+        deployment = await client.read_deployment(flow_run.deployment_id)
+    return Subject(
+        run=flow_run.model_dump(mode="json"),
+        flow={},
+        deployment={"job_variables": deployment.job_variables} if deployment else None,
+        pool={"base_job_template": work_pool.base_job_template},
+        worker_name=worker_name,
+    )

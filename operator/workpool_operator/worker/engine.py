@@ -1,0 +1,243 @@
+"""One namespace of a worker: the operator's own dispatch path, but for polls, which are Prefect's.
+
+    reflectors --> caches --> queue --> reconcilers: observe -> decide -> act
+                      |                     |
+                      +----> followers <----+
+
+It looks after every Job that the pool's workers made in the namespace, whoever follows it: what it
+does to a run may be repeated by the worker beside this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from workpool_operator.binding.model import Jobs
+from workpool_operator.dispatch.actions import Actions
+from workpool_operator.dispatch.creation import Creation
+from workpool_operator.dispatch.ledger import Ledger, Record
+from workpool_operator.dispatch.place import Place
+from workpool_operator.dispatch.policy import Policy
+from workpool_operator.dispatch.proposals import Proposals
+from workpool_operator.dispatch.reconciler import Reconciler
+from workpool_operator.dispatch.sweep import Sweeper
+from workpool_operator.dispatch.workqueue import WorkQueue
+from workpool_operator.errors import KubernetesRefused, OperatorError, PrefectUnavailable
+from workpool_operator.jobs.configuration import KubernetesJobConfiguration
+from workpool_operator.kube.cache import Cache
+from workpool_operator.kube.client import JOBS, PODS, KubernetesClient, Resource
+from workpool_operator.kube.reflector import Reflector
+from workpool_operator.kube.views import BINDING_LABEL, Job, Pod
+from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
+from workpool_operator.prefect_api.runlog import RunLog
+from workpool_operator.prefect_api.views import WorkPool
+from workpool_operator.telemetry import Trouble
+from workpool_operator.worker.follower import Follower
+from workpool_operator.worker.settings import WorkerSettings
+from workpool_operator.worker.submission import ConfiguredSubmission
+
+log = logging.getLogger(__name__)
+
+RECONCILERS = 4
+REFRESH_SECONDS = 60.0  # a run's end in Prefect is seen so late where the event stream is refused
+
+
+class Engine:
+    """Keeps the runs of `place` on their way; `follow` waits for one of them."""
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        api: PrefectApi,
+        kube: KubernetesClient,
+        runlog: RunLog,
+        settings: WorkerSettings,
+        pool: Callable[[], WorkPool],
+    ) -> None:
+        self._place, self._api, self._kube = place, api, kube
+        self._policy = Policy(pending_timeout=settings.pending_timeout_seconds)
+        self._followers: dict[UUID, Follower] = {}
+        self._trouble = Trouble(log, place.namespace)
+        self._ledger = Ledger()
+        self._queue: WorkQueue[UUID] = WorkQueue()
+        self._jobs: Cache[Job] = Cache(self._changed)
+        self._pods: Cache[Pod] = Cache(self._changed)
+        self._proposals = Proposals(place, api=api, runlog=runlog)
+        secret = settings.store_env_as_secret
+        submission = ConfiguredSubmission(
+            place,
+            api=api,
+            creation=Creation(kube, namespace=place.namespace, environment_secret=lambda: secret),
+            proposals=self._proposals,
+            job_cache=self._jobs,
+            runlog=runlog,
+            pool=pool,
+            forbidden=lambda text: self._trouble.begins("cannot create Jobs", text),
+            configured=self._configuration,
+        )
+        self._actions = Actions(
+            place,
+            kube=kube,
+            ledger=self._ledger,
+            job_cache=self._jobs,
+            proposals=self._proposals,
+            submission=submission,
+            jobs=lambda: Jobs(ttl_seconds_after_finished=settings.job_ttl_seconds),
+        )
+        self._sweeper = Sweeper(
+            kube,
+            namespace=place.namespace,
+            binding_id=place.binding_id,
+            jobs=self._jobs,
+            wanted=lambda: secret,
+        )
+
+    @property
+    def namespace(self) -> str:
+        return self._place.namespace
+
+    def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """Every task of the engine; the death of one ends the worker."""
+        loops = [
+            self._reflector(JOBS, self._jobs).run(),
+            self._reflector(PODS, self._pods).run(),
+            self._refresh(),
+            self._sweeper.run(),
+            *(self._reconciler().run() for _ in range(RECONCILERS)),
+        ]
+        return [group.create_task(loop, name=f"{self.namespace}: engine") for loop in loops]
+
+    @contextmanager
+    def follow(
+        self, record: Record, configuration: KubernetesJobConfiguration | None
+    ) -> Iterator[Follower]:
+        """Take a claimed run over; with a configuration its Job is made where there is none."""
+        assert record.run is not None and record.claim is not None
+        run_id = record.run.id
+        follower = Follower(self.namespace, run_id, record.claim.id, configuration)
+        if time.monotonic() - record.heard_at > self._policy.state_age:
+            record.doubt(time.monotonic())  # it may have been cancelled while it was configured
+        self._followers[run_id] = follower
+        self._ledger.take(run_id, record)
+        self._show(follower)
+        self._queue.add(run_id)
+        try:
+            yield follower
+        finally:
+            self._followers.pop(run_id, None)
+
+    def woken(self, run_id: UUID) -> None:
+        """Prefect says that the run changed: it is read again if it is known here."""
+        if (record := self._ledger.get(run_id)) is not None:
+            record.doubt(time.monotonic())
+            self._queue.add(run_id)
+
+    def _configuration(self, run_id: UUID) -> KubernetesJobConfiguration | None:
+        follower = self._followers.get(run_id)
+        return follower.configuration if follower else None
+
+    # What changes
+
+    def _changed(self, run_id: str) -> None:
+        if not run_id:
+            return
+        if follower := self._followers.get(UUID(run_id)):
+            self._show(follower)
+        self._queue.add(UUID(run_id))
+
+    def _show(self, follower: Follower) -> None:
+        key = str(follower.run_id)
+        follower.saw(self._jobs.of(key), (*self._pods.departed(key), *self._pods.of(key)))
+        self._judge(follower)
+
+    def _judge(self, follower: Follower) -> None:
+        if self._synced:
+            live = [pod for pod in self._pods.of(str(follower.run_id)) if not pod.ended]
+            follower.judge(self._ledger.get(follower.run_id), live)
+
+    def _judge_all(self) -> None:
+        for follower in self._followers.values():
+            self._judge(follower)
+
+    @property
+    def _synced(self) -> bool:
+        return self._jobs.synced.is_set() and self._pods.synced.is_set()
+
+    # Loops
+
+    async def _refresh(self) -> None:
+        """Read what is followed again, slowly: an event may be missed, a record only grow old."""
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            try:
+                await self._read_all()
+            except OperatorError as error:
+                log.info("%s: its runs cannot be read: %s", self.namespace, error)
+
+    async def _read_all(self) -> None:
+        known = sorted(self._followers)
+        for start in range(0, len(known), PAGE_SIZE):
+            ids = [str(run_id) for run_id in known[start : start + PAGE_SIZE]]
+            asked_at = time.monotonic()
+            for run in await self._api.filter_runs({"flow_runs": {"id": {"any_": ids}}}):
+                if record := self._ledger.get(run.id):
+                    self._proposals.heard(record, run, asked_at=asked_at)
+        for run_id in known:
+            self._queue.add(run_id)
+
+    def _reflector(self, resource: Resource, cache: Cache[Any]) -> Reflector:
+        return Reflector(
+            self._kube,
+            resource,
+            namespace=self.namespace,
+            selector=f"{BINDING_LABEL}={self._place.binding_id}",
+            cache=cache,
+            heard=lambda error: self._reflected(resource, error),
+        )
+
+    def _reflected(self, resource: Resource, error: OperatorError | None) -> None:
+        """A refusal before the first list ends what waits here: nothing could be seen of it."""
+        trouble = f"cannot follow {resource.plural}"
+        if error is None:
+            self._trouble.over(trouble)
+            self._judge_all()
+            return
+        self._trouble.begins(trouble, error)
+        if isinstance(error, KubernetesRefused) and not self._synced:
+            for follower in self._followers.values():
+                follower.fail(_unseen(error, resource, self.namespace))
+
+    def _reconciler(self) -> Reconciler:
+        return Reconciler(
+            self._place,
+            queue=self._queue,
+            ledger=self._ledger,
+            jobs=self._jobs,
+            pods=self._pods,
+            actions=self._actions,
+            policy=lambda: self._policy,
+            idle=self._judge_all,
+            late=_nothing,
+            heard=self._heard,
+        )
+
+    def _heard(self, error: OperatorError) -> None:
+        trouble = "Prefect does not answer" if isinstance(error, PrefectUnavailable) else "trouble"
+        log.info("%s: %s: %s", self.namespace, trouble, error)
+
+
+def _unseen(error: KubernetesRefused, resource: Resource, namespace: str) -> OperatorError:
+    text = str(error).rstrip(". ")
+    advice = f"Grant the worker's ServiceAccount to list and watch {resource.plural}"
+    return OperatorError(f"{text}. {advice} in namespace {namespace!r}.")
+
+
+def _nothing() -> None:
+    """No offer is ever late here: a worker claims what it polled by itself."""

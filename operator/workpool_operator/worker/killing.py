@@ -1,0 +1,66 @@
+"""End the Job that a run's `infrastructure_pid` names, if it is one that this pool's workers made.
+
+Prefect asks for it when a run is cancelled that its own process does not end. Whoever answers "not
+found" to a Job of another cluster would have it live on: the claim tells the two apart.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
+
+from workpool_operator.dispatch.ledger import Claim
+from workpool_operator.dispatch.place import Place
+from workpool_operator.errors import KubernetesRefused
+from workpool_operator.kube.client import JOBS, KubernetesClient
+from workpool_operator.kube.views import BINDING_LABEL, Job
+from workpool_operator.prefect_api.client import PrefectApi
+
+
+def parse(infrastructure_pid: str) -> tuple[str, str]:
+    """Namespace and Job name.
+
+    Raises:
+        ValueError: it has not the form of a pid of ours.
+    """
+    namespace, colon, name = infrastructure_pid.partition(":")
+    if not (namespace and colon and name) or ":" in name:
+        raise ValueError(
+            f"infrastructure_pid: expected 'namespace:job-name', got {infrastructure_pid!r}"
+        )
+    return namespace, name
+
+
+async def kill(
+    kube: KubernetesClient, place: Place, namespace: str, name: str, *, grace_seconds: int
+) -> None:
+    """Delete the Job in the foreground.
+
+    Raises:
+        InfrastructureNotFound: there is none of that name.
+        InfrastructureNotAvailable: it is not ours, or we have no right to it.
+    """
+    try:
+        job: Job = await kube.get(JOBS, namespace, name)
+        if job.spec.template.labels.get(BINDING_LABEL) != place.binding_id:
+            raise InfrastructureNotAvailable(
+                f"Job {namespace}/{name} was not made by a worker of this pool on this cluster."
+            )
+        await kube.delete(JOBS, namespace, name, uid=job.metadata.uid, grace_seconds=grace_seconds)
+    except KubernetesRefused as refused:
+        if refused.status == 404:
+            raise InfrastructureNotFound(f"Job {namespace}/{name} does not exist.") from refused
+        raise InfrastructureNotAvailable(f"Job {namespace}/{name}: {refused}") from refused
+
+
+async def made_here(api: PrefectApi, place: Place, run_id: UUID, name: str) -> bool:
+    """The Job of that name was made for a claim of ours, whether or not it still exists."""
+    mine = place.transition_id(run_id)
+    history = await api.history(run_id)
+    claims = [
+        Claim.of(state)
+        for state in history
+        if state.state_details.transition_id == mine and state.id is not None
+    ]
+    return any(claim.made(name, run_id=run_id) for claim in claims)

@@ -1,0 +1,48 @@
+"""Settings of the worker type; what a binding has in its spec.
+
+Each is read from the environment variable `WORKPOOL_OPERATOR_WORKER_<NAME>`; what is about Secrets
+also from the stock Kubernetes worker's variables, so that a Deployment of it can be taken over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "WORKPOOL_OPERATOR_WORKER_"
+STOCK_PREFIX = "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_"
+
+
+def _names(name: str) -> AliasChoices:
+    return AliasChoices(PREFIX + name, STOCK_PREFIX + name)
+
+
+def _as_stock(name: str) -> Any:
+    return Field(default=None, validation_alias=_names(name))
+
+
+class WorkerSettings(BaseSettings):
+    """Read when the worker starts."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    job_ttl_seconds: int = Field(default=3600, ge=0, le=2_592_000)
+    """Seconds that a Job is kept after its run's end was reported; a TTL in the template wins."""
+
+    pending_timeout_seconds: int = Field(default=600, ge=10, le=86_400)
+    """Seconds that a run may wait for its pod to start a container before it ends Crashed."""
+
+    store_env_as_secret: bool = Field(default=False, validation_alias=_names("STORE_ENV_AS_SECRET"))
+    """Whether the plain environment of a Job goes into a Secret that belongs to the Job."""
+
+    api_key_secret_name: str | None = _as_stock("API_KEY_SECRET_NAME")
+    """A Secret of the Jobs' namespace that holds the API key; without one the worker keeps it."""
+
+    api_key_secret_key: str | None = _as_stock("API_KEY_SECRET_KEY")
+
+    api_auth_string_secret_name: str | None = _as_stock("API_AUTH_STRING_SECRET_NAME")
+    """The same for the `user:password` of a server with basic authentication."""
+
+    api_auth_string_secret_key: str | None = _as_stock("API_AUTH_STRING_SECRET_KEY")

@@ -1,0 +1,243 @@
+"""Prefect's BaseWorker with the operator's engine behind it.
+
+Prefect's loops poll, count, label and emit as ever. Overridden are the claim, which becomes
+provable; `run`, which follows the Job to its end instead of forgetting it; and the report of that
+end, which the engine makes.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import InfrastructureError
+from prefect.workers.base import BaseWorkerResult
+
+from workpool_operator.errors import OperatorError
+from workpool_operator.jobs.configuration import KubernetesJobConfiguration
+from workpool_operator.jobs.variables import KubernetesJobVariables
+from workpool_operator.prefect_api.views import Run, WorkPool
+from workpool_operator.worker.configuration import ResolvedConfiguration
+from workpool_operator.worker.steady import SteadyWorker, TaskStatus
+
+if TYPE_CHECKING:
+    from workpool_operator.dispatch.ledger import Record
+    from workpool_operator.worker.runtime import Runtime
+
+
+class KubernetesJobWorkerResult(BaseWorkerResult):
+    """`identifier` is `namespace:job-name`, `status_code` the flow container's exit code."""
+
+
+class KubernetesJobWorker(
+    SteadyWorker[KubernetesJobConfiguration, KubernetesJobVariables, KubernetesJobWorkerResult]
+):
+    """Runs each flow run as one Kubernetes Job."""
+
+    type = "kubernetes-operator"
+    job_configuration = ResolvedConfiguration
+    job_configuration_variables = KubernetesJobVariables
+    _documentation_url = "https://docs.prefect.io/v3/deploy/infrastructure-concepts/workers"
+    _logo_url = (
+        "https://cdn.sanity.io/images/3ugk85nk/production/"
+        "2d0b896006ad463b49c28aaac14f31e00e32cfab-250x250.png"
+    )
+    _description = (
+        "Execute each flow run as a Kubernetes Job: exactly one per run, followed to its end. "
+        "Requires a Kubernetes cluster."
+    )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._runtime: Runtime | None = None
+        self._adopted: UUID | None = None
+        self._claimed: dict[UUID, Record] = {}
+
+    # Life
+
+    async def setup(self) -> None:
+        """As Prefect's, and what is needed to follow Jobs; Kubernetes is not asked yet."""
+        from workpool_operator.worker.runtime import Runtime  # imports Kubernetes' client
+
+        try:
+            await super().setup()
+            runtime = Runtime(
+                pool=self._work_pool_name,
+                worker_name=self.name,
+                work_pool=lambda: WorkPool.of(self.work_pool.model_dump(mode="json")),
+            )
+            self._runtime = await runtime.__aenter__()
+        except BaseException:
+            await super().teardown(None, None, None)  # Prefect's own leaves its client open
+            raise
+
+    async def teardown(self, *exc_info: Any) -> None:
+        """Wait for the runs unless stopped: then their Jobs go on, and are taken up again."""
+        try:
+            await super().teardown(*exc_info)
+        finally:
+            if self._runtime is not None:
+                await self._runtime.__aexit__(*exc_info)
+                self._runtime = None
+
+    @property
+    def runtime(self) -> Runtime:
+        """Between setup and teardown."""
+        if self._runtime is None:
+            raise RuntimeError("The worker is not set up: use it as an async context manager.")
+        return self._runtime
+
+    async def get_ready(self) -> None:
+        """The cluster is known, and what lives there is taken up before anything new is."""
+        claims = await self.runtime.open(self.work_pool.id)
+        if self._adopted != self.work_pool.id:
+            async for record in claims.unfinished():
+                self._adopt(record)
+            self._adopted = self.work_pool.id
+
+    # States
+
+    async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
+        """Claim the run, provably."""
+        run = Run.of(flow_run.model_dump(mode="json"))
+        if await self.runtime.is_outlived(run):
+            self._logger.info("Flow run %s waits for its last Job to end.", flow_run.id)
+            return False
+        age = (datetime.now(UTC) - self._last_polled_time).total_seconds()
+        record = await self.runtime.claims.make(run, heard_at=time.monotonic() - age)
+        if record is None:
+            self.get_flow_run_logger(flow_run).info("Aborted submission of flow run.")
+            return False
+        self._claimed[flow_run.id] = record
+        return True
+
+    async def _propose_submitting_state(self, flow_run: FlowRun) -> None:
+        record = self._claimed.get(flow_run.id)
+        if record and record.run and record.run.state_name == "Pending":
+            await self.runtime.claims.submitting(record)
+
+    async def _propose_crashed_state(
+        self, flow_run: FlowRun, message: str, client: PrefectClient | None = None
+    ) -> None:
+        """Only what the engine left unsaid: its reports, and the run's own, stand."""
+        if not self.runtime.is_open:
+            await super()._propose_crashed_state(flow_run, message, client)
+        elif await self.runtime.claims.crash(flow_run.id, message):
+            text = f"Reported flow run '{flow_run.id}' as crashed: {message}"
+            self.get_flow_run_logger(flow_run).info(text)
+
+    def _release_limit_slot(self, flow_run_id: UUID) -> None:
+        super()._release_limit_slot(flow_run_id)
+        self._claimed.pop(flow_run_id, None)
+
+    # Runs
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: KubernetesJobConfiguration,
+        task_status: TaskStatus | None = None,
+    ) -> KubernetesJobWorkerResult:
+        """Create the run's Job, and follow it until its end is reported and no pod of it runs.
+
+        A run that ends without a Job (refused, cancelled) was told why; it is a result, too.
+        """
+        started = task_status.started if task_status else _ignore
+        record = self._claimed.pop(flow_run.id, None) or await self._claim(flow_run.id)
+        try:
+            engine = await self.runtime.engine(configuration.namespace)
+            self.runtime.inherit(configuration)
+            with engine.follow(record, configuration) as follower:
+                job = await follower.created()
+                started(follower.identifier if job else InfrastructureError(follower.identifier))
+                code = await follower.ended()
+                return KubernetesJobWorkerResult(identifier=follower.identifier, status_code=code)
+        except OperatorError as error:
+            await self._propose_crashed_state(flow_run, f"The run's Job cannot be made. {error}")
+            started(error)
+            namespace = configuration.namespace
+            return KubernetesJobWorkerResult(identifier=f"{namespace}:", status_code=125)
+
+    async def _initiate_run(
+        self, flow_run: FlowRun, configuration: KubernetesJobConfiguration
+    ) -> None:
+        """A flow that was submitted without a deployment goes the way of all runs of the pool."""
+        await (await self.runtime.open(self.work_pool.id)).schedule(flow_run.id)
+
+    async def kill_infrastructure(
+        self,
+        infrastructure_pid: str,
+        configuration: KubernetesJobConfiguration,
+        grace_seconds: int = 30,
+    ) -> None:
+        """Delete the run's Job in the foreground.
+
+        Raises:
+            ValueError: the pid is not `namespace:job-name`.
+            InfrastructureNotFound: the Job is gone.
+            InfrastructureNotAvailable: it is another cluster's, or was not made by this pool.
+        """
+        await self.runtime.open(self.work_pool.id)
+        flow_run = configuration._related_objects.get("flow-run")
+        run_id = flow_run.id if flow_run else None
+        await self.runtime.kill(infrastructure_pid, run_id=run_id, grace_seconds=grace_seconds)
+
+    async def _claim(self, run_id: UUID) -> Record:
+        """Claim a run that no poll brought, as one that a client keeps PENDING."""
+        record = await (await self.runtime.open(self.work_pool.id)).take(run_id)
+        if record is None:
+            raise InfrastructureError(f"Flow run {run_id} is not SCHEDULED: it cannot be claimed.")
+        return record
+
+    # What an earlier worker left
+
+    def _adopt(self, record: Record) -> None:
+        assert record.run is not None and self._runs_task_group is not None
+        run_id = record.run.id
+        if run_id not in self._seats and run_id not in self._submitting_flow_run_ids:
+            self._seats.take(run_id, standing=True)
+            self._runs_task_group.start_soon(self._resume, record)
+
+    async def _resume(self, record: Record) -> None:
+        assert record.run is not None and self._runs_task_group is not None
+        flow_run = FlowRun.model_validate(record.run.document)
+        self._logger.info("Taking up flow run %s (%s).", flow_run.id, record.run.state_name)
+        namespace = self.runtime.claims.namespace_of(record)
+        if record.run.state_type == "PENDING" and not namespace:
+            self._claimed[flow_run.id] = record
+            await self._runs_task_group.start(self._submit_run_and_capture_errors, flow_run)
+            return
+        try:
+            await self._follow_on(flow_run, record, namespace)
+        except Exception as error:
+            self._logger.warning("Flow run %s is not followed: %s", flow_run.id, error)
+        finally:
+            self._release_limit_slot(flow_run.id)
+
+    async def _follow_on(self, flow_run: FlowRun, record: Record, namespace: str) -> None:
+        """Follow a Job that exists, or did."""
+        namespace = namespace or (await self._configuration_of(flow_run)).namespace
+        engine = await self.runtime.engine(namespace)
+        with engine.follow(record, None) as follower:
+            code = await follower.ended()
+        result = KubernetesJobWorkerResult(identifier=follower.identifier, status_code=code)
+        told = KubernetesJobConfiguration(job_manifest={})
+        told._related_objects = {"flow-run": flow_run}
+        self._emit_flow_run_executed_event(result, told)
+
+    async def _configuration_of(self, flow_run: FlowRun) -> KubernetesJobConfiguration:
+        return await self.job_configuration.resolve_for_flow_run(
+            flow_run,
+            client=self.client,
+            work_pool=self.work_pool.model_copy(deep=True),
+            worker_name=self.name,
+            worker_id=self.backend_id,
+        )
+
+
+def _ignore(identifier: object) -> None:
+    """Nobody waits for the run's start."""

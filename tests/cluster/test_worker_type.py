@@ -1,0 +1,290 @@
+"""The worker type on a real cluster: no CRD, no binding, only `prefect worker start`."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed.clusters import Cluster
+from testbed.endpoint import Endpoint
+from testbed.fault_proxy import FaultProxy
+from tests.support.deployments import Deployer
+from tests.support.kube import Kube, Object
+from tests.support.polling import poll
+from tests.support.prefect import PrefectApi
+from tests.support.witness import Witness
+from tests.support.worker_type import TYPE, WorkerProcess, environment, prefect, with_flows
+
+Work = Callable[..., Awaitable[WorkerProcess]]
+Launch = Callable[..., Awaitable[Object]]
+FLOW_SECONDS = 120
+
+
+@pytest.fixture
+async def pool(api: PrefectApi, prefect_server: Endpoint, tmp_path: Path) -> AsyncIterator[str]:
+    """Made as a user makes it, with our default template."""
+    name = f"pool-{uuid.uuid4().hex[:8]}"
+    env = environment(url=prefect_server.url, home=tmp_path / "cli")
+    await prefect("work-pool", "create", "--type", TYPE, name, env=env)
+    yield name
+    await api.delete_pool(name)
+
+
+@pytest.fixture
+def work(pool: str, cluster: Cluster, prefect_server: Endpoint, tmp_path: Path) -> Iterator[Work]:
+    """`await work("--limit", "1")`: a worker that has started; `kubeconfig` may be a proxy's."""
+    started: list[WorkerProcess] = []
+
+    async def start(
+        *options: str,
+        url: str = prefect_server.url,
+        kubeconfig: Path = cluster.kubeconfig,
+        ready: bool = True,
+        **env: str,
+    ) -> WorkerProcess:
+        number = len(started) + 1
+        home = tmp_path / f"home-{number}"
+        made = environment(url=url, home=home, kubeconfig=kubeconfig, **env)
+        process = WorkerProcess.start(pool, *options, log=tmp_path / f"worker-{number}", env=made)
+        started.append(process)
+        if ready:
+            await process.says("started!")
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        print(process.log)
+
+
+@pytest.fixture
+def launch(api: PrefectApi, deploy: Deployer, namespace: str, prefect_server: Endpoint) -> Launch:
+    """`await launch("sleeps", {"seconds": 5}, memory_limit="64Mi")`: a run, due now."""
+
+    async def launch(
+        flow: str = "hello", parameters: Object | None = None, **job_variables: Any
+    ) -> Object:
+        deployment = await deploy(flow)
+        variables = with_flows(namespace) | job_variables
+        variables["env"] = {"PREFECT_API_URL": prefect_server.url}  # a proxy is the worker's alone
+        fields = {"parameters": parameters or {}, "job_variables": variables}
+        return await api.create_run(deployment["id"], **fields)
+
+    return launch
+
+
+async def test_a_worker_started_by_prefects_cli_runs_a_flow_to_its_end(
+    api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
+) -> None:
+    """Cases 8, 16: states in order, pid, labels; and one Job whose TTL begins with the report."""
+    await work()
+    async with Witness(kube, "jobs", namespace) as jobs:
+        run = await launch("hello")
+        run = await api.wait_for_state(run["id"], "COMPLETED", seconds=FLOW_SECONDS)
+        await jobs.until(lambda seen: "ttlSecondsAfterFinished" in seen[0]["spec"])
+        (job,) = jobs.seen
+    names = await api.state_names(run["id"])
+    assert names[:3] == ["Scheduled", "Pending", "Submitting"]
+    assert run["infrastructure_pid"] == f"{namespace}:{job['metadata']['name']}"
+    assert run["labels"]["prefect.worker.type"] == TYPE
+    assert job["spec"]["ttlSecondsAfterFinished"] == 3600
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        pytest.param(False, id="between the claim and the Job"),
+        pytest.param(True, id="between the Job and its pid"),
+    ],
+)
+async def test_a_worker_that_is_killed_while_it_submits_a_run_is_made_whole_by_the_next(
+    answered: bool,
+    api: PrefectApi,
+    kube: Kube,
+    kube_proxy: FaultProxy,
+    namespace: str,
+    tmp_path: Path,
+    work: Work,
+    launch: Launch,
+) -> None:
+    """Case 21: the stock worker leaves such a run PENDING for ever."""
+    first = await work(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
+    posts = kube_proxy.on("POST", r"/jobs$").once()
+    killed = (posts.after() if answered else posts).kill(first.pid)
+    async with Witness(kube, "jobs", namespace) as jobs:
+        run = await launch(command="python /flows/reports.py 1")
+        await killed.wait(seconds=60)
+        assert (await api.read_run(run["id"]))["state_type"] == "PENDING"
+        await work()
+        await api.wait_for_state(run["id"], "COMPLETED", seconds=60)
+        assert len(jobs.seen) == 1
+    assert (await api.state_names(run["id"])).count("Pending") == 1
+
+
+async def test_never_two_runs_at_once_under_a_limit_of_one_even_across_a_kill(
+    api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
+) -> None:
+    """Case 4, and what the stock worker's limit does not do: a slot is held until the pod's end."""
+    first = await work("--limit", "1")
+    async with Witness(kube, "pods", namespace) as pods, Witness(kube, "jobs", namespace) as jobs:
+        runs = [await launch(command="python /flows/reports.py 8") for _ in range(3)]
+        await api.wait(runs[0]["id"], until=lambda run: run["state_type"] != "SCHEDULED")
+        await pods.until(bool, seconds=60)
+        first.kill()
+        await work("--limit", "1")
+        for run in runs:
+            await api.wait_for_state(run["id"], "COMPLETED", seconds=120)
+        ended = await pods.until(lambda seen: all(map(life_of, seen)))
+        await jobs.until(lambda seen: all("ttlSecondsAfterFinished" in j["spec"] for j in seen))
+    lives = sorted(map(life_of, ended))
+    assert len(lives) == 3
+    for (_, end), (start, _) in pairwise(lives):
+        assert end <= start
+
+
+def life_of(pod: Object) -> list[str]:
+    """When the pod was made and when its process ended; empty before."""
+    (container,) = pod["status"].get("containerStatuses") or [{"state": {}}]
+    end = container["state"].get("terminated")
+    return [pod["metadata"]["creationTimestamp"], end["finishedAt"]] if end else []
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "facts"),
+    [
+        pytest.param(
+            {"command": "sh -c 'echo no such table; exit 7'"},
+            "7",
+            ["exited with code 7", "no such table"],
+            id="exit code 7",
+        ),
+        pytest.param(
+            {"command": "python -c 'hoard = bytearray(1 << 30)'", "memory_limit": "64Mi"},
+            "137",
+            ["OOMKilled", "limit of 64Mi"],
+            id="out of memory",
+        ),
+        pytest.param(
+            {"image": "no.such/image:1", "image_pull_policy": "Never"},
+            "125",
+            ["pendingTimeoutSeconds (10 s)", "ImagePullBackOff"],
+            id="image that is not there",
+        ),
+    ],
+)
+async def test_a_run_has_the_real_exit_code_and_the_reason_of_its_end(
+    variables: Object, code: str, facts: list[str], api: PrefectApi, work: Work, launch: Launch
+) -> None:
+    """Case 9: the reason that was reported first stands, the worker's own words do not follow."""
+    await work(WORKPOOL_OPERATOR_WORKER_PENDING_TIMEOUT_SECONDS="10")
+    run = await launch(**variables)
+    run = await api.wait_for_state(run["id"], "CRASHED", seconds=90)
+    for fact in facts:
+        assert fact in run["state"]["message"]
+    executed = await executed_event(api, run)
+    (told,) = [r for r in executed["related"] if r["prefect.resource.role"] == "flow-run"]
+    assert executed["follows"], "the event of its submission"
+    assert told["prefect.infrastructure.status-code"] == code
+    assert told["prefect.infrastructure.identifier"] == run["infrastructure_pid"]
+    assert (await api.read_run(run["id"]))["state"] == run["state"]
+
+
+async def executed_event(api: PrefectApi, run: Object) -> Object:
+    """The event by which the worker tells that the run's infrastructure is done."""
+
+    async def events() -> list[Object]:
+        wanted = {
+            "event": {"name": ["prefect.worker.executed-flow-run"]},
+            "related": {"id": [f"prefect.flow-run.{run['id']}"]},
+        }
+        found = await api.one("POST", "/events/filter", {"filter": wanted})
+        events: list[Object] = found["events"]
+        return events
+
+    (event,) = await poll(events, until=bool, seconds=60)
+    return event
+
+
+async def test_a_run_that_is_cancelled_while_its_pod_cannot_start_ends_with_its_job(
+    api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
+) -> None:
+    """Cases 65, 69: without PREFECT_WORKER_ENABLE_CANCELLATION, and within seconds."""
+    worker = await work("--limit", "1")
+    async with Witness(kube, "jobs", namespace) as jobs:
+        stuck = await launch(cpu_request="900")
+        await api.wait(stuck["id"], until=lambda run: run["state_name"] == "Unschedulable")
+        await api.cancel(stuck["id"])
+        stuck = await api.wait_for_state(stuck["id"], "CANCELLED", seconds=20)
+        assert "before it started" in stuck["state"]["message"]
+        (job,) = jobs.seen
+        name = job["metadata"]["name"]
+        await kube.wait("jobs", namespace, name, until=lambda job: job is None, seconds=20)
+    after = await launch(command="python /flows/reports.py")
+    await api.wait_for_state(after["id"], "COMPLETED", seconds=60)  # its slot is free
+    assert worker.daemon.exit_code is None
+
+
+async def test_a_running_flow_whose_pod_is_stopped_runs_again_in_a_job_of_its_own(
+    api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
+) -> None:
+    """The pod reschedules its run and exits: nobody may crash it for its exit code."""
+    await work("--limit", "1")
+    async with Witness(kube, "jobs", namespace) as jobs:
+        run = await launch("sleeps", {"seconds": 5})
+        await api.wait_for_state(run["id"], "RUNNING", seconds=FLOW_SECONDS)
+        (job,) = jobs.seen
+        await kube.delete("jobs", namespace, job["metadata"]["name"])
+        await api.wait_for_state(run["id"], "COMPLETED", seconds=2 * FLOW_SECONDS)
+        assert len(jobs.seen) == 2
+    names = await api.state_names(run["id"])
+    assert names[3:5] == ["Running", "AwaitingRetry"]
+    assert "Crashed" not in names
+
+
+async def test_two_workers_of_one_pool_make_one_job_for_each_run(
+    api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
+) -> None:
+    """Case 23: they have the same claims, and the same names for them."""
+    await work()
+    await work()
+    async with Witness(kube, "jobs", namespace) as jobs:
+        runs = [await launch(command="python /flows/reports.py") for _ in range(8)]
+        for run in runs:
+            await api.wait_for_state(run["id"], "COMPLETED", seconds=120)
+        assert len(jobs.seen) == 8
+    for run in runs:
+        assert (await api.state_names(run["id"])).count("Running") == 1
+
+
+async def test_a_worker_that_is_stopped_ends_at_once_and_its_job_goes_on(
+    api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
+) -> None:
+    """As a Deployment does that is rolled out anew: the next worker reports the end."""
+    worker = await work()
+    async with Witness(kube, "jobs", namespace) as jobs:
+        run = await launch(command="python /flows/reports.py 15")
+        await api.wait_for_state(run["id"], "RUNNING")
+        worker.daemon.send(signal.SIGTERM)
+        await worker.ended(seconds=20)
+        assert (await api.read_run(run["id"]))["state_type"] == "RUNNING"
+        await work()
+        await api.wait_for_state(run["id"], "COMPLETED")
+        await jobs.until(lambda seen: "ttlSecondsAfterFinished" in seen[0]["spec"])
+        assert len(jobs.seen) == 1
+    assert "Traceback" not in worker.log
+
+
+async def test_a_worker_that_runs_once_waits_for_its_runs_and_ends(
+    api: PrefectApi, work: Work, launch: Launch
+) -> None:
+    """Without a limit, too: who asks for one round wants its runs done."""
+    run = await launch(command="python /flows/reports.py 3")
+    worker = await work("--run-once", ready=False)
+    assert await worker.ended() == 0
+    assert (await api.read_run(run["id"]))["state_type"] == "COMPLETED"

@@ -1,0 +1,43 @@
+"""A worker of our type on a server with basic authentication, and a pool of the stock type."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from testbed.clusters import Cluster
+from tests.support.deployments import Deployer
+from tests.support.kube import Kube
+from tests.support.prefect import GUARDED_AUTH, PrefectApi
+from tests.support.worker_type import WorkerProcess, environment
+
+
+async def test_the_auth_string_reaches_a_run_and_is_told_nowhere(
+    guarded: str,
+    guarded_api: PrefectApi,
+    guarded_pool: str,
+    kube: Kube,
+    namespace: str,
+    cluster: Cluster,
+    run_image: str,
+    tmp_path: Path,
+) -> None:
+    """Case 47."""
+    auth = {"PREFECT_API_AUTH_STRING": GUARDED_AUTH}
+    env = environment(url=guarded, home=tmp_path, kubeconfig=cluster.kubeconfig, **auth)
+    worker = WorkerProcess.start(guarded_pool, log=tmp_path / "log", env=env)
+    try:
+        await worker.says("started!")
+        deploy = Deployer(guarded_api, kube, namespace, guarded_pool, run_image)
+        deployment = await deploy("hello", namespace=namespace)
+        run = await guarded_api.create_run(deployment["id"])
+        await guarded_api.wait_for_state(run["id"], "COMPLETED", seconds=120)
+    finally:
+        worker.kill()
+    jobs = await kube.list("jobs", namespace)
+    assert len(jobs) == 1
+    told = [worker.log, json.dumps(jobs), json.dumps(await kube.list("pods", namespace))]
+    told += [json.dumps(await kube.list("events", namespace)), *await guarded_api.logs(run["id"])]
+    for text in told:
+        assert GUARDED_AUTH not in text
+        assert GUARDED_AUTH.partition(":")[2] not in text

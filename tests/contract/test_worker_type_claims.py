@@ -1,0 +1,188 @@
+"""How a worker of our type claims the runs that it polled, on real servers.
+
+The numbers are those of the conformance list (docs/conformance.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from testbed.fault_proxy import FaultProxy
+from tests.support.kube import Kube, Object
+from tests.support.polling import poll
+from tests.support.prefect import PrefectApi
+from tests.support.quiet_pool import QuietPool
+from tests.support.worker_type import Workplace
+from workpool_operator.worker import KubernetesJobWorker
+
+
+@pytest.fixture
+async def quiet(api: PrefectApi, namespace: str) -> AsyncIterator[QuietPool]:
+    pool = await QuietPool.create(api, namespace)
+    yield pool
+    await api.delete_pool(pool.name)
+
+
+@pytest.fixture
+def place(
+    quiet: QuietPool, prefect_proxy: FaultProxy, kube_proxy: FaultProxy, tmp_path: Path
+) -> Workplace:
+    """Behind both proxies."""
+    kubeconfig = kube_proxy.write_kubeconfig(tmp_path / "kubeconfig")
+    return Workplace(quiet.name, prefect_proxy.url, kubeconfig)
+
+
+async def only_job(kube: Kube, quiet: QuietPool) -> Object:
+    """The one Job of the test's namespace, once there is any."""
+    jobs = await poll(lambda: kube.list("jobs", quiet.namespace), until=bool)
+    assert len(jobs) == 1
+    return jobs[0]
+
+
+async def recorded(api: PrefectApi, run: Object) -> Object:
+    """The run, once its Job is recorded."""
+    return await api.wait(run["id"], until=lambda run: bool(run["infrastructure_pid"]))
+
+
+def variables_of(job: Object) -> dict[str, Any]:
+    """The environment of the flow's container."""
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container["env"]}
+
+
+# Claims
+
+
+async def test_a_run_that_somebody_claims_first_gets_no_job_and_its_slot_is_free(
+    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
+) -> None:
+    """Case 6."""
+    run = await quiet.run()
+
+    def claim(_: object) -> None:
+        body = json.dumps({"state": {"type": "PENDING"}}).encode()
+        url = f"{api.url}/flow_runs/{run['id']}/set_state"
+        urlopen(Request(url, body, {"Content-Type": "application/json"})).close()
+
+    prefect_proxy.on("POST", r"/get_scheduled_flow_runs$").once().after().run(claim)
+    async with place.worker(limit=1) as worker:
+        await worker.get_and_submit_flow_runs()
+        await settled(worker)
+        assert worker.limiter.borrowed_tokens == 0
+    assert await kube.list("jobs", quiet.namespace) == []
+
+
+async def settled(worker: KubernetesJobWorker) -> None:
+    """Waits until no submission is under way."""
+
+    async def submitting() -> set[Any]:
+        return worker._submitting_flow_run_ids
+
+    await poll(submitting, until=lambda ids: not ids)
+
+
+@pytest.mark.parametrize("faulty", ["set_state", "jobs"])
+async def test_an_answer_that_is_lost_makes_neither_a_second_claim_nor_a_second_job(
+    faulty: str,
+    api: PrefectApi,
+    kube: Kube,
+    quiet: QuietPool,
+    place: Workplace,
+    prefect_proxy: FaultProxy,
+    kube_proxy: FaultProxy,
+) -> None:
+    """Case 22."""
+    run = await quiet.run()
+    proxy = prefect_proxy if faulty == "set_state" else kube_proxy
+    lost = proxy.on("POST", rf"/{faulty}$").once().after().drop()
+    async with place.worker() as worker:
+        await worker.get_and_submit_flow_runs()
+        await lost.wait()
+        await recorded(api, run)
+        await only_job(kube, quiet)
+    assert (await api.state_names(run["id"])).count("Pending") == 1
+
+
+async def test_a_run_that_a_client_keeps_pending_is_never_touched(
+    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
+) -> None:
+    """Case 24b: a bundle is being uploaded; it is submitted once it is SCHEDULED."""
+    run = await quiet.run(state="PENDING")
+    async with place.worker() as worker:
+        await worker.get_and_submit_flow_runs()
+        assert (await api.read_run(run["id"]))["state_name"] == "Pending"
+        await api.set_state(run["id"], "SCHEDULED")
+        await worker.get_and_submit_flow_runs()
+        await recorded(api, run)
+        await only_job(kube, quiet)
+
+
+# Deployments
+
+
+async def test_a_run_whose_deployment_is_gone_is_cancelled_and_its_slot_is_free(
+    api: PrefectApi, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
+) -> None:
+    """Case 18: the stock worker keeps the slot for ever."""
+    run = await quiet.run()
+    prefect_proxy.on("GET", r"/deployments/").answer(404, json={"detail": "Deployment not found"})
+    async with place.worker(limit=1) as worker:
+        await worker.get_and_submit_flow_runs()
+        run = await api.wait_for_state(run["id"], "CANCELLED")
+        assert "no longer exists" in run["state"]["message"]
+        await settled(worker)
+        assert worker.limiter.borrowed_tokens == 0
+
+
+async def test_an_error_of_the_api_leaves_a_run_to_the_next_poll(
+    api: PrefectApi, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
+) -> None:
+    """Case 19: the stock worker exits."""
+    run = await quiet.run()
+    prefect_proxy.on("GET", r"/deployments/").once().answer(500)
+    async with place.worker(limit=1) as worker:
+        await worker.get_and_submit_flow_runs()
+        await settled(worker)
+        assert (await api.read_run(run["id"]))["state_type"] == "SCHEDULED"
+        await worker.get_and_submit_flow_runs()
+        await recorded(api, run)
+
+
+async def test_a_claimed_run_outlasts_an_error_of_the_api(
+    api: PrefectApi, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
+) -> None:
+    run = await quiet.run()
+    failed = prefect_proxy.on("GET", r"/flows/").once().answer(500)
+    prefect_proxy.on("PATCH", r"/labels$").once().answer(500)
+    async with place.worker() as worker:
+        await worker.get_and_submit_flow_runs()
+        await failed.wait()
+        await recorded(api, run)
+
+
+async def test_a_run_without_a_deployment_runs_the_command_it_was_given(
+    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
+) -> None:
+    """Case 24a."""
+    flow = await api.one("POST", "/flows/", {"name": "hello"})
+    body = {
+        "flow_id": flow["id"],
+        "work_pool_name": quiet.name,
+        "state": {"type": "SCHEDULED"},
+        "job_variables": {"namespace": quiet.namespace, "command": "python -m mine --now"},
+    }
+    run = await api.one("POST", "/flow_runs/", body)
+    async with place.worker() as worker:
+        await worker.get_and_submit_flow_runs()
+        await recorded(api, run)
+    job = await only_job(kube, quiet)
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert container["args"] == ["python", "-m", "mine", "--now"]
+    assert not [key for key in job["metadata"]["labels"] if key.startswith("prefect.io/deployment")]
+    assert prefect_proxy.calls("/deployments/") == []

@@ -1,0 +1,292 @@
+"""How a worker of our type ends what it began: kills, cancellations, clean-ups, on real servers.
+
+The numbers are those of the conformance list (docs/conformance.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.worker_channel import (
+    CANCELLING_TIMEOUT_TEARDOWN,
+    CancellingTimeoutCleanupMessagePayload,
+)
+from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
+
+from testbed.endpoint import Endpoint
+from testbed.fault_proxy import FaultProxy
+from tests.support.kube import Kube, Object
+from tests.support.polling import poll
+from tests.support.prefect import PrefectApi
+from tests.support.quiet_pool import QuietPool
+from tests.support.worker_type import Workplace
+from workpool_operator.jobs.configuration import KubernetesJobConfiguration
+from workpool_operator.worker import KubernetesJobWorker
+
+
+@pytest.fixture
+async def quiet(api: PrefectApi, namespace: str) -> AsyncIterator[QuietPool]:
+    pool = await QuietPool.create(api, namespace)
+    yield pool
+    await api.delete_pool(pool.name)
+
+
+@pytest.fixture
+def place(
+    quiet: QuietPool, prefect_server: Endpoint, kube_proxy: FaultProxy, tmp_path: Path
+) -> Workplace:
+    kubeconfig = kube_proxy.write_kubeconfig(tmp_path / "kubeconfig")
+    return Workplace(quiet.name, prefect_server.url, kubeconfig)
+
+
+async def submitted(worker: KubernetesJobWorker, quiet: QuietPool) -> Object:
+    """A run whose Job is made and recorded."""
+    run = await quiet.run()
+    await worker.get_and_submit_flow_runs()
+    return await quiet.api.wait(run["id"], until=lambda run: bool(run["infrastructure_pid"]))
+
+
+async def configuration_of(worker: KubernetesJobWorker, run: Object) -> KubernetesJobConfiguration:
+    return await worker._configuration_of(FlowRun.model_validate(run))
+
+
+async def gone(kube: Kube, run: Object) -> None:
+    """Waits until the run's Job is no more."""
+    namespace, _, name = run["infrastructure_pid"].partition(":")
+    await kube.wait("jobs", namespace, name, until=lambda job: job is None)
+
+
+# kill_infrastructure
+
+
+async def test_a_kill_deletes_the_job_and_a_second_one_finds_none(
+    kube: Kube, quiet: QuietPool, place: Workplace
+) -> None:
+    """Case 50."""
+    async with place.worker() as worker:
+        run = await submitted(worker, quiet)
+        configuration = await configuration_of(worker, run)
+        await worker.kill_infrastructure(run["infrastructure_pid"], configuration, 5)
+        await gone(kube, run)
+        with pytest.raises(InfrastructureNotFound, match="does not exist"):
+            await worker.kill_infrastructure(run["infrastructure_pid"], configuration, 5)
+
+
+@pytest.mark.parametrize("pid", ["", "job", ":job", "namespace:", "a:b:c"])
+async def test_a_pid_of_another_form_is_a_plain_error(
+    pid: str, quiet: QuietPool, place: Workplace
+) -> None:
+    """Case 50."""
+    async with place.worker() as worker:
+        with pytest.raises(ValueError, match="expected 'namespace:job-name'"):
+            await worker.kill_infrastructure(pid, KubernetesJobConfiguration(job_manifest={}))
+
+
+async def test_a_job_that_somebody_else_made_is_not_killed(
+    kube: Kube, quiet: QuietPool, place: Workplace
+) -> None:
+    """Case 50."""
+    container = {"name": "theirs", "image": "theirs"}
+    pod = {"containers": [container], "restartPolicy": "Never"}
+    manifest = {
+        "metadata": {"name": "theirs"},
+        "spec": {"suspend": True, "template": {"spec": pod}},
+    }
+    await kube.create("jobs", quiet.namespace, manifest)
+    async with place.worker() as worker:
+        with pytest.raises(InfrastructureNotAvailable, match="not made by a worker of this pool"):
+            await worker.kill_infrastructure(
+                f"{quiet.namespace}:theirs", KubernetesJobConfiguration(job_manifest={})
+            )
+    assert await kube.get("jobs", quiet.namespace, "theirs")
+
+
+async def test_a_job_of_another_cluster_is_not_taken_for_one_that_is_gone(
+    quiet: QuietPool, place: Workplace
+) -> None:
+    """Whoever says "not found" has the other cluster's Job live on."""
+    async with place.worker() as worker:
+        run = await submitted(worker, quiet)
+        configuration = await configuration_of(worker, run)
+        elsewhere = f"{quiet.namespace}:hello-0123456789ab"
+        with pytest.raises(InfrastructureNotAvailable, match="not made by a worker of this pool"):
+            await worker.kill_infrastructure(elsewhere, configuration, 5)
+
+
+# Cancellations
+
+
+@pytest.mark.parametrize("observer", [False, True], ids=["alone", "with Prefect's own observer"])
+async def test_a_pending_run_that_is_cancelled_ends_with_its_job(
+    observer: bool, api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
+) -> None:
+    """Case 65."""
+    async with place.worker(settings={"worker.enable_cancellation": observer}, limit=1) as worker:
+        run = await submitted(worker, quiet)
+        await api.cancel(run["id"])
+        if observer:
+            await worker._cancel_run(UUID(run["id"]))
+        await api.wait_for_state(run["id"], "CANCELLED", seconds=30)
+        await gone(kube, run)
+        await poll(lambda: taken(worker), until=lambda seats: seats == 0)
+
+
+async def taken(worker: KubernetesJobWorker) -> int:
+    return int(worker.limiter.borrowed_tokens)
+
+
+async def test_prefects_observer_leaves_a_run_that_has_started_to_its_own_process(
+    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
+) -> None:
+    """Case 65."""
+    async with place.worker() as worker:
+        run = await submitted(worker, quiet)
+        await api.set_state(run["id"], "RUNNING")
+        await worker._cancel_run(UUID(run["id"]))
+        namespace, _, name = run["infrastructure_pid"].partition(":")
+        assert await kube.get("jobs", namespace, name)
+
+
+# Prefect's queue of clean-ups
+
+
+@pytest.mark.parametrize(
+    ("pid", "outcome"),
+    [
+        pytest.param("own", "success", id="the Job"),
+        pytest.param("own, gone", "success", id="a Job that is gone"),
+        pytest.param("elsewhere", "infrastructure_not_available", id="a Job of another cluster"),
+        pytest.param(None, "missing_infrastructure_handle", id="no pid in the message"),
+    ],
+)
+async def test_a_clean_up_that_prefect_orders_is_done_or_given_back_with_the_reason(
+    pid: str | None, outcome: str, kube: Kube, quiet: QuietPool, place: Workplace
+) -> None:
+    """Case 66."""
+    async with place.worker() as worker:
+        run = await submitted(worker, quiet)
+        named = run["infrastructure_pid"]
+        if pid == "own, gone":
+            await worker.kill_infrastructure(named, await configuration_of(worker, run))
+            await gone(kube, run)
+        if pid == "elsewhere":
+            named = f"{quiet.namespace}:hello-0123456789ab"
+        handler = worker.cleanup_handler_registry.get(CANCELLING_TIMEOUT_TEARDOWN)
+        assert handler is not None
+        result = await handler.cleanup(order(run, named if pid else None))
+        assert told(result) == outcome
+        if outcome == "success":
+            await gone(kube, run)
+
+
+def order(run: Object, pid: str | None) -> CancellingTimeoutCleanupMessagePayload:
+    """The server's message to clean up after the run."""
+    return CancellingTimeoutCleanupMessagePayload(
+        message_id=uuid.uuid4(),
+        reservation_token="token",
+        lease_expires_at=datetime.now(UTC) + timedelta(seconds=30),
+        delivery_count=1,
+        kind=CANCELLING_TIMEOUT_TEARDOWN,
+        target={"flow_run_id": run["id"], "infrastructure_pid": pid},
+    )
+
+
+def told(result: Any) -> str:
+    return str(result.reason or "success")
+
+
+# Flows that are submitted without a deployment, and runs that nobody polled
+
+
+async def test_a_run_that_is_given_to_the_worker_directly_is_claimed_and_followed(
+    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
+) -> None:
+    async with place.worker() as worker:
+        run = await quiet.run(state="PENDING")
+        flow_run = FlowRun.model_validate(await api.read_run(run["id"]))
+        configuration = await configuration_of(worker, run)
+        assert worker._runs_task_group is not None
+        started = await worker._runs_task_group.start(
+            lambda task_status: worker.run(flow_run, configuration, task_status)
+        )
+        assert (await kube.list("jobs", quiet.namespace))[0]["metadata"]["name"] in started
+
+
+async def test_a_flow_that_is_submitted_without_a_deployment_goes_through_the_pool(
+    api: PrefectApi, quiet: QuietPool, place: Workplace
+) -> None:
+    async with place.worker() as worker:
+        run = await quiet.run(state="PENDING")
+        flow_run = FlowRun.model_validate(await api.read_run(run["id"]))
+        await worker._initiate_run(flow_run, await configuration_of(worker, run))
+        assert (await api.read_run(run["id"]))["state_type"] == "SCHEDULED"
+
+
+# Another worker's runs
+
+
+async def test_a_claim_without_a_job_is_taken_up_though_an_earlier_attempt_left_its_pid(
+    api: PrefectApi, kube: Kube, kube_proxy: FaultProxy, quiet: QuietPool, place: Workplace
+) -> None:
+    """Case 21, at a retry: the pid that stands there is the last attempt's."""
+    run = await quiet.run()
+    await api.update_run(run["id"], infrastructure_pid=f"{quiet.namespace}:hello-0123456789ab")
+    refused = kube_proxy.on("POST", r"/jobs$").answer(503)
+    async with place.worker() as worker:
+        await worker.get_and_submit_flow_runs()
+        await refused.wait()
+    kube_proxy.forget()
+    async with place.worker() as worker:
+        assert await worker.get_and_submit_flow_runs() == []
+        (job,) = await poll(lambda: kube.list("jobs", quiet.namespace), until=bool)
+        pid = f"{quiet.namespace}:{job['metadata']['name']}"
+        await api.wait(run["id"], until=lambda run: run["infrastructure_pid"] == pid)
+
+
+async def test_a_run_that_was_rescheduled_waits_until_its_last_job_is_over(
+    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
+) -> None:
+    """Race 12, across a restart: two pods of one run must not overlap."""
+    async with place.worker() as worker:
+        run = await submitted(worker, quiet)
+    await api.set_state(run["id"], "SCHEDULED", name="AwaitingRetry", message="by a person")
+    async with place.worker() as worker:
+        await worker.get_and_submit_flow_runs()
+        await asyncio.sleep(1)
+        assert (await api.read_run(run["id"]))["state_name"] == "AwaitingRetry"
+        namespace, _, name = run["infrastructure_pid"].partition(":")
+        await kube.delete("jobs", namespace, name)
+        await gone(kube, run)
+
+        async def again() -> Object:
+            await worker.get_and_submit_flow_runs()
+            return await api.read_run(run["id"])
+
+        await poll(again, until=lambda found: found["infrastructure_pid"] != f"{namespace}:{name}")
+
+
+async def test_what_an_earlier_worker_left_is_followed_and_counts_against_the_limit(
+    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
+) -> None:
+    """More of it than the limit allows: nobody new has a seat before all of them have one."""
+    async with place.worker() as worker:
+        left = [await submitted(worker, quiet) for _ in range(2)]
+    new = await quiet.run()
+    async with place.worker(limit=1, name=uuid.uuid4().hex[:8]) as worker:
+        for over in left:
+            assert await worker.get_and_submit_flow_runs() == []
+            await api.set_state(over["id"], "CANCELLED", force=True)
+            await gone(kube, over)
+
+        async def polled() -> list[str]:
+            return [str(run.id) for run in await worker.get_and_submit_flow_runs()]
+
+        assert await poll(polled, until=bool) == [new["id"]]

@@ -1,0 +1,231 @@
+"""The Jobs that a worker of our type makes of its runs, or why it makes none, on real servers.
+
+The numbers are those of the conformance list (docs/conformance.md).
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed.fault_proxy import FaultProxy
+from tests.support.kube import Kube, Object
+from tests.support.polling import poll
+from tests.support.prefect import PrefectApi
+from tests.support.quiet_pool import QuietPool
+from tests.support.worker_type import TYPE, Workplace
+from workpool_operator.worker import KubernetesJobWorker
+
+
+@pytest.fixture
+async def quiet(api: PrefectApi, namespace: str) -> AsyncIterator[QuietPool]:
+    pool = await QuietPool.create(api, namespace)
+    yield pool
+    await api.delete_pool(pool.name)
+
+
+@pytest.fixture
+def place(
+    quiet: QuietPool, prefect_proxy: FaultProxy, kube_proxy: FaultProxy, tmp_path: Path
+) -> Workplace:
+    """Behind both proxies."""
+    kubeconfig = kube_proxy.write_kubeconfig(tmp_path / "kubeconfig")
+    return Workplace(quiet.name, prefect_proxy.url, kubeconfig)
+
+
+async def only_job(kube: Kube, quiet: QuietPool) -> Object:
+    """The one Job of the test's namespace, once there is any."""
+    jobs = await poll(lambda: kube.list("jobs", quiet.namespace), until=bool)
+    assert len(jobs) == 1
+    return jobs[0]
+
+
+async def recorded(api: PrefectApi, run: Object) -> Object:
+    """The run, once its Job is recorded."""
+    return await api.wait(run["id"], until=lambda run: bool(run["infrastructure_pid"]))
+
+
+def variables_of(job: Object) -> dict[str, Any]:
+    """The environment of the flow's container."""
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container["env"]}
+
+
+async def test_a_run_and_its_job_name_their_worker_and_their_pool(
+    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
+) -> None:
+    """Cases 16, 41, 44."""
+    run = await quiet.run()
+    async with place.worker() as worker:
+        await worker.get_and_submit_flow_runs()
+        run = await recorded(api, run)
+    pool = await api.read_pool(quiet.name)
+    expected = {
+        "prefect.worker.name": "here",
+        "prefect.worker.type": TYPE,
+        "prefect.work-pool.name": quiet.name,
+        "prefect.work-pool.id": pool["id"],
+    }
+    assert expected.items() <= run["labels"].items()
+    job = await only_job(kube, quiet)
+    assert run["infrastructure_pid"] == f"{quiet.namespace}:{job['metadata']['name']}"
+    attribution = {
+        "PREFECT__FLOW_RUN_ID": run["id"],
+        "PREFECT__WORKER_NAME": "here",
+        "PREFECT__FLOW_ID": run["flow_id"],
+        "PREFECT__FLOW_NAME": "hello",
+        "PREFECT__DEPLOYMENT_ID": run["deployment_id"],
+        "PREFECT_API_URL": place.url,
+    }
+    assert attribution.items() <= variables_of(job).items()
+
+
+async def test_a_template_that_changes_while_a_run_is_built_is_the_next_runs(
+    kube: Kube, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
+) -> None:
+    """Case 15."""
+    await quiet.run()
+    building = prefect_proxy.on("GET", r"/flows/").once().hold()
+    async with place.worker() as worker:
+        await worker.get_and_submit_flow_runs()
+        await building.wait()
+        changed = worker.work_pool.model_copy(deep=True)
+        changed.base_job_template["job_configuration"]["job_manifest"]["spec"]["parallelism"] = 7
+        worker._record_work_pool_snapshot(changed)
+        building.release()
+        job = await only_job(kube, quiet)
+    assert job["spec"]["parallelism"] == 1
+
+
+async def test_what_cannot_be_configured_ends_crashed_with_the_place(
+    api: PrefectApi, quiet: QuietPool, place: Workplace
+) -> None:
+    """Case 7."""
+    secret = "{{ prefect.blocks.secret.nowhere }}"
+    run = await quiet.run(variables={"annotations": {"token": secret}})
+    async with place.worker(limit=1) as worker:
+        await worker.get_and_submit_flow_runs()
+        run = await api.wait_for_state(run["id"], "CRASHED")
+        assert "Failed to submit flow run to infrastructure: RenderError" in run["state"]["message"]
+        assert "nowhere" in run["state"]["message"]
+        assert "annotations" in run["state"]["message"]
+        await poll(lambda: taken(worker), until=lambda seats: seats == 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "facts"),
+    [
+        (403, "jobs.batch is forbidden", ["forbidden", "Grant"]),
+        (404, "namespaces not found", ["not found", "Create the namespace"]),
+        (422, "spec.template: Invalid value", ["Invalid value", "job variables"]),
+    ],
+)
+async def test_a_job_that_is_refused_ends_its_run_with_the_fix(
+    status: int,
+    answer: str,
+    facts: list[str],
+    api: PrefectApi,
+    quiet: QuietPool,
+    place: Workplace,
+    kube_proxy: FaultProxy,
+) -> None:
+    """Case 45."""
+    run = await quiet.run()
+    body = {"kind": "Status", "apiVersion": "v1", "code": status, "message": answer}
+    kube_proxy.on("POST", r"/jobs$").answer(status, json=body)
+    async with place.worker(limit=1) as worker:
+        await worker.get_and_submit_flow_runs()
+        run = await api.wait_for_state(run["id"], "CRASHED")
+        for fact in facts:
+            assert fact in run["state"]["message"]
+        await poll(lambda: taken(worker), until=lambda seats: seats == 0)
+    assert await api.state_names(run["id"]) == ["Scheduled", "Pending", "Submitting", "Crashed"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "facts"),
+    [
+        pytest.param(("GET", r"/jobs$"), ["list and watch jobs"], id="Jobs cannot be listed"),
+        pytest.param(
+            ("PATCH", r"/secrets/"), ["create and patch Secrets", "_SECRET_NAME"], id="no Secrets"
+        ),
+    ],
+)
+async def test_a_right_that_is_missing_in_the_jobs_namespace_ends_the_run_with_the_fix(
+    request_: tuple[str, str],
+    facts: list[str],
+    api: PrefectApi,
+    kube: Kube,
+    quiet: QuietPool,
+    place: Workplace,
+    kube_proxy: FaultProxy,
+) -> None:
+    run = await quiet.run()
+    body = {"kind": "Status", "apiVersion": "v1", "code": 403, "message": "it is forbidden"}
+    kube_proxy.on(*request_).answer(403, json=body)
+    async with place.worker(limit=1, settings={"api.key": "pnu_1"}) as worker:
+        await worker.get_and_submit_flow_runs()
+        run = await api.wait_for_state(run["id"], "CRASHED")
+        for fact in ("it is forbidden", "Grant", quiet.namespace, *facts):
+            assert fact in run["state"]["message"]
+        await poll(lambda: taken(worker), until=lambda seats: seats == 0)
+    assert await kube.list("jobs", quiet.namespace) == []
+
+
+async def taken(worker: KubernetesJobWorker) -> int:
+    return int(worker.limiter.borrowed_tokens)
+
+
+async def test_a_cluster_that_does_not_answer_is_waited_for_under_a_state_that_says_so(
+    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace, kube_proxy: FaultProxy
+) -> None:
+    """Case 46: no number of attempts, but the reason in the run's state."""
+    run = await quiet.run()
+    kube_proxy.on("POST", r"/jobs$").answer(503)
+    async with place.worker() as worker:
+        await worker.get_and_submit_flow_runs()
+        waiting = await api.wait(run["id"], until=lambda run: bool(run["state"]["message"]))
+        assert "Kubernetes API" in waiting["state"]["message"]
+        kube_proxy.forget()
+        await recorded(api, run)
+    await only_job(kube, quiet)
+
+
+# Secrets
+
+
+async def test_the_api_key_reaches_the_job_through_a_secret_that_the_worker_keeps(
+    kube: Kube, quiet: QuietPool, place: Workplace
+) -> None:
+    """Case 47."""
+    key = f"pnu_{uuid.uuid4().hex}"
+    await quiet.run()
+    async with place.worker(settings={"api.key": key}) as worker:
+        await worker.get_and_submit_flow_runs()
+        job = await only_job(kube, quiet)
+    assert key not in json.dumps(job)
+    reference = variables_of(job)["PREFECT_API_KEY"]["secretKeyRef"]
+    secret = await kube.get("secrets", quiet.namespace, reference["name"])
+    assert secret is not None
+    assert secret["data"][reference["key"]]
+
+
+async def test_a_secret_that_the_user_names_is_preferred(
+    kube: Kube, quiet: QuietPool, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 47: by the stock worker's own variables."""
+    prefix = "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_KEY_SECRET"
+    monkeypatch.setenv(f"{prefix}_NAME", "mine")
+    monkeypatch.setenv(f"{prefix}_KEY", "token")
+    await quiet.run()
+    async with place.worker(settings={"api.key": "pnu_1"}) as worker:
+        await worker.get_and_submit_flow_runs()
+        job = await only_job(kube, quiet)
+    named = {"name": "mine", "key": "token"}
+    assert variables_of(job)["PREFECT_API_KEY"] == {"secretKeyRef": named}
+    assert await kube.list("secrets", quiet.namespace) == []

@@ -1,0 +1,62 @@
+"""A pool of our own type whose Jobs are suspended, so that no pod comes of them."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tests.support.prefect import Object, PrefectApi
+from tests.support.worker_type import TYPE
+from workpool_operator.worker import KubernetesJobWorker
+
+
+def quiet_template() -> Object:
+    """Our default template, suspended."""
+    template: Object = KubernetesJobWorker.get_default_base_job_template()
+    template["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
+    return template
+
+
+@dataclass(frozen=True)
+class QuietPool:
+    """`await pool.run(due_in=5)`: a run of the pool whose Job goes to the test's namespace."""
+
+    api: PrefectApi
+    name: str
+    namespace: str
+
+    @classmethod
+    async def create(cls, api: PrefectApi, namespace: str) -> QuietPool:
+        name = f"quiet-{uuid.uuid4().hex[:8]}"
+        body = {"name": name, "type": TYPE, "base_job_template": quiet_template()}
+        await api.one("POST", "/work_pools/", body)
+        return cls(api, name, namespace)
+
+    async def queue(self, name: str, *, priority: int) -> None:
+        body = {"name": name, "priority": priority}
+        await self.api.one("POST", f"/work_pools/{self.name}/queues", body)
+
+    async def run(
+        self,
+        *,
+        due_in: float = 0,
+        state: str = "SCHEDULED",
+        queue: str = "default",
+        variables: Object | None = None,
+        **fields: Any,
+    ) -> Object:
+        """A run of a deployment of its own; `fields` are the run's."""
+        deployment = await self.api.create_deployment(
+            flow="hello",
+            name=uuid.uuid4().hex[:8],
+            pool=self.name,
+            work_queue_name=queue,
+            job_variables={"namespace": self.namespace, **(variables or {})},
+        )
+        due = datetime.now(UTC) + timedelta(seconds=due_in)
+        run = await self.api.create_run(deployment["id"], due=due, **fields)
+        if state != "SCHEDULED":
+            await self.api.set_state(run["id"], state, force=True)
+        return run

@@ -1,0 +1,137 @@
+"""A worker of our type as its users run it: `prefect worker start`, in a process of its own.
+
+The CLI is Prefect's; nothing but our package makes it know the type.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from prefect.settings import temporary_settings
+
+from testbed.daemon import Daemon
+from tests.support.deployments import CONFIG_MAP, FOLDER
+from tests.support.polling import poll
+from workpool_operator.worker import KubernetesJobWorker
+
+TYPE = "kubernetes-operator"
+PREFECT = Path(sys.executable).with_name("prefect")
+
+
+def environment(
+    *, url: str, home: Path, kubeconfig: Path | None = None, **more: str
+) -> dict[str, str]:
+    """Of a process that knows one server and one cluster, and nothing of whoever starts it."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "KUBECONFIG"))}
+    own = {
+        "PREFECT_API_URL": url,
+        "PREFECT_HOME": str(home),
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    cluster = {"KUBECONFIG": str(kubeconfig)} if kubeconfig else {}
+    return kept | own | cluster | more
+
+
+async def prefect(*arguments: str, env: Mapping[str, str]) -> str:
+    """What a command of Prefect's prints; it must succeed."""
+
+    def call() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(PREFECT), *arguments], env=dict(env), capture_output=True, text=True, timeout=120
+        )
+
+    done = await asyncio.to_thread(call)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def with_flows(namespace: str) -> dict[str, Any]:
+    """Job variables of our default template: the namespace, and tests/flows in its pods."""
+    return {
+        "namespace": namespace,
+        "volumes": [{"name": "flows", "configMap": {"name": CONFIG_MAP, "optional": True}}],
+        "volume_mounts": [{"name": "flows", "mountPath": FOLDER}],
+    }
+
+
+@dataclass(frozen=True)
+class WorkerProcess:
+    """One process; a restart is a new one."""
+
+    daemon: Daemon
+
+    @classmethod
+    def start(
+        cls, pool: str, *options: str, log: Path, env: Mapping[str, str], name: str = "worker"
+    ) -> WorkerProcess:
+        command = [str(PREFECT), "worker", "start", "--pool", pool, "--type", TYPE]
+        daemon = Daemon("worker", [*command, "--name", name, *options], log=log, env=env)
+        daemon.start()
+        return cls(daemon)
+
+    @property
+    def pid(self) -> int:
+        return self.daemon.pid
+
+    @property
+    def log(self) -> str:
+        return self.daemon.log.read_text(errors="replace")
+
+    async def says(self, text: str, *, seconds: float = 60) -> None:
+        """Waits for the text in its output, while it lives."""
+
+        async def read() -> str:
+            said = self.log
+            assert text in said or self.daemon.exit_code is None, f"the worker ended:\n{said}"
+            return said
+
+        await poll(read, until=lambda said: text in said, seconds=seconds)
+
+    def kill(self) -> None:
+        """As a node that loses power."""
+        self.daemon.stop(number=signal.SIGKILL)
+
+    async def ended(self, *, seconds: float = 120) -> int:
+        """Waits for its end; the exit code."""
+        return await asyncio.to_thread(self.daemon.wait, seconds=seconds)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where workers of this process work: one pool, one server, one cluster."""
+
+    pool: str
+    url: str
+    kubeconfig: Path
+
+    @asynccontextmanager
+    async def worker(
+        self, *, settings: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncIterator[KubernetesJobWorker]:
+        """A worker whose loops are the test's to turn; at the end it is stopped as by a signal:
+        the runs that it follows are left.
+
+        It emits no events, which a thread of the whole process sends, to servers long gone: they
+        are tested with processes."""
+        location = "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+        options = {"work_pool_name": self.pool, "name": "here"} | options
+        updates = {"api.url": self.url, "logging.to_api.enabled": False, **(settings or {})}
+        with ExitStack() as stack:
+            stack.enter_context(temporary_settings(updates=updates))
+            stack.enter_context(patch(location, str(self.kubeconfig)))
+            stack.enter_context(patch("prefect.workers.base.emit_event", return_value=None))
+            async with KubernetesJobWorker(**options) as worker:
+                yield worker
+                assert worker._runs_task_group is not None
+                worker._runs_task_group.cancel_scope.cancel()

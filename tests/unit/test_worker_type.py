@@ -1,0 +1,91 @@
+"""The exit code of a Job's end, and the seats of a worker with a limit."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import pytest
+from pydantic import TypeAdapter
+
+from workpool_operator.kube.views import Job, Pod
+from workpool_operator.worker.outcome import NEVER_STARTED, STOPPED, exit_code
+from workpool_operator.worker.seats import Seats
+
+NOW = datetime.now(UTC).isoformat()
+
+
+def pod(*, code: int | None = None, started: bool = True, made: str = NOW, **state: Any) -> Pod:
+    """Whose flow container ended with `code`, beside a sidecar that ended with 0."""
+    if code is not None:
+        state = {"terminated": {"exitCode": code, "startedAt": NOW if started else None}}
+    document = {
+        "metadata": {"name": "p", "creationTimestamp": made},
+        "spec": {"containers": [{"name": "flow"}, {"name": "proxy"}]},
+        "status": {
+            "phase": "Failed",
+            "containerStatuses": [
+                {"name": "proxy", "state": {"terminated": {"exitCode": 0, "startedAt": NOW}}},
+                {"name": "flow", "state": state},
+            ],
+        },
+    }
+    return TypeAdapter(Pod).validate_python(document)
+
+
+def job(condition: str) -> Job:
+    status = {"conditions": [{"type": condition, "status": "True"}]}
+    return TypeAdapter(Job).validate_python({"metadata": {"name": "j"}, "status": status})
+
+
+@pytest.mark.parametrize("code", [1, 7, 137, 143])
+def test_the_code_is_that_of_the_flows_own_container(code: int) -> None:
+    assert exit_code(job("Failed"), [pod(code=code)]) == code
+
+
+def test_the_newest_pod_has_the_last_word() -> None:
+    first = pod(code=137, made="2026-01-01T00:00:00Z")
+    second = pod(code=3, made="2026-01-01T00:10:00Z")
+    assert exit_code(job("Failed"), [second, first]) == 3
+
+
+def test_a_complete_job_is_0_whatever_became_of_its_first_pod() -> None:
+    assert exit_code(job("Complete"), [pod(code=137)]) == 0
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        pytest.param([], id="no pod"),
+        pytest.param([{"waiting": {"reason": "ImagePullBackOff"}}], id="a pod that waits"),
+        pytest.param([{"code": 137, "started": False}], id="a pod deleted before its start"),
+    ],
+)
+def test_what_never_started_has_the_code_of_a_container_that_failed_to_run(
+    seen: list[dict[str, Any]],
+) -> None:
+    assert exit_code(None, [pod(**state) for state in seen]) == NEVER_STARTED
+
+
+def test_a_pod_that_ran_and_vanished_was_stopped() -> None:
+    assert exit_code(job("Failed"), [pod(running={"startedAt": NOW})]) == STOPPED
+
+
+async def test_whoever_is_taken_over_has_the_next_free_seat() -> None:
+    limiter, seats = anyio.CapacityLimiter(1), Seats()
+    first, second = uuid.uuid4(), uuid.uuid4()
+    for run in (first, second):
+        seats.take(run, standing=True)
+    seats.fill(limiter)
+    assert limiter.borrowed_tokens == 1
+    limiter.release_on_behalf_of(first)
+    seats.leave(first)
+    seats.fill(limiter)
+    assert limiter.borrowed_tokens == 1, "the second has it, before anybody new"
+    limiter.release_on_behalf_of(second)
+    seats.leave(second)
+    seats.fill(limiter)
+    assert limiter.borrowed_tokens == 0
+    assert second not in seats
