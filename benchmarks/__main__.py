@@ -56,8 +56,8 @@ async def bench(plan: Plan, logs: Path) -> tuple[Trial, str]:
             with progress.step(f"{name}: {plan.runs} runs"):
                 trials.append(await measure(side, site, name=name, plan=plan))
         machine = await facts.gather(site.kube, site.api, load=load)
-        rendering = await render.cpu_seconds(site.api)
-    return trials[0], report(trials, machine, render_seconds=rendering)
+    renderings = await render.measure()
+    return trials[0], report(trials, machine, renderings=renderings)
 
 
 def _empty(folder: Path) -> None:

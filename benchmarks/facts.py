@@ -19,12 +19,14 @@ from tests.support.prefect import PrefectApi
 #: One process that always computes, beside the servers that are measured, already shows.
 BUSY_LOAD = 1.5
 
+Lines = tuple[tuple[str, str], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Lines of `name: value`; `load` is what the machine did before anything was measured."""
 
-    lines: tuple[tuple[str, str], ...]
+    lines: Lines
     load: float
 
     @property
@@ -34,24 +36,35 @@ class Facts:
         return [f"The machine was not idle: its load was {self.load:.1f} before the start."]
 
 
+def of_this_machine(*, load: float) -> Facts:
+    """Where no server took part."""
+    return Facts((*_machine(load), *_programs()), load)
+
+
 async def gather(kube: Kube, api: PrefectApi, *, load: float) -> Facts:
     cluster = (await kube.http.get("/version")).json()["gitVersion"]
+    server = f"{await api.request('GET', '/admin/version')} on {_postgresql()}"
+    servers = (("Kubernetes", str(cluster)), ("Prefect server", server))
+    return Facts((*_machine(load), *servers, *_programs()), load)
+
+
+def _machine(load: float) -> Lines:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    lines = (
+    system = platform.freedesktop_os_release()["PRETTY_NAME"]
+    return (
         ("Date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
         ("Machine", f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB"),
-        (
-            "System",
-            f"{platform.freedesktop_os_release()['PRETTY_NAME']}, Linux {os.uname().release}",
-        ),
+        ("System", f"{system}, Linux {os.uname().release}"),
         ("Load before the start", f"{load:.2f} (1 min)"),
-        ("Kubernetes", str(cluster)),
-        ("Prefect server", f"{await api.request('GET', '/admin/version')} on {_postgresql()}"),
+    )
+
+
+def _programs() -> Lines:
+    return (
         ("workpool-operator", f"{version('workpool-operator')}, commit {_commit()}"),
         ("Stock worker", f"prefect-kubernetes {_peer('prefect-kubernetes')}"),
         ("Python", platform.python_version()),
     )
-    return Facts(lines, load)
 
 
 def _processor() -> str:

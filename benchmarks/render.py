@@ -1,60 +1,109 @@
-"""Processor time of rendering one Job: the largest part of a claim that is not waiting."""
+"""Processor time of rendering one Job, on both sides, each in a process of its own.
+
+`python -m benchmarks.render` measures and prints it alone: it needs neither cluster nor server,
+as no template here names a block.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import statistics
+import sys
 import time
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from tests.support.prefect import PrefectApi
-from workpool_operator.jobs import render as rendering
-from workpool_operator.jobs.manifest import Identity
-from workpool_operator.jobs.render import Subject
-from workpool_operator.prefect_api.client import PrefectApi as Connection
-from workpool_operator.prefect_api.client import Server, tls_context
+from prefect.client.orchestration import PrefectClient
 
-RENDERS = 300
+from benchmarks.figures import nearest_rank
+from testbed.environments import PEER
+from tests.corpus.case import IDENTITY, Case, Object
+from workpool_operator.cli.stock import stock_worker
+from workpool_operator.jobs.configuration import KubernetesJobConfiguration
+from workpool_operator.jobs.render import render
+from workpool_operator.jobs.variables import KubernetesJobVariables
+
+RENDERS = 1000
+TARGET_SECONDS = 0.002
+VALUES: Object = {
+    "env": {f"VARIABLE_{number}": f"value {number}" for number in range(30)},
+    "image": "registry.example/flows:1",
+}
+OURS = "workpool-operator"
 
 
-async def cpu_seconds(api: PrefectApi) -> float:
-    """The mean over many runs, each of its own name, of a pool with the stock template."""
-    pool = f"bench-{uuid.uuid4().hex[:8]}"
-    subject = await _subject(api, pool)
-    return await _mean(subject, _identity(subject, api.url), api.url)
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """What each of many renders took one side, all of one template."""
+
+    side: str
+    template: str
+    seconds: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.seconds)
+
+    @property
+    def p99(self) -> float:
+        return nearest_rank(self.seconds, 0.99)
+
+    @property
+    def misses_its_target(self) -> bool:
+        return self.side == OURS and self.mean > TARGET_SECONDS
 
 
-async def _mean(subject: Subject, identity: Identity, url: str) -> float:
-    async with Connection(Server(url), pool=identity.binding_id, tls=tls_context()) as connection:
-        await rendering.render(subject, identity, client=connection.client)
-        subjects = [_of_another_run(subject) for _ in range(RENDERS)]
+async def measure(renders: int = RENDERS) -> list[Rendering]:
+    """Ours with both templates, and the stock worker with its own."""
+    stock, own = Case("stock", run=VALUES), Case("ours", template=own_template(), run=VALUES)
+    async with PrefectClient("http://127.0.0.1:9/api") as nowhere:
+        ours = [await of_ours(case, renders=renders, client=nowhere) for case in (stock, own)]
+    return [
+        Rendering(OURS, "the stock worker's", tuple(ours[0])),
+        Rendering(OURS, "our own", tuple(ours[1])),
+        Rendering("stock worker", "the stock worker's", tuple(_stock(stock, renders))),
+    ]
+
+
+def own_template() -> Object:
+    """Of a pool of type kubernetes-operator."""
+    return {
+        "job_configuration": KubernetesJobConfiguration.json_template(),
+        "variables": KubernetesJobVariables.model_json_schema(),
+    }
+
+
+async def of_ours(case: Case, *, renders: int, client: PrefectClient) -> list[float]:
+    """Seconds of each."""
+    await render(case.subject, IDENTITY, client=client)  # what is read once is not counted
+    taken = []
+    for subject in (each.subject for each in _runs(case, renders)):
         began = time.thread_time()
-        for each in subjects:
-            await rendering.render(each, identity, client=connection.client)
-        return (time.thread_time() - began) / RENDERS
+        await render(subject, IDENTITY, client=client)
+        taken.append(time.thread_time() - began)
+    return taken
 
 
-def _of_another_run(subject: Subject) -> Subject:
-    own = uuid.uuid4()
-    return replace(subject, run={**subject.run, "id": str(own), "name": f"run-{own.hex[:8]}"})
+def _stock(case: Case, renders: int) -> list[float]:
+    with stock_worker(PEER.python) as worker:
+        worker.render(case.document)
+        return [worker.render(each.document).cpu_seconds for each in _runs(case, renders)]
 
 
-async def _subject(api: PrefectApi, pool: str) -> Subject:
-    document = await api.create_pool(pool)
-    deployment = await api.create_deployment(
-        flow="bench", name=pool, pool=pool, job_variables={"image": "bench", "env": {"A": "1"}}
-    )
-    run = await api.create_run(deployment["id"])
-    flow = await api.one("GET", f"/flows/{run['flow_id']}")
-    return Subject(run=run, flow=flow, deployment=deployment, pool=document, worker_name="bench")
+def _runs(case: Case, count: int) -> list[Case]:
+    """As no two runs have one name, nothing that is kept of the last one helps the next."""
+    return [replace(case, run_name=f"run-{uuid.uuid4().hex[:8]}") for _ in range(count)]
 
 
-def _identity(subject: Subject, url: str) -> Identity:
-    return Identity(
-        run_id=uuid.UUID(subject.run["id"]),
-        claim_id=uuid.uuid4(),
-        pool_id=uuid.UUID(subject.pool["id"]),
-        binding="bench/bench",
-        binding_id="bench",
-        server=url,
-        namespace="bench",
-    )
+def main() -> int:
+    from benchmarks import facts, report
+
+    load = os.getloadavg()[0]
+    measured = asyncio.run(measure())
+    print(report.report_of_rendering(measured, facts.of_this_machine(load=load)), end="")
+    return 1 if any(each.misses_its_target for each in measured) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

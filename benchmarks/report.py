@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from benchmarks.calls import per_run
 from benchmarks.facts import Facts
 from benchmarks.figures import TARGETS, Target, Trial, missed
+from benchmarks.render import OURS, TARGET_SECONDS, Rendering
 
 #: Figures without a target.
 FURTHER: dict[str, Callable[[Trial], str]] = {
@@ -19,7 +20,7 @@ FURTHER: dict[str, Callable[[Trial], str]] = {
 }
 
 
-def report(trials: Sequence[Trial], facts: Facts, *, render_seconds: float) -> str:
+def report(trials: Sequence[Trial], facts: Facts, *, renderings: Sequence[Rendering]) -> str:
     """The whole of it; the first trial is ours."""
     parts = [
         "# Run created -> Job created",
@@ -27,12 +28,18 @@ def report(trials: Sequence[Trial], facts: Facts, *, render_seconds: float) -> s
         figures(trials),
         "\n".join(missed(trials[0])) or "Ours meets every target.",
         _method(trials[0].runs),
-        f"Rendering one Job, measured alone: {render_seconds * 1000:.2f} ms of processor time.",
+        "## Processor time of rendering one Job",
+        rendering(renderings),
         *_calls(trials),
-        "## Machine and versions",
-        "\n".join(f"- {name}: {value}" for name, value in facts.lines),
+        *_versions(facts),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def report_of_rendering(measured: Sequence[Rendering], facts: Facts) -> str:
+    """What needs neither cluster nor server, alone."""
+    parts = ["# Processor time of rendering one Job", *facts.warnings, rendering(measured)]
+    return "\n\n".join([*parts, *_versions(facts)]) + "\n"
 
 
 def figures(trials: Sequence[Trial]) -> str:
@@ -41,6 +48,25 @@ def figures(trials: Sequence[Trial]) -> str:
     rows += [_targeted(target, trials) for target in TARGETS]
     rows += [[title, *map(show, trials), ""] for title, show in FURTHER.items()]
     return _table(rows)
+
+
+def rendering(measured: Sequence[Rendering]) -> str:
+    """The table, and what was done."""
+    rows = [["", "template", "mean", "p99", "target"]]
+    for each in measured:
+        target = f"mean <= {TARGET_SECONDS * 1000:g} ms" if each.side == OURS else ""
+        times = (f"{seconds * 1000:.2f} ms" for seconds in (each.mean, each.p99))
+        rows.append([each.side, each.template, *times, target])
+    renders = len(measured[0].seconds)
+    return (
+        f"{_table(rows)}\n\n{renders} renders of each, one after the other, each of another run,"
+        " with 30 environment variables; a first one is not counted."
+    )
+
+
+def _versions(facts: Facts) -> Iterator[str]:
+    yield "## Machine and versions"
+    yield "\n".join(f"- {name}: {value}" for name, value in facts.lines)
 
 
 def _targeted(target: Target, trials: Sequence[Trial]) -> list[str]:

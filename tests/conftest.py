@@ -20,7 +20,7 @@ from tests.support.binding import Binding
 from tests.support.deployments import Deployer, template_with_flows
 from tests.support.kube import Kube
 from tests.support.operator import PROGRAM, Operator
-from tests.support.prefect import PrefectApi
+from tests.support.prefect import GUARDED_AUTH, PrefectApi
 from tests.support.run import TestRun, die_with_parent
 
 OPERATOR_LOGS = pytest.StashKey[list[Path]]()
@@ -103,6 +103,12 @@ def prefect_server(cluster: Cluster) -> Endpoint:
 
 
 @pytest.fixture(scope="session")
+def guarded(cluster: Cluster) -> str:
+    """The address of a Prefect server that asks for GUARDED_AUTH."""
+    return TestRun.current().guarded_prefect_server(GUARDED_AUTH, host=cluster.host_address)
+
+
+@pytest.fixture(scope="session")
 def run_image(cluster: Cluster) -> str:
     """The image of flow runs, loaded into the cluster."""
     made = TestRun.current().once("run image", lambda: {"name": images.run_image(cluster)})
@@ -152,12 +158,38 @@ async def namespace(kube: Kube, request: pytest.FixtureRequest) -> AsyncIterator
 
 
 @pytest.fixture
+async def elsewhere(kube: Kube, namespace: str) -> AsyncIterator[str]:
+    """Another namespace of the test's, for Jobs."""
+    own = await kube.get("namespaces", "", namespace)
+    assert own is not None
+    metadata = {key: own["metadata"][key] for key in ("labels", "annotations")}
+    name = f"{namespace}-jobs"
+    await kube.create("namespaces", "", {"metadata": metadata | {"name": name}})
+    yield name
+    await kube.delete("namespaces", "", name)
+
+
+@pytest.fixture
 async def pool(api: PrefectApi) -> AsyncIterator[str]:
     """The name of a pool of type kubernetes with the stock template, whose pods have the flows."""
     name = f"pool-{uuid.uuid4().hex[:8]}"
     await api.create_pool(name, template=template_with_flows())
     yield name
     await api.delete_pool(name)
+
+
+@pytest.fixture
+async def guarded_api(guarded: str) -> AsyncIterator[PrefectApi]:
+    async with PrefectApi(guarded, auth_string=GUARDED_AUTH) as client:
+        yield client
+
+
+@pytest.fixture
+async def guarded_pool(guarded_api: PrefectApi, pool: str) -> AsyncIterator[str]:
+    """A pool of the guarded server, of the same name."""
+    await guarded_api.create_pool(pool, template=template_with_flows())
+    yield pool
+    await guarded_api.delete_pool(pool)
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ async def test_a_run_whose_image_can_never_be_pulled_ends_crashed_at_once(
     await serve()
     run = await launch(image="Not/An:Image:Name")
     run = await api.wait_for_state(run["id"], "CRASHED")
-    assert "can never start" in run["state"]["message"]
+    assert "containers[0].image" in run["state"]["message"]
     assert "Not/An:Image:Name" in run["state"]["message"]
     assert times.until_state(run) < 10
     await no_jobs(kube, namespace)

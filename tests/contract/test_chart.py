@@ -106,10 +106,39 @@ def test_every_role_is_bound_to_the_operator(render):
         assert subject["namespace"] == "home"
 
 
+def test_secrets_are_written_only_where_the_values_allow_it(render):
+    spec = {**SPEC, "jobs": {"environmentSecret": True}}
+    values = {"bindings": [{"name": "etl", "spec": spec}], "watchNamespaces": ["home"]}
+    with pytest.raises(Refused, match="spec.jobs.environmentSecret: set writeSecrets to true"):
+        render(**values)
+    (role,) = (
+        role
+        for role in of_kind(render(**values, writeSecrets=True), "Role")
+        if role["metadata"]["name"].endswith("-secrets")
+    )
+    assert role["metadata"]["namespace"] == "home"
+    assert rights([role]) == {("secrets", verb) for verb in ("create", "patch", "delete", "list")}
+
+
+def test_of_the_secrets_of_run_pods_only_those_that_are_named_may_be_read(render):
+    reference = {"secretKeyRef": {"name": "lesser-key", "key": "value"}}
+    server = {**SPEC["server"], "apiKey": {"secretKeyRef": {"name": "key", "key": "value"}}}
+    spec = {**SPEC, "server": server, "jobs": {"namespace": "b", "apiKey": reference}}
+    objects = render(
+        bindings=[{"name": "etl", "namespace": "a", "spec": spec}],
+        watchNamespaces=["a"],
+        jobNamespaces=["b", "c"],
+    )
+    roles = {role["metadata"]["namespace"]: role for role in of_kind(objects, "Role")}
+    (rule,) = (rule for rule in roles["b"]["rules"] if rule["resources"] == ["secrets"])
+    assert (rule["resourceNames"], rule["verbs"]) == (["lesser-key"], ["get"])
+    assert ("secrets", "get") not in rights([roles["c"]])
+
+
 def test_chart_and_manifests_give_the_same_rights(render):
     manifest = yaml.safe_load_all((CHECKOUT / "manifests" / "base" / "rbac.yaml").read_text())
     base = [document for document in manifest if document["kind"] == "ClusterRole"]
-    assert rights(of_kind(render(), "Role")) == rights(base)
+    assert rights(of_kind(render(writeSecrets=True), "Role")) == rights(base)
 
 
 def test_chart_and_manifests_run_the_operator_alike(render):
@@ -175,6 +204,26 @@ REFUSED = {
     "a binding where nobody looks": (
         {"bindings": [{**ETL, "namespace": "b"}], "watchNamespaces": ["a"]},
         "binding etl is in namespace b, which is not watched: add it to watchNamespaces (a)",
+    ),
+    "a copy of a Secret that nobody may make": (
+        {
+            "bindings": [
+                {
+                    "name": "etl",
+                    "spec": {
+                        **SPEC,
+                        "server": {
+                            **SPEC["server"],
+                            "apiKey": {"secretKeyRef": {"name": "key", "key": "value"}},
+                        },
+                        "jobs": {"namespace": "b"},
+                    },
+                }
+            ],
+            "jobNamespaces": ["b"],
+        },
+        "binding etl needs an operator that may write Secrets in namespace b, for a copy of "
+        "spec.server.apiKey (or name a Secret there: spec.jobs.apiKey): set writeSecrets to true",
     ),
     "Jobs where no Role allows them": (
         {"bindings": [{"name": "etl", "spec": {**SPEC, "jobs": {"namespace": "b"}}}]},

@@ -72,6 +72,11 @@ ACCEPTED = {
     "another namespace and address for Jobs": {
         "jobs": {"namespace": "runs", "serverURL": "http://10.0.0.1:4200/api"}
     },
+    "a lesser key for run pods": {
+        "server": {**SPEC["server"], "apiKey": SECRET},
+        "jobs": {"namespace": "runs", "apiKey": SECRET},
+    },
+    "environments in Secrets": {"jobs": {"environmentSecret": True}},
     "a suspended one": {"suspend": True},
 }
 
@@ -130,6 +135,10 @@ REFUSED = {
     "two kinds of credentials": (
         {"server": {**SPEC["server"], "apiKey": SECRET, "authString": SECRET}},
         "spec.server: apiKey and authString exclude each other: keep the one your server uses",
+    ),
+    "two kinds of credentials for run pods": (
+        {"jobs": {"apiKey": SECRET, "authString": SECRET}},
+        "spec.jobs: apiKey and authString exclude each other: keep the one your server uses",
     ),
     "a credential in plain text": (
         {"server": {**SPEC["server"], "apiKey": "pnu_secret"}},
@@ -204,7 +213,11 @@ async def test_defaults_are_filled_in(create):
     spec = (await create(poll={}, jobs={}))["spec"]
     assert spec["workPool"]["type"] == "kubernetes"
     assert spec["poll"] == {"intervalSeconds": 10, "prefetchSeconds": 10}
-    assert spec["jobs"] == {"ttlSecondsAfterFinished": 3600, "pendingTimeoutSeconds": 600}
+    assert spec["jobs"] == {
+        "ttlSecondsAfterFinished": 3600,
+        "pendingTimeoutSeconds": 600,
+        "environmentSecret": False,
+    }
     assert spec["suspend"] is False
 
 

@@ -7,32 +7,11 @@ import json
 import pytest
 
 from tests.support.polling import poll
-from tests.support.prefect import PrefectApi
-from tests.support.run import TestRun
+from tests.support.prefect import GUARDED_AUTH as AUTH
 
 MARGIN_SECONDS = 4  # for a machine that tests load
 AT_ONCE = 5 + MARGIN_SECONDS
 SOON = 15 + MARGIN_SECONDS
-AUTH = "admin:" + "open-sesame-4711"
-
-
-@pytest.fixture(scope="session")
-def guarded():
-    """The address of a Prefect server that asks for AUTH."""
-    return TestRun.current().guarded_prefect_server(AUTH)
-
-
-@pytest.fixture
-async def guarded_api(guarded):
-    async with PrefectApi(guarded, auth_string=AUTH) as client:
-        yield client
-
-
-@pytest.fixture
-async def guarded_pool(guarded_api, pool):
-    await guarded_api.create_pool(pool)
-    yield pool
-    await guarded_api.delete_pool(pool)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ class Writes:
     def __getitem__(self, name: str) -> Match:
         return {
             "claim": self.prefect.on("POST", r"/set_state$", body='"Pending"'),
-            "job": self.kube.on("POST", r"/jobs$"),
+            "job": self.kube.on("POST", r"/jobs$", query="^$"),  # a dry run has a query
             "pid": self.prefect.on("PATCH", r"/flow_runs/[^/]+$"),
             "crash": self.prefect.on("POST", r"/set_state$", body='"Crashed"'),
         }[name]

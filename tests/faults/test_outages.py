@@ -99,7 +99,7 @@ async def test_runs_complete_while_every_stream_is_cut_again_and_again(
 async def test_a_run_that_backs_off_is_looked_at_as_soon_as_the_api_server_is_back(
     kube_proxy: FaultProxy, past: Past, served: Operator, quick: Quick
 ) -> None:
-    refused = kube_proxy.on("POST", r"/jobs$").answer(503)
+    refused = kube_proxy.on("POST", r"/jobs$", query="^$").answer(503)
     await quick()
     await poll(lambda: _count(refused), until=lambda count: count >= 4)
     kube_proxy.forget()

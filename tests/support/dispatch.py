@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from tests.support.prefect import Object
 from workpool_operator.binding.model import Jobs
 from workpool_operator.dispatch.actions import Actions
+from workpool_operator.dispatch.creation import Creation
 from workpool_operator.dispatch.decide import decide
 from workpool_operator.dispatch.ledger import Ledger, Record
 from workpool_operator.dispatch.observed import Objects, Observed, observe
@@ -115,7 +116,13 @@ class Dispatch:
 
 @asynccontextmanager
 async def dispatch(
-    *, server: Server, kube_url: str, pool: Object, namespace: str, binding: str = "pool"
+    *,
+    server: Server,
+    kube_url: str,
+    pool: Object,
+    namespace: str,
+    binding: str = "pool",
+    environment_secret: bool = False,
 ) -> AsyncIterator[Dispatch]:
     """On a pool and in a namespace; `kube_url` is a proxy's, which adds the credentials."""
     place = Place(
@@ -133,17 +140,19 @@ async def dispatch(
         api = await stack.enter_async_context(client)
         kube = KubernetesClient(Configuration(host=kube_url))
         await stack.enter_async_context(kube)
-        yield _compose(place, api, kube, WorkPool.of(pool))
+        yield _compose(place, api, kube, WorkPool.of(pool), secrets=environment_secret)
 
 
-def _compose(place: Place, api: PrefectApi, kube: KubernetesClient, pool: WorkPool) -> Dispatch:
+def _compose(
+    place: Place, api: PrefectApi, kube: KubernetesClient, pool: WorkPool, *, secrets: bool
+) -> Dispatch:
     runlog, ledger = RunLog(api), Ledger()
     jobs: Cache[Job] = Cache(lambda _: None)
     proposals = Proposals(place, api=api, runlog=runlog)
     submission = Submission(
         place,
         api=api,
-        kube=kube,
+        creation=Creation(kube, namespace=place.namespace, environment_secret=lambda: secrets),
         proposals=proposals,
         job_cache=jobs,
         runlog=runlog,

@@ -16,6 +16,7 @@ import httpx
 from tests.support.polling import NotYet, poll
 
 Object = dict[str, Any]
+GUARDED_AUTH = "admin:" + "open-sesame-4711"
 TEMPLATES = "server/api/collections_data/views/aggregate-worker-metadata.json"
 
 
@@ -54,6 +55,16 @@ class PrefectApi:
 
     async def workers(self, pool: str) -> list[Object]:
         return await self.many("POST", f"/work_pools/{pool}/workers/filter", {})
+
+    async def create_secret_block(self, name: str, value: str) -> str:
+        """The reference that a template or a job variable makes to it."""
+        kind = await self.one("GET", "/block_types/slug/secret")
+        chosen = {"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}}
+        schema = (await self.many("POST", "/block_schemas/filter", chosen))[0]
+        ids = {"block_type_id": kind["id"], "block_schema_id": schema["id"]}
+        block = {"name": name, "data": {"value": value}, **ids}
+        await self.one("POST", "/block_documents/", block)
+        return "{{ prefect.blocks.secret." + name + " }}"
 
     async def create_deployment(self, *, flow: str, name: str, pool: str, **fields: Any) -> Object:
         """`fields` as the API has them: job_variables, parameters, schedules, work_queue_name..."""

@@ -106,9 +106,9 @@ class TestRun:
         """The URL of the run's Prefect server."""
         return self._server(SERVER, "--host", host)
 
-    def guarded_prefect_server(self, auth_string: str) -> str:
+    def guarded_prefect_server(self, auth_string: str, *, host: str) -> str:
         """The URL of another one, which asks for credentials."""
-        return self._server(GUARDED_SERVER, "--auth-string", auth_string)
+        return self._server(GUARDED_SERVER, "--host", host, "--auth-string", auth_string)
 
     def _server(self, name: str, *options: str) -> str:
         return str(self.once(name, lambda: self._serve_prefect(name, options))["url"])

@@ -12,6 +12,7 @@ from testbed.demo import objects
 from testbed.demo.prefect_cli import DEPLOYMENT
 from testbed.demo.server import IN_CLUSTER, Addresses
 from testbed.state import CHECKOUT
+from workpool_operator.binding.model import Spec
 
 EXAMPLES = CHECKOUT / "examples"
 
@@ -42,6 +43,13 @@ def test_the_demo_applies_the_example_binding_but_for_the_addresses_of_the_serve
     example = read("binding.yaml")
     assert example["spec"].pop("server") == {"url": IN_CLUSTER}
     assert applied == example
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in EXAMPLES.glob("binding*.yaml")))
+def test_an_example_of_a_binding_sets_only_fields_that_there_are(file: str) -> None:
+    spec = read(file)["spec"]
+    parsed = Spec.model_validate(spec).model_dump(by_alias=True, exclude_unset=True)
+    assert parsed == spec
 
 
 def test_the_deployment_runs_a_flow_that_the_run_image_has() -> None:

@@ -139,6 +139,15 @@ def test_no_role_has_a_wildcard_or_a_right_to_write_secrets(name):
         assert "secrets" not in rule["resources"] or rule["verbs"] == ["get"]
 
 
+def test_secrets_are_written_by_a_role_that_nothing_binds():
+    (rule,) = manifest("rbac.yaml", "ClusterRole", "workpool-operator-secrets")["rules"]
+    assert rule["resources"] == ["secrets"]
+    assert not {"get", "watch", "update", "*"} & set(rule["verbs"])
+    documents = list(yaml.safe_load_all((BASE / "rbac.yaml").read_text()))
+    bound = {d["roleRef"]["name"] for d in documents if d["kind"].endswith("RoleBinding")}
+    assert bound == {"workpool-operator"}
+
+
 def test_no_secret_and_no_job_is_in_reach_where_no_rolebinding_says_so():
     rules = manifest("rbac.yaml", "ClusterRole")["rules"]
     reached = {resource for rule in rules for resource in rule["resources"]}

@@ -25,6 +25,34 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.jobNamespaces | default (include "workpool-operator.watchNamespaces" . | fromJsonArray) | toJson }}
 {{- end }}
 
+{{- /* The Secrets of a namespace that bindings name for run pods: takes bindings, own (namespace of
+the release) and namespace. */}}
+{{- define "workpool-operator.namedSecrets" -}}
+{{- $names := list }}
+{{- range .bindings }}
+{{- $jobs := .spec.jobs | default dict }}
+{{- if eq $.namespace ($jobs.namespace | default .namespace | default $.own) }}
+{{- range $field := list "apiKey" "authString" }}
+{{- with dig $field "secretKeyRef" "name" "" $jobs }}{{ $names = append $names . }}{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $names | uniq | toJson }}
+{{- end }}
+
+{{- /* What a binding needs the right to write Secrets for, empty if nothing: takes its namespace and
+spec. */}}
+{{- define "workpool-operator.needsSecrets" -}}
+{{- $jobs := .spec.jobs | default dict }}
+{{- $named := or $jobs.apiKey $jobs.authString }}
+{{- if $jobs.environmentSecret }}spec.jobs.environmentSecret
+{{- else if and $jobs.namespace (ne $jobs.namespace .namespace) (not $named) }}
+{{- range $field := list "apiKey" "authString" }}
+{{- if hasKey $.spec.server $field }}a copy of spec.server.{{ $field }} (or name a Secret there: spec.jobs.{{ $field }}){{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* Gives a Role of a namespace to the operator: takes release, role and namespace. */}}
 {{- define "workpool-operator.roleBinding" -}}
 apiVersion: rbac.authorization.k8s.io/v1

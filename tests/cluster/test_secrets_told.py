@@ -1,0 +1,185 @@
+"""No credential and no block's secret is told by anything but the Secrets that hold them, whatever
+goes well or wrong: real pods, real credentials, and everything that can be read afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.support.binding import Binding
+from tests.support.deployments import Deployer, template_with_flows
+from tests.support.kube import Kube
+from tests.support.operator import PROGRAM, Operator
+from tests.support.prefect import GUARDED_AUTH, PrefectApi
+
+SOON = 15 + 4
+FLOW_SECONDS = 120
+KEY = "pnu_" + "open-sesame-4712"
+WRONG = "admin:" + "close-sesame-4713"
+BLOCK = "block-of-sesame-4714"
+KEPT = "workpool-operator.dev/secret=credentials"
+TOLD = ("jobs", "pods", "events", "configmaps", "workpoolbindings")
+
+Runs = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A binding with a credential, whose Jobs run in another namespace."""
+
+    api: PrefectApi
+    kube: Kube
+    deploy: Deployer
+    binding: Binding
+    process: Operator
+    namespaces: tuple[str, str]
+    secret: str  # {{ ... }}
+
+    async def run(self, flow: str, state: str, **job_variables: Any) -> dict[str, Any]:
+        """A run with those job variables that ends in the state."""
+        deployment = await self.deploy(flow)
+        run = await self.api.create_run(deployment["id"], job_variables=job_variables)
+        return await self.api.wait_for_state(run["id"], state, seconds=FLOW_SECONDS)
+
+    async def runs(self) -> Runs:
+        """Well, badly, and not at all."""
+        env = {"PASSWORD": self.secret, "URL": f"https://me:{self.secret}@host/"}
+        return [
+            await self.run("hello", "COMPLETED", env=env | {"PREFECT_LOGGING_LEVEL": "DEBUG"}),
+            await self.run("raises", "FAILED", env=env),
+            await self.run("hello", "CRASHED", env=env, command="sh -c 'echo the end; exit 7'"),
+            await self.run("hello", "CRASHED", env=env, image="no image"),
+            await self.run("hello", "CRASHED", image=f"Image {self.secret}"),
+            await self.run("hello", "CRASHED", command=f"prefect --token '{self.secret}"),
+            await self.run("hello", "CRASHED", env=env | {"not=a=name": self.secret}),
+        ]
+
+    async def spoil_the_template(self) -> None:
+        """And mend it."""
+        path = f"/work_pools/{self.deploy.pool}"
+        spoilt = template_with_flows()
+        container = spoilt["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+        container["containers"][0]["resources"] = {"limits": {"memory": "lots"}}
+        variables = spoilt["variables"]["properties"]
+        variables["env"]["default"] = {"PASSWORD": self.secret}
+        variables["command"]["default"] = f"prefect --token '{self.secret}"
+        await self.api.request("PATCH", path, {"base_job_template": spoilt})
+        await self.binding.condition("TemplateValid", "False", seconds=30 + 4)
+        mended = {"base_job_template": template_with_flows()}
+        await self.api.request("PATCH", path, mended)
+        await self.binding.ready(seconds=30 + 4)
+
+    async def told(self, runs: Runs) -> str:
+        """All that somebody can read who may not read Secrets."""
+        found: list[Any] = []
+        for namespace in self.namespaces:
+            found += [await self.kube.list(plural, namespace) for plural in TOLD]
+        for run in runs:
+            found += [await self.api.states(run["id"]), await self.api.logs(run["id"])]
+        return json.dumps(found) + self.process.log
+
+    async def rendered(self, run: dict[str, Any], **env: str) -> str:
+        """What `workpool-operator render` prints of it."""
+        binding = f"{self.binding.namespace}/{self.binding.name}"
+        command = [PROGRAM, "render", "--flow-run", run["id"], "--binding", binding, "--explain"]
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=os.environ | env,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        assert process.returncode == 0, output.decode()
+        return output.decode()
+
+
+def assert_untold(told: str, secrets: Iterable[str]) -> None:
+    for secret in secrets:
+        encoded = base64.b64encode(secret.encode()).decode()
+        for form in (secret, secret.rpartition(":")[2], encoded):
+            at = told.find(form)
+            assert at < 0, f"{secret!r} is told: ...{told[max(0, at - 300) : at + 50]}..."
+
+
+async def test_an_auth_string_and_a_blocks_secret_are_told_nowhere(
+    kube,
+    namespace,
+    elsewhere,
+    binding,
+    operator,
+    guarded,
+    guarded_api,
+    guarded_pool,
+    run_image,
+    cluster,
+):
+    async def write(auth: str) -> None:
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prefect"}}
+        await kube.apply("secrets", namespace, secret | {"stringData": {"auth": auth}})
+
+    process = await operator(WORKPOOL_OPERATOR_LOG_LEVEL="DEBUG")
+    await write(GUARDED_AUTH)
+    reference = {"secretKeyRef": {"name": "prefect", "key": "auth"}}
+    scene = Scene(
+        api=guarded_api,
+        kube=kube,
+        deploy=Deployer(guarded_api, kube, elsewhere, guarded_pool, run_image),
+        binding=await binding(
+            server={"url": guarded, "authString": reference},
+            jobs={"namespace": elsewhere, "environmentSecret": True},
+        ),
+        process=process,
+        namespaces=(namespace, elsewhere),
+        secret=await guarded_api.create_secret_block(guarded_pool, BLOCK),
+    )
+    await scene.binding.ready()
+    runs = await scene.runs()
+    await scene.spoil_the_template()
+    await write(WRONG)
+    await scene.binding.condition("CredentialsValid", "False", reason="Unauthorized", seconds=SOON)
+    (kept,) = await kube.list("secrets", elsewhere, selector=KEPT)
+    (value,) = kept["data"].values()
+    assert base64.b64decode(value).decode() == GUARDED_AUTH  # a key that is refused reaches no pod
+    await write(GUARDED_AUTH)
+    await scene.binding.ready(seconds=SOON)
+    told = await scene.told(runs)
+    told += await scene.rendered(
+        runs[0],
+        KUBECONFIG=str(cluster.kubeconfig),
+        PREFECT_API_URL=guarded,
+        PREFECT_API_AUTH_STRING=GUARDED_AUTH,
+    )
+    assert_untold(told, [GUARDED_AUTH, WRONG, BLOCK])
+    assert "the end" in told  # what is looked through holds what it should
+
+
+async def test_an_api_key_is_told_nowhere(
+    api, kube, namespace, binding, operator, prefect_server, deploy
+):
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prefect"}}
+    await kube.apply("secrets", namespace, secret | {"stringData": {"key": KEY}})
+    process = await operator(
+        WORKPOOL_OPERATOR_LOG_LEVEL="DEBUG", WORKPOOL_OPERATOR_LOG_FORMAT="json"
+    )
+    reference = {"secretKeyRef": {"name": "prefect", "key": "key"}}
+    scene = Scene(
+        api=api,
+        kube=kube,
+        deploy=deploy,
+        binding=await binding(server={"url": prefect_server.url, "apiKey": reference}),
+        process=process,
+        namespaces=(namespace, namespace),
+        secret="",
+    )
+    await scene.binding.ready()
+    check = 'test "$PREFECT_API_KEY" = "$EXPECTED" && exit 7'
+    runs = [
+        await scene.run("hello", "COMPLETED"),
+        await scene.run("hello", "CRASHED", command=f"sh -c '{check}'", env={"EXPECTED": "no key"}),
+    ]
+    assert_untold(await scene.told(runs), [KEY])

@@ -1,0 +1,133 @@
+"""The corpus, rendered by the stock worker and by ours, each in a process of its own.
+
+No server takes part but in the tests of blocks and variables. What fails prints every difference
+that docs/architecture.md does not list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from prefect.client.orchestration import PrefectClient
+
+from testbed import commands
+from testbed.environments import PEER
+from tests.corpus import (
+    environments,
+    made,
+    metadata,
+    names,
+    placeholders,
+    published,
+    refusals,
+    stock_variables,
+    values,
+)
+from tests.corpus.case import Case, Object, worker_template
+from tests.support.stock import Sides, both
+from workpool_operator.cli.stock import StockWorker, stock_worker
+from workpool_operator.jobs import equivalence
+from workpool_operator.jobs import refusals as known
+
+CASES: list[Case] = [
+    *stock_variables.CASES,
+    *environments.CASES,
+    *published.CASES,
+    *metadata.CASES,
+    *placeholders.CASES,
+    *names.CASES,
+    *values.CASES,
+    *refusals.CASES,
+]
+MADE = 100
+
+Render = Callable[[Case], Awaitable[Sides]]
+
+
+@pytest.fixture(scope="module")
+def stock() -> Iterator[StockWorker]:
+    with stock_worker(PEER.python) as worker:
+        yield worker
+
+
+@pytest.fixture(scope="module")
+async def render(stock: StockWorker) -> AsyncIterator[Render]:
+    """Both sides of a case, rendered once; without blocks and variables no server is asked."""
+    known: dict[str, Sides] = {}
+
+    async with PrefectClient("http://127.0.0.1:9/api") as nowhere:
+
+        async def rendered(case: Case) -> Sides:
+            if case.name not in known:
+                known[case.name] = await both(case, stock=stock, client=nowhere)
+            return known[case.name]
+
+        yield rendered
+
+
+def test_the_corpus_is_as_large_as_promised_and_its_names_are_its_own() -> None:
+    assert len(CASES) >= 150
+    assert [name for name, times in Counter(case.name for case in CASES).items() if times > 1] == []
+
+
+def test_the_corpus_starts_from_the_template_that_the_stock_worker_creates() -> None:
+    code = (
+        "import json; from prefect_kubernetes.worker import KubernetesWorker; "
+        "print(json.dumps(KubernetesWorker.get_default_base_job_template()))"
+    )
+    theirs, ours = json.loads(commands.run([PEER.python, "-c", code])), worker_template()
+    assert ours["job_configuration"] == theirs["job_configuration"]
+    assert _defaults(ours) == _defaults(theirs)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_the_job_is_the_stock_workers_but_for_what_is_documented(
+    case: Case, render: Render
+) -> None:
+    if undocumented := (await render(case)).undocumented():
+        pytest.fail("\n".join(undocumented))
+
+
+@settings(
+    max_examples=MADE,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(case=made.CASES)
+async def test_so_it_is_for_templates_that_nobody_thought_of(
+    case: Case, stock: StockWorker
+) -> None:
+    async with PrefectClient("http://127.0.0.1:9/api") as nowhere:
+        sides = await both(case, stock=stock, client=nowhere)
+    if undocumented := sides.undocumented():
+        pytest.fail("\n".join(undocumented))
+
+
+async def test_every_documented_difference_is_met_in_the_corpus(render: Render) -> None:
+    """A rule that covers nothing is none: it would hide a defect."""
+    met: set[str | None] = set()
+    for case in CASES:
+        sides = await render(case)
+        met |= {each.rule for each in sides.differences} or {sides.refusal}
+    rules = (*equivalence.RULES, *known.ACCEPTED_HERE, *known.REFUSED_HERE)
+    assert {rule.name for rule in rules} - met == set()
+
+
+async def test_a_placeholder_is_left_only_where_a_user_gave_one_as_a_value(render: Render) -> None:
+    """So that the rule cannot hide a placeholder of the template that ours did not fill."""
+    for case in CASES:
+        rules = {each.rule for each in (await render(case)).differences}
+        given = [case.deployment, case.run, case.run_name, case.template.get("variables")]
+        assert "values with `{{ }}` in them" not in rules or "{{" in json.dumps(given), case.name
+
+
+def _defaults(template: Object) -> Object:
+    """Of each variable: None where it has none."""
+    properties = template["variables"]["properties"]
+    return {name: schema.get("default") for name, schema in properties.items()}

@@ -1,0 +1,174 @@
+"""What `jobs.checks` calls a fault, beside a real API server: nothing that it takes, because no
+run may crash for our opinion, and everything that it refuses without a path.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.kube import Kube, Object, path
+from workpool_operator.jobs import shapes
+from workpool_operator.jobs.checks import faults
+from workpool_operator.jobs.fault import Fault, Path
+from workpool_operator.jobs.shapes import Shape
+
+CONTAINER: Path = ("spec", "template", "spec", "containers", 0)
+JOB: Object = {
+    "apiVersion": "batch/v1",
+    "kind": "Job",
+    "metadata": {"name": "tried"},
+    "spec": {
+        "backoffLimit": 0,
+        "template": {
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [{"name": "prefect-job", "image": "busybox"}],
+            }
+        },
+    },
+}
+VALUES = ["text", 5, True, 1.5, [], {}, ["x"], {"a": "b"}, [None], None, -1, 2**40, "1Gi"]
+MANY = 1500  # of some 12000, another choice in each run
+# Where the API server is content and we are not, on purpose.
+STRICTER = ("image", "restartPolicy")
+
+
+def places(shape: Shape, here: Path = ()) -> Iterator[Path]:
+    """Every field that a person may set, down to the leaves."""
+    if here and here[-1] not in ("status", "managedFields", "ephemeralContainers", "namespace"):
+        yield here
+        for key, inner in shape.fields.items():
+            yield from places(inner, (*here, key))
+        if shape.items:
+            yield from places(shape.items, (*here, 0 if shape.kind == "list" else "key"))
+
+
+def with_value(place: Path, value: Any) -> Object:
+    job = copy.deepcopy(JOB)
+    node: Any = job
+    for part, following in zip(place, place[1:], strict=False):
+        node = _at(node, part, [] if isinstance(following, int) else {})
+    if isinstance(node, list):
+        node[place[-1] :] = [value]
+    else:
+        node[place[-1]] = value
+    return job
+
+
+def _at(node: Any, part: Any, new: Any) -> Any:
+    if isinstance(node, list):
+        if len(node) <= part:
+            node.append(new)
+        return node[part]
+    return node.setdefault(part, new)
+
+
+async def tried(kube: Kube, job: Object) -> httpx.Response:
+    """A dry run's answer."""
+    return await kube.http.post(
+        path("jobs", "default"),
+        params={"dryRun": "All"},
+        content=json.dumps(job),
+        headers={"Content-Type": "application/json"},
+    )
+
+
+async def test_any_value_in_any_field_is_judged_as_the_api_server_judges_it(kube: Kube) -> None:
+    shape = shapes.job()
+    every = [
+        (place, value)
+        for key in ("metadata", "spec")
+        for place in places(shape.fields[key], (key,))
+        for value in VALUES
+    ]
+    seed = random.randrange(10**6)
+    for place, value in random.Random(seed).sample(every, MANY):
+        job = with_value(place, value)
+        answer, found = await tried(kube, job), faults(job)
+        why = f"seed {seed}: {place} = {value!r}: {answer.status_code} {answer.text[:300]}, {found}"
+        if answer.is_success:
+            assert [fault for fault in found if not _is_ours(fault)] == [], why
+        elif answer.status_code == 400:
+            assert found or "parsing time" in answer.text, why
+
+
+def _is_ours(fault: Fault) -> bool:
+    return fault.path[-1] in STRICTER
+
+
+@pytest.mark.parametrize(
+    "quantity",
+    ["1", "1Gi", ".5", "5.", "+1", " 1 ", "1e3", "1E", "1E+3", ".", 1.5, 10**30, 1e22, "9" * 400]
+    + ["", "lots", "1 Gi", "1GB", "1K", "1e", "1.2.3", "Gi", "-1", True, "1e400", "0x10", "٣", "1 "]
+    + [
+        "1\n",
+        "1_000",
+        "1mi",
+        "1ki",
+        "1k",
+        "1n",
+        "1u",
+        "1m",
+        "-.5",
+        "e3",
+        "1e3.5",
+        "1Ei",
+        "1Eie",
+        "+",
+        "-",
+        "+Gi",
+        "-k",
+        "\t1",
+        "+.",
+        "-0",
+        "  ",
+    ],
+    ids=repr,
+)
+async def test_a_quantity_is_one_exactly_where_it_is_one_there(kube: Kube, quantity: Any) -> None:
+    job = with_value((*CONTAINER, "resources"), {"limits": {"memory": quantity}})
+    answer = await tried(kube, job)
+    assert answer.is_success == (faults(job) == []), answer.text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["A", "a b", "1a", "a.b-c", "~", " ", "", "a=b", "ü", "a\n", "a\x7f", "=", "A" * 5000],
+    ids=repr,
+)
+async def test_a_name_of_a_variable_is_one_exactly_where_it_is_one_there(
+    kube: Kube, name: str
+) -> None:
+    job = with_value((*CONTAINER, "env"), [{"name": name, "value": ""}])
+    answer = await tried(kube, job)
+    assert answer.is_success == (faults(job) == []), answer.text
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "a-b", "1", "a" * 63, "a" * 64, "A", "a_b", "-a", "a-", "a.b"]
+)
+async def test_a_containers_name_is_one_exactly_where_it_is_one_there(
+    kube: Kube, name: str
+) -> None:
+    job = with_value((*CONTAINER, "name"), name)
+    answer = await tried(kube, job)
+    assert answer.is_success == (faults(job) == []), answer.text
+
+
+@pytest.mark.parametrize(
+    ("request_", "limit"), [("1", "1000m"), ("1.1", "1"), ("1Gi", "1G"), ("1G", "1Gi"), (2, "1")]
+)
+async def test_a_request_fits_its_limit_exactly_where_it_does_there(
+    kube: Kube, request_: Any, limit: str
+) -> None:
+    resources = {"requests": {"memory": request_}, "limits": {"memory": limit}}
+    job = with_value((*CONTAINER, "resources"), resources)
+    answer = await tried(kube, job)
+    assert answer.is_success == (faults(job) == []), answer.text

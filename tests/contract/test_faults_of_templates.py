@@ -1,0 +1,269 @@
+"""A pool's fault stops claims within half a minute and names its place; a run's fault ends the run.
+
+What decides is whether a run's values could mend it: only a fault at a place that no placeholder
+reaches is the pool's.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from testbed.fault_proxy import FaultProxy
+from tests.support.binding import Binding
+from tests.support.kube import Kube, Object
+from tests.support.operator import Operator
+from tests.support.polling import poll
+from tests.support.prefect import PrefectApi, stock_template
+
+Bind = Callable[..., Awaitable[Binding]]
+Operate = Callable[..., Awaitable[Operator]]
+
+PROMISED = 30
+MARGIN = 4  # for a machine that tests load
+CREATE = r"/apis/batch/v1/namespaces/[^/]+/jobs"
+
+
+def template(pod: Object | None = None, spec: Object | None = None, **container: Any) -> Object:
+    """The stock template with these literal values in its manifest."""
+    base = stock_template(**(pod or {}))
+    manifest = base["job_configuration"]["job_manifest"]
+    manifest["spec"].update(spec or {})
+    manifest["spec"]["template"]["spec"]["containers"][0].update(container)
+    return base
+
+
+def with_default(**defaults: Any) -> Object:
+    """The stock template with these defaults of its variables."""
+    base = stock_template()
+    for name, value in defaults.items():
+        base["variables"]["properties"][name]["default"] = value
+    return base
+
+
+async def put(api: PrefectApi, pool: str, base: Object) -> None:
+    await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": base})
+
+
+POOLS_FAULTS: dict[str, tuple[Object, list[str]]] = {
+    "an image that is none, which the dry run does not see": (
+        template(image="Bad Image"),
+        ["spec.template.spec.containers[0].image", "'Bad Image'", "image reference"],
+    ),
+    "a quantity that is none, which the API server refuses without a path": (
+        template(resources={"limits": {"memory": "1 GB"}}),
+        ["containers[0].resources.limits.memory", "'1 GB'", "1Gi"],
+    ),
+    "a wrong type": (
+        template(spec={"backoffLimit": "3"}),
+        ["job_manifest.spec.backoffLimit", "'3'", "whole number"],
+    ),
+    "a value that only the API server knows to be none": (
+        template({"tolerations": [{"key": "a", "operator": "Is"}]}),
+        ["spec.template.spec.tolerations[0].operator", '"Is"', '"Equal", "Exists"'],
+    ),
+    "a mount of a volume that is not there": (
+        template(volumeMounts=[{"name": "data", "mountPath": "/data"}]),
+        ["containers[0].volumeMounts[0].name", "Not found", '"data"'],
+    ),
+}
+
+
+async def test_a_pools_fault_is_told_in_time_and_mended_without_a_restart(
+    api: PrefectApi, binding: Bind, operator: Operate, pool: str
+) -> None:
+    await operator()
+    served = await binding()
+    await served.ready()
+    for why, (broken, facts) in POOLS_FAULTS.items():
+        await put(api, pool, broken)
+        fault = await served.condition("TemplateValid", "False", seconds=PROMISED + MARGIN)
+        for fact in (*facts, pool, "Correct it in Prefect"):
+            assert fact in fault["message"], f"{why}: {fault['message']}"
+        await put(api, pool, stock_template())
+        await served.ready(seconds=PROMISED + MARGIN)
+
+
+async def test_runs_of_a_faulty_pool_stay_scheduled_until_it_is_mended(
+    api: PrefectApi, kube: Kube, namespace: str, binding: Bind, operator: Operate, pool: str
+) -> None:
+    await operator()
+    served = await binding()
+    await put(api, pool, template({"restartPolicy": "Sometimes"}))
+    await served.condition("TemplateValid", "False", seconds=PROMISED + MARGIN)
+    run = await make_run(api, pool)
+    await served.wait(lambda status: status["conditions"] != [], seconds=5)
+    assert await api.state_names(run["id"]) == ["Scheduled"]
+    await put(api, pool, template(spec={"suspend": True}))
+    await served.ready(seconds=PROMISED + MARGIN)
+    await api.wait_for_state(run["id"], "PENDING")
+    assert len(await jobs_of(kube, namespace, run)) == 1
+
+
+RUNS_FAULTS: dict[str, tuple[Object, list[str]]] = {
+    "image": (
+        {"image": "Bad Image"},
+        [
+            "job_manifest.spec.template.spec.containers[0].image",
+            "'Bad Image'",
+            "image reference",
+            "job variable image of the flow run",
+        ],
+    ),
+    "quantity": (
+        {"memory_limit": "lots"},
+        ["resources.limits.memory", "'lots'", "1Gi", "job variable memory_limit of the flow run"],
+    ),
+    "two at once": (
+        {"cpu_limit": "many", "image": ""},
+        ["resources.limits.cpu", "'many'", "containers[0].image", "job variable image"],
+    ),
+    "name of a variable": (
+        {"env": {"A=B": "1"}},
+        ["env[", "].name", "'A=B'", "printable ASCII", "job variable env of the flow run"],
+    ),
+    "what only the API server knows": (
+        {"service_account_name": "Bad Name"},
+        [
+            "The API server refused",
+            "job_manifest.spec.template.spec.serviceAccountName",
+            '"Bad Name"',
+            "RFC 1123",
+            "job variable service_account_name of the flow run",
+        ],
+    ),
+    "block that is not there": (
+        {"env": {"TOKEN": "{{ prefect.blocks.secret.nobody }}"}},
+        ["job variable env.TOKEN", "{{ prefect.blocks.secret.nobody }}", "not found"],
+    ),
+    "block without a name": (
+        {"env": {"TOKEN": "{{ prefect.blocks.foo }}"}},
+        ["job variable env.TOKEN", "prefect.blocks.foo"],
+    ),
+}
+
+
+async def test_a_runs_own_fault_ends_it_with_the_place_the_value_and_the_variable(
+    api: PrefectApi, kube: Kube, namespace: str, binding: Bind, operator: Operate, pool: str
+) -> None:
+    await operator()
+    served = await binding()
+    await served.ready()
+    runs = {why: await make_run(api, pool, own) for why, (own, _) in RUNS_FAULTS.items()}
+    for why, run in runs.items():
+        ended = await api.wait_for_state(run["id"], "CRASHED")
+        message = ended["state"]["message"]
+        for fact in RUNS_FAULTS[why][1]:
+            assert fact in message, f"{why}: {message}"
+        assert "Traceback" not in message
+    assert await kube.list("jobs", namespace) == []
+    await served.condition("TemplateValid", "True", seconds=1)
+
+
+async def test_a_deployments_fault_is_named_as_its_own(
+    api: PrefectApi, binding: Bind, operator: Operate, pool: str
+) -> None:
+    await operator()
+    await (await binding()).ready()
+    deployment = await api.create_deployment(
+        flow="hello", name="faulty", pool=pool, job_variables={"cpu_request": "?"}
+    )
+    run = await api.create_run(deployment["id"])
+    ended = await api.wait_for_state(run["id"], "CRASHED")
+    assert "job variable cpu_request of the deployment" in ended["state"]["message"]
+
+
+async def test_a_faulty_default_is_a_doubt_because_a_deployment_may_override_it(
+    api: PrefectApi, binding: Bind, operator: Operate, pool: str
+) -> None:
+    await put(api, pool, with_default(image="Bad Image"))
+    await operator()
+    served = await binding()
+    await served.ready()
+    said = await served.condition("TemplateValid", "True")
+    assert "'Bad Image'" in said["message"]
+    assert "the pool's default of job variable image" in said["message"]
+    plain, overriding = await make_run(api, pool), await make_run(api, pool, {"image": "busybox"})
+    crashed = await api.wait_for_state(plain["id"], "CRASHED")
+    assert "the pool's default of job variable image" in crashed["state"]["message"]
+    await api.wait(overriding["id"], until=lambda run: bool(run["infrastructure_pid"]))
+
+
+async def test_a_variable_that_nothing_uses_is_one_line_in_the_runs_log(
+    api: PrefectApi, binding: Bind, operator: Operate, pool: str
+) -> None:
+    await put(api, pool, template(spec={"suspend": True}))
+    await operator()
+    await (await binding()).ready()
+    run = await make_run(api, pool, {"memory_limits": "1Gi", "image": "busybox"})
+    await api.wait(run["id"], until=lambda run: bool(run["infrastructure_pid"]))
+
+    async def told() -> list[str]:
+        return [line for line in await api.logs(run["id"]) if "memory_limits" in line]
+
+    [line] = await poll(told, until=lambda lines: lines != [])
+    assert "did you mean 'memory_limit'?" in line
+
+
+@pytest.mark.parametrize("status", [403, 404, 500, 503])
+async def test_a_dry_run_that_gets_no_verdict_is_no_fault_of_the_template(
+    status: int,
+    api: PrefectApi,
+    binding: Bind,
+    operator: Operate,
+    pool: str,
+    kube_proxy: FaultProxy,
+    tmp_path: Any,
+) -> None:
+    kube_proxy.on("POST", CREATE, query="dryRun=All").answer(status)
+    await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
+    served = await binding()
+    await served.ready()
+    said = await served.condition("TemplateValid", "True")
+    assert "asked again" in said["message"]
+
+
+async def test_a_full_quota_is_no_fault_of_the_template(
+    kube: Kube, namespace: str, binding: Bind, operator: Operate
+) -> None:
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
+    await kube.create("resourcequotas", namespace, quota)
+    await kube.wait("resourcequotas", namespace, "none", until=lambda q: "hard" in q["status"])
+    await operator()
+    served = await binding()
+    await served.ready()
+    assert "exceeded quota" in (await served.condition("TemplateValid", "True"))["message"]
+
+
+async def test_the_api_server_is_asked_once_for_each_template(
+    api: PrefectApi,
+    binding: Bind,
+    operator: Operate,
+    pool: str,
+    kube_proxy: FaultProxy,
+    tmp_path: Any,
+) -> None:
+    await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
+    served = await binding()
+    await served.ready()
+    for seconds in (1, 2):  # two looks, at least
+        await served.patch(concurrencyLimit=seconds)
+        await served.wait(lambda status: status["observedGeneration"] > 1, seconds=20)
+    asked = [call for call in kube_proxy.calls("/jobs", method="POST") if "dryRun" in call.query]
+    assert len(asked) == 1
+
+
+async def make_run(api: PrefectApi, pool: str, job_variables: Object | None = None) -> Object:
+    name = f"d{time.monotonic_ns()}"
+    deployment = await api.create_deployment(flow="hello", name=name, pool=pool)
+    return await api.create_run(deployment["id"], job_variables=copy.deepcopy(job_variables or {}))
+
+
+async def jobs_of(kube: Kube, namespace: str, run: Object) -> list[Object]:
+    return await kube.list(
+        "jobs", namespace, selector=f"workpool-operator.dev/flow-run-id={run['id']}"
+    )

@@ -1,0 +1,184 @@
+"""A dry run of a template with its own defaults: whose each refusal of a real API server is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from testbed.fault_proxy import FaultProxy
+from tests.support.dispatch import Dispatch
+from tests.support.prefect import Object, stock_template
+from tests.support.templates import default_template
+from workpool_operator.binding import rehearsal
+from workpool_operator.binding.outcome import Outcome
+from workpool_operator.binding.rehearsal import Rehearsal
+from workpool_operator.jobs.fault import read
+from workpool_operator.prefect_api.views import WorkPool
+
+Start = Callable[..., Awaitable[Dispatch]]
+
+CONTAINER = "spec.template.spec.containers[0]"
+POD = "spec.template.spec"
+
+
+def template(*, defaults: Object | None = None, **places: Any) -> Object:
+    """The stock template with these values in its manifest and these defaults of variables."""
+    base = stock_template()
+    for text, value in places.items():
+        *parents, last = read(text)
+        node: Any = base["job_configuration"]["job_manifest"]
+        for part in parents:
+            node = node[part] if isinstance(node, list) else node.setdefault(part, {})
+        node[last] = value
+    for name, value in (defaults or {}).items():
+        base["variables"]["properties"].setdefault(name, {})["default"] = value
+    return base
+
+
+class Rehearsed:
+    """`await rehearsed(template)`: what becomes of it, by one Rehearsal."""
+
+    def __init__(self, here: Dispatch, pool: Object) -> None:
+        self.here, self.pool = here, pool
+        self.rehearsal = Rehearsal(here.kube, namespace=here.place.namespace)
+
+    async def __call__(self, base: Object) -> Outcome:
+        pool = WorkPool.of({**self.pool, "base_job_template": base})
+        return await self.rehearsal.of(pool, self.here.api)
+
+
+@pytest.fixture
+async def rehearsed(start: Start, quiet_pool: Object) -> Rehearsed:
+    return Rehearsed(await start(), quiet_pool)
+
+
+@pytest.mark.parametrize("base", [stock_template(), default_template()], ids=["stock", "ours"])
+async def test_good_templates_leave_nothing_to_say(base: Object, rehearsed: Rehearsed) -> None:
+    assert await rehearsed(base) == Outcome()
+
+
+@pytest.mark.parametrize(
+    ("places", "fact"),
+    [
+        ({f"{CONTAINER}.imagePullPolicy": "Sometimes"}, "containers[0].imagePullPolicy"),
+        ({f"{POD}.tolerations": [{"key": "a", "operator": "Is"}]}, "tolerations[0].operator"),
+        ({f"{POD}.serviceAccountName": "Bad Name"}, "serviceAccountName"),
+        ({f"{POD}.volumes": [{"name": "a", "emptyDir": {}, "hostPath": {"path": "/"}}]}, "volumes"),
+        ({f"{CONTAINER}.volumeMounts": [{"name": "a", "mountPath": "/a"}]}, "volumeMounts[0].name"),
+        ({f"{CONTAINER}.ports": [{"containerPort": 70000}]}, "ports[0].containerPort"),
+        ({"spec.completionMode": "Bogus"}, "spec.completionMode"),
+        ({f"{CONTAINER}.resources.limits": {"foo": "1"}}, "resources.limits.foo"),
+    ],
+    ids=str,
+)
+async def test_what_no_value_can_mend_is_the_pools(
+    places: Object, fact: str, rehearsed: Rehearsed
+) -> None:
+    outcome = await rehearsed(template(**places))
+    assert fact in " ".join(outcome.faults)
+    assert outcome.doubts == ()
+
+
+@pytest.mark.parametrize(
+    ("places", "defaults", "fact"),
+    [
+        ({}, {"service_account_name": "Bad Name"}, "serviceAccountName"),
+        ({}, {"image": "Bad Image"}, "containers[0].image"),
+        ({}, {"memory_limit": "lots"}, "limits.memory"),
+        ({}, {"command": "sh -c 'x"}, "containers[0].args"),
+        ({f"{CONTAINER}.resources.requests": {"cpu": "2"}}, {"cpu_limit": "1"}, "requests.cpu"),
+        (
+            {
+                f"{POD}.volumes": "{{ volumes }}",
+                f"{CONTAINER}.volumeMounts": [{"name": "a", "mountPath": "/a"}],
+            },
+            {"volumes": []},
+            "volumeMounts[0].name",
+        ),
+        (
+            {f"{POD}.tolerations": [{"operator": "Exists", "value": "{{ value }}"}]},
+            {"value": "a"},
+            "tolerations[0]",
+        ),
+    ],
+    ids=str,
+)
+async def test_what_a_value_can_mend_is_a_doubt(
+    places: Object, defaults: Object, fact: str, rehearsed: Rehearsed
+) -> None:
+    outcome = await rehearsed(template(defaults=defaults, **places))
+    assert outcome.faults == ()
+    assert fact in " ".join(outcome.doubts)
+
+
+async def test_what_only_a_deployment_knows_is_not_asked_of_the_pool(rehearsed: Rehearsed) -> None:
+    """A variable without a default is for deployments to set: that it is missing says nothing."""
+    base = template(
+        **{
+            f"{POD}.volumes": [
+                {"name": "a", "persistentVolumeClaim": {"claimName": "{{ claim }}"}}
+            ],
+            f"{POD}.serviceAccountName": "{{ account }}",
+        }
+    )
+    base["variables"]["properties"] |= {"claim": {"type": "string"}, "account": {"type": "string"}}
+    assert await rehearsed(base) == Outcome()
+
+
+async def test_a_block_that_is_not_there_is_a_doubt_with_its_place(rehearsed: Rehearsed) -> None:
+    missing = "{{ prefect.blocks.secret.nobody }}"
+    outcome = await rehearsed(template(defaults={"env": {"TOKEN": missing}}))
+    assert outcome.faults == ()
+    assert "nobody" in " ".join(outcome.doubts)
+
+
+async def test_what_is_hardly_meant_is_remarked(rehearsed: Rehearsed) -> None:
+    base = template(**{f"{POD}.nodeSelectors": {"a": "b"}, f"{CONTAINER}.image": "{{ imgae }}"})
+    remarks = " ".join((await rehearsed(base)).remarks)
+    assert f"{POD}.nodeSelectors" in remarks
+    assert "did you mean 'image'?" in remarks
+
+
+async def test_a_template_is_tried_once_and_again_when_it_changed(
+    rehearsed: Rehearsed, kube_proxy: FaultProxy
+) -> None:
+    for base in (stock_template(), stock_template(), template(**{"spec.backoffLimit": 1})):
+        await rehearsed(base)
+    assert len(kube_proxy.calls("/jobs$", method="POST")) == 2
+
+
+async def test_without_an_answer_the_last_one_stands(
+    rehearsed: Rehearsed, kube_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(rehearsal, "SOON_SECONDS", 0.0)
+    good, bad = stock_template(), template(**{f"{CONTAINER}.imagePullPolicy": "Sometimes"})
+    for base in (good, bad):
+        before = await rehearsed(base)
+        with kube_proxy.offline():
+            after = await rehearsed(base)
+        assert (after.faults, after.doubts) == (before.faults, before.doubts)
+        assert after.unasked
+        assert await rehearsed(base) == before
+    with kube_proxy.offline():
+        unknown = await rehearsed(template(**{"spec.backoffLimit": 2}))
+    assert unknown.faults == ()
+    assert unknown.unasked
+
+
+async def test_a_template_of_a_megabyte_does_not_stop_the_loop_for_long(
+    rehearsed: Rehearsed,
+) -> None:
+    base = stock_template()
+    pod = base["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    pod["volumes"] = [
+        {"name": f"v{number}", "emptyDir": {"medium": "{{ image }}"}} for number in range(18_000)
+    ]
+    await rehearsed(base)
+    begun = time.process_time()
+    for _ in range(10):
+        await rehearsed(base)  # as each look does
+    assert (time.process_time() - begun) / 10 < 0.2

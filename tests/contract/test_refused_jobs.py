@@ -1,0 +1,176 @@
+"""Case 45: why the API server takes no Job, told with the fix; and what a long silence means."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from testbed.endpoint import Endpoint
+from testbed.fault_proxy import FaultProxy
+from tests.support.dispatch import Dispatch, dispatch
+from tests.support.kube import Kube, Object, path
+from tests.support.prefect import PrefectApi
+from workpool_operator.errors import KubernetesUnavailable
+from workpool_operator.prefect_api.client import Server
+
+Start = Callable[..., Awaitable[Dispatch]]
+
+JOBS = r"/jobs$"
+
+
+async def state_of(api: PrefectApi, run: Object) -> tuple[str, str, str]:
+    found = await api.read_run(run["id"])
+    return found["state_type"], found["state_name"], found["state"]["message"]
+
+
+async def settle_quietly(here: Dispatch, run: Object) -> None:
+    """As the reconciler does: a failed step is taken again later."""
+    with suppress(KubernetesUnavailable):
+        await here.settle(run)
+
+
+async def real_refusal(kube: Kube, namespace: str) -> Object:
+    """What the API server says to somebody without rights."""
+    answer = await kube.http.post(
+        path("jobs", namespace), json={}, headers={"Impersonate-User": "nobody"}
+    )
+    assert answer.status_code == 403
+    body: Object = answer.json()
+    return body
+
+
+async def test_case_45_a_403_says_which_right_is_missing_and_how_to_grant_it(
+    api: PrefectApi,
+    kube: Kube,
+    namespace: str,
+    start: Start,
+    quiet_run: Object,
+    kube_proxy: FaultProxy,
+) -> None:
+    kube_proxy.on("POST", JOBS).answer(403, json=await real_refusal(kube, namespace))
+    here = await start()
+    await here.claimed(quiet_run)
+    await here.settle(quiet_run)
+    type_, _, message = await state_of(api, quiet_run)
+    assert type_ == "CRASHED"
+    assert 'User "nobody" cannot create resource "jobs"' in message
+    assert f"right to create jobs in '{namespace}'" in message
+    assert f"kubectl -n {namespace} create rolebinding" in message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kind": "Status", "reason": "Forbidden"},
+        {"kind": "Status", "message": "jobs.batch is forbidden"},
+        {"kind": "Status"},
+        ["no status at all"],
+        None,
+    ],
+    ids=["no message", "no reason", "neither", "no status", "no body"],
+)
+async def test_case_45_whatever_a_403_lacks_the_fix_is_named(
+    body: Any,
+    api: PrefectApi,
+    namespace: str,
+    start: Start,
+    quiet_run: Object,
+    kube_proxy: FaultProxy,
+) -> None:
+    kube_proxy.on("POST", JOBS).answer(403, json=body)
+    here = await start()
+    await here.claimed(quiet_run)
+    await here.settle(quiet_run)
+    type_, _, message = await state_of(api, quiet_run)
+    assert type_ == "CRASHED"
+    assert message.startswith("The API server refused the run's Job: ")
+    assert f"right to create jobs in '{namespace}'" in message
+
+
+async def test_case_45_a_namespace_that_is_not_there_is_named(
+    api: PrefectApi,
+    prefect_server: Endpoint,
+    quiet_pool: Object,
+    quiet_run: Object,
+    kube_proxy: FaultProxy,
+) -> None:
+    absent = "test-absent-namespace"
+    context = dispatch(
+        server=Server(prefect_server.url),
+        kube_url=kube_proxy.url,
+        pool=quiet_pool,
+        namespace=absent,
+    )
+    async with context as here:
+        await here.claimed(quiet_run)
+        await here.settle(quiet_run)
+    type_, _, message = await state_of(api, quiet_run)
+    assert type_ == "CRASHED"
+    assert f'namespaces "{absent}" not found' in message
+    assert f"kubectl create namespace {absent}" in message
+    assert "spec.jobs.namespace" in message
+
+
+async def test_case_45_a_full_quota_is_waited_for_with_the_numbers_and_what_helps(
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+) -> None:
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
+    await kube.create("resourcequotas", namespace, quota)
+    await kube.wait("resourcequotas", namespace, "none", until=lambda q: "hard" in q["status"])
+    here = await start()
+    await here.claimed(quiet_run)
+    await here.settle(quiet_run)
+    type_, name, message = await state_of(api, quiet_run)
+    assert (type_, name) == ("PENDING", "QuotaExceeded")
+    assert "exceeded quota: none" in message
+    assert "used: count/jobs.batch=0, limited: count/jobs.batch=0" in message
+    assert "as soon as the namespace's quota allows" in message
+
+
+async def test_case_45_what_is_invalid_is_told_with_every_place(
+    api: PrefectApi, start: Start, quiet_pool: Object
+) -> None:
+    deployment = await api.create_deployment(
+        flow="hello",
+        name="invalid",
+        pool=quiet_pool["name"],
+        job_variables={"service_account_name": "Bad Name"},
+    )
+    run = await api.create_run(deployment["id"])
+    here = await start()
+    await here.claimed(run)
+    await here.settle(run)
+    type_, _, message = await state_of(api, run)
+    assert type_ == "CRASHED"
+    assert "job_manifest.spec.template.spec.serviceAccountName" in message
+    assert "job variable service_account_name of the deployment" in message
+    assert "Correct the deployment's job variables" in message
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_silence_that_lasts_is_the_reason_why_the_run_waits(
+    status: int,
+    api: PrefectApi,
+    kube: Kube,
+    namespace: str,
+    start: Start,
+    quiet_run: Object,
+    kube_proxy: FaultProxy,
+) -> None:
+    for number in (1, 2):
+        rule = kube_proxy.on("POST", JOBS).nth(number)
+        rule.answer(status, json={"message": "etcd is on fire"})
+    here = await start()
+    await here.claimed(quiet_run)
+    await settle_quietly(here, quiet_run)
+    assert (await state_of(api, quiet_run))[:2] == ("PENDING", "Pending")  # once is no news
+    await settle_quietly(here, quiet_run)
+    type_, name, message = await state_of(api, quiet_run)
+    assert (type_, name) == ("PENDING", "KubernetesUnavailable")
+    assert "etcd is on fire" in message
+    here.record(quiet_run).refused_until = 0
+    assert "CreateJob" in await here.settle(quiet_run)
+    assert len(await kube.list("jobs", namespace)) == 1

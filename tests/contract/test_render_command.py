@@ -1,0 +1,285 @@
+"""`workpool-operator render` beside the operator: what it prints is what the operator creates."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from tests.support.command import Command
+from tests.support.polling import poll
+from tests.support.prefect import GUARDED_AUTH, stock_template
+
+PEER_PYTHON = ".venv-peer/bin/python"
+SECRET = "sK-9d81fe2b"
+
+
+@pytest.fixture
+def command(cluster, tmp_path) -> Command:
+    return Command(tmp_path, {"KUBECONFIG": str(cluster.kubeconfig)})
+
+
+@pytest.fixture
+def spec(pool, prefect_server) -> dict[str, Any]:
+    return {"workPool": {"name": pool}, "server": {"url": prefect_server.url}}
+
+
+@pytest.fixture
+def file(command, namespace, spec):
+    """The binding of the `binding` fixture, as a file."""
+    return command.write("binding.yaml", manifest(namespace, spec))
+
+
+@pytest.fixture
+async def suspended(api, pool):
+    """The pool's Jobs are suspended: no pod comes of them."""
+    template = stock_template()
+    template["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
+    await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": template})
+    return template
+
+
+def manifest(namespace: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "workpool-operator.dev/v1alpha1",
+        "kind": "WorkPoolBinding",
+        "metadata": {"name": "pool", "namespace": namespace},
+        "spec": spec,
+    }
+
+
+async def make_run(api, pool, *, run_variables=None, **job_variables):
+    deployment = await api.create_deployment(
+        flow="hello", name=f"nightly-{pool}", pool=pool, job_variables=job_variables
+    )
+    run = await api.create_run(deployment["id"], job_variables=run_variables or {})
+    return deployment, run
+
+
+async def defaulted(kube, namespace, job) -> dict[str, Any]:
+    """The Job as the API server would store it."""
+    renamed = {**job, "metadata": {**job["metadata"], "name": "other"}}
+    answer = await kube.http.post(
+        f"/apis/batch/v1/namespaces/{namespace}/jobs", params={"dryRun": "All"}, json=renamed
+    )
+    answer.raise_for_status()
+    return comparable(answer.json())
+
+
+def comparable(job: dict[str, Any]) -> dict[str, Any]:
+    """Without what the API server makes up for each Job."""
+    spec = {key: value for key, value in job["spec"].items() if key != "selector"}
+    pod = spec["template"]["metadata"]
+    pod["labels"] = own(pod["labels"])
+    metadata = {key: job["metadata"].get(key) for key in ("namespace", "annotations")}
+    return {"metadata": {**metadata, "labels": own(job["metadata"]["labels"])}, "spec": spec}
+
+
+def own(labels: dict[str, str]) -> dict[str, str]:
+    made_up = ("batch.kubernetes.io/", "controller-uid", "job-name")
+    return {key: value for key, value in labels.items() if not key.startswith(made_up)}
+
+
+async def test_the_job_that_is_shown_is_the_one_that_the_operator_creates(
+    api, kube, namespace, pool, spec, file, suspended, binding, operator, command
+):
+    variables = {
+        "env": {"STAGE": "deployment", "PREFECT_LOGGING_LEVEL": "DEBUG"},
+        "labels": {"team": "data platform"},
+        "image": "registry.example/flows:1",
+    }
+    mine = {"env": {"STAGE": "run"}}
+    _, run = await make_run(api, pool, run_variables=mine, **variables)
+    before = await command("render", "--flow-run", run["id"], "--binding", file)
+    assert "not claimed yet" in before.err
+    await operator()
+    await (await binding(**spec)).ready()
+    [job] = await poll(lambda: kube.list("jobs", namespace), until=len, seconds=30)
+    shown = (await command("render", "--flow-run", run["id"], "--binding", file)).document
+    assert shown["metadata"]["name"] == job["metadata"]["name"]
+    assert await defaulted(kube, namespace, shown) == comparable(job)
+    assert without_claim(before.document) == without_claim(shown)
+    served = await command("render", "--flow-run", run["id"], "--binding", f"{namespace}/pool")
+    assert served.document == shown
+
+
+def without_claim(job: dict[str, Any]) -> dict[str, Any]:
+    job = copy.deepcopy(job)
+    job["metadata"].pop("name")
+    for metadata in (job["metadata"], job["spec"]["template"]["metadata"]):
+        metadata["labels"].pop("workpool-operator.dev/claim-id")
+    return job
+
+
+async def test_a_deployment_is_found_by_name_and_by_id(api, pool, file, command, suspended):
+    deployment, _ = await make_run(api, pool, env={"STAGE": "test"})
+    by_id = await command("render", "--deployment", deployment["id"], "--binding", file)
+    name = f"hello/{deployment['name']}"
+    by_name = await command("render", "--deployment", name, "--binding", file, "-o", "json")
+    assert by_id.document == json.loads(by_name.out)
+    mine = command.write("variables.yaml", {"env": {"STAGE": "mine"}})
+    found = await command("render", "--deployment", name, "--variables", mine, "--binding", file)
+    assert environment(found.document)["STAGE"] == "mine"
+
+
+async def test_another_template_and_another_pool_are_tried_on_a_deployment(
+    api, pool, prefect_server, command, file
+):
+    deployment, _ = await make_run(api, pool, image="a:1")
+    template = stock_template(nodeSelector={"disk": "fast"})
+    file = command.write("template.json", template)
+    url = {"PREFECT_API_URL": prefect_server.url}
+    name = f"hello/{deployment['name']}"
+    tried = await command("render", "--deployment", name, "--template", file, **url)
+    assert tried.document["spec"]["template"]["spec"]["nodeSelector"] == {"disk": "fast"}
+    alone = await command("render", "--pool", pool, **url)
+    assert alone.document["metadata"]["labels"]["prefect.io/work-pool-name"] == pool
+    await api.create_pool(f"{pool}-2", template=template)
+    try:
+        other = await command("render", "--deployment", name, "--pool", f"{pool}-2", **url)
+        assert other.document["spec"]["template"]["spec"]["nodeSelector"] == {"disk": "fast"}
+        bound = await command("render", "--pool", f"{pool}-2", "--binding", file)
+        assert f"serves work pool '{pool}', not '{pool}-2'" in bound.err
+    finally:
+        await api.delete_pool(f"{pool}-2")
+
+
+def environment(job: dict[str, Any]) -> dict[str, Any]:
+    entries = job["spec"]["template"]["spec"]["containers"][0]["env"]
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in entries}
+
+
+async def test_each_value_is_explained_by_who_gave_it(api, pool, file, command, suspended):
+    _, run = await make_run(
+        api, pool, image="a:1", env={"A": "1", "B": "1"}, run_variables={"env": {"B": "2"}}
+    )
+    said = await command("render", "--flow-run", run["id"], "--binding", file, "--explain")
+    assert said.document["kind"] == "Job"
+    comments = {
+        line.partition("  #")[0].strip(): line.partition("  # ")[2]
+        for line in said.out.splitlines()
+    }
+    assert comments["image: a:1"] == "deployment: image"
+    assert comments["imagePullPolicy: IfNotPresent"] == "pool default: image_pull_policy"
+    assert comments["suspend: true"] == "template"
+    assert comments["- name: A"] == "deployment: env"
+    assert comments["- name: B"] == "run: env"
+    assert comments["- name: PREFECT_API_URL"] == "binding"
+    assert comments["- name: PREFECT__FLOW_NAME"] == "Prefect"
+    as_json = await command(
+        "render", "--flow-run", run["id"], "--binding", file, "--explain", "-o", "json"
+    )
+    origins = json.loads(as_json.out)["origins"]
+    assert origins["spec.template.spec.containers[0].image"] == "deployment: image"
+
+
+async def test_what_a_block_holds_is_never_printed(
+    api, pool, file, command, suspended, prefect_server
+):
+    kind = await api.one("GET", "/block_types/slug/secret")
+    [schema] = await api.many(
+        "POST",
+        "/block_schemas/filter",
+        {"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}},
+    )
+    block = {
+        "name": f"token-{pool}",
+        "data": {"value": SECRET},
+        "block_type_id": kind["id"],
+        "block_schema_id": schema["id"],
+    }
+    await api.one("POST", "/block_documents/", block)
+    reference = f"{{{{ prefect.blocks.secret.token-{pool} }}}}"
+    variables = {"env": {"PLAIN": reference, "URL": f"https://me:{reference}@host/x"}}
+    _, run = await make_run(api, pool, **variables)
+    for options in (
+        [],
+        ["--explain"],
+        ["-o", "json"],
+        ["--diff", "--peer-python", PEER_PYTHON],
+        ["--server-dry-run"],
+    ):
+        said = await command("render", "--flow-run", run["id"], "--binding", file, *options)
+        assert said.code == 0, said.err
+        assert SECRET not in said.everything
+        assert "<redacted>" in said.out or "--diff" in options  # where both sides have the same
+    _, broken = await make_run(api, f"{pool}", image=f"not an image {reference}")
+    said = await command("render", "--flow-run", broken["id"], "--binding", file)
+    assert "image" in said.error
+    assert SECRET not in said.everything
+
+
+async def test_the_differences_to_the_stock_worker_are_all_documented(
+    api, pool, file, command, suspended
+):
+    _, run = await make_run(api, pool, env={"STAGE": "test"}, labels={"team": "a b"})
+    peer = ["--diff", "--peer-python", PEER_PYTHON]
+    said = await command("render", "--flow-run", run["id"], "--binding", file, *peer)
+    assert said.code == 0, said.err
+    assert "+++ operator" in said.out
+    assert "name: computed, at most 57 characters, never `generateName`" in said.out
+    assert "not documented" not in said.out
+    found = await command("render", "--flow-run", run["id"], "--binding", file, *peer, "-o", "json")
+    assert found.document["equivalent"] is True
+
+
+async def test_the_api_server_is_asked_without_storing_anything(
+    api, kube, namespace, pool, file, command, suspended
+):
+    template = stock_template(volumez=[], volumes=[{"name": "v", "emptyDir": {}}])
+    template_file = command.write("template.json", template)
+    _, run = await make_run(api, pool)
+    asked = ["render", "--flow-run", run["id"], "--binding", file, "--server-dry-run"]
+    said = await command(*asked, "--template", template_file)
+    assert said.document["kind"] == "Job"
+    assert 'the API server warns: unknown field "spec.template.spec.volumez"' in said.err
+    assert "the API server takes the Job" in said.err
+    template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["containers"][0][
+        "volumeMounts"
+    ] = [{"name": "none", "mountPath": "/x"}]
+    command.write("template.json", template)
+    refused = await command(*asked, "--template", template_file)
+    assert "the API server refuses the Job: " in refused.error
+    assert "volumeMounts[0].name" in refused.error
+    assert await kube.list("jobs", namespace) == []
+
+
+async def test_credentials_come_from_the_secret_that_the_binding_names(
+    kube, namespace, guarded, guarded_pool, guarded_api, command
+):
+    key = {"secretKeyRef": {"name": "prefect", "key": "auth"}}
+    spec = {"workPool": {"name": guarded_pool}, "server": {"url": guarded, "authString": key}}
+    file = command.write("binding.yaml", manifest(namespace, spec))
+    missing = await command("render", "--pool", guarded_pool, "--binding", file)
+    assert "Secret 'prefect' does not exist" in missing.error
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prefect"}}
+    await kube.create("secrets", namespace, secret | {"stringData": {"auth": GUARDED_AUTH}})
+    said = await command("render", "--pool", guarded_pool, "--binding", file)
+    assert environment(said.document)["PREFECT_API_AUTH_STRING"] == key
+    assert GUARDED_AUTH not in said.everything
+    mine = {"PREFECT_API_AUTH_STRING": GUARDED_AUTH, "KUBECONFIG": "/nonexistent"}
+    own = await command("render", "--pool", guarded_pool, "--binding", file, **mine)
+    assert environment(own.document)["PREFECT_API_AUTH_STRING"] == key
+    wrong = {"PREFECT_API_AUTH_STRING": "admin:wrong"}
+    refused = await command("render", "--pool", guarded_pool, "--binding", file, **wrong)
+    assert "401" in refused.error
+    assert "admin:wrong" not in refused.everything
+
+
+async def test_what_is_not_there_is_told_with_what_is(api, pool, prefect_server, command):
+    deployment, _ = await make_run(api, pool)
+    url = {"PREFECT_API_URL": prefect_server.url}
+    name = f"hello/{deployment['name']}"
+    said = await command("render", "--deployment", name.replace("nightly", "nihgtly"), **url)
+    assert f"Did you mean '{name}'" in said.error
+    said = await command("render", "--deployment", name, "--pool", f"x{pool}", **url)
+    assert f"has no work pool 'x{pool}'. Did you mean '{pool}'" in said.error
+    nobody = "00000000-0000-0000-0000-000000000001"
+    said = await command("render", "--flow-run", nobody, **url)
+    assert f"has no flow run {nobody}" in said.error
+    said = await command("render", "--pool", pool, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert "127.0.0.1:9" in said.error
+    said = await command("render", "--pool", pool, "--binding", "nobody/nothing", **url)
+    assert "WorkPoolBinding nobody/nothing" in said.error

@@ -1,0 +1,249 @@
+"""`spec.jobs.environmentSecret`: a run's environment in a Secret of its Job, whatever dies when."""
+
+from __future__ import annotations
+
+import base64
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.contract.conftest import make_run
+from tests.support.dispatch import Dispatch
+from tests.support.polling import poll
+from workpool_operator.dispatch.steps import CreateJob
+from workpool_operator.dispatch.sweep import sweep
+from workpool_operator.errors import KubernetesUnavailable
+
+OURS = "workpool-operator.dev/secret=environment"
+JOB = r"/jobs$"
+SECRET = r"/secrets$"
+A_SECRET = r"/secrets/[^/]+$"
+
+
+@pytest.fixture
+async def here(start) -> Dispatch:
+    """The dispatch path of a binding that asks for Secrets."""
+    return await start(environment_secret=True)
+
+
+@pytest.fixture
+async def run(api, quiet_pool) -> dict:
+    return await make_run(api, quiet_pool, job_variables={"env": {"PASSWORD": "pw-4711"}})
+
+
+@pytest.fixture
+def environments(kube, namespace):
+    """The Secrets of environments that exist."""
+
+    async def read() -> list[dict]:
+        return await kube.list("secrets", namespace, selector=OURS)
+
+    return read
+
+
+async def created(here: Dispatch, run: dict) -> None:
+    """One attempt at it."""
+    await here.actions.act(UUID(run["id"]), CreateJob())
+
+
+async def restarted(start: Any, run: dict) -> Dispatch:
+    """Another process, which found the run PENDING."""
+    fresh: Dispatch = await start(environment_secret=True)
+    await fresh.list_jobs()
+    await fresh.read(run)
+    return fresh
+
+
+async def one_job(kube, namespace: str) -> dict:
+    (job,) = await kube.list("jobs", namespace)
+    return job
+
+
+def values(secret: dict) -> dict[str, str]:
+    return {k: base64.b64decode(v).decode() for k, v in secret["data"].items()}
+
+
+def is_owned(secret: dict, job: dict) -> bool:
+    owners = secret["metadata"].get("ownerReferences", [])
+    return [owner["uid"] for owner in owners] == [job["metadata"]["uid"]]
+
+
+async def swept(here: Dispatch, *, grace: timedelta = timedelta(minutes=10)) -> None:
+    await here.list_jobs()
+    place = here.place
+    await sweep(
+        here.kube, place.namespace, binding_id=place.binding_id, jobs=list(here.jobs), grace=grace
+    )
+
+
+async def test_case_48_the_secret_is_there_before_its_job_which_owns_it(
+    here, run, kube, kube_proxy, namespace, environments
+):
+    await here.claimed(run)
+    kube_proxy.forget()
+    await here.settle(run)
+    writes = [
+        (c.method, c.path.rpartition("/")[2]) for c in kube_proxy.calls() if c.method != "GET"
+    ]
+    job, (secret,) = await one_job(kube, namespace), await environments()
+    name = secret["metadata"]["name"]
+    assert writes == [("POST", "secrets"), ("POST", "jobs"), ("PATCH", name)]
+    assert name == job["metadata"]["name"] + "-env"
+    assert is_owned(secret, job)
+    assert values(secret)["PASSWORD"] == "pw-4711"
+    assert "pw-4711" not in str(job)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert not [entry for entry in container["env"] if entry.get("value")]
+    assert secret["immutable"] is True
+
+
+async def test_a_kill_between_secret_and_job_leaves_one_of_each_after_the_restart(
+    start, here, run, api, kube, kube_proxy, namespace, environments
+):
+    await here.claimed(run)
+    kube_proxy.on("POST", JOB).once().drop()
+    with pytest.raises(KubernetesUnavailable):
+        await created(here, run)
+    (left,) = await environments()
+    deployment = await api.one("GET", f"/deployments/{run['deployment_id']}")
+    changed = {"job_variables": {"env": {"PASSWORD": "pw-new"}}}
+    await api.request("PATCH", f"/deployments/{deployment['id']}", changed)
+    fresh = await restarted(start, run)
+    await fresh.settle(run)
+    job, (secret,) = await one_job(kube, namespace), await environments()
+    assert is_owned(secret, job)
+    assert secret["metadata"]["uid"] != left["metadata"]["uid"]
+    assert values(secret)["PASSWORD"] == "pw-new"  # what the Job refers to is what it was made of
+
+
+async def test_case_48_a_kill_between_job_and_owner_is_made_good_by_the_sweep(
+    here, run, kube, kube_proxy, namespace, environments
+):
+    await here.claimed(run)
+    kube_proxy.on("PATCH", A_SECRET).once().drop()
+    await here.settle(run)
+    job, (secret,) = await one_job(kube, namespace), await environments()
+    assert not is_owned(secret, job)
+    await swept(here)
+    (secret,) = await environments()
+    assert is_owned(secret, job)
+
+
+async def test_a_lost_answer_to_the_job_makes_nothing_twice(
+    start, here, run, kube, kube_proxy, namespace, environments
+):
+    await here.claimed(run)
+    kube_proxy.on("POST", JOB).once().after().drop()
+    with pytest.raises(KubernetesUnavailable):
+        await created(here, run)
+    await created(await restarted(start, run), run)
+    job, (secret,) = await one_job(kube, namespace), await environments()
+    assert is_owned(secret, job)
+
+
+async def test_case_48_a_refused_job_leaves_no_secret(
+    here, run, api, kube, kube_proxy, namespace, environments
+):
+    await here.claimed(run)
+    kube_proxy.on("POST", JOB).answer(422, json={"message": "spec is wrong", "reason": "Invalid"})
+    await here.settle(run)
+    assert (await api.read_run(run["id"]))["state_type"] == "CRASHED"
+    assert await environments() == []
+    assert await kube.list("jobs", namespace) == []
+
+
+async def test_while_a_job_waits_for_a_quota_there_is_no_secret_of_it(
+    here, run, kube, kube_proxy, namespace, environments
+):
+    await here.claimed(run)
+    quota = {"message": "exceeded quota: few, requested: count/jobs.batch=1", "reason": "Forbidden"}
+    kube_proxy.on("POST", JOB).once().answer(403, json=quota)
+    await here.settle(run)
+    assert await environments() == []
+    here.record(run).refused_until = 0.0
+    await here.settle(run)
+    job, (secret,) = await one_job(kube, namespace), await environments()
+    assert is_owned(secret, job)
+
+
+async def test_a_refused_secret_ends_the_run_with_the_grant_and_without_a_job(
+    here, run, api, kube, kube_proxy, namespace
+):
+    await here.claimed(run)
+    text = 'secrets is forbidden: User "operator" cannot create resource "secrets"'
+    kube_proxy.on("POST", SECRET).answer(403, json={"message": text, "reason": "Forbidden"})
+    await here.settle(run)
+    message = (await api.read_run(run["id"]))["state"]["message"]
+    assert f"the Secret for its environment: {text}" in message
+    assert "create rolebinding workpool-operator-secrets" in message
+    assert await kube.list("jobs", namespace) == []
+
+
+async def test_a_secret_whose_job_never_came_is_swept_away_after_a_grace(
+    here, run, kube_proxy, environments
+):
+    await here.claimed(run)
+    kube_proxy.on("POST", JOB).once().drop()
+    with pytest.raises(KubernetesUnavailable):
+        await created(here, run)
+    await swept(here)
+    assert len(await environments()) == 1
+    await swept(here, grace=timedelta(0))
+    assert await environments() == []
+
+
+async def test_a_sweep_asks_for_no_value_and_touches_nothing_that_is_owned(
+    here, run, kube_proxy, environments
+):
+    await here.offer(run)
+    await here.settle(run)
+    kube_proxy.forget()
+    await swept(here, grace=timedelta(0))
+    assert len(await environments()) == 1
+    (asked,) = kube_proxy.calls(SECRET)
+    assert asked.method == "GET"
+    assert "waits-for-job" in asked.query
+
+
+async def test_case_48_without_the_option_there_is_no_secret_and_no_other_call(
+    start, run, kube_proxy, environments
+):
+    here = await start()
+    await here.claimed(run)
+    kube_proxy.forget()
+    await here.settle(run)
+    assert [call.method for call in kube_proxy.calls()] == ["POST"]
+    assert await environments() == []
+
+
+async def test_the_secret_goes_with_its_job(here, run, kube, namespace, environments):
+    await here.offer(run)
+    await here.settle(run)
+    job = await one_job(kube, namespace)
+    await kube.delete("jobs", namespace, job["metadata"]["name"])
+    await poll(environments, until=lambda found: found == [], seconds=60)
+
+
+@pytest.mark.parametrize("moment", ["Secret", "Job"])
+async def test_an_operator_that_is_killed_after_it_posted_one_of_them_leaves_one_of_each(
+    api, kube, kube_proxy, namespace, binding, operator, quiet_pool, environments, tmp_path, moment
+):
+    kubeconfig = kube_proxy.write_kubeconfig(tmp_path / "kubeconfig")
+    pids: list[int] = []
+    path = {"Secret": SECRET, "Job": JOB}[moment]
+    rule = kube_proxy.on("POST", path, query="^$").once().after().kill(lambda: pids[-1])
+    pids.append((await operator(kubeconfig=kubeconfig)).pid)
+    served = await binding(workPool={"name": quiet_pool["name"]}, jobs={"environmentSecret": True})
+    await served.ready()
+    run = await make_run(api, quiet_pool)
+    await rule.wait()
+    await operator(kubeconfig=kubeconfig)
+    await api.wait(run["id"], until=lambda found: bool(found["infrastructure_pid"]))
+    job = await one_job(kube, namespace)
+
+    async def owned() -> list[bool]:
+        return [is_owned(secret, job) for secret in await environments()]
+
+    await poll(owned, until=lambda found: found == [True])

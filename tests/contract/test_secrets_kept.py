@@ -1,0 +1,365 @@
+"""Credentials of run pods in another namespace than the binding's: named there, or kept there."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.contract.conftest import make_run
+from tests.support.account import MAKES_JOBS, SEES_BINDINGS, WRITES_SECRETS, Account
+from tests.support.operator import PROGRAM
+from tests.support.polling import poll
+from workpool_operator.jobs import credentials
+from workpool_operator.kube import secrets
+
+MARGIN_SECONDS = 4  # for a machine that tests load
+SOON = 15 + MARGIN_SECONDS
+OF_RUNS = "workpool-operator.dev/secret=environment"
+KEPT = "workpool-operator.dev/secret=credentials"
+
+
+def reference(name: str, key: str = "key") -> dict:
+    return {"secretKeyRef": {"name": name, "key": key}}
+
+
+@pytest.fixture
+def write(kube):
+    """`await write(namespace, name, key="value")`."""
+
+    async def write(where: str, name: str, **values: str) -> None:
+        metadata = {"name": name}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}
+        await kube.apply("secrets", where, secret)
+
+    return write
+
+
+@pytest.fixture
+def kept(kube, elsewhere):
+    """The values of the kept Secrets in the namespace of the Jobs, as soon as they are so many."""
+
+    async def read(number: int = 1, *, until=lambda values: True, seconds: float = SOON) -> dict:
+        async def values() -> list[dict]:
+            found = await kube.list("secrets", elsewhere, selector=KEPT)
+            return [decoded(secret) for secret in found]
+
+        def enough(found: list[dict]) -> bool:
+            return len(found) == number and all(map(until, found))
+
+        found = await poll(values, until=enough, seconds=seconds)
+        return found[0] if found else {}
+
+    return read
+
+
+def decoded(secret: dict) -> dict:
+    data = secret.get("data") or {}
+    return {name: base64.b64decode(value).decode() for name, value in data.items()}
+
+
+@pytest.fixture
+def bound(binding, prefect_server, quiet_pool, elsewhere, namespace, write):
+    """A binding with an API key whose Jobs run elsewhere; keywords are fields of `jobs`."""
+
+    async def bind(**jobs) -> object:
+        await write(namespace, "prefect", key="pnu_first")
+        server = {"url": prefect_server.url, "apiKey": reference("prefect")}
+        return await binding(
+            workPool={"name": quiet_pool["name"]},
+            server=server,
+            jobs={"namespace": elsewhere, "serverURL": prefect_server.url, **jobs},
+        )
+
+    return bind
+
+
+def environment(job: dict) -> dict[str, dict]:
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry for entry in container["env"]}
+
+
+async def the_job(kube, where: str) -> dict:
+    (job,) = await poll(lambda: kube.list("jobs", where), until=bool)
+    return job
+
+
+async def test_case_47_a_copy_is_kept_that_jobs_refer_to_and_that_follows_its_source(
+    api, kube, bound, operator, kept, quiet_pool, elsewhere, namespace, write
+):
+    await operator()
+    served = await bound()
+    await served.ready()
+    assert await kept() == {"PREFECT_API_KEY": "pnu_first"}
+    await make_run(api, quiet_pool)
+    key = environment(await the_job(kube, elsewhere))["PREFECT_API_KEY"]
+    (secret,) = await kube.list("secrets", elsewhere, selector=KEPT)
+    name = secret["metadata"]["name"]
+    assert key["valueFrom"] == {"secretKeyRef": {"name": name, "key": "PREFECT_API_KEY"}}
+    assert secret["metadata"]["annotations"] == {
+        "workpool-operator.dev/binding": f"{namespace}/pool"
+    }
+    assert name in (await served.condition("JobsPermitted", "True"))["message"]
+    await write(namespace, "prefect", key="pnu_second")
+    await kept(until=lambda values: values == {"PREFECT_API_KEY": "pnu_second"})
+
+
+async def test_a_copy_that_somebody_changes_or_deletes_is_mended(
+    kube, bound, operator, kept, elsewhere
+):
+    await operator()
+    await (await bound()).ready()
+    (secret,) = await kube.list("secrets", elsewhere, selector=KEPT)
+    name = secret["metadata"]["name"]
+    await kube.patch("secrets", elsewhere, name, {"stringData": {"PREFECT_API_KEY": "wrong"}})
+    await kept(until=lambda values: values["PREFECT_API_KEY"] == "pnu_first")
+    await kube.delete("secrets", elsewhere, name)
+    await kept(0)
+    assert (await kept())["PREFECT_API_KEY"] == "pnu_first"
+
+
+async def test_case_47_a_secret_that_is_named_for_run_pods_takes_the_place_of_the_copy(
+    api, kube, bound, operator, kept, quiet_pool, elsewhere, write
+):
+    await operator()
+    served = await bound()
+    await served.ready()
+    await kept()
+    await write(elsewhere, "lesser", key="pnu_lesser")
+    await served.patch(jobs={"apiKey": reference("lesser")})
+    await kept(0)
+    await served.ready(seconds=SOON)
+    await make_run(api, quiet_pool)
+    key = environment(await the_job(kube, elsewhere))["PREFECT_API_KEY"]
+    assert key["valueFrom"] == reference("lesser")
+
+
+async def test_case_47_run_pods_may_hold_a_lesser_key_than_the_operator_beside_it_too(
+    api, kube, binding, operator, quiet_pool, prefect_server, namespace, write
+):
+    await operator()
+    await write(namespace, "prefect", key="pnu_first", lesser="pnu_lesser")
+    served = await binding(
+        workPool={"name": quiet_pool["name"]},
+        server={"url": prefect_server.url, "apiKey": reference("prefect")},
+    )
+    await served.ready()
+    await make_run(api, quiet_pool)
+    job = await the_job(kube, namespace)
+    assert environment(job)["PREFECT_API_KEY"]["valueFrom"] == reference("prefect")
+    await kube.delete("jobs", namespace, job["metadata"]["name"])
+    await served.patch(jobs={"apiKey": reference("prefect", "lesser")})
+    await served.ready(seconds=SOON)
+    await make_run(api, quiet_pool)
+
+    async def keys() -> list[dict]:
+        jobs = await kube.list("jobs", namespace)
+        return [environment(found)["PREFECT_API_KEY"]["valueFrom"] for found in jobs]
+
+    await poll(keys, until=lambda found: reference("prefect", "lesser") in found)
+    assert not await kube.list("secrets", namespace, selector=KEPT)
+
+
+async def test_a_named_secret_that_is_missing_is_told_with_its_place_and_noticed_once_it_is_there(
+    bound, operator, elsewhere, write
+):
+    await operator()
+    served = await bound(apiKey=reference("lesser"))
+    fault = await served.condition("JobsPermitted", "False", reason="SecretNotFound", seconds=SOON)
+    where = "spec.jobs.apiKey.secretKeyRef: Secret 'lesser' does not exist in namespace"
+    assert f"{where} {elsewhere!r}: create it" in fault["message"]
+    await write(elsewhere, "lesser", other="x")
+    fault = await served.condition(
+        "JobsPermitted", "False", reason="SecretKeyMissing", seconds=SOON
+    )
+    assert "has no key 'key' (its keys: other): add it" in fault["message"]
+    await write(elsewhere, "lesser", key="pnu_lesser")
+    await served.ready(seconds=SOON)
+
+
+# Rights
+
+
+@pytest.fixture
+def account(kube, cluster, kube_proxy, namespace, tmp_path: Path) -> Account:
+    return Account(kube, cluster, kube_proxy, namespace, tmp_path / "account")
+
+
+async def test_a_missing_right_to_keep_a_copy_is_told_with_both_ways_out_and_its_grant_noticed(
+    bound, operator, account, kept, namespace, elsewhere
+):
+    kubeconfig = await account.kubeconfig()
+    await account.grant(SEES_BINDINGS, namespace)
+    await account.grant(MAKES_JOBS, namespace)
+    await account.grant(MAKES_JOBS, elsewhere, without="secrets")
+    await operator(kubeconfig=kubeconfig)
+    served = await bound()
+    fault = await served.condition(
+        "JobsPermitted", "False", reason="SecretsForbidden", seconds=SOON
+    )
+    assert (
+        f"may not create secrets, patch secrets, delete secrets in namespace {elsewhere!r}"
+        in (fault["message"])
+    )
+    for way_out in (
+        "a copy of the Secret of spec.server.apiKey",
+        f"kubectl -n {elsewhere} create rolebinding workpool-operator-secrets "
+        f"--clusterrole=workpool-operator-secrets --serviceaccount={namespace}:operator",
+        "name a Secret of that namespace in spec.jobs.apiKey",
+    ):
+        assert way_out in fault["message"]
+    await account.grant(WRITES_SECRETS, elsewhere)
+    await served.ready(seconds=SOON)
+    await kept()
+    await served.delete()
+    await served.gone()
+    await kept(0)
+
+
+async def test_a_named_secret_need_not_be_readable_for_the_operator(
+    bound, operator, account, namespace, elsewhere
+):
+    kubeconfig = await account.kubeconfig()
+    await account.grant(SEES_BINDINGS, namespace)
+    await account.grant(MAKES_JOBS, namespace)
+    await account.grant(MAKES_JOBS, elsewhere, without="secrets")
+    await operator(kubeconfig=kubeconfig)
+    served = await bound(apiKey=reference("lesser"))
+    await served.ready(seconds=SOON)
+    said = (await served.condition("JobsPermitted", "True"))["message"]
+    assert "may not read Secret 'lesser' there, which run pods use" in said
+
+
+async def test_a_secret_per_run_that_may_not_be_written_is_told_and_made_once_it_may(
+    api, kube, binding, operator, account, namespace, quiet_pool
+):
+    kubeconfig = await account.kubeconfig()
+    await account.grant(SEES_BINDINGS, namespace)
+    await account.grant(MAKES_JOBS, namespace)
+    process = await operator(kubeconfig=kubeconfig)
+    served = await binding(workPool={"name": quiet_pool["name"]}, jobs={"environmentSecret": True})
+    fault = await served.condition(
+        "JobsPermitted", "False", reason="SecretsForbidden", seconds=SOON
+    )
+    assert "list secrets" in fault["message"]
+    assert "spec.jobs.environmentSecret asks for a Secret per run" in fault["message"]
+    assert "or set that to false" in fault["message"]
+    await account.grant(WRITES_SECRETS, namespace)
+    await served.ready(seconds=SOON)
+    await make_run(api, quiet_pool)
+
+    async def owners() -> list:
+        found = await kube.list("secrets", namespace, selector=OF_RUNS)
+        return [secret["metadata"].get("ownerReferences") for secret in found]
+
+    await poll(owners, until=lambda found: len(found) == 1 and found[0])
+    assert "cannot sweep" not in process.log
+
+
+# The end of a binding
+
+
+async def test_the_copy_outlives_its_binding_for_as_long_as_a_job_needs_it(
+    api, kube, bound, operator, kept, quiet_pool, elsewhere
+):
+    await operator()
+    served = await bound()
+    await served.ready()
+    await make_run(api, quiet_pool)
+    job = await the_job(kube, elsewhere)
+    await served.delete()
+    await served.gone()
+    (secret,) = await kube.list("secrets", elsewhere, selector=KEPT)
+    (owner,) = secret["metadata"]["ownerReferences"]
+    assert owner["uid"] == job["metadata"]["uid"]
+    await kube.delete("jobs", elsewhere, job["metadata"]["name"])
+    await kept(0, seconds=60)
+
+
+async def test_a_binding_that_is_applied_again_takes_its_copy_back(
+    api, kube, bound, operator, kept, quiet_pool, elsewhere
+):
+    await operator()
+    served = await bound()
+    await served.ready()
+    await make_run(api, quiet_pool)
+    await the_job(kube, elsewhere)
+    await served.delete()
+    await served.gone()
+    served = await bound()
+    await served.ready()
+    (secret,) = await kube.list("secrets", elsewhere, selector=KEPT)
+    assert "ownerReferences" not in secret["metadata"]
+    assert await kept() == {"PREFECT_API_KEY": "pnu_first"}
+
+
+async def test_the_copy_of_a_binding_that_was_deleted_while_no_operator_ran_goes_too(
+    bound, operator, kept
+):
+    process = await operator()
+    served = await bound()
+    await served.ready()
+    await kept()
+    process.kill()
+    await served.delete()
+    await operator()
+    await served.gone()
+    await kept(0)
+
+
+async def test_a_binding_waits_for_an_api_server_that_cannot_take_its_copy_away_now(
+    bound, operator, kept, kube_proxy, tmp_path
+):
+    process = await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
+    served = await bound()
+    await served.ready()
+    kube_proxy.on("DELETE", r"/secrets/").once().answer(503)
+    await served.delete()
+    await process.says("failed temporarily")
+    assert await served.read() is not None
+    await served.gone()
+    await kept(0)
+
+
+async def test_unbind_takes_the_copy_away_where_no_operator_does(
+    bound, operator, kept, cluster, namespace
+):
+    process = await operator()
+    served = await bound()
+    await served.ready()
+    await kept()
+    process.kill()
+    command = [PROGRAM, "unbind", f"--namespace={namespace}", "--patience-seconds=0"]
+    unbind = await asyncio.create_subprocess_exec(
+        *command, env=os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
+    )
+    assert await unbind.wait() == 0
+    await served.gone()
+    await kept(0)
+
+
+async def test_to_know_of_deletions_costs_a_binding_no_annotation(binding, operator):
+    await operator()
+    served = await binding()
+    await served.ready()
+    assert "annotations" not in (await served.read())["metadata"]
+
+
+async def test_a_copy_is_written_only_where_it_changes_and_holds_nothing_of_the_one_before(
+    start, kube, elsewhere
+):
+    here = await start()
+
+    async def keep(variable: str) -> dict:
+        copy = credentials.provide({variable: "value"}, named={}, owner="data/etl").kept
+        assert copy is not None
+        await secrets.keep(here.kube, elsewhere, copy)
+        (found,) = await kube.list("secrets", elsewhere, selector=KEPT)
+        return dict(found)
+
+    first, again = await keep("PREFECT_API_KEY"), await keep("PREFECT_API_KEY")
+    assert again["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+    assert decoded(await keep("PREFECT_API_AUTH_STRING")) == {"PREFECT_API_AUTH_STRING": "value"}

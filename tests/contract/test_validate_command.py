@@ -1,0 +1,188 @@
+"""`workpool-operator validate` beside a real API server: offline it takes and refuses the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.command import Command
+from tests.support.prefect import stock_template
+
+SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect.svc:4200/api"}}
+KEY = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
+OTHER_KEY = {"secretKeyRef": {"name": "A", "key": "b c"}}
+
+RULES_NOT_ASKED = "<nil>"  # of the API server, where a type is wrong
+
+# For each spec the paths that the API server refuses; it may name them in other words.
+SPECS: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "the shortest": ({}, set()),
+    "everything": (
+        {
+            "workPool": {"name": "Größe L", "type": "kubernetes-operator"},
+            "workQueues": ["high", "low"],
+            "server": {**SPEC["server"], "apiKey": KEY},
+            "jobs": {
+                "namespace": "runs",
+                "serverURL": "https://x/api",
+                "apiKey": KEY,
+                "environmentSecret": True,
+                "ttlSecondsAfterFinished": 0,
+                "pendingTimeoutSeconds": 10,
+            },
+            "concurrencyLimit": 1,
+            "poll": {"intervalSeconds": 55, "prefetchSeconds": 0},
+            "suspend": True,
+        },
+        set(),
+    ),
+    "no pool": ({"workPool": ...}, {"spec.workPool"}),
+    "no server": ({"server": ...}, {"spec.server"}),
+    "no address": ({"server": {}}, {"spec.server"}),
+    "nulls": (
+        {
+            "suspend": None,
+            "concurrencyLimit": None,
+            "jobs": None,
+            "poll": {"intervalSeconds": None},
+        },
+        set(),
+    ),
+    "a null where something is needed": ({"workPool": None}, {"spec.workPool"}),
+    "a null in a list": ({"workQueues": [None]}, {"spec.workQueues[0]"}),
+    "bad names": (
+        {"workPool": {"name": "a/b"}, "workQueues": ["", "a%b"]},
+        {"spec.workPool.name", "spec.workQueues[0]", "spec.workQueues[1]"},
+    ),
+    "a reserved name": ({"workPool": {"name": "PrefectX"}}, {"spec.workPool.name"}),
+    "long names": (
+        {"workPool": {"name": "a" * 201}, "workQueues": ["b" * 201]},
+        {"spec.workPool.name", "spec.workQueues[0]"},
+    ),
+    "a queue twice": ({"workQueues": ["a", "b", "a"]}, {"spec.workQueues[2]"}),
+    "no queue": ({"workQueues": []}, {"spec.workQueues"}),
+    "an unknown type": ({"workPool": {"name": "x", "type": "docker"}}, {"spec.workPool.type"}),
+    "wrong types": (
+        {"concurrencyLimit": "5", "suspend": "no", "workQueues": "a"},
+        {"spec.concurrencyLimit", "spec.suspend", "spec.workQueues"},
+    ),
+    "a fraction": ({"concurrencyLimit": 1.5}, {"spec.concurrencyLimit"}),
+    "addresses": (
+        {"server": {"url": "prefect:4200"}, "jobs": {"serverURL": "ftp://x"}},
+        {"spec.server.url", "spec.jobs.serverURL"},
+    ),
+    "an address with a newline": ({"server": {"url": "http://x/api\n"}}, {"spec.server.url"}),
+    "two credentials": (
+        {"server": {**SPEC["server"], "apiKey": KEY, "authString": KEY}},
+        {"spec.server"},
+    ),
+    "two credentials of runs": ({"jobs": {"apiKey": KEY, "authString": KEY}}, {"spec.jobs"}),
+    "plain credentials": ({"server": {**SPEC["server"], "apiKey": "x"}}, {"spec.server.apiKey"}),
+    "names that cannot exist": (
+        {"server": {**SPEC["server"], "apiKey": OTHER_KEY}, "jobs": {"namespace": "Data_1"}},
+        {
+            "spec.server.apiKey.secretKeyRef.name",
+            "spec.server.apiKey.secretKeyRef.key",
+            "spec.jobs.namespace",
+        },
+    ),
+    "numbers too low": (
+        {"concurrencyLimit": 0, "poll": {"intervalSeconds": 0, "prefetchSeconds": -1}},
+        {"spec.concurrencyLimit", "spec.poll.intervalSeconds", "spec.poll.prefetchSeconds"},
+    ),
+    "numbers too high": (
+        {"poll": {"intervalSeconds": 56}, "jobs": {"pendingTimeoutSeconds": 86_401}},
+        {"spec.poll.intervalSeconds", "spec.jobs.pendingTimeoutSeconds"},
+    ),
+}
+
+
+def manifest(spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "workpool-operator.dev/v1alpha1",
+        "kind": "WorkPoolBinding",
+        "metadata": {"name": "etl"},
+        "spec": {key: part for key, part in {**SPEC, **spec}.items() if part is not ...},
+    }
+
+
+@pytest.fixture
+def command(tmp_path) -> Command:
+    return Command(tmp_path, {})
+
+
+@pytest.fixture
+def refused(crd, kube, namespace):
+    """The paths that the API server names when it is asked to create the binding."""
+
+    async def refused(binding: dict[str, Any]) -> set[str]:
+        path = f"/apis/{binding['apiVersion']}/namespaces/{namespace}/workpoolbindings"
+        answer = await kube.http.post(path, params={"dryRun": "All"}, json=binding)
+        details = answer.json().get("details", {})
+        return {cause["field"] for cause in details.get("causes", [])} - {RULES_NOT_ASKED}
+
+    return refused
+
+
+@pytest.mark.parametrize(("spec", "paths"), SPECS.values(), ids=SPECS.keys())
+async def test_a_binding_is_refused_offline_where_the_api_server_refuses_it(
+    refused, command, spec, paths
+):
+    binding = manifest(spec)
+    said = await command("validate", "-o", "json", command.write("binding.json", binding))
+    found = json.loads(said.out)
+    assert {finding["path"] for finding in found["findings"]} == paths
+    assert said.code == (1 if paths else 0)
+    assert covers(paths, await refused(binding))
+
+
+def covers(paths: set[str], named: set[str]) -> bool:
+    """The API server tells of rules only where no type is wrong."""
+    return named <= paths and bool(named) == bool(paths)
+
+
+async def test_what_kubectl_prints_is_valid(binding, command, cluster, namespace):
+    await binding()
+    printed = cluster.kubectl.run("get", "wpb", f"--namespace={namespace}", "--output=yaml")
+    said = await command("validate", "-", stdin=printed)
+    assert (said.code, said.out) == (0, "1 file valid\n")
+
+
+async def test_what_prefect_has_of_a_pool_is_valid(api, pool, command):
+    inspected = command.write("pool.json", await api.read_pool(pool))
+    said = await command("validate", inspected)
+    assert (said.code, said.out) == (0, "1 file valid\n")
+
+
+async def test_prefects_server_refuses_the_placeholders_that_are_refused_here(api, pool, command):
+    template = stock_template(nodeSelector="{{ node_selektor }}")
+    said = await command("validate", command.write("template.json", template))
+    assert said.code == 1
+    assert "'{{ node_selektor }}'" in said.out
+    answer = await api.http.patch(f"/work_pools/{pool}", json={"base_job_template": template})
+    assert answer.status_code == 422
+    assert "node_selektor" in answer.text
+
+
+def test_every_fault_of_every_file_is_told_with_its_place(command):
+    bad = yaml.safe_dump_all(
+        [manifest({"suspend": "x"}), {"kind": "Namespace", "apiVersion": "v1"}]
+    )
+    (command.home / "bad.yaml").write_text(bad)
+    (command.home / "torn.yaml").write_text("a: [")
+    said = command.run("validate", command.home / "bad.yaml", command.home / "torn.yaml", "nowhere")
+    lines = said.out.splitlines()
+    assert said.code == 1
+    assert lines[0].endswith("bad.yaml:8:3: error: spec.suspend: must be true or false, is text")
+    assert lines[1].endswith("bad.yaml:12:1: warning: is a Namespace: not looked at")
+    assert "torn.yaml:2:1: error: is neither YAML nor JSON" in lines[2]
+    assert lines[3] == "nowhere:1:1: error: cannot be read: No such file or directory"
+    assert lines[4] == "3 errors, 1 warning"
+    assert said.err == ""
+
+
+def test_without_a_file_the_usage_is_told(command):
+    assert command.run("validate").code == 2

@@ -1,0 +1,70 @@
+"""Both renderings of one run, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from prefect.client.orchestration import PrefectClient
+
+from tests.corpus.case import IDENTITY, WORKER_ENVIRONMENT, Case
+from workpool_operator.cli.stock import StockWorker
+from workpool_operator.errors import RenderError
+from workpool_operator.jobs import equivalence, refusals
+from workpool_operator.jobs.render import render
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A manifest, or what the renderer said instead."""
+
+    manifest: Object | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Sides:
+    stock: Rendered
+    ours: Rendered
+
+    def undocumented(self) -> list[str]:
+        """What no rule allows, as lines to read."""
+        if self.stock.manifest is None or self.ours.manifest is None:
+            return [] if self.refusal else [f"stock: {self.stock}", f"ours: {self.ours}"]
+        return [str(each) for each in self.differences if each.rule is None]
+
+    @property
+    def differences(self) -> list[equivalence.Difference]:
+        stock, ours = self.stock.manifest, self.ours.manifest
+        if stock is None or ours is None:
+            return []
+        return equivalence.differences(stock, ours, environment=WORKER_ENVIRONMENT)
+
+    @property
+    def refusal(self) -> str | None:
+        """The documented reason why one side refuses and the other does not, or "both"."""
+        if self.stock.error and self.ours.error:
+            return "both"
+        if self.stock.error:
+            return refusals.accepted_here(self.stock.error)
+        return refusals.refused_here(self.ours.error)
+
+
+async def both(case: Case, *, stock: StockWorker, client: PrefectClient) -> Sides:
+    return Sides(stock=_stock(case, stock), ours=await _ours(case, client))
+
+
+def _stock(case: Case, worker: StockWorker) -> Rendered:
+    try:
+        return Rendered(worker.render(case.document).manifest)
+    except RenderError as error:
+        return Rendered(error=str(error))
+
+
+async def _ours(case: Case, client: PrefectClient) -> Rendered:
+    try:
+        return Rendered(await render(case.subject, IDENTITY, client=client))
+    except RenderError as error:
+        return Rendered(error=str(error))

@@ -1,0 +1,169 @@
+"""The list of what may differ from the stock worker's Job: what it covers, and that it is told."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.corpus.case import Object
+from workpool_operator.jobs import equivalence, refusals
+from workpool_operator.jobs.comparison import ABSENT
+from workpool_operator.jobs.equivalence import differences
+from workpool_operator.kube import views
+
+ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
+STOCK: Object = {
+    "metadata": {
+        "generateName": "run-",
+        "namespace": "default",
+        "labels": {"prefect.io/flow-run-id": "1", "team": "data"},
+        "annotations": {},
+    },
+    "spec": {
+        "ttlSecondsAfterFinished": 60,
+        "template": {
+            "spec": {
+                "parallelism": 1,
+                "containers": [
+                    {
+                        "name": "prefect-job",
+                        "image": "flows:1",
+                        "env": [
+                            {"name": "PREFECT_API_KEY", "value": "secret"},
+                            {"name": "PREFECT_LOGGING_LEVEL", "value": "DEBUG"},
+                            {"name": "A", "value": "1"},
+                            {"name": "B", "value": "2"},
+                        ],
+                    }
+                ],
+            }
+        },
+    },
+}
+WORKER = {"PREFECT_LOGGING_LEVEL": "DEBUG", "REGION": "eu-1"}
+
+
+def ours() -> Object:
+    """As it is made here."""
+    made = copy.deepcopy(STOCK)
+    made["metadata"] = {
+        "name": "run-0123456789ab",
+        "namespace": "data",
+        "labels": {"team": "data", views.RUN_LABEL: "1"},
+        "annotations": {"prefect.io/flow-run-id": "1", views.TTL_ANNOTATION: "60"},
+    }
+    del made["spec"]["ttlSecondsAfterFinished"], made["spec"]["template"]["spec"]["parallelism"]
+    made["spec"]["parallelism"] = 1
+    env = container(made)["env"]
+    env[:2] = [
+        {"name": "PREFECT_API_KEY", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y"}}}
+    ]
+    return made
+
+
+def container(manifest: Object) -> Object:
+    found: Object = manifest["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def undocumented(stock: Object, made: Object) -> list[str]:
+    found = differences(stock, made, environment=WORKER)
+    return [each.path for each in found if each.rule is None]
+
+
+def test_a_manifest_does_not_differ_from_itself() -> None:
+    assert differences(STOCK, copy.deepcopy(STOCK)) == []
+
+
+def test_every_difference_of_our_job_has_a_rule() -> None:
+    found = differences(STOCK, ours(), environment=WORKER)
+    assert {each.rule for each in found} == {
+        "name",
+        "own labels and annotations",
+        "`prefect.io/flow-run-id`",
+        "credentials",
+        "the worker's own environment",
+        "namespace",
+        "TTL",
+        "`parallelism`, `completions` in the pod's spec",
+    }
+
+
+_ENV = "spec.template.spec.containers[0].env"
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (lambda made: made["metadata"].update(name="x" * 58), "metadata.name"),
+        (lambda made: made["metadata"]["labels"].pop("team"), "metadata.labels.team"),
+        (lambda made: made["metadata"]["labels"].update(team="other"), "metadata.labels.team"),
+        (lambda made: made["metadata"]["labels"].update(new="x"), "metadata.labels.new"),
+        (
+            lambda made: made["metadata"]["annotations"].pop(views.TTL_ANNOTATION),
+            "spec.ttlSecondsAfterFinished",
+        ),
+        (lambda made: made["spec"].pop("parallelism"), "spec.template.spec.parallelism"),
+        (
+            lambda made: container(made).update(image="flows:2"),
+            "spec.template.spec.containers[0].image",
+        ),
+        (lambda made: container(made).update(tty=True), "spec.template.spec.containers[0].tty"),
+        (lambda made: container(made)["env"].pop(), f"{_ENV}.B.value"),
+        (lambda made: container(made)["env"].reverse(), _ENV),
+        (lambda made: container(made)["env"][1].update(value="2"), f"{_ENV}.A.value"),
+    ],
+)
+def test_what_no_rule_covers_is_told(change: Any, path: str) -> None:
+    made = ours()
+    change(made)
+    assert path in undocumented(STOCK, made)
+
+
+def test_a_credential_in_plain_text_is_no_reference() -> None:
+    made = ours()
+    container(made)["env"][0] = {"name": "PREFECT_API_KEY", "value": "other"}
+    assert undocumented(STOCK, made) == [f"{_ENV}.PREFECT_API_KEY.value"]
+
+
+def test_a_setting_that_is_not_the_workers_must_not_be_lost() -> None:
+    found = differences(STOCK, ours(), environment={})
+    assert [each.path for each in found if each.rule is None] == [
+        f"{_ENV}.PREFECT_LOGGING_LEVEL.name",
+        f"{_ENV}.PREFECT_LOGGING_LEVEL.value",
+    ]
+
+
+def test_a_number_is_not_the_text_of_it() -> None:
+    (found,) = differences({"spec": {"backoffLimit": 1}}, {"spec": {"backoffLimit": True}})
+    assert found.rule is None
+
+
+def test_a_difference_reads_as_one_line() -> None:
+    found = differences({"metadata": {"labels": {"a.b/c": "x"}}}, {"metadata": {"labels": {}}})
+    assert [str(each) for each in found] == [
+        "metadata.labels[\"a.b/c\"]: stock 'x', ours absent (no rule)"
+    ]
+    assert found[0].ours is ABSENT
+
+
+def test_the_documentation_lists_the_same_rules() -> None:
+    told = [
+        (name.strip(), here.strip())
+        for line in ARCHITECTURE.read_text().splitlines()
+        if line.startswith("| ")
+        for name, here in [line.replace("\\|", "").split("|")[1:3]]
+    ]
+    known = [
+        *((rule.name, rule.here) for rule in equivalence.RULES),
+        *((outcome.name, outcome.here) for outcome in refusals.ACCEPTED_HERE),
+        *((outcome.name, outcome.here) for outcome in refusals.REFUSED_HERE),
+    ]
+    assert [rule for rule in known if rule not in told] == []
+    first = told.index(known[0])
+    last = told.index(known[-1])
+    listed = [row for row in told[first : last + 1] if row[0] != "part"]
+    assert listed == known

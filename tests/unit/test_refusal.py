@@ -1,0 +1,78 @@
+"""What the API server's no, or its silence, means for a run: a wait with a reason, or the end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.support.decisions import POLICY
+from tests.support.snapshots import NOW, WALL, look, pending, record, run
+from tests.support.subjects import subject
+from workpool_operator.dispatch import refusal
+from workpool_operator.dispatch.decide import decide
+from workpool_operator.dispatch.steps import CreateJob, Explain, Later
+from workpool_operator.errors import Cause, KubernetesRefused, KubernetesUnavailable
+from workpool_operator.jobs.draft import Draft
+from workpool_operator.jobs.verdict import OUTAGE
+
+OUTAGE_WAIT = refusal.passing(KubernetesUnavailable("no answer in time"))
+DRAFT = Draft(subject(run={"service_account_name": "Bad Name"}), {})
+
+
+def refused(text: str, status: int, *causes: Cause) -> KubernetesRefused:
+    return KubernetesRefused(text, status=status, causes=causes)
+
+
+@pytest.mark.parametrize(
+    ("error", "category"),
+    [
+        (refused('jobs "a" is forbidden: exceeded quota: q', 403), "QuotaExceeded"),
+        (refused('admission webhook "w" denied the request: no', 400), "JobRefused"),
+        (refused("is being deleted", 409), "JobRefused"),
+        (KubernetesUnavailable("etcd is on fire"), OUTAGE),
+    ],
+)
+def test_what_time_can_mend_is_waited_for_with_the_text(
+    error: KubernetesRefused | KubernetesUnavailable, category: str
+) -> None:
+    wait = refusal.passing(error)
+    assert wait is not None
+    assert (wait.category, wait.hopeless) == (category, False)
+    assert str(error) in wait.message
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_any_other_no_ends_the_run(status: int) -> None:
+    assert refusal.passing(refused("no", status)) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "facts"),
+    [
+        (refused("forbidden", 403), ["forbidden", "kubectl -n data create rolebinding"]),
+        (refused('namespaces "data" not found', 404), ["kubectl create namespace data"]),
+        (refused("no such field", 400), ["no such field", "Correct the deployment's"]),
+        (
+            refused("Job is invalid", 422, Cause("spec.template.spec.serviceAccountName", "Bad")),
+            ["serviceAccountName: Bad", "job variable service_account_name of the flow run"],
+        ),
+    ],
+)
+def test_the_end_has_the_fact_and_the_fix(error: KubernetesRefused, facts: list[str]) -> None:
+    text = refusal.crash_text(error, DRAFT, namespace="data")
+    for fact in ("The API server refused the run's Job", *facts):
+        assert fact in text
+
+
+@pytest.mark.parametrize("hours", [0, 48])
+def test_an_outage_ends_no_run_however_long_it_takes(hours: int) -> None:
+    """It says nothing about the run; what a pod waits for ends one after pendingTimeoutSeconds."""
+    wall = WALL + timedelta(hours=hours)
+    waits = record(run(pending()), mine="claim", refusal=OUTAGE_WAIT)
+    assert decide(look(waits, now=NOW), POLICY, wall=wall) == Explain(OUTAGE_WAIT)
+    named = run(pending(name=OUTAGE))
+    told = record(named, mine="claim", refusal=OUTAGE_WAIT, refused_until=NOW + 7)
+    assert decide(look(told, now=NOW), POLICY, wall=wall) == Later(7.0)
+    over = record(named, mine="claim", refusal=OUTAGE_WAIT)
+    assert decide(look(over, now=NOW), POLICY, wall=wall) == CreateJob()
