@@ -129,10 +129,10 @@ async def test_another_template_and_another_pool_are_tried_on_a_deployment(
 ):
     deployment, _ = await make_run(api, pool, image="a:1")
     template = stock_template(nodeSelector={"disk": "fast"})
-    file = command.write("template.json", template)
+    other_template = command.write("template.json", template)
     url = {"PREFECT_API_URL": prefect_server.url}
     name = f"hello/{deployment['name']}"
-    tried = await command("render", "--deployment", name, "--template", file, **url)
+    tried = await command("render", "--deployment", name, "--template", other_template, **url)
     assert tried.document["spec"]["template"]["spec"]["nodeSelector"] == {"disk": "fast"}
     alone = await command("render", "--pool", pool, **url)
     assert alone.document["metadata"]["labels"]["prefect.io/work-pool-name"] == pool

@@ -18,8 +18,8 @@ from tests.support.snapshots import (
     run,
     state,
 )
-from workpool_operator.dispatch.ledger import Ledger, Record, recorded_job
-from workpool_operator.jobs.verdict import Wait
+from workpool_operator.dispatch.ledger import NEVER, Ledger, Record, recorded_job
+from workpool_operator.jobs.verdict import OUTAGE, Wait
 
 SCHEDULED = run(state("SCHEDULED", scheduled_time=WALL))
 CLAIMED = run(pending())
@@ -123,6 +123,17 @@ def test_a_disowned_state_is_known_by_its_id() -> None:
 def test_a_pid_names_a_job(pid: str | None, name: str) -> None:
     assert recorded_job(run("RUNNING", pid=pid)) == name
     assert recorded_job(None) == ""
+
+
+def test_the_end_of_an_outage_ends_only_the_waits_for_it() -> None:
+    ledger = Ledger()
+    refusals = {id_of("PENDING"): Wait(OUTAGE, "no answer"), RUN_ID: Wait("QuotaExceeded", "full")}
+    for run_id, refusal in refusals.items():
+        known = ledger.of(run_id)
+        known.refusal, known.refused_until = refusal, NOW + 60
+    ledger.outage_over()
+    assert ledger.of(id_of("PENDING")).refused_until == NEVER
+    assert ledger.of(RUN_ID).refused_until == NOW + 60
 
 
 def test_a_ledger_makes_and_drops_records() -> None:

@@ -11,7 +11,7 @@ from collections.abc import MutableMapping, Sequence
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from workpool_operator.errors import OperatorError
+from workpool_operator.cli.output import errors_in_one_line
 from workpool_operator.settings import Settings
 
 _PREFECT_HOME = "/nonexistent"
@@ -26,10 +26,8 @@ def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
     from workpool_operator.handlers import operate
 
     telemetry.configure(settings.log_level, settings.log_format)
-    try:
+    with errors_in_one_line():
         asyncio.run(operate(App(settings), namespaces=namespaces))
-    except OperatorError as error:
-        sys.exit(f"workpool-operator: {error}")
 
 
 def read_settings(health_port: int | None) -> Settings:

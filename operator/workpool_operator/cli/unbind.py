@@ -1,20 +1,26 @@
 """`workpool-operator unbind`: delete bindings so that none is left waiting for its finalizer.
 
 An uninstallation runs it first, while an operator still lives that gives the finalizers up. Where
-none does, they are taken away after a while, and Prefect goes on listing the worker as OFFLINE.
+none does, they are taken away after a while, and Prefect goes on listing the worker as OFFLINE; the
+Secrets that a binding kept in another namespace are deleted then if the caller has the right to.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
+from workpool_operator.binding import run_secrets
+from workpool_operator.binding.model import Spec
 from workpool_operator.binding.status import BINDINGS
-from workpool_operator.errors import KubernetesRefused, OperatorError
+from workpool_operator.binding.surroundings import Binding
+from workpool_operator.cli.output import errors_in_one_line
+from workpool_operator.errors import KubernetesRefused, Unavailable
 from workpool_operator.kube.client import MERGE_PATCH, KubernetesClient
 
 POLL_SECONDS = 0.5
@@ -38,10 +44,8 @@ class Selection:
 def main(*, namespaces: Sequence[str], selector: str, patience_seconds: float) -> None:
     """Return once no selected binding is left."""
     selection = Selection(tuple(namespaces), selector)
-    try:
+    with errors_in_one_line():
         asyncio.run(_unbind(selection, patience_seconds))
-    except OperatorError as error:
-        sys.exit(f"workpool-operator: {error}")
 
 
 async def _unbind(selection: Selection, patience_seconds: float) -> None:
@@ -50,6 +54,7 @@ async def _unbind(selection: Selection, patience_seconds: float) -> None:
             await _unless_gone(kube, "DELETE", binding)
         for binding in await _left_after(patience_seconds, kube, selection):
             print(f"{_name(binding)}: no operator gave up its finalizer; taking it away")
+            await _release_secrets(kube, binding)
             await _unless_gone(kube, "PATCH", binding, {"metadata": {"finalizers": None}})
 
 
@@ -82,6 +87,26 @@ async def _unless_gone(
     except KubernetesRefused as refused:
         if refused.status != 404:
             raise
+
+
+async def _release_secrets(kube: KubernetesClient, binding: Object) -> None:
+    """What the operator would have done, as far as the rights of whoever asks allow it."""
+    metadata = binding["metadata"]
+    try:
+        spec = Spec.model_validate(binding["spec"])
+    except ValidationError:  # then no operator served it
+        return
+    left = Binding(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        spec=lambda: spec,
+        generation=lambda: 0,
+        status={},
+    )
+    try:
+        await run_secrets.release(left, kube)
+    except Unavailable as error:
+        print(f"{left.key}: its Secrets may stay: {error}")
 
 
 def _name(binding: Object) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from workpool_operator.jobs import names
-from workpool_operator.jobs.verdict import Wait
+from workpool_operator.jobs.verdict import OUTAGE, Wait
 from workpool_operator.prefect_api.views import Run, State
 
 NEVER = float("-inf")
@@ -153,6 +153,12 @@ class Ledger:
     def take(self, run_id: UUID, record: Record) -> None:
         """Go on with what somebody else learnt of the run."""
         self._records[run_id] = record
+
+    def outage_over(self) -> None:
+        """What waited for the API server alone is to be tried again now."""
+        for record in self._records.values():
+            if record.refusal and record.refusal.category == OUTAGE:
+                record.refused_until = NEVER
 
     def drop(self, run_id: UUID) -> None:
         self._records.pop(run_id, None)

@@ -192,6 +192,7 @@ class Pipeline:
 
     def caught_up(self) -> None:
         """A cache is complete again: what backs off from an outage need not wait any longer."""
+        self.ledger.outage_over()
         self.resync.wake()
 
     def _woken(self, run_id: UUID, state_type: str) -> None:

@@ -1,0 +1,211 @@
+"""What an API server would say to a WorkPoolBinding, without one.
+
+The CRD's own schema decides, its CEL rules included; only the words are ours. Values that may be
+secrets are never repeated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any, get_args
+
+import cel
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.validators import extend
+
+from workpool_operator.binding import crd, model
+from workpool_operator.cli.findings import Finding
+from workpool_operator.cli.redaction import Redaction
+from workpool_operator.jobs.fault import at
+from workpool_operator.spelling import meant
+
+API_VERSION = f"{model.GROUP}/{model.VERSION}"
+POOL_TYPES: tuple[str, ...] = get_args(model.WorkPool.model_fields["type"].annotation)
+_TOP = ("apiVersion", "kind", "metadata", "spec", "status")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_TYPES = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "boolean": "true or false",
+}
+
+Schema = Mapping[str, Any]
+Errors = Iterator[ValidationError]
+
+
+def check(binding: Mapping[str, Any]) -> Iterator[Finding]:
+    """Everything that is wrong with the manifest."""
+    for key in binding:
+        if key not in _TOP:
+            yield Finding((key,), f"is no field of a {model.KIND}{meant(key, _TOP)}")
+    yield from _check_kind(binding)
+    yield from _check_metadata(binding.get("metadata"))
+    if not isinstance(spec := binding.get("spec"), Mapping):
+        yield Finding(("spec",), "is required: which work pool to serve, and its server")
+        return
+    for error in _validator().iter_errors(_without_nulls(spec)):
+        yield Finding(("spec", *error.absolute_path), error.message)
+    yield from _plain_credentials(spec)
+
+
+def _plain_credentials(spec: Mapping[str, Any]) -> Iterator[Finding]:
+    for path in (("server", "url"), ("jobs", "serverURL")):
+        url = at(spec, path)
+        if isinstance(url, str) and Redaction().text(url) != url:
+            text = "holds a user and password, which every Job would show: use server.authString"
+            yield Finding(("spec", *path), text, "warning")
+
+
+def _check_kind(binding: Mapping[str, Any]) -> Iterator[Finding]:
+    for key, expected in (("apiVersion", API_VERSION), ("kind", model.KIND)):
+        if (value := binding.get(key)) != expected:
+            yield Finding((key,), f"must be {expected}, is {_shown(value)}")
+
+
+def _check_metadata(metadata: Any) -> Iterator[Finding]:
+    if not isinstance(metadata, Mapping):
+        yield Finding(("metadata",), "is required: at least a name")
+        return
+    name = metadata.get("name")
+    if name is None and not metadata.get("generateName"):
+        yield Finding(("metadata", "name"), "is required")
+    elif name is not None and not _is_name(name, length=253):
+        text = "must be lower-case letters, digits, - and ., at most 253 of them"
+        yield Finding(("metadata", "name"), f"{text}, is {_shown(name)}")
+    for key in ("labels", "annotations"):
+        given = metadata.get(key)
+        for name, value in given.items() if isinstance(given, Mapping) else ():
+            if not isinstance(value, str):
+                yield Finding(
+                    ("metadata", key, name), f"must be text, is {_shown(value)}: quote it"
+                )
+
+
+def _is_name(name: Any, *, length: int) -> bool:
+    return isinstance(name, str) and len(name) <= length and bool(_NAME.fullmatch(name))
+
+
+def _without_nulls(value: Any) -> Any:
+    """As the API server reads it: a null in a mapping is no value."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+
+
+@cache
+def _spec_schema() -> dict[str, Any]:
+    schema: dict[str, Any] = crd.schema()["properties"]["spec"]
+    return schema
+
+
+@cache
+def _validator() -> Any:
+    return extend(Draft202012Validator, _KEYWORDS)(_spec_schema())  # type: ignore[no-untyped-call]
+
+
+# The keywords of the schema, each with what a person reads where it does not hold.
+
+
+def _properties(validator: Any, properties: Schema, instance: Any, schema: Schema) -> Errors:
+    if not isinstance(instance, Mapping):
+        return
+    for name in instance:
+        if name not in properties:
+            text = f"is no field here{meant(name, properties)}"
+            yield ValidationError(text, path=[name])
+    for name, field in properties.items():
+        if name in instance:
+            yield from validator.descend(instance[name], field, path=name, schema_path=name)
+
+
+def _required(validator: Any, required: list[str], instance: Any, schema: Schema) -> Errors:
+    for name in required if isinstance(instance, Mapping) else ():
+        if name not in instance:
+            about = schema["properties"][name]["description"].partition(". ")[0].rstrip(".")
+            yield ValidationError(f"is required: {about[0].lower()}{about[1:]}", path=[name])
+
+
+def _type(validator: Any, type_: str, instance: Any, schema: Schema) -> Errors:
+    if validator.is_type(instance, type_):
+        return
+    within = f" with {' and '.join(schema['required'])}" if schema.get("required") else ""
+    yield ValidationError(f"must be {_TYPES[type_]}{within}, is {_kind(instance)}")
+
+
+def _enum(validator: Any, options: list[Any], instance: Any, schema: Schema) -> Errors:
+    if instance not in options:
+        text = f"must be {' or '.join(map(str, options))}, is {_shown(instance)}"
+        yield ValidationError(text + meant(str(instance), options))
+
+
+def _limit(
+    words: str, breaks: Callable[[Any, Any], bool], measure: Callable[[Any], Any], *types: type
+) -> Callable[..., Errors]:
+    def check(validator: Any, limit: Any, instance: Any, schema: Schema) -> Errors:
+        if isinstance(instance, types) and not isinstance(instance, bool):
+            size = measure(instance)
+            if breaks(size, limit):
+                yield ValidationError(f"{words.format(limit=limit)}, is {size}")
+
+    return check
+
+
+def _list_type(validator: Any, kind: str, instance: Any, schema: Schema) -> Errors:
+    if kind != "set" or not isinstance(instance, list):
+        return
+    for index, item in enumerate(instance):
+        if item in instance[:index]:
+            yield ValidationError(f"is there twice: {_shown(item)}", path=[index])
+
+
+def _rules(validator: Any, rules: list[Schema], instance: Any, schema: Schema) -> Errors:
+    if not validator.is_type(instance, schema["type"]):
+        return  # told already
+    for rule in rules:
+        if not _holds(rule["rule"], instance):
+            path = [part for part in rule.get("fieldPath", "").split(".") if part]
+            shown = f", is {_shown(instance)}" if isinstance(instance, str) else ""
+            yield ValidationError(f"{rule['message']}{shown}", path=path)
+
+
+def _holds(rule: str, instance: Any) -> bool:
+    """True where the rule cannot be asked, because a part is missing or has the wrong type: that
+    has been told already. So it is about a change (`oldSelf`), because this is a new object."""
+    try:
+        return "oldSelf" in rule or bool(cel.evaluate(rule, {"self": instance}))
+    except (KeyError, RuntimeError, TypeError):
+        return True
+
+
+_KEYWORDS: Mapping[str, Callable[..., Errors]] = {
+    "properties": _properties,
+    "required": _required,
+    "type": _type,
+    "enum": _enum,
+    "minimum": _limit("must be at least {limit}", lambda n, at: n < at, lambda n: n, int, float),
+    "maximum": _limit("must be at most {limit}", lambda n, at: n > at, lambda n: n, int, float),
+    "maxLength": _limit("must be of at most {limit} characters", lambda n, at: n > at, len, str),
+    "maxItems": _limit("must have at most {limit} items", lambda n, at: n > at, len, list),
+    "x-kubernetes-list-type": _list_type,
+    "x-kubernetes-validations": _rules,
+}
+
+
+def _kind(value: Any) -> str:
+    """What a value is, without telling it."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true or false"
+    names = {Mapping: "a mapping", list: "a list", str: "text", int: "a number", float: "a number"}
+    return next((name for type_, name in names.items() if isinstance(value, type_)), "of no type")
+
+
+def _shown(value: Any) -> str:
+    """The value, if it is short enough to help; of an address, without user and password."""
+    text = repr(value) if isinstance(value, str | int | float) else _kind(value)
+    return Redaction().text(text if len(text) <= 80 else f"{text[:77]}...")

@@ -1,0 +1,196 @@
+"""YAML and JSON files as a person wrote them: values, and the line and column of each.
+
+Reads only; knows nothing of what a document means. Anchors and merge keys work as in YAML 1.1,
+which is what kubectl reads, but times and dates stay text, as in Kubernetes.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from workpool_operator.errors import OperatorError
+from workpool_operator.jobs.fault import Path
+
+STDIN = "-"
+MOST_VALUES = 500_000  # anchors within anchors may stand for more than any memory holds
+DEEPEST = 200
+_BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it is there
+_MERGE = "tag:yaml.org,2002:merge"
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_SURE_TO_BE_JSON = re.compile(r"\s*[{\[]")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Spot:
+    """Where something is in a file; both count from 1."""
+
+    line: int = 1
+    column: int = 1
+
+
+class Unreadable(OperatorError):
+    """A file holds no document; `problem` says why, at `spot` if that is known."""
+
+    def __init__(self, file: str, problem: str, *, spot: Spot | None = None) -> None:
+        place = f":{spot.line}:{spot.column}" if spot else ""
+        super().__init__(f"{file}{place}: {problem}")
+        self.file, self.problem, self.spot = file, problem, spot or Spot()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document of a file, the place of each value in it, and the keys that it has twice."""
+
+    file: str
+    value: Any
+    spots: Mapping[Path, Spot] = field(default_factory=dict)
+    repeated: tuple[tuple[Path, Spot], ...] = ()
+
+    def spot(self, path: Path) -> Spot:
+        """Of the value, or of the nearest one around it that the file has."""
+        while path and path not in self.spots:
+            path = path[:-1]
+        return self.spots.get(path, Spot())
+
+
+def read(file: str) -> list[Document]:
+    """The documents of a file, `-` being standard input; empty ones are left out.
+
+    Raises:
+        Unreadable: there is no such file, or it holds neither YAML nor JSON.
+    """
+    name = "<stdin>" if file == STDIN else file
+    text = _text(file, name)
+    found = list(_json(text, name) or parse(text, name))
+    return [document for document in found if document.value is not None]
+
+
+def _text(file: str, name: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if file == STDIN else pathlib.Path(file).read_bytes()
+        return data.decode("utf-8-sig")
+    except IsADirectoryError as error:
+        raise Unreadable(name, "is a directory; name the files in it") from error
+    except UnicodeDecodeError as error:
+        raise Unreadable(name, "is not text in UTF-8") from error
+    except OSError as error:
+        raise Unreadable(name, f"cannot be read: {error.strerror or error}") from error
+
+
+def _json(text: str, name: str) -> list[Document]:
+    """A file of JSON, with the places that YAML finds in it; none where it is not JSON."""
+    if not _SURE_TO_BE_JSON.match(text):
+        return []
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    try:  # JSON has no tab but between values, where YAML would not have one
+        [document] = parse(text.replace("\t", " "), name)
+    except (Unreadable, ValueError):  # what only JSON can say: it is valid all the same
+        return [Document(name, value)]
+    return [Document(name, value, document.spots, document.repeated)]
+
+
+def parse(text: str, name: str) -> Iterator[Document]:
+    """The documents of a text of YAML, under the name of a file."""
+    try:
+        _refuse_depth(text)
+        loader = _Loader(text)
+        while loader.check_node():
+            node = loader.get_node()
+            repeated = tuple(_repeated(node))
+            value = loader.construct_document(node)
+            yield Document(name, value, _spots(node), repeated)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise Unreadable(name, _problem(error), spot=_spot(mark) if mark else None) from error
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise Unreadable(name, " ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise Unreadable(name, "is nested too deeply") from error
+
+
+def _refuse_depth(text: str) -> None:
+    """Before libyaml recurses into the text: it ends the process where its stack ends."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEEPEST:
+            raise RecursionError
+
+
+class _Loader(_BASE):  # type: ignore[misc]
+    """Safe, and without dates: Kubernetes has none."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def _spots(root: yaml.Node) -> dict[Path, Spot]:
+    """The place of each value; in a mapping, the place of its key."""
+    spots: dict[Path, Spot] = {}
+    waiting: list[tuple[Path, yaml.Node, yaml.Node]] = [((), root, root)]
+    while waiting:
+        path, where, node = waiting.pop()
+        spots.setdefault(path, _spot(where.start_mark))  # the last of two comes first here
+        if len(spots) > MOST_VALUES:
+            raise ValueError(f"its anchors stand for more than {MOST_VALUES} values")
+        for key, place, child in _children(node):
+            waiting.append(((*path, key), place, child))
+    return spots
+
+
+def _children(node: yaml.Node) -> Iterator[tuple[str | int, yaml.Node, yaml.Node]]:
+    """Key, the node that shows where it is, and its value."""
+    if isinstance(node, yaml.SequenceNode):
+        yield from ((index, item, item) for index, item in enumerate(node.value))
+    elif isinstance(node, yaml.MappingNode):  # what it merges comes first: its own keys win
+        yield from ((str(key.value), key, value) for key, value in node.value)
+
+
+def _repeated(root: yaml.Node) -> list[tuple[Path, Spot]]:
+    """Keys that a mapping has twice: kubectl refuses them, PyYAML takes the last."""
+    found: list[tuple[Path, Spot]] = []
+    around: set[int] = set()
+    done: set[int] = set()  # what anchors repeat is looked at once
+
+    def visit(node: yaml.Node, path: Path) -> None:
+        if id(node) in around:
+            raise ValueError("an anchor holds itself")
+        if id(node) in done:
+            return
+        around.add(id(node))
+        seen: set[str | int] = set()
+        for key, place, child in _children(node):
+            if key in seen and place.tag != _MERGE:
+                found.append(((*path, key), _spot(place.start_mark)))
+            seen.add(key)
+            visit(child, (*path, key))
+        around.remove(id(node))
+        done.add(id(node))
+
+    visit(root, ())
+    return found
+
+
+def _spot(mark: yaml.Mark) -> Spot:
+    return Spot(mark.line + 1, mark.column + 1)
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    found = " ".join(part for part in (error.context, error.problem) if part)
+    return f"is neither YAML nor JSON: {found}"

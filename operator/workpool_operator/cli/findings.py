@@ -1,0 +1,32 @@
+"""What a check has to say about a document: where, how bad, and in which words. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from workpool_operator.jobs.fault import Fault, Path, written
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, or that hardly is what its author meant."""
+
+    path: Path
+    message: str
+    severity: Severity = "error"
+
+    @classmethod
+    def of(cls, fault: Fault, severity: Severity = "error") -> Finding:
+        return cls(fault.path, fault.problem, severity)
+
+    @property
+    def where(self) -> str:
+        """The path as one writes it."""
+        return written(self.path)
+
+    def below(self, prefix: Path) -> Finding:
+        """The same, of a document that is part of another."""
+        return Finding((*prefix, *self.path), self.message, self.severity)

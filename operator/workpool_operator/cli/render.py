@@ -1,0 +1,112 @@
+"""`workpool-operator render`: the Job that the operator would create for a run, on standard output.
+
+Nothing is printed that has not been through the redaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Literal
+
+import typer
+
+from workpool_operator.cli import access, output
+from workpool_operator.cli.annotated import annotated
+from workpool_operator.cli.comparison import compare
+from workpool_operator.cli.material import Wanted
+from workpool_operator.cli.rendering import Call, Rendered, rendered
+from workpool_operator.cli.stock import stock_worker
+from workpool_operator.errors import KubernetesRefused, OperatorError
+from workpool_operator.jobs import blame
+from workpool_operator.jobs.credentials import API_KEY, AUTH_STRING
+from workpool_operator.jobs.fault import written
+from workpool_operator.jobs.origins import origins
+from workpool_operator.kube.client import JOBS
+from workpool_operator.prefect_api.client import Server
+
+Format = Literal["yaml", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is asked for, and in which form."""
+
+    wanted: Wanted
+    binding: str = ""
+    output_format: Format = "yaml"
+    explain: bool = False
+    peer_python: str = ""
+    server_dry_run: bool = False
+
+
+def main(options: Options) -> None:
+    """Print the manifest; exit code 1 where there is none, or where it is refused."""
+    with output.errors_in_one_line(), output.logs_unheard():
+        ok = asyncio.run(_main(options))
+    if not ok:
+        raise typer.Exit(1)
+
+
+async def _main(options: Options) -> bool:
+    async with AsyncExitStack() as stack:
+        call = Call(options.wanted, options.binding, options.server_dry_run, stack)
+        try:
+            found = await rendered(call)
+            return found is not None and await _answer(found, call, options)
+        except OperatorError as error:
+            raise OperatorError(call.redaction.text(str(error))) from error
+
+
+async def _answer(found: Rendered, call: Call, options: Options) -> bool:
+    if options.peer_python:
+        return _compare(found, call, options)
+    output.say(_text(found, call, options))
+    return await _try(found, call) if options.server_dry_run else True
+
+
+def _compare(found: Rendered, call: Call, options: Options) -> bool:
+    with stock_worker(options.peer_python, environment=_opens(found.server)) as worker:
+        comparison = compare(found.manifest, found.subject, worker)
+    if options.output_format == "json":
+        output.say(output.as_json(comparison.document(call.redaction)))
+    else:
+        output.say(comparison.text(call.redaction))
+    return comparison.equivalent
+
+
+def _opens(server: Server | None) -> dict[str, str]:
+    """Where the stock worker reads blocks and variables."""
+    if server is None:
+        return {}
+    given = {access.URL: server.url, API_KEY: server.api_key, AUTH_STRING: server.auth_string}
+    return {name: value for name, value in given.items() if value}
+
+
+async def _try(found: Rendered, call: Call) -> bool:
+    """Show the Job to the API server, which stores nothing."""
+    if call.kube is None:
+        raise OperatorError("--server-dry-run needs a cluster: set KUBECONFIG to one that answers")
+    namespace = found.sent["metadata"]["namespace"]
+    try:
+        warnings = await call.kube.dry_run(JOBS, namespace, found.sent)
+    except KubernetesRefused as refused:
+        text = blame.refusal_text(refused.causes, found.subject) or str(refused)
+        raise OperatorError(f"the API server refuses the Job: {text}") from refused
+    for warning in warnings:
+        output.note(call.redaction.text(f"the API server warns: {warning}"))
+    output.note(f"the API server takes the Job in namespace {namespace!r} (dry run)")
+    return True
+
+
+def _text(found: Rendered, call: Call, options: Options) -> str:
+    manifest = call.redaction.document(found.sent)
+    as_json = options.output_format == "json"
+    if not options.explain:
+        return output.as_json(manifest) if as_json else output.as_yaml(manifest).rstrip()
+    traced = origins(found.sent, found.subject, bound=bool(options.binding))
+    if as_json:
+        by_path = {written(path): origin for path, origin in traced.items()}
+        return output.as_json({"manifest": manifest, "origins": by_path})
+    return annotated(manifest, traced)

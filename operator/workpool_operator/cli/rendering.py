@@ -1,0 +1,131 @@
+"""One render on a person's behalf: what it needs is found, opened and closed here.
+
+    binding -> server -> Material (documents) -> place and claim -> manifest -> faults
+
+Rendering itself is the operator's own.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from prefect.client.orchestration import PrefectClient
+
+from workpool_operator.binding.surroundings import Binding
+from workpool_operator.cli import access, bindings, material, output, whereabouts
+from workpool_operator.cli.material import Material, Wanted
+from workpool_operator.cli.redaction import Redaction
+from workpool_operator.cli.watched import WatchedClient
+from workpool_operator.cli.whereabouts import Whereabouts
+from workpool_operator.errors import RenderError
+from workpool_operator.jobs import blame, checks
+from workpool_operator.jobs.environment_secret import detach
+from workpool_operator.jobs.render import Subject, render
+from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.prefect_api.client import PrefectApi, Server
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A manifest, as the operator would send it, and what it was made from."""
+
+    manifest: Object
+    sent: Object
+    subject: Subject
+    server: Server | None
+
+
+@dataclass
+class Call:
+    """What one call of the command asks for and has open, and what it must not tell.
+
+    `binding` is the text of its option; `needs_cluster` says that there is no answer without one.
+    """
+
+    wanted: Wanted
+    binding: str
+    needs_cluster: bool
+    stack: AsyncExitStack
+    kube: KubernetesClient | None = None
+    redaction: Redaction = field(default_factory=Redaction)
+
+
+async def rendered(call: Call) -> Rendered | None:
+    """The manifest, or None after its faults have been printed."""
+    binding = await _binding(call)
+    server, api = await _open(binding, call)
+    found = await _material(call, api)
+    here = await whereabouts.find(binding, found, api=api, kube=call.kube)
+    for text in here.notes:
+        output.note(text)
+    subject = _subject(found, here)
+    manifest = await _manifest(subject, here, api, call)
+    if faults := checks.faults(manifest):
+        for fault in faults:
+            output.fail(call.redaction.text(blame.crash_text([fault], subject)))
+        return None
+    if ignored := blame.unused(subject):
+        output.note(f"job variables that the template uses nowhere: {', '.join(ignored)}")
+    return Rendered(manifest, _as_sent(manifest, binding), subject, server)
+
+
+async def _material(call: Call, api: PrefectApi | None) -> Material:
+    if api is None:
+        return material.stand_ins(call.wanted)
+    with access.failures_told(api.server):
+        return await material.gather(call.wanted, api)
+
+
+async def _manifest(
+    subject: Subject, here: Whereabouts, api: PrefectApi | None, call: Call
+) -> Object:
+    client = WatchedClient(api.client if api else None, call.redaction)
+    try:
+        return await render(subject, here.identity, client=cast(PrefectClient, client))
+    except RenderError as error:
+        raise RenderError("", blame.render_text(error, subject)) from error
+
+
+async def _binding(call: Call) -> Binding | None:
+    in_cluster = bool(call.binding) and not bindings.is_there(call.binding)
+    of_server = bool(call.binding) and call.wanted.needs_server
+    if call.needs_cluster or in_cluster or of_server:
+        call.kube = await access.cluster()
+    if call.kube:
+        call.stack.push_async_exit(call.kube)
+    return await bindings.find(call.binding, kube=call.kube) if call.binding else None
+
+
+async def _open(binding: Binding | None, call: Call) -> tuple[Server | None, PrefectApi | None]:
+    if not call.wanted.needs_server:
+        return None, None
+    server = await access.server(binding, call.kube)
+    call.redaction.learn([server.api_key, server.auth_string])
+    api = PrefectApi(server, pool="", tls=access.tls())  # what is looked up names its pool
+    return server, await call.stack.enter_async_context(api)
+
+
+def _subject(found: Material, here: Whereabouts) -> Subject:
+    return Subject(
+        run=found.run,
+        flow=found.flow,
+        deployment=found.deployment,
+        pool=found.pool,
+        worker_name=here.place.worker_name,
+        environment=here.place.environment,
+    )
+
+
+def _as_sent(manifest: Object, binding: Binding | None) -> Object:
+    """With its environment in a Secret, where the binding asks for that."""
+    if binding is None or not binding.spec().jobs.environment_secret:
+        return manifest
+    detached = detach(manifest)
+    if detached.secret:
+        name = detached.secret["metadata"]["name"]
+        output.note(f"the plain values of its environment are in Secret {name}, made with it")
+    return detached.job

@@ -1,0 +1,93 @@
+"""What is wrong with a base job template before any run meets it.
+
+Faults of the manifest are those that the operator finds in a pool's template (`jobs.template`); to
+them come what Prefect's server refuses, and variables that nobody can use as they were meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+from referencing.exceptions import Unresolvable
+
+from workpool_operator.cli.findings import Finding
+from workpool_operator.cli.redaction import is_credential
+from workpool_operator.jobs.fault import Fault, Path
+from workpool_operator.jobs.references import is_placeholder, schemas, used_variables
+from workpool_operator.jobs.template import doubts_about_template, faults_of_template
+from workpool_operator.spelling import meant
+
+_PARTS = ("job_configuration", "variables")
+_PROPERTIES: Path = ("variables", "properties")
+_META = Draft202012Validator(Draft202012Validator.META_SCHEMA)
+
+
+def check(template: Mapping[str, Any]) -> Iterator[Finding]:
+    """Everything that is wrong with the template, and what is doubtful."""
+    for key in template:
+        if key not in _PARTS:
+            text = f"is no part of a base job template{meant(key, _PARTS)}"
+            yield Finding((key,), text, "warning")
+    faults = faults_of_template(template)
+    yield from map(Finding.of, faults)
+    if "variables" not in template:  # Prefect's server refuses it
+        yield Finding(("variables",), "is required: a JSON schema, {properties: {}} at least")
+    if any(len(fault.path) < 2 for fault in faults):
+        return  # without its halves there is nothing to look at
+    yield from map(_doubt, doubts_about_template(template))
+    yield from _unused(template)
+    yield from _check_schemas(template)
+
+
+def _doubt(doubt: Fault) -> Finding:
+    """A placeholder of no variable is refused by Prefect's server, a field only dropped."""
+    return Finding.of(doubt, "error" if is_placeholder(doubt.value) else "warning")
+
+
+def _unused(template: Mapping[str, Any]) -> Iterator[Finding]:
+    used = used_variables(template)
+    for name in schemas(template):
+        if name not in used:
+            text = "is used nowhere in job_configuration: it has no effect"
+            yield Finding((*_PROPERTIES, name), text, "warning")
+
+
+def _check_schemas(template: Mapping[str, Any]) -> Iterator[Finding]:
+    """Each variable's schema is one, and its default is what it asks for."""
+    for name, schema in schemas(template).items():
+        if not isinstance(schema, Mapping):
+            continue  # told already
+        path = (*_PROPERTIES, name)
+        errors = list(_META.iter_errors(schema))
+        for error in errors:
+            yield Finding((*path, *error.absolute_path), f"is no JSON schema: {error.message}")
+        if not errors and schema.get("default") is not None:
+            yield from _check_default(schema, template["variables"], path)
+
+
+def _check_default(
+    schema: Mapping[str, Any], variables: Mapping[str, Any], path: Path
+) -> Iterator[Finding]:
+    definitions = {key: variables[key] for key in ("definitions", "$defs") if key in variables}
+    try:
+        for error in Draft202012Validator({**definitions, **schema}).iter_errors(schema["default"]):
+            if not _is_resolved_later(error.instance):
+                where = (*path, "default", *error.absolute_path)
+                text = f"is not what the variable's schema asks for: {_message(error, where)}"
+                yield Finding(where, text)
+    except Unresolvable as error:
+        yield Finding(path, f"refers to {error.ref!r}, which is not in variables")
+
+
+def _is_resolved_later(value: Any) -> bool:
+    """A reference to a block or a Prefect variable, whose value is not known here."""
+    return is_placeholder(value) or (isinstance(value, Mapping) and "$ref" in value)
+
+
+def _message(error: ValidationError, path: Path) -> str:
+    """What the validator says, unless it would repeat a credential."""
+    if any(is_credential(str(part)) for part in path):
+        return f"{error.validator} {error.validator_value!r}"
+    return error.message if len(error.message) <= 200 else f"{error.message[:197]}..."

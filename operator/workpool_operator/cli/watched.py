@@ -1,0 +1,51 @@
+"""Prefect's client as rendering uses it, under the eyes of a command: what blocks hold is secret.
+
+Promises: everything that rendering reads from a block is learnt by the redaction before anybody
+can print it; so is a Prefect variable whose name is that of a credential.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from prefect.client.orchestration import PrefectClient
+
+from workpool_operator.cli.redaction import Redaction, is_credential
+from workpool_operator.errors import RenderError
+
+
+class WatchedClient:
+    """Reads blocks and variables through a client, or refuses where there is none."""
+
+    def __init__(self, client: PrefectClient | None, redaction: Redaction) -> None:
+        self._client = client
+        self._redaction = redaction
+
+    async def read_block_document(self, id: Any, **options: Any) -> Any:
+        client = self._client or _refuse(f"block {id}")
+        return self._secret(await client.read_block_document(id, **options))
+
+    async def read_block_document_by_name(
+        self, name: str, block_type_slug: str, **options: Any
+    ) -> Any:
+        client = self._client or _refuse(f"block {block_type_slug}/{name}")
+        found = await client.read_block_document_by_name(
+            name=name, block_type_slug=block_type_slug, **options
+        )
+        return self._secret(found)
+
+    async def read_variable_by_name(self, name: str) -> Any:
+        client = self._client or _refuse(f"variable {name}")
+        found = await client.read_variable_by_name(name=name)
+        if found is not None and is_credential(name):
+            self._redaction.learn(found.value)
+        return found
+
+    def _secret(self, block: Any) -> Any:
+        self._redaction.learn(block.data)
+        return block
+
+
+def _refuse(what: str) -> NoReturn:
+    text = f"Prefect {what} is kept by a server: render with --deployment, --flow-run or --pool"
+    raise RenderError("", text)

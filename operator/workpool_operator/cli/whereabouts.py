@@ -1,0 +1,147 @@
+"""The place and the claim of a run that is only looked at.
+
+What cannot be known without a cluster, or before the run is claimed, has a stand-in that is the
+same every time; notes say which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from prefect.utilities.templating import apply_values
+
+from workpool_operator.binding.model import Server as ServerSpec
+from workpool_operator.binding.model import Spec
+from workpool_operator.binding.place import place_of
+from workpool_operator.binding.run_secrets import given
+from workpool_operator.binding.surroundings import Binding
+from workpool_operator.cli.binding_check import POOL_TYPES
+from workpool_operator.cli.material import NOBODY, Material
+from workpool_operator.dispatch.history import find_claim
+from workpool_operator.dispatch.ledger import Claim
+from workpool_operator.dispatch.place import Place
+from workpool_operator.errors import OperatorError
+from workpool_operator.jobs import references
+from workpool_operator.jobs.fault import at
+from workpool_operator.jobs.manifest import Identity
+from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.prefect_api.client import PrefectApi, Server
+from workpool_operator.prefect_api.views import Run
+
+NO_CLUSTER = str(NOBODY)
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """`notes` name what is a stand-in."""
+
+    place: Place
+    identity: Identity
+    notes: tuple[str, ...]
+
+
+async def find(
+    binding: Binding | None,
+    found: Material,
+    *,
+    api: PrefectApi | None,
+    kube: KubernetesClient | None,
+) -> Whereabouts:
+    """Of the binding, or of one that would leave everything at its default."""
+    notes: list[str] = []
+    cluster_id = await _cluster_id(binding, kube)
+    if binding is None:
+        binding = _nobodys(found, url=api.server.url if api else "")
+        notes.append("without --binding: its labels stand in, and run pods have no credentials")
+    elif api and cluster_id == NO_CLUSTER:
+        notes.append(f"no cluster has namespace {binding.namespace!r}: the binding's id stands in")
+    if api:
+        notes += _strangeness(binding, found)
+    place = _place(binding, found, cluster_id)
+    claim = await _claim(found, place, api) if api else None
+    if found.known and claim is None:
+        notes.append(_unclaimed(found.known))
+    run_id = UUID(found.run["id"])
+    identity = place.identity(run_id, claim or Claim(NOBODY))
+    return Whereabouts(place, identity, tuple(notes))
+
+
+def _strangeness(binding: Binding, found: Material) -> Iterator[str]:
+    """Why the binding would not serve the run at all."""
+    wanted, pool = binding.spec().work_pool, found.pool
+    if pool["name"] != wanted.name:
+        yield f"{binding.key} serves work pool {wanted.name!r}, not {pool['name']!r}"
+    if pool["type"] != wanted.type:
+        yield f"work pool {pool['name']!r} is of type {pool['type']!r}, not {wanted.type!r}"
+
+
+def _place(binding: Binding, found: Material, cluster_id: str) -> Place:
+    server = binding.spec().server
+    return place_of(
+        binding,
+        cluster_id=cluster_id,
+        server_url=(server.url or "").rstrip("/"),
+        pool_id=UUID(found.pool["id"]),
+        credentials=given(binding, _with_credentials(server)),
+    )
+
+
+def _with_credentials(server: ServerSpec) -> Server:
+    """Which ones the operator has; their values are not needed, and so not there."""
+    return Server(
+        server.url or "",
+        api_key="" if server.api_key else None,
+        auth_string="" if server.auth_string else None,
+    )
+
+
+def _nobodys(found: Material, *, url: str) -> Binding:
+    """A binding of the pool in the namespace that the template names."""
+    server = {"url": url or "http://prefect.example/api"}
+    pool = {key: found.pool[key] for key in ("name", "type")}
+    pool["type"] = pool["type"] if pool["type"] in POOL_TYPES else POOL_TYPES[0]
+    spec = Spec.model_validate({"workPool": pool, "server": server})
+    return Binding(
+        namespace=_namespace(found),
+        name="render",
+        spec=lambda: spec,
+        generation=lambda: 0,
+        status={},
+    )
+
+
+def _namespace(found: Material) -> str:
+    """What the template and the job variables make of it, as for a worker without binding."""
+    template = found.pool["base_job_template"]
+    values = {
+        **{name: references.default(template, name) for name in references.schemas(template)},
+        **((found.deployment or {}).get("job_variables") or {}),
+        **(found.run.get("job_variables") or {}),
+    }
+    named = at(template, (*references.MANIFEST, "metadata", "namespace"))
+    text = apply_values(named or "{{ namespace }}", values)
+    return text if isinstance(text, str) and text else "default"
+
+
+async def _cluster_id(binding: Binding | None, kube: KubernetesClient | None) -> str:
+    try:
+        return await kube.namespace_uid(binding.namespace) if binding and kube else NO_CLUSTER
+    except OperatorError:
+        return NO_CLUSTER
+
+
+async def _claim(found: Material, place: Place, api: PrefectApi) -> Claim | None:
+    if found.known is None:
+        return None
+    history = await api.history(found.known.id)
+    return find_claim(found.known, history, place.transition_id(found.known.id))
+
+
+def _unclaimed(run: Run) -> str:
+    by = "not claimed yet" if run.state_type == "SCHEDULED" else "not claimed by this binding"
+    return (
+        f"flow run {run.name!r} is {run.state_name}, {by}: the claim in its Job's name and label "
+        "stands in"
+    )

@@ -1,0 +1,127 @@
+"""Bindings checked without an API server; tests/contract compares with a real one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import cel
+import pytest
+
+from workpool_operator.binding import crd
+from workpool_operator.cli import binding_check
+
+SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect:4200/api"}}
+SECRET = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
+
+
+def check(metadata: Any = None, **spec: Any) -> list[str]:
+    manifest = {
+        "apiVersion": "workpool-operator.dev/v1alpha1",
+        "kind": "WorkPoolBinding",
+        "metadata": {"name": "etl"} if metadata is None else metadata,
+        "spec": {key: part for key, part in {**copy.deepcopy(SPEC), **spec}.items() if part != ...},
+    }
+    return [f"{found.where}: {found.message}" for found in binding_check.check(manifest)]
+
+
+def rules(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        yield from (each["rule"] for each in schema.get("x-kubernetes-validations", ()))
+        for part in schema.values():
+            yield from rules(part)
+
+
+def test_every_rule_of_the_crd_is_understood():
+    everything = {
+        "server": {"url": "x", "apiKey": {}, "authString": {}},
+        "jobs": {"namespace": "x", "apiKey": {}, "authString": {}},
+    }
+    found = set(rules(crd.schema()))
+    assert len(found) > 8
+    for rule in found:
+        value = "text" if "self.matches" in rule else everything
+        assert cel.evaluate(rule, {"self": value, "oldSelf": value}) in (True, False), rule
+
+
+def test_every_keyword_of_the_schema_is_checked():
+    ignored = {"description", "default", "x-kubernetes-list-map-keys", "format"}
+
+    def keywords(schema: Any) -> Iterator[str]:
+        if isinstance(schema, dict):
+            yield from schema
+            for name, part in schema.items():
+                parts = part.values() if name == "properties" else [part]
+                yield from (word for each in parts for word in keywords(each))
+
+    known = set(binding_check._KEYWORDS) | ignored | {"items", "rule", "message", "fieldPath"}
+    assert set(keywords(crd.schema()["properties"]["spec"])) - known == set()
+
+
+def test_a_good_binding_has_no_findings():
+    assert check() == []
+    assert check(server={**SPEC["server"], "apiKey": SECRET}, jobs=None, poll=None) == []
+    assert check(metadata={"generateName": "etl-"}) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"workpool": {}}, "spec.workpool: is no field here (did you mean workPool?)"),
+        ({"server": ...}, "spec.server: is required: the Prefect server that has the work pool"),
+        ({"server": {"url": 5}}, "spec.server.url: must be text, is a number"),
+        ({"suspend": "yes"}, "spec.suspend: must be true or false, is text"),
+        ({"concurrencyLimit": 0}, "spec.concurrencyLimit: must be at least 1, is 0"),
+        ({"concurrencyLimit": 1.5}, "spec.concurrencyLimit: must be a whole number, is a number"),
+        ({"workQueues": ["a", "b", "a"]}, "spec.workQueues[2]: is there twice: 'a'"),
+        (
+            {"workQueues": []},
+            "spec.workQueues: name a queue, or leave workQueues out to serve all queues",
+        ),
+        (
+            {"workPool": {"name": "etl", "type": "kubernets"}},
+            "spec.workPool.type: must be kubernetes or kubernetes-operator, is 'kubernets' "
+            "(did you mean kubernetes?)",
+        ),
+        (
+            {"workPool": {"name": "a" * 201}},
+            "spec.workPool.name: must be of at most 200 characters, is 201",
+        ),
+        (
+            {"server": {**SPEC["server"], "apiKey": SECRET, "authString": SECRET}},
+            "spec.server: apiKey and authString exclude each other: keep the one your server uses",
+        ),
+    ],
+)
+def test_each_fault_is_told_by_path_and_what_is_expected(changes, expected):
+    assert check(**changes) == [expected]
+
+
+def test_faults_do_not_hide_each_other():
+    found = check(workPool={"name": "a/b"}, server={}, poll={"intervalSeconds": 0}, suspend=None)
+    paths = {text.partition(": ")[0] for text in found}
+    assert paths == {"spec.workPool.name", "spec.server", "spec.poll.intervalSeconds"}
+
+
+def test_a_credential_in_plain_text_is_not_repeated():
+    found = check(server={"url": "http://me:pw-1@x/api", "apiKey": "pnu_1234"})
+    assert "spec.server.apiKey: must be a mapping with secretKeyRef, is text" in found
+    assert any("holds a user and password" in text for text in found)
+    assert not any("pnu_1234" in text or "pw-1" in text for text in found)
+    [found] = check(server={"url": "ftp://me:pw-1@x/api"})[:1]
+    assert "pw-1" not in found
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({}, "metadata.name: is required"),
+        ([], "metadata: is required: at least a name"),
+        ({"name": "Etl_1"}, "metadata.name: must be lower-case letters"),
+        ({"name": "etl", "labels": {"tier": 1}}, "metadata.labels.tier: must be text, is 1: quote"),
+    ],
+)
+def test_the_metadata_is_looked_at_too(metadata, expected):
+    [found] = check(metadata=metadata)
+    assert found.startswith(expected)

@@ -1,0 +1,107 @@
+"""Files as people write them: values with their places, and faults in one line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from workpool_operator.cli import documents
+from workpool_operator.cli.documents import Spot, Unreadable
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text: str | bytes):
+        path = tmp_path / "file"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return documents.read(str(path))
+
+    return read
+
+
+def test_each_document_of_a_file_has_the_places_of_its_values(read):
+    first, second = read("a:\n  b: [1, 2]\n---\n# nothing\n---\n- c\n")
+    assert (first.value, second.value) == ({"a": {"b": [1, 2]}}, ["c"])
+    assert first.spot(("a", "b")) == Spot(2, 3)
+    assert first.spot(("a", "b", 1)) == Spot(2, 10)
+    assert second.spot((0,)) == Spot(6, 3)
+
+
+def test_what_is_not_there_has_the_place_of_what_is_around_it(read):
+    [document] = read("a:\n  b: 1\n")
+    assert document.spot(("a", "c", 0)) == Spot(1, 1)
+    assert document.spot(("x",)) == Spot(1, 1)
+
+
+def test_anchors_and_merge_keys_are_followed_and_own_keys_win(read):
+    [document] = read("base: &base {image: a, cpu: 1}\nmine:\n  <<: *base\n  cpu: 2\n")
+    assert document.value["mine"] == {"image": "a", "cpu": 2}
+    assert document.spot(("mine", "cpu")) == Spot(4, 3)
+    assert document.spot(("mine", "image")) == Spot(1, 14)
+    assert document.repeated == ()
+
+
+def test_a_key_that_is_there_twice_is_noticed(read):
+    [document] = read("a: 1\nb: {c: 1, c: 2}\na: 2\n")
+    assert document.repeated == ((("b", "c"), Spot(2, 11)), (("a",), Spot(3, 1)))
+
+
+def test_json_has_places_too_with_tabs_and_characters_that_yaml_writes_otherwise(read):
+    [document] = read('{\n\t"a": {"b": "x\\ty", "c": "\\ud83d\\ude00"}}')
+    assert document.value == {"a": {"b": "x\ty", "c": "\N{GRINNING FACE}"}}
+    [document] = read('{\n\t"a":\t{"b": 1}}')
+    assert document.spot(("a", "b")) == Spot(2, 8)
+
+
+def test_dates_stay_text_as_in_kubernetes(read):
+    [document] = read("when: 2026-01-01\nat: 2026-01-01T10:00:00Z\n")
+    assert document.value == {"when": "2026-01-01", "at": "2026-01-01T10:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: {b", ":2:1: is neither YAML nor JSON: while parsing a flow mapping"),
+        ("a: *nobody", ":1:4: is neither YAML nor JSON: found undefined alias"),
+        ("a:\n\t- b", ":2:1: is neither YAML nor JSON: while scanning"),
+        ("a: !!python/object:os.system {}", "could not determine a constructor"),
+        ("? [1]\n: 2", "unhashable key"),
+        ("a: &x [*x]", ": an anchor holds itself"),
+        ("[" * 100_000, ": is nested too deeply"),
+        (b"\xff\xfe\x00", ": is not text in UTF-8"),
+        ("\x00", "control characters are not allowed"),
+    ],
+)
+def test_what_is_no_document_is_told_in_one_line(read, text, problem):
+    with pytest.raises(Unreadable) as refusal:
+        read(text)
+    assert problem in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_anchors_within_anchors_end_before_the_memory_does(read):
+    names = "abcdefghi"
+    rows = [
+        f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip(names, names[1:], strict=False)
+    ]
+    with pytest.raises(Unreadable, match="stand for more than"):
+        read("\n".join(["a: &a [x]", *rows]))
+
+
+def test_a_megabyte_is_read(read):
+    big = {f"key-{number}": {"value": ["x" * 50] * 3} for number in range(6000)}
+    text = json.dumps(big, indent=1)
+    assert len(text) > 1_000_000
+    [document] = read(text)
+    assert document.value == big
+    assert document.spot(("key-1", "value", 2)).line == 13
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [("nowhere/file", "cannot be read: No such file"), (".", "is a directory; name the files")],
+)
+def test_a_path_without_a_file_is_told(path, problem):
+    with pytest.raises(Unreadable, match=problem):
+        documents.read(path)

@@ -1,0 +1,176 @@
+"""`render` without server and cluster; with them: tests/contract/test_render_command.py."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.command import Command
+from tests.support.prefect import stock_template
+from workpool_operator.cli import comparison
+from workpool_operator.cli.redaction import Redaction
+
+KEY = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
+BINDING = {
+    "apiVersion": "workpool-operator.dev/v1alpha1",
+    "kind": "WorkPoolBinding",
+    "metadata": {"name": "etl", "namespace": "data"},
+    "spec": {
+        "workPool": {"name": "etl"},
+        "server": {"url": "http://prefect:4200/api", "apiKey": KEY},
+        "jobs": {"namespace": "runs", "serverURL": "http://10.0.0.1/api"},
+    },
+}
+
+
+@pytest.fixture
+def command(tmp_path) -> Command:
+    return Command(tmp_path, {"KUBECONFIG": "/nonexistent"})
+
+
+@pytest.fixture
+def template(command):
+    return command.write("template.json", stock_template())
+
+
+def env(job: dict[str, Any]) -> dict[str, Any]:
+    entries = job["spec"]["template"]["spec"]["containers"][0]["env"]
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in entries}
+
+
+def test_a_template_and_variables_are_enough(command, template):
+    variables = command.write("v.yaml", {"image": "a:1", "namespace": "mine", "env": {"A": "1"}})
+    said = command.here("render", "--template", template, "--variables", variables)
+    job = said.document
+    assert job["metadata"]["namespace"] == "mine"
+    assert job["spec"]["template"]["spec"]["containers"][0]["image"] == "a:1"
+    assert env(job)["A"] == "1"
+    again = command.here("render", "--template", template, "--variables", variables, "-o", "json")
+    assert json.loads(again.out) == job
+
+
+def test_a_binding_gives_what_it_gives_to_every_run(command, template):
+    file = command.write("binding.yaml", BINDING)
+    job = command.here("render", "--template", template, "--binding", file).document
+    assert job["metadata"]["namespace"] == "runs"
+    assert job["metadata"]["annotations"]["workpool-operator.dev/binding"] == "data/etl"
+    assert env(job)["PREFECT_API_URL"] == "http://10.0.0.1/api"
+    key = env(job)["PREFECT_API_KEY"]["secretKeyRef"]
+    assert key["name"].startswith("data-etl-credentials-")  # kept in the namespace of the Jobs
+
+
+def test_an_environment_that_goes_through_a_secret_is_shown_so(command, template):
+    binding = yaml.safe_load(yaml.safe_dump(BINDING))
+    binding["spec"]["jobs"] = {"environmentSecret": True}
+    file = command.write("binding.yaml", binding)
+    said = command.here("render", "--template", template, "--binding", file, "--explain")
+    name = said.document["metadata"]["name"]
+    assert env(said.document)["PREFECT_API_URL"]["secretKeyRef"]["name"] == f"{name}-env"
+    assert f"in Secret {name}-env" in said.err
+
+
+def test_values_that_are_named_like_credentials_are_hidden(command, template):
+    variables = command.write("v.yaml", {"env": {"API_TOKEN": "geheim-1", "U": "http://a:b@x"}})
+    said = command.here("render", "--template", template, "--variables", variables)
+    assert env(said.document)["API_TOKEN"] == "<redacted>"
+    assert env(said.document)["U"] == "http://<redacted>@x"
+    assert "geheim-1" not in said.everything
+
+
+def test_job_variables_without_effect_are_told(command, template):
+    variables = command.write("v.yaml", {"imge": "a:1"})
+    said = command.here("render", "--template", template, "--variables", variables)
+    assert said.code == 0
+    assert (
+        "job variables that the template uses nowhere: 'imge' (did you mean 'image'?)" in said.err
+    )
+
+
+def test_the_environment_is_read_only_where_the_settings_allow_it(command):
+    template = command.write("t.json", stock_template(nodeName="{{ $NODE }}{{ $TOKEN }}"))
+    env = {"NODE": "n1", "TOKEN": "geheim"}
+    said = command.run("render", "--template", template, **env)
+    assert said.document["spec"]["template"]["spec"]["nodeName"] == ""
+    env["WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT"] = "NODE"
+    said = command.run("render", "--template", template, **env)
+    assert said.document["spec"]["template"]["spec"]["nodeName"] == "n1"
+
+
+def test_a_whole_pool_is_taken_as_template(command):
+    pool = {"name": "etl", "type": "kubernetes", "base_job_template": stock_template()}
+    assert command.here("render", "--template", command.write("pool.json", pool)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"image": "not an image"}, "containers[0].image: expected an image reference"),
+        ({"image": "{{ prefect.blocks.secret.x }}"}, "is kept by a server"),
+        ({"env": {"A": "{{ prefect.variables.x }}"}}, "is kept by a server"),
+        (["a"], "must hold one mapping"),
+        ("{", "is neither YAML nor JSON"),
+    ],
+)
+def test_a_fault_is_one_line_with_its_place(command, template, variables, problem):
+    path = command.home / "v.yaml"
+    path.write_text(variables if isinstance(variables, str) else yaml.safe_dump(variables))
+    said = command.here("render", "--template", template, "--variables", path)
+    assert problem in said.error
+    assert said.out == ""
+
+
+def test_every_fault_is_told(command, template):
+    variables = command.write("v.yaml", {"image": "a b", "service_account_name": 5})
+    said = command.here("render", "--template", template, "--variables", variables)
+    assert (said.code, said.out) == (1, "")
+    assert "job variable image of the deployment" in said.err
+    assert "job variable service_account_name of the deployment" in said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--template", "nowhere"], "nowhere: cannot be read: No such file"),
+        (["--template", "."], ".: is a directory"),
+        (["--template", "TEMPLATE", "--binding", "nowhere.yaml"], "cannot be read: No such file"),
+        (["--template", "TEMPLATE", "--binding", "TEMPLATE"], "holds no WorkPoolBinding"),
+        (["--template", "TEMPLATE", "--server-dry-run"], "--server-dry-run needs a cluster"),
+        (["--template", "TEMPLATE", "--diff", "--peer-python", "/none"], "/none: No such file"),
+    ],
+)
+def test_what_is_missing_is_told_in_one_line(command, template, options, problem):
+    said = command.here("render", *(str(template) if o == "TEMPLATE" else o for o in options))
+    assert problem in said.error
+
+
+def test_without_a_server_the_ways_to_one_are_told(command):
+    said = command.run("render", "--deployment", "a/b")
+    assert "no Prefect server: set PREFECT_API_URL" in said.error
+
+
+def test_a_binding_that_is_not_valid_is_told_with_its_place(command, template):
+    bad = {**BINDING, "spec": {**BINDING["spec"], "concurencyLimit": 1}}
+    file = command.write("binding.yaml", bad)
+    said = command.here("render", "--template", template, "--binding", file)
+    assert "binding.yaml:7:3: spec.concurencyLimit: is no field here (did you mean" in said.error
+
+
+def job(**container: Any) -> dict[str, Any]:
+    containers = [{"name": "flow", "env": [], **container}]
+    return {"spec": {"template": {"spec": {"containers": containers}}}}
+
+
+def test_a_difference_that_nothing_documents_is_one_and_is_told():
+    from workpool_operator.jobs.equivalence import differences
+
+    stock, ours = job(tty=True), job(tty=False)
+    found = comparison.Comparison(stock, ours, differences(stock, ours))
+    assert found.equivalent is False
+    text = found.text(Redaction())
+    assert "not documented: a defect" in text
+    assert "spec.template.spec.containers[0].tty" in text
+    same = comparison.Comparison(ours, ours, [])
+    assert (same.equivalent, same.text(Redaction())) == (True, "no difference")
