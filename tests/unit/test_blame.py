@@ -196,5 +196,5 @@ def test_variables_without_effect_are_found(given: Object, names: list[str]) -> 
 
 def test_a_variable_without_effect_has_the_hint_that_was_meant() -> None:
     assert blame.unused(subject(run={"cpu_limits": 1})) == [
-        "'cpu_limits' (did you mean 'cpu_limit'?)"
+        "'cpu_limits' (did you mean cpu_limit?)"
     ]

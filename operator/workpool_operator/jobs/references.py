@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prefect.utilities.templating import PLACEHOLDER_CAPTURE_REGEX, find_placeholders
@@ -16,7 +14,6 @@ MANIFEST: Path = ("job_configuration", "job_manifest")
 ELSEWHERE = ("prefect.", "ctx.", "$")
 # Fields of the job configuration from which rendering fills places of the manifest, too.
 _FILLED = ("annotations", "env", "labels")
-_MOST_COMPARED = 1000  # a hint is not worth more
 
 
 def is_placeholder(value: Any) -> bool:
@@ -102,12 +99,6 @@ def schemas(template: Mapping[str, Any]) -> Mapping[str, Any]:
 def default(template: Mapping[str, Any], name: str) -> Any:
     """What a variable is where nobody sets it; None where that is nothing."""
     return at(schemas(template), (name, "default"))
-
-
-def meant(name: str, known: Iterable[str]) -> str:
-    """A hint at the name that was meant, if there is one like it."""
-    near = difflib.get_close_matches(name, islice(known, _MOST_COMPARED), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _on_the_way(node: Any, path: Path) -> Iterator[str]:

@@ -15,12 +15,12 @@ from workpool_operator.jobs.references import (
     ELSEWHERE,
     MANIFEST,
     is_placeholder,
-    meant,
     names_in,
     placeholders,
     schemas,
     variable,
 )
+from workpool_operator.spelling import meant
 
 _CONFIGURATION = MANIFEST[:1]
 _BLOCK = "{{ prefect.blocks.TYPE.NAME }}, with the block's type and name"
