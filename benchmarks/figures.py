@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from benchmarks.calls import Path
 
+OURS = "workpool-operator"
+RENDER_SECONDS = 0.002  # of processor time, at most, in the mean
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -51,6 +54,27 @@ class Trial:
     def cpu_seconds_per_run(self) -> float:
         """Beyond what the idle program uses in the same time."""
         return (self.cpu_seconds - self.idle_cpu_share * self.seconds) / self.runs
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """What each of many renders took one side, all of one template."""
+
+    side: str
+    template: str
+    seconds: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.seconds)
+
+    @property
+    def p99(self) -> float:
+        return nearest_rank(self.seconds, 0.99)
+
+    @property
+    def misses_its_target(self) -> bool:
+        return self.side == OURS and self.mean > RENDER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

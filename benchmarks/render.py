@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import statistics
 import sys
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from prefect.client.orchestration import PrefectClient
 
-from benchmarks.figures import nearest_rank
+from benchmarks import facts
+from benchmarks.figures import OURS, Rendering
+from benchmarks.report import report_of_rendering
 from testbed.environments import PEER
 from tests.corpus.case import IDENTITY, Case, Object
 from workpool_operator.cli.stock import stock_worker
@@ -25,33 +26,10 @@ from workpool_operator.jobs.render import render
 from workpool_operator.jobs.variables import KubernetesJobVariables
 
 RENDERS = 1000
-TARGET_SECONDS = 0.002
 VALUES: Object = {
     "env": {f"VARIABLE_{number}": f"value {number}" for number in range(30)},
     "image": "registry.example/flows:1",
 }
-OURS = "workpool-operator"
-
-
-@dataclass(frozen=True, slots=True)
-class Rendering:
-    """What each of many renders took one side, all of one template."""
-
-    side: str
-    template: str
-    seconds: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return statistics.mean(self.seconds)
-
-    @property
-    def p99(self) -> float:
-        return nearest_rank(self.seconds, 0.99)
-
-    @property
-    def misses_its_target(self) -> bool:
-        return self.side == OURS and self.mean > TARGET_SECONDS
 
 
 async def measure(renders: int = RENDERS) -> list[Rendering]:
@@ -97,11 +75,9 @@ def _runs(case: Case, count: int) -> list[Case]:
 
 
 def main() -> int:
-    from benchmarks import facts, report
-
     load = os.getloadavg()[0]
     measured = asyncio.run(measure())
-    print(report.report_of_rendering(measured, facts.of_this_machine(load=load)), end="")
+    print(report_of_rendering(measured, facts.of_this_machine(load=load)), end="")
     return 1 if any(each.misses_its_target for each in measured) else 0
 
 
