@@ -28,10 +28,10 @@ down: ## end the cluster and leave nothing of it
 	$(ready)
 	$(testbed) down
 
-test: ## all tests, on one server and one cluster
+test: ## all tests, on one server and one cluster; of the faults a sample
 	$(ready)
 	$(testbed) up-with-images
-	$(pytest) $(parallel) tests
+	$(pytest) $(parallel) --sample-faults tests
 
 test-unit: ## tests without any server
 	$(ready)
@@ -42,7 +42,7 @@ test-contract: ## tests on a real Prefect server and a real kube-apiserver
 	$(testbed) up
 	$(pytest) $(parallel) tests/contract
 
-test-cluster test-e2e test-faults: test-%: ## the same, with pods
+test-cluster test-e2e test-faults: test-%: ## the same, with pods; all of the faults
 	$(ready)
 	$(testbed) up-with-images
 	$(pytest) $(parallel) tests/$*

@@ -5,7 +5,9 @@ Prefect's other store, SQLite, answers 503 "database is locked" from about eight
 
 from __future__ import annotations
 
+import errno
 import os
+import random
 import shutil
 import signal
 import socket
@@ -17,6 +19,7 @@ from testbed.daemon import Daemon
 from testbed.errors import TestbedError
 
 START_SECONDS = 30
+PORTS = range(10_000, 30_000)
 USER = "postgres"
 #: Data that nobody needs after a crash is written without waiting for the disk.
 FAST = {
@@ -96,14 +99,18 @@ def program(name: str) -> str:
 
 
 def free_port(host: str) -> int:
-    """A port of the address that nothing is bound to now."""
-    with socket.socket() as probe:
-        try:
-            probe.bind((host, 0))
-        except OSError as error:
-            raise TestbedError(f"{host} is no address of this machine: {error}") from error
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the address that nothing is bound to now; not one of those that the kernel gives
+    to outgoing connections, of which one might take it first."""
+    for port in random.sample(PORTS, k=100):
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    continue
+                raise TestbedError(f"{host} is no address of this machine: {error}") from error
+            return port
+    raise TestbedError(f"{host}: no port of {PORTS.start} to {PORTS.stop - 1} is free")
 
 
 def _as_user() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,27 @@ from tests.support.run import TestRun, die_with_parent
 OPERATOR_LOGS = pytest.StashKey[list[Path]]()
 INTERFACES = pytest.StashKey[frozenset[str]]()
 LOG_CHARACTERS = 20_000
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--sample-faults", action="store_true", help="of each fault's many cases every other one"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`make test` has a sample of the faults, `make test-faults` all of them."""
+    if not config.getoption("--sample-faults"):
+        return
+    seen: Counter[str] = Counter()
+    left_out = []
+    for item in items:
+        if item.path.parent.name == "faults":
+            function = item.nodeid.partition("[")[0]
+            left_out += [item] * (seen[function] % 2)
+            seen[function] += 1
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -128,12 +128,11 @@ async def test_a_manifest_that_the_api_server_refuses_ends_its_run_crashed_at_on
     api: PrefectApi, serve: Serve, launch: Launch
 ) -> None:
     await serve()
-    run = await launch(cpu_request="2", cpu_limit="1")
+    run = await launch(service_account_name="not_valid")
     run = await api.wait_for_state(run["id"], "CRASHED")
     message = run["state"]["message"]
-    assert 'spec.template.spec.containers[0].resources.requests: Invalid value: "2"' in message
-    assert "cpu limit of 1" in message
-    assert "job variables" in message
+    assert 'spec.template.spec.serviceAccountName: Invalid value: "not_valid"' in message
+    assert "job variable service_account_name" in message
     assert times.until_state(run) < 5
 
 
@@ -143,7 +142,9 @@ async def test_a_quantity_that_is_none_ends_its_run_crashed_at_once(
     await serve()
     run = await launch(memory_limit="much")
     run = await api.wait_for_state(run["id"], "CRASHED")
-    assert "quantities must match" in run["state"]["message"]
+    message = run["state"]["message"]
+    assert "limits.memory: expected a quantity, such as 500m, 2 or 1Gi, got 'much'" in message
+    assert "job variable memory_limit" in message
     assert times.until_state(run) < 5
 
 

