@@ -88,8 +88,11 @@ def test_processor_time_per_run_leaves_out_what_the_idle_program_uses() -> None:
 
 
 def test_usage_counts_the_processes_of_one_session_only() -> None:
-    with subprocess.Popen(["sleep", "30"], start_new_session=True) as sleeper:
-        used = usage.of_session(sleeper.pid)
-        sleeper.kill()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(["cat"], start_new_session=True, bufsize=0, **pipes) as program:
+        program.stdin.write(b"up\n")
+        program.stdout.readline()  # it has memory of its own only once it runs
+        used = usage.of_session(program.pid)
+        program.kill()
     assert 0 < used.resident_bytes < 2**26
-    assert usage.of_session(sleeper.pid) == usage.Usage(0.0, 0)
+    assert usage.of_session(program.pid) == usage.Usage(0.0, 0)
