@@ -28,10 +28,10 @@ down: ## end the cluster and leave nothing of it
 	$(ready)
 	$(testbed) down
 
-test: ## all tests, on one server and one cluster; of the faults a sample
+test: check ## the checks, then all tests on one server and one cluster; of the faults a sample
 	$(ready)
 	$(testbed) up-with-images
-	$(pytest) $(parallel) --sample-faults tests
+	$(pytest) $(parallel) --sample-faults tests/cluster tests/contract tests/e2e tests/faults
 
 test-unit: ## tests without any server
 	$(ready)

@@ -51,7 +51,12 @@ class PrefectApi:
         return await self.one("GET", f"/work_pools/{name}")
 
     async def delete_pool(self, name: str) -> None:
-        await self.request("DELETE", f"/work_pools/{name}")
+        """SQLite, which the server in a cluster has, answers 503 while others write."""
+        path = f"/work_pools/{name}"
+        response = await poll(
+            lambda: self.http.delete(path), until=lambda answer: answer.status_code != 503
+        )
+        response.raise_for_status()
 
     async def workers(self, pool: str) -> list[Object]:
         return await self.many("POST", f"/work_pools/{pool}/workers/filter", {})
