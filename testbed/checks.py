@@ -28,7 +28,7 @@ class Check:
 
 # The longest first.
 CHECKS = (
-    Check("unit tests", ("pytest", "-q", "tests/unit")),
+    Check("unit tests", ("pytest", "-q", "--numprocesses=2", "tests/unit")),
     Check("types", ("mypy",)),
     Check("import contracts", ("lint-imports",)),
     Check("generated files", ("python", "-m", "testbed.generated")),
