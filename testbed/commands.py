@@ -1,4 +1,7 @@
-"""Runs the programs that the testbed is made with; a failure names the command and what it said."""
+"""Runs the programs that the testbed is made with; a failure names the command and what it said.
+
+What is waited for ends with whoever waits, even by kill -9.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from typing import IO, Any
 from testbed.errors import TestbedError
 
 Argv = Sequence[str | Path]
+
+_DIES_WITH_US = (shutil.which("setpriv") or "setpriv", "--pdeathsig", "KILL", "--")
 
 
 def run(argv: Argv, *, stdin: str | IO[bytes] | None = None) -> str:
@@ -65,7 +70,6 @@ def _start(argv: Argv, *, stdin: str | IO[bytes] | None = None) -> subprocess.Co
     source: Mapping[str, Any] = {"stdin": stdin or subprocess.DEVNULL}
     if isinstance(stdin, str):
         source = {"input": stdin}
-    try:
-        return subprocess.run(argv, **source, capture_output=True, text=True)
-    except FileNotFoundError as missing:
-        raise TestbedError(f"{argv[0]} is not installed: run 'make bootstrap'") from missing
+    if shutil.which(argv[0]) is None:
+        raise TestbedError(f"{argv[0]} is not installed: run 'make bootstrap'")
+    return subprocess.run([*_DIES_WITH_US, *argv], **source, capture_output=True, text=True)

@@ -1,8 +1,9 @@
 """A child process that does not outlive the process that started it.
 
-Promises: its output goes to one log file; it is awaited only while it lives; `stop` ends its whole
-process group, and the kernel ends it when its parent dies, even by kill -9. That last promise hangs
-on the *thread* that called `start`, so start daemons from a thread that lasts.
+Promises: its output goes to one log file; it ignores no signal because its parent does; it is
+awaited only while it lives; `stop` ends its whole process group, and the kernel ends it when its
+parent dies, even by kill -9. That last promise hangs on the *thread* that called `start`, so start
+daemons from a thread that lasts.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Daemon:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["setpriv", *self.privileges, "--", *self.command],
+                # A shell has what it runs in the background, and all its children, ignore SIGINT.
+                ["setpriv", *self.privileges, "--", "env", "--default-signal", *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

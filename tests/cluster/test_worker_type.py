@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import pairwise
@@ -261,7 +262,7 @@ async def test_two_workers_of_one_pool_make_one_job_for_each_run(
         assert (await api.state_names(run["id"])).count("Running") == 1
 
 
-async def test_a_worker_that_is_stopped_leaves_its_job_to_the_next(
+async def test_a_worker_that_is_stopped_ends_at_once_and_its_job_goes_on(
     api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
 ) -> None:
     """As a Deployment does that is rolled out anew: the next worker reports the end."""
@@ -269,7 +270,8 @@ async def test_a_worker_that_is_stopped_leaves_its_job_to_the_next(
     async with Witness(kube, "jobs", namespace) as jobs:
         run = await launch(command="python /flows/reports.py 15")
         await api.wait_for_state(run["id"], "RUNNING")
-        worker.daemon.stop()  # as a kubelet does: SIGTERM, and SIGKILL after a grace
+        worker.daemon.send(signal.SIGTERM)
+        await worker.ended(seconds=20)
         assert (await api.read_run(run["id"]))["state_type"] == "RUNNING"
         await work()
         await api.wait_for_state(run["id"], "COMPLETED")

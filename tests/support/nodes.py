@@ -34,7 +34,6 @@ def start_command(node: LocalCluster) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "testbed", "up"],
         env=os.environ | {"CLUSTER": "local", "CLUSTER_NAME": node.name},
         cwd=state.CHECKOUT,
-        start_new_session=True,
     )
 
 
@@ -132,7 +131,7 @@ def _entries(folder: Path) -> list[str]:
 
 
 def wait_for_the_end_of(process: subprocess.Popen[bytes], *, after_seconds: float) -> None:
-    """Kills the process when that time is over, and the commands that it waits for."""
+    """Kills the process when that time is over."""
     time.sleep(after_seconds)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()

@@ -33,8 +33,6 @@ from workpool_operator.worker.engine import Engine
 from workpool_operator.worker.patience import until_answered
 from workpool_operator.worker.settings import PREFIX, WorkerSettings
 
-STOP_SECONDS = 1.0
-
 
 class Runtime:
     """Use it as an async context manager, then `open` it for the pool that the worker serves;
@@ -67,21 +65,15 @@ class Runtime:
 
     async def __aexit__(self, *exc: object) -> None:
         """Jobs go on without the worker; whoever comes next takes them up."""
+        for task in self._tasks:
+            task.cancel()
         try:
-            await self._stop()
             await self._group.__aexit__(None, None, None)
         finally:
             with suppress(TimeoutError):
                 async with asyncio.timeout(2):
                     await self.runlog.flush()
             await self._stack.aclose()
-
-    async def _stop(self) -> None:
-        """A library may swallow a cancellation that meets an answer: it is asked for again."""
-        while running := [task for task in self._tasks if not task.done()]:
-            for task in running:
-                task.cancel()
-            await asyncio.wait(running, timeout=STOP_SECONDS)
 
     async def open(self, pool_id: UUID) -> Claims:
         """Ready to claim runs of the pool.
