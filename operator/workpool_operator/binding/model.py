@@ -195,6 +195,24 @@ class Jobs(Part):
             "quota) before it ends Crashed with the reason. Default: 600."
         ),
     )
+    finished_grace_seconds: int = Field(
+        default=3600,
+        ge=0,
+        le=86_400,
+        description=(
+            "Seconds that the flow's container may go on, for hooks and uploads, after its run "
+            "reported that it completed or failed; it holds its slot until then. Default: 3600."
+        ),
+    )
+    infrastructure_retries: int = Field(
+        default=3,
+        ge=0,
+        le=20,
+        description=(
+            "How often a run gets a new Job because its pod was rejected, preempted or evicted "
+            "before any code of the flow ran; such a run ends Crashed after that. Default: 3."
+        ),
+    )
 
 
 class Poll(Part):
