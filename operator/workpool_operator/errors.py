@@ -37,7 +37,8 @@ class Unavailable(OperatorError):
 
 
 class Refused(OperatorError):
-    """The server understood and declined; `status` is the HTTP code, `reason` its short name."""
+    """The server understood and declined; `status` is the HTTP code (0 where the request could not
+    even be sent), `reason` its short name."""
 
     def __init__(self, message: str, *, status: int, reason: str = "") -> None:
         super().__init__(message)
@@ -82,7 +83,7 @@ class PrefectUnavailable(Unavailable):
 
 
 class PrefectRefused(Refused):
-    """The Prefect API answered 4xx."""
+    """The Prefect API answered 4xx, or with what is not the answer of a Prefect API."""
 
 
 class RenderError(OperatorError):

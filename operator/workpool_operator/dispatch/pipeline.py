@@ -75,6 +75,7 @@ class Pipeline:
         self._place, self._outside = place, outside
         self._jobs, self._pods = jobs, pods
         self._events_missed = False
+        self.events_lost: str | None = "not opened yet"  # None while the event stream is open
         self._reconcilers = reconcilers
         self.ledger = Ledger()
         self.queue: WorkQueue[UUID] = WorkQueue()
@@ -186,7 +187,7 @@ class Pipeline:
         await self.acquire.run()
 
     def changed(self, run_id: str) -> None:
-        """A Job or pod of the run changed."""
+        """A Job or pod of the run changed; "" for one that belongs to no run."""
         if run_id:
             self.queue.add(UUID(run_id))
 
@@ -203,8 +204,9 @@ class Pipeline:
             self.ledger.of(run_id).doubt(time.monotonic())
             self.queue.add(run_id)
 
-    def _connected(self, open_: bool) -> None:
+    def _connected(self, why: str | None) -> None:
         """Events may have been missed, or the server may be gone: a poll tells."""
+        self.events_lost = why
         self._events_missed = True
         self.acquire.wake()
 

@@ -7,18 +7,19 @@ Promises: nothing is resent (`transport`); a proposal is answered by plain data,
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
 import certifi
 import httpx
 from prefect.client.orchestration import PrefectClient
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from workpool_operator.errors import PrefectRefused, PrefectUnavailable
 from workpool_operator.prefect_api.transport import OnceTransport
@@ -30,7 +31,13 @@ REQUEST_TIMEOUT_SECONDS = 15.0
 # one that is just being closed is lost, and nothing is resent.
 LIMITS = httpx.Limits(max_connections=16, keepalive_expiry=3.0)
 
+T = TypeVar("T")
+
+_NOT_PREFECT = "this is not the answer of a Prefect API"
+_UNREADABLE = (json.JSONDecodeError, UnicodeDecodeError, ValidationError, RecursionError)
+
 _answer = TypeAdapter(Answer)
+_objects = TypeAdapter(list[dict[str, Any]])  # strict: of an empty mapping no run is read as gone
 _states = TypeAdapter(list[State])
 _queues = TypeAdapter(list[WorkQueue])
 
@@ -88,12 +95,11 @@ class PrefectApi:
         return str(await self.request("GET", "/admin/version"))
 
     async def work_pool(self) -> WorkPool:
-        return WorkPool.of(await self.request("GET", self._pool_path))
+        return await self._read(WorkPool.of, "GET", self._pool_path)
 
     async def work_queues(self) -> list[WorkQueue]:
-        return _queues.validate_python(
-            await self.request("POST", f"{self._pool_path}/queues/filter")
-        )
+        path = f"{self._pool_path}/queues/filter"
+        return await self._read(_queues.validate_python, "POST", path)
 
     async def heartbeat(self, worker: str, *, every_seconds: float) -> None:
         body = {"name": worker, "heartbeat_interval_seconds": int(every_seconds)}
@@ -109,13 +115,13 @@ class PrefectApi:
         body: dict[str, Any] = {"scheduled_before": before.isoformat(), "limit": PAGE_SIZE}
         if queues:
             body["work_queue_names"] = list(queues)
-        answer = await self.request("POST", f"{self._pool_path}/get_scheduled_flow_runs", body)
-        return [Run.of(item["flow_run"]) for item in answer]
+        path = f"{self._pool_path}/get_scheduled_flow_runs"
+        return await self._read(_polled, "POST", path, body)
 
     async def read_run(self, run_id: UUID) -> Run | None:
         """The run, or None where the server does not know it."""
         try:
-            return Run.of(await self.request("GET", f"/flow_runs/{run_id}"))
+            return await self._read(Run.of, "GET", f"/flow_runs/{run_id}")
         except PrefectRefused as refused:
             if refused.status == 404:
                 return None
@@ -123,16 +129,16 @@ class PrefectApi:
 
     async def filter_runs(self, body: dict[str, Any]) -> list[Run]:
         """One page of `POST /flow_runs/filter`."""
-        answer = await self.request("POST", "/flow_runs/filter", {"limit": PAGE_SIZE, **body})
-        return [Run.of(document) for document in answer]
+        whole = {"limit": PAGE_SIZE, **body}
+        return await self._read(_runs, "POST", "/flow_runs/filter", whole)
 
     async def count_runs(self, filters: dict[str, Any]) -> int:
-        return int(await self.request("POST", "/flow_runs/count", filters))
+        return await self._read(int, "POST", "/flow_runs/count", filters)
 
     async def history(self, run_id: UUID) -> list[State]:
         """Every state the run ever had, oldest first."""
-        answer = await self.request("GET", f"/flow_run_states/?flow_run_id={run_id}")
-        states = _states.validate_python(answer)
+        path = f"/flow_run_states/?flow_run_id={run_id}"
+        states = await self._read(_states.validate_python, "GET", path)
         return sorted(
             states, key=lambda state: state.timestamp.timestamp() if state.timestamp else 0
         )
@@ -141,9 +147,8 @@ class PrefectApi:
         """Propose a state; never forced."""
         details = {**state.get("state_details", {}), "flow_run_id": str(run_id)}
         body = {"state": {**state, "state_details": details}, "force": False}
-        return _answer.validate_python(
-            await self.request("POST", f"/flow_runs/{run_id}/set_state", body)
-        )
+        path = f"/flow_runs/{run_id}/set_state"
+        return await self._read(_answer.validate_python, "POST", path, body)
 
     async def update_run(self, run_id: UUID, changes: dict[str, Any]) -> None:
         await self.request("PATCH", f"/flow_runs/{run_id}", changes)
@@ -164,8 +169,20 @@ class PrefectApi:
     async def _by_id(self, kind: str, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
         wanted = sorted(str(id_) for id_ in ids)
         body = {kind: {"id": {"any_": wanted}}, "limit": PAGE_SIZE}
-        answer = await self.request("POST", f"/{kind}/filter", body) if wanted else []
-        return {UUID(document["id"]): document for document in answer}
+        return await self._read(_ids, "POST", f"/{kind}/filter", body) if wanted else {}
+
+    async def _read(self, view: Callable[[Any], T], method: str, path: str, body: Any = None) -> T:
+        """The answer as `view` reads it.
+
+        Raises:
+            PrefectRefused: also where it does not fit: a gateway's own page, another program.
+        """
+        answer = await self.request(method, path, body)
+        try:
+            return view(answer)
+        except (ValidationError, LookupError, TypeError, ValueError, AttributeError) as error:
+            text = f"{method} {path}: {_NOT_PREFECT}{_misfit(error)}"
+            raise PrefectRefused(text, status=200) from error
 
     async def request(self, method: str, path: str, body: Any = None) -> Any:
         """The decoded answer, None for an empty one."""
@@ -177,12 +194,37 @@ class PrefectApi:
         except (httpx.HTTPError, TimeoutError) as error:
             reason = str(error) or "no answer in time"
             raise PrefectUnavailable(f"{method} {path}: {reason}") from error
+        except _UNREADABLE as error:  # of the CSRF token, which is asked for before
+            raise PrefectRefused(f"{method} {path}: {_NOT_PREFECT}", status=200) from error
+        except (httpx.InvalidURL, ValueError) as error:  # never their text: it may quote a header
+            text = f"{method} {path}: the request cannot be sent ({type(error).__name__})"
+            raise PrefectRefused(text, status=0) from error
         try:
             return response.json() if response.content else None
-        except ValueError as error:
+        except _UNREADABLE as error:
             kind = response.headers.get("Content-Type")
-            text = f"{method} {path}: {kind} is not the answer of a Prefect API"
+            text = f"{method} {path}: {_NOT_PREFECT} ({kind} without JSON)"
             raise PrefectRefused(text, status=response.status_code) from error
+
+
+def _runs(answer: Any) -> list[Run]:
+    return [Run.of(document) for document in _objects.validate_python(answer)]
+
+
+def _polled(answer: Any) -> list[Run]:
+    return [Run.of(item["flow_run"]) for item in _objects.validate_python(answer)]
+
+
+def _ids(answer: Any) -> dict[UUID, dict[str, Any]]:
+    return {UUID(document["id"]): document for document in _objects.validate_python(answer)}
+
+
+def _misfit(error: Exception) -> str:
+    """What does not fit, without its value."""
+    if not isinstance(error, ValidationError):
+        return ""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    return f" ({'.'.join(map(str, first['loc']))}: {first['msg']})"
 
 
 def _error(error: httpx.HTTPStatusError) -> PrefectRefused | PrefectUnavailable:

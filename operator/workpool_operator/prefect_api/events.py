@@ -1,9 +1,10 @@
 """Wake-ups from Prefect's event stream.
 
 An event says that something may have changed, nothing more: a poll or a read decides. The stream
-may be refused, cut or drop events (256 are kept per subscriber) without any harm but latency.
-Prefect's own subscriber takes its credentials from global settings, so this one is ours
-(races.md 21): sub-protocol `prefect`, then an auth frame with the raw auth string or the API key.
+may be refused, cut, hold what is no event, or drop events (256 are kept per subscriber) without any
+harm but latency. Prefect's own subscriber takes its credentials from global settings, so this one
+is ours (races.md 21): sub-protocol `prefect`, then an auth frame with the raw auth string or the
+API key.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from uuid import UUID
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
 from workpool_operator.prefect_api.client import Server
@@ -29,14 +30,19 @@ log = logging.getLogger(__name__)
 STATE_TYPES = ["SCHEDULED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 BACKOFF_SECONDS = (0.5, 30.0)
 REFUSED_RETRY_SECONDS = 300.0
+TEMPORARY = frozenset({408, 425, 429})  # and 5xx: a server that restarts, or asks to come back
 
 Wake = Callable[[UUID, str], None]
-Connected = Callable[[bool], None]
+Connected = Callable[[str | None], None]
+
+
+class Refused(Exception):
+    """The server, or what is in front of it, gives no event stream: asking again soon is no use."""
 
 
 class EventStream:
-    """Calls `wake(run_id, state_type)` per state change of the pool's runs, and
-    `connected(bool)` whenever the stream opens or is lost."""
+    """Calls `wake(run_id, state_type)` per state change of the pool's runs; `connected(None)` when
+    the stream opens, and `connected(why)` when it is lost or does not open."""
 
     def __init__(
         self,
@@ -55,47 +61,83 @@ class EventStream:
         self._connected = connected
 
     async def run(self) -> None:
-        """Listen for ever."""
+        """Listen for ever; after a refusal only the next attempt is late."""
         delay, longest = BACKOFF_SECONDS
         while True:
             started = asyncio.get_running_loop().time()
+            refused = False
             try:
                 await self._listen()
-            except InvalidStatus as error:
-                if error.response.status_code < 500:  # more is a server that restarts
-                    log.info("event stream refused (%s): polling only", error)
-                    delay = REFUSED_RETRY_SECONDS
-            except (OSError, WebSocketException, InvalidHandshake, TimeoutError) as error:
-                log.debug("event stream lost: %s", error)
-            self._connected(False)
+                why = "the server ended it"
+            except Refused as error:
+                why, refused = str(error), True
+            except (OSError, WebSocketException, TimeoutError, ValueError) as error:
+                why = _reason(error)
+            log.debug("event stream of %s: %s", self._server.url, why)
+            self._connected(why)
             if asyncio.get_running_loop().time() - started > longest:
                 delay = BACKOFF_SECONDS[0]
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, max(longest, delay))
+            await asyncio.sleep(REFUSED_RETRY_SECONDS if refused else delay)
+            delay = min(delay * 2, longest)
 
     async def _listen(self) -> None:
-        async with connect(
-            self._url, subprotocols=[Subprotocol("prefect")], ssl=self._tls, open_timeout=10
-        ) as socket:
+        try:
+            socket = await connect(
+                self._url, subprotocols=[Subprotocol("prefect")], ssl=self._tls, open_timeout=10
+            )
+        except InvalidStatus as error:
+            status = error.response.status_code
+            if status >= 500 or status in TEMPORARY:
+                raise
+            raise Refused(f"HTTP {status}") from error
+        async with socket:
             await self._authenticate(socket)
             await socket.send(json.dumps({"type": "filter", "filter": self._filter}))
-            self._connected(True)
+            self._connected(None)
             async for frame in socket:
-                self._hear(json.loads(frame))
+                if change := _state_change(frame):
+                    self._wake(*change)
 
     async def _authenticate(self, socket: ClientConnection) -> None:
         token = self._server.api_key or self._server.auth_string
         await socket.send(json.dumps({"type": "auth", "token": token}))
         async with asyncio.timeout(10):
-            answer = json.loads(await socket.recv())
+            answer = _object(await socket.recv())
         if answer.get("type") != "auth_success":
-            raise InvalidHandshake(str(answer.get("reason") or "authentication failed"))
+            raise Refused("the server does not accept the credentials for it")
 
-    def _hear(self, frame: dict[str, Any]) -> None:
-        resource = frame.get("event", {}).get("resource", {})
-        kind, _, run_id = str(resource.get("prefect.resource.id", "")).rpartition(".")
-        if kind == "prefect.flow-run":
-            self._wake(UUID(run_id), str(resource.get("prefect.state-type", "")))
+
+def _reason(error: Exception) -> str:
+    """Never the error's own text, which may quote a header."""
+    if isinstance(error, InvalidStatus):
+        return f"HTTP {error.response.status_code}"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return f"the connection failed ({type(error).__name__})"
+
+
+def _state_change(frame: str | bytes) -> tuple[UUID, str] | None:
+    """The run and its new state's type; None for what is no such event."""
+    event = _object(frame).get("event")
+    resource = event.get("resource") if isinstance(event, dict) else None
+    if not isinstance(resource, dict):
+        return None
+    kind, _, run_id = str(resource.get("prefect.resource.id", "")).rpartition(".")
+    if kind != "prefect.flow-run":
+        return None
+    try:
+        return UUID(run_id), str(resource.get("prefect.state-type", ""))
+    except ValueError:
+        return None
+
+
+def _object(frame: str | bytes) -> dict[str, Any]:
+    """The frame's JSON object; empty for anything else."""
+    try:
+        found = json.loads(frame)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _filter(pool_id: UUID) -> dict[str, Any]:

@@ -215,5 +215,5 @@ class Runtime:
         self._tasks.append(self._group.create_task(loop, name=name))
 
 
-def _ignore(connected: bool) -> None:
+def _ignore(why: str | None) -> None:
     """Whether the stream is open makes no difference but of latency."""
