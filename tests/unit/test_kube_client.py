@@ -1,14 +1,18 @@
-"""Which cluster a process talks to. Case 49."""
+"""Which cluster a process talks to (case 49), and requests that nobody answers."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.config import incluster_config
 
-from workpool_operator.errors import OperatorError
+from workpool_operator.errors import KubernetesUnavailable, OperatorError
 from workpool_operator.kube import client
 from workpool_operator.kube.client import KubernetesClient
 
@@ -78,6 +82,71 @@ async def test_case_49_a_kubeconfig_that_is_not_there_is_one_clear_line(
         OperatorError, match=r"the kubeconfig .*nothing cannot be used: .*Set KUBECONFIG"
     ):
         await place()
+
+
+HEADERS = b"HTTP/1.1 200 OK\r\n"
+
+
+@asynccontextmanager
+async def answered(
+    answer: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[KubernetesClient]:
+    """A client of a server that answers each connection's first request so."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await answer(await reader.readuntil(b"\r\n\r\n"), writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=300)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        async with server, KubernetesClient(Configuration(host=url)) as kube:
+            yield kube
+    finally:
+        for writer in writers:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+
+async def test_a_watch_whose_headers_never_come_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "REQUEST_TIMEOUT_SECONDS", 0.2)
+
+    async def nothing(head: bytes, writer: asyncio.StreamWriter) -> None:
+        pass
+
+    async with answered(nothing) as kube:
+        with pytest.raises(KubernetesUnavailable, match="no answer in time"):
+            async with kube.watch("/api/v1/pods", {}):
+                pass
+
+
+async def test_an_open_watch_may_be_quiet_for_longer_than_a_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "REQUEST_TIMEOUT_SECONDS", 0.2)
+
+    async def slow(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEADERS + b"\r\n")
+        await asyncio.sleep(0.6)
+        writer.write(b"{}\n")
+
+    async with answered(slow) as kube, kube.watch("/api/v1/pods", {}) as lines:
+        assert await anext(lines) == b"{}"
+
+
+async def test_any_number_of_watches_may_be_open_and_requests_are_answered_beside_them() -> None:
+    async def answer(head: bytes, writer: asyncio.StreamWriter) -> None:
+        watch = b"watch=true" in head
+        writer.write(HEADERS + (b"\r\n" if watch else b"Content-Length: 2\r\n\r\n{}"))
+
+    async with answered(answer) as kube, AsyncExitStack() as watches:
+        for _ in range(150):  # the client library's own limit is 100
+            await watches.enter_async_context(kube.watch("/api/v1/pods", {}))
+        assert await kube.request("GET", "/api/v1/pods") == b"{}"
 
 
 def _host_alone(self: incluster_config.InClusterConfigLoader, configuration: object) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 
+from workpool_operator.kube import reading
 from workpool_operator.kube.client import KubernetesClient
 
 Right = tuple[str, str, str]  # verb, API group, resource
@@ -30,12 +30,14 @@ async def _allowed(
     attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
     review = {"spec": {"resourceAttributes": attributes}}
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-    return bool(json.loads(await kube.request("POST", path, body=review))["status"]["allowed"])
+    body = await kube.request("POST", path, body=review)
+    return bool(reading.field(body, "status", "allowed"))
 
 
 async def _subject(kube: KubernetesClient) -> str:
     """Who the operator is, as `kubectl create rolebinding` takes it."""
     path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-    user = json.loads(await kube.request("POST", path, body={}))["status"]["userInfo"]["username"]
+    body = await kube.request("POST", path, body={})
+    user = str(reading.field(body, "status", "userInfo", "username"))
     account = user.removeprefix("system:serviceaccount:")
     return f"--serviceaccount={account}" if account != user else f"--user={user}"

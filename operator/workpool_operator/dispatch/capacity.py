@@ -24,10 +24,10 @@ class Load:
 def load(ledger: Ledger, jobs: Iterable[Job], pods: Iterable[Pod]) -> Load:
     """A run is in flight from the offer of its claim until its pods are gone: the union of what
     was offered or claimed, of the Jobs that have not ended, and of the pods that have not."""
-    active = {job.run_id for job in jobs if not job.ended}
+    active = {job.run_id for job in jobs if job.run_id and not job.ended}
     running: set[str] = set()
     for pod in pods:
-        if not pod.ended:
+        if pod.run_id and not pod.ended:
             active.add(pod.run_id)
             if pod.started:
                 running.add(pod.run_id)

@@ -82,7 +82,8 @@ class Cache(Generic[O]):
         item = self._take_out(uid)
         if item is None:
             return
-        self._departed.setdefault(item.run_id, {})[uid] = item
+        if item.run_id:  # else no run's end would ever forget it
+            self._departed.setdefault(item.run_id, {})[uid] = item
         self._changed(item.run_id)
 
     def replace(self, items: Iterable[O]) -> None:

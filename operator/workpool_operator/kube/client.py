@@ -23,10 +23,11 @@ from kubernetes_asyncio.client import ApiClient, Configuration
 from pydantic import TypeAdapter, ValidationError
 
 from workpool_operator.errors import Cause, KubernetesRefused, KubernetesUnavailable, OperatorError
-from workpool_operator.kube import views
+from workpool_operator.kube import reading, views
 
 V = TypeVar("V")
 REQUEST_TIMEOUT_SECONDS = 15.0
+UNLIMITED = 0  # each binding holds two watches: with a limit they would keep requests waiting
 MERGE_PATCH = "application/merge-patch+json"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _WARNING = re.compile(r'299 \S+ "(.*)"')
@@ -59,6 +60,7 @@ class KubernetesClient:
     def __init__(self, configuration: Configuration, *, namespace: str = "default") -> None:
         self.namespace = namespace
         self._configuration = configuration
+        configuration.connection_pool_maxsize = UNLIMITED
         self._api = ApiClient(configuration)
         self._session: aiohttp.ClientSession = self._api.rest_client.pool_manager
 
@@ -94,7 +96,7 @@ class KubernetesClient:
     async def namespace_uid(self, namespace: str) -> str:
         """Unique as a cluster's, and readable with a Role (docs/decisions/0001-cluster-id.md)."""
         body = await self.request("GET", f"/api/v1/namespaces/{namespace}")
-        return str(json.loads(body)["metadata"]["uid"])
+        return str(reading.field(body, "metadata", "uid"))
 
     async def create(self, resource: Resource, namespace: str, manifest: Mapping[str, Any]) -> Any:
         """Create the object and return it as the API server stored it."""
@@ -142,7 +144,7 @@ class KubernetesClient:
             if refused.status not in (404, 409):
                 raise
             return None
-        return None if json.loads(body)["kind"] == "Status" else _decode(resource, body)
+        return None if reading.field(body, "kind") == "Status" else _decode(resource, body)
 
     async def request(
         self,
@@ -172,7 +174,7 @@ class KubernetesClient:
         self, path: str, query: Mapping[str, str]
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """An open watch as an iterator of lines; the caller bounds the silence between them."""
-        limit = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_SECONDS)
+        limit = aiohttp.ClientTimeout(total=None)
         params = {**query, "watch": "true"}
         async with self._open("GET", path, params=params, headers={}, timeout=limit) as response:
             yield _lines(response.content.iter_any())
@@ -181,12 +183,17 @@ class KubernetesClient:
     async def _open(
         self, method: str, path: str, *, headers: dict[str, str], **request: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer from its headers on, which come in time or not at all."""
         url = f"{self._configuration.host}{path}"
         headers = {"Accept": "application/json", **headers, **await self._authorization()}
         try:
-            async with self._session.request(method, url, headers=headers, **request) as response:
+            async with (
+                asyncio.timeout(REQUEST_TIMEOUT_SECONDS) as opening,
+                self._session.request(method, url, headers=headers, **request) as response,
+            ):
                 if response.status >= 400:
                     raise _error(method, path, response, await response.read())
+                opening.reschedule(None)
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KubernetesUnavailable(f"{method} {path}: {_sentence(error)}") from error
@@ -216,8 +223,8 @@ def _no_configuration(error: Exception) -> str:
 
 def _decode(resource: Resource, body: bytes) -> Any:
     if resource.view is None:
-        return json.loads(body)
-    return TypeAdapter(resource.view).validate_json(body)
+        return reading.field(body)
+    return views.answer(TypeAdapter(resource.view), body)
 
 
 def _error(

@@ -2,7 +2,8 @@
 
 Promises: the cache equals the cluster again after any gap, because every full list replaces it; a
 silent, cut or refused watch is noticed and re-opened with backoff; decoding never holds the loop
-for more than one page. Decides nothing and writes nothing but its cache.
+for more than one page; an odd object is left out and told once. Decides nothing and writes nothing
+but its cache.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import ValidationError
 
 from workpool_operator.errors import KubernetesRefused, KubernetesUnavailable, OperatorError
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import KubernetesClient, Resource
-from workpool_operator.kube.views import Page, Status, WatchEvent
+from workpool_operator.kube.reading import Reader
+from workpool_operator.kube.views import RUN_LABEL, Status, where
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ class Reflector:
     """Keeps `cache` equal to the objects of `resource` in `namespace` that match `selector`.
 
     `heard(error)` is called with None after every successful list, and with the error that ended
-    a list or a watch.
+    a list or a watch; `alive()` whenever the loop comes round, at least every `SILENCE_SECONDS`.
     """
 
     def __init__(
@@ -48,21 +50,22 @@ class Reflector:
         selector: str,
         cache: Cache[Any],
         heard: Heard,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._path = resource.path(namespace)
         self._selector = selector
         self._cache = cache
         self._heard = heard
-        view = resource.view  # known at run time only: mypy takes no variable for a type
-        self._page: TypeAdapter[Page[Any]] = TypeAdapter(Page[view])  # type: ignore[valid-type]
-        self._event: TypeAdapter[WatchEvent[Any]] = TypeAdapter(WatchEvent[view])  # type: ignore[valid-type]
-        self._status: TypeAdapter[WatchEvent[Status]] = TypeAdapter(WatchEvent[Status])
+        self._alive = alive
+        self._reader: Reader[Any] = Reader(resource.view, odd=self._does_not_fit)
+        self._told: set[str] = set()
 
     async def run(self) -> None:
         """Follow for ever."""
         delay, longest = BACKOFF_SECONDS
         while True:
+            self._alive()
             try:
                 await self._follow()
                 delay = BACKOFF_SECONDS[0]
@@ -84,13 +87,15 @@ class Reflector:
         items: list[Any] = []
         query = {"labelSelector": self._selector, "limit": str(PAGE_SIZE)}
         while True:
-            page = self._page.validate_json(
-                await self._client.request("GET", self._path, query=query)
-            )
+            body = await self._client.request("GET", self._path, query=query)
+            self._alive()
+            page = self._reader.page(body)
             items.extend(page.items)
             if not page.metadata.continue_:
                 break
             query["continue"] = page.metadata.continue_
+        for item in items:
+            self._check(item)
         self._cache.replace(items)
         self._heard(None)
         return page.metadata.resource_version
@@ -106,6 +111,7 @@ class Reflector:
         try:
             async with self._client.watch(self._path, query) as lines:
                 while version and (line := await self._next(lines)):
+                    self._alive()
                     version = self._apply(line)
                 return version
         except KubernetesRefused as refused:
@@ -123,14 +129,31 @@ class Reflector:
             return None
 
     def _apply(self, line: bytes) -> str:
-        event = self._event.validate_json(line)
-        if event.type == "ERROR":
-            status = self._status.validate_json(line).object
-            log.info("watch of %s ended: %s: listing again", self._path, status.message)
+        """The version to go on from; "" to list again."""
+        event = self._reader.event(line)
+        if isinstance(event, str):
+            return event
+        if isinstance(event.object, Status):
+            log.info("watch of %s ended: %s: listing again", self._path, event.object.message)
             return ""
+        if event.type != "BOOKMARK":
+            self._check(event.object)
+            self._cache.put(event.object)  # also a deleted object's last status, before it departs
         if event.type == "DELETED":
-            self._cache.put(event.object)  # its last status, before it departs
             self._cache.remove(event.object.metadata.uid)
-        elif event.type != "BOOKMARK":
-            self._cache.put(event.object)
         return str(event.object.metadata.resource_version)
+
+    def _check(self, item: Any) -> None:
+        if not item.run_id:
+            self._tell(
+                item.metadata.uid, item.metadata.name, f"label {RUN_LABEL} is no flow run id"
+            )
+
+    def _does_not_fit(self, metadata: dict[str, Any], error: ValidationError) -> None:
+        self._tell(str(metadata.get("uid")), str(metadata.get("name")), where(error))
+
+    def _tell(self, uid: str, name: str, why: str) -> None:
+        """Once per object: it is there again in each list."""
+        if uid not in self._told:
+            self._told.add(uid)
+            log.warning("%s/%s is left alone: %s", self._path, name, why)

@@ -77,7 +77,7 @@ async def waiting(kube: KubernetesClient, namespace: str, *, selector: str) -> t
     """The Secrets that belong to no Job yet; asks for nothing but their metadata."""
     query = {"labelSelector": f"{selector},{views.WAITS_FOR_JOB_LABEL}"}
     body = await kube.request("GET", SECRETS.path(namespace), query=query, accept=_METADATA_ONLY)
-    return _bare.validate_json(body).items
+    return views.answer(_bare, body).items
 
 
 async def discard(

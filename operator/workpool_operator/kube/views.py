@@ -7,14 +7,25 @@ beyond naming what the fields mean. No I/O.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AliasGenerator, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import (
+    AliasGenerator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
+from workpool_operator.errors import KubernetesUnavailable
+
 PREFIX = "workpool-operator.dev/"
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 BINDING_LABEL = PREFIX + "binding"
 RUN_LABEL = PREFIX + "flow-run-id"
 CLAIM_LABEL = PREFIX + "claim-id"
@@ -29,6 +40,7 @@ JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 MANAGED = {"app.kubernetes.io/managed-by": "workpool-operator"}
 
 _CONFIG = ConfigDict(extra="ignore", alias_generator=AliasGenerator(validation_alias=to_camel))
+T = TypeVar("T")
 V = TypeVar("V")
 
 Strings = Annotated[dict[str, str], BeforeValidator(lambda value: value or {})]
@@ -137,7 +149,8 @@ class Pod:
 
     @property
     def run_id(self) -> str:
-        return self.metadata.labels.get(RUN_LABEL, "")
+        """ "" where the label is none, or no UUID: such a pod belongs to no run."""
+        return _uuid(self.metadata.labels.get(RUN_LABEL))
 
     @property
     def job_name(self) -> str:
@@ -192,7 +205,8 @@ class Job:
 
     @property
     def run_id(self) -> str:
-        return self.spec.template.labels.get(RUN_LABEL, "")
+        """ "" where the label is none, or no UUID: such a Job belongs to no run."""
+        return _uuid(self.spec.template.labels.get(RUN_LABEL))
 
     @property
     def claim_id(self) -> str:
@@ -286,14 +300,41 @@ _pods: TypeAdapter[Page[Pod]] = TypeAdapter(Page[Pod])
 
 def events_of(body: bytes) -> tuple[Event, ...]:
     """The Events of one list answer."""
-    return _events.validate_json(body).items
+    return answer(_events, body).items
 
 
 def jobs_of(body: bytes) -> tuple[Job, ...]:
     """The Jobs of one list answer."""
-    return _jobs.validate_json(body).items
+    return answer(_jobs, body).items
 
 
 def pods_of(body: bytes) -> tuple[Pod, ...]:
     """The pods of one list answer."""
-    return _pods.validate_json(body).items
+    return answer(_pods, body).items
+
+
+def answer(view: TypeAdapter[T], body: bytes) -> T:
+    """The whole answer as its view.
+
+    Raises:
+        KubernetesUnavailable: it does not fit.
+    """
+    try:
+        return view.validate_json(body)
+    except ValidationError as error:
+        raise KubernetesUnavailable(not_kubernetes(where(error))) from error
+
+
+def where(error: ValidationError) -> str:
+    """The first thing that does not fit, without its value."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+
+
+def not_kubernetes(why: str) -> str:
+    return f"this is not the answer of a Kubernetes API ({why})"
+
+
+def _uuid(label: str | None) -> str:
+    """The label where it is a UUID as the operator writes it; "" where it is none."""
+    return label if label and _UUID.fullmatch(label) else ""
