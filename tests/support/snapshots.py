@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -116,45 +116,79 @@ def job(
     )
 
 
+def container(
+    name: str = "prefect-job",
+    *,
+    running: datetime | None = None,
+    exit_code: int | None = None,
+    waiting: str = "",
+    reason: str = "",
+    message: str = "",
+    at: datetime = WALL,
+    restart_policy: str = "",
+    memory_limit: str = "",
+    **status: Any,
+) -> dict[str, Any]:
+    """One container of `pod`: its spec and its status in one; `at` is when it ended."""
+    now: dict[str, Any] = {"running": {"startedAt": running}} if running else {}
+    if waiting:
+        now = {"waiting": {"reason": waiting, "message": message}}
+    if exit_code is not None:
+        ended = {"exitCode": exit_code, "reason": reason, "message": message}
+        now = {"terminated": {**ended, "startedAt": at - timedelta(seconds=5), "finishedAt": at}}
+    limits = {"memory": memory_limit} if memory_limit else {}
+    spec = {"image": "a/b:1", "restartPolicy": restart_policy, "resources": {"limits": limits}}
+    return {"name": name, "state": now, **spec, **status}
+
+
 def pod(
     id_: str = "claim",
     *,
     phase: str = "Pending",
-    waiting: str = "",
-    exit_code: int | None = None,
-    reason: str = "",
-    message: str = "",
     pod_reason: str = "",
+    pod_message: str = "",
+    conditions: Sequence[Mapping[str, str]] = (),
     unschedulable: str = "",
-    memory_limit: str = "",
+    containers: Sequence[Mapping[str, Any]] = (),
+    init: Sequence[Mapping[str, Any]] = (),
+    spec: Mapping[str, Any] | None = None,
+    number: int = 1,
+    created: datetime = WALL,
+    deleting: bool = False,
+    recorded: str = "",
     version: str = "1",
+    **flow: Any,
 ) -> Pod:
-    """A pod of that Job. Phase Running has a running container, an exit code an ended one; reason
-    and message are the container's."""
-    container: dict[str, Any] = {"name": "prefect-job", "image": "a/b:1"}
-    if memory_limit:
-        container["resources"] = {"limits": {"memory": memory_limit}}
-    now: dict[str, Any] = {"running": {}} if phase == "Running" else {}
-    if waiting:
-        now = {"waiting": {"reason": waiting, "message": message}}
-    if exit_code is not None:
-        ended = {"exitCode": exit_code, "reason": reason, "message": message, "finishedAt": WALL}
-        now = {"terminated": ended}
+    """A pod of that Job, its `number`-th. Unless `containers` are given it has the flow's alone,
+    which runs in phase Running and for the rest is as `flow` says."""
+    if phase == "Running":
+        flow.setdefault("running", WALL)
+    listed = list(containers) or [container(**flow)]
     blocked = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    labels = {views.RUN_LABEL: str(RUN_ID), views.JOB_NAME_LABEL: job_name(id_)}
+    suffix = "" if number == 1 else f"-{number}"
     return _pod.validate_python(
         {
             "metadata": {
-                "name": f"pod-{id_}",
-                "uid": f"uid-pod-{id_}",
+                "name": f"pod-{id_}{suffix}",
+                "uid": f"uid-pod-{id_}{suffix}",
                 "resourceVersion": version,
-                "labels": {views.RUN_LABEL: str(RUN_ID), views.JOB_NAME_LABEL: job_name(id_)},
+                "creationTimestamp": created,
+                "deletionTimestamp": WALL if deleting else None,
+                "labels": labels,
+                "annotations": {views.CONTAINER_ANNOTATION: recorded} if recorded else {},
             },
-            "spec": {"containers": [container]},
+            "spec": {"containers": listed, "initContainers": list(init), **(spec or {})},
             "status": {
                 "phase": phase,
                 "reason": pod_reason,
-                "conditions": [{**blocked, "message": unschedulable}] if unschedulable else [],
-                "containerStatuses": [{"name": "prefect-job", "state": now}],
+                "message": pod_message,
+                "conditions": [
+                    *conditions,
+                    *([{**blocked, "message": unschedulable}] if unschedulable else []),
+                ],
+                "containerStatuses": listed,
+                "initContainerStatuses": list(init),
             },
         }
     )

@@ -55,10 +55,10 @@ class _Texts(dict[str, str]):
     def __missing__(self, path: str) -> str:
         return str(self._found[read(path)])
 
-    def env(self, name: str) -> str:
-        entries = at(self.manifest, read(f"{CONTAINER}.env"))
+    def env(self, name: str, *, of: str = CONTAINER) -> str:
+        entries = at(self.manifest, read(f"{of}.env"))
         index = next(i for i, entry in enumerate(entries) if entry["name"] == name)
-        return self[f"{CONTAINER}.env[{index}].name"]
+        return self[f"{of}.env[{index}].name"]
 
 
 async def test_the_run_wins_over_the_deployment_and_that_over_the_pool():
@@ -88,6 +88,18 @@ async def test_each_variable_of_the_environment_has_its_own_giver():
     assert found.env("PREFECT_API_URL") == "binding"
     assert found.env("PREFECT__FLOW_NAME") == "Prefect"
     assert found.env("PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR") == "operator"
+
+
+async def test_the_flows_container_may_be_listed_behind_another():
+    template = stock_template()
+    pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    pod["containers"].insert(0, {"name": "agent", "env": [{"name": "A", "value": "1"}]})
+    found = await trace(template, run={"env": {"R": "1"}, "image": "a:1"})
+    assert found[f"{POD}.containers[0].env[0].value"] == "template"
+    flow = f"{POD}.containers[1]"
+    assert found[f"{flow}.image"] == "run: image"
+    assert found[f"{flow}.args[0]"] == "Prefect: its default command"
+    assert found.env("R", of=flow) == "run: env"
 
 
 async def test_dotted_keys_and_lists_are_environments_too():

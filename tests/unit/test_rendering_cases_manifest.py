@@ -82,6 +82,7 @@ async def test_case_25_the_stock_template_without_values_gives_exactly_this_job(
                 "prefect.io/flow-run-id": str(RUN),
                 views.BINDING_ANNOTATION: "data/etl",
                 views.SERVER_ANNOTATION: "http://prefect:4200/api",
+                views.CONTAINER_ANNOTATION: "prefect-job",
             },
         },
         "spec": {
@@ -91,7 +92,10 @@ async def test_case_25_the_stock_template_without_values_gives_exactly_this_job(
             "template": {
                 "metadata": {
                     "labels": LABELS | OURS,
-                    "annotations": {"prefect.io/flow-run-id": str(RUN)},
+                    "annotations": {
+                        "prefect.io/flow-run-id": str(RUN),
+                        views.CONTAINER_ANNOTATION: "prefect-job",
+                    },
                 },
                 "spec": {"restartPolicy": "Never", "containers": [CONTAINER]},
             },
@@ -159,7 +163,8 @@ async def test_case_27_an_annotations_key_is_repaired() -> None:
 
 async def test_case_27_without_annotations_the_pods_have_ours_alone() -> None:
     made = await job(Case("none"))
-    assert set(made["spec"]["template"]["metadata"]["annotations"]) == {"prefect.io/flow-run-id"}
+    ours = {"prefect.io/flow-run-id", views.CONTAINER_ANNOTATION}
+    assert set(made["spec"]["template"]["metadata"]["annotations"]) == ours
 
 
 async def test_case_27_labels_of_the_manifest_stay_on_the_job_alone() -> None:

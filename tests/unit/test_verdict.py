@@ -44,7 +44,7 @@ def failed_pod(code: int, **fields: str) -> Pod:
             "an evicted pod",
             FAILED,
             [failed_pod(137, pod_reason="Evicted")],
-            ["Pod was ended: Evicted", "code 137"],
+            ["evicted by the kubelet (Evicted)", "code 137"],
         ),
         (
             "a pod without statuses",

@@ -131,7 +131,7 @@ class Actions:
             if pod is None:
                 return ""
             path = PODS.path(self._namespace, pod.metadata.name) + "/log"
-            tail = {"container": pod.spec.containers[0].name, "tailLines": str(LOG_LINES)}
+            tail = {"container": pod.flow_container, "tailLines": str(LOG_LINES)}
             return (await self._kube.request("GET", path, query=tail)).decode(errors="replace")
         except KubernetesRefused as refused:
             log.debug("no log of run %s: %s", run_id, refused)

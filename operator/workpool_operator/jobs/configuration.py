@@ -143,7 +143,7 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
         container = manifest.container(self.job_manifest)
         self._template_env = container.get("env")
         self.inherit(())
-        manifest.set_arguments(container)
+        manifest.set_arguments(self.job_manifest)
         manifest.set_image(container)
         manifest.label(self.job_manifest, self.labels)
         manifest.annotate(self.job_manifest, self.annotations)

@@ -16,11 +16,10 @@ from prefect.utilities.processutils import command_from_string
 
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import lists, names
-from workpool_operator.kube import views
+from workpool_operator.kube import flow_container, views
 
 FLOW_RUN_ID_KEY = "prefect.io/flow-run-id"
 CONTAINERS = "job_manifest.spec.template.spec.containers"
-CONTAINER_NAME = "prefect-job"  # the stock worker's
 COMMAND = "prefect flow-run execute"
 _MISPLACED = ("parallelism", "completions")  # the stock template has them in the pod's spec
 
@@ -75,7 +74,9 @@ def normalise(manifest: Object) -> None:
         if key in pod:
             spec.setdefault(key, _one(pod.pop(key), key=key))
     pod.setdefault("restartPolicy", "Never")
-    container(manifest).setdefault("name", CONTAINER_NAME)
+    flow = container(manifest)
+    if flow.get("name") is None:
+        flow["name"] = flow_container.DEFAULT_NAME
 
 
 def _one(value: Any, *, key: str) -> int:
@@ -98,11 +99,21 @@ def part(parent: Object, key: str, *, within: str = "") -> Object:
 
 
 def container(manifest: Mapping[str, Any]) -> Object:
-    """The first container, which runs the flow; the others are the user's."""
-    containers = at(manifest, "spec.template.spec.containers")
-    if not isinstance(containers, list) or not containers or not isinstance(containers[0], dict):
+    """The container that runs the flow; the others are the user's."""
+    found = at(manifest, "spec.template.spec.containers")
+    flow = found[position(manifest)] if isinstance(found, list) and found else None
+    if not isinstance(flow, dict):
         raise RenderError(CONTAINERS, "expected a list with the flow's container")
-    return containers[0]
+    return flow
+
+
+def position(manifest: Any) -> int:
+    """Where in the list of containers that one is; also of a manifest with placeholders."""
+    containers = at(manifest, "spec.template.spec.containers")
+    items = containers if isinstance(containers, list) else ()
+    return flow_container.position(
+        [str(item.get("name", "")) if isinstance(item, Mapping) else "" for item in items]
+    )
 
 
 def at(document: Any, path: str) -> Any:
@@ -120,15 +131,17 @@ def set_image(container: Object) -> None:
         container["image"] = f"prefecthq/prefect:{version}-python{python}"
 
 
-def set_arguments(container: Object) -> None:
-    """The command line as a list; without one, the container executes its run."""
-    args = container.get("args")
+def set_arguments(manifest: Object) -> None:
+    """The command line of the flow's container as a list; without one, it executes its run."""
+    flow = container(manifest)
+    args = flow.get("args")
     if args is None:
         args = COMMAND
     try:
-        container["args"] = _arguments(args)
+        flow["args"] = _arguments(args)
     except ValueError as error:
-        raise RenderError(f"{CONTAINERS}[0].args", f"{error}, got {args!r:.80}") from error
+        path = f"{CONTAINERS}[{position(manifest)}].args"
+        raise RenderError(path, f"{error}, got {args!r:.80}") from error
 
 
 def _arguments(args: Any) -> list[str]:
@@ -165,6 +178,7 @@ def identify(manifest: Object, identity: Identity, *, run_name: str) -> None:
         metadata["labels"] = part(metadata, "labels") | identity.labels
         metadata["annotations"] = part(metadata, "annotations")
         metadata["annotations"][FLOW_RUN_ID_KEY] = str(identity.run_id)
+        metadata["annotations"][views.CONTAINER_ANNOTATION] = str(container(manifest)["name"])
     job["annotations"] |= identity.annotations
     if ttl is not None:
         job["annotations"][views.TTL_ANNOTATION] = str(ttl)

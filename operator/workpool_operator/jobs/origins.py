@@ -15,7 +15,7 @@ from prefect.utilities.templating import apply_values
 
 from workpool_operator.jobs import environment, lists, names, references
 from workpool_operator.jobs.fault import Path, at
-from workpool_operator.jobs.manifest import FLOW_RUN_ID_KEY
+from workpool_operator.jobs.manifest import FLOW_RUN_ID_KEY, position
 from workpool_operator.jobs.render import Subject
 from workpool_operator.kube import views
 
@@ -29,9 +29,7 @@ OPERATOR = "operator"
 
 _METADATA = (("metadata",), ("spec", "template", "metadata"))
 _POD: Path = ("spec", "template", "spec")
-_CONTAINER: Path = (*_POD, "containers", 0)
-_ENV: Path = (*_CONTAINER, "env")
-_ARGS: Path = (*_CONTAINER, "args")
+_CONTAINERS: Path = (*_POD, "containers")
 _MISPLACED = ("parallelism", "completions")
 
 
@@ -52,8 +50,9 @@ class _Sources:
     def of(self, path: Path, manifest: Mapping[str, Any]) -> str:
         if path[:2] == ("metadata", "name"):
             return f"{OPERATOR}: the run's name and claim"
-        if path[: len(_ENV)] == _ENV and len(path) > len(_ENV):
-            return self._of_variable(str(at(manifest, path[: len(_ENV) + 1])["name"]))
+        flow = (*_CONTAINERS, position(manifest))
+        if path[: len(flow) + 1] == (*flow, "env") and len(path) > len(flow) + 1:
+            return self._of_variable(str(at(manifest, path[: len(flow) + 2])["name"]))
         if path[-2:-1] == ("labels",) and path[:-2] in _METADATA:
             return self._of_mark(path, "labels")
         if path[-2:-1] == ("annotations",) and path[:-2] in _METADATA:
@@ -62,8 +61,8 @@ class _Sources:
             return BINDING if self.bound else self._in_template(path)
         if path[:1] == ("spec",) and len(path) == 2 and path[1] in _MISPLACED:
             return self._in_template((*_POD, path[-1]), without=self._in_template(path))
-        if path[: len(_ARGS)] == _ARGS:
-            default = TEMPLATE if _ARGS in self._template else f"{PREFECT}: its default command"
+        if path[: len(args := (*flow, "args"))] == args:
+            default = TEMPLATE if args in self._template else f"{PREFECT}: its default command"
             return self._in_template(path, without=default)
         return self._in_template(path)
 
@@ -165,7 +164,8 @@ class _Sources:
             return TEMPLATE
         if name in _variables({"env": self.subject.environment}):
             return BINDING
-        if name in _variables({"env": at(self._pool, (*references.MANIFEST, *_ENV))}):
+        own = at(self._pool, references.MANIFEST)
+        if name in _variables({"env": at(own, (*_CONTAINERS, position(own), "env"))}):
             return TEMPLATE
         return OPERATOR if name == environment.SIGTERM_BEHAVIOR else PREFECT
 

@@ -41,8 +41,8 @@ ACCEPTED_HERE: Final = (
         re.compile("required attributes.*/(parallelism|completions)"),
     ),
     Outcome(
-        "the flow's container under any name",
-        "`prefect-job` where it has none",
+        "the flow's container under any name, anywhere",
+        "`prefect-job`, else the first; `prefect-job` where it has no name",
         re.compile(f"{_PATHS}/containers/0/name"),
     ),
     Outcome(

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect.utilities.templating import BLOCK_DOCUMENT_PLACEHOLDER_PREFIX as _BLOCKS
 
-from workpool_operator.jobs import checks, grammar
+from workpool_operator.jobs import checks, grammar, manifest
 from workpool_operator.jobs.fault import MISSING, Fault, Path, at
 from workpool_operator.jobs.references import (
     ELSEWHERE,
@@ -20,15 +20,13 @@ from workpool_operator.jobs.references import (
     schemas,
     variable,
 )
+from workpool_operator.kube import flow_container
 from workpool_operator.spelling import meant
 
 _CONFIGURATION = MANIFEST[:1]
 _BLOCK = "{{ prefect.blocks.TYPE.NAME }}, with the block's type and name"
-_CONTAINER: Path = (*MANIFEST, "spec", "template", "spec", "containers", 0)
-# What rendering provides where a template does not.
-_PROVIDED = frozenset(
-    {(*_CONTAINER, "image"), (*_CONTAINER, "name"), (*_CONTAINER[:-2], "restartPolicy")}
-)
+_POD: Path = (*MANIFEST, "spec", "template", "spec")
+_CONTAINERS: Path = (*_POD, "containers")
 _MADE_TEXT = ("labels", "annotations")
 _MISPLACED = ("parallelism", "completions")  # rendering moves them to where they belong
 
@@ -75,10 +73,49 @@ def _of_configuration(template: Mapping[str, Any]) -> Iterator[Fault]:
         return
     yield from _of_blocks(configuration)
     yield from _of_fields(configuration)
-    manifest = configuration.get("job_manifest", MISSING)
-    for fault in checks.faults(manifest, root=MANIFEST, opaque=is_placeholder):
-        if not _is_mended(fault):
+    job = configuration.get("job_manifest", MISSING)
+    yield from _of_flow_container(job)
+    flow = [(*_CONTAINERS, index) for index in _flow_containers(job)]
+    for fault in checks.faults(job, root=MANIFEST, opaque=is_placeholder):
+        if not (_is_mended(fault) or any(_is_provided(fault, container) for container in flow)):
             yield fault
+
+
+def _of_flow_container(job: Any) -> Iterator[Fault]:
+    """Why rendering would fill in another container than the one that is meant to run the flow."""
+    init, containers = (_items(job, key) for key in ("initContainers", "containers"))
+    for index, item in enumerate(init):
+        if at(item, ("name",)) == flow_container.DEFAULT_NAME:
+            where = (*_POD, "initContainers", index, "name")
+            yield Fault(where, flow_container.DEFAULT_NAME, "this name in `containers` alone")
+    commanded = {index for index, item in enumerate(containers) if _takes_command(item)}
+    flow = _flow_containers(job)
+    if commanded and not commanded & flow:
+        index, first = min(commanded), at(containers, (min(flow), "name"))
+        expected = (
+            f"{flow_container.DEFAULT_NAME!r}, for it takes the command; without a container of "
+            f"that name the first one, {first!r}, is the flow's"
+        )
+        yield Fault((*_CONTAINERS, index, "name"), at(containers, (index, "name")), expected)
+
+
+def _takes_command(container: Any) -> bool:
+    fields = [at(container, (key,)) for key in ("args", "command")]
+    return "command" in map(variable, names_in(fields))
+
+
+def _flow_containers(job: Any) -> set[int]:
+    """Where the flow's container may be; values may still bring one of its name."""
+    containers = _items(job, "containers")
+    names = [at(item, ("name",)) for item in containers]
+    if flow_container.DEFAULT_NAME in names or not any(map(is_placeholder, [*containers, *names])):
+        return {manifest.position(job)}
+    return set(range(len(containers)))
+
+
+def _items(job: Any, key: str) -> list[Any]:
+    found = at(job, (*_POD[len(MANIFEST) :], key))
+    return found if isinstance(found, list) else []
 
 
 def _of_blocks(configuration: Mapping[str, Any]) -> Iterator[Fault]:
@@ -111,10 +148,15 @@ def _of_env_names(env: Any) -> Iterator[Fault]:
 
 def _is_mended(fault: Fault) -> bool:
     """Rendering makes a Job of it all the same."""
-    if fault.value is MISSING and fault.path in _PROVIDED:
+    if fault.value is MISSING and fault.path == (*_POD, "restartPolicy"):
         return True
-    if len(fault.path) > 2 and fault.path[-2] in _MADE_TEXT and "metadata" in fault.path:
+    return len(fault.path) > 2 and fault.path[-2] in _MADE_TEXT and "metadata" in fault.path
+
+
+def _is_provided(fault: Fault, container: Path) -> bool:
+    """Rendering fills it in, in the flow's container."""
+    if fault.value is MISSING and fault.path in ((*container, "image"), (*container, "name")):
         return True
-    if fault.path == (*_CONTAINER, "env"):
+    if fault.path == (*container, "env"):
         return isinstance(fault.value, Mapping)  # replaced by the environment of the run
-    return fault.path[: len(_CONTAINER) + 1] == (*_CONTAINER, "args")
+    return fault.path[: len(container) + 1] == (*container, "args")

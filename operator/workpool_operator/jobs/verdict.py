@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from workpool_operator.jobs.disruption import disruption
 from workpool_operator.kube.views import ContainerStatus, Event, Job, Pod, Terminated
 
 MESSAGE_LENGTH = 4000
@@ -61,10 +62,15 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a Job ended without its run: `message` is the crash's, `exit_code` the container's."""
+    """How a Job ended without its run: `message` is the crash's, `exit_code` the container's.
+
+    `pod` and `container` name the container that says more in its log; empty where none does.
+    """
 
     message: str
     exit_code: int | None = None
+    pod: str = ""
+    container: str = ""
 
 
 def waiting(pods: Sequence[Pod]) -> Wait | None:
@@ -94,31 +100,33 @@ def ended(job: Job, pods: Sequence[Pod]) -> End:
             f"{job.spec.active_deadline_seconds} s and was stopped (DeadlineExceeded). "
             "Raise the limit in the pool's template, or make the flow faster."
         )
-    if found := _last_failure(pods):
+    if found := _last_end(pods):
         return _container_end(*found)
-    if pod := next((pod for pod in pods if pod.status.reason), None):
-        return End(
-            f"Pod {pod.metadata.name} ended: {pod.status.reason}. {pod.status.message}".strip()
-        )
+    if text := next(filter(None, map(disruption, _newest_first(pods))), ""):
+        return End(text)
     if failed := job.condition("Failed"):
         return End(f"The Job failed: {failed.reason}. {failed.message}".strip())
-    return End(
-        "The container exited with code 0 without reporting the run's end. The command must be "
-        "`prefect flow-run execute`, or end by it.",
-        exit_code=0,
-    )
+    return End(_UNREPORTED.format("The flow's container"), exit_code=0)
+
+
+def flow_ended(pods: Sequence[Pod]) -> End | None:
+    """How the flow's container ended where its pod goes on for other containers."""
+    found = next(((p, p.flow) for p in _newest_first(pods) if p.flow_ended and p.flow), None)
+    if found is None or found[1].state.terminated is None:
+        return None
+    return _container_end(*found, found[1].state.terminated)
 
 
 def out_of_memory(pods: Sequence[Pod]) -> str:
     """The fact behind a SIGKILL, which the run's own report can only guess; "" where it is none."""
-    found = _last_failure(pods)
+    found = _last_end(pods)
     return _container_end(*found).message if found and found[2].reason == "OOMKilled" else ""
 
 
 def vanished(job_name: str, pods: Sequence[Pod]) -> End:
     """The Job is gone from the cluster and its run is not finished."""
-    found = _last_failure(pods)
-    told = found is not None and not _is_a_stop(found[2])
+    found = _last_end(pods)
+    told = found is not None and found[2].exit_code and not _is_a_stop(found[2])
     cause = f" Last seen: {_container_end(*found).message}" if found and told else ""
     return End(
         f"Job {job_name} vanished: it was deleted by somebody else than the operator while the run "
@@ -167,38 +175,66 @@ def _wait(category: str, text: str) -> Wait:
     return Wait(category, message[:MESSAGE_LENGTH], hopeless=category in _HOPELESS)
 
 
-def _last_failure(pods: Sequence[Pod]) -> tuple[Pod, ContainerStatus, Terminated] | None:
-    """The container that failed last; a pod's init containers fail before its main ones."""
-    found = [
-        (pod, status, terminated)
-        for pod in pods
-        for status in (*pod.status.container_statuses, *pod.status.init_container_statuses)
-        for terminated in (status.state.terminated or status.last_state.terminated,)
-        if terminated and (terminated.exit_code != 0 or terminated.reason == "OOMKilled")
-    ]
-    return max(found, key=lambda item: item[2].finished_at or _EPOCH, default=None)
+def _last_end(pods: Sequence[Pod]) -> tuple[Pod, ContainerStatus, Terminated] | None:
+    """What decided the newest pod in which something did: the end of the flow's container, or that
+    of an init container without which it never started. A sidecar's end decides nothing."""
+    for pod in _newest_first(pods):
+        init = [s for s in pod.status.init_container_statuses if s.name not in pod.sidecars]
+        ends = [
+            (pod, status, end)
+            for status in ([pod.flow] if pod.flow else []) + init
+            if (end := status.state.terminated or status.last_state.terminated)
+        ]
+        failed = [each for each in ends if each[1] is pod.flow or each[2].exit_code]
+        known = [each for each in failed if each[2].reason != _UNKNOWN]
+        if found := next(iter(known or failed), None):
+            return found
+    return None
+
+
+def _newest_first(pods: Iterable[Pod]) -> list[Pod]:
+    return sorted(pods, key=lambda pod: pod.metadata.creation_timestamp or _EPOCH, reverse=True)
 
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
+_UNKNOWN = "ContainerStatusUnknown"
+_UNREPORTED = (
+    "{} exited with code 0 without reporting the run's end. The command must be "
+    "`prefect flow-run execute`, or end by it."
+)
 
 
 def _container_end(pod: Pod, status: ContainerStatus, terminated: Terminated) -> End:
-    code = terminated.exit_code
+    return End(
+        _sentence(pod, status, terminated),
+        exit_code=terminated.exit_code,
+        pod=pod.metadata.name,
+        container=status.name,
+    )
+
+
+def _sentence(pod: Pod, status: ContainerStatus, terminated: Terminated) -> str:
+    code, name = terminated.exit_code, f"ontainer '{status.name}'"
     if terminated.reason == "OOMKilled":
         limit = _memory_limit(pod, status.name)
-        killed = "Container" if code else "A process of container"  # whose parent lived on
-        text = (
-            f"{killed} '{status.name}' was killed for using more memory than its limit"
+        killed = f"C{name}" if code else f"A process of c{name}"  # whose parent lived on
+        return (
+            f"{killed} was killed for using more memory than its limit"
             f"{f' of {limit}' if limit else ''} (OOMKilled, exit code {code}). Raise the limit."
         )
-        return End(text, exit_code=code)
+    cause = disruption(pod)
+    if code == 0 and not cause:
+        return _UNREPORTED.format(f"C{name}")
+    if terminated.reason == _UNKNOWN:
+        unknown = f"The kubelet found no process of c{name} any more ({_UNKNOWN})"
+        advice = "" if cause else " Its node or the container runtime restarted: retry the run."
+        return f"{cause} {unknown}: its exit code is not known.{advice}".strip()
     reason = f" ({terminated.reason})" if terminated.reason else ""
     detail = f" {terminated.message.strip().rstrip('.')}." if terminated.message else ""
-    remedy = _EXIT_CODES.get(code, "")
-    text = f"Container '{status.name}' exited with code {code}{reason}.{detail} {remedy}".strip()
-    if pod.status.reason:
-        text = f"Pod was ended: {pod.status.reason}. {pod.status.message} {text}".strip()
-    return End(text, exit_code=code)
+    remedy = "" if _is_a_stop(terminated) and (cause or pod.deleting) else _EXIT_CODES.get(code, "")
+    deleted = f"Pod {pod.metadata.name} was deleted." if pod.deleting and not cause else ""
+    text = f"C{name} exited with code {code}{reason}.{detail} {remedy}"
+    return f"{cause or deleted} {text}".strip()
 
 
 def _is_a_stop(terminated: Terminated) -> bool:
@@ -207,5 +243,6 @@ def _is_a_stop(terminated: Terminated) -> bool:
 
 
 def _memory_limit(pod: Pod, container: str) -> str:
-    limits = (c.resources.limits for c in pod.spec.containers if c.name == container)
+    specs = (*pod.spec.containers, *pod.spec.init_containers)
+    limits = (c.resources.limits for c in specs if c.name == container)
     return next(limits, {}).get("memory", "")

@@ -23,6 +23,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
 from workpool_operator.errors import KubernetesUnavailable
+from workpool_operator.kube import flow_container
 
 PREFIX = "workpool-operator.dev/"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -34,9 +35,11 @@ SERVER_ANNOTATION = PREFIX + "server"
 BINDING_ANNOTATION = PREFIX + "binding"
 TTL_ANNOTATION = PREFIX + "ttl-seconds-after-finished"
 FINAL_STATE_ANNOTATION = PREFIX + "final-state"
+CONTAINER_ANNOTATION = PREFIX + "container"
 SECRET_LABEL = PREFIX + "secret"
 WAITS_FOR_JOB_LABEL = PREFIX + "waits-for-job"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+STOP_DEADLINE_SECONDS = 1  # of a pod: the least that the API server takes
 MANAGED = {"app.kubernetes.io/managed-by": "workpool-operator"}
 
 _CONFIG = ConfigDict(extra="ignore", alias_generator=AliasGenerator(validation_alias=to_camel))
@@ -91,6 +94,12 @@ class Terminated:
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
+    @property
+    def has_run(self) -> bool:
+        """False for the end that the kubelet makes up where it finds no process (a 137 with the
+        reason ContainerStatusUnknown), unless it remembers one."""
+        return self.started_at is not None or "used to be Running" in self.message
+
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class ContainerState:
@@ -101,16 +110,19 @@ class ContainerState:
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class ContainerStatus:
+    """`started` is the kubelet's word: the startup probe has passed, the postStart hook is over."""
+
     name: str
     state: ContainerState = ContainerState()
     last_state: ContainerState = ContainerState()
     restart_count: int = 0
+    started: bool | None = None
 
     @property
-    def started(self) -> bool:
+    def has_run(self) -> bool:
         """A process of the container runs or has run."""
-        now, before = self.state, self.last_state
-        return bool(now.running or now.terminated or before.running or before.terminated)
+        ends = (self.state.terminated, self.last_state.terminated)
+        return bool(self.state.running) or any(end.has_run for end in ends if end)
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
@@ -132,17 +144,24 @@ class Resources:
 class ContainerSpec:
     name: str
     image: str = ""
+    restart_policy: str = ""
     resources: Resources = Field(default_factory=Resources)
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class PodSpec:
     containers: Items[ContainerSpec] = ()
+    init_containers: Items[ContainerSpec] = ()
+    restart_policy: str = "Never"
+    active_deadline_seconds: int | None = None
+    termination_grace_period_seconds: int = 30
     node_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Pod:
+    """A pod of ours. Its `flow` is the container that runs the flow, wherever it is listed."""
+
     metadata: Metadata
     spec: PodSpec = Field(default_factory=PodSpec)
     status: PodStatus = Field(default_factory=PodStatus)
@@ -162,14 +181,55 @@ class Pod:
         return self.status.phase in ("Succeeded", "Failed")
 
     @property
+    def deleting(self) -> bool:
+        return self.metadata.deletion_timestamp is not None
+
+    @property
+    def is_stopped(self) -> bool:
+        """The operator had the kubelet end it, because the flow's container was over."""
+        return self.spec.active_deadline_seconds == STOP_DEADLINE_SECONDS
+
+    @property
+    def flow_container(self) -> str:
+        """The name of the flow's container; "" where the pod has none."""
+        names = [container.name for container in self.spec.containers]
+        recorded = self.metadata.annotations.get(CONTAINER_ANNOTATION, "")
+        return names[flow_container.position(names, recorded=recorded)] if names else ""
+
+    @property
+    def flow(self) -> ContainerStatus | None:
+        """The status of the flow's container, once the kubelet has given one."""
+        name = self.flow_container
+        return next((s for s in self.status.container_statuses if s.name == name), None)
+
+    @property
     def started(self) -> bool:
-        """A main container runs or has run: the run's own code had its turn."""
-        return any(container.started for container in self.status.container_statuses)
+        """The flow's container runs or has run."""
+        return self.flow is not None and self.flow.has_run
+
+    @property
+    def flow_ended(self) -> bool:
+        """The flow's container is over, and its restart policy does not start it again."""
+        end = self.flow.state.terminated if self.flow else None
+        if end is None or self.ended:
+            return self.ended
+        return not self._restarts(self.flow_container, exit_code=end.exit_code)
+
+    def _restarts(self, container: str, *, exit_code: int) -> bool:
+        own = {spec.name: spec.restart_policy for spec in self.spec.containers}
+        policy = own.get(container) or self.spec.restart_policy
+        return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+    @property
+    def sidecars(self) -> frozenset[str]:
+        """The names of its native sidecars: init containers that go on beside the flow."""
+        return frozenset(c.name for c in self.spec.init_containers if c.restart_policy == "Always")
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class JobStatus:
     start_time: datetime | None = None
+    failed: int = 0
     conditions: Items[Condition] = ()
 
 
@@ -186,6 +246,7 @@ class PodTemplate:
 class JobSpec:
     template: PodTemplate = Field(default_factory=PodTemplate)
     suspend: bool = False
+    backoff_limit: int = 6
     active_deadline_seconds: int | None = None
     ttl_seconds_after_finished: int | None = None
 

@@ -17,17 +17,11 @@ def exit_code(job: Job | None, pods: Iterable[Pod]) -> int:
     ended. A Job that is Complete is 0: an earlier pod's failure was made good by a later one."""
     if job and job.condition("Complete"):
         return 0
-    flows = [flow for pod in sorted(pods, key=_made_at, reverse=True) if (flow := _flow(pod))]
+    flows = [flow for pod in sorted(pods, key=_made_at, reverse=True) if (flow := pod.flow)]
     codes = (end.exit_code for flow in flows if (end := _end(flow)))
     if (code := next(codes, None)) is not None:
         return code
     return STOPPED if any(flow.state.running for flow in flows) else NEVER_STARTED
-
-
-def _flow(pod: Pod) -> ContainerStatus | None:
-    """The status of the flow's container, which is the pod's first."""
-    name = pod.spec.containers[0].name if pod.spec.containers else ""
-    return next((s for s in pod.status.container_statuses if s.name == name), None)
 
 
 def _end(flow: ContainerStatus) -> Terminated | None:

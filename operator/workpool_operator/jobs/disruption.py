@@ -1,0 +1,67 @@
+"""What ended a pod from outside: the kubelet, the scheduler, a taint, the API. Pure.
+
+The facts are the pod's own: its status' reason and message, which the kubelet writes, and its
+condition DisruptionTarget, which whoever is about to end a pod sets. Nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from workpool_operator.kube.views import Pod
+
+# What a kubelet's message about an eviction says, and what helps; the first that fits.
+_EVICTED = (
+    ("EmptyDir volume", "Raise the volume's sizeLimit, or write less to it."),
+    (
+        "ephemeral",
+        "Raise the ephemeral-storage limit and request, or write less to the container's disk.",
+    ),
+    (
+        "resource: memory",
+        "The node itself ran out of memory: raise the memory request, so that the scheduler "
+        "finds a node that has as much, or give the node more.",
+    ),
+    ("inodes", "The node ran out of inodes: write fewer files, or clean the node up."),
+    ("fs", "The node's disk is full: request ephemeral-storage, or clean the node up."),
+    ("pids", "The node ran out of process ids: start fewer processes."),
+)
+_RETRY = "Retry the run."
+# Reasons of the condition DisruptionTarget.
+_DISRUPTED = {
+    "PreemptionByScheduler": (
+        "The scheduler preempted it for a pod of a higher priority",
+        "Retry the run, or give its pods a priority class as high.",
+    ),
+    "DeletionByTaintManager": (
+        "Its node has a taint that it does not tolerate",
+        "Retry the run, or tolerate the taint.",
+    ),
+    "EvictionByEvictionAPI": (
+        "The API evicted it, as when a node is drained or an autoscaler takes it away",
+        "Retry the run, or have whoever drains nodes wait for its pods.",
+    ),
+    "DeletionByPodGC": ("Its node is gone", _RETRY),
+}
+
+
+def disruption(pod: Pod) -> str:
+    """Who ended the pod, why, and what helps, as sentences; "" where no one is known to have."""
+    name, status = pod.metadata.name, pod.status
+    if pod.is_stopped:
+        return ""
+    if status.reason == "Evicted":
+        advice = next((advice for sign, advice in _EVICTED if sign in status.message), _RETRY)
+        return _sentences(
+            f"Pod {name} was evicted by the kubelet (Evicted)", status.message, advice
+        )
+    if status.reason:
+        return _sentences(f"Pod {name} was ended: {status.reason}", status.message)
+    for condition in status.conditions:
+        if condition.type == "DisruptionTarget" and condition.status == "True":
+            what, advice = _DISRUPTED.get(condition.reason, (condition.message, _RETRY))
+            return _sentences(f"Pod {name} was ended ({condition.reason})", what, advice)
+    return ""
+
+
+def _sentences(fact: str, *others: str) -> str:
+    parts = [" ".join(part.split()).rstrip(".") for part in (fact, *others)]
+    return " ".join(f"{part}." for part in parts if part)
