@@ -13,17 +13,22 @@ from workpool_operator.binding import crd
 from workpool_operator.cli import binding_check
 
 SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect:4200/api"}}
+ID = "1ab2c3d4-0000-4000-8000-000000000000"
 SECRET = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
 
 
-def check(metadata: Any = None, **spec: Any) -> list[str]:
-    manifest = {
+def manifest(metadata: Any = None, **spec: Any) -> dict[str, Any]:
+    return {
         "apiVersion": "workpool-operator.dev/v1alpha1",
         "kind": "WorkPoolBinding",
         "metadata": {"name": "etl"} if metadata is None else metadata,
         "spec": {key: part for key, part in {**copy.deepcopy(SPEC), **spec}.items() if part != ...},
     }
-    return [f"{found.where}: {found.message}" for found in binding_check.check(manifest)]
+
+
+def check(metadata: Any = None, **spec: Any) -> list[str]:
+    found = binding_check.check(manifest(metadata, **spec))
+    return [f"{each.where}: {each.message}" for each in found]
 
 
 def rules(schema: Any) -> Iterator[str]:
@@ -68,13 +73,16 @@ def test_a_good_binding_has_no_findings():
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"workpool": {}}, "spec.workpool: is no field here (did you mean workPool?)"),
+        ({"workpool": {}}, "spec.workpool: unknown field (did you mean workPool?)"),
         ({"server": ...}, "spec.server: is required: the Prefect server that has the work pool"),
         ({"server": {"url": 5}}, "spec.server.url: must be text, is a number"),
         ({"suspend": "yes"}, "spec.suspend: must be true or false, is text"),
         ({"concurrencyLimit": 0}, "spec.concurrencyLimit: must be at least 1, is 0"),
         ({"concurrencyLimit": 1.5}, "spec.concurrencyLimit: must be a whole number, is a number"),
-        ({"workQueues": ["a", "b", "a"]}, "spec.workQueues[2]: is there twice: 'a'"),
+        (
+            {"workQueues": ["a", "b", "a"]},
+            "spec.workQueues[2]: duplicate item 'a': remove one of the two",
+        ),
         (
             {"workQueues": []},
             "spec.workQueues: name a queue, or leave workQueues out to serve all queues",
@@ -87,6 +95,12 @@ def test_a_good_binding_has_no_findings():
         (
             {"workPool": {"name": "a" * 201}},
             "spec.workPool.name: must be of at most 200 characters, is 201",
+        ),
+        ({"server": {}}, "spec.server: url is required: the address of the Prefect API"),
+        (
+            {"workPool": {"name": "prefect-pool"}},
+            "spec.workPool.name: 'prefect-pool' is reserved: Prefect does not allow work pools "
+            "whose name starts with 'prefect'",
         ),
         (
             {"server": {**SPEC["server"], "apiKey": SECRET, "authString": SECRET}},
@@ -125,3 +139,40 @@ def test_a_credential_in_plain_text_is_not_repeated():
 def test_the_metadata_is_looked_at_too(metadata, expected):
     [found] = check(metadata=metadata)
     assert found.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("spec", "path", "doubt"),
+    [
+        (
+            {"server": {"url": "http://prefect:4200"}},
+            "spec.server.url",
+            "at http://prefect:4200/api",
+        ),
+        ({"server": {"url": "http://localhost:4200/api"}}, "spec.server.url", "the pod itself"),
+        (
+            {"server": {"url": "https://app.prefect.cloud/account/x"}, "jobs": {}},
+            "spec.server.url",
+            "Prefect Cloud's UI",
+        ),
+        (
+            {"server": SPEC["server"], "jobs": {"serverURL": "http://127.0.0.1:4200/api"}},
+            "spec.jobs.serverURL",
+            "the pod itself",
+        ),
+        (
+            {"server": {"url": f"https://api.prefect.cloud/api/accounts/{ID}/workspaces/{ID}"}},
+            "spec.server",
+            "Prefect Cloud needs an API key: set server.apiKey",
+        ),
+    ],
+)
+def test_an_address_that_hardly_works_is_a_warning(spec, path, doubt):
+    found = {each.where: each for each in binding_check.check(manifest(**spec))}
+    assert found[path].severity == "warning"
+    assert doubt in found[path].message
+
+
+def test_prefect_cloud_with_an_api_key_is_beyond_doubt():
+    url = f"https://api.prefect.cloud/api/accounts/{ID}/workspaces/{ID}"
+    assert check(server={"url": url, "apiKey": SECRET}) == []

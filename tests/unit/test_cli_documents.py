@@ -66,7 +66,14 @@ def test_dates_stay_text_as_in_kubernetes(read):
         ("a: *nobody", ":1:4: is neither YAML nor JSON: found undefined alias"),
         ("a:\n\t- b", ":2:1: is neither YAML nor JSON: while scanning"),
         ("a: !!python/object:os.system {}", "could not determine a constructor"),
-        ("? [1]\n: 2", "unhashable key"),
+        ("? [1]\n: 2", "a key must be text"),
+        ('{"a": 1,, "b": 2}', ":1:9: is not valid JSON: expecting property name enclosed"),
+        ('{\n  "a": [1 2]\n', ":2:11: is not valid JSON: expecting ',' delimiter"),
+        ('[{"a": 1}', ":1:10: is not valid JSON: expecting ',' delimiter"),
+        ("kind: {{ .Values.kind }}\n", ":1:7: looks like a Helm template: render it first"),
+        ("a: 1\n{{- if .Values.on }}\nb: 2\n{{- end }}", ":2:1: looks like a Helm template"),
+        ('{{ include "x" . | nindent 4 }}', ":1:1: looks like a Helm template"),
+        ("{{ image }}: {", "is neither YAML nor JSON"),
         ("a: &x [*x]", ": an anchor holds itself"),
         ("[" * 100_000, ": is nested too deeply"),
         (b"\xff\xfe\x00", ": is not text in UTF-8"),
@@ -100,8 +107,26 @@ def test_a_megabyte_is_read(read):
 
 @pytest.mark.parametrize(
     ("path", "problem"),
-    [("nowhere/file", "cannot be read: No such file"), (".", "is a directory; name the files")],
+    [
+        ("nowhere/file", "cannot be read: No such file"),
+        (".", "is a directory; name a file in it"),
+        ("a\0b", "cannot be read: embedded null"),
+    ],
 )
 def test_a_path_without_a_file_is_told(path, problem):
     with pytest.raises(Unreadable, match=problem):
         documents.read(path)
+
+
+def test_a_directory_is_walked_for_yaml_and_json_without_what_is_hidden(tmp_path):
+    for name in ("b.yaml", "a/c.yml", "a/d.json", "a/README.md", ".git/e.yaml", ".f.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a: 1")
+    (tmp_path / "a" / "itself").symlink_to(tmp_path)
+    found = [path.removeprefix(f"{tmp_path}/") for path in documents.below(str(tmp_path))]
+    assert found == ["b.yaml", "a/c.yml", "a/d.json"]
+
+
+def test_a_directory_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(Unreadable, match="gone: cannot be read: No such file"):
+        documents.below(str(tmp_path / "gone"))

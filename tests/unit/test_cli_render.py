@@ -153,7 +153,31 @@ def test_a_binding_that_is_not_valid_is_told_with_its_place(command, template):
     bad = {**BINDING, "spec": {**BINDING["spec"], "concurencyLimit": 1}}
     file = command.write("binding.yaml", bad)
     said = command.here("render", "--template", template, "--binding", file)
-    assert "binding.yaml:7:3: spec.concurencyLimit: is no field here (did you mean" in said.error
+    assert "binding.yaml:7:3: spec.concurencyLimit: unknown field (did you mean" in said.error
+
+
+def second(binding: dict[str, Any], namespace: str) -> dict[str, Any]:
+    return {**binding, "metadata": {"name": "etl", "namespace": namespace}}
+
+
+@pytest.mark.parametrize("form", ["documents", "List"])
+def test_one_of_several_bindings_of_a_file_is_picked_by_its_name(command, template, form):
+    bindings = [BINDING, second(BINDING, "ml"), {"kind": "Secret", "apiVersion": "v1"}]
+    file = command.home / "all.yaml"
+    if form == "List":
+        file.write_text(yaml.safe_dump({"kind": "List", "items": bindings}))
+    else:
+        file.write_text(yaml.safe_dump_all(bindings))
+
+    def render(binding: str) -> Any:
+        return command.here("render", "--template", template, "--binding", binding)
+
+    made = render(f"{file}#ml/etl").document
+    assert made["metadata"]["annotations"]["workpool-operator.dev/binding"] == "ml/etl"
+    several = "holds 2 of kind WorkPoolBinding: name one, as in"
+    assert f"{several} {file}#data/etl; it has data/etl, ml/etl" in render(str(file)).error
+    assert several in render(f"{file}#etl").error
+    assert "holds no WorkPoolBinding 'x'; it has data/etl, ml/etl" in render(f"{file}#x").error
 
 
 def job(**container: Any) -> dict[str, Any]:

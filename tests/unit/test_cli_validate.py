@@ -35,7 +35,7 @@ def validate(command: Command, text: str, *options: str) -> tuple[int, list[str]
 
 
 def test_a_good_binding_is_valid_also_from_standard_input(command):
-    assert validate(command, GOOD) == (0, ["1 file valid"])
+    assert validate(command, GOOD) == (0, ["1 binding valid"])
 
 
 def test_the_examples_are_valid(command):
@@ -53,23 +53,23 @@ def test_the_examples_are_valid(command):
     ("text", "line"),
     [
         ("", "-:1:1: error: holds nothing; expected a WorkPoolBinding or a base job template"),
-        ("- 1", "<stdin>:1:1: error: expected a WorkPoolBinding or a base job template"),
-        ("a: 1", "<stdin>:1:1: error: expected a WorkPoolBinding or a base job template"),
+        ("- 1", "-:1:1: error: expected a WorkPoolBinding or a base job template"),
+        ("a: 1", "-:1:1: error: expected a WorkPoolBinding or a base job template"),
         (
             "apiVersion: v1\nkind: Secret\n",
-            "<stdin>:1:1: error: is a Secret; expected a WorkPoolBinding or a base job template",
+            "-:1:1: error: is a Secret; expected a WorkPoolBinding or a base job template",
         ),
         (
             GOOD.replace("WorkPoolBinding", "WorkPoolBindng"),
-            "<stdin>:2:1: error: kind: must be WorkPoolBinding, is 'WorkPoolBindng'",
+            "-:2:1: error: kind: must be WorkPoolBinding, is 'WorkPoolBindng'",
         ),
         (
             GOOD + "spec: {}",
-            "<stdin>:5:1: error: spec: is there twice: only one of them can count",
+            "-:5:1: error: spec: duplicate key: remove one of the two",
         ),
         (
             "{name: p, type: process, base_job_template: 1}",
-            "<stdin>:1:11: error: type: must be kubernetes or kubernetes-operator for a binding "
+            "-:1:11: error: type: must be kubernetes or kubernetes-operator for a binding "
             "to serve it, is 'process'",
         ),
     ],
@@ -101,17 +101,114 @@ def test_a_program_reads_each_finding_with_its_parts(command):
     assert json.loads("\n".join(lines)) == {
         "findings": [
             {
-                "file": "<stdin>",
+                "file": "-",
                 "line": 4,
                 "column": 19,
                 "path": "spec.workPool.name",
                 "severity": "error",
-                "message": "must be a name as Prefect shows it: not empty, without / and %, "
-                "is 'a/b'",
+                "message": "'a/b' must be a name as Prefect shows it: not empty, without / and %",
             }
         ],
         "errors": 1,
+        "warnings": 0,
+        "checked": {"bindings": 1, "workPools": 0, "baseJobTemplates": 0},
+        "skipped": 0,
     }
+
+
+def test_warnings_are_counted_for_a_program_too(command):
+    text = GOOD.replace("/api", "") + "---\napiVersion: v1\nkind: Secret\n"
+    code, lines = validate(command, text, "-o", "json")
+    found = json.loads("\n".join(lines))
+    assert (code, found["errors"], found["warnings"], found["skipped"]) == (0, 0, 1, 1)
+    assert found["findings"][0]["severity"] == "warning"
+
+
+def test_objects_of_other_kinds_are_one_note(command):
+    other = "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\n"
+    said = command.here("validate", "-", stdin=other + GOOD.join(["---\n", other]) + other)
+    assert (said.code, said.out) == (0, "1 binding valid\n")
+    assert said.err == "note: skipped 3 objects of other kinds\n"
+
+
+def test_a_file_with_nothing_but_other_kinds_is_an_error(command):
+    other = "---\napiVersion: v1\nkind: Secret\n"
+    code, lines = validate(command, other * 2)
+    assert (code, lines[0]) == (
+        1,
+        "-:1:1: error: holds no WorkPoolBinding and no base job template",
+    )
+
+
+def named(namespace: str, name: str, **spec: str) -> str:
+    parts = {"workPool": "{name: etl}", "server": '{url: "http://prefect:4200/api"}', **spec}
+    text = ", ".join(f"{key}: {value}" for key, value in parts.items())
+    metadata = f"{{namespace: {namespace}, name: {name}}}"
+    return GOOD.replace("{name: etl}", metadata, 1).partition("spec")[0] + f"spec: {{{text}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("second", "warning"),
+    [
+        (named("a", "x"), "metadata.name: the same namespace and name as in one.yaml:1: applying"),
+        (named("b", "x"), "spec.workPool.name: one.yaml:1 serves work pool 'etl', too: each run"),
+        (named("a", "y", workQueues="[q]"), "one.yaml:1 serves work pool 'etl', too"),
+        (named("b", "x", workPool="{name: other}"), None),
+        (named("b", "x", server='{url: "http://b/api"}'), None),
+    ],
+)
+def test_two_bindings_in_each_others_way_are_a_warning(command, monkeypatch, second, warning):
+    monkeypatch.chdir(command.home)
+    (command.home / "one.yaml").write_text(named("a", "x"))
+    (command.home / "two.yaml").write_text(second)
+    said = command.here("validate", "one.yaml", "two.yaml")
+    lines = said.out.splitlines()
+    assert said.code == 0
+    assert len(lines) == (2 if warning else 1)
+    assert lines[-1] == f"2 bindings valid{', 1 warning' if warning else ''}"
+    if warning:
+        assert lines[0].startswith("two.yaml:")
+        assert f": warning: {warning}" in lines[0] or warning in lines[0]
+
+
+def test_bindings_of_different_queues_are_not_in_each_others_way(command):
+    queues = ("[a]", "[b, c]", "[d, c]")
+    text = "---\n".join(named("n", f"x{q[1]}", workQueues=q) for q in queues)
+    code, lines = validate(command, text)
+    assert code == 0
+    assert len(lines) == 2
+    assert "-:6 serves work queue 'c' of work pool 'etl', too" in lines[0]
+
+
+def test_five_thousand_bindings_are_compared(command):
+    text = "---\n".join(named("n", f"x{i}", workQueues=f"[q{i}]") for i in range(5000))
+    assert validate(command, text) == (0, ["5000 bindings valid"])
+
+
+def test_a_directory_is_walked(command, monkeypatch):
+    monkeypatch.chdir(command.home)
+    chart = command.home / "gitops" / "chart"
+    chart.mkdir(parents=True)
+    (chart / "role.yaml").write_text("name: {{ .Values.name }}\n")
+    (chart / "values.yaml").write_text("replicas: 1\nvariables: {a: b}\n")
+    (chart / "secret.yaml").write_text("apiVersion: v1\nkind: Secret\n")
+    (chart / "etl.yaml").write_text(GOOD)
+    command.write("gitops/template.json", stock_template())
+    said = command.here("validate", "gitops")
+    assert (said.code, said.out) == (0, "1 base job template, 1 binding valid\n")
+    assert said.err == (
+        "note: skipped 2 objects of other kinds\nnote: skipped 1 Helm template: render them first\n"
+    )
+    (chart / "torn.yaml").write_text("a: [")
+    said = command.here("validate", "gitops")
+    assert said.code == 1
+    assert said.out.startswith("gitops/chart/torn.yaml:2:1: error: is neither YAML nor JSON")
+
+
+def test_a_directory_without_anything_to_check_is_an_error(command):
+    said = command.here("validate", str(command.home))
+    assert said.code == 1
+    assert ":1:1: error: holds no WorkPoolBinding and no base job template" in said.out
 
 
 def test_no_colour_reaches_a_file(command):

@@ -87,7 +87,7 @@ class WorkPool(Part):
             rule("self == oldSelf", "workPool.name cannot be changed: create another binding"),
             rule(
                 "!self.matches(r'(?i)^prefect')",
-                "names that start with 'prefect' are reserved by Prefect: bind another pool",
+                "is reserved: Prefect does not allow work pools whose name starts with 'prefect'",
             ),
         ),
     )
@@ -286,7 +286,7 @@ class Spec(Part):
         return [
             rule(
                 "has(self.server.url)",
-                "exactly one source of the server's address is needed: set server.url",
+                "url is required: the address of the Prefect API",
                 fieldPath=".server",
             ),
             rule(

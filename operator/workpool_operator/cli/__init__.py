@@ -83,8 +83,8 @@ def render(
     binding: Annotated[
         str,
         typer.Option(
-            metavar="FILE|NS/NAME",
-            help="The WorkPoolBinding that serves it: a file, or one of the cluster.",
+            metavar="FILE[#NAME]|NS/NAME",
+            help="The WorkPoolBinding that serves it: in a file, or in the cluster.",
             rich_help_panel=THE_RUN,
         ),
     ] = "",
@@ -149,7 +149,7 @@ def render(
 def validate(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE", help="YAML or JSON; - reads standard input."),
+        typer.Argument(metavar="FILE|DIR", help="YAML or JSON; - reads standard input."),
     ],
     output: Annotated[
         Literal["text", "json"], typer.Option("--output", "-o", help="How findings are printed.")

@@ -15,7 +15,7 @@ import cel
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from workpool_operator.binding import crd, model
+from workpool_operator.binding import addresses, crd, model
 from workpool_operator.cli.findings import Finding
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.jobs.fault import at
@@ -25,6 +25,8 @@ API_VERSION = f"{model.GROUP}/{model.VERSION}"
 POOL_TYPES: tuple[str, ...] = get_args(model.WorkPool.model_fields["type"].annotation)
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_SERVER_URL = ("server", "url")
+_WELL_FORMED = re.compile(r"https?://[^\s/]")
 _TYPES = {
     "object": "a mapping",
     "array": "a list",
@@ -41,7 +43,7 @@ def check(binding: Mapping[str, Any]) -> Iterator[Finding]:
     """Everything that is wrong with the manifest."""
     for key in binding:
         if key not in _TOP:
-            yield Finding((key,), f"is no field of a {model.KIND}{meant(key, _TOP)}")
+            yield Finding((key,), f"unknown field{meant(key, _TOP)}")
     yield from _check_kind(binding)
     yield from _check_metadata(binding.get("metadata"))
     if not isinstance(spec := binding.get("spec"), Mapping):
@@ -49,15 +51,24 @@ def check(binding: Mapping[str, Any]) -> Iterator[Finding]:
         return
     for error in _validator().iter_errors(_without_nulls(spec)):
         yield Finding(("spec", *error.absolute_path), error.message)
-    yield from _plain_credentials(spec)
+    yield from _check_addresses(spec)
 
 
-def _plain_credentials(spec: Mapping[str, Any]) -> Iterator[Finding]:
-    for path in (("server", "url"), ("jobs", "serverURL")):
+def _check_addresses(spec: Mapping[str, Any]) -> Iterator[Finding]:
+    """What is valid and hardly works."""
+    for path in (_SERVER_URL, ("jobs", "serverURL")):
         url = at(spec, path)
-        if isinstance(url, str) and Redaction().text(url) != url:
+        if not isinstance(url, str):
+            continue
+        if Redaction().text(url) != url:
             text = "holds a user and password, which every Job would show: use server.authString"
             yield Finding(("spec", *path), text, "warning")
+        for doubt in addresses.doubts(url) if _WELL_FORMED.match(url) else ():
+            yield Finding(("spec", *path), doubt, "warning")
+    url = at(spec, _SERVER_URL)
+    if isinstance(url, str) and addresses.is_cloud(url) and not at(spec, ("server", "apiKey")):
+        text = "Prefect Cloud needs an API key: set server.apiKey.secretKeyRef"
+        yield Finding(("spec", "server"), text, "warning")
 
 
 def _check_kind(binding: Mapping[str, Any]) -> Iterator[Finding]:
@@ -115,7 +126,7 @@ def _properties(validator: Any, properties: Schema, instance: Any, schema: Schem
         return
     for name in instance:
         if name not in properties:
-            text = f"is no field here{meant(name, properties)}"
+            text = f"unknown field{meant(name, properties)}"
             yield ValidationError(text, path=[name])
     for name, field in properties.items():
         if name in instance:
@@ -159,7 +170,9 @@ def _list_type(validator: Any, kind: str, instance: Any, schema: Schema) -> Erro
         return
     for index, item in enumerate(instance):
         if item in instance[:index]:
-            yield ValidationError(f"is there twice: {_shown(item)}", path=[index])
+            yield ValidationError(
+                f"duplicate item {_shown(item)}: remove one of the two", path=[index]
+            )
 
 
 def _rules(validator: Any, rules: list[Schema], instance: Any, schema: Schema) -> Errors:
@@ -168,8 +181,8 @@ def _rules(validator: Any, rules: list[Schema], instance: Any, schema: Schema) -
     for rule in rules:
         if not _holds(rule["rule"], instance):
             path = [part for part in rule.get("fieldPath", "").split(".") if part]
-            shown = f", is {_shown(instance)}" if isinstance(instance, str) else ""
-            yield ValidationError(f"{rule['message']}{shown}", path=path)
+            shown = f"{_shown(instance)} " if isinstance(instance, str) else ""
+            yield ValidationError(f"{shown}{rule['message']}", path=path)
 
 
 def _holds(rule: str, instance: Any) -> bool:

@@ -1,19 +1,22 @@
-"""The binding that `--binding` names: from a file, or from the cluster as `namespace/name`."""
+"""The binding that `--binding` names: `file`, `file#name` or `file#namespace/name` for one of
+several in it, or `namespace/name` for one of the cluster."""
 
 from __future__ import annotations
 
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workpool_operator.binding import model
 from workpool_operator.binding.model import Spec
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.binding.surroundings import Binding
-from workpool_operator.cli import binding_check, documents
-from workpool_operator.cli.documents import Document, Unreadable
+from workpool_operator.cli import binding_check, documents, objects
+from workpool_operator.cli.documents import Unreadable
+from workpool_operator.cli.objects import Object
 from workpool_operator.errors import KubernetesRefused, OperatorError
+from workpool_operator.jobs.fault import at
 from workpool_operator.kube.client import KubernetesClient
 
 _IN_CLUSTER = re.compile(r"([a-z0-9-]+)/([a-z0-9.-]+)")
@@ -26,7 +29,7 @@ async def find(text: str, *, kube: KubernetesClient | None) -> Binding:
         OperatorError: there is none, or it is not valid.
     """
     named = _IN_CLUSTER.fullmatch(text)
-    if named is None or is_there(text):
+    if named is None or is_in_file(text):
         return _from_file(text, namespace=kube.namespace if kube else "default")
     if kube is None:
         problem = "cannot be read: no such file, and no cluster to look for a binding of that name"
@@ -34,16 +37,42 @@ async def find(text: str, *, kube: KubernetesClient | None) -> Binding:
     return await _from_cluster(kube, *named.groups())
 
 
-def is_there(file: str) -> bool:
-    return pathlib.Path(file).exists()
+def is_in_file(text: str) -> bool:
+    """Whether a file of the name is there; `-` is standard input."""
+    return text == documents.STDIN or pathlib.Path(_file_and_name(text)[0]).exists()
 
 
-def _from_file(file: str, *, namespace: str) -> Binding:
-    found = [each for each in documents.read(file) if _is_binding(each.value)]
+def _file_and_name(text: str) -> tuple[str, str]:
+    if pathlib.Path(text).exists() or "#" not in text:
+        return text, ""
+    file, _, name = text.rpartition("#")
+    return file, name
+
+
+def _from_file(text: str, *, namespace: str) -> Binding:
+    file, name = _file_and_name(text)
+    every = [each for each in objects.read(file) if objects.is_binding(each.value)]
+    found = [each for each in every if not name or name in _names(each)]
     if len(found) != 1:
-        raise Unreadable(file, f"holds {len(found) or 'no'} {model.KIND}; one is needed")
+        raise Unreadable(file, _not_one(file, name, every, found))
     _refuse_faults(found[0])
     return _binding(found[0].value, namespace)
+
+
+def _not_one(file: str, name: str, every: Sequence[Object], found: Sequence[Object]) -> str:
+    if not every:
+        return f"holds no {model.KIND}"
+    names = ", ".join(_names(each)[-1] for each in every)
+    if not found:
+        return f"holds no {model.KIND} {name!r}; it has {names}"
+    one = _names(found[0])[-1]
+    return f"holds {len(found)} of kind {model.KIND}: name one, as in {file}#{one}; it has {names}"
+
+
+def _names(found: Object) -> list[str]:
+    """How it may be named: with its namespace, where it says one, or without."""
+    namespace, name = (at(found.value, ("metadata", key)) for key in ("namespace", "name"))
+    return [str(name), *([f"{namespace}/{name}"] if namespace else [])]
 
 
 async def _from_cluster(kube: KubernetesClient, namespace: str, name: str) -> Binding:
@@ -53,15 +82,11 @@ async def _from_cluster(kube: KubernetesClient, namespace: str, name: str) -> Bi
         raise OperatorError(f"{model.KIND} {namespace}/{name}: {refused}") from refused
 
 
-def _is_binding(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.get("kind") == model.KIND
-
-
-def _refuse_faults(document: Document) -> None:
-    for finding in binding_check.check(document.value):
+def _refuse_faults(found: Object) -> None:
+    for finding in binding_check.check(found.value):
         if finding.severity == "error":
-            text = f"{finding.where}: {finding.message}"
-            raise Unreadable(document.file, text, spot=document.spot(finding.path))
+            text = f"{finding.below(found.prefix).where}: {finding.message}"
+            raise Unreadable(found.document.file, text, spot=found.spot(finding.path))
 
 
 def _binding(manifest: Mapping[str, Any], namespace: str) -> Binding:

@@ -7,12 +7,13 @@ which is what kubectl reads, but times and dates stay text, as in Kubernetes.
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -25,7 +26,14 @@ DEEPEST = 200
 _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it is there
 _MERGE = "tag:yaml.org,2002:merge"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
-_SURE_TO_BE_JSON = re.compile(r"\s*[{\[]")
+_SUFFIXES = (".yaml", ".yml", ".json")
+_MAY_BE_JSON = re.compile(r"\s*[{\[]")
+_SURE_TO_BE_JSON = re.compile(r'\s*(\{\s*"|\[\s*[{\["])')
+# What Go's templates have and the placeholders of a base job template have not.
+_HELM = re.compile(
+    r"\{\{-?\s*(\$?\.(Values|Release|Chart|Capabilities|Files|Template)\b|\$\w*\s*:?=|/\*"
+    r"|(if|else|end|range|with|define|block|include|template|tpl|toYaml)\b)"
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,6 +51,14 @@ class Unreadable(OperatorError):
         place = f":{spot.line}:{spot.column}" if spot else ""
         super().__init__(f"{file}{place}: {problem}")
         self.file, self.problem, self.spot = file, problem, spot or Spot()
+
+
+class HelmTemplate(Unreadable):
+    """A file that becomes YAML only when Helm renders it."""
+
+    def __init__(self, file: str, *, spot: Spot) -> None:
+        problem = "looks like a Helm template: render it first (helm template)"
+        super().__init__(file, problem, spot=spot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,37 +83,84 @@ def read(file: str) -> list[Document]:
     Raises:
         Unreadable: there is no such file, or it holds neither YAML nor JSON.
     """
-    name = "<stdin>" if file == STDIN else file
-    text = _text(file, name)
-    found = list(_json(text, name) or parse(text, name))
+    text = _text(file)
+    try:
+        found = list(_json(text, file) or parse(text, file))
+    except Unreadable as error:
+        if helm := _HELM.search(text):
+            raise HelmTemplate(file, spot=_spot_at(text, helm.start())) from error
+        raise
     return [document for document in found if document.value is not None]
 
 
-def _text(file: str, name: str) -> str:
+def below(path: str) -> list[str]:
+    """The files of YAML and JSON in a directory and those below it; hidden ones are left out.
+
+    Raises:
+        Unreadable: one of the directories cannot be read.
+    """
+    found: list[str] = []
+    for folder, folders, names in os.walk(path, onerror=_refuse_folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files = (name for name in sorted(names) if not name.startswith("."))
+        found += [os.path.join(folder, name) for name in files if name.endswith(_SUFFIXES)]
+    return found
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise Unreadable(str(error.filename), f"cannot be read: {error.strerror}") from error
+
+
+def _text(file: str) -> str:
     try:
         data = sys.stdin.buffer.read() if file == STDIN else pathlib.Path(file).read_bytes()
         return data.decode("utf-8-sig")
     except IsADirectoryError as error:
-        raise Unreadable(name, "is a directory; name the files in it") from error
+        raise Unreadable(file, "is a directory; name a file in it") from error
     except UnicodeDecodeError as error:
-        raise Unreadable(name, "is not text in UTF-8") from error
-    except OSError as error:
-        raise Unreadable(name, f"cannot be read: {error.strerror or error}") from error
+        raise Unreadable(file, "is not text in UTF-8") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise Unreadable(file, f"cannot be read: {getattr(error, 'strerror', error)}") from error
 
 
 def _json(text: str, name: str) -> list[Document]:
-    """A file of JSON, with the places that YAML finds in it; none where it is not JSON."""
-    if not _SURE_TO_BE_JSON.match(text):
+    """A file of JSON, with the places that YAML finds in it; none where it is not JSON.
+
+    Raises:
+        Unreadable: it is neither JSON nor YAML, but its author took it for JSON.
+    """
+    if not _MAY_BE_JSON.match(text):
         return []
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        return []
+    except json.JSONDecodeError as error:
+        if name.endswith(".json") or _SURE_TO_BE_JSON.match(text):
+            _refuse_json(text, name, error)
         return []
     try:  # JSON has no tab but between values, where YAML would not have one
         [document] = parse(text.replace("\t", " "), name)
     except (Unreadable, ValueError):  # what only JSON can say: it is valid all the same
         return [Document(name, value)]
     return [Document(name, value, document.spots, document.repeated)]
+
+
+def _refuse_json(text: str, name: str, error: json.JSONDecodeError) -> None:
+    """In JSON's words, unless YAML can read it."""
+    try:
+        for _ in parse(text, name):
+            pass
+    except Unreadable as refusal:
+        if refusal.spot == Spot():  # not a matter of syntax
+            raise
+        problem = f"is not valid JSON: {error.msg[0].lower()}{error.msg[1:]}"
+        raise Unreadable(name, problem, spot=Spot(error.lineno, error.colno)) from error
+
+
+def _spot_at(text: str, index: int) -> Spot:
+    before = text[:index]
+    return Spot(before.count("\n") + 1, index - before.rfind("\n"))
 
 
 def parse(text: str, name: str) -> Iterator[Document]:
@@ -192,5 +255,7 @@ def _spot(mark: yaml.Mark) -> Spot:
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
+    if error.problem == "found unhashable key":
+        return "has a mapping or a list as a key: a key must be text"
     found = " ".join(part for part in (error.context, error.problem) if part)
     return f"is neither YAML nor JSON: {found}"

@@ -91,7 +91,7 @@ async def _manifest(
 
 
 async def _binding(call: Call) -> Binding | None:
-    in_cluster = bool(call.binding) and not bindings.is_there(call.binding)
+    in_cluster = bool(call.binding) and not bindings.is_in_file(call.binding)
     of_server = bool(call.binding) and call.wanted.needs_server
     if call.needs_cluster or in_cluster or of_server:
         call.kube = await access.cluster()

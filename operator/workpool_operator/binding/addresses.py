@@ -1,0 +1,77 @@
+"""Addresses of a Prefect server that are well formed and hardly work. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from urllib.parse import SplitResult, urlsplit
+
+CLOUD = "prefect.cloud"
+CLOUD_API = "https://api.prefect.cloud/api/accounts/{account}/workspaces/{workspace}"
+_UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_WORKSPACE = re.compile(rf"/accounts?/({_UUID})/workspaces?/({_UUID})(?:/|$)")
+
+
+def is_cloud(url: str) -> bool:
+    """Prefect Cloud, its API or its UI."""
+    host = _host(_split(url))
+    return host == CLOUD or host.endswith(f".{CLOUD}")
+
+
+def doubts(url: str) -> Iterator[str]:
+    """What is wrong with the address in all likelihood, each with its fix.
+
+    Whether a server answers there is another question; so is its API key (`is_cloud`).
+    """
+    parts = _split(url)
+    if is_cloud(url):
+        yield from _cloud_doubts(parts)
+        return
+    if is_local(url):
+        yield (
+            f"{_host(parts)} is the pod itself there, not this machine: use the name of a Service "
+            "or another address that pods reach"
+        )
+    if "api" not in parts.path.split("/"):
+        yield f"has no /api in its path: a Prefect API is at {_with_api(parts)} by default"
+
+
+def is_local(url: str) -> bool:
+    """An address that means another machine, or pod, to everyone who uses it."""
+    host = _host(_split(url))
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def _cloud_doubts(parts: SplitResult) -> Iterator[str]:
+    found = _WORKSPACE.search(parts.path)
+    account, workspace = found.groups() if found else ("ACCOUNT_ID", "WORKSPACE_ID")
+    expected = CLOUD_API.format(account=account, workspace=workspace)
+    if not (_host(parts).startswith("api.") and parts.path.startswith("/api/")):
+        yield f"is the address of Prefect Cloud's UI, not of its API: use {expected}"
+    elif found is None:
+        yield f"names no workspace of Prefect Cloud: use {expected}"
+    elif parts.scheme != "https":
+        yield f"Prefect Cloud answers https only: use {expected}"
+
+
+def _with_api(parts: SplitResult) -> str:
+    host = parts.netloc.rpartition("@")[2]  # without user and password
+    return f"{parts.scheme}://{host}/api"
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # such as an IPv6 address without its end
+        return SplitResult("", "", "", "", "")
+
+
+def _host(parts: SplitResult) -> str:
+    return (parts.hostname or "").rstrip(".")

@@ -1,0 +1,72 @@
+"""The objects that a file holds, a List's items each on their own, and which of them are ours.
+Pure, but for reading the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from workpool_operator.binding import model
+from workpool_operator.cli import documents
+from workpool_operator.cli.documents import Document, Spot
+from workpool_operator.jobs.fault import Path
+
+Kind = Literal["binding", "work pool", "base job template", "other"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Object:
+    """One of a file; `prefix` is its path in the document."""
+
+    document: Document
+    value: Any
+    prefix: Path = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What it is, or is meant to be."""
+        if not isinstance(self.value, Mapping):
+            return "other"
+        if is_binding(self.value) or str(self.value.get("apiVersion")).startswith(model.GROUP):
+            return "binding"
+        if "base_job_template" in self.value:  # as `prefect work-pool inspect -o json` prints it
+            return "work pool"
+        if "job_configuration" in self.value or "variables" in self.value:
+            return "base job template"
+        return "other"
+
+    @property
+    def foreign(self) -> str:
+        """Its kind where it is another object of Kubernetes, else an empty text."""
+        if self.kind != "other" or not isinstance(self.value, Mapping):
+            return ""
+        return str(self.value.get("kind") or "") if self.value.get("apiVersion") else ""
+
+    def spot(self, path: Path = ()) -> Spot:
+        return self.document.spot((*self.prefix, *path))
+
+    def __str__(self) -> str:
+        return f"{self.document.file}:{self.spot().line}"
+
+
+def is_binding(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("kind") == model.KIND
+
+
+def read(file: str) -> list[Object]:
+    """The objects of all documents of the file, in their order.
+
+    Raises:
+        Unreadable: there is no such file, or it holds neither YAML nor JSON.
+    """
+    return [each for document in documents.read(file) for each in _objects(document)]
+
+
+def _objects(document: Document) -> Iterator[Object]:
+    items = isinstance(document.value, Mapping) and document.value.get("items")
+    if isinstance(items, list) and str(document.value.get("kind")).endswith("List"):
+        # as `kubectl get -o yaml` prints it
+        yield from (Object(document, item, ("items", at)) for at, item in enumerate(items))
+    else:
+        yield Object(document, document.value)
