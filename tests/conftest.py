@@ -23,6 +23,7 @@ from tests.support.kube import Kube
 from tests.support.operator import PROGRAM, Operator
 from tests.support.prefect import GUARDED_AUTH, PrefectApi
 from tests.support.run import TestRun, die_with_parent
+from workpool_operator.binding.consent import ANNOTATION as CONSENT
 
 OPERATOR_LOGS = pytest.StashKey[list[Path]]()
 INTERFACES = pytest.StashKey[frozenset[str]]()
@@ -181,12 +182,13 @@ async def namespace(kube: Kube, request: pytest.FixtureRequest) -> AsyncIterator
 
 @pytest.fixture
 async def elsewhere(kube: Kube, namespace: str) -> AsyncIterator[str]:
-    """Another namespace of the test's, for Jobs."""
+    """Another namespace of the test's, for Jobs, which it lets in."""
     own = await kube.get("namespaces", "", namespace)
     assert own is not None
-    metadata = {key: own["metadata"][key] for key in ("labels", "annotations")}
-    name = f"{namespace}-jobs"
-    await kube.create("namespaces", "", {"metadata": metadata | {"name": name}})
+    labels, annotations = (own["metadata"][key] for key in ("labels", "annotations"))
+    name, consent = f"{namespace}-jobs", {CONSENT: namespace}
+    metadata = {"name": name, "labels": labels, "annotations": annotations | consent}
+    await kube.create("namespaces", "", {"metadata": metadata})
     yield name
     await kube.delete("namespaces", "", name)
 

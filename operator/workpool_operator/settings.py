@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     template may read as `{{ $NAME }}`. None by default: whoever edits a template would read every
     credential of the operator."""
 
+    helm_release: str = ""
+    """NAMESPACE/NAME of the Helm release that runs the operator; the chart sets it. Messages about
+    missing rights then name the chart's values, else the ClusterRoles of manifests/base."""
+
     @field_validator("template_environment", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -51,3 +55,9 @@ def template_environment() -> frozenset[str]:
     """The setting of that name: rendering is the same in the operator, in a command and in
     Prefect's own worker process, which reads no other setting."""
     return Settings().template_environment
+
+
+@cache
+def helm_release() -> str:
+    """The setting of that name, for whoever tells how to grant a right."""
+    return Settings().helm_release

@@ -13,6 +13,7 @@ from tests.support.dispatch import Dispatch
 from tests.support.prefect import Object, stock_template
 from tests.support.templates import default_template
 from workpool_operator.binding import rehearsal
+from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.outcome import Outcome
 from workpool_operator.binding.rehearsal import Rehearsal
 from workpool_operator.jobs.fault import read
@@ -43,7 +44,9 @@ class Rehearsed:
 
     def __init__(self, here: Dispatch, pool: Object) -> None:
         self.here, self.pool = here, pool
-        self.rehearsal = Rehearsal(here.kube, namespace=here.place.namespace)
+        namespace = here.place.namespace
+        consent = Consent(here.kube, binding_namespace=namespace, job_namespace=namespace)
+        self.rehearsal = Rehearsal(here.kube, namespace=namespace, consent=consent)
 
     async def __call__(self, base: Object) -> Outcome:
         pool = WorkPool.of({**self.pool, "base_job_template": base})

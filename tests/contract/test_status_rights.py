@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from workpool_operator.binding.consent import ANNOTATION
+
 MARGIN_SECONDS = 4  # for a machine that tests load
 AT_ONCE = 5 + MARGIN_SECONDS
 SOON = 15 + MARGIN_SECONDS
@@ -78,12 +80,17 @@ async def test_jobs_that_are_forbidden_are_a_condition_and_one_line_and_the_gran
     assert len(lines) <= 4, "\n".join(lines)  # Ready, jobs and pods: once each
 
 
-async def test_a_right_that_is_taken_away_is_missed_within_15_s(binding, operator, restricted):
-    await operator(kubeconfig=await restricted(SEES_BINDINGS + MAKES_JOBS))
+async def test_a_right_that_is_taken_away_is_missed_within_15_s_and_the_charts_value_is_named(
+    binding, operator, restricted, namespace
+):
+    kubeconfig = await restricted(SEES_BINDINGS + MAKES_JOBS)
+    await operator(kubeconfig=kubeconfig, WORKPOOL_OPERATOR_HELM_RELEASE="home/etl")
     served = await binding()
     await served.ready()
     await restricted.grant(SEES_BINDINGS)
-    await served.condition("JobsPermitted", "False", reason="JobsForbidden", seconds=SOON)
+    fault = await served.condition("JobsPermitted", "False", reason="JobsForbidden", seconds=SOON)
+    assert f"Grant it: add {namespace!r} to jobNamespaces" in fault["message"]
+    assert "values of Helm release 'etl' (namespace 'home')" in fault["message"]
     await restricted.grant(SEES_BINDINGS + MAKES_JOBS)
     await served.ready(seconds=SOON)
 
@@ -109,7 +116,8 @@ async def test_a_missing_job_namespace_is_named_and_served_once_it_exists(
         "JobsPermitted", "False", reason="NamespaceNotFound", seconds=AT_ONCE
     )
     assert f"kubectl create namespace {elsewhere}" in fault["message"]
-    await kube.create("namespaces", "", {"metadata": {"name": elsewhere}})
+    metadata = {"name": elsewhere, "annotations": {ANNOTATION: namespace}}
+    await kube.create("namespaces", "", {"metadata": metadata})
     await served.ready(seconds=SOON)
     await kube.delete("namespaces", "", elsewhere)
 

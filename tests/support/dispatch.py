@@ -17,6 +17,7 @@ from kubernetes_asyncio.client import Configuration
 from pydantic import TypeAdapter
 
 from tests.support.prefect import Object
+from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.model import Jobs
 from workpool_operator.dispatch.actions import Actions
 from workpool_operator.dispatch.creation import Creation
@@ -123,8 +124,10 @@ async def dispatch(
     namespace: str,
     binding: str = "pool",
     environment_secret: bool = False,
+    bound_in: str = "",
 ) -> AsyncIterator[Dispatch]:
-    """On a pool and in a namespace; `kube_url` is a proxy's, which adds the credentials."""
+    """On a pool and in a namespace, for a binding in the same one or in `bound_in`; `kube_url` is a
+    proxy's, which adds the credentials."""
     place = Place(
         cluster_id=namespace,
         binding=f"{namespace}/{binding}",
@@ -140,11 +143,19 @@ async def dispatch(
         api = await stack.enter_async_context(client)
         kube = KubernetesClient(Configuration(host=kube_url))
         await stack.enter_async_context(kube)
-        yield _compose(place, api, kube, WorkPool.of(pool), secrets=environment_secret)
+        own = bound_in or namespace
+        consent = Consent(kube, binding_namespace=own, job_namespace=namespace)
+        creation = Creation(
+            kube,
+            namespace=namespace,
+            environment_secret=lambda: environment_secret,
+            consent=consent.check,
+        )
+        yield _compose(place, api, kube, WorkPool.of(pool), creation)
 
 
 def _compose(
-    place: Place, api: PrefectApi, kube: KubernetesClient, pool: WorkPool, *, secrets: bool
+    place: Place, api: PrefectApi, kube: KubernetesClient, pool: WorkPool, creation: Creation
 ) -> Dispatch:
     runlog, ledger = RunLog(api), Ledger()
     jobs: Cache[Job] = Cache(lambda _: None)
@@ -152,7 +163,7 @@ def _compose(
     submission = Submission(
         place,
         api=api,
-        creation=Creation(kube, namespace=place.namespace, environment_secret=lambda: secrets),
+        creation=creation,
         proposals=proposals,
         job_cache=jobs,
         runlog=runlog,

@@ -12,7 +12,14 @@ from tests.support.subjects import subject
 from workpool_operator.dispatch import refusal
 from workpool_operator.dispatch.decide import decide
 from workpool_operator.dispatch.steps import CreateJob, Explain, Later
-from workpool_operator.errors import Cause, KubernetesRefused, KubernetesUnavailable
+from workpool_operator.errors import (
+    BindingFault,
+    Cause,
+    KubernetesRefused,
+    KubernetesUnavailable,
+    OperatorError,
+    SecretRefused,
+)
 from workpool_operator.jobs.draft import Draft
 from workpool_operator.jobs.verdict import OUTAGE
 
@@ -31,10 +38,11 @@ def refused(text: str, status: int, *causes: Cause) -> KubernetesRefused:
         (refused('admission webhook "w" denied the request: no', 400), "JobRefused"),
         (refused("is being deleted", 409), "JobRefused"),
         (KubernetesUnavailable("etcd is on fire"), OUTAGE),
+        (BindingFault("JobsPermitted", "NamespaceNotConsenting", "does not let in"), "JobRefused"),
     ],
 )
 def test_what_time_can_mend_is_waited_for_with_the_text(
-    error: KubernetesRefused | KubernetesUnavailable, category: str
+    error: OperatorError, category: str
 ) -> None:
     wait = refusal.passing(error)
     assert wait is not None
@@ -50,7 +58,6 @@ def test_any_other_no_ends_the_run(status: int) -> None:
 @pytest.mark.parametrize(
     ("error", "facts"),
     [
-        (refused("forbidden", 403), ["forbidden", "kubectl -n data create rolebinding"]),
         (refused('namespaces "data" not found', 404), ["kubectl create namespace data"]),
         (refused("no such field", 400), ["no such field", "Correct the deployment's"]),
         (
@@ -63,6 +70,17 @@ def test_the_end_has_the_fact_and_the_fix(error: KubernetesRefused, facts: list[
     text = refusal.crash_text(error, DRAFT, namespace="data")
     for fact in ("The API server refused the run's Job", *facts):
         assert fact in text
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [(refused("no", 403), "create jobs"), (SecretRefused(refused("no", 403)), "create secrets")],
+)
+def test_the_end_for_want_of_a_right_names_it_and_how_it_is_granted(
+    error: KubernetesRefused, what: str
+) -> None:
+    text = refusal.crash_text(error, DRAFT, namespace="data", grant="kubectl ...")
+    assert text.endswith(f"the right to {what} in namespace 'data': kubectl ...")
 
 
 @pytest.mark.parametrize("hours", [0, 48])

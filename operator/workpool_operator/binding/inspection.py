@@ -14,6 +14,7 @@ from workpool_operator.binding import conditions as c
 from workpool_operator.binding import prerequisites
 from workpool_operator.binding.base_template import base_job_template
 from workpool_operator.binding.conditions import Conditions
+from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.rehearsal import Rehearsal
 from workpool_operator.binding.run_secrets import RunSecrets
 from workpool_operator.binding.surroundings import Binding
@@ -46,7 +47,10 @@ class Inspection:
         self._kube = kube
         self._job_namespace = job_namespace
         self._run_secrets = run_secrets
-        self._rehearsal = Rehearsal(kube, namespace=job_namespace)
+        self.consent = Consent(
+            kube, binding_namespace=binding.namespace, job_namespace=job_namespace
+        )
+        self._rehearsal = Rehearsal(kube, namespace=job_namespace, consent=self.consent)
         self._wanted = asyncio.Event()
         self._trouble = Trouble(log, binding.key)
         self.conditions = Conditions()
@@ -84,7 +88,7 @@ class Inspection:
         said = await base_job_template(pool, api, self._rehearsal)
         self.served = pool  # no sooner: a run that is claimed already has the template before
         self.conditions.holds(c.TEMPLATE_VALID, "Valid", said)
-        await prerequisites.jobs_permitted(self._kube, self._job_namespace)
+        await prerequisites.jobs_permitted(self._kube, self._job_namespace, self.consent)
         beside = await self._run_secrets.ensure(api.server)
         where = f"The operator may make Jobs in namespace {self._job_namespace!r}."
         self.conditions.holds(c.JOBS_PERMITTED, "Allowed", where + beside)

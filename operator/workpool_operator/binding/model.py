@@ -133,8 +133,9 @@ class Jobs(Part):
         max_length=63,
         description=(
             "The namespace of the Jobs. Cannot be changed: Jobs of running flows would be lost "
-            "from sight. The operator needs the right to create Jobs there. Default: the "
-            "binding's own."
+            "from sight. The operator needs the right to create Jobs there. Another namespace "
+            "than the binding's own must allow it, in its annotation "
+            "workpool-operator.dev/allowed-binding-namespaces. Default: the binding's own."
         ),
         json_schema_extra=rules(
             matching(

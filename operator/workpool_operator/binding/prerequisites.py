@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import rights
+from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.model import SecretValue, Spec
 from workpool_operator.binding.secret_key import NamedKey
 from workpool_operator.errors import (
     BindingFault,
-    KubernetesRefused,
     OperatorError,
     PrefectRefused,
     PrefectUnavailable,
@@ -81,17 +81,11 @@ def servable(pool: WorkPool | None, spec: Spec, api: PrefectApi) -> WorkPool:
     return pool
 
 
-async def jobs_permitted(kube: KubernetesClient, namespace: str) -> None:
-    """The operator may do with Jobs and pods what it does, in a namespace that exists."""
-    if await _is_missing(kube, namespace):
-        raise BindingFault(
-            c.JOBS_PERMITTED,
-            "NamespaceNotFound",
-            f"Namespace {namespace!r} of spec.jobs.namespace does not exist. Create it: "
-            f"kubectl create namespace {namespace}",
-        )
+async def jobs_permitted(kube: KubernetesClient, namespace: str, consent: Consent) -> None:
+    """The operator may do with Jobs and pods what it does, in a namespace that allows it."""
+    await consent.ask()
     if missing := await rights.missing(kube, namespace, RIGHTS):
-        grant = await rights.grant(kube, namespace, role="workpool-operator-jobs")
+        grant = await rights.grant(kube, namespace, rights.MAKES_JOBS)
         raise BindingFault(
             c.JOBS_PERMITTED,
             "JobsForbidden",
@@ -138,12 +132,3 @@ async def _secret(
         condition=c.CREDENTIALS_VALID,
     )
     return await key.value(kube)
-
-
-async def _is_missing(kube: KubernetesClient, namespace: str) -> bool:
-    """False, too, where the operator may not look: then the first Job tells."""
-    try:
-        await kube.request("GET", f"/api/v1/namespaces/{namespace}")
-    except KubernetesRefused as refused:
-        return refused.status == 404
-    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from workpool_operator import settings
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.errors import KubernetesRefused, KubernetesUnavailable
 from workpool_operator.kube.client import KubernetesClient
@@ -29,6 +30,10 @@ def _refusal(refused: KubernetesRefused) -> str:
             fix = "install it: workpool-operator crd | kubectl apply --server-side -f -"
             return f"the CustomResourceDefinition of WorkPoolBinding is missing; {fix}"
         case 403:
-            return f"{refused}; grant it as the chart and manifests/base do"
+            if release := settings.helm_release():
+                fix = f"upgrade Helm release {release!r}, whose chart grants it in watchNamespaces"
+            else:
+                fix = "apply manifests/base, which grants it"
+            return f"{refused}; {fix}"
         case _:
             return f"the Kubernetes API refuses the operator: {refused}"

@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from workpool_operator.binding import outcome
+from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.outcome import Outcome
 from workpool_operator.errors import KubernetesRefused, OperatorError, RenderError
 from workpool_operator.jobs import checks
@@ -40,9 +41,10 @@ _LONG_AGO = "2000-01-01T00:00:00Z"
 class Rehearsal:
     """The dry runs of one binding's pool, and the last answer."""
 
-    def __init__(self, kube: KubernetesClient, *, namespace: str) -> None:
+    def __init__(self, kube: KubernetesClient, *, namespace: str, consent: Consent) -> None:
         self._kube = kube
         self._namespace = namespace
+        self._consent = consent
         self._asked: tuple[str, float] = ("", 0.0)  # for what, and until when its answer is good
         self._last = Outcome()
 
@@ -85,6 +87,7 @@ class Rehearsal:
         query = {"dryRun": "All", "fieldValidation": "Ignore"}
         path = JOBS.path(self._namespace)
         try:
+            await self._consent.check()  # what is refused there is nobody else's to know
             await self._kube.request("POST", path, query=query, body=manifest)
         except KubernetesRefused as refused:
             return outcome.of_refusal(refused, subject)

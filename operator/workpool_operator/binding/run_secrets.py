@@ -31,7 +31,6 @@ from workpool_operator.prefect_api.client import Server
 
 log = logging.getLogger(__name__)
 
-ROLE = "workpool-operator-secrets"
 KEEPS = (("create", "", "secrets"), ("patch", "", "secrets"), ("delete", "", "secrets"))
 SWEEPS = (*KEEPS, ("list", "", "secrets"))
 
@@ -107,7 +106,7 @@ class RunSecrets:
         if not (missing := await rights.missing(self._kube, self._namespace, wanted)):
             return
         why, instead = _reason(spec)
-        grant = await rights.grant(self._kube, self._namespace, role=ROLE)
+        grant = await rights.grant(self._kube, self._namespace, rights.WRITES_SECRETS)
         raise BindingFault(
             c.JOBS_PERMITTED,
             "SecretsForbidden",
@@ -117,7 +116,7 @@ class RunSecrets:
 
     async def _look_at_named(self, spec: Spec) -> str:
         """Where the operator may not look, it need not: a run's pod tells what is missing."""
-        for key in _keys(spec.jobs, self._namespace):
+        for key in _keys(spec.jobs, self._namespace, apart=self._apart):
             try:
                 await key.value(self._kube)
             except BindingFault as fault:
@@ -178,7 +177,7 @@ def _named(part: Jobs | ServerSpec) -> dict[str, SecretKey]:
     }
 
 
-def _keys(jobs: Jobs, namespace: str) -> list[NamedKey]:
+def _keys(jobs: Jobs, namespace: str, *, apart: bool) -> list[NamedKey]:
     fields = {"apiKey": jobs.api_key, "authString": jobs.auth_string}
     return [
         NamedKey(
@@ -186,6 +185,7 @@ def _keys(jobs: Jobs, namespace: str) -> list[NamedKey]:
             namespace=namespace,
             path=f"spec.jobs.{field}.secretKeyRef",
             condition=c.JOBS_PERMITTED,
+            tells_keys=not apart,
         )
         for field, value in fields.items()
         if value is not None

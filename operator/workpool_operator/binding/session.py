@@ -166,6 +166,7 @@ class Session:
                 may_claim=self._inspection.may_claim,
                 polled=self._polled,
                 forbidden=self._forbidden,
+                consent=self._inspection.consent.check,
             ),
             api=api,
             kube=self._around.kube,

@@ -9,11 +9,12 @@ between the two is taken up by the replay, or else by the sweep.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from workpool_operator.binding import rights
 from workpool_operator.errors import KubernetesRefused, OperatorError, SecretRefused
 from workpool_operator.jobs.environment_secret import Detached, detach
 from workpool_operator.kube import secrets
@@ -33,8 +34,14 @@ class Created:
     secret: str = ""
 
 
+async def no_consent_needed() -> None:
+    """For Jobs of no binding: whoever starts a worker gives it the rights that it has."""
+
+
 class Creation:
-    """`environment_secret()` says whether plain environments go through Secrets now."""
+    """`environment_secret()` says whether plain environments go through Secrets now; `consent()`
+    raises while the namespace does not let the binding's Jobs in. The server decides which runs are
+    claimed, so that a namespace is not safe unless it is asked here."""
 
     def __init__(
         self,
@@ -42,8 +49,10 @@ class Creation:
         *,
         namespace: str,
         environment_secret: Callable[[], bool],
+        consent: Callable[[], Awaitable[None]],
     ) -> None:
         self._kube = kube
+        self._consent = consent
         self._namespace = namespace
         self._environment_secret = environment_secret
 
@@ -51,13 +60,21 @@ class Creation:
         """The Job that the manifest asks for, made now or by an earlier attempt.
 
         Raises:
+            BindingFault: the namespace does not let it in.
             KubernetesRefused: there is none; its name may be another's.
             KubernetesUnavailable: nobody knows; ask again.
         """
+        await self._consent()
         wanted = detach(manifest) if self._environment_secret() else Detached(dict(manifest), None)
         if wanted.secret is None:
             return Created(await self._create_or_meet(wanted.job, claim_id))
         return await self._create_with(wanted.secret, wanted.job, claim_id)
+
+    async def grant(self, refused: KubernetesRefused) -> str:
+        """How to give the operator the right that it was refused for want of."""
+        lacks = isinstance(refused, SecretRefused)
+        role = rights.WRITES_SECRETS if lacks else rights.MAKES_JOBS
+        return await rights.grant(self._kube, self._namespace, role)
 
     async def _create_with(self, secret: Object, manifest: Object, claim_id: UUID) -> Created:
         name = secret["metadata"]["name"]

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -55,6 +55,7 @@ class Outside:
     may_claim: Callable[[], bool]
     polled: Callable[[OperatorError | None], None]
     forbidden: Callable[[str], None]
+    consent: Callable[[], Awaitable[None]]
 
 
 class Pipeline:
@@ -82,7 +83,10 @@ class Pipeline:
         self.runlog = RunLog(api)
         proposals = Proposals(place, api=api, runlog=self.runlog)
         creation = Creation(
-            kube, namespace=place.namespace, environment_secret=self._environment_secret
+            kube,
+            namespace=place.namespace,
+            environment_secret=self._environment_secret,
+            consent=outside.consent,
         )
         submission = Submission(
             place,

@@ -14,7 +14,13 @@ from workpool_operator.dispatch.creation import Created, Creation
 from workpool_operator.dispatch.ledger import Claim, Record
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.proposals import Proposals
-from workpool_operator.errors import KubernetesRefused, KubernetesUnavailable, RenderError
+from workpool_operator.errors import (
+    BindingFault,
+    KubernetesRefused,
+    KubernetesUnavailable,
+    OperatorError,
+    RenderError,
+)
 from workpool_operator.jobs import blame
 from workpool_operator.jobs.draft import Draft, draft
 from workpool_operator.jobs.render import Subject
@@ -94,6 +100,9 @@ class Submission:
     async def _submit(self, run_id: UUID, record: Record, made: Draft, claim: Claim) -> None:
         try:
             created = await self._creation.create(made.manifest, claim_id=claim.id)
+        except BindingFault as fault:
+            _wait(record, fault)
+            return
         except KubernetesRefused as refused:
             await self._refused(run_id, record, made, refused)
             return
@@ -122,13 +131,15 @@ class Submission:
         if refusal.passing(refused):
             _wait(record, refused)
             return
+        grant = ""
         if refused.status in (401, 403):
-            self._forbidden(str(refused))
-        text = refusal.crash_text(refused, made, namespace=self._place.namespace)
+            grant = await self._creation.grant(refused)
+            self._forbidden(f"{refused}. Grant it: {grant}")
+        text = refusal.crash_text(refused, made, namespace=self._place.namespace, grant=grant)
         await self._proposals.crash(run_id, record, text)
 
 
-def _wait(record: Record, error: KubernetesRefused | KubernetesUnavailable) -> None:
+def _wait(record: Record, error: OperatorError) -> None:
     record.refusals += 1
     record.refusal = refusal.passing(error)
     delay = min(2.0**record.refusals, LONGEST_REFUSAL_SECONDS) * random.uniform(0.8, 1.2)

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from workpool_operator.binding.model import Jobs
 from workpool_operator.dispatch.actions import Actions
-from workpool_operator.dispatch.creation import Creation
+from workpool_operator.dispatch.creation import Creation, no_consent_needed
 from workpool_operator.dispatch.ledger import Ledger, Record
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.policy import Policy
@@ -74,7 +74,12 @@ class Engine:
         submission = ConfiguredSubmission(
             place,
             api=api,
-            creation=Creation(kube, namespace=place.namespace, environment_secret=lambda: secret),
+            creation=Creation(
+                kube,
+                namespace=place.namespace,
+                environment_secret=lambda: secret,
+                consent=no_consent_needed,
+            ),
             proposals=self._proposals,
             job_cache=self._jobs,
             runlog=runlog,

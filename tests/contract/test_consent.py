@@ -1,0 +1,105 @@
+"""Jobs in another namespace than the binding's: only where that namespace lets them in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from tests.contract.conftest import make_run
+from tests.support.polling import poll
+from workpool_operator.binding.consent import ANNOTATION
+
+MARGIN_SECONDS = 4  # for a machine that tests load
+AT_ONCE = 5 + MARGIN_SECONDS
+SOON = 15 + MARGIN_SECONDS
+
+
+@pytest.fixture
+def allow(kube):
+    """`await allow(namespace, "data")`; None takes the consent away."""
+
+    async def allow(where: str, whom: str | None) -> None:
+        change = {"metadata": {"annotations": {ANNOTATION: whom}}}
+        await kube.patch("namespaces", "", where, change)
+
+    return allow
+
+
+@pytest.fixture
+def run_command(cluster):
+    """What a message tells to run, as somebody with the cluster's own kubectl runs it."""
+    kubectl = cluster.kubectl
+
+    def run(text: str) -> None:
+        path = f"{kubectl.program.parent}:{os.environ['PATH']}"
+        environment = os.environ | {"KUBECONFIG": str(kubectl.kubeconfig), "PATH": path}
+        subprocess.run(text, shell=True, check=True, env=environment)
+
+    return run
+
+
+async def test_nothing_is_made_in_a_namespace_until_it_lets_the_binding_in(
+    kube, binding, operator, prefect_server, quiet_pool, namespace, elsewhere, allow, run_command
+):
+    await allow(elsewhere, "some-other")
+    secret = {"metadata": {"name": "prefect"}, "stringData": {"key": "pnu_key"}}
+    await kube.create("secrets", namespace, secret)
+    reference = {"secretKeyRef": {"name": "prefect", "key": "key"}}
+    await operator()
+    served = await binding(
+        workPool={"name": quiet_pool["name"]},
+        server={"url": prefect_server.url, "apiKey": reference},
+        jobs={"namespace": elsewhere, "serverURL": prefect_server.url},
+    )
+    refused = await served.condition(
+        "JobsPermitted", "False", reason="NamespaceNotConsenting", seconds=AT_ONCE
+    )
+    assert (
+        "some-other" not in refused["message"]
+    )  # whom else it lets in is not the author's to know
+    assert await kube.list("secrets", elsewhere) == []  # no copy of the credentials yet
+    template = await served.condition("TemplateValid", "True")
+    assert "does not let bindings" in template["message"]  # nor was the API server asked there
+    run_command(refused["message"].partition("To allow it: ")[2])
+    consented = await kube.get("namespaces", "", elsewhere)
+    assert consented["metadata"]["annotations"][ANNOTATION] == f"some-other,{namespace}"
+    await served.ready(seconds=SOON)
+
+
+async def test_a_consent_that_is_withdrawn_stops_claims_and_leaves_the_jobs_to_be_followed(
+    api, kube, binding, operator, prefect_server, quiet_pool, elsewhere, allow
+):
+    await allow(elsewhere, "*")
+    await operator()
+    served = await binding(
+        workPool={"name": quiet_pool["name"]},
+        jobs={"namespace": elsewhere, "serverURL": prefect_server.url},
+    )
+    await served.ready()
+    run = await make_run(api, quiet_pool)
+    await poll(lambda: kube.list("jobs", elsewhere), until=bool)
+    await allow(elsewhere, None)
+    await served.condition("Ready", "False", reason="NamespaceNotConsenting", seconds=SOON)
+    late = await make_run(api, quiet_pool)
+    await api.cancel(run["id"])
+    await api.wait_for_state(run["id"], "CANCELLED", seconds=SOON)
+    await poll(lambda: kube.list("jobs", elsewhere), until=lambda jobs: not jobs)
+    assert (await api.read_run(late["id"]))["state_type"] == "SCHEDULED"
+
+
+async def test_a_run_that_is_claimed_already_gets_no_job_without_consent(
+    start, kube, api, quiet_run, namespace, allow
+):
+    """A server may say of any run that it is claimed, and the server is the binding author's."""
+    here = await start(bound_in="other")
+    await here.claimed(quiet_run)
+    assert await here.settle(quiet_run) == ["CreateJob", "Explain"]
+    waiting = (await api.read_run(quiet_run["id"]))["state"]
+    assert (waiting["type"], waiting["name"]) == ("PENDING", "JobRefused")
+    assert f"kubectl annotate namespace {namespace}" in waiting["message"]
+    assert await kube.list("jobs", namespace) == []
+    await allow(namespace, "other")
+    here.record(quiet_run).refused_until = 0
+    assert await here.settle(quiet_run) == ["CreateJob", "RecordJob"]
