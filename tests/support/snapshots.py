@@ -53,10 +53,12 @@ def state(
     )
 
 
-def pending(id_: str = "claim", *, name: str = "Pending", **details: Any) -> State:
+def pending(
+    id_: str = "claim", *, name: str = "Pending", at: datetime = WALL, **details: Any
+) -> State:
     """A Pending state with our transition id, made on a SCHEDULED run."""
     given = {"transition_id": MINE, "scheduled_time": DUE, **details}
-    return state("PENDING", name, id_=id_, **given)
+    return state("PENDING", name, id_=id_, at=at, **given)
 
 
 def claim(id_: str = "claim", **fields: Any) -> Claim:
@@ -91,11 +93,18 @@ def job(
     suspended: bool = False,
     annotations: Mapping[str, str] | None = None,
     started_at: datetime | None = None,
+    created: datetime | None = None,
+    noted: str = "",
+    queue: str = "",
+    adopted_by: str = "",
     version: str = "1",
 ) -> Job:
-    """The Job of the claim `id_`; `ended` is "", "Complete" or "Failed"."""
+    """The Job of the claim `id_`; `ended` is "", "Complete" or "Failed"; `noted` is the status of
+    its condition Suspended, `adopted_by` the claim that took it over."""
     labels = {views.RUN_LABEL: str(RUN_ID), views.CLAIM_LABEL: str(id_of(id_))}
-    condition = {"type": ended, "status": "True", "reason": reason}
+    conditions = [{"type": ended, "status": "True", "reason": reason}] if ended else []
+    conditions += [{"type": "Suspended", "status": noted}] if noted else []
+    adoption = {views.CLAIM_ANNOTATION: str(id_of(adopted_by))} if adopted_by else {}
     return _job.validate_python(
         {
             "metadata": {
@@ -103,7 +112,9 @@ def job(
                 "uid": f"uid-{id_}",
                 "resourceVersion": version,
                 "deletionTimestamp": WALL if deleting else None,
-                "annotations": dict(annotations or {}),
+                "creationTimestamp": created,
+                "labels": {views.QUEUE_LABEL: queue} if queue else {},
+                "annotations": {**(annotations or {}), **adoption},
             },
             "spec": {
                 "template": {"metadata": {"labels": labels}},
@@ -111,7 +122,7 @@ def job(
                 "activeDeadlineSeconds": 60,
                 "ttlSecondsAfterFinished": ttl,
             },
-            "status": {"conditions": [condition] if ended else [], "startTime": started_at},
+            "status": {"conditions": conditions, "startTime": started_at},
         }
     )
 

@@ -38,6 +38,10 @@ def in_flight(known: Record | None = None, **objects: Any) -> int:
         (RUNNING, {"jobs": [job("old"), job()]}, 1),
         (RUNNING, {"jobs": [job(ended="Complete")], "pods": [pod(phase="Succeeded")]}, 0),
         (RUNNING, {}, 0),
+        (CLAIMED, {"jobs": [job(suspended=True)]}, 0),
+        (CLAIMED, {"jobs": [job(suspended=True)], "pods": [pod(phase="Running")]}, 1),
+        (CLAIMED, {"jobs": [job("old", ended="Failed"), job(suspended=True)]}, 0),
+        (record(run(state("SCHEDULED"))), {"jobs": [job(suspended=True)]}, 0),
         (record(run("PENDING")), {}, 0),
         (record(run(state("SCHEDULED"))), {}, 0),
         (record(None, missing=True), {}, 0),
@@ -54,3 +58,10 @@ def test_a_run_is_running_once_a_container_has_started() -> None:
     assert load(ledger, [job()], [pod()]).pending == ME
     assert load(ledger, [job()], [pod(phase="Running")]).running == ME
     assert not load(ledger, [job()], [pod(phase="Running")]).pending
+
+
+def test_a_run_whose_job_is_suspended_is_known_and_holds_no_slot() -> None:
+    """It is no candidate for a claim, though it takes nobody's place."""
+    seen = load(Ledger(), [job(suspended=True)], [])
+    assert seen.pending == seen.suspended == ME
+    assert seen.in_flight == 0

@@ -43,6 +43,8 @@ from workpool_operator.dispatch.steps import (
     UndoClaim,
 )
 
+HELD = run(pending(name="JobSuspended"), pid=NAME)
+
 CASES = [
     # PENDING
     Case("a claimed run without a Job gets one", record(CLAIMED, mine="claim"), CreateJob()),
@@ -87,7 +89,7 @@ CASES = [
     ),
     Case(
         "a lease is renewed while a suspended Job waits",
-        record(RECORDED, claim=claim(lease_id=id_of("lease")), lease_renewed_at=NOW - 40),
+        record(HELD, claim=claim(lease_id=id_of("lease")), lease_renewed_at=NOW - 40),
         Later(POLICY.lease_renewal - 40),
         {"jobs": (job(suspended=True),)},
     ),
@@ -138,7 +140,7 @@ CASES = [
     ),
     Case(
         "a suspended Job is waited for, however long",
-        record(RECORDED, claim=claim(timestamp=WALL - timedelta(hours=2))),
+        record(HELD, claim=claim(timestamp=WALL - timedelta(hours=2))),
         Nothing(),
         {"jobs": (job(suspended=True),)},
     ),

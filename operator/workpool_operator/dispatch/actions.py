@@ -91,6 +91,8 @@ class Actions:
                 await say.record_job(run_id, record, name)
             case steps.Explain(wait=wait):
                 await say.explain(run_id, record, wait)
+            case steps.PutBack(wait=wait, delay=delay):
+                await say.put_back(run_id, record, wait, delay=delay)
             case steps.RenewLease():
                 await say.renew_lease(record)
             case steps.Reschedule():
@@ -102,6 +104,8 @@ class Actions:
         match step:
             case steps.CreateJob():
                 await self._submission.create_job(run_id, record)
+            case steps.Adopt(job=job):
+                await self._adopt(record, job)
             case steps.Diagnose(kind=kind, name=name):
                 await self._diagnose(record, kind, name)
             case steps.ConfirmGone(name=name):
@@ -156,6 +160,11 @@ class Actions:
             self._job_cache.remove(job.metadata.uid)
         else:
             self._job_cache.offer(left)
+
+    async def _adopt(self, record: Record, job: Job) -> None:
+        assert record.claim is not None
+        claim = {views.CLAIM_ANNOTATION: str(record.claim.id)}
+        await self._patch(job, metadata={"annotations": claim})
 
     async def _start_ttl(self, job: Job) -> None:
         own = job.metadata.annotations.get(views.TTL_ANNOTATION)

@@ -11,28 +11,35 @@ from workpool_operator.kube.views import Job, Pod
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Run ids by where they are: `running` has started a container, `pending` has not."""
+    """Run ids by where they are: `running` has started a container, `pending` has not. Of these the
+    `suspended` hold no slot: whoever suspended their Jobs lets them start or not."""
 
     running: frozenset[str]
     pending: frozenset[str]
+    suspended: frozenset[str] = frozenset()
 
     @property
     def in_flight(self) -> int:
-        return len(self.running) + len(self.pending)
+        return len(self.running) + len(self.pending - self.suspended)
 
 
 def load(ledger: Ledger, jobs: Iterable[Job], pods: Iterable[Pod]) -> Load:
     """A run is in flight from the offer of its claim until its pods are gone: the union of what
     was offered or claimed, of the Jobs that have not ended, and of the pods that have not."""
-    active = {job.run_id for job in jobs if job.run_id and not job.ended}
+    alive = [job for job in jobs if job.run_id and not job.ended]
+    active = {job.run_id for job in alive}
+    busy = {job.run_id for job in alive if not job.suspended}
     running: set[str] = set()
     for pod in pods:
         if pod.run_id and not pod.ended:
             active.add(pod.run_id)
+            busy.add(pod.run_id)
             if pod.started:
                 running.add(pod.run_id)
     for run_id, record in ledger:
         claimed = record.run and record.run.state_type == "PENDING" and record.claim
         if record.offered_at is not None or claimed:
+            busy |= {str(run_id)} - active
             active.add(str(run_id))
-    return Load(running=frozenset(running), pending=frozenset(active - running))
+    pending = frozenset(active - running)
+    return Load(running=frozenset(running), pending=pending, suspended=pending - busy)

@@ -2,13 +2,16 @@
 
     Prefect state   current Job          step
     SCHEDULED       leftover alive       wait for its pods, delete it after a grace, then claim
+    SCHEDULED       leftover suspended   keep it; once it is resumed claim, and adopt it (suspended)
     SCHEDULED       leftover we ended    restore the final state that its SIGTERM handler undid
     SCHEDULED       deadline exceeded    Crashed, the limit named
     SCHEDULED       none, offered        claim
     PENDING, mine   none                 create the Job; record its name; say why it waits (pending)
+    PENDING, mine   suspended            say what it waits for, however long (suspended)
     PENDING, other  any                  leave alone
     PENDING/RUNNING Failed               Crashed: reason, exit code, remedy, last log lines (ended)
     PENDING/RUNNING Complete             Crashed after a grace: "exited 0 without reporting"
+    RUNNING         suspended, no pods   AwaitingRetry
     PENDING/RUNNING gone                 Crashed after a grace and a confirming read: "vanished"
     PAUSED          ended, gone          as RUNNING where a pod is wanted; a suspended run: nothing
     CANCELLING      any                  delete the Job, then Cancelled
@@ -24,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from workpool_operator.dispatch import suspended
 from workpool_operator.dispatch.ended import ended, gone, is_sure
 from workpool_operator.dispatch.observed import Observed
 from workpool_operator.dispatch.pending import pending
@@ -91,6 +95,8 @@ def _scheduled(seen: Observed, policy: Policy, wall: datetime) -> Step:
         return Restore(_annotated_state(undone)) if seen.age <= policy.state_age else Read()
     if exceeded := _over_deadline(seen):
         return Crash(verdict.ended(exceeded, ())) if seen.age <= policy.state_age else Read()
+    if step := suspended.scheduled(seen, policy, wall):
+        return step
     if seen.overlapping:
         return _outwait(seen, policy)
     if run.retries_in_process and (seen.leftovers or seen.gone_jobs):
@@ -131,7 +137,9 @@ def _running(seen: Observed, policy: Policy, wall: datetime) -> Step:
         return gone(seen, policy)
     if seen.recorded_name != seen.current.name:
         return RecordJob(seen.current.name)
-    return ended(seen, seen.current, policy) if seen.current.ended else Nothing()
+    if seen.current.ended:
+        return ended(seen, seen.current, policy)
+    return suspended.running(seen, seen.current, policy) or Nothing()
 
 
 def _paused(seen: Observed, policy: Policy, wall: datetime) -> Step:

@@ -71,6 +71,7 @@ class Record:
     diagnosed_at: float = NEVER
     lease_renewed_at: float = NEVER
     not_before: datetime | None = None  # a refused claim names when to come again
+    kept: str = ""  # the name of a Job that was seen suspended since the run is SCHEDULED
     observed_name: str = ""  # the current Job's at the last look
     since: dict[str, float] = field(default_factory=dict)  # fact -> when it was first seen to hold
 
@@ -114,6 +115,7 @@ class Record:
         """Forget what the state that was just heard makes void."""
         if self.state_type != "SCHEDULED":
             self.offered_at = self.not_before = None
+            self.kept = ""
         elif self.not_before and self.run and self.run.state:
             self.not_before = self.run.state.state_details.scheduled_time
         if self.state_type in ("", "SCHEDULED"):

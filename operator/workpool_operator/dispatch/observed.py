@@ -9,7 +9,7 @@ from uuid import UUID
 
 from workpool_operator.dispatch.ledger import NEVER, Claim, Record, recorded_job
 from workpool_operator.jobs import names
-from workpool_operator.jobs.verdict import Wait
+from workpool_operator.jobs.verdict import OUTAGE, Wait
 from workpool_operator.kube.views import FINAL_STATE_ANNOTATION, Job, Pod
 from workpool_operator.prefect_api.views import Run
 
@@ -60,6 +60,7 @@ class Observed:
     diagnosed_at: float = NEVER
     lease_renewed_at: float = NEVER
     confirmed_gone: bool = False
+    kept: str = ""
     since: Mapping[str, float] = field(default_factory=dict)
     now: float = 0.0
 
@@ -90,6 +91,11 @@ class Observed:
         return bool(self.live_pods) or any(not job.ended for job in self.leftovers)
 
     @property
+    def pods_live(self) -> bool:
+        """A pod of the current Job has not ended."""
+        return any(pod.job_name == self.current_name for pod in self.live_pods)
+
+    @property
     def live_leftovers(self) -> tuple[Job, ...]:
         """The Jobs that overlap; none where the pods have outlived theirs."""
         live = {pod.job_name for pod in self.live_pods}
@@ -113,7 +119,7 @@ def observe(run_id: UUID, record: Record, objects: Objects, *, now: float) -> Ob
     """The snapshot; `record.since` is brought up to date with the facts that hold now."""
     computed = _current_name(record)
     current = next((job for job in objects.jobs if _is_current(job, record, computed)), None)
-    name = current.name if current else computed
+    name = current.name if current else _adopted_name(record, objects) or computed
     _note_facts(record, objects, current=current, name=name, now=now)
     return Observed(
         run_id=run_id,
@@ -132,13 +138,14 @@ def observe(run_id: UUID, record: Record, objects: Objects, *, now: float) -> Ob
         leftovers=tuple(job for job in objects.jobs if job is not current),
         gone_jobs=objects.gone_jobs,
         strange=objects.strange,
-        pods=_pods_of(name, objects),
+        pods=_pods_of(name, objects, since=current.start_time if current else None),
         live_pods=tuple(pod for pod in objects.pods if not pod.ended),
         refusal=record.refusal,
         refused_until=record.refused_until,
         diagnosis=record.diagnosis,
         diagnosed_at=record.diagnosed_at,
         lease_renewed_at=record.lease_renewed_at,
+        kept=record.kept,
         confirmed_gone=bool(name) and record.job_confirmed_gone == name,
         since=dict(record.since),
         now=now,
@@ -149,8 +156,9 @@ def _note_facts(
     record: Record, objects: Objects, *, current: Job | None, name: str, now: float
 ) -> None:
     """Keep since when each fact holds whose age decides something; another Job starts afresh."""
-    pods = _pods_of(name, objects)
+    pods = _pods_of(name, objects, since=current.start_time if current else None)
     alive = current is not None and not current.ended
+    suspended = current is not None and current.suspended
     started = any(pod.started for pod in pods)
     live = [pod for pod in objects.pods if not pod.ended]
     leftovers = [job for job in objects.jobs if job is not current]
@@ -158,18 +166,40 @@ def _note_facts(
         "known": True,
         "ended": current is not None and current.ended,
         "gone": bool(name) and not current and not any(pod.job_name == name for pod in live),
-        "leftover": bool(leftovers) and (bool(live) or any(not job.ended for job in leftovers)),
+        "leftover": bool(leftovers) and (bool(live) or any(_may_run(job) for job in leftovers)),
         "alone": not objects.jobs and not live,
-        "podless": alive and not pods,
+        "suspended": suspended,
+        "unsuspended": alive and not suspended,
+        "preempted": suspended and not any(pod.job_name == name for pod in live),
+        "refused": record.refusal is not None and record.refusal.category != OUTAGE,
+        "podless": alive and not suspended and not pods,
         "creating": alive and bool(pods) and not started,
     }
+    if record.state_type == "SCHEDULED":
+        record.kept = next((job.name for job in leftovers if job.suspended), record.kept)
     if name != record.observed_name:
         record.since, record.observed_name = {}, name
     record.since = {fact: record.since.get(fact, now) for fact, holds in facts.items() if holds}
 
 
-def _pods_of(job_name: str, objects: Objects) -> tuple[Pod, ...]:
-    return tuple(p for p in (*objects.gone_pods, *objects.pods) if p.job_name == job_name)
+def _may_run(job: Job) -> bool:
+    return not job.ended and not job.suspended
+
+
+def _pods_of(job_name: str, objects: Objects, *, since: datetime | None) -> tuple[Pod, ...]:
+    """Those made since the Job was started, or last resumed: earlier ones are another attempt's."""
+    mine = (pod for pod in (*objects.gone_pods, *objects.pods) if pod.job_name == job_name)
+    return tuple(pod for pod in mine if not _is_before(pod.metadata.creation_timestamp, since))
+
+
+def _is_before(time: datetime | None, other: datetime | None) -> bool:
+    return time is not None and other is not None and time < other
+
+
+def _adopted_name(record: Record, objects: Objects) -> str:
+    """Of a Job that the claim adopted and that is gone: its name tells another claim."""
+    claim = str(record.claim.id) if record.claim else None
+    return next((job.name for job in objects.gone_jobs if job.claim_id == claim), "")
 
 
 def _current_name(record: Record) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
+from workpool_operator.dispatch import suspended
 from workpool_operator.dispatch.ended import ended, gone, is_sure
 from workpool_operator.dispatch.observed import Observed
 from workpool_operator.dispatch.policy import Policy
@@ -40,7 +41,9 @@ def pending(seen: Observed, policy: Policy, wall: datetime) -> Step:
         return RecordJob(seen.current.name)
     if seen.current.ended:
         return ended(seen, seen.current, policy)
-    if seen.started or seen.current.spec.suspend:
+    if step := suspended.pending(seen, seen.current, policy):
+        return step
+    if seen.started or seen.current.suspended:
         return Later(_lease_rest(seen, policy)) if seen.claim.lease_id else Nothing()
     return _waiting(seen, seen.current, policy, wall)
 
@@ -49,6 +52,8 @@ def _without_job(seen: Observed, policy: Policy, wall: datetime) -> Step:
     assert seen.run is not None
     if seen.recorded_name == seen.current_name or seen.run.state_name not in BEFORE_JOB:
         return gone(seen, policy)
+    if step := suspended.claimed(seen):
+        return step
     if seen.refusal is None:
         return CreateJob()
     outage = seen.refusal.category == verdict.OUTAGE  # which says nothing about the run
@@ -104,11 +109,21 @@ def _lease_rest(seen: Observed, policy: Policy) -> float:
 
 
 def _pending_for(seen: Observed, wall: datetime) -> float:
-    """Seconds since the claim, or since the Job was last un-suspended."""
-    start = seen.claim.timestamp if seen.claim else None
-    if seen.current and seen.current.status.start_time:
-        start = max(start or _EPOCH, seen.current.status.start_time)
-    return (wall - start).total_seconds() if start else 0.0
+    """Seconds since the latest of the claim, the Job's creation and its start, which a resume sets
+    anew. Until the Job controller notes a start, only what this process saw counts."""
+    job = seen.current
+    stamps = [seen.claim.timestamp if seen.claim else None]
+    stamps += [job.metadata.creation_timestamp, job.start_time] if job else []
+    elapsed = min([(wall - stamp).total_seconds() for stamp in stamps if stamp], default=0.0)
+    if job is None:
+        return min(elapsed, _refused_for(seen, wall))
+    return elapsed if job.start_time else min(elapsed, seen.held("unsuspended"))
 
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
+def _refused_for(seen: Observed, wall: datetime) -> float:
+    """Seconds since the Job was first refused, as far as this process, or the sub-state, knows."""
+    assert seen.run is not None
+    assert seen.refusal is not None
+    state = seen.run.state
+    named = seen.refusal.category == seen.run.state_name and state and state.timestamp
+    return max(seen.held("refused"), (wall - named).total_seconds() if named else 0.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -161,6 +162,23 @@ class Proposals:
         }
         answer = await self._propose(run_id, record, proposal)
         if answer.accepted and not record.phantom:
+            self._runlog.write(run_id, f"{wait.category}: {wait.message}", level=logging.WARNING)
+
+    async def put_back(self, run_id: UUID, record: Record, wait: Wait, *, delay: float) -> None:
+        """Make the run SCHEDULED again, due in `delay` seconds."""
+        due = datetime.now(UTC) + timedelta(seconds=delay)
+        details = {"scheduled_time": due.isoformat()}
+        if record.claim is not None:
+            details["transition_id"] = str(record.claim.substate_id(wait.category))
+        proposal = {
+            "type": "SCHEDULED",
+            "name": wait.category,
+            "message": wait.message,
+            "state_details": details,
+        }
+        answer = await self._propose(run_id, record, proposal)
+        if answer.accepted:
+            record.not_before = due
             self._runlog.write(run_id, f"{wait.category}: {wait.message}", level=logging.WARNING)
 
     async def crash(self, run_id: UUID, record: Record, message: str) -> None:

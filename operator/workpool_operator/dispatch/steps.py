@@ -70,6 +70,21 @@ class CreateJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopt:
+    """Note the run's claim on a Job that was made for an earlier one."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """Propose SCHEDULED, named and explained by `wait`, due in `delay` seconds."""
+
+    wait: Wait
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class RecordJob:
     """Write `infrastructure_pid`."""
 
@@ -142,6 +157,6 @@ class Reschedule:
 
 Step = (
     Nothing | Forget | Later | Read | ReadHistory | Withdraw | Claim | UndoClaim | Restore
-    | CreateJob | RecordJob | Explain | Diagnose | RenewLease | Crash | Cancel | ConfirmGone
+    | CreateJob | Adopt | PutBack | RecordJob | Explain | Diagnose | RenewLease | Crash | Cancel | ConfirmGone
     | DeleteJob | StartTtl | Reschedule
 )  # fmt: skip

@@ -13,6 +13,8 @@ from workpool_operator.jobs.disruption import disruption
 from workpool_operator.kube.views import ContainerStatus, Event, Job, Pod, Terminated
 
 MESSAGE_LENGTH = 4000
+SUSPENDED = "JobSuspended"
+RESUMED = "JobResumed"
 OUTAGE = "KubernetesUnavailable"  # a wait that ends no run, however long it takes
 
 # Reasons under which a container waits for something that somebody has to mend, by the category
@@ -81,6 +83,37 @@ def waiting(pods: Sequence[Pod]) -> Wait | None:
         if found := _container_waits(pod) or _unschedulable(pod):
             return found
     return None
+
+
+def suspended(job: Job) -> Wait:
+    """What a suspended Job waits for."""
+    if job.queue:
+        text = (
+            f"The Job is suspended until Kueue admits it; it waits in queue '{job.queue}'. "
+            f"`kubectl -n {job.metadata.namespace} describe workloads` says what it lacks."
+        )
+    else:
+        text = (
+            "The Job is suspended until somebody resumes it: "
+            f"kubectl -n {job.metadata.namespace} patch job {job.name} "
+            """--type=merge -p '{"spec":{"suspend":false}}'"""
+        )
+    return Wait(SUSPENDED, f"{text} No time-out runs meanwhile.")
+
+
+def resumed(job: Job) -> Wait:
+    """The wait of a suspended Job is over."""
+    return Wait(RESUMED, f"Job {job.name} was resumed; its pod is to start now.")
+
+
+def preempted(job: Job) -> Wait:
+    """A Job was suspended under a running flow: the run is run again once the Job is resumed."""
+    who = f"Kueue's queue '{job.queue}'" if job.queue else "somebody"
+    text = (
+        f"Job {job.name} was suspended by {who} while the flow ran, and its pod was ended. The run "
+        "starts anew as soon as the Job is resumed."
+    )
+    return Wait("AwaitingRetry", text)
 
 
 def refused(events: Iterable[Event], *, what: str) -> Wait | None:

@@ -36,6 +36,8 @@ BINDING_ANNOTATION = PREFIX + "binding"
 TTL_ANNOTATION = PREFIX + "ttl-seconds-after-finished"
 FINAL_STATE_ANNOTATION = PREFIX + "final-state"
 CONTAINER_ANNOTATION = PREFIX + "container"
+CLAIM_ANNOTATION = CLAIM_LABEL  # of the claim that adopted the Job, which was made for another
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 SECRET_LABEL = PREFIX + "secret"
 WAITS_FOR_JOB_LABEL = PREFIX + "waits-for-job"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
@@ -254,7 +256,7 @@ class JobSpec:
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Job:
     """A Job of ours. Its identity is read from the pod template, whose labels nobody can strip
-    (races.md 14)."""
+    (races.md 14), but for the claim that adopted it."""
 
     metadata: Metadata
     spec: JobSpec = Field(default_factory=JobSpec)
@@ -271,7 +273,14 @@ class Job:
 
     @property
     def claim_id(self) -> str:
-        return self.spec.template.labels.get(CLAIM_LABEL, "")
+        """The claim that it runs under: its maker's, or the one that adopted it since."""
+        made_by = self.spec.template.labels.get(CLAIM_LABEL, "")
+        return self.metadata.annotations.get(CLAIM_ANNOTATION) or made_by
+
+    @property
+    def queue(self) -> str:
+        """The Kueue queue that it waits in; "" where it names none."""
+        return self.metadata.labels.get(QUEUE_LABEL, "")
 
     @property
     def deleting(self) -> bool:
@@ -292,6 +301,22 @@ class Job:
     @property
     def failed(self) -> bool:
         return self.condition("Failed") is not None
+
+    @property
+    def suspended(self) -> bool:
+        """It is to have no pods until it is resumed."""
+        return self.spec.suspend and not self.ended
+
+    @property
+    def was_suspended(self) -> bool:
+        """The Job controller noted that it was suspended, once at least."""
+        return any(condition.type == "Suspended" for condition in self.status.conditions)
+
+    @property
+    def start_time(self) -> datetime | None:
+        """When it was last started or resumed. The Job controller keeps the former start until it
+        notes a resume, which it does in a sync of its own: that one is no answer."""
+        return None if self.condition("Suspended") else self.status.start_time
 
     @property
     def exceeded_deadline(self) -> bool:

@@ -1,0 +1,338 @@
+"""The rows of the decision table for Jobs that are suspended, and for the time-outs beside them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.support.decisions import CLAIMED, NAME, RECORDED, RETRY, RUNNING, Case, check, sentence
+from tests.support.snapshots import (
+    NOW,
+    RUN_ID,
+    WALL,
+    claim,
+    id_of,
+    job,
+    job_name,
+    look,
+    pending,
+    pod,
+    record,
+    run,
+    state,
+)
+from workpool_operator.dispatch.decide import decide
+from workpool_operator.dispatch.ledger import Record
+from workpool_operator.dispatch.policy import Policy
+from workpool_operator.dispatch.steps import (
+    Adopt,
+    Claim,
+    ConfirmGone,
+    Crash,
+    CreateJob,
+    DeleteJob,
+    Explain,
+    Later,
+    Nothing,
+    PutBack,
+    Read,
+    RecordJob,
+    Step,
+    Withdraw,
+)
+from workpool_operator.jobs import verdict
+from workpool_operator.jobs.verdict import OUTAGE, Wait
+
+LONG_AGO = WALL - timedelta(hours=2)
+JUST_NOW = WALL - timedelta(seconds=5)
+OLD_CLAIM = claim(timestamp=LONG_AGO)
+HELD = run(pending(name="JobSuspended"), pid=NAME)
+RESUMED = run(pending(name="JobResumed"), pid=NAME)
+PREEMPTED = run(RETRY, pid=job_name("old"))
+OUR_RETRY = run(RETRY, pid=job_name("old"), empirical_policy={"retry_type": "in_process"})
+SUSPENDED = job("old", suspended=True, noted="True")
+RUNS_AGAIN = job("old", noted="False", started_at=WALL + timedelta(seconds=20))
+KEPT = record(PREEMPTED, kept=job_name("old"))
+QUOTA = Wait("QuotaExceeded", "exceeded quota")
+QUOTA_RUN = run(pending(name="QuotaExceeded", at=WALL - timedelta(seconds=601)))
+
+
+def waiting(known_run: object, **fields: object) -> Record:
+    return record(known_run, claim=OLD_CLAIM, **fields)  # type: ignore[arg-type]
+
+
+CASES = [
+    # What a suspended Job waits for
+    Case(
+        "a suspended Job is named as what the run waits for",
+        waiting(RECORDED),
+        Explain(verdict.suspended(job(suspended=True))),
+        {"jobs": (job(suspended=True),)},
+    ),
+    Case(
+        "a queue with room resumes a Job before anything is said",
+        waiting(RECORDED),
+        Later,
+        {"jobs": (job(suspended=True),)},
+        ago=1,
+    ),
+    Case(
+        "it is named once",
+        waiting(HELD),
+        Nothing(),
+        {"jobs": (job(suspended=True),)},
+    ),
+    Case(
+        "the end of that wait is named too",
+        waiting(HELD),
+        Explain(verdict.resumed(job())),
+        {"jobs": (job(noted="True"),)},
+    ),
+    Case(
+        "but not once the flow's container runs",
+        waiting(HELD),
+        Nothing(),
+        {"jobs": (job(noted="False"),), "pods": (pod(phase="Running"),)},
+    ),
+    # Time-outs
+    Case(
+        "a Job that was just resumed is not timed out before its start is noted",
+        waiting(RESUMED),
+        Later,
+        {"jobs": (job(created=LONG_AGO),)},
+        ago=1,
+    ),
+    Case(
+        "nor by the start that it had before it was suspended",
+        waiting(RESUMED),
+        Later,
+        {"jobs": (job(created=LONG_AGO, started_at=LONG_AGO, noted="True"),)},
+        ago=1,
+    ),
+    Case(
+        "nor by a claim that is much older than its Job",
+        waiting(RECORDED),
+        Later,
+        {"jobs": (job(created=JUST_NOW),)},
+        ago=1,
+    ),
+    Case(
+        "it is timed out when it has waited for too long since its resume",
+        waiting(RESUMED),
+        Crash,
+        {"jobs": (job(created=LONG_AGO, started_at=WALL - timedelta(seconds=601)),)},
+    ),
+    Case(
+        "a Job whose start nobody notes is timed out by what this process saw",
+        waiting(RESUMED),
+        Crash,
+        {"jobs": (job(created=LONG_AGO),)},
+    ),
+    Case(
+        "a refused Job is not timed out by a claim that is much older than the refusal",
+        waiting(CLAIMED, refusal=QUOTA),
+        Explain(QUOTA),
+        ago=1,
+    ),
+    Case(
+        "nor by the outage before it",
+        waiting(run(pending(name=OUTAGE, at=LONG_AGO)), refusal=QUOTA),
+        Explain(QUOTA),
+        ago=1,
+    ),
+    Case(
+        "it is timed out by the sub-state that an earlier process named",
+        waiting(QUOTA_RUN, refusal=QUOTA),
+        Crash,
+        ago=1,
+    ),
+    # A Job that is preempted
+    Case(
+        "a run is put back where its Job was suspended under it",
+        record(RUNNING),
+        PutBack(verdict.preempted(job(suspended=True))),
+        {"jobs": (job(suspended=True),)},
+    ),
+    Case(
+        "its process has time to reschedule it",
+        record(RUNNING),
+        Later(7.0),
+        {"jobs": (job(suspended=True),)},
+        ago=3,
+    ),
+    Case(
+        "a run whose pod still ends is not put back",
+        record(RUNNING),
+        Nothing(),
+        {"jobs": (job(suspended=True),), "pods": (pod(phase="Running"),)},
+    ),
+    Case("a suspended Job is kept", record(PREEMPTED), Nothing(), {"jobs": (SUSPENDED,)}),
+    Case(
+        "also while its pod ends",
+        record(PREEMPTED),
+        Nothing(),
+        {"jobs": (SUSPENDED,), "pods": (pod("old", phase="Running"),)},
+    ),
+    Case(
+        "its run is not claimed meanwhile",
+        record(PREEMPTED, offered_at=NOW),
+        Withdraw(),
+        {"jobs": (SUSPENDED,)},
+    ),
+    Case(
+        "its run is claimed when it is resumed",
+        KEPT,
+        Claim(),
+        {"jobs": (job("old", noted="True"),)},
+    ),
+    Case(
+        "on a state that was just read",
+        KEPT,
+        Read(),
+        {"jobs": (job("old"),)},
+        heard=5,
+    ),
+    Case(
+        "also by a process that never saw it suspended",
+        record(PREEMPTED),
+        Claim(),
+        {"jobs": (RUNS_AGAIN,)},
+    ),
+    Case(
+        "a run that retries in process is claimed for it as well",
+        record(OUR_RETRY),
+        Claim(),
+        {"jobs": (RUNS_AGAIN,)},
+    ),
+    Case(
+        "a resumed Job whose end is decided is not claimed for",
+        KEPT,
+        DeleteJob,
+        {"jobs": (job("old", ended="FailureTarget"),)},
+    ),
+    Case(
+        "a Job that ran before the run was rescheduled was not resumed for it",
+        record(PREEMPTED),
+        DeleteJob,
+        {"jobs": (job("old", noted="False", started_at=LONG_AGO),)},
+    ),
+    # Adoption
+    Case(
+        "a claim adopts the Job that was resumed",
+        record(run(pending(), pid=job_name("old")), mine="claim"),
+        Adopt(RUNS_AGAIN),
+        {"jobs": (RUNS_AGAIN,)},
+    ),
+    Case(
+        "also one that is suspended again meanwhile",
+        record(run(pending(), pid=job_name("old")), mine="claim"),
+        Adopt(SUSPENDED),
+        {"jobs": (SUSPENDED,)},
+    ),
+    Case(
+        "no Job is made beside the pods of an earlier one",
+        record(run(pending(), pid=job_name("old")), mine="claim"),
+        Later(5.0),
+        {"jobs": (job("old", deleting=True),), "pods": (pod("old", phase="Running"),)},
+    ),
+    Case(
+        "an adopted Job is the run's",
+        record(run(pending(name="JobResumed"), pid=job_name("old")), mine="claim"),
+        Nothing(),
+        {
+            "jobs": (job("old", adopted_by="claim", started_at=JUST_NOW),),
+            "pods": (pod("old", phase="Running", created=JUST_NOW),),
+        },
+    ),
+    Case(
+        "an adopted Job that Prefect does not know is recorded",
+        record(CLAIMED, mine="claim"),
+        RecordJob(job_name("old")),
+        {"jobs": (job("old", adopted_by="claim"),)},
+    ),
+    Case(
+        "the pod of the attempt before does not hide what its next pod waits for",
+        record(run(pending(), pid=job_name("old")), mine="claim"),
+        Explain,
+        {
+            "jobs": (job("old", adopted_by="claim", started_at=JUST_NOW),),
+            "gone_pods": (pod("old", phase="Failed", exit_code=143, created=LONG_AGO),),
+            "pods": (pod("old", waiting="ErrImagePull", created=JUST_NOW),),
+        },
+    ),
+    Case(
+        "an adopted Job that is gone is missed by its own name",
+        record(run(pending(), pid=job_name("old")), mine="claim"),
+        ConfirmGone(job_name("old")),
+        {"gone_jobs": (job("old", adopted_by="claim"),)},
+    ),
+    Case(
+        "a preempted run whose Job was deleted gets a new one",
+        record(run(pending(), pid=job_name("old")), mine="claim"),
+        CreateJob(),
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=sentence)
+def test_row(case: Case) -> None:
+    check(case)
+
+
+def test_a_job_that_was_suspended_for_an_hour_is_not_timed_out_by_its_resume() -> None:
+    """Look by look, as the events come: the start is noted in a sync of its own."""
+    known = waiting(HELD)
+    looks: list[tuple[float, object]] = [
+        (0, job(suspended=True, created=LONG_AGO)),
+        (3600, job(suspended=True, created=LONG_AGO)),
+        (3601, job(created=LONG_AGO)),
+        (3602, job(created=LONG_AGO, started_at=at(3601))),
+        (3612, job(created=LONG_AGO, started_at=at(3601))),
+    ]
+    for seconds, now_job in looks:
+        step = step_at(known, seconds, now_job)
+        assert not isinstance(step, Crash | Read), step
+    known.run = RESUMED
+    assert isinstance(step_at(known, 4202, looks[-1][1]), Crash)
+
+
+def at(seconds: float) -> datetime:
+    return WALL + timedelta(seconds=seconds)
+
+
+def step_at(known: Record, seconds: float, now_job: object) -> Step:
+    known.read_at = known.heard_at = NOW + seconds
+    seen = look(known, now=NOW + seconds, jobs=(now_job,))
+    return decide(seen, Policy(), wall=at(seconds))
+
+
+def test_a_refusal_of_the_claim_that_asks_to_wait_is_waited_for() -> None:
+    """The deployment's concurrency limit is full: the resumed Job's pod waits as well."""
+    slot = state("SCHEDULED", "AwaitingConcurrencySlot", scheduled_time=at(30))
+    known = record(run(slot), kept=job_name("old"), not_before=at(30))
+    seen = look(known, jobs=(job("old"),))
+    assert decide(seen, Policy(), wall=WALL) == Later(30.0)
+    assert decide(seen, Policy(), wall=at(31)) == Claim()
+
+
+def test_the_name_of_a_suspended_job_is_kept_until_the_run_leaves_scheduled() -> None:
+    known = record(PREEMPTED)
+    look(known, jobs=(SUSPENDED,))
+    look(known, jobs=(job("old"),))
+    assert known.kept == job_name("old")
+    known.heard(RUNNING, asked_at=NOW + 1, now=NOW + 1)
+    assert known.kept == ""
+
+
+def test_an_adopted_job_belongs_to_the_claim_that_adopted_it() -> None:
+    assert job("old", adopted_by="claim").claim_id == str(id_of("claim"))
+    assert job("old", adopted_by="claim").run_id == str(RUN_ID)
+
+
+def test_a_suspended_job_says_which_queue_it_waits_in_or_how_to_resume_it() -> None:
+    queued = verdict.suspended(job(suspended=True, queue="user-queue")).message
+    assert "queue 'user-queue'" in queued
+    by_hand = verdict.suspended(job(suspended=True)).message
+    assert f"patch job {NAME}" in by_hand
+    assert '{"spec":{"suspend":false}}' in by_hand
