@@ -133,6 +133,11 @@ def _is_ttl(place: Place, sides: Sides) -> bool:
     return is_ttl and place.ours is ABSENT and (place.stock is None or kept == str(place.stock))
 
 
+def _is_replacement(place: Place, sides: Sides) -> bool:
+    is_missing = place.stock is ABSENT and place.ours == "Failed"
+    return place.path == ("spec", "podReplacementPolicy") and is_missing
+
+
 def _is_misplaced(place: Place, sides: Sides) -> bool:
     """Gone from the pod's spec, and in the Job's unless that has its own."""
     *parent, key = place.path
@@ -215,6 +220,7 @@ RULES: Final = (
     Rule("`{{ $NAME }}`", "empty, unless the settings allow the name", _is_read_from_environment),
     Rule("namespace", "the binding's `jobs.namespace`", _is_namespace),
     Rule("TTL", "patched in when the run's end is reported", _is_ttl),
+    Rule("`podReplacementPolicy`", "`Failed` where it is missing", _is_replacement),
     Rule("`parallelism`, `completions` in the pod's spec", "in the Job's spec", _is_misplaced),
     Rule("labels and annotations that are invalid", "repaired", _is_repaired),
     Rule("arguments and variables that are no text", "text", _is_text),

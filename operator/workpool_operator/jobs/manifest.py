@@ -74,6 +74,7 @@ def normalise(manifest: Object) -> None:
         if key in pod:
             spec.setdefault(key, _one(pod.pop(key), key=key))
     pod.setdefault("restartPolicy", "Never")
+    spec.setdefault("podReplacementPolicy", "Failed")  # else the next pod starts beside the last
     flow = container(manifest)
     if flow.get("name") is None:
         flow["name"] = flow_container.DEFAULT_NAME
