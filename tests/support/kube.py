@@ -16,6 +16,7 @@ APIS = {
     "configmaps": "/api/v1",
     "events": "/api/v1",
     "namespaces": "/api/v1",
+    "nodes": "/api/v1",
     "pods": "/api/v1",
     "resourcequotas": "/api/v1",
     "secrets": "/api/v1",
@@ -83,14 +84,25 @@ class Kube:
         return _body(response)
 
     async def delete(
-        self, plural: str, namespace: str, name: str, *, propagation: str = "Background"
+        self,
+        plural: str,
+        namespace: str,
+        name: str,
+        *,
+        propagation: str = "Background",
+        **options: str,
     ) -> None:
-        """Asks for the deletion; fine where there is no such object."""
+        """Asks for the deletion; fine where there is no such object. `options` are the API's."""
         response = await self.http.delete(
-            path(plural, namespace, name), params={"propagationPolicy": propagation}
+            path(plural, namespace, name), params={"propagationPolicy": propagation, **options}
         )
         if response.status_code != 404:
             response.raise_for_status()
+
+    async def evict(self, namespace: str, pod: str) -> None:
+        """As `kubectl drain` does."""
+        body = {"metadata": {"name": pod, "namespace": namespace}}
+        _body(await self.http.post(path("pods", namespace, pod) + "/eviction", json=body))
 
     async def wait(
         self,

@@ -87,7 +87,7 @@ async def test_case_25_the_stock_template_without_values_gives_exactly_this_job(
         },
         "spec": {
             "backoffLimit": 0,
-                "podReplacementPolicy": "Failed",
+            "podReplacementPolicy": "Failed",
             "parallelism": 1,
             "completions": 1,
             "template": {

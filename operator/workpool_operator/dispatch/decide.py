@@ -8,10 +8,12 @@
     SCHEDULED       none, offered        claim
     PENDING, mine   none                 create the Job; record its name; say why it waits (pending)
     PENDING, mine   suspended            say what it waits for, however long (suspended)
+    PENDING, mine   infrastructure       back to SCHEDULED, so often as it may be (retries)
     PENDING, other  any                  leave alone
     PENDING/RUNNING Failed               Crashed: reason, exit code, remedy, last log lines (ended)
     PENDING/RUNNING Complete             Crashed after a grace: "exited 0 without reporting"
     RUNNING         suspended, no pods   AwaitingRetry
+    PENDING/RUNNING node is lost         Crashed, though the pod stays (dead_nodes)
     PENDING/RUNNING gone                 Crashed after a grace and a confirming read: "vanished"
     PAUSED          ended, gone          as RUNNING where a pod is wanted; a suspended run: nothing
     CANCELLING      any                  delete the Job, then Cancelled
@@ -27,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from workpool_operator.dispatch import suspended
+from workpool_operator.dispatch import dead_nodes, suspended
 from workpool_operator.dispatch.ended import ended, gone, is_sure
 from workpool_operator.dispatch.observed import Observed
 from workpool_operator.dispatch.pending import pending
@@ -139,7 +141,8 @@ def _running(seen: Observed, policy: Policy, wall: datetime) -> Step:
         return RecordJob(seen.current.name)
     if seen.current.ended:
         return ended(seen, seen.current, policy)
-    return suspended.running(seen, seen.current, policy) or Nothing()
+    preempted = suspended.running(seen, seen.current, policy)
+    return preempted or dead_nodes.overdue(seen, policy, wall) or Nothing()
 
 
 def _paused(seen: Observed, policy: Policy, wall: datetime) -> Step:

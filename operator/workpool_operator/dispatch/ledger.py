@@ -71,6 +71,7 @@ class Record:
     diagnosed_at: float = NEVER
     lease_renewed_at: float = NEVER
     not_before: datetime | None = None  # a refused claim names when to come again
+    infrastructure_retries: int | None = None  # as the history had it under this claim
     kept: str = ""  # the name of a Job that was seen suspended since the run is SCHEDULED
     observed_name: str = ""  # the current Job's at the last look
     since: dict[str, float] = field(default_factory=dict)  # fact -> when it was first seen to hold
@@ -122,6 +123,7 @@ class Record:
             self.claim = None
             self.job_confirmed_gone = ""
             self.refusal = self.diagnosis = None
+            self.infrastructure_retries = None
         elif self.state_type != "PENDING" and self.claim and self.run:
             pid = recorded_job(self.run)
             if pid and not self.claim.made(pid, run_id=self.run.id):

@@ -60,6 +60,7 @@ class Observed:
     diagnosed_at: float = NEVER
     lease_renewed_at: float = NEVER
     confirmed_gone: bool = False
+    infrastructure_retries: int | None = None
     kept: str = ""
     since: Mapping[str, float] = field(default_factory=dict)
     now: float = 0.0
@@ -145,6 +146,7 @@ def observe(run_id: UUID, record: Record, objects: Objects, *, now: float) -> Ob
         diagnosis=record.diagnosis,
         diagnosed_at=record.diagnosed_at,
         lease_renewed_at=record.lease_renewed_at,
+        infrastructure_retries=record.infrastructure_retries,
         kept=record.kept,
         confirmed_gone=bool(name) and record.job_confirmed_gone == name,
         since=dict(record.since),
@@ -170,6 +172,7 @@ def _note_facts(
         "alone": not objects.jobs and not live,
         "suspended": suspended,
         "unsuspended": alive and not suspended,
+        "leaving": any(pod.job_name == name and pod.deleting for pod in live),
         "preempted": suspended and not any(pod.job_name == name for pod in live),
         "refused": record.refusal is not None and record.refusal.category != OUTAGE,
         "podless": alive and not suspended and not pods,

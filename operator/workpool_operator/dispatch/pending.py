@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from workpool_operator.dispatch import suspended
+from workpool_operator.dispatch import dead_nodes, retries, suspended
 from workpool_operator.dispatch.ended import ended, gone, is_sure
 from workpool_operator.dispatch.observed import Observed
 from workpool_operator.dispatch.policy import Policy
@@ -40,7 +40,9 @@ def pending(seen: Observed, policy: Policy, wall: datetime) -> Step:
     if seen.recorded_name != seen.current.name:
         return RecordJob(seen.current.name)
     if seen.current.ended:
-        return ended(seen, seen.current, policy)
+        return retries.retry(seen, seen.current, policy) or ended(seen, seen.current, policy)
+    if step := dead_nodes.overdue(seen, policy, wall):
+        return step
     if step := suspended.pending(seen, seen.current, policy):
         return step
     if seen.started or seen.current.suspended:

@@ -176,7 +176,11 @@ class Pipeline:
         )
 
     def _policy(self) -> Policy:
-        return Policy(pending_timeout=self._outside.spec().jobs.pending_timeout_seconds)
+        jobs = self._outside.spec().jobs
+        return Policy(
+            pending_timeout=jobs.pending_timeout_seconds,
+            infrastructure_retries=jobs.infrastructure_retries,
+        )
 
     def _environment_secret(self) -> bool:
         return self._outside.spec().jobs.environment_secret

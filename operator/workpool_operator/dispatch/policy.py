@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All are fixed but `pending_timeout`, which is the binding's."""
+    """All are fixed but `pending_timeout` and `infrastructure_retries`, which are the binding's."""
 
     state_age: float = 2.0  # a claim, or a step that ends something, wants a state no older
     report_grace: float = 10.0
@@ -20,4 +20,6 @@ class Policy:
     creating_grace: float = 15.0
     diagnosis_age: float = 10.0
     lease_renewal: float = 45.0  # a deployment may ask for a lease of 60 s
+    node_grace: float = 20.0  # beyond the pod's own: a kubelet that lives has ended it long before
     pending_timeout: int = 600
+    infrastructure_retries: int = 3

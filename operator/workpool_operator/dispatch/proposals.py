@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from workpool_operator.dispatch import retries
 from workpool_operator.dispatch.history import (
     find_claim,
     is_phantom,
@@ -79,6 +80,7 @@ class Proposals:
             return  # it moved on meanwhile
         mine = self._place.transition_id(run_id)
         record.claim = find_claim(run, history, mine)
+        record.infrastructure_retries = retries.count(history, mine)
         if record.claim is not None:
             record.phantom = state.type == "PENDING" and is_phantom(state, record.claim)
         elif is_stray_substate(state, history, mine):

@@ -157,6 +157,6 @@ class Reschedule:
 
 Step = (
     Nothing | Forget | Later | Read | ReadHistory | Withdraw | Claim | UndoClaim | Restore
-    | CreateJob | Adopt | PutBack | RecordJob | Explain | Diagnose | RenewLease | Crash | Cancel | ConfirmGone
-    | DeleteJob | StartTtl | Reschedule
+    | CreateJob | Adopt | PutBack | RecordJob | Explain | Diagnose | RenewLease | Crash | Cancel
+    | ConfirmGone | DeleteJob | StartTtl | Reschedule
 )  # fmt: skip

@@ -6,7 +6,7 @@ condition DisruptionTarget, which whoever is about to end a pod sets. Nothing is
 
 from __future__ import annotations
 
-from workpool_operator.kube.views import Pod
+from workpool_operator.kube.views import Condition, Pod
 
 # What a kubelet's message about an eviction says, and what helps; the first that fits.
 _EVICTED = (
@@ -43,23 +43,43 @@ _DISRUPTED = {
 }
 
 
-def disruption(pod: Pod) -> str:
+def by_infrastructure(pod: Pod) -> bool:
+    """The pod was ended for the sake of its node or of other pods, or its node did not take it:
+    neither its own limits nor its containers had a part in that."""
+    if pod.is_stopped:
+        return False
+    if disruption_target(pod) is not None:
+        return True
+    if pod.status.reason == "Evicted":
+        return "exceed" not in pod.status.message
+    return bool(pod.status.reason) and pod.status.reason != "DeadlineExceeded"
+
+
+def disruption(pod: Pod, *, advise: bool = True) -> str:
     """Who ended the pod, why, and what helps, as sentences; "" where no one is known to have."""
+    fact, what, advice = _told(pod)
+    return _sentences(fact, what, advice if advise else "") if fact else ""
+
+
+def _told(pod: Pod) -> tuple[str, str, str]:
     name, status = pod.metadata.name, pod.status
     if pod.is_stopped:
-        return ""
+        return "", "", ""
     if status.reason == "Evicted":
         advice = next((advice for sign, advice in _EVICTED if sign in status.message), _RETRY)
-        return _sentences(
-            f"Pod {name} was evicted by the kubelet (Evicted)", status.message, advice
-        )
+        return f"Pod {name} was evicted by the kubelet (Evicted)", status.message, advice
     if status.reason:
-        return _sentences(f"Pod {name} was ended: {status.reason}", status.message)
-    for condition in status.conditions:
-        if condition.type == "DisruptionTarget" and condition.status == "True":
-            what, advice = _DISRUPTED.get(condition.reason, (condition.message, _RETRY))
-            return _sentences(f"Pod {name} was ended ({condition.reason})", what, advice)
-    return ""
+        return f"Pod {name} was ended: {status.reason}", status.message, ""
+    if condition := disruption_target(pod):
+        what, advice = _DISRUPTED.get(condition.reason, (condition.message, _RETRY))
+        return f"Pod {name} was ended ({condition.reason})", what, advice
+    return "", "", ""
+
+
+def disruption_target(pod: Pod) -> Condition | None:
+    """Who is about to end a pod says so before, in this condition."""
+    targets = (c for c in pod.status.conditions if c.type == "DisruptionTarget")
+    return next((c for c in targets if c.status == "True"), None)
 
 
 def _sentences(fact: str, *others: str) -> str:

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from workpool_operator.jobs.disruption import disruption
+from workpool_operator.jobs.disruption import disruption, disruption_target
 from workpool_operator.kube.views import ContainerStatus, Event, Job, Pod, Terminated
 
 MESSAGE_LENGTH = 4000
 SUSPENDED = "JobSuspended"
 RESUMED = "JobResumed"
+INFRASTRUCTURE_RETRY = "InfrastructureRetry"
 OUTAGE = "KubernetesUnavailable"  # a wait that ends no run, however long it takes
 
 # Reasons under which a container waits for something that somebody has to mend, by the category
@@ -142,6 +143,33 @@ def ended(job: Job, pods: Sequence[Pod]) -> End:
     return End(_UNREPORTED.format("The flow's container"), exit_code=0)
 
 
+def retried(pods: Sequence[Pod], *, number: int, limit: int, delay: float) -> Wait:
+    """The infrastructure ended the run's pod before any code of the flow ran: it is tried again."""
+    text = (
+        f"Infrastructure retry {number} of {limit}: no code of the flow ran. "
+        f"{disruption(newest(pods), advise=False)} A new Job follows in {delay:.0f} s."
+    )
+    return Wait(INFRASTRUCTURE_RETRY, text[:MESSAGE_LENGTH])
+
+
+def given_up(end: End, *, limit: int) -> End:
+    """That happened once more than it may."""
+    text = f"{end.message} jobs.infrastructureRetries ({limit}) allows no further new Job."
+    return End(text, exit_code=end.exit_code)
+
+
+def node_lost(pod: Pod) -> End:
+    """The pod was to be deleted and its node has not ended it."""
+    deadline, node = pod.metadata.deletion_timestamp, pod.spec.node_name
+    until = f" by {deadline:%H:%M:%S} UTC" if deadline else ""
+    reason = target.reason if (target := disruption_target(pod)) else "deleted"
+    return End(
+        f"Node {node} is lost: it was to end pod {pod.metadata.name}{until} ({reason}), which is "
+        "still Terminating. The flow may still run there. Retry the run once the node answers "
+        f"again, or is shut down and its Node object deleted: kubectl delete node {node}"
+    )
+
+
 def flow_ended(pods: Sequence[Pod]) -> End | None:
     """How the flow's container ended where its pod goes on for other containers."""
     found = next(((p, p.flow) for p in _newest_first(pods) if p.flow_ended and p.flow), None)
@@ -223,6 +251,11 @@ def _last_end(pods: Sequence[Pod]) -> tuple[Pod, ContainerStatus, Terminated] | 
         if found := next(iter(known or failed), None):
             return found
     return None
+
+
+def newest(pods: Iterable[Pod]) -> Pod:
+    """The one that was created last; there must be one."""
+    return _newest_first(pods)[0]
 
 
 def _newest_first(pods: Iterable[Pod]) -> list[Pod]:

@@ -1,0 +1,60 @@
+"""Rules for a run whose pod the infrastructure ended before any code of the flow ran. Pure.
+
+Such an end says nothing about the run: it is put back to SCHEDULED, and its next claim makes a new
+Job. Once the flow's container ran, Prefect's own retry settings decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from workpool_operator.dispatch.ended import is_sure
+from workpool_operator.dispatch.ledger import Claim
+from workpool_operator.dispatch.observed import Observed
+from workpool_operator.dispatch.policy import Policy
+from workpool_operator.dispatch.steps import Crash, PutBack, Read, ReadHistory, Step
+from workpool_operator.jobs import disruption, verdict
+from workpool_operator.kube.views import Job
+from workpool_operator.prefect_api.views import State
+
+DELAYS = (10.0, 30.0, 90.0)  # seconds before the first, second and every further new Job
+
+
+def retry(seen: Observed, job: Job, policy: Policy) -> Step | None:
+    """The claimed run's Job has ended; None where that was not the infrastructure alone."""
+    if not (job.failed and _unbegun(seen)):
+        return None
+    if not is_sure(seen, policy, "ended"):
+        return Read()
+    if seen.infrastructure_retries is None:
+        return ReadHistory()
+    made, limit = seen.infrastructure_retries, policy.infrastructure_retries
+    if made >= limit:
+        return Crash(verdict.given_up(verdict.ended(job, seen.pods), limit=limit))
+    delay = DELAYS[min(made, len(DELAYS) - 1)]
+    return PutBack(verdict.retried(seen.pods, number=made + 1, limit=limit, delay=delay), delay)
+
+
+def count(history: Sequence[State], transition_id: UUID) -> int:
+    """How often the run was put back so since it was last final, as its states (oldest first) say;
+    `transition_id` is that of our claims."""
+    claims = [Claim.of(s) for s in history if s.state_details.transition_id == transition_id]
+    ids = {claim.substate_id(verdict.INFRASTRUCTURE_RETRY) for claim in claims}
+    made = 0
+    for state in history:
+        if state.final:
+            made = 0
+        elif state.type == "SCHEDULED" and state.state_details.transition_id in ids:
+            made += 1
+    return made
+
+
+def _unbegun(seen: Observed) -> bool:
+    """No pod of the Job ran the flow's container, or still could on a node that is cut off, and
+    the infrastructure ended the last one."""
+    if seen.started or not seen.pods:
+        return False
+    if any(pod.spec.node_name for pod in seen.live_pods if pod.job_name == seen.current_name):
+        return False
+    return disruption.by_infrastructure(verdict.newest(seen.pods))
