@@ -1,4 +1,4 @@
-"""The chart as Helm renders it, without a cluster: what it refuses, and what becomes of values."""
+"""The chart as Helm renders it: what it refuses, and what becomes of values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from testbed import builds, commands
+from testbed.clusters import Cluster
 from testbed.state import CHECKOUT
+from workpool_operator.binding.consent import ANNOTATION
 
 CHART = CHECKOUT / "charts" / "workpool-operator"
 KUBERNETES = "--kube-version=1.36.3"
@@ -177,13 +179,90 @@ def test_settings_of_pods_reach_all_pods(render):
         "priorityClassName": "high",
     }
     objects = render(bindings=[ETL], **settings)
-    pods = [o["spec"]["template"]["spec"] for o in objects if o["kind"] in ("Job", "Deployment")]
-    assert len(pods) == 2
-    for pod in pods:
+    for template in pods_of(objects):
+        pod = template["spec"]
         assert pod["tolerations"] == [toleration]
         assert pod["nodeSelector"] == {"pool": "infra"}
         assert pod["imagePullSecrets"] == [{"name": "registry"}]
         assert pod["priorityClassName"] == "high"
+
+
+def pods_of(objects: list[Object]) -> list[Object]:
+    """The pod templates of the operator and of the hook that unbinds."""
+    found = [o["spec"]["template"] for o in objects if o["kind"] in ("Job", "Deployment")]
+    assert len(found) == 2
+    return found
+
+
+def test_environment_and_volumes_are_added_to_what_the_chart_sets(render):
+    proxy = {"name": "HTTPS_PROXY", "value": "http://proxy:3128"}
+    extra = {
+        "extraEnvFrom": [{"secretRef": {"name": "proxy"}}],
+        "extraVolumes": [{"name": "ca", "configMap": {"name": "company-ca"}}],
+        "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca", "readOnly": True}],
+    }
+    for template in pods_of(render(bindings=[ETL], extraEnv=[proxy], **extra)):
+        (container,) = template["spec"]["containers"]
+        assert container["env"][-1] == proxy
+        assert {entry["name"] for entry in container["env"]} >= {"WORKPOOL_OPERATOR_LOG_LEVEL"}
+        assert container["envFrom"] == extra["extraEnvFrom"]
+        assert container["volumeMounts"] == extra["extraVolumeMounts"]
+        assert template["spec"]["volumes"] == extra["extraVolumes"]
+
+
+def test_labels_reach_what_they_are_of_and_change_no_selector(render):
+    mine = {"team": "data", "app.kubernetes.io/name": "another"}
+    objects = render(bindings=[ETL], commonLabels=mine, podLabels={"mesh": "off"})
+    for found in objects:
+        assert found["metadata"]["labels"]["team"] == "data"
+        assert found["metadata"]["labels"]["app.kubernetes.io/name"] == "workpool-operator"
+        assert "mesh" not in found["metadata"]["labels"]
+    for template in pods_of(objects):
+        assert template["metadata"]["labels"].items() >= {"team": "data", "mesh": "off"}.items()
+    (deployment,) = of_kind(objects, "Deployment")
+    assert "team" not in deployment["spec"]["selector"]["matchLabels"]
+
+
+def test_a_security_context_can_be_changed_in_part_or_left_out(render):
+    user = {"runAsUser": None, "runAsGroup": None}
+    for template in pods_of(render(bindings=[ETL], podSecurityContext=user)):
+        openshift = template["spec"]["securityContext"]
+        assert openshift == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    none = {"podSecurityContext": None, "securityContext": None}
+    for template in pods_of(render(bindings=[ETL], **none)):
+        (container,) = template["spec"]["containers"]
+        assert "securityContext" not in template["spec"]
+        assert "securityContext" not in container
+
+
+def test_the_operator_knows_the_release_whose_values_it_is_to_name(render):
+    (deployment,) = of_kind(render(), "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert environment["WORKPOOL_OPERATOR_HELM_RELEASE"] == "home/test"
+
+
+@pytest.fixture
+def notes(tmp_path: Path, cluster: Cluster) -> Callable[..., str]:
+    """`notes(bindings=[...])`: what Helm would tell after an installation."""
+
+    def notes(**values: Any) -> str:
+        file = tmp_path / "values.yaml"
+        file.write_text(json.dumps(values))
+        place = ["test", str(CHART), "--namespace=home", f"--values={file}"]
+        dry = [f"--kubeconfig={cluster.kubeconfig}", "--dry-run=client", "--output=json"]
+        argv = [builds.tool("helm"), "install", *place, *dry]
+        return str(json.loads(commands.run(argv))["info"]["notes"])
+
+    return notes
+
+
+def test_the_notes_tell_what_is_not_watched_and_which_namespace_has_to_consent(notes):
+    assert "serves the bindings of home, and may run Jobs in home" in notes()
+    spec = {**SPEC, "jobs": {"namespace": "runs"}}
+    text = notes(bindings=[{"name": "etl", "spec": spec}], jobNamespaces=["home", "runs"])
+    assert "A binding in another namespace gets no status" in text
+    assert f"kubectl annotate namespace runs {ANNOTATION}=home" in text
 
 
 REFUSED = {
@@ -199,6 +278,11 @@ REFUSED = {
     "a binding without pool": (
         {"bindings": [{"name": "etl", "spec": {"server": SPEC["server"]}}]},
         "at '/bindings/0/spec': missing property 'workPool'",
+    ),
+    "a variable that the chart sets": (
+        {"extraEnv": [{"name": "WORKPOOL_OPERATOR_LOG_LEVEL", "value": "DEBUG"}]},
+        "extraEnv sets WORKPOOL_OPERATOR_LOG_LEVEL, which the chart sets already: use the value "
+        "log.level",
     ),
     "an unknown log level": ({"log": {"level": "LOUD"}}, "at '/log/level': value must be one of"),
     "a binding where nobody looks": (

@@ -38,6 +38,10 @@ class Helm:
 def write_values(file: Path, *, image: str, bindings: list[dict[str, Any]]) -> Path:
     """The file, which JSON makes as well as YAML."""
     repository, tag = image.rsplit(":", 1)
-    values = {"image": {"repository": repository, "tag": tag}, "bindings": bindings}
+    values = {
+        "image": {"repository": repository, "tag": tag},
+        "bindings": bindings,
+        "podSecurityContext": {"runAsUser": 1_000_710_000, "runAsGroup": 0},  # as on OpenShift
+    }
     file.write_text(json.dumps(values))
     return file

@@ -15,16 +15,17 @@ from testbed.state import CHECKOUT
 pytestmark = pytest.mark.xdist_group("e2e")
 
 BASE = CHECKOUT / "manifests" / "base"
-HOME = "--namespace=workpool-operator"
+HOME = "--namespace=platform"
 
 
 @pytest.fixture
 def overlay(tmp_path: Path, operator_image: str) -> Path:
-    """manifests/base with the image of this checkout."""
+    """manifests/base with the image of this checkout, in a namespace of another name."""
     shutil.copytree(BASE, tmp_path / "base")
     name, tag = operator_image.rsplit(":", 1)
     kustomization = {
         "resources": ["../base"],
+        "namespace": "platform",
         "images": [{"name": "workpool-operator", "newName": name, "newTag": tag}],
     }
     folder = tmp_path / "overlay"
@@ -47,10 +48,9 @@ async def test_a_flow_completes_once_its_namespace_is_granted(
     kubectl.run("rollout", "status", "deployment/workpool-operator", HOME, "--timeout=90s")
     await bound.apply(**spec)
     forbidden = await bound.condition("JobsPermitted", "False", seconds=60)
-    assert "--clusterrole=workpool-operator-jobs" in forbidden["message"]
-    account = "--serviceaccount=workpool-operator:workpool-operator"
-    grant = ["create", "rolebinding", "workpool-operator", f"--namespace={namespace}", account]
-    kubectl.run(*grant, "--clusterrole=workpool-operator-jobs")
+    command = forbidden["message"].partition("Grant it: kubectl ")[2]
+    assert command.endswith("--serviceaccount=platform:workpool-operator")
+    kubectl.run(*command.split())
     await bound.ready(seconds=60)
     deployment = await deploy("hello")
     run_deployment(f"hello/{deployment['name']}")

@@ -9,11 +9,17 @@ app.kubernetes.io/name: workpool-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- /* Of every object; those of the chart win over commonLabels. */}}
 {{- define "workpool-operator.labels" -}}
-{{ include "workpool-operator.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- $own := include "workpool-operator.selector" . | fromYaml }}
+{{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion }}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service }}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version) }}
+{{- toYaml (merge $own .Values.commonLabels) }}
+{{- end }}
+
+{{- define "workpool-operator.podLabels" -}}
+{{- toYaml (merge (include "workpool-operator.labels" . | fromYaml) .Values.podLabels) }}
 {{- end }}
 
 {{- /* Where bindings are served; as JSON, because a template can return nothing but text. */}}
