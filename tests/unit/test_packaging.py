@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -152,3 +153,24 @@ def test_no_secret_and_no_job_is_in_reach_where_no_rolebinding_says_so():
     rules = manifest("rbac.yaml", "ClusterRole")["rules"]
     reached = {resource for rule in rules for resource in rule["resources"]}
     assert reached == {"workpoolbindings", "workpoolbindings/status", "events", "namespaces"}
+
+
+def told_rights() -> set[tuple[str, str, str]]:
+    """Role, resource and verb, as the table of docs/security.md has them."""
+    text = (CHECKOUT / "docs" / "security.md").read_text()
+    rows = re.findall(
+        r"^\| `(workpool-operator[a-z-]*)` \| `([a-z/]+)` \| ([a-z, ]+) \|", text, re.M
+    )
+    return {(role, thing, verb) for role, thing, verbs in rows for verb in verbs.split(", ")}
+
+
+def test_the_page_on_security_tells_every_right_of_the_operator_and_no_other():
+    documents = yaml.safe_load_all((BASE / "rbac.yaml").read_text())
+    given = {
+        (role["metadata"]["name"], thing, verb)
+        for role in documents
+        for rule in role.get("rules", [])
+        for thing in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert told_rights() == given

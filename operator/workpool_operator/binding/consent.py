@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import time
 
+from pydantic import TypeAdapter
+
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import rights
 from workpool_operator.binding.model import GROUP
 from workpool_operator.errors import BindingFault, KubernetesRefused
-from workpool_operator.kube import reading
+from workpool_operator.kube import views
 from workpool_operator.kube.client import KubernetesClient
 
 ANNOTATION = f"{GROUP}/allowed-binding-namespaces"
 ANY = "*"
 FRESH_SECONDS = 10.0  # no Job is made later than that after a consent is withdrawn
+_namespace = TypeAdapter(views.Namespace)
 
 
 def allowed(annotation: str) -> frozenset[str]:
@@ -76,8 +79,7 @@ class Consent:
             body = await self._kube.request("GET", f"/api/v1/namespaces/{name}")
         except KubernetesRefused as refused:
             raise await self._unread(refused) from refused
-        annotations = reading.field(body, "metadata").get("annotations") or {}
-        return str(annotations.get(ANNOTATION, ""))
+        return views.answer(_namespace, body).metadata.annotations.get(ANNOTATION, "")
 
     async def _unread(self, refused: KubernetesRefused) -> BindingFault:
         name = self._job_namespace

@@ -335,6 +335,11 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
+class Namespace:
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class ListMeta:
     resource_version: str = ""
     continue_: str = Field(default="", validation_alias="continue")
