@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, Self
 
 from workpool_operator import health
@@ -28,7 +29,7 @@ from workpool_operator.telemetry import Trouble
 
 log = logging.getLogger(__name__)
 
-RESTART_SECONDS = 5.0
+RESTART_SECONDS = (5.0, 60.0)
 
 
 class App:
@@ -106,18 +107,24 @@ class App:
         announce: Callable[[Verdict], None],
     ) -> None:
         session: Session | None = None
+        delay, longest = RESTART_SECONDS
         while not stopped.done():
-            session = session or await self._session(binding, announce)
+            if session:  # it failed: the next begins with new caches
+                binding = replace(binding, status=session.status)
+            session = await self._session(binding, announce)
             if session is None:
-                await asyncio.wait([stopped], timeout=RESTART_SECONDS)
+                await asyncio.wait([stopped], timeout=RESTART_SECONDS[0])
                 continue
             self._sessions[binding.key] = session
-            await self._run_until(session, stopped)
+            if error := await self._run_until(session, stopped):
+                await session.say_failed(error)
+                await asyncio.wait([stopped], timeout=delay)
+                delay = min(delay * 2, longest)
         if session:
             await (session.retire() if stopped.result() else session.say_stopped())
 
-    async def _run_until(self, session: Session, stopped: asyncio.Future[bool]) -> None:
-        """Run the session until `stopped`; one that fails is a defect, logged and run again."""
+    async def _run_until(self, session: Session, stopped: asyncio.Future[bool]) -> Exception | None:
+        """Run the session until `stopped`; the defect of the operator that ended it before."""
         task = asyncio.create_task(session.run(), name="session")
         waiting: list[asyncio.Future[Any]] = [task, stopped]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -127,10 +134,11 @@ class App:
         try:
             await task
         except asyncio.CancelledError:
-            return
-        except Exception:
+            pass
+        except Exception as error:
             log.exception("a session ended by a defect of the operator; it starts again")
-            await asyncio.wait([stopped], timeout=RESTART_SECONDS)
+            return error
+        return None
 
     async def _session(
         self, binding: Binding, announce: Callable[[Verdict], None]

@@ -95,9 +95,11 @@ class RenderError(OperatorError):
 
 
 class BindingFault(OperatorError):
-    """A condition that is not True: its type, CamelCase reason, and a message with the fix."""
+    """A condition that is not True: its type, CamelCase reason, and a message with the fix;
+    `partial` where due runs are claimed all the same."""
 
-    def __init__(self, condition: str, reason: str, message: str) -> None:
+    def __init__(self, condition: str, reason: str, message: str, *, partial: bool = False) -> None:
         super().__init__(message)
         self.condition = condition
         self.reason = reason
+        self.partial = partial

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -36,10 +36,12 @@ class Pool:
     runs: list[Run] = field(default_factory=list)
     polls: int = 0
     deployments_read: int = 0
+    asked_for: list[Sequence[str]] = field(default_factory=list)
     fails: OperatorError | None = None
 
-    async def poll(self, **_: Any) -> list[Run]:
+    async def poll(self, *, queues: Sequence[str], **_: Any) -> list[Run]:
         self.polls += 1
+        self.asked_for.append(queues)
         if self.fails:
             raise self.fails
         return self.runs
@@ -56,6 +58,7 @@ class Bench:
         self.ledger = Ledger()
         self.taken = Load(frozenset(), frozenset())
         self.open = True
+        self.queues: tuple[str, ...] | None = None
         self.heard: list[OperatorError | None] = []
         self.spec = Spec.model_validate(
             {"workPool": {"name": "etl"}, "server": {"url": "http://server/api"}, **spec}
@@ -65,6 +68,7 @@ class Bench:
             queue=self.queue,
             ledger=self.ledger,
             spec=lambda: self.spec,
+            queues=lambda: self.queues,
             load=self.load,
             open_=lambda: self.open,
             heard=self.heard.append,
@@ -95,6 +99,25 @@ async def test_runs_are_offered_in_the_order_of_the_poll() -> None:
     assert await bench.offered() == ["c", "a", "b"]
     assert bench.pool.deployments_read == 1
     assert bench.acquire.polled.queued == 0
+
+
+@pytest.mark.parametrize(("queues", "asked"), [(None, ()), (("high",), ("high",))])
+async def test_the_queues_that_exist_are_polled(
+    queues: tuple[str, ...] | None, asked: tuple[str, ...]
+) -> None:
+    bench = Bench("a")
+    bench.queues = queues
+    await bench.during()
+    assert bench.pool.asked_for == [asked]
+
+
+async def test_without_a_queue_nothing_is_polled_rather_than_every_queue() -> None:
+    bench = Bench("a")
+    bench.queues = ()
+    await bench.during()
+    assert bench.pool.polls == 0
+    assert bench.heard == [None]
+    assert bench.acquire.polled.at is None
 
 
 async def test_no_more_runs_are_offered_than_there_are_slots() -> None:

@@ -1,4 +1,4 @@
-"""Conditions: what holds, what fails, what nobody knows, and Ready as their summary."""
+"""Conditions: what holds, what fails, what nobody knows, and Ready and Claiming over them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 import pytest
 
 from workpool_operator.binding import conditions as c
-from workpool_operator.binding.conditions import Conditions, Situation, Verdict, as_status, ready
+from workpool_operator.binding.conditions import (
+    Conditions,
+    Situation,
+    Verdict,
+    as_status,
+    claiming,
+    defect,
+    events_connected,
+    ready,
+)
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = datetime(2026, 1, 1, 13, tzinfo=UTC)
@@ -59,19 +68,92 @@ def test_a_fault_is_named_although_something_before_it_is_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("situation", "status", "reason"),
+    ("situation", "would_work", "claims", "reason"),
     [
-        (Situation(), "Unknown", "Starting"),
-        (SERVING, "True", "Polling"),
-        (Situation(synced=True, full_at=3), "True", "AtCapacity"),
-        (Situation(synced=True, full_at=3, pool_paused=True), "True", "PoolPaused"),
-        (Situation(synced=True, pool_paused=True, suspended=True), "True", "Suspended"),
-        (Situation(synced=True, suspended=True, stopped=True), "Unknown", "OperatorStopped"),
+        (Situation(), "Unknown", "Unknown", "Starting"),
+        (SERVING, "True", "True", "Polling"),
+        (Situation(synced=True, full_at=3), "True", "False", "AtCapacity"),
+        (Situation(synced=True, full_at=3, pool_paused=True), "True", "False", "PoolPaused"),
+        (Situation(synced=True, pool_paused=True, suspended=True), "True", "False", "Suspended"),
+        (
+            Situation(synced=True, suspended=True, stopped=True),
+            "Unknown",
+            "Unknown",
+            "OperatorStopped",
+        ),
     ],
 )
-def test_what_is_no_fault_is_still_told(situation: Situation, status: str, reason: str) -> None:
-    summary = ready(all_hold().verdicts(), situation)
-    assert (summary.status, summary.reason) == (status, reason)
+def test_ready_means_would_work_and_claiming_claims_now_for_one_reason(
+    situation: Situation, would_work: str, claims: str, reason: str
+) -> None:
+    verdicts = all_hold().verdicts()
+    summary, now = ready(verdicts, situation), claiming(verdicts, situation)
+    assert (summary.status, summary.reason) == (would_work, reason)
+    assert (now.status, now.reason) == (claims, reason)
+
+
+@pytest.mark.parametrize("failed", c.ORDER)
+def test_with_a_fault_nothing_is_claimed_for_the_reason_of_the_fault(failed: str) -> None:
+    conditions = all_hold()
+    conditions.fails(failed, "Broken", "mend it")
+    assert not conditions.allow_claims()
+    situation = Situation(synced=True, suspended=True)
+    assert claiming(conditions.verdicts(), situation) == Verdict("False", "Broken", "mend it")
+
+
+def test_a_fault_of_a_part_leaves_the_rest_claimed_and_known_but_the_binding_not_ready() -> None:
+    conditions = all_hold()
+    conditions.fails(c.WORK_POOL_FOUND, "QueueNotFound", "no queue 'high'", partial=True)
+    verdicts = conditions.verdicts()
+    assert {v.status for name, v in verdicts.items() if name != c.WORK_POOL_FOUND} == {"True"}
+    assert not conditions.all_hold()
+    assert conditions.allow_claims()
+    assert ready(verdicts, SERVING).status == "False"
+    now = claiming(verdicts, SERVING)
+    assert (now.status, now.reason) == ("True", "QueueNotFound")
+    assert "other queues are claimed" in now.message
+    assert "no queue 'high'" in now.message
+    assert claiming(verdicts, Situation(synced=True, suspended=True)).reason == "Suspended"
+
+
+def test_a_fault_beside_that_of_a_part_claims_nothing() -> None:
+    conditions = all_hold()
+    conditions.fails(c.WORK_POOL_FOUND, "QueueNotFound", "no queue 'high'", partial=True)
+    conditions.fails(c.TEMPLATE_VALID, "InvalidTemplate", "correct it")
+    assert not conditions.allow_claims()
+    verdicts = conditions.verdicts()
+    assert ready(verdicts, SERVING).reason == "QueueNotFound"
+    assert claiming(verdicts, SERVING).reason == "InvalidTemplate"
+
+
+def test_a_defect_of_the_operator_is_told_by_its_kind_and_never_in_its_words() -> None:
+    error = ExceptionGroup("tasks", [ExceptionGroup("more", [ValueError("pnu_SECRET")])])
+    reason, text = defect(error, doing="while it served the binding")
+    assert reason == "InternalError"
+    assert "(ValueError)" in text
+    assert "SECRET" not in text
+    verdict = Verdict("False", reason, text)
+    situation = Situation(synced=True, defect=verdict)
+    assert ready(all_hold().verdicts(), situation) == verdict
+    assert claiming(all_hold().verdicts(), situation) == verdict
+
+
+@pytest.mark.parametrize(
+    ("lost", "status", "reason"),
+    [
+        ("", "Unknown", "Connecting"),
+        (None, "True", "Listening"),
+        ("HTTP 403", "False", "PollingOnly"),
+    ],
+)
+def test_that_polling_is_all_there_is_is_a_condition(
+    lost: str | None, status: str, reason: str
+) -> None:
+    verdict = events_connected(lost, interval=10)
+    assert (verdict.status, verdict.reason) == (status, reason)
+    if lost:
+        assert "HTTP 403" in verdict.message
+        assert "every 10 s" in verdict.message
 
 
 def test_a_full_binding_names_its_limit() -> None:

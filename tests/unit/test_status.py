@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from workpool_operator.binding.conditions import Conditions, Situation
+from workpool_operator.binding.conditions import Conditions, Situation, Verdict
 from workpool_operator.binding.status import Sight, compose
 from workpool_operator.prefect_api.views import WorkPool
 
@@ -29,7 +29,14 @@ def test_a_status_says_what_the_session_sees() -> None:
     assert status["workPool"] == {"id": str(UUID(int=7)), "type": "kubernetes", "paused": True}
     assert status["server"] == {"url": "http://prefect/api", "version": "3.8.8"}
     assert status["runs"] == {"running": 1, "pending": 2, "queued": 3}
-    assert status["conditions"][0]["type"] == "Ready"
+    assert [each["type"] for each in status["conditions"]][:2] == ["Ready", "Claiming"]
+
+
+def test_what_has_no_part_in_ready_stands_beside_the_conditions() -> None:
+    sight = replace(SIGHT, beside={"PoolShared": Verdict("True", "OtherBinding", "data/b")})
+    conditions = compose(sight, before={}, now=NOON)["conditions"]
+    assert conditions[-1]["type"] == "PoolShared"
+    assert conditions[-1]["message"] == "data/b"
 
 
 def test_nothing_changes_while_nothing_changes() -> None:

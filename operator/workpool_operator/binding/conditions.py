@@ -1,13 +1,14 @@
 """The binding's conditions: what must hold before a run can be picked up, in order. Pure.
 
-Ready is the summary: the first condition that does not hold is its reason. Whatever comes after a
-condition that does not hold is Unknown, because it cannot be known.
+Ready is their summary: a due run would be picked up, or waits for something that is no fault; the
+first condition that does not hold is its reason. Claiming says whether due runs are claimed now.
+Whatever comes after a condition that does not hold is Unknown, because it cannot be known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,11 @@ WORK_POOL_FOUND = "WorkPoolFound"
 TEMPLATE_VALID = "TemplateValid"
 JOBS_PERMITTED = "JobsPermitted"
 READY = "Ready"
+CLAIMING = "Claiming"
+
+# They say what is worth knowing, and have no part in Ready.
+EVENTS_CONNECTED = "EventsConnected"
+POOL_SHARED = "PoolShared"
 
 ORDER = (
     SERVER_RESOLVED,
@@ -31,22 +37,27 @@ ORDER = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A condition's status (True, False, Unknown), CamelCase reason, and message with the fix."""
+    """A condition's status (True, False, Unknown), CamelCase reason, and message with the fix.
+
+    `partial`: it is False for a part only, and due runs of the rest are claimed.
+    """
 
     status: str
     reason: str
     message: str = ""
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What is no failure and still worth a word: Ready is True with this as its reason."""
+    """What decides about Ready and Claiming besides the conditions."""
 
     suspended: bool = False
     pool_paused: bool = False
     full_at: int | None = None  # the concurrencyLimit, where every slot is taken
     synced: bool = False
     stopped: bool = False
+    defect: Verdict | None = None  # of the operator, for which the session ended
 
 
 class Conditions:
@@ -58,14 +69,24 @@ class Conditions:
     def holds(self, condition: str, reason: str, message: str) -> None:
         self._verdicts[condition] = Verdict("True", reason, message)
 
-    def fails(self, condition: str, reason: str, message: str) -> None:
-        """What comes after `condition` is not known any more."""
-        self._verdicts[condition] = Verdict("False", reason, message)
+    def fails(self, condition: str, reason: str, message: str, *, partial: bool = False) -> None:
+        """What comes after `condition` is not known any more, unless it fails for a part only."""
+        self._verdicts[condition] = Verdict("False", reason, message, partial)
+        if partial:
+            return
         for later in ORDER[ORDER.index(condition) + 1 :]:
             self._verdicts.pop(later, None)
 
     def all_hold(self) -> bool:
         return all(verdict.status == "True" for verdict in self.verdicts().values())
+
+    def allow_claims(self) -> bool:
+        """All hold, or fail for a part only."""
+        return all(v.status == "True" or v.partial for v in self.verdicts().values())
+
+    def of(self, condition: str) -> Verdict:
+        """What is known of one of them."""
+        return self.verdicts()[condition]
 
     def fault(self) -> bool:
         """Something is known to be wrong."""
@@ -80,16 +101,40 @@ class Conditions:
 
 
 def _unknown(earlier: Mapping[str, Verdict]) -> Verdict:
-    failed = next((name for name, verdict in earlier.items() if verdict.status == "False"), None)
+    failed = next((name for name, v in earlier.items() if v.status == "False"), None)
     text = f"Known once {failed} is True." if failed else "Not known yet."
     return Verdict("Unknown", "NotChecked", text)
 
 
 def ready(verdicts: Mapping[str, Verdict], situation: Situation) -> Verdict:
-    """True only when a due run would be picked up now, or waits for something that is no fault."""
-    for verdict in verdicts.values():
-        if verdict.status == "False":
-            return verdict
+    """True when a due run would be picked up now, or waits for something that is no fault."""
+    failed = (verdict for verdict in verdicts.values() if verdict.status == "False")
+    return (
+        situation.defect
+        or next(failed, None)
+        or _unknown_yet(verdicts, situation)
+        or _waiting(situation)
+        or Verdict("True", "Polling", "Due runs are picked up.")
+    )
+
+
+def claiming(verdicts: Mapping[str, Verdict], situation: Situation) -> Verdict:
+    """True only when due runs are claimed now; else the reason why not, a fault or none."""
+    failed = [verdict for verdict in verdicts.values() if verdict.status == "False"]
+    blocking = [verdict for verdict in failed if not verdict.partial]
+    if said := situation.defect or next(iter(blocking), None):
+        return said
+    if unknown := _unknown_yet(verdicts, situation):
+        return unknown
+    if waiting := _waiting(situation):
+        return replace(waiting, status="False")
+    for verdict in failed:
+        text = f"Due runs of the other queues are claimed. {verdict.message}"
+        return Verdict("True", verdict.reason, text)
+    return Verdict("True", "Polling", "Due runs are claimed.")
+
+
+def _unknown_yet(verdicts: Mapping[str, Verdict], situation: Situation) -> Verdict | None:
     if situation.stopped:
         text = "The operator was stopped: runs wait, Jobs that exist go on. Start it again."
         return Verdict("Unknown", "OperatorStopped", text)
@@ -97,10 +142,11 @@ def ready(verdicts: Mapping[str, Verdict], situation: Situation) -> Verdict:
         return Verdict(
             "Unknown", "Starting", "The operator is looking at the server and the cluster."
         )
-    return _serving(situation)
+    return None
 
 
-def _serving(situation: Situation) -> Verdict:
+def _waiting(situation: Situation) -> Verdict | None:
+    """Why no run is claimed although nothing is wrong."""
     if situation.suspended:
         text = "spec.suspend is true: no run is claimed. Jobs that exist are followed to their end."
         return Verdict("True", "Suspended", text)
@@ -110,7 +156,27 @@ def _serving(situation: Situation) -> Verdict:
     if situation.full_at is not None:
         text = f"As many Jobs are in flight as spec.concurrencyLimit allows: {situation.full_at}."
         return Verdict("True", "AtCapacity", text)
-    return Verdict("True", "Polling", "Due runs are picked up.")
+    return None
+
+
+def events_connected(lost: str | None, *, interval: int) -> Verdict:
+    """`lost` says why the event stream is not open; None where it is, "" where it opens yet."""
+    if lost == "":
+        return Verdict("Unknown", "Connecting", "The operator opens Prefect's event stream.")
+    if lost is None:
+        return Verdict("True", "Listening", "Runs are claimed as soon as Prefect schedules them.")
+    text = f"Prefect's event stream is not open ({lost}): due runs are found by polling, every "
+    text += f"{interval} s. A proxy in front of the server must let websockets through."
+    return Verdict("False", "PollingOnly", text)
+
+
+def defect(error: BaseException, *, doing: str) -> tuple[str, str]:
+    """Reason and message of what the operator did not foresee. Never the error's own text, which
+    may quote a value."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    text = f"The operator failed {doing} ({type(error).__name__}) and tries again. "
+    return "InternalError", text + "Its log has the traceback: please report it."
 
 
 def as_status(

@@ -40,7 +40,7 @@ class Connection:
         self._binding = binding
         self._around = around
         self._api = api
-        self._pool_id = pool_id
+        self.pool_id = pool_id
         self._inspection = inspection
         self._made_for = _identity(binding.spec())
         self.pipeline = pipeline
@@ -48,7 +48,9 @@ class Connection:
     async def serve(self, *, worker: str) -> str:
         """Serve until another connection is needed; the reason."""
         seconds = self._around.heartbeat_seconds
-        heartbeat = Heartbeat(self._api, worker=worker, every_seconds=seconds)
+        heartbeat = Heartbeat(
+            self._api, worker=worker, every_seconds=seconds, serves=self._inspection.serves
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 self.pipeline.start(group)
@@ -81,14 +83,17 @@ class Connection:
         while True:
             self._beat("looks")
             await self._inspection.pause()
+            could_claim = self._inspection.may_claim()
             try:
                 stale = await self._look()
-            except OperatorError as error:
+            except Exception as error:
                 self._inspection.failed(error)
-            else:
-                if stale:
-                    await self.drain()
-                    raise _Stale(stale)
+                continue
+            if stale:
+                await self.drain()
+                raise _Stale(stale)
+            if self._inspection.may_claim() and not could_claim:
+                self.pipeline.resume()
 
     async def _look(self) -> str | None:
         """Why another connection is needed, if it is."""
@@ -97,7 +102,7 @@ class Connection:
         if await self._inspection.credentials() != self._api.server:
             return "the credentials changed"
         pool = await self._inspection.look(self._api)
-        return None if pool.id == self._pool_id else "the work pool was made anew"
+        return "the work pool was made anew" if pool and pool.id != self.pool_id else None
 
     def _beat(self, part: str, *, within: float = STUCK_SECONDS) -> None:
         self._around.pulse.beat(f"{self._binding.key} {part}", within=within)

@@ -15,7 +15,7 @@ from workpool_operator.binding import model
 _COLUMNS = (
     ("Pool", "string", ".spec.workPool.name", 0),
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
-    ("Status", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
+    ("Status", "string", '.status.conditions[?(@.type=="Claiming")].reason', 0),
     ("Running", "integer", ".status.runs.running", 0),
     ("Queued", "integer", ".status.runs.queued", 0),
     ("Last Poll", "date", ".status.lastPollTime", 0),

@@ -1,24 +1,34 @@
 """What holds for one binding, as of the last look, and when to look again.
 
-A look goes through the prerequisites in order and turns each into a condition. A fault of the
-binding's is a condition, never an exception that ends anything; trouble with the API server, which
-could not take a condition anyway, is one line in the log.
+A look goes through the prerequisites in order and turns each into a condition. Whatever it meets,
+an unexpected answer or a defect of the operator included, is a condition and ends nothing. Only
+where the API server does not answer, which could not take a condition anyway, it is a log line.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
+import traceback
+from collections.abc import Sequence
 
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import prerequisites
 from workpool_operator.binding.base_template import base_job_template
 from workpool_operator.binding.conditions import Conditions
 from workpool_operator.binding.consent import Consent
+from workpool_operator.binding.model import Spec
 from workpool_operator.binding.rehearsal import Rehearsal
 from workpool_operator.binding.run_secrets import RunSecrets
 from workpool_operator.binding.surroundings import Binding
-from workpool_operator.errors import BindingFault, OperatorError
+from workpool_operator.errors import (
+    BindingFault,
+    KubernetesRefused,
+    OperatorError,
+    PrefectRefused,
+    PrefectUnavailable,
+)
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi, Server
 from workpool_operator.prefect_api.views import WorkPool
@@ -29,11 +39,18 @@ log = logging.getLogger(__name__)
 CHECK_SECONDS = 8.0  # a fault of Secret, pool or rights shows within 15 s
 FAILED_CHECK_SECONDS = 3.0
 QUIET_SECONDS = 0.2  # reasons to look that come together make one look
+WORKERS_SECONDS = 60.0
+# One failed poll is the look's to explain. Of two in a row, with the server found well between
+# them, the poll itself is what fails.
+FAILED_POLLS = 2
+UNASKED = "cannot look at the cluster"
+UNPOLLED = "its work pool cannot be polled"
 
 
 class Inspection:
     """`generation` is that of the spec which the conditions speak of, `pool` what the server has
-    under the pool's name, `served` the last of it that could be served."""
+    under the pool's name, `served` the last of it that could be served, `queues` the work queues to
+    poll (None: all), `workers` those that Prefect lists as online on the pool (None: not known)."""
 
     def __init__(
         self,
@@ -53,10 +70,17 @@ class Inspection:
         self._rehearsal = Rehearsal(kube, namespace=job_namespace, consent=self.consent)
         self._wanted = asyncio.Event()
         self._trouble = Trouble(log, binding.key)
+        self._at = c.SERVER_RESOLVED  # the condition that is being looked at
+        self._server: Server | None = None
+        self._failed_polls = 0
+        self._poll_error: OperatorError | None = None
+        self._workers_asked_at = float("-inf")
         self.conditions = Conditions()
         self.generation = 0
         self.pool: WorkPool | None = None
         self.served: WorkPool | None = None
+        self.queues: Sequence[str] | None = ()
+        self.workers: Sequence[str] | None = None
         self.server_version: str | None = None
 
     async def credentials(self) -> Server:
@@ -65,35 +89,97 @@ class Inspection:
         Raises:
             BindingFault: there is no such Secret or key.
         """
+        self._at = c.SERVER_RESOLVED
         self.generation = self._binding.generation()
         spec = self._binding.spec()
         url = prerequisites.server_url(spec)
         self.conditions.holds(c.SERVER_RESOLVED, "Resolved", f"The Prefect API is {url}.")
-        return await prerequisites.credentials(
+        self._at = c.CREDENTIALS_VALID
+        self._server = await prerequisites.credentials(
             spec, namespace=self._binding.namespace, kube=self._kube
         )
+        return self._server
 
-    async def look(self, api: PrefectApi) -> WorkPool:
-        """Every check that needs the server or the cluster.
+    async def look(self, api: PrefectApi) -> WorkPool | None:
+        """Every check that needs the server or the cluster. What fails is a condition from then on,
+        and the runs in flight are followed all the same.
+
+        Returns:
+            The pool as the server has it; None where it has none.
 
         Raises:
-            BindingFault: the first that fails.
+            OperatorError: the server cannot be asked.
         """
+        self._at = c.SERVER_REACHABLE
+        try:
+            self.pool = await prerequisites.ask_for_pool(api)
+        except OperatorError:
+            self._failed_polls = 0  # no wonder
+            raise
+        try:
+            await self._check(api)
+        except Exception as error:
+            self.failed(error)
+        return self.pool
+
+    async def _check(self, api: PrefectApi) -> None:
         spec = self._binding.spec()
-        self.pool = await prerequisites.ask_for_pool(api)
+        fault = await self._look_for_queues(spec, api)
+        self._check_polls(api, fault)
         await self._reached(api)
+        self._at = c.WORK_POOL_FOUND
         pool = prerequisites.servable(self.pool, spec, api)
-        found = f"Work pool {pool.name!r}, of type {pool.type!r}."
-        self.conditions.holds(c.WORK_POOL_FOUND, "Found", found)
+        if fault:
+            self.failed(fault)
+            if not fault.partial:
+                return
+        else:
+            found = f"Work pool {pool.name!r}, of type {pool.type!r}."
+            self.conditions.holds(c.WORK_POOL_FOUND, "Found", found)
+        await self._look_for_workers(api)
+        await self._check_jobs(pool, api)
+
+    async def _check_jobs(self, pool: WorkPool, api: PrefectApi) -> None:
+        self._at = c.TEMPLATE_VALID
         said = await base_job_template(pool, api, self._rehearsal)
         self.served = pool  # no sooner: a run that is claimed already has the template before
         self.conditions.holds(c.TEMPLATE_VALID, "Valid", said)
+        self._at = c.JOBS_PERMITTED
         await prerequisites.jobs_permitted(self._kube, self._job_namespace, self.consent)
         beside = await self._run_secrets.ensure(api.server)
         where = f"The operator may make Jobs in namespace {self._job_namespace!r}."
         self.conditions.holds(c.JOBS_PERMITTED, "Allowed", where + beside)
-        self._trouble.over("cannot look at Secrets and rights")
-        return pool
+        self._trouble.over(UNASKED)
+
+    async def _look_for_queues(self, spec: Spec, api: PrefectApi) -> BindingFault | None:
+        """What is wrong with the queues of the spec; a poll leaves out those that are missing."""
+        if self.pool is None or self.pool.type != spec.work_pool.type:
+            self.queues = ()
+            return None
+        self.queues, fault = await prerequisites.queues(spec, api)
+        return fault
+
+    def _check_polls(self, api: PrefectApi, queue_fault: BindingFault | None) -> None:
+        """The server answers; a poll that fails all the same is a fault of its own."""
+        error = self._poll_error
+        if error is None or self.queues == () or self._failed_polls < FAILED_POLLS:
+            return
+        if queue_fault and isinstance(error, PrefectRefused) and error.status == 404:
+            return  # that was why: the next one leaves the queue out
+        raise prerequisites.poll_fault(error, api)
+
+    async def _look_for_workers(self, api: PrefectApi) -> None:
+        """It is only worth a remark, and changes slowly."""
+        if time.monotonic() - self._workers_asked_at < WORKERS_SECONDS:
+            return
+        try:
+            found = await api.workers()
+        except OperatorError as error:
+            log.debug("%s: the pool's workers are not listed: %s", self._binding.key, error)
+            self.workers = None
+        else:
+            self.workers = [worker.name for worker in found if worker.status == "ONLINE"]
+        self._workers_asked_at = time.monotonic()
 
     async def _reached(self, api: PrefectApi) -> None:
         """The server answered, to these credentials."""
@@ -107,17 +193,41 @@ class Inspection:
         self.conditions.holds(c.SERVER_REACHABLE, "Connected", f"{server.url} answers.")
         self.server_version = self.server_version or await api.version()
 
-    def failed(self, error: OperatorError) -> None:
+    def failed(self, error: Exception) -> None:
         """A look ended with it."""
-        if isinstance(error, BindingFault):
-            self.conditions.fails(error.condition, error.reason, str(error))
-            if error.condition == c.SERVER_REACHABLE:
-                self.server_version = None  # it may be another when it is back
-        else:
-            self._trouble.begins("cannot look at Secrets and rights", error)
+        match error:
+            case BindingFault():
+                self._fails(error)
+            case PrefectRefused() | PrefectUnavailable() if self._server:
+                self._fails(prerequisites.server_fault(error, self._server))
+            case KubernetesRefused():
+                text = f"{error}. Grant it to the operator as the chart and manifests/base do."
+                self._fails(BindingFault(self._at, "KubernetesRefused", text))
+            case OperatorError():
+                self._trouble.begins(UNASKED, error)
+            case _:
+                self._defect(error)
+
+    def _fails(self, fault: BindingFault) -> None:
+        self.conditions.fails(fault.condition, fault.reason, str(fault), partial=fault.partial)
+        if fault.condition == c.SERVER_REACHABLE:
+            self.server_version = None  # it may be another when it is back
+
+    def _defect(self, error: Exception) -> None:
+        reason, text = c.defect(error, doing="to look at this")
+        if self.conditions.of(self._at).message != text:
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("%s: %s: %s\n%s", self._binding.key, self._at, text, frames)
+        self.conditions.fails(self._at, reason, text)
 
     def polled(self, error: OperatorError | None) -> None:
         """A poll tells first whether the server answers; a look then says what is wrong."""
+        self._poll_error = error
+        self._failed_polls = self._failed_polls + 1 if error else 0
+        if error is None:
+            self._trouble.over(UNPOLLED)
+        else:
+            self._trouble.begins(UNPOLLED, error)
         if error is not None or not self.conditions.all_hold():
             self._wanted.set()
 
@@ -128,7 +238,12 @@ class Inspection:
     def may_claim(self) -> bool:
         """Whether runs may be taken from the pool at all."""
         paused = self.pool is not None and self.pool.is_paused
-        return self.conditions.all_hold() and not self._binding.spec().suspend and not paused
+        return self.conditions.allow_claims() and not self._binding.spec().suspend and not paused
+
+    def serves(self) -> bool:
+        """Whether the pool is one to be a worker of: else neither polls nor heartbeats may make it
+        look as if somebody took its runs."""
+        return self.queues != ()
 
     async def pause(self) -> None:
         """Return when it is time to look again."""

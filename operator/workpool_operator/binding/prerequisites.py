@@ -6,6 +6,11 @@ how to mend it.
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Sequence
+
+import httpx
+
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import rights
 from workpool_operator.binding.consent import Consent
@@ -21,6 +26,7 @@ from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi, Server
 from workpool_operator.prefect_api.views import WorkPool
 
+_LISTED = 10
 RIGHTS = (
     ("list", "batch", "jobs"),
     ("watch", "batch", "jobs"),
@@ -56,7 +62,7 @@ async def ask_for_pool(api: PrefectApi) -> WorkPool | None:
     except OperatorError as error:
         if isinstance(error, PrefectRefused) and error.status == 404:
             return None
-        raise _server_fault(error, api.server) from error
+        raise server_fault(error, api.server) from error
 
 
 def servable(pool: WorkPool | None, spec: Spec, api: PrefectApi) -> WorkPool:
@@ -94,7 +100,65 @@ async def jobs_permitted(kube: KubernetesClient, namespace: str, consent: Consen
         )
 
 
-def _server_fault(error: OperatorError, server: Server) -> BindingFault:
+def client(spec: Spec, server: Server, *, tls: ssl.SSLContext) -> PrefectApi:
+    """A client of the server; nothing is asked of it yet."""
+    try:
+        return PrefectApi(server, pool=spec.work_pool.name, tls=tls)
+    except UnicodeError as error:
+        raise BindingFault(
+            c.CREDENTIALS_VALID,
+            "InvalidCredentials",
+            "The value that spec.server.apiKey or spec.server.authString names cannot be sent in a "
+            "header: it must be one line of ASCII. Correct the Secret.",
+        ) from error
+    except (httpx.InvalidURL, ValueError) as error:
+        raise BindingFault(
+            c.SERVER_RESOLVED,
+            "InvalidServerURL",
+            f"spec.server.url {server.url!r} is not a URL. Correct its host and port; for example "
+            "http://prefect-server.prefect.svc:4200/api",
+        ) from error
+
+
+async def queues(spec: Spec, api: PrefectApi) -> tuple[tuple[str, ...] | None, BindingFault | None]:
+    """The queues to poll, None for all, and what is wrong with the others: a poll that names a
+    queue which the pool does not have is refused as a whole."""
+    if spec.work_queues is None:
+        return None, None
+    existing = sorted(queue.name for queue in await api.work_queues())
+    found = tuple(name for name in spec.work_queues if name in existing)
+    missing = [name for name in spec.work_queues if name not in existing]
+    return found, _queue_fault(api.pool, found, missing, existing) if missing else None
+
+
+def _queue_fault(
+    pool: str, found: Sequence[str], missing: Sequence[str], existing: Sequence[str]
+) -> BindingFault:
+    rest = f"Only runs of {_quoted(found)} are claimed. " if found else "No run is claimed. "
+    return BindingFault(
+        c.WORK_POOL_FOUND,
+        "QueueNotFound",
+        f"Work pool {pool!r} has no work queue {_quoted(missing)}; it has {_quoted(existing)}. "
+        f"{rest}Correct spec.workQueues, or create it: "
+        f"prefect work-queue create {missing[0]!r} --pool {pool!r}",
+        partial=bool(found),
+    )
+
+
+def poll_fault(error: OperatorError, api: PrefectApi) -> BindingFault:
+    """What a server says about the binding that answers, but not its polls."""
+    if isinstance(error, PrefectRefused) and error.status in (401, 403):
+        return server_fault(error, api.server)
+    return BindingFault(
+        c.SERVER_REACHABLE,
+        "PollRefused" if isinstance(error, PrefectRefused) else "PollFailed",
+        f"{api.server.url} answers, but polls of work pool {api.pool!r} fail ({error}): no run is "
+        "claimed. Look into the server's log; a proxy in front of it must pass POST requests on "
+        "(where it redirects http, write https in spec.server.url).",
+    )
+
+
+def server_fault(error: OperatorError, server: Server) -> BindingFault:
     """What a failed request to Prefect says about the binding."""
     if isinstance(error, PrefectRefused) and error.status in (401, 403):
         sent = "an API key" if server.api_key else "an auth string"
@@ -132,3 +196,8 @@ async def _secret(
         condition=c.CREDENTIALS_VALID,
     )
     return await key.value(kube)
+
+
+def _quoted(names: Sequence[str]) -> str:
+    more = f" (and {len(names) - _LISTED} more)" if len(names) > _LISTED else ""
+    return ", ".join(repr(name) for name in names[:_LISTED]) + more

@@ -1,34 +1,42 @@
 """One served pool: from the binding's spec to a running pipeline and a truthful status.
 
 The reflectors, the inspection and the status writer live as long as the session; connections come
-and go. Nothing but a defect of the operator ends a session.
+and go. A fault of the binding stops claims; the runs in flight are followed as soon as server and
+pool are known. Nothing but a defect of the operator ends a session, and the next begins with new
+caches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any
+from uuid import UUID
 
 from workpool_operator.binding import conditions as c
+from workpool_operator.binding import prerequisites
 from workpool_operator.binding.conditions import Situation, Verdict
 from workpool_operator.binding.connection import STUCK_SECONDS, Connection
 from workpool_operator.binding.inspection import Inspection
+from workpool_operator.binding.model import Spec
 from workpool_operator.binding.place import place_of
 from workpool_operator.binding.run_secrets import RunSecrets
+from workpool_operator.binding.sharing import Share, pool_shared
 from workpool_operator.binding.status import Sight, StatusWriter
 from workpool_operator.binding.surroundings import Binding, Surroundings
 from workpool_operator.dispatch import capacity
 from workpool_operator.dispatch.ledger import Ledger
 from workpool_operator.dispatch.pipeline import Outside, Pipeline
 from workpool_operator.dispatch.place import Place
-from workpool_operator.errors import BindingFault, KubernetesRefused, OperatorError
+from workpool_operator.errors import BindingFault, KubernetesRefused, OperatorError, Unavailable
 from workpool_operator.jobs import names
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import JOBS, PODS, Resource
 from workpool_operator.kube.reflector import Reflector
-from workpool_operator.kube.views import BINDING_LABEL, Job, Pod
+from workpool_operator.kube.views import BINDING_LABEL, POOL_LABEL, Job, Pod, is_uuid
 from workpool_operator.prefect_api.client import PrefectApi, Server
 from workpool_operator.prefect_api.views import WorkPool
 from workpool_operator.telemetry import Trouble
@@ -89,8 +97,14 @@ class Session:
                 group.create_task(self._keep_status(), name="status")
                 group.create_task(self._keep_connected(), name="connections")
         finally:
-            for part in ("status", "connections"):
+            self._around.shares.pop(self._binding.key, None)
+            for part in ("jobs", "pods", "status", "connections"):
                 self._around.pulse.stop(f"{self._binding.key} {part}")
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """As it was last written."""
+        return self._writer.written
 
     async def drain(self) -> None:
         """Before the end: let the writes in progress end, begin no more."""
@@ -99,9 +113,17 @@ class Session:
 
     async def say_stopped(self) -> None:
         """After the end: nobody serves the binding until an operator runs again."""
+        await self._say_last(stopped=True)
+
+    async def say_failed(self, error: BaseException) -> None:
+        """After an end that is a defect of the operator."""
+        reason, text = c.defect(error, doing="while it served the binding")
+        await self._say_last(defect=Verdict("False", reason, text))
+
+    async def _say_last(self, **situation: Any) -> None:
         try:
             async with asyncio.timeout(FAREWELL_SECONDS):
-                await self._writer.write(self._sight(stopped=True))
+                await self._writer.write(self._sight(**situation))
         except (OperatorError, TimeoutError) as error:
             why = str(error) or "no answer in time"
             log.warning("%s: its status does not say that we stop: %s", self._binding.key, why)
@@ -127,42 +149,61 @@ class Session:
         """Connect, serve until another connection is needed, and again."""
         while True:
             self._beat("connections", within=STUCK_SECONDS)
-            try:
-                reason = await self._connect_and_serve()
+            async with AsyncExitStack() as stack:
+                try:
+                    connection = await self._connect(stack)
+                except Exception as error:
+                    self._inspection.failed(error)
+                    connection = None
+                if connection is None:
+                    await self._inspection.pause()
+                    continue
+                reason = await self._serve(connection)
                 log.info("%s: connecting anew: %s", self._binding.key, reason)
-            except OperatorError as error:
-                self._inspection.failed(error)
-                await self._inspection.pause()
 
-    async def _connect_and_serve(self) -> str:
+    async def _connect(self, stack: AsyncExitStack) -> Connection | None:
+        """None where there is nothing to serve: no pool, and no Job of one that was."""
         server = await self._inspection.credentials()
-        async with self._api(server) as api:
-            pool = await self._inspection.look(api)
-            await self._run_secrets.drop_unneeded()
-            self._server = server
-            self._around.pulse.stop(f"{self._binding.key} connections")
-            self._connection = self._make_connection(api, pool)
-            try:
-                return await self._connection.serve(worker=self._worker_name)
-            finally:
-                self._connection = None
+        api = await stack.enter_async_context(self._api(server))
+        pool = await self._inspection.look(api)
+        pool_id = pool.id if pool else self._pool_of_jobs()
+        if pool_id is None:
+            return None
+        await self._run_secrets.drop_unneeded()
+        self._server = server
+        return self._make_connection(api, pool_id)
 
-    def _make_connection(self, api: PrefectApi, pool: WorkPool) -> Connection:
+    async def _serve(self, connection: Connection) -> str:
+        self._around.pulse.stop(f"{self._binding.key} connections")
+        self._connection = connection
+        try:
+            return await connection.serve(worker=self._worker_name)
+        finally:
+            self._connection = None
+
+    def _pool_of_jobs(self) -> UUID | None:
+        """The pool that the Jobs in flight were made for, where it is gone."""
+        labels = (job.spec.template.labels.get(POOL_LABEL) for job in self._jobs if not job.ended)
+        known = Counter(label for label in labels if label and is_uuid(label))
+        return UUID(known.most_common(1)[0][0]) if known else None
+
+    def _make_connection(self, api: PrefectApi, pool_id: UUID) -> Connection:
         return Connection(
             self._binding,
             self._around,
             api=api,
-            pool_id=pool.id,
-            pipeline=self._make_pipeline(api, pool),
+            pool_id=pool_id,
+            pipeline=self._make_pipeline(api, pool_id),
             inspection=self._inspection,
         )
 
-    def _make_pipeline(self, api: PrefectApi, pool: WorkPool) -> Pipeline:
+    def _make_pipeline(self, api: PrefectApi, pool_id: UUID) -> Pipeline:
         return Pipeline(
-            self._place(api, pool),
+            self._place(api, pool_id),
             Outside(
                 spec=self._binding.spec,
-                pool=lambda: self._inspection.served or pool,
+                pool=self._served_pool,
+                queues=lambda: self._inspection.queues,
                 may_claim=self._inspection.may_claim,
                 polled=self._polled,
                 forbidden=self._forbidden,
@@ -176,12 +217,18 @@ class Session:
             reconcilers=self._around.reconcilers,
         )
 
-    def _place(self, api: PrefectApi, pool: WorkPool) -> Place:
+    def _served_pool(self) -> WorkPool:
+        """A run that was claimed before the template broke, or by an earlier process, waits."""
+        if self._inspection.served is None:
+            raise Unavailable("its Job waits for a valid base job template of the work pool")
+        return self._inspection.served
+
+    def _place(self, api: PrefectApi, pool_id: UUID) -> Place:
         return place_of(
             self._binding,
             cluster_id=self._cluster_id,
             server_url=api.server.url,
-            pool_id=pool.id,
+            pool_id=pool_id,
             credentials=self._run_secrets.given(api.server),
         )
 
@@ -194,7 +241,7 @@ class Session:
         self._inspection.ask()
 
     def _api(self, server: Server) -> PrefectApi:
-        return PrefectApi(server, pool=self._binding.spec().work_pool.name, tls=self._around.tls)
+        return prerequisites.client(self._binding.spec(), server, tls=self._around.tls)
 
     # Kubernetes
 
@@ -206,6 +253,7 @@ class Session:
             selector=f"{BINDING_LABEL}={self._binding_id}",
             cache=cache,
             heard=lambda error: self._reflected(resource, error),
+            alive=lambda: self._beat(resource.plural, within=STUCK_SECONDS),
         )
 
     def _reflected(self, resource: Resource, error: OperatorError | None) -> None:
@@ -245,7 +293,7 @@ class Session:
         self._trouble.over("cannot write its status")
         return STATUS_SECONDS
 
-    def _sight(self, *, stopped: bool = False) -> Sight:
+    def _sight(self, *, stopped: bool = False, defect: Verdict | None = None) -> Sight:
         spec, looked = self._binding.spec(), self._inspection
         pipeline = self._connection.pipeline if self._connection else None
         load = pipeline.load() if pipeline else capacity.load(Ledger(), self._jobs, self._pods)
@@ -262,7 +310,9 @@ class Session:
                 full_at=limit if limit and load.in_flight >= limit else None,
                 synced=self.synced and polled is not None and polled.at is not None,
                 stopped=stopped,
+                defect=defect,
             ),
+            beside=self._beside(spec),
             server_version=looked.server_version,
             pool=looked.pool,
             running=len(load.running),
@@ -270,6 +320,26 @@ class Session:
             queued=polled.queued if polled else 0,
             polled_at=polled.at if polled else None,
         )
+
+    def _beside(self, spec: Spec) -> dict[str, Verdict]:
+        """What is worth knowing and no part of Ready."""
+        if self._connection is None:
+            self._around.shares.pop(self._binding.key, None)
+            unknown = Verdict("Unknown", "NotChecked", "Known once the server answers.")
+            return {c.EVENTS_CONNECTED: unknown, c.POOL_SHARED: unknown}
+        lost, interval = self._connection.pipeline.events_lost, spec.poll.interval_seconds
+        own = Share(
+            binding=self._binding.key,
+            worker=self._worker_name,
+            pool_id=self._connection.pool_id,
+            queues=spec.work_queues,
+        )
+        self._around.shares[own.binding] = own
+        others, workers = self._around.shares.values(), self._inspection.workers
+        return {
+            c.EVENTS_CONNECTED: c.events_connected(lost, interval=interval),
+            c.POOL_SHARED: pool_shared(own, others, workers),
+        }
 
     def _beat(self, part: str, *, within: float) -> None:
         self._around.pulse.beat(f"{self._binding.key} {part}", within=within)

@@ -7,13 +7,21 @@ At most one write per second, and none while nothing changes but `lastPollTime`,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from workpool_operator.binding import model
-from workpool_operator.binding.conditions import READY, Situation, Verdict, as_status, ready
+from workpool_operator.binding.conditions import (
+    CLAIMING,
+    READY,
+    Situation,
+    Verdict,
+    as_status,
+    claiming,
+    ready,
+)
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.kube.client import MERGE_PATCH, KubernetesClient, Resource
 from workpool_operator.prefect_api.views import WorkPool
@@ -35,6 +43,7 @@ class Sight:
     server_url: str
     verdicts: dict[str, Verdict]
     situation: Situation
+    beside: Mapping[str, Verdict] = field(default_factory=dict)  # no part of Ready
     server_version: str | None = None
     pool: WorkPool | None = None
     running: int = 0
@@ -45,9 +54,12 @@ class Sight:
 
 def compose(sight: Sight, *, before: dict[str, Any], now: datetime) -> dict[str, Any]:
     """The whole status; `before` is the last one, for what only moves with a change."""
-    summary = ready(sight.verdicts, sight.situation)
+    summaries = {
+        READY: ready(sight.verdicts, sight.situation),
+        CLAIMING: claiming(sight.verdicts, sight.situation),
+    }
     conditions = as_status(
-        {READY: summary, **sight.verdicts},
+        {**summaries, **sight.verdicts, **sight.beside},
         before=before.get("conditions") or [],
         generation=sight.generation,
         now=now,
@@ -87,6 +99,11 @@ class StatusWriter:
         self._key = binding.key
         self._announce = announce
         self._written = binding.status
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The last status that was written, or the one before the first."""
+        return self._written
 
     async def write(self, sight: Sight) -> None:
         """Patch what changed.

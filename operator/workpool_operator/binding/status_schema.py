@@ -71,7 +71,10 @@ class Status(Part):
     )
     conditions: tuple[Condition, ...] = Field(
         default=(),
-        description="What holds and what does not; Ready is the summary.",
+        description=(
+            "What holds and what does not. Ready: a due run would be picked up; Claiming: due runs "
+            "are claimed now."
+        ),
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],

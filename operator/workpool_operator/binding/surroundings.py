@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from workpool_operator.binding.model import Spec
+from workpool_operator.binding.sharing import Share
 from workpool_operator.health import Pulse
 from workpool_operator.kube.client import KubernetesClient
 
@@ -29,10 +30,11 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all sessions of a process share."""
+    """What all sessions of a process share; `shares` says what each takes runs from, by binding."""
 
     kube: KubernetesClient
     tls: ssl.SSLContext
     pulse: Pulse
     reconcilers: int
     heartbeat_seconds: int
+    shares: dict[str, Share] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -45,8 +45,9 @@ class Polled:
 class Acquire:
     """The poll loop of one pool.
 
-    `spec` and `load` are live views; `open_()` says whether runs may be claimed at all;
-    `heard(error)` is called after every poll, with None for a success.
+    `spec`, `queues` (None: all; with none there is nothing to poll) and `load` are live views;
+    `open_()` says whether runs may be claimed at all; `heard(error)` is called after every poll,
+    with None unless it failed.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Acquire:
         queue: WorkQueue[UUID],
         ledger: Ledger,
         spec: Callable[[], Spec],
+        queues: Callable[[], Sequence[str] | None],
         load: Callable[[], Load],
         open_: Callable[[], bool],
         heard: Callable[[OperatorError | None], None],
@@ -64,6 +66,7 @@ class Acquire:
         self._queue = queue
         self._ledger = ledger
         self._spec = spec
+        self._queues = queues
         self._load = load
         self._open = open_
         self._heard = heard
@@ -108,10 +111,11 @@ class Acquire:
             pass
 
     async def _poll(self) -> None:
-        spec = self._spec()
+        if (queues := self._queues()) == ():
+            return
+        spec, queues = self._spec(), queues or ()
         before = datetime.now(UTC) + timedelta(seconds=spec.poll.prefetch_seconds)
         self._asked_at = asked_at = time.monotonic()
-        queues = spec.work_queues or ()
         page = await self._api.poll(queues=queues, before=before)
         candidates = self._candidates(page)
         free = self._free(spec)

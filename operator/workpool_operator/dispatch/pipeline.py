@@ -15,7 +15,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -48,10 +48,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the pipeline sees of its session: live views of spec and pool, and whom it tells."""
+    """What the pipeline sees of its session: live views of spec and pool, and whom it tells.
+
+    `pool` raises Unavailable while no Job can be made from its template; `queues` are the work
+    queues to poll, None for all.
+    """
 
     spec: Callable[[], Spec]
     pool: Callable[[], WorkPool]
+    queues: Callable[[], Sequence[str] | None]
     may_claim: Callable[[], bool]
     polled: Callable[[OperatorError | None], None]
     forbidden: Callable[[str], None]
@@ -76,7 +81,7 @@ class Pipeline:
         self._place, self._outside = place, outside
         self._jobs, self._pods = jobs, pods
         self._events_missed = False
-        self.events_lost: str | None = "not opened yet"  # None while the event stream is open
+        self.events_lost: str | None = ""  # why the event stream is not open; None while it is
         self._reconcilers = reconcilers
         self.ledger = Ledger()
         self.queue: WorkQueue[UUID] = WorkQueue()
@@ -129,6 +134,7 @@ class Pipeline:
             queue=self.queue,
             ledger=self.ledger,
             spec=outside.spec,
+            queues=outside.queues,
             load=self.load,
             open_=outside.may_claim,
             heard=self._polled,
@@ -202,6 +208,11 @@ class Pipeline:
     def caught_up(self) -> None:
         """A cache is complete again: what backs off from an outage need not wait any longer."""
         self.ledger.outage_over()
+        self.resync.wake()
+
+    def resume(self) -> None:
+        """What kept runs from being claimed, or their Jobs from being made, is mended."""
+        self.acquire.wake()
         self.resync.wake()
 
     def _woken(self, run_id: UUID, state_type: str) -> None:

@@ -428,4 +428,9 @@ def not_kubernetes(why: str) -> str:
 
 def _uuid(label: str | None) -> str:
     """The label where it is a UUID as the operator writes it; "" where it is none."""
-    return label if label and _UUID.fullmatch(label) else ""
+    return label if label and is_uuid(label) else ""
+
+
+def is_uuid(text: str) -> bool:
+    """As the operator writes one."""
+    return _UUID.fullmatch(text) is not None

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from workpool_operator.errors import PrefectRefused, PrefectUnavailable
 from workpool_operator.prefect_api.transport import OnceTransport
-from workpool_operator.prefect_api.views import Answer, Run, State, WorkPool, WorkQueue
+from workpool_operator.prefect_api.views import Answer, Run, State, Worker, WorkPool, WorkQueue
 
 PAGE_SIZE = 200  # the server's own limit for polls and filters
 REQUEST_TIMEOUT_SECONDS = 15.0
@@ -40,6 +40,7 @@ _answer = TypeAdapter(Answer)
 _objects = TypeAdapter(list[dict[str, Any]])  # strict: of an empty mapping no run is read as gone
 _states = TypeAdapter(list[State])
 _queues = TypeAdapter(list[WorkQueue])
+_workers = TypeAdapter(list[Worker])
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,11 @@ class PrefectApi:
     async def work_queues(self) -> list[WorkQueue]:
         path = f"{self._pool_path}/queues/filter"
         return await self._read(_queues.validate_python, "POST", path)
+
+    async def workers(self) -> list[Worker]:
+        """The pool's, as they last said themselves; at most 200."""
+        path = f"{self._pool_path}/workers/filter"
+        return await self._read(_workers.validate_python, "POST", path, {"limit": PAGE_SIZE})
 
     async def heartbeat(self, worker: str, *, every_seconds: float) -> None:
         body = {"name": worker, "heartbeat_interval_seconds": int(every_seconds)}

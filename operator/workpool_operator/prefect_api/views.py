@@ -108,6 +108,14 @@ class WorkQueue:
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
+class Worker:
+    """Who polls a pool, as it last said itself; `status` is ONLINE or OFFLINE."""
+
+    name: str
+    status: str | None = None
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class Answer:
     """The server's answer to a proposed state: `state` is the one the run has now.
 
