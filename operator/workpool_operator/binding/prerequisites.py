@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -103,6 +104,7 @@ async def jobs_permitted(kube: KubernetesClient, namespace: str, consent: Consen
 def client(spec: Spec, server: Server, *, tls: ssl.SSLContext) -> PrefectApi:
     """A client of the server; nothing is asked of it yet."""
     try:
+        _ = urlsplit(server.url).port  # httpx takes any number for one
         return PrefectApi(server, pool=spec.work_pool.name, tls=tls)
     except UnicodeError as error:
         raise BindingFault(
