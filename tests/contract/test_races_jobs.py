@@ -83,6 +83,7 @@ async def test_race_06_a_run_behind_200_that_cannot_start_is_found(
         spec=lambda: Spec.model_validate(
             {"workPool": {"name": quiet_pool["name"]}, "server": {"url": here.api.server.url}}
         ),
+        queues=lambda: None,
         load=lambda: load(here.ledger, (), ()),
         open_=lambda: True,
         heard=lambda _: None,
