@@ -15,11 +15,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion }}
 {{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service }}
 {{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version) }}
-{{- toYaml (merge $own .Values.commonLabels) }}
+{{- toYaml (merge $own (.Values.commonLabels | default dict)) }}
 {{- end }}
 
 {{- define "workpool-operator.podLabels" -}}
-{{- toYaml (merge (include "workpool-operator.labels" . | fromYaml) .Values.podLabels) }}
+{{- toYaml (merge (include "workpool-operator.labels" . | fromYaml) (.Values.podLabels | default dict)) }}
 {{- end }}
 
 {{- /* Where bindings are served; as JSON, because a template can return nothing but text. */}}
