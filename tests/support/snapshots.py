@@ -97,6 +97,8 @@ def job(
     noted: str = "",
     queue: str = "",
     adopted_by: str = "",
+    backoff_limit: int = 0,
+    failed: int = 0,
     version: str = "1",
 ) -> Job:
     """The Job of the claim `id_`; `ended` is "", "Complete" or "Failed"; `noted` is the status of
@@ -120,9 +122,10 @@ def job(
                 "template": {"metadata": {"labels": labels}},
                 "suspend": suspended,
                 "activeDeadlineSeconds": 60,
+                "backoffLimit": backoff_limit,
                 "ttlSecondsAfterFinished": ttl,
             },
-            "status": {"conditions": conditions, "startTime": started_at},
+            "status": {"conditions": conditions, "startTime": started_at, "failed": failed},
         }
     )
 

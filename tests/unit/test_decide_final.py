@@ -37,17 +37,17 @@ CASES = [
         for type_ in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
         for case in (
             Case(
-                f"a {type_} run's Job may end by itself",
+                f"the Job of a {type_} run may end by itself when its pod has",
                 record(run(type_, pid=NAME)),
                 Later(20.0),
-                {"jobs": (job(),), "pods": (pod(phase="Running"),)},
+                {"jobs": (job(),), "pods": (pod(phase="Succeeded", exit_code=0),)},
                 ago=10,
             ),
             Case(
-                f"a Job that outlives its {type_} run is marked with the state and deleted",
+                f"one that does not is marked with the state {type_} and deleted",
                 record(run(type_, pid=NAME)),
                 DeleteJob(job(), final=state(type_)),
-                {"jobs": (job(),), "pods": (pod(phase="Running"),)},
+                {"jobs": (job(),), "pods": (pod(phase="Succeeded", exit_code=0),)},
             ),
             Case(
                 f"a Job of a {type_} run that never started is deleted at once",

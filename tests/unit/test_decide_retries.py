@@ -137,7 +137,7 @@ CASES = [
         "not where another pod of the Job goes on",
         record(RUNNING),
         Nothing(),
-        {"jobs": (job(),), "pods": (leaving(60), pod(phase="Running", number=2))},
+        {"jobs": (job(),), "pods": (pod(phase="Running", number=2), leaving(60))},
     ),
     Case(
         "a pod that no node has is none that a node lost",

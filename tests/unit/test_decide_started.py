@@ -74,7 +74,12 @@ CASES = [
                 Later if where == "pending" else Nothing(),
                 {
                     "jobs": (job("old", ended="Failed"), job()),
-                    "pods": (pod(waiting="ContainerCreating"),),
+                    "pods": (
+                        pod(
+                            waiting="ContainerCreating" if where == "pending" else "",
+                            phase="Pending" if where == "pending" else "Running",
+                        ),
+                    ),
                 },
                 ago=1,
             ),

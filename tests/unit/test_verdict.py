@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
-from tests.support.snapshots import job, pod
+from tests.support.snapshots import WALL, container, job, pod
 from workpool_operator.jobs import verdict
 from workpool_operator.jobs.verdict import End, Wait
 from workpool_operator.kube.views import Event, Job, Pod
@@ -96,6 +99,217 @@ def test_a_process_killed_for_memory_is_told_even_where_its_container_exits_0() 
     assert verdict.out_of_memory([failed_pod(137, reason="Error")]) == ""
 
 
+# Whose end it is
+
+SOON = WALL + timedelta(seconds=5)
+PROXY = container("istio-proxy", exit_code=143, reason="Error", at=SOON, restart_policy="Always")
+AGENT = container("agent", exit_code=137, reason="OOMKilled", at=SOON, memory_limit="1Gi")
+FETCH = container("fetch", exit_code=1, reason="Error")
+
+
+@pytest.mark.parametrize(
+    ("pods", "parts", "of"),
+    [
+        pytest.param(
+            [pod(phase="Failed", init=[PROXY], exit_code=3)],
+            "Container 'prefect-job' exited with code 3",
+            ("pod-claim", "prefect-job"),
+            id="a native sidecar that was stopped after it",
+        ),
+        pytest.param(
+            [
+                pod(
+                    phase="Failed",
+                    containers=[
+                        AGENT,
+                        container(exit_code=137, reason="OOMKilled", memory_limit="64Mi"),
+                    ],
+                )
+            ],
+            "Container 'prefect-job' was killed for using more memory than its limit of 64Mi",
+            ("pod-claim", "prefect-job"),
+            id="a classic sidecar that was killed after it",
+        ),
+        pytest.param(
+            [pod(phase="Failed", containers=[AGENT, container(exit_code=0)])],
+            "Container 'prefect-job' exited with code 0 without reporting",
+            ("pod-claim", "prefect-job"),
+            id="a sidecar that failed beside it",
+        ),
+        pytest.param(
+            [pod(phase="Failed", init=[PROXY, FETCH], waiting="PodInitializing")],
+            "Container 'fetch' exited with code 1",
+            ("pod-claim", "fetch"),
+            id="an init container that failed before it",
+        ),
+        pytest.param(
+            [
+                pod(
+                    phase="Failed",
+                    init=[FETCH],
+                    state={"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}},
+                )
+            ],
+            "Container 'fetch' exited with code 1",
+            ("pod-claim", "fetch"),
+            id="an init container, not the end that the kubelet makes up",
+        ),
+        pytest.param(
+            [
+                pod(phase="Failed", exit_code=1),
+                pod(phase="Failed", exit_code=9, number=2, created=SOON),
+            ],
+            "exited with code 9",
+            ("pod-claim-2", "prefect-job"),
+            id="the newest pod",
+        ),
+    ],
+)
+def test_an_end_is_that_of_the_flow_or_of_the_init_container_before_it(
+    pods: list[Pod], parts: str, of: tuple[str, str]
+) -> None:
+    end = verdict.ended(FAILED, pods)
+    assert parts in end.message
+    assert (end.pod, end.container) == of
+
+
+def test_only_the_flows_own_memory_is_the_runs() -> None:
+    assert verdict.out_of_memory([pod(phase="Failed", containers=[AGENT, container()])]) == ""
+    assert verdict.out_of_memory([pod(phase="Failed", init=[PROXY], exit_code=1)]) == ""
+
+
+# Who ended a pod
+
+KILLED = {"phase": "Failed", "exit_code": 137, "reason": "Error"}
+DISK = "Pod ephemeral local storage usage exceeds the total limit of containers 10Mi. "
+EMPTY_DIR = 'Usage of EmptyDir volume "scratch" exceeds the limit "1Gi". '
+CONTAINER_DISK = 'Container prefect-job exceeded its local ephemeral storage limit "10Mi". '
+NODE_DISK = "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi. "
+NODE_MEMORY = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 90Mi. "
+
+
+@pytest.mark.parametrize(
+    ("message", "facts"),
+    [
+        (DISK, ["limit of containers 10Mi", "Raise the ephemeral-storage limit"]),
+        (CONTAINER_DISK, ['limit "10Mi"', "Raise the ephemeral-storage limit"]),
+        (EMPTY_DIR, ['"scratch" exceeds the limit "1Gi"', "Raise the volume's sizeLimit"]),
+        (NODE_DISK, ["low on resource: ephemeral-storage", "node's disk is full"]),
+        (NODE_MEMORY, ["low on resource: memory", "raise the memory request"]),
+        ("The node had condition: [PIDPressure]. ", ["PIDPressure", "Retry the run"]),
+    ],
+)
+def test_an_eviction_has_its_own_cause_limit_and_advice(message: str, facts: list[str]) -> None:
+    evicted = pod(pod_reason="Evicted", pod_message=message, **KILLED)
+    text = verdict.ended(FAILED, [evicted]).message
+    for fact in ["evicted by the kubelet", *facts, "exited with code 137"]:
+        assert fact in text
+    assert ("memory" in text) == ("memory" in message)
+
+
+@pytest.mark.parametrize(
+    ("reason", "facts"),
+    [
+        ("PreemptionByScheduler", ["higher priority", "priority class"]),
+        ("DeletionByTaintManager", ["taint", "tolerate"]),
+        ("EvictionByEvictionAPI", ["drained", "Retry the run"]),
+        ("DeletionByPodGC", ["node is gone", "Retry the run"]),
+        ("TerminationByKubelet", ["in response to imminent node shutdown", "Retry the run"]),
+    ],
+)
+def test_a_disruption_is_told_by_its_own_reason(reason: str, facts: list[str]) -> None:
+    condition = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": reason,
+        "message": "Pod was terminated in response to imminent node shutdown.",
+    }
+    text = verdict.ended(FAILED, [pod(conditions=[condition], **KILLED)]).message
+    for fact in [reason, *facts]:
+        assert fact in text
+    assert "memory" not in text
+    gone = pod(phase="Failed", conditions=[condition], containers=[container()])
+    assert reason in verdict.ended(FAILED, [gone]).message
+
+
+def test_a_disruption_that_did_not_happen_is_not_told() -> None:
+    condition = {"type": "DisruptionTarget", "status": "False", "reason": "DeletionByPodGC"}
+    assert "DeletionByPodGC" not in verdict.ended(FAILED, [pod(conditions=[condition])]).message
+
+
+def test_a_container_that_the_kubelet_lost_has_no_exit_code_and_no_cause_made_up() -> None:
+    ended = {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": "not located"}
+    text = verdict.ended(FAILED, [pod(phase="Failed", state={"terminated": ended})]).message
+    assert "'prefect-job' any more (ContainerStatusUnknown): its exit code is not known" in text
+    assert "memory" not in text
+
+
+def test_a_sigkill_of_a_pod_that_is_being_deleted_is_no_want_of_memory() -> None:
+    text = verdict.ended(FAILED, [pod(deleting=True, **KILLED)]).message
+    assert "was deleted" in text
+    assert "memory" not in text
+
+
+def test_a_pod_that_the_operator_stopped_ended_as_its_flow_did() -> None:
+    stopped = pod(
+        phase="Failed",
+        exit_code=7,
+        pod_reason="DeadlineExceeded",
+        spec={"activeDeadlineSeconds": 1},
+    )
+    assert verdict.ended(FAILED, [stopped]).message == "Container 'prefect-job' exited with code 7."
+
+
+# Init containers
+
+
+def minutes(count: int) -> Any:
+    return WALL - timedelta(minutes=count)
+
+
+def test_an_init_container_that_works_for_long_is_named_with_its_time() -> None:
+    fetch = container("fetch", running=WALL - timedelta(seconds=95))
+    working = pod(init=[fetch], waiting="PodInitializing")
+    wait = verdict.waiting(working, WALL)
+    assert wait is not None
+    assert wait.category == "Initializing"
+    assert wait.message.startswith("container 'fetch' has been running for 95 s.")
+    assert "activeDeadlineSeconds bounds" in wait.message
+    assert verdict.is_initializing(working)
+    assert verdict.waiting(working, WALL - timedelta(seconds=85)) is None
+
+
+def test_the_time_of_ordinary_init_containers_adds_up_and_that_of_sidecars_does_not() -> None:
+    init = [
+        container("proxy", running=minutes(60), restart_policy="Always", started=True),
+        container("fetch", exit_code=0, at=minutes(30)),
+        container("migrate", running=minutes(10)),
+        container("last", waiting="PodInitializing"),
+    ]
+    assert verdict.initializing_seconds(pod(init=init), WALL) == 5 + 600
+
+
+def test_a_native_sidecar_that_never_says_it_started_is_waited_for() -> None:
+    proxy = {"name": "proxy", "running": minutes(1), "restart_policy": "Always"}
+    waits = pod(init=[container(**proxy, started=False)], waiting="PodInitializing")
+    wait = verdict.waiting(waits, WALL)
+    assert wait is not None
+    assert (wait.category, wait.container) == ("SidecarNotStarted", "proxy")
+    assert "startup probe has not passed" in wait.message
+    assert not verdict.is_initializing(waits)
+    assert verdict.waiting(pod(init=[container(**proxy, started=True)]), WALL) is None
+    again = pod(init=[container(**proxy, started=False, restartCount=3)])
+    found = verdict.waiting(again, WALL)
+    assert found is not None
+    assert found.category == "CrashLoopBackOff"
+
+
+def test_a_sidecar_without_its_image_does_not_keep_the_flow_waiting() -> None:
+    blocked = container("agent", waiting="ErrImagePull")
+    flow = container(waiting="ContainerCreating")
+    assert verdict.waiting(pod(containers=[blocked, flow]), WALL) is None
+
+
 @pytest.mark.parametrize(
     ("waiting", "category", "part"),
     [
@@ -109,7 +323,7 @@ def test_a_process_killed_for_memory_is_told_even_where_its_container_exits_0() 
 def test_a_container_that_waits_names_the_category_and_the_remedy(
     waiting: str, category: str, part: str
 ) -> None:
-    wait = verdict.waiting([pod(waiting=waiting, message="the reason")])
+    wait = verdict.waiting(pod(waiting=waiting, message="the reason"), WALL)
     assert wait is not None
     assert wait.category == category
     assert "the reason" in wait.message
@@ -118,7 +332,7 @@ def test_a_container_that_waits_names_the_category_and_the_remedy(
 
 
 def test_a_pod_that_no_node_takes_says_why() -> None:
-    wait = verdict.waiting([pod(unschedulable="0/1 nodes: Insufficient memory.")])
+    wait = verdict.waiting(pod(unschedulable="0/1 nodes: Insufficient memory."), WALL)
     assert wait is not None
     assert wait.category == "Unschedulable"
     assert "Insufficient memory. Lower the resource requests" in wait.message
@@ -130,7 +344,7 @@ def test_a_pod_that_no_node_takes_says_why() -> None:
     ids=["new", "creating", "running", "ended"],
 )
 def test_a_pod_that_waits_for_nobody_has_no_reason(calm: Pod) -> None:
-    assert verdict.waiting([calm]) is None
+    assert verdict.waiting(calm, WALL) is None
 
 
 def test_the_newest_warning_explains_a_job_without_pods() -> None:
@@ -148,9 +362,12 @@ def test_the_newest_warning_explains_a_job_without_pods() -> None:
 
 def test_the_pending_time_out_names_its_length_and_the_wait() -> None:
     wait = Wait("Unschedulable", "no node takes the pod.")
-    message = verdict.never_started(wait, seconds=600).message
-    assert "pendingTimeoutSeconds (600 s). Unschedulable: no node takes the pod." in message
-    assert "never started" in verdict.never_started(None, seconds=600).message
+    message = verdict.never_started(wait, None, seconds=600).message
+    assert message == (
+        "Not started within pendingTimeoutSeconds (600 s). Unschedulable: no node takes the pod."
+    )
+    message = verdict.never_started(None, pod(), seconds=600).message
+    assert message.startswith("Pod pod-claim did not start the flow's container within")
 
 
 def test_log_lines_follow_the_reason_and_are_cut_from_the_front() -> None:
@@ -162,3 +379,8 @@ def test_log_lines_follow_the_reason_and_are_cut_from_the_front() -> None:
     assert long.endswith(" last")
     assert "first" not in long
     assert len(verdict.with_logs(End("y" * 9000), "log")) <= verdict.MESSAGE_LENGTH
+
+
+def test_what_no_database_takes_is_left_out_of_a_crashs_message() -> None:
+    text = verdict.with_logs(End("It\x00 ended."), "one\x00\x1b[31m\ttwo\n\ud800three")
+    assert text == "It ended.\n\nLast log lines:\none[31m\ttwo\nthree"

@@ -36,6 +36,7 @@ RIGHTS = (
     ("delete", "batch", "jobs"),
     ("list", "", "pods"),
     ("watch", "", "pods"),
+    ("patch", "", "pods"),
 )
 
 

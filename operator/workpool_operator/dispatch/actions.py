@@ -4,6 +4,7 @@ ledger what it learnt. Decides nothing.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -16,17 +17,25 @@ from workpool_operator.dispatch.ledger import Ledger, Record
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.submission import Submission
-from workpool_operator.errors import KubernetesRefused, PrefectRefused, PrefectUnavailable
+from workpool_operator.errors import (
+    KubernetesRefused,
+    OperatorError,
+    PrefectRefused,
+    PrefectUnavailable,
+)
 from workpool_operator.jobs import verdict
-from workpool_operator.kube import views
+from workpool_operator.jobs.verdict import End, Wait
+from workpool_operator.kube import events, views
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import EVENTS, JOBS, PODS, KubernetesClient
-from workpool_operator.kube.views import Job
+from workpool_operator.kube.views import Job, Pod
 from workpool_operator.prefect_api.views import State
 
 log = logging.getLogger(__name__)
 
 LOG_LINES = 20
+LOG_BYTES = str(1 << 20)
+LOG_SECONDS = 5.0
 
 
 class Actions:
@@ -39,6 +48,7 @@ class Actions:
         kube: KubernetesClient,
         ledger: Ledger,
         job_cache: Cache[Job],
+        pod_cache: Cache[Pod],
         proposals: Proposals,
         submission: Submission,
         jobs: Callable[[], Jobs],
@@ -47,6 +57,7 @@ class Actions:
         self._kube = kube
         self._ledger = ledger
         self._job_cache = job_cache
+        self._pod_cache = pod_cache
         self._proposals = proposals
         self._submission = submission
         self._jobs = jobs
@@ -110,14 +121,21 @@ class Actions:
                 await self._diagnose(record, kind, name)
             case steps.ConfirmGone(name=name):
                 await self._confirm_gone(record, name)
-            case steps.DeleteJob(job=job, final=final):
+            case steps.DeleteJob(job=job, final=final, note=note):
                 await self._delete_job(job, final)
+                self._proposals.note(run_id, note)
+            case steps.StopRetries(job=job):
+                await self._patch(job, spec={"backoffLimit": 0})
+            case steps.EndPod(pod=pod):
+                await self._end_pod(pod)
+            case steps.Report(wait=wait, job=job, pod=pod):
+                await self._report(run_id, record, wait, job=job, pod=pod)
             case steps.StartTtl(job=job, note=note):
                 await self._start_ttl(job)
                 self._proposals.note(run_id, note)
-            case steps.Crash(end=end, with_logs=with_logs):
-                tail = await self._last_lines(run_id) if with_logs else ""
-                await self._proposals.crash(run_id, record, verdict.with_logs(end, tail))
+            case steps.Crash(end=end):
+                text = verdict.with_logs(end, await self._last_lines(end))
+                await self._proposals.crash(run_id, record, text)
 
     async def _diagnose(self, record: Record, kind: str, name: str) -> None:
         query = {"fieldSelector": f"involvedObject.kind={kind},involvedObject.name={name}"}
@@ -125,21 +143,48 @@ class Actions:
         record.diagnosed_at = time.monotonic()
         record.diagnosis = verdict.refused(views.events_of(body), what=f"{kind} {name}")
 
-    async def _last_lines(self, run_id: UUID) -> str:
-        """The end of the newest pod's log; "" where there is none to be had."""
-        query = {"labelSelector": f"{views.RUN_LABEL}={run_id}"}
-        try:
-            body = await self._kube.request("GET", PODS.path(self._namespace), query=query)
-            page = views.pods_of(body)
-            pod = max(page, key=lambda pod: str(pod.metadata.creation_timestamp), default=None)
-            if pod is None:
-                return ""
-            path = PODS.path(self._namespace, pod.metadata.name) + "/log"
-            tail = {"container": pod.flow_container, "tailLines": str(LOG_LINES)}
-            return (await self._kube.request("GET", path, query=tail)).decode(errors="replace")
-        except KubernetesRefused as refused:
-            log.debug("no log of run %s: %s", run_id, refused)
+    async def _last_lines(self, end: End) -> str:
+        """The end of the log of the container that decided; "" where it cannot be had: it explains
+        an end, and never delays one for long."""
+        if not end.container:
             return ""
+        path = PODS.path(self._namespace, end.pod) + "/log"
+        query = {"container": end.container, "tailLines": str(LOG_LINES), "limitBytes": LOG_BYTES}
+        try:
+            async with asyncio.timeout(LOG_SECONDS):
+                return (await self._kube.request("GET", path, query=query)).decode(errors="replace")
+        except (OperatorError, TimeoutError) as error:
+            log.debug("no log of container %s of pod %s: %s", end.container, end.pod, error)
+            return ""
+
+    async def _report(
+        self, run_id: UUID, record: Record, wait: Wait, *, job: Job, pod: Pod
+    ) -> None:
+        """By an Event whose name says whether an earlier process did; it is decoration, too."""
+        event = events.of_job(job, reason=wait.category, message=wait.message, about=pod.metadata)
+        known = False
+        try:
+            await self._kube.create(EVENTS, self._namespace, event)
+        except OperatorError as error:
+            known = isinstance(error, KubernetesRefused) and error.status == 409
+            log.debug("no Event on Job %s: %s", job.name, error)
+        record.reported = (pod.metadata.name, wait.category)
+        text = f"Pod {pod.metadata.name} does not start. {wait.category}: {wait.message}"
+        self._proposals.note(run_id, "" if known else text, level=wait.level)
+
+    async def _end_pod(self, pod: Pod) -> None:
+        """The kubelet ends it as if its own deadline had passed, and keeps it with its log."""
+        name, uid = pod.metadata.name, pod.metadata.uid
+        change = {
+            "metadata": {"uid": uid},
+            "spec": {"activeDeadlineSeconds": views.STOP_DEADLINE_SECONDS},
+        }
+        try:
+            self._pod_cache.offer(await self._kube.patch(PODS, self._namespace, name, change))
+        except KubernetesRefused as refused:
+            if refused.status not in (404, 409):
+                raise
+            self._pod_cache.remove(uid)
 
     async def _confirm_gone(self, record: Record, name: str) -> None:
         try:

@@ -17,7 +17,9 @@
     PENDING/RUNNING gone                 Crashed after a grace and a confirming read: "vanished"
     PAUSED          ended, gone          as RUNNING where a pod is wanted; a suspended run: nothing
     CANCELLING      any                  delete the Job, then Cancelled
-    final           alive                after a grace: annotate with the state, then delete
+    RUNNING         a later pod waits    told; Crashed after the pending time-out (pending)
+    any             only sidecars live   Crashed if nothing was reported; the pod's end (sidecars)
+    final           alive                after a grace: annotate with the state, then delete (final)
     unknown (404)   ours                 delete
 
 Nothing destructive is decided on a state that was read before the fact that asks for it. Each rule
@@ -29,10 +31,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from workpool_operator.dispatch import dead_nodes, suspended
-from workpool_operator.dispatch.ended import ended, gone, is_sure
+from workpool_operator.dispatch import dead_nodes, sidecars, suspended
+from workpool_operator.dispatch.ended import ended, gone, is_sure, unreported
+from workpool_operator.dispatch.final import final
 from workpool_operator.dispatch.observed import Observed
-from workpool_operator.dispatch.pending import pending
+from workpool_operator.dispatch.pending import later_pod, pending
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.steps import (
     Cancel,
@@ -68,13 +71,13 @@ def decide(seen: Observed, policy: Policy, *, wall: datetime) -> Step:
     if seen.phantom:
         return UndoClaim()
     if seen.run.final:
-        return _final(seen, policy)
+        return final(seen, policy, wall)
     return _ROWS[seen.run.state_type](seen, policy, wall)
 
 
 def _settled(seen: Observed) -> bool:
     """Nobody asks for the run and all that is left of it are Jobs whose end is reported."""
-    unsettled = [job for job in seen.jobs if not job.ended or _unreported((job,))]
+    unsettled = [job for job in seen.jobs if not job.ended or unreported((job,))]
     return seen.offered_at is None and not seen.live_pods and not unsettled
 
 
@@ -103,7 +106,7 @@ def _scheduled(seen: Observed, policy: Policy, wall: datetime) -> Step:
         return _outwait(seen, policy)
     if run.retries_in_process and (seen.leftovers or seen.gone_jobs):
         return Reschedule()
-    if job := _unreported(seen.leftovers):
+    if job := unreported(seen.leftovers):
         return StartTtl(job)
     if seen.offered_at is None:
         return _unoffered(seen, wall)
@@ -127,6 +130,8 @@ def _outwait(seen: Observed, policy: Policy) -> Step:
     job = next((job for job in seen.live_leftovers if not job.deleting), None)
     if job is None:
         return Later(5.0)
+    if not job.ended and (step := sidecars.end(seen, job, policy)):
+        return step
     if (rest := policy.leftover_grace - seen.held("leftover")) > 0:
         return Later(rest)
     return DeleteJob(job) if is_sure(seen, policy, "leftover") else Read()
@@ -142,7 +147,10 @@ def _running(seen: Observed, policy: Policy, wall: datetime) -> Step:
     if seen.current.ended:
         return ended(seen, seen.current, policy)
     preempted = suspended.running(seen, seen.current, policy)
-    return preempted or dead_nodes.overdue(seen, policy, wall) or Nothing()
+    if step := preempted or dead_nodes.overdue(seen, policy, wall):
+        return step
+    unreported_end = sidecars.unreported(seen, seen.current, policy)
+    return unreported_end or later_pod(seen, seen.current, policy, wall)
 
 
 def _paused(seen: Observed, policy: Policy, wall: datetime) -> Step:
@@ -151,8 +159,10 @@ def _paused(seen: Observed, policy: Policy, wall: datetime) -> Step:
     if seen.run.state is None:
         return Read()
     if seen.run.state.state_details.pause_reschedule or seen.run.state_name == "Suspended":
-        job = _unreported(seen.jobs)
-        return StartTtl(job) if job else Nothing()
+        if job := unreported(seen.jobs):
+            return StartTtl(job)
+        live = next((job for job in seen.jobs if not (job.ended or job.deleting)), None)
+        return (sidecars.end(seen, live, policy) if live else None) or Nothing()
     return _running(seen, policy, wall)
 
 
@@ -163,7 +173,8 @@ def _cancelling(seen: Observed, policy: Policy, wall: datetime) -> Step:
         return Nothing() if seen.disowned else ReadHistory()
     live = [job for job in seen.jobs if not job.ended]
     started = run.start_time is not None and seen.started
-    if live and started and (rest := policy.cancel_grace - seen.held("known")) > 0:
+    over = bool(seen.outlived) and seen.fresh("outlived")  # only sidecars are left
+    if live and started and not over and (rest := policy.cancel_grace - seen.held("known")) > 0:
         return Later(rest)
     if seen.age > policy.state_age:
         return Read()
@@ -171,39 +182,6 @@ def _cancelling(seen: Observed, policy: Policy, wall: datetime) -> Step:
         return DeleteJob(deletable[0])
     by_us = "Cancelled by the operator: the run's own process did not end by itself."
     return Cancel(by_us if started else "Cancelled before it started.")
-
-
-def _final(seen: Observed, policy: Policy) -> Step:
-    """The run is over: no pod may outlive it and write over its end (races.md 10)."""
-    assert seen.run is not None
-    live = [job for job in seen.jobs if not job.ended]
-    deletable = [job for job in live if not job.deleting]
-    if deletable:
-        if seen.started and (rest := policy.final_grace - seen.held("known")) > 0:
-            return Later(rest)
-        if seen.run.state is None or seen.age > policy.state_age:
-            return Read()
-        return DeleteJob(deletable[0], final=seen.run.state)
-    if job := _unreported(seen.jobs):
-        return StartTtl(job, note=_untold(seen) if job is seen.current else "")
-    if live or seen.live_pods:
-        return Nothing()
-    if seen.ended_by_us and not seen.fresh("alone"):
-        return Read()  # the pod's last word may have come after ours
-    return Forget()
-
-
-def _untold(seen: Observed) -> str:
-    """What the report of the run's own process could not know."""
-    state = seen.run.state if seen.run else None
-    fact = verdict.out_of_memory(seen.pods)
-    return fact if state and fact not in (state.message or "") else ""
-
-
-def _unreported(jobs: tuple[Job, ...]) -> Job | None:
-    """A Job that ended and whose TTL has not begun: that is how we mark a reported end."""
-    waiting = (job for job in jobs if job.ended and job.spec.ttl_seconds_after_finished is None)
-    return next((job for job in waiting if not job.deleting), None)
 
 
 def _undone(seen: Observed) -> Job | None:
@@ -225,7 +203,7 @@ def _over_deadline(seen: Observed) -> Job | None:
     """The recorded Job ran into activeDeadlineSeconds, and its SIGTERM handler rescheduled the run,
     which would run into it again and again (races.md 11)."""
     for job in seen.leftovers:
-        if job.exceeded_deadline and job.name == seen.recorded_name and _unreported((job,)):
+        if job.exceeded_deadline and job.name == seen.recorded_name and unreported((job,)):
             return job
     return None
 

@@ -24,7 +24,13 @@ def ended(seen: Observed, job: Job, policy: Policy) -> Step:
         return Later(rest)
     if not is_sure(seen, policy, "ended"):
         return Read()
-    return Crash(verdict.ended(job, seen.pods), with_logs=True)
+    return Crash(verdict.ended(job, seen.pods))
+
+
+def unreported(jobs: tuple[Job, ...]) -> Job | None:
+    """A Job that ended and whose TTL has not begun: that is how we mark a reported end."""
+    waiting = (job for job in jobs if job.ended and job.spec.ttl_seconds_after_finished is None)
+    return next((job for job in waiting if not job.deleting), None)
 
 
 def _grace(seen: Observed, job: Job, policy: Policy) -> float:

@@ -69,6 +69,7 @@ class Record:
     refusals: int = 0
     diagnosis: Wait | None = None  # what Events say about a Job or pod that does not move
     diagnosed_at: float = NEVER
+    reported: tuple[str, str] = ("", "")  # what a RUNNING run was told of: pod, category
     lease_renewed_at: float = NEVER
     not_before: datetime | None = None  # a refused claim names when to come again
     infrastructure_retries: int | None = None  # as the history had it under this claim

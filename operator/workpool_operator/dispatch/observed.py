@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from workpool_operator.dispatch.ledger import NEVER, Claim, Record, recorded_job
-from workpool_operator.jobs import names
+from workpool_operator.jobs import names, verdict
 from workpool_operator.jobs.verdict import OUTAGE, Wait
 from workpool_operator.kube.views import FINAL_STATE_ANNOTATION, Job, Pod
 from workpool_operator.prefect_api.views import Run
@@ -33,7 +33,8 @@ class Observed:
     """What is known of one run at `now` (seconds, monotonic).
 
     `current` is the Job of the run's current claim; `leftovers` are its other Jobs, which prove
-    nothing about the run (races.md 8). `pods` are the current Job's, gone ones included.
+    nothing about the run (races.md 8). `pods` are the current Job's, gone ones included. `reported`
+    is the pod and the category of which a RUNNING run was told last.
     """
 
     run_id: UUID
@@ -58,6 +59,7 @@ class Observed:
     refused_until: float = NEVER
     diagnosis: Wait | None = None
     diagnosed_at: float = NEVER
+    reported: tuple[str, str] = ("", "")
     lease_renewed_at: float = NEVER
     confirmed_gone: bool = False
     infrastructure_retries: int | None = None
@@ -72,8 +74,18 @@ class Observed:
 
     @property
     def started(self) -> bool:
-        """A container of the current Job has run."""
+        """The flow's container of some pod of the current Job has run."""
         return any(pod.started for pod in self.pods)
+
+    @property
+    def newest(self) -> Pod | None:
+        """The pod of the current Job that was made last."""
+        return verdict.newest(self.pods) if self.pods else None
+
+    @property
+    def outlived(self) -> tuple[Pod, ...]:
+        """The pods that live although the flow's container in them has ended."""
+        return tuple(pod for pod in self.live_pods if pod.flow_ended)
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -143,7 +155,8 @@ def observe(run_id: UUID, record: Record, objects: Objects, *, now: float) -> Ob
         live_pods=tuple(pod for pod in objects.pods if not pod.ended),
         refusal=record.refusal,
         refused_until=record.refused_until,
-        diagnosis=record.diagnosis,
+        diagnosis=_diagnosis(record),
+        reported=record.reported,
         diagnosed_at=record.diagnosed_at,
         lease_renewed_at=record.lease_renewed_at,
         infrastructure_retries=record.infrastructure_retries,
@@ -159,9 +172,10 @@ def _note_facts(
 ) -> None:
     """Keep since when each fact holds whose age decides something; another Job starts afresh."""
     pods = _pods_of(name, objects, since=current.start_time if current else None)
+    newest = verdict.newest(pods) if pods else None
     alive = current is not None and not current.ended
     suspended = current is not None and current.suspended
-    started = any(pod.started for pod in pods)
+    waits = newest is not None and not (newest.started or newest.ended)
     live = [pod for pod in objects.pods if not pod.ended]
     leftovers = [job for job in objects.jobs if job is not current]
     facts = {
@@ -176,7 +190,9 @@ def _note_facts(
         "preempted": suspended and not any(pod.job_name == name for pod in live),
         "refused": record.refusal is not None and record.refusal.category != OUTAGE,
         "podless": alive and not suspended and not pods,
-        "creating": alive and bool(pods) and not started,
+        "creating": alive and waits,
+        "settling": alive and newest is not None and newest.ended,
+        "outlived": any(pod.flow_ended for pod in live),
     }
     if record.state_type == "SCHEDULED":
         record.kept = next((job.name for job in leftovers if job.suspended), record.kept)
@@ -222,6 +238,12 @@ def _is_current(job: Job, record: Record, name: str) -> bool:
     if not name:
         return False
     return job.claim_id == str(record.claim.id) if record.claim else job.name == name
+
+
+def _diagnosis(record: Record) -> Wait | None:
+    """What Events said of what is waited for now, not of an earlier pod."""
+    began = record.since.get("podless", record.since.get("creating"))
+    return None if began is None or record.diagnosed_at < began else record.diagnosis
 
 
 def _state_id(run: Run | None) -> UUID | None:

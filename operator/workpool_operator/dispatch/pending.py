@@ -1,10 +1,11 @@
-"""Rules for a claimed run until its container starts: create, record, explain or end. Pure."""
+"""Rules for a claimed run until the flow's container starts: create, record, explain or end; also
+for the later pods of its Job. Pure."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
-from workpool_operator.dispatch import dead_nodes, retries, suspended
+from workpool_operator.dispatch import dead_nodes, retries, sidecars, suspended
 from workpool_operator.dispatch.ended import ended, gone, is_sure
 from workpool_operator.dispatch.observed import Observed
 from workpool_operator.dispatch.policy import Policy
@@ -19,11 +20,12 @@ from workpool_operator.dispatch.steps import (
     ReadHistory,
     RecordJob,
     RenewLease,
+    Report,
     Step,
 )
 from workpool_operator.jobs import verdict
 from workpool_operator.jobs.verdict import End, Wait
-from workpool_operator.kube.views import Job
+from workpool_operator.kube.views import Job, Pod
 
 # Sub-states that are named before the Job exists: under them, too, a missing Job is to be created.
 BEFORE_JOB = frozenset({"Pending", "Submitting", "QuotaExceeded", "JobRefused", verdict.OUTAGE})
@@ -45,9 +47,24 @@ def pending(seen: Observed, policy: Policy, wall: datetime) -> Step:
         return step
     if step := suspended.pending(seen, seen.current, policy):
         return step
-    if seen.started or seen.current.suspended:
+    if step := sidecars.unreported(seen, seen.current, policy):
+        return step
+    if _is_under_way(seen) or seen.current.suspended:
         return Later(_lease_rest(seen, policy)) if seen.claim.lease_id else Nothing()
     return _waiting(seen, seen.current, policy, wall)
+
+
+def later_pod(seen: Observed, job: Job, policy: Policy, wall: datetime) -> Step:
+    """The run is RUNNING; a pod that the Job started in the place of another may wait as the first
+    one did."""
+    if seen.newest is None or seen.newest.deleting or _is_under_way(seen) or job.suspended:
+        return Nothing()
+    return _waiting(seen, job, policy, wall)
+
+
+def _is_under_way(seen: Observed) -> bool:
+    """The newest pod has started the flow's container, or is over: then the Job goes on."""
+    return seen.newest is not None and (seen.newest.started or seen.newest.ended)
 
 
 def _without_job(seen: Observed, policy: Policy, wall: datetime) -> Step:
@@ -68,15 +85,26 @@ def _without_job(seen: Observed, policy: Policy, wall: datetime) -> Step:
 
 
 def _waiting(seen: Observed, job: Job, policy: Policy, wall: datetime) -> Step:
-    """The Job exists and no container has started yet."""
-    wait = verdict.waiting(seen.pods) or seen.diagnosis
-    elapsed = _pending_for(seen, wall)
-    if elapsed >= policy.pending_timeout or (wait and wait.hopeless):
+    """The Job exists and the flow's container has not started in its newest pod."""
+    wait = verdict.waiting(seen.newest, wall) or seen.diagnosis
+    works = seen.newest is not None and verdict.is_initializing(seen.newest)
+    elapsed = _waited(seen, wall)
+    if (elapsed >= policy.pending_timeout and not works) or (wait and wait.hopeless):
         return _give_up(seen, wait, policy)
+    tell = _telling(seen, job, wait) if wait else None
+    look = None if works else _diagnosis(seen, job, policy)
+    return tell or look or Later(_next_look(seen, policy, elapsed))
+
+
+def _telling(seen: Observed, job: Job, wait: Wait) -> Step | None:
+    """Prefect refuses a RUNNING run a sub-state, and any run one of the same name."""
     assert seen.run is not None
-    if wait and wait.category != seen.run.state_name:
-        return Explain(wait)
-    return _diagnosis(seen, job, policy) or Later(_next_look(seen, policy, elapsed))
+    if seen.run.state_type == "PENDING":
+        return Explain(wait) if wait.category != seen.run.state_name else None
+    pod = seen.newest
+    if pod is None or seen.reported == (pod.metadata.name, wait.category):
+        return None
+    return Report(wait, job, pod)
 
 
 def _diagnosis(seen: Observed, job: Job, policy: Policy) -> Step | None:
@@ -85,8 +113,8 @@ def _diagnosis(seen: Observed, job: Job, policy: Policy) -> Step | None:
         return None
     if seen.held("podless") >= policy.podless_grace:
         return Diagnose("Job", job.name)
-    if seen.held("creating") >= policy.creating_grace:
-        return Diagnose("Pod", seen.pods[-1].metadata.name)
+    if seen.newest and seen.held("creating") >= policy.creating_grace:
+        return Diagnose("Pod", seen.newest.metadata.name)
     return None
 
 
@@ -100,7 +128,7 @@ def _give_up(seen: Observed, wait: Wait | None, policy: Policy) -> Step:
         return Read()
     if wait and wait.hopeless:
         return Crash(End(f"The run can never start. {wait.category}: {wait.message}"))
-    return Crash(verdict.never_started(wait, seconds=policy.pending_timeout))
+    return Crash(verdict.never_started(wait, seen.newest, seconds=policy.pending_timeout))
 
 
 def _lease_rest(seen: Observed, policy: Policy) -> float:
@@ -108,6 +136,28 @@ def _lease_rest(seen: Observed, policy: Policy) -> float:
     if seen.claim is None or seen.claim.lease_id is None:
         return policy.lease_renewal
     return policy.lease_renewal - (seen.now - seen.lease_renewed_at)
+
+
+def _waited(seen: Observed, wall: datetime) -> float:
+    """Seconds that the newest pod has kept the run waiting: its working init containers did not."""
+    pod = seen.newest
+    if pod is None:
+        return _pending_for(seen, wall)
+    elapsed = _pending_for(seen, wall)
+    if since := _made_later(seen, pod):
+        elapsed = (wall - since).total_seconds()
+    return elapsed - verdict.initializing_seconds(pod, wall)
+
+
+def _made_later(seen: Observed, pod: Pod) -> datetime | None:
+    """When the Job made the pod in the place of another; of a RUNNING run any that has not started
+    is one, unless the cache has yet to see it start."""
+    assert seen.run is not None
+    created = pod.metadata.creation_timestamp or _EPOCH
+    if seen.run.state_type == "PENDING":
+        return created if len(seen.pods) > 1 else None
+    running = seen.run.state.timestamp if seen.run.state else None
+    return max(created, running or _EPOCH)
 
 
 def _pending_for(seen: Observed, wall: datetime) -> float:
@@ -129,3 +179,6 @@ def _refused_for(seen: Observed, wall: datetime) -> float:
     state = seen.run.state
     named = seen.refusal.category == seen.run.state_name and state and state.timestamp
     return max(seen.held("refused"), (wall - named).total_seconds() if named else 0.0)
+
+
+_EPOCH = datetime.fromtimestamp(0, UTC)

@@ -108,6 +108,7 @@ class Pipeline:
             kube=kube,
             ledger=self.ledger,
             job_cache=jobs,
+            pod_cache=pods,
             proposals=proposals,
             submission=submission,
             jobs=lambda: outside.spec().jobs,
@@ -186,6 +187,7 @@ class Pipeline:
         return Policy(
             pending_timeout=jobs.pending_timeout_seconds,
             infrastructure_retries=jobs.infrastructure_retries,
+            finished_grace=jobs.finished_grace_seconds,
         )
 
     def _environment_secret(self) -> bool:

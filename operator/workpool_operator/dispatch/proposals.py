@@ -164,7 +164,7 @@ class Proposals:
         }
         answer = await self._propose(run_id, record, proposal)
         if answer.accepted and not record.phantom:
-            self._runlog.write(run_id, f"{wait.category}: {wait.message}", level=logging.WARNING)
+            self._runlog.write(run_id, f"{wait.category}: {wait.message}", level=wait.level)
 
     async def put_back(self, run_id: UUID, record: Record, wait: Wait, *, delay: float) -> None:
         """Make the run SCHEDULED again, due in `delay` seconds."""
@@ -193,10 +193,10 @@ class Proposals:
         proposal = {"type": "CANCELLED", "name": "Cancelled", "message": message}
         await self._finish(run_id, record, proposal, level=logging.INFO)
 
-    def note(self, run_id: UUID, fact: str) -> None:
+    def note(self, run_id: UUID, fact: str, *, level: int = logging.ERROR) -> None:
         """Tell the run's readers a fact, if there is one, without a change of state."""
         if fact:
-            self._runlog.write(run_id, fact, level=logging.ERROR)
+            self._runlog.write(run_id, fact, level=level)
 
     async def _finish(
         self, run_id: UUID, record: Record, proposal: dict[str, str], *, level: int

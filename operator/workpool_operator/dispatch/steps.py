@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workpool_operator.jobs.verdict import End, Wait
-from workpool_operator.kube.views import Job
+from workpool_operator.kube.views import Job, Pod
 from workpool_operator.prefect_api.views import State
 
 
@@ -113,10 +113,9 @@ class RenewLease:
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """Propose Crashed; `with_logs` adds the last log lines of the pods that still exist."""
+    """Propose Crashed, with the last log lines of the container that the end names."""
 
     end: End
-    with_logs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +134,36 @@ class ConfirmGone:
 
 @dataclass(frozen=True, slots=True)
 class DeleteJob:
-    """Delete the Job; `final` is written on it first, for the pod may write over it."""
+    """Delete the Job; `final` is written on it first, for the pod may write over it. `note` tells
+    the run's log what is cut off."""
 
     job: Job
     final: State | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRetries:
+    """Have the Job start no pod in the place of one that fails from now on."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class EndPod:
+    """Have the kubelet end the pod, which stays with its log."""
+
+    pod: Pod
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell a run that is RUNNING, where no sub-state can, what the later pod of its Job waits for:
+    in the run's log and by an Event on the Job."""
+
+    wait: Wait
+    job: Job
+    pod: Pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,5 +183,5 @@ class Reschedule:
 Step = (
     Nothing | Forget | Later | Read | ReadHistory | Withdraw | Claim | UndoClaim | Restore
     | CreateJob | Adopt | PutBack | RecordJob | Explain | Diagnose | RenewLease | Crash | Cancel
-    | ConfirmGone | DeleteJob | StartTtl | Reschedule
+    | ConfirmGone | DeleteJob | StartTtl | Reschedule | StopRetries | EndPod | Report
 )  # fmt: skip

@@ -12,17 +12,20 @@ from workpool_operator.kube.views import Condition, Pod
 _EVICTED = (
     ("EmptyDir volume", "Raise the volume's sizeLimit, or write less to it."),
     (
-        "ephemeral",
-        "Raise the ephemeral-storage limit and request, or write less to the container's disk.",
-    ),
-    (
         "resource: memory",
         "The node itself ran out of memory: raise the memory request, so that the scheduler "
         "finds a node that has as much, or give the node more.",
     ),
-    ("inodes", "The node ran out of inodes: write fewer files, or clean the node up."),
-    ("fs", "The node's disk is full: request ephemeral-storage, or clean the node up."),
-    ("pids", "The node ran out of process ids: start fewer processes."),
+    (
+        "resource: ephemeral",
+        "The node's disk is full: request ephemeral-storage, or clean the node up.",
+    ),
+    (
+        "ephemeral",
+        "Raise the ephemeral-storage limit and request, or write less to the container's disk.",
+    ),
+    ("resource: inodes", "The node ran out of inodes: write fewer files, or clean the node up."),
+    ("resource: pids", "The node ran out of process ids: start fewer processes."),
 )
 _RETRY = "Retry the run."
 # Reasons of the condition DisruptionTarget.

@@ -5,17 +5,19 @@ Every text names the fact (reason, exit code, limit) before the advice.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from workpool_operator.jobs.disruption import disruption, disruption_target
-from workpool_operator.kube.views import ContainerStatus, Event, Job, Pod, Terminated
+from workpool_operator.kube.views import ContainerSpec, ContainerStatus, Event, Job, Pod, Terminated
 
 MESSAGE_LENGTH = 4000
 SUSPENDED = "JobSuspended"
 RESUMED = "JobResumed"
 INFRASTRUCTURE_RETRY = "InfrastructureRetry"
+INITIALIZING = "Initializing"
 OUTAGE = "KubernetesUnavailable"  # a wait that ends no run, however long it takes
 
 # Reasons under which a container waits for something that somebody has to mend, by the category
@@ -30,6 +32,7 @@ _WAITING = {
     "RunContainerError": "RunContainerError",
     "CrashLoopBackOff": "CrashLoopBackOff",
 }
+_TOLD_SECONDS = 15.0  # what an init container may take without a word
 _HOPELESS = frozenset({"InvalidImageName"})
 
 _REMEDIES = {
@@ -37,6 +40,10 @@ _REMEDIES = {
     "InvalidImageName": "Correct the image in the deployment's job variables or the template.",
     "CreateContainerConfigError": "Create the Secret or ConfigMap that it names, or correct it.",
     "Unschedulable": "Lower the resource requests, or add a node that fits.",
+    INITIALIZING: (
+        "The pending time-out does not count it; activeDeadlineSeconds bounds one that hangs."
+    ),
+    "SidecarNotStarted": "See the sidecar's log; correct its probe, or take the sidecar away.",
     "FailedCreate": "Correct what the message names; the Job tries again by itself.",
 }
 
@@ -53,14 +60,21 @@ _EXIT_CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Why a run does not start: `category` names the sub-state, `message` explains it.
+    """Why a flow does not start: `category` names the sub-state, `message` explains it.
 
-    `hopeless` marks a wait that nothing in the cluster can end.
+    `hopeless` marks a wait that nothing in the cluster can end; `container` has a log that says
+    more.
     """
 
     category: str
     message: str
     hopeless: bool = False
+    container: str = ""
+
+    @property
+    def level(self) -> int:
+        """Of its line in a log: work is no trouble."""
+        return logging.INFO if self.category == INITIALIZING else logging.WARNING
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +90,21 @@ class End:
     container: str = ""
 
 
-def waiting(pods: Sequence[Pod]) -> Wait | None:
-    """The first reason, if any, that one of the pods waits for somebody."""
-    for pod in pods:
-        if pod.ended or pod.started:
-            continue
-        if found := _container_waits(pod) or _unschedulable(pod):
-            return found
-    return None
+def waiting(pod: Pod | None, now: datetime) -> Wait | None:
+    """The reason, if there is one, that a pod has not started the flow's container."""
+    if pod is None or pod.ended or pod.started:
+        return None
+    return _container_waits(pod) or _initializing(pod, now) or _unschedulable(pod)
+
+
+def is_initializing(pod: Pod) -> bool:
+    """An ordinary init container runs: the pod works, it does not wait."""
+    return any(status.state.running for status in pod.init)
+
+
+def initializing_seconds(pod: Pod, now: datetime) -> float:
+    """For how long ordinary init containers have worked."""
+    return sum((_run_time(status, now) for status in pod.init), 0.0)
 
 
 def suspended(job: Job) -> Wait:
@@ -170,12 +191,18 @@ def node_lost(pod: Pod) -> End:
     )
 
 
-def flow_ended(pods: Sequence[Pod]) -> End | None:
+def flow_ended(pod: Pod) -> End | None:
     """How the flow's container ended where its pod goes on for other containers."""
-    found = next(((p, p.flow) for p in _newest_first(pods) if p.flow_ended and p.flow), None)
-    if found is None or found[1].state.terminated is None:
-        return None
-    return _container_end(*found, found[1].state.terminated)
+    end = pod.flow.state.terminated if pod.flow else None
+    return _container_end(pod, pod.flow, end) if pod.flow and end else None
+
+
+def cut_off(state: str, *, seconds: int) -> str:
+    """The flow's container went on for too long after its run had reported its end."""
+    return (
+        f"The flow's container still ran {seconds} s after its run had ended {state}, and was "
+        "ended. If hooks or uploads need longer, raise finishedGraceSeconds."
+    )
 
 
 def out_of_memory(pods: Sequence[Pod]) -> str:
@@ -196,31 +223,67 @@ def vanished(job_name: str, pods: Sequence[Pod]) -> End:
     )
 
 
-def never_started(wait: Wait | None, *, seconds: int) -> End:
+def never_started(wait: Wait | None, pod: Pod | None, *, seconds: int) -> End:
     """The pending time-out ended a wait."""
-    why = f"{wait.category}: {wait.message}" if wait else "its pod never started a container."
-    return End(f"Not started within pendingTimeoutSeconds ({seconds} s). {why}")
+    why = f"{wait.category}: {wait.message}" if wait else "No reason is known."
+    what = f"Pod {pod.metadata.name} did not start the flow's container" if pod else "Not started"
+    return End(
+        f"{what} within pendingTimeoutSeconds ({seconds} s). {why}",
+        pod=pod.metadata.name if pod else "",
+        container=wait.container if wait else "",
+    )
 
 
 def with_logs(end: End, log: str) -> str:
     """The crash's message with the container's last lines, within the length that Prefect keeps."""
     heading = "\n\nLast log lines:\n"
-    room = MESSAGE_LENGTH - len(end.message) - len(heading)
-    lines = log.strip()
+    message, lines = _text(end.message), _text(log).strip()
+    room = MESSAGE_LENGTH - len(message) - len(heading)
     if not lines or room <= 0:
-        return end.message[:MESSAGE_LENGTH]
-    return f"{end.message}{heading}{lines[-room:]}"
+        return message[:MESSAGE_LENGTH]
+    return f"{message}{heading}{lines[-room:]}"
+
+
+def _text(given: str) -> str:
+    """Without what a database may refuse, as it does a NUL: then the run would never end."""
+    return "".join(letter for letter in given if letter.isprintable() or letter in "\n\t")
 
 
 def _container_waits(pod: Pod) -> Wait | None:
-    for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
+    """Init containers come first; one beside the flow's does not keep it from starting."""
+    for status in (*pod.status.init_container_statuses, *((pod.flow,) if pod.flow else ())):
         state = status.state.waiting
         if state and state.reason in _WAITING:
-            image = next((c.image for c in pod.spec.containers if c.name == status.name), "")
+            image = _spec_of(pod, status.name).image
             about = f" (image {image})" if "Image" in state.reason and image else ""
             text = f"container '{status.name}'{about}: {state.message or state.reason}"
-            return _wait(_WAITING[state.reason], text)
+            has_run = status.name if status.has_run else ""
+            return _wait(_WAITING[state.reason], text, container=has_run)
     return None
+
+
+def _initializing(pod: Pod, now: datetime) -> Wait | None:
+    """An init container that has been running for a while keeps the flow's from starting."""
+    for status in pod.status.init_container_statuses:
+        seconds = _run_time(status, now)
+        if not status.state.running or seconds < _TOLD_SECONDS:
+            continue
+        runs = f"container '{status.name}' has been running for {seconds:.0f} s"
+        if status.name not in pod.sidecars:
+            return _wait(INITIALIZING, runs)
+        if not status.started:
+            category = "CrashLoopBackOff" if status.restart_count else "SidecarNotStarted"
+            probe = "its startup probe has not passed, or its postStart hook is not over"
+            return _wait(category, f"{runs}, but {probe}", container=status.name)
+    return None
+
+
+def _run_time(status: ContainerStatus, now: datetime) -> float:
+    """Seconds from the container's start to its end, or to now."""
+    running, end = status.state.running, status.state.terminated
+    began = running.started_at if running else end.started_at if end else None
+    over = now if running else end.finished_at if end else None
+    return max(0.0, (over - began).total_seconds()) if began and over else 0.0
 
 
 def _unschedulable(pod: Pod) -> Wait | None:
@@ -230,20 +293,18 @@ def _unschedulable(pod: Pod) -> Wait | None:
     return None
 
 
-def _wait(category: str, text: str) -> Wait:
-    remedy = _REMEDIES.get(category, "")
-    message = f"{text.rstrip('. ')}. {remedy}".strip()
-    return Wait(category, message[:MESSAGE_LENGTH], hopeless=category in _HOPELESS)
+def _wait(category: str, text: str, *, container: str = "") -> Wait:
+    message = f"{text.rstrip('. ')}. {_REMEDIES.get(category, '')}".strip()[:MESSAGE_LENGTH]
+    return Wait(category, message, hopeless=category in _HOPELESS, container=container)
 
 
 def _last_end(pods: Sequence[Pod]) -> tuple[Pod, ContainerStatus, Terminated] | None:
     """What decided the newest pod in which something did: the end of the flow's container, or that
     of an init container without which it never started. A sidecar's end decides nothing."""
     for pod in _newest_first(pods):
-        init = [s for s in pod.status.init_container_statuses if s.name not in pod.sidecars]
         ends = [
             (pod, status, end)
-            for status in ([pod.flow] if pod.flow else []) + init
+            for status in (*((pod.flow,) if pod.flow else ()), *pod.init)
             if (end := status.state.terminated or status.last_state.terminated)
         ]
         failed = [each for each in ends if each[1] is pod.flow or each[2].exit_code]
@@ -309,6 +370,9 @@ def _is_a_stop(terminated: Terminated) -> bool:
 
 
 def _memory_limit(pod: Pod, container: str) -> str:
+    return _spec_of(pod, container).resources.limits.get("memory", "")
+
+
+def _spec_of(pod: Pod, container: str) -> ContainerSpec:
     specs = (*pod.spec.containers, *pod.spec.init_containers)
-    limits = (c.resources.limits for c in specs if c.name == container)
-    return next(limits, {}).get("memory", "")
+    return next((spec for spec in specs if spec.name == container), ContainerSpec(container))

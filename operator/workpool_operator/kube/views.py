@@ -217,10 +217,22 @@ class Pod:
             return self.ended
         return not self._restarts(self.flow_container, exit_code=end.exit_code)
 
+    @property
+    def has_classic_sidecars(self) -> bool:
+        """A container beside the flow's lives that the kubelet does not end by itself."""
+        beside = (s for s in self.status.container_statuses if s.name != self.flow_container)
+        return any(status.state.terminated is None for status in beside)
+
     def _restarts(self, container: str, *, exit_code: int) -> bool:
         own = {spec.name: spec.restart_policy for spec in self.spec.containers}
         policy = own.get(container) or self.spec.restart_policy
         return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+    @property
+    def init(self) -> tuple[ContainerStatus, ...]:
+        """The statuses of its ordinary init containers."""
+        statuses = self.status.init_container_statuses
+        return tuple(status for status in statuses if status.name not in self.sidecars)
 
     @property
     def sidecars(self) -> frozenset[str]:
@@ -317,6 +329,11 @@ class Job:
         """When it was last started or resumed. The Job controller keeps the former start until it
         notes a resume, which it does in a sync of its own: that one is no answer."""
         return None if self.condition("Suspended") else self.status.start_time
+
+    @property
+    def retries(self) -> bool:
+        """It starts another pod once the present one has failed."""
+        return self.status.failed < self.spec.backoff_limit
 
     @property
     def exceeded_deadline(self) -> bool:

@@ -62,7 +62,10 @@ class Engine:
         pool: Callable[[], WorkPool],
     ) -> None:
         self._place, self._api, self._kube = place, api, kube
-        self._policy = Policy(pending_timeout=settings.pending_timeout_seconds)
+        self._policy = Policy(
+            pending_timeout=settings.pending_timeout_seconds,
+            finished_grace=settings.finished_grace_seconds,
+        )
         self._followers: dict[UUID, Follower] = {}
         self._trouble = Trouble(log, place.namespace)
         self._ledger = Ledger()
@@ -92,6 +95,7 @@ class Engine:
             kube=kube,
             ledger=self._ledger,
             job_cache=self._jobs,
+            pod_cache=self._pods,
             proposals=self._proposals,
             submission=submission,
             jobs=lambda: Jobs(ttl_seconds_after_finished=settings.job_ttl_seconds),

@@ -32,7 +32,11 @@ class WorkerSettings(BaseSettings):
     """Seconds that a Job is kept after its run's end was reported; a TTL in the template wins."""
 
     pending_timeout_seconds: int = Field(default=600, ge=10, le=86_400)
-    """Seconds that a run may wait for its pod to start a container before it ends Crashed."""
+    """Seconds that a run may wait for its flow's container to start before it ends Crashed."""
+
+    finished_grace_seconds: int = Field(default=3600, ge=0, le=86_400)
+    """Seconds that the flow's container may go on, for hooks and uploads, after its run reported
+    that it completed or failed."""
 
     store_env_as_secret: bool = Field(default=False, validation_alias=_names("STORE_ENV_AS_SECRET"))
     """Whether the plain environment of a Job goes into a Secret that belongs to the Job."""

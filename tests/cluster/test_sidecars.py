@@ -1,0 +1,158 @@
+"""Sidecars: the flow's container decides, whatever lives or dies beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from testbed.clusters import Cluster
+from tests.support import times
+from tests.support.kube import Kube, Object
+from tests.support.operator import Operator
+from tests.support.pods import end_of, shell, template
+from tests.support.polling import poll
+from tests.support.prefect import PrefectApi
+
+Serve = Callable[..., Awaitable[Operator]]
+Launch = Callable[..., Awaitable[Object]]
+RUN_LABEL = "workpool-operator.dev/flow-run-id"
+LIVES_ON = "echo it listens; exec sleep 3600"
+STOPS_SLOWLY = "trap 'sleep 2; exit 143' TERM; while :; do sleep 1; done"
+
+
+async def pod_of(kube: Kube, namespace: str, run: Object) -> Object:
+    (found,) = await kube.list("pods", namespace, selector=f"{RUN_LABEL}={run['id']}")
+    return found
+
+
+@pytest.fixture
+def injected(cluster: Cluster, namespace: str) -> Iterator[None]:
+    """What a mesh does: each new pod of the namespace gets another container, as its first."""
+    patch = (
+        'JSONPatch{op: "add", path: "/spec/containers/0", value: Object.spec.containers{'
+        'name: "mesh", image: object.spec.containers[0].image, imagePullPolicy: "IfNotPresent",'
+        'command: ["sleep", "3600"]}}'
+    )
+    here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    policy = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": namespace},
+        "spec": {
+            "matchConstraints": {
+                "namespaceSelector": here,
+                "resourceRules": [
+                    {
+                        "apiGroups": [""],
+                        "apiVersions": ["v1"],
+                        "operations": ["CREATE"],
+                        "resources": ["pods"],
+                    }
+                ],
+            },
+            "reinvocationPolicy": "Never",
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{patch}]"}}],
+        },
+    }
+    bound = {
+        "apiVersion": policy["apiVersion"],
+        "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": namespace},
+        "spec": {"policyName": namespace},
+    }
+    for manifest in (policy, bound):
+        cluster.kubectl.run("create", "-f-", stdin=json.dumps(manifest))
+    yield
+    for manifest in (bound, policy):
+        cluster.kubectl.run("delete", manifest["kind"].lower(), namespace)
+
+
+async def test_the_flows_container_decides_and_its_pod_is_ended_and_kept(
+    api: PrefectApi,
+    kube: Kube,
+    namespace: str,
+    pool: str,
+    run_image: str,
+    injected: None,
+    cluster: Cluster,
+    serve: Serve,
+    launch: Launch,
+) -> None:
+    proxy = shell("proxy", run_image, STOPS_SLOWLY, restartPolicy="Always")
+    agent = shell("agent", run_image, LIVES_ON)
+    made = template(first=[agent], init=[proxy])
+    await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": made})
+    await serve(concurrencyLimit=3)
+    ends: dict[str, tuple[str, list[str]]] = {
+        "sh -c 'echo no such table; exit 7'": (
+            "CRASHED",
+            ["Container 'prefect-job' exited with code 7", "no such table"],
+        ),
+        "python -c 'hoard = bytearray(1 << 30)'": (
+            "CRASHED",
+            ["Container 'prefect-job' was killed", "limit of 64Mi", "OOMKilled"],
+        ),
+        "python /flows/reports.py": ("COMPLETED", []),
+    }
+    runs = [await launch(command=command, memory_limit="64Mi") for command in ends]
+    behind = await launch(command="true")
+    await asyncio.gather(
+        *(
+            ended(api, kube, namespace, run, *end)
+            for run, end in zip(runs, ends.values(), strict=True)
+        )
+    )
+    for run in runs:
+        pod = await kept(kube, namespace, run)
+        assert "it listens" in cluster.kubectl.run(
+            "logs", pod["metadata"]["name"], "--container=agent", f"--namespace={namespace}"
+        )
+        assert (await api.read_run(run["id"]))["state_type"] in ("CRASHED", "COMPLETED")
+    await api.wait_for_state(behind["id"], "CRASHED", seconds=90)
+
+
+async def ended(
+    api: PrefectApi, kube: Kube, namespace: str, run: Object, type_: str, facts: list[str]
+) -> None:
+    run = await api.wait_for_state(run["id"], type_, seconds=90)
+    for fact in facts:
+        assert fact in run["state"]["message"]
+    if type_ == "CRASHED":
+        pod = await pod_of(kube, namespace, run)
+        assert [c["name"] for c in pod["spec"]["containers"]] == ["mesh", "agent", "prefect-job"]
+        assert times.seconds(end_of(pod)["finishedAt"], run["state"]["timestamp"]) < 15
+
+
+async def kept(kube: Kube, namespace: str, run: Object) -> Object:
+    """The run's pod, once it has ended and its Job's time to live has begun."""
+
+    async def job() -> Object:
+        (found,) = await kube.list("jobs", namespace, selector=f"{RUN_LABEL}={run['id']}")
+        return found
+
+    await poll(job, until=lambda job: "ttlSecondsAfterFinished" in job["spec"], seconds=90)
+    pod = await pod_of(kube, namespace, run)
+    assert pod["status"]["phase"] == "Failed"
+    return pod
+
+
+async def test_a_run_may_finish_its_work_after_its_report_but_not_for_ever(
+    api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
+) -> None:
+    await serve(jobs={"serverURL": api.url, "finishedGraceSeconds": 35})
+    uploads = await launch(command="sh -c 'python /flows/reports.py; sleep 32; echo uploaded'")
+    hangs = await launch(command="sh -c 'python /flows/reports.py; sleep 300'")
+    for run in (uploads, hangs):
+        await api.wait_for_state(run["id"], "COMPLETED")
+
+    async def lines() -> str:
+        return "\n".join(await api.logs(hangs["id"]))
+
+    await poll(lines, until=lambda text: "still ran 35 s after" in text, seconds=60)
+    pod = await pod_of(kube, namespace, uploads)
+    assert end_of(pod)["exitCode"] == 0
+    for run in (uploads, hangs):
+        assert (await api.read_run(run["id"]))["state_type"] == "COMPLETED"

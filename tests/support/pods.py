@@ -1,0 +1,44 @@
+"""Pods of more than the flow's container: templates with sidecars and init containers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.support.deployments import template_with_flows
+from tests.support.kube import Object
+
+FLOW = "prefect-job"
+
+
+def shell(name: str, image: str, script: str, **fields: object) -> Object:
+    """A container that runs the script."""
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", script],
+        **fields,
+    }
+
+
+def template(
+    *,
+    first: Sequence[Object] = (),
+    beside: Sequence[Object] = (),
+    init: Sequence[Object] = (),
+) -> Object:
+    """The stock template with the flows, and these containers before, behind and before the start
+    of the flow's."""
+    made = template_with_flows()
+    pod = made["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    pod["containers"] = [*first, *pod["containers"], *beside]
+    pod["initContainers"] = list(init)
+    return made
+
+
+def end_of(pod: Object, container: str = FLOW) -> Object:
+    """How the container ended."""
+    statuses = pod["status"]["containerStatuses"]
+    (found,) = (status for status in statuses if status["name"] == container)
+    terminated: Object = found["state"]["terminated"]
+    return terminated
