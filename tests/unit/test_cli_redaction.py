@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workpool_operator.cli.redaction import REDACTED, Redaction, is_credential
+from workpool_operator.cli.credential_names import is_credential
+from workpool_operator.cli.redaction import REDACTED, Redaction
 
 
 def env(**variables: str) -> dict:
@@ -47,10 +49,161 @@ def test_user_and_password_of_an_address_are_hidden():
     assert text == f"GET https://{REDACTED}@prefect/api: no answer, nor from http://x/api"
 
 
-def test_names_of_credentials_are_known_in_any_case():
-    names = ("PREFECT_API_KEY", "github_token", "DbPassword", "BASIC_AUTH", "clientSecret")
-    assert all(map(is_credential, names))
-    assert not any(map(is_credential, ("STAGE", "PREFECT_API_URL", "PREFECT__FLOW_RUN_ID")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PREFECT_API_KEY",
+        "github_token",
+        "DbPassword",
+        "DBpassword",
+        "BASIC_AUTH",
+        "clientSecret",
+        "apikey",
+        "API_KEYS",
+        "x-api-key",
+        "PASS",
+        "PGPASS",
+        "PGPASSWORD",
+        "MYSQLPASS",
+        "DB_PW",
+        "DB_PWD",
+        "passwd",
+        "PASSPHRASE",
+        "password2",
+        "dsn",
+        "SENTRY_DSN",
+        "DB_CONN",
+        "AIRFLOW_CONN_DB",
+        "conn_str",
+        "ConnectionString",
+        "CONNECTION_STRING",
+        "cred",
+        "creds",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "AccountKey",
+        "AZURE_STORAGE_SAS",
+        "GITHUB_PAT",
+        "SLACK_WEBHOOK_URL",
+        "COOKIE",
+        "AUTHORIZATION",
+        "authString",
+        "JWT",
+        "secrets",
+    ],
+)
+def test_names_of_credentials_are_known_in_any_case(name):
+    assert is_credential(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "STAGE",
+        "PREFECT_API_URL",
+        "PREFECT__FLOW_RUN_ID",
+        "monkey",
+        "MONKEY",
+        "keyboard",
+        "KEYBOARD_LAYOUT",
+        "KEYWORDS",
+        "PWD",
+        "OLDPWD",
+        "BYPASS",
+        "COMPASS_URL",
+        "PASSENGERS",
+        "AUTHOR",
+        "AUTHORITY",
+        "PATH",
+        "PATTERN",
+        "COMPAT",
+        "SECRETARY",
+        "CREDIT",
+        "CONNECTION_TIMEOUT",
+        "CONNECTOR",
+        "TOKENIZERS_PARALLELISM",
+        "TURKEY",
+    ],
+)
+def test_words_that_only_look_like_them_are_not(name):
+    assert not is_credential(name)
+    assert Redaction().document(env(**{name: "geheim"})) == env(**{name: "geheim"})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "Server=tcp:db,1433;User Id=sa;Password=geheim w/ blank;Database=y",
+            "Server=tcp:db,1433;User Id=sa;Password=<redacted>;Database=y",
+        ),
+        (
+            "AccountName=a;AccountKey=geheim/DEF+1==;EndpointSuffix=core",
+            "AccountName=a;AccountKey=<redacted>;EndpointSuffix=core",
+        ),
+        ("host=h password=geheim dbname=d", "host=h password=<redacted> dbname=d"),
+        ("redis:6380,password=geheim=,ssl=True", "redis:6380,password=<redacted>,ssl=True"),
+        ("https://blob/x?sv=1&sig=geheim%3D&se=2", "https://blob/x?sv=1&sig=<redacted>&se=2"),
+        ("X='DB_PASSWORD=geheim run'", "X='DB_PASSWORD=<redacted> run'"),
+        ('export TOKEN="geheim b" && run', 'export TOKEN="<redacted>" && run'),
+        (
+            '{"user": "u", "password": "geheim", "n": 1}',
+            '{"user": "u", "password": "<redacted>", "n": 1}',
+        ),
+        (r'"{\"token\": \"geheim\"}"', r'"{\"token\": \"<redacted>\"}"'),
+        ("{'api_key': 'geheim'}", "{'api_key': '<redacted>'}"),
+        ("postgres://u:geheim@host/db", "postgres://<redacted>@host/db"),
+        ("postgres://u:gehe@im@host/db", "postgres://<redacted>@host/db"),
+        ("postgres://u:gehe/im@host/db", "postgres://<redacted>@host/db"),
+        ("redis://:geheim@host:6379/0", "redis://<redacted>@host:6379/0"),
+        (
+            "curl -H 'Authorization: Bearer geheim.1234567890'",
+            "curl -H 'Authorization: Bearer <redacted>'",
+        ),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\ngeheim\n-----END RSA PRIVATE KEY-----",
+            "-----BEGIN RSA PRIVATE KEY-----<redacted>-----END RSA PRIVATE KEY-----",
+        ),
+    ],
+)
+def test_secrets_within_a_value_are_hidden_and_the_rest_stays(text, shown):
+    assert Redaction().text(text) == shown
+    assert Redaction().document(env(X=text)) == env(X=shown)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "monkey=banana keyboard=de PWD=/app",
+        "http://host:4200/api@x",
+        "git+https://github.com/x/y@v1",
+        "registry.example/flows@sha256:abc",
+        "spec.server.apiKey.secretKeyRef.key: is required: the key in the Secret's data",
+        "password=",
+    ],
+)
+def test_what_holds_no_secret_stays_as_it_is(text):
+    assert Redaction().text(text) == text
+
+
+def test_what_follows_the_option_of_a_credential_is_hidden():
+    container = {"command": ["run", "--password", "geheim", "--user", "u"], "args": ["-c", "x"]}
+    shown = {"command": ["run", "--password", REDACTED, "--user", "u"], "args": ["-c", "x"]}
+    assert Redaction().document(container) == shown
+    script = {"args": ["sh", "-c", "run --api-key geheim --user u"]}
+    assert Redaction().document(script) == {
+        "args": ["sh", "-c", f"run --api-key {REDACTED} --user u"]
+    }
+
+
+def test_a_configuration_file_within_a_value_loses_its_secrets():
+    text = "user: u\npassword: geheim\nmonkey: m\n"
+    assert Redaction().document(env(X=text)) == env(X=text.replace("geheim", REDACTED))
+
+
+@pytest.mark.parametrize("part", ["a=", "a.", "\n", "'", '"a":', "--a ", "a: ", "://", "password="])
+@pytest.mark.timeout(20)
+def test_a_long_value_takes_no_more_than_its_share_of_time(part):
+    Redaction().document(env(X=part * (131_072 // len(part))))
 
 
 documents = st.recursive(

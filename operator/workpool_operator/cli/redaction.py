@@ -1,7 +1,8 @@
 """Keeps secrets out of what a command prints. Pure.
 
 A value is secret for where it came from (a block, a credential of the server), for the name of the
-variable that holds it, or for its place in a URL.
+variable or option that holds it, or for its form: the user and password of a URL, what follows
+`Password=` or `"token":`, a bearer token, a private key.
 """
 
 from __future__ import annotations
@@ -10,11 +11,40 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from workpool_operator.cli.credential_names import is_credential
+
 REDACTED = "<redacted>"
 SHORTEST_PART = 4  # a shorter secret is only looked for as a whole value, or all text would go
-_CREDENTIAL = re.compile(r"KEY|TOKEN|PASS(WORD|WD|PHRASE)|SECRET|AUTH|CREDENTIAL", re.IGNORECASE)
-_USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
 _VALUES_BY_NAME = ("env", "annotations")
+_ARGUMENTS = ("command", "args")
+
+# Up to the last @ of a URL's authority; a password may hold a slash that nobody escaped.
+_USERINFO = re.compile(
+    r"""(?<=://)([^/\s'":@]{0,200}:(?!\d+/)[^/\s'"@]{0,200}/[^\s'"@]{0,200}|[^/\s'"]+)(?=@)"""
+)
+_BEARER = re.compile(r"(?<=\bBearer )[\w.~+/=-]{16,}", re.IGNORECASE)
+_PRIVATE_KEY = re.compile(
+    r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+)
+# A name with what stands between it and its value, and the value.
+_NAMED = (
+    # Password=x of a connection string, a query, a command line
+    (
+        re.compile(r"\b([A-Za-z][\w.-]{0,99}(?: [A-Za-z]{1,99})?)\s?=\s?"),
+        re.compile(r""""[^"]*"?|'[^']*'?|[^;&"'\n]+(?=;)|[^\s;&,"']+"""),
+    ),
+    # "password": "x" of JSON, also where it is text within text
+    (
+        re.compile(r"""\\?["']([^"'\\]{1,99})\\?["']\s*:\s*"""),
+        re.compile(r"""\\?"[^"\\]*(\\?")?|'[^']*'?|[^\s,}\]"']+"""),
+    ),
+)
+_NAMED_IN_A_VALUE = (
+    *_NAMED,
+    (re.compile(r"(?<!\S)(--?[A-Za-z][\w-]{0,99})\s+(?!-)"), re.compile(r"\S+")),  # --password x
+    (re.compile(r"^[ \t]*(?:- )?([\w.-]{1,99}): +", re.MULTILINE), re.compile(r"\S.*")),  # YAML
+)
+_Named = Iterable[tuple[re.Pattern[str], re.Pattern[str]]]
 
 
 class Redaction:
@@ -37,13 +67,20 @@ class Redaction:
             self.learn(value)
 
     def text(self, text: str) -> str:
-        """The text without any secret."""
+        """A sentence for a person, without any secret."""
+        return self._redacted(text, _NAMED)
+
+    def _redacted(self, text: str, named: _Named) -> str:
         if text in self._secrets:
             return REDACTED
         for secret in sorted(self._secrets, key=len, reverse=True):
             if len(secret) >= SHORTEST_PART:
                 text = text.replace(secret, REDACTED)
-        return _USERINFO.sub(REDACTED, text)
+        text = _BEARER.sub(REDACTED, _USERINFO.sub(REDACTED, text))
+        text = _PRIVATE_KEY.sub(rf"\1{REDACTED}\2", text)
+        for name, value in named:
+            text = _without_values(text, name, value)
+        return text
 
     def document(self, document: Any, *, key: str = "") -> Any:
         """A copy without any secret; `key` is the one under which it is found."""
@@ -54,15 +91,30 @@ class Redaction:
                 for name, item in document.items()
             }
         if isinstance(document, list):
-            return [self.document(item, key=key) for item in document]
+            hidden_at = _hidden_arguments(document) if key in _ARGUMENTS else set()
+            return [
+                REDACTED if index in hidden_at else self.document(item, key=key)
+                for index, item in enumerate(document)
+            ]
         if isinstance(document, str):
-            return self.text(document)
+            return self._redacted(document, _NAMED_IN_A_VALUE)
         return REDACTED if str(document) in self._secrets else document
 
 
-def is_credential(name: str) -> bool:
-    """The name is one that people give to credentials."""
-    return _CREDENTIAL.search(name) is not None
+def _without_values(text: str, name: re.Pattern[str], value: re.Pattern[str]) -> str:
+    kept, done = [], 0
+    for match in name.finditer(text):
+        if match.end() < done or not any(map(is_credential, match[1].split())):
+            continue
+        if found := value.match(text, match.end()):
+            kept += [text[done : found.start()], _in_its_quotes(found[0])]
+            done = found.end()
+    return "".join([*kept, text[done:]])
+
+
+def _in_its_quotes(value: str) -> str:
+    quote = value[: len(value) - len(value.lstrip("\\\"'"))]
+    return f"{quote}{REDACTED}{quote if quote and value.endswith(quote) else ''}"
 
 
 def _hidden(mapping: Mapping[str, Any], key: str) -> set[str]:
@@ -72,3 +124,15 @@ def _hidden(mapping: Mapping[str, Any], key: str) -> set[str]:
     if key not in _VALUES_BY_NAME:
         return set()
     return {name for name, value in mapping.items() if is_credential(name) and value}
+
+
+def _hidden_arguments(arguments: list[Any]) -> set[int]:
+    """What follows `--password` as an argument of its own."""
+    return {
+        index + 1
+        for index, argument in enumerate(arguments[:-1])
+        if isinstance(argument, str)
+        and argument.startswith("-")
+        and "=" not in argument
+        and is_credential(argument)
+    }

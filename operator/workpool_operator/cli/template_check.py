@@ -12,8 +12,8 @@ from typing import Any
 from jsonschema import Draft202012Validator, ValidationError
 from referencing.exceptions import Unresolvable
 
+from workpool_operator.cli.credential_names import is_credential
 from workpool_operator.cli.findings import Finding
-from workpool_operator.cli.redaction import is_credential
 from workpool_operator.jobs.fault import Fault, Path
 from workpool_operator.jobs.references import is_placeholder, schemas, used_variables
 from workpool_operator.jobs.template import doubts_about_template, faults_of_template

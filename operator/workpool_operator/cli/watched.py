@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 from prefect.client.orchestration import PrefectClient
 
-from workpool_operator.cli.redaction import Redaction, is_credential
+from workpool_operator.cli.credential_names import is_credential
+from workpool_operator.cli.redaction import Redaction
 from workpool_operator.errors import RenderError
 
 

@@ -1,0 +1,40 @@
+"""Which names people give to credentials. Pure.
+
+A name is read word by word (`DbPassword`, `AWS_SECRET_ACCESS_KEY`, `x-api-key`), so that a keyboard
+holds no key; a word may also end in a telling one (`PGPASSWORD`, `apikey`).
+"""
+
+from __future__ import annotations
+
+import re
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_WORDS = {
+    *("auth", "authorization", "bearer", "conn", "connstr", "cookie", "cred", "dsn", "jwt"),
+    *("netrc", "pat", "pw", "sas", "sig", "signature", "webhook"),
+}
+_ENDINGS = (
+    *("auth", "authstring", "connectionstring", "cred", "credential", "key", "pass", "passphrase"),
+    *("passwd", "password", "pwd", "secret", "token"),
+)
+#: Words that end like one of these, and mean something else.
+_OTHERS = {
+    *("bypass", "compass", "encompass", "overpass", "surpass", "trespass", "underpass"),
+    *("donkey", "hockey", "hotkey", "jockey", "monkey", "turkey", "turnkey", "whiskey"),
+    *("oldpwd",),
+}
+_CONNECTION_STRING = re.compile("connection[ _.-]?string", re.IGNORECASE)
+_WORKING_DIRECTORY = "PWD"
+
+
+def is_credential(name: str) -> bool:
+    """The name is one that people give to credentials."""
+    words = _WORD.findall(name) if name != _WORKING_DIRECTORY else ()
+    return any(_tells(word.lower()) for word in words) or bool(_CONNECTION_STRING.search(name))
+
+
+def _tells(word: str) -> bool:
+    return any(
+        each not in _OTHERS and (each in _WORDS or each.endswith(_ENDINGS))
+        for each in (word, word.removesuffix("s"))
+    )
