@@ -27,7 +27,6 @@ from workpool_operator.errors import OperatorError, Unavailable
 
 log = logging.getLogger(__name__)
 
-FINALIZER = f"{model.GROUP}/serving"
 STOP_SECONDS = 4.5  # for a session to end: a SIGTERM is done in 5 s
 RETRY_SECONDS = 3.0
 # Without one kopf looks up the user's name, and dies of a UID that has none, as in a container.
@@ -84,7 +83,7 @@ def registry(app: App) -> kopf.OperatorRegistry:
 
 
 async def _startup(settings: kopf.OperatorSettings, **_: Any) -> None:
-    settings.persistence.finalizer = FINALIZER
+    settings.persistence.finalizer = model.FINALIZER
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=model.GROUP)
     settings.scanning.disabled = True

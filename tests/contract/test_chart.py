@@ -162,7 +162,8 @@ def test_bindings_are_let_go_before_an_uninstallation_takes_the_operator_away(re
     assert {found["metadata"]["annotations"]["helm.sh/hook"] for found in hooks} == {"pre-delete"}
     (job,) = (found for found in hooks if found["kind"] == "Job")
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    assert container["args"][0] == "unbind"
+    assert container["args"][:2] == ["unbind", "--yes"]
+    assert "--namespace=home" in container["args"]
     weights = {
         found["kind"]: int(found["metadata"]["annotations"].get("helm.sh/hook-weight", 0))
         for found in hooks
@@ -282,6 +283,18 @@ REFUSED = {
     "a limit of none": (
         {"bindings": [{"name": "etl", "spec": {**SPEC, "concurrencyLimit": 0}}]},
         "at '/bindings/0/spec/concurrencyLimit': minimum: got 0, want 1",
+    ),
+    "an address that is none": (
+        {"bindings": [{"name": "etl", "spec": {**SPEC, "server": {"url": "foo"}}}]},
+        "at '/bindings/0/spec/server/url'",
+    ),
+    "a reserved pool": (
+        {"bindings": [{"name": "etl", "spec": {**SPEC, "workPool": {"name": "Prefect-x"}}}]},
+        "at '/bindings/0/spec/workPool/name'",
+    ),
+    "no queue": (
+        {"bindings": [{"name": "etl", "spec": {**SPEC, "workQueues": []}}]},
+        "at '/bindings/0/spec/workQueues'",
     ),
     "a binding without pool": (
         {"bindings": [{"name": "etl", "spec": {"server": SPEC["server"]}}]},

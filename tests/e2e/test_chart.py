@@ -42,7 +42,8 @@ def helm(fresh_cluster, namespace) -> Iterator[Helm]:
     if helm.has(RELEASE):
         helm.uninstall(RELEASE)
     environment = os.environ | {"KUBECONFIG": str(fresh_cluster.kubeconfig)}
-    subprocess.run([PROGRAM, "unbind", "--patience-seconds=0"], env=environment, check=True)
+    unbind = [PROGRAM, "unbind", "--all-namespaces", "--yes", "--patience-seconds=0"]
+    subprocess.run(unbind, env=environment, check=True)
     fresh_cluster.kubectl.run("delete", "crd", CRD, "--timeout=30s")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -24,6 +25,34 @@ def test_each_command_has_a_help_that_names_its_options(command, arguments):
     said = command.run(*arguments, "--help", COLUMNS="80")
     assert said.code == 0
     assert "Usage: workpool-operator" in said.out
+    assert command.here(*arguments, "-h").out == command.here(*arguments, "--help").out
+
+
+def test_the_version_is_that_of_the_package(command):
+    said = command.run("--version")
+    assert (said.code, said.out) == (
+        0,
+        f"workpool-operator {version('workpool-operator')}, Prefect {version('prefect')}\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["crd"], ["validate", "-"], ["unbind", "-h"]]
+)
+def test_an_output_that_is_full_is_one_line(command, arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, input="a: 1"
+        )
+    problem = "cannot write the output: No space left on device"
+    assert done.stderr == f"workpool-operator: error: {problem}\n"
+    assert done.returncode == 1
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(command):
+    script = f"{PROGRAM} crd | head -n 1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert done.stderr == ""
 
 
 def test_help_imports_nothing_that_only_a_command_needs():
@@ -92,6 +121,10 @@ def test_completion_is_shown_and_installed_for_the_shell_that_asks(command):
         ),
         (["validate"], "FILE"),
         (["vaildate", "x"], "vaildate"),
+        (["unbind"], "name the scope: --namespace NAME, or --all-namespaces"),
+        (["unbind", "-l", "a=b", "--yes"], "name the scope"),
+        (["unbind", "-n", "a", "-A", "--yes"], "name the scope"),
+        (["unbind", "-n", "a"], "standard input is not a terminal"),
     ],
 )
 def test_a_wrong_usage_is_told_and_has_its_own_exit_code(command, arguments, problem):

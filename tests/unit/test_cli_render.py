@@ -135,7 +135,10 @@ def test_every_fault_is_told(command, template):
         (["--template", "."], ".: is a directory"),
         (["--template", "TEMPLATE", "--binding", "nowhere.yaml"], "cannot be read: No such file"),
         (["--template", "TEMPLATE", "--binding", "TEMPLATE"], "holds no WorkPoolBinding"),
-        (["--template", "TEMPLATE", "--server-dry-run"], "--server-dry-run needs a cluster"),
+        (["--template", "TEMPLATE", "--server-dry-run"], "/nonexistent does not exist"),
+        (["--template", "TEMPLATE", "--binding", "a/b"], "/nonexistent does not exist"),
+        (["--template", "TEMPLATE", "--kubeconfig", "/nowhere"], "/nowhere does not exist"),
+        (["--template", "TEMPLATE", "--binding", "-"], "-: holds no WorkPoolBinding"),
         (["--template", "TEMPLATE", "--diff", "--peer-python", "/none"], "/none: No such file"),
     ],
 )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from kubernetes_asyncio.config import incluster_config
 from workpool_operator.errors import KubernetesUnavailable, OperatorError
 from workpool_operator.kube import client
 from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.kube.kubeconfig import Kubeconfig
 
 
 @pytest.fixture
@@ -63,25 +65,50 @@ async def test_case_49_in_a_pod_it_is_the_pods_own_cluster_and_namespace() -> No
 async def test_case_49_a_kubeconfig_that_is_named_is_meant_also_in_a_pod(
     kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig)
-    )
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     assert await place() == ("http://127.0.0.1:6443", "data")
 
 
 async def test_case_49_a_kubeconfig_that_is_not_there_is_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    missing = tmp_path / "nothing"
-    monkeypatch.setattr(
-        "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(missing)
-    )
-    monkeypatch.setenv("KUBECONFIG", str(missing))
-    with pytest.raises(
-        OperatorError, match=r"the kubeconfig .*nothing cannot be used: .*Set KUBECONFIG"
-    ):
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'a'}:{tmp_path / 'b'}")
+    with pytest.raises(OperatorError, match=r"^the kubeconfig .*a:.*b does not exist\. Set KUBE"):
         await place()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "context", "problem"),
+    [
+        ({}, "there", "has no context 'there'; it has here"),
+        ({"current-context": ""}, "", "has no current context; it has here. Choose one: kubectl"),
+        ({"current-context": "gone"}, "", "has no context 'gone'; it has here"),
+        ({"contexts": None}, "", "cannot be used: "),
+        ({"clusters": 1}, "", "cannot be used: "),
+    ],
+)
+def test_what_is_wrong_with_a_kubeconfig_is_one_line(
+    kubeconfig: Path, change: dict[str, Any], context: str, problem: str
+) -> None:
+    kubeconfig.write_text(yaml.safe_dump(yaml.safe_load(kubeconfig.read_text()) | change))
+    with pytest.raises(OperatorError) as refusal:
+        asyncio.run(KubernetesClient.from_environment(Kubeconfig(str(kubeconfig), context)))
+    assert problem in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_context_that_is_named_wins_over_the_current_one(kubeconfig: Path) -> None:
+    document = yaml.safe_load(kubeconfig.read_text())
+    other = {"name": "there", "context": {"cluster": "c", "user": "u", "namespace": "other"}}
+    kubeconfig.write_text(yaml.safe_dump(document | {"contexts": [*document["contexts"], other]}))
+    asyncio.run(_is_there(Kubeconfig(str(kubeconfig), "there")))
+
+
+async def _is_there(named: Kubeconfig) -> None:
+    async with await KubernetesClient.from_environment(named) as found:
+        assert found.namespace == "other"
+        assert found.address == "http://127.0.0.1:6443 (context there)"
 
 
 HEADERS = b"HTTP/1.1 200 OK\r\n"

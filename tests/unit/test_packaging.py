@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft7Validator
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from testbed import generated
 from testbed.state import CHECKOUT
@@ -95,6 +99,59 @@ def test_the_values_schema_refuses_what_it_does_not_know_everywhere():
     assert [
         found for found in objects(schema) if found.get("additionalProperties") is not False
     ] == []
+
+
+SERVER = {"url": "http://prefect:4200/api"}
+SECRET = {"secretKeyRef": {"name": "prefect", "key": "key"}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"server": {"url": "foo"}},
+        {"server": {}},
+        {"server": {**SERVER, "apiKey": SECRET, "authString": SECRET}},
+        {"server": {**SERVER, "apiKey": {"secretKeyRef": {"name": "A", "key": "b"}}}},
+        {"workPool": {"name": "prefect-x"}},
+        {"workPool": {"name": "Prefect-x"}},
+        {"workPool": {"name": "a/b"}},
+        {"workQueues": []},
+        {"workQueues": ["a%b"]},
+        {"jobs": {"namespace": "Data_1"}},
+        {"jobs": {"serverURL": "ftp://x"}},
+        {"jobs": {"apiKey": SECRET, "authString": SECRET}},
+    ],
+)
+def test_the_values_schema_refuses_what_the_crd_refuses(change):
+    schema = json.loads(generated.VALUES_SCHEMA.read_text())["definitions"]["spec"]
+    spec = {"workPool": {"name": "my-prefect-x"}, "server": SERVER, "workQueues": ["a"]}
+    validator = Draft7Validator(schema)
+    assert validator.is_valid(spec)
+    assert not validator.is_valid(spec | change)
+
+
+def test_every_pattern_of_the_values_schema_is_one_for_editors_too():
+    assert "(?" not in json.dumps(json.loads(generated.VALUES_SCHEMA.read_text()))
+
+
+def test_prefect_is_capped_at_the_version_that_the_lock_holds():
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    [specifier] = [
+        Requirement(each).specifier
+        for each in project["dependencies"]
+        if Requirement(each).name == "prefect"
+    ]
+    locked = re.search(r"^prefect==(\S+)", (CHECKOUT / "requirements.lock").read_text(), re.M)
+    assert locked
+    version = Version(locked[1])
+    assert version in specifier
+    assert f"{version.major}.{version.minor + 1}" not in specifier
+
+
+def test_a_lock_names_the_extras_that_its_requirements_ask_for():
+    """Else pip, given the hashes, refuses `sqlalchemy[asyncio]`, which Prefect asks for."""
+    lock = (CHECKOUT / "requirements.lock").read_text()
+    assert re.search(r"^sqlalchemy\[asyncio\]==", lock, re.M)
 
 
 def test_every_value_of_the_chart_is_in_its_schema_and_explained_by_it_or_beside_it():

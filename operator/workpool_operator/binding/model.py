@@ -19,6 +19,7 @@ KIND = "WorkPoolBinding"
 PLURAL = "workpoolbindings"
 SHORT_NAME = "wpb"
 CATEGORY = "prefect"
+FINALIZER = f"{GROUP}/serving"
 
 PREFECT_NAME = matching(
     r"^[^/%]+$", "must be a name as Prefect shows it: not empty, without / and %"

@@ -2,19 +2,82 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import os
+import sys
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import typer
+from typer.core import TyperGroup
 
 THE_RUN = "Which run"
+THE_CLUSTER = "Which cluster"
+
+KubeconfigOption = Annotated[
+    str,
+    typer.Option(
+        "--kubeconfig",
+        metavar="FILE",
+        help="Default: KUBECONFIG, else ~/.kube/config.",
+        rich_help_panel=THE_CLUSTER,
+    ),
+]
+ContextOption = Annotated[
+    str,
+    typer.Option(
+        "--context",
+        metavar="NAME",
+        help="Of the kubeconfig. Default: its current one.",
+        rich_help_panel=THE_CLUSTER,
+    ),
+]
+
+
+class Program(TyperGroup):
+    """Ends with one line where its output cannot be written."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        try:
+            try:
+                return super().main(*args, **options)
+            finally:
+                if sys.stdout:
+                    sys.stdout.flush()
+        except OSError as error:
+            if sys.stdout:  # else the interpreter tries once more at its end, and complains
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(f"workpool-operator: error: cannot write the output: {error.strerror}")
+
 
 app = typer.Typer(
     name="workpool-operator",
-    help="A Kubernetes operator that is a Prefect worker.",
+    cls=Program,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(
+            f"workpool-operator {version('workpool-operator')}, Prefect {version('prefect')}"
+        )
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """A Kubernetes operator that is a Prefect worker."""
 
 
 @app.command()
@@ -106,8 +169,13 @@ def render(
     ] = "",
     server_dry_run: Annotated[
         bool,
-        typer.Option("--server-dry-run", help="Ask the kubeconfig's API server to take it."),
+        typer.Option(
+            "--server-dry-run",
+            help="Send the Job to the cluster as a dry run. Nothing is created.",
+        ),
     ] = False,
+    kubeconfig: KubeconfigOption = "",
+    context: ContextOption = "",
 ) -> None:
     """Print the Job that the operator would create for a run.
 
@@ -126,6 +194,7 @@ def render(
     from workpool_operator.cli.inputs import read_mapping, read_template
     from workpool_operator.cli.material import Wanted
     from workpool_operator.cli.render import Options, main
+    from workpool_operator.kube.kubeconfig import Kubeconfig
 
     main(
         Options(
@@ -141,6 +210,7 @@ def render(
             explain=explain,
             peer_python=peer_python,
             server_dry_run=server_dry_run,
+            kubeconfig=Kubeconfig(kubeconfig, context),
         )
     )
 
@@ -169,14 +239,50 @@ def validate(
 def unbind(
     namespace: Annotated[
         list[str] | None,
-        typer.Option(help="Delete the bindings of this namespace; repeatable. Default: all."),
+        typer.Option(
+            "--namespace",
+            "-n",
+            metavar="NAME",
+            help="Delete the bindings of this namespace; repeatable.",
+        ),
     ] = None,
-    selector: Annotated[str, typer.Option(help="Only those with these labels.")] = "",
+    all_namespaces: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="Delete those of every namespace.")
+    ] = False,
+    selector: Annotated[
+        str,
+        typer.Option("--selector", "-l", metavar="LABELS", help="Only with these labels."),
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be deleted, and stop.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     patience_seconds: Annotated[
-        float, typer.Option(min=0, help="How long an operator may take to let go of them.")
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds to wait for a running operator before its finalizer is removed.",
+        ),
     ] = 15,
+    kubeconfig: KubeconfigOption = "",
+    context: ContextOption = "",
 ) -> None:
-    """Delete bindings, also where no operator is left to let go of them."""
-    from workpool_operator.cli.unbind import main
+    """Delete WorkPoolBindings; remove the finalizer if no operator is running."""
+    if bool(namespace) == all_namespaces:
+        raise typer.BadParameter("name the scope: --namespace NAME, or --all-namespaces")
+    if not (yes or dry_run or (sys.stdin and sys.stdin.isatty())):
+        text = "standard input is not a terminal: add --yes to delete, or --dry-run to only list"
+        raise typer.BadParameter(text)
+    from workpool_operator.cli.unbind import Options, main
+    from workpool_operator.kube.kubeconfig import Kubeconfig
 
-    main(namespaces=namespace or [], selector=selector, patience_seconds=patience_seconds)
+    main(
+        Options(
+            namespaces=tuple(namespace or ()),
+            selector=selector,
+            kubeconfig=Kubeconfig(kubeconfig, context),
+            patience_seconds=patience_seconds,
+            dry_run=dry_run,
+            yes=yes,
+        )
+    )

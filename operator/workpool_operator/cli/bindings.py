@@ -12,14 +12,14 @@ from workpool_operator.binding import model
 from workpool_operator.binding.model import Spec
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.binding.surroundings import Binding
-from workpool_operator.cli import binding_check, documents, objects
+from workpool_operator.cli import binding_check, objects
 from workpool_operator.cli.documents import Unreadable
 from workpool_operator.cli.objects import Object
 from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.jobs.fault import at
 from workpool_operator.kube.client import KubernetesClient
 
-_IN_CLUSTER = re.compile(r"([a-z0-9-]+)/([a-z0-9.-]+)")
+_IN_CLUSTER = re.compile(r"[a-z0-9-]+/[a-z0-9.-]+")
 
 
 async def find(text: str, *, kube: KubernetesClient | None) -> Binding:
@@ -28,18 +28,16 @@ async def find(text: str, *, kube: KubernetesClient | None) -> Binding:
     Raises:
         OperatorError: there is none, or it is not valid.
     """
-    named = _IN_CLUSTER.fullmatch(text)
-    if named is None or is_in_file(text):
+    if not is_in_cluster(text):
         return _from_file(text, namespace=kube.namespace if kube else "default")
-    if kube is None:
-        problem = "cannot be read: no such file, and no cluster to look for a binding of that name"
-        raise Unreadable(text, problem)
-    return await _from_cluster(kube, *named.groups())
+    assert kube is not None
+    return await _from_cluster(kube, *text.split("/"))
 
 
-def is_in_file(text: str) -> bool:
-    """Whether a file of the name is there; `-` is standard input."""
-    return text == documents.STDIN or pathlib.Path(_file_and_name(text)[0]).exists()
+def is_in_cluster(text: str) -> bool:
+    """Whether it is the name of a binding there, and not that of a file."""
+    file, _ = _file_and_name(text)
+    return _IN_CLUSTER.fullmatch(text) is not None and not pathlib.Path(file).exists()
 
 
 def _file_and_name(text: str) -> tuple[str, str]:

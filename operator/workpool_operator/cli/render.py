@@ -23,7 +23,8 @@ from workpool_operator.jobs import blame
 from workpool_operator.jobs.credentials import API_KEY, AUTH_STRING
 from workpool_operator.jobs.fault import written
 from workpool_operator.jobs.origins import origins
-from workpool_operator.kube.client import JOBS
+from workpool_operator.kube.client import DEFAULT_KUBECONFIG, JOBS
+from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.prefect_api.client import Server
 
 Format = Literal["yaml", "json"]
@@ -39,6 +40,7 @@ class Options:
     explain: bool = False
     peer_python: str = ""
     server_dry_run: bool = False
+    kubeconfig: Kubeconfig = DEFAULT_KUBECONFIG
 
 
 def main(options: Options) -> None:
@@ -51,7 +53,9 @@ def main(options: Options) -> None:
 
 async def _main(options: Options) -> bool:
     async with AsyncExitStack() as stack:
-        call = Call(options.wanted, options.binding, options.server_dry_run, stack)
+        call = Call(
+            options.wanted, options.binding, options.server_dry_run, options.kubeconfig, stack
+        )
         try:
             found = await rendered(call)
             return found is not None and await _answer(found, call, options)
@@ -86,8 +90,7 @@ def _opens(server: Server | None) -> dict[str, str]:
 
 async def _try(found: Rendered, call: Call) -> bool:
     """Show the Job to the API server, which stores nothing."""
-    if call.kube is None:
-        raise OperatorError("--server-dry-run needs a cluster: set KUBECONFIG to one that answers")
+    assert call.kube is not None  # without one there was no way here
     namespace = found.sent["metadata"]["namespace"]
     try:
         warnings = await call.kube.dry_run(JOBS, namespace, found.sent)

@@ -24,6 +24,7 @@ from workpool_operator.jobs import blame, checks
 from workpool_operator.jobs.environment_secret import detach
 from workpool_operator.jobs.render import Subject, render
 from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.prefect_api.client import PrefectApi, Server
 
 Object = dict[str, Any]
@@ -49,6 +50,7 @@ class Call:
     wanted: Wanted
     binding: str
     needs_cluster: bool
+    kubeconfig: Kubeconfig
     stack: AsyncExitStack
     kube: KubernetesClient | None = None
     redaction: Redaction = field(default_factory=Redaction)
@@ -91,10 +93,11 @@ async def _manifest(
 
 
 async def _binding(call: Call) -> Binding | None:
-    in_cluster = bool(call.binding) and not bindings.is_in_file(call.binding)
-    of_server = bool(call.binding) and call.wanted.needs_server
-    if call.needs_cluster or in_cluster or of_server:
-        call.kube = await access.cluster()
+    in_cluster = bindings.is_in_cluster(call.binding)
+    if call.needs_cluster or in_cluster or call.kubeconfig.file or call.kubeconfig.context:
+        call.kube = await KubernetesClient.from_environment(call.kubeconfig)
+    elif call.binding and call.wanted.needs_server:
+        call.kube = await access.cluster()  # for its Secrets; the environment may have them, too
     if call.kube:
         call.stack.push_async_exit(call.kube)
     return await bindings.find(call.binding, kube=call.kube) if call.binding else None

@@ -1,39 +1,49 @@
 """`workpool-operator unbind`: delete bindings so that none is left waiting for its finalizer.
 
-An uninstallation runs it first, while an operator still lives that gives the finalizers up. Where
-none does, they are taken away after a while, and Prefect goes on listing the worker as OFFLINE; the
-Secrets that a binding kept in another namespace are deleted then if the caller has the right to.
+It lists them, asks, and deletes exactly those: a binding that is made again meanwhile is another
+one. An uninstallation runs it first, while an operator still lives that gives the finalizers up.
+Where none does, they are removed after a while, and Prefect goes on listing the worker as OFFLINE;
+the Secrets that a binding kept in another namespace are deleted then if the caller has the right
+to.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import typer
 from pydantic import ValidationError
 
-from workpool_operator.binding import run_secrets
+from workpool_operator.binding import model, run_secrets
 from workpool_operator.binding.model import Spec
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.binding.surroundings import Binding
-from workpool_operator.cli.output import errors_in_one_line
-from workpool_operator.errors import KubernetesRefused, Unavailable
+from workpool_operator.cli import output
+from workpool_operator.errors import KubernetesRefused, OperatorError, Unavailable
+from workpool_operator.jobs.fault import at
 from workpool_operator.kube.client import MERGE_PATCH, KubernetesClient
+from workpool_operator.kube.kubeconfig import Kubeconfig
 
 POLL_SECONDS = 0.5
+RELEASED_SECONDS = 10.0  # for the API server to let go of what has no finalizer of ours any more
 
 Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Bindings of some namespaces (none: of all) that match a label selector."""
+class Options:
+    """Bindings of some namespaces (none: of all) that match a label selector, of one cluster."""
 
     namespaces: tuple[str, ...]
     selector: str
+    kubeconfig: Kubeconfig
+    patience_seconds: float
+    dry_run: bool
+    yes: bool
 
     @property
     def paths(self) -> list[str]:
@@ -41,52 +51,120 @@ class Selection:
         return [BINDINGS.path(namespace) for namespace in self.namespaces] or [everywhere]
 
 
-def main(*, namespaces: Sequence[str], selector: str, patience_seconds: float) -> None:
-    """Return once no selected binding is left."""
-    selection = Selection(tuple(namespaces), selector)
-    with errors_in_one_line():
-        asyncio.run(_unbind(selection, patience_seconds))
+def main(options: Options) -> None:
+    """Return once no selected binding is left; exit code 1 where one is."""
+    with output.errors_in_one_line(), output.logs_unheard():
+        found = asyncio.run(_show(options))
+        if not found:
+            return
+        if options.dry_run:
+            output.say("nothing deleted (dry run)")
+            return
+        if not options.yes:
+            _ask(len(found))
+        left = asyncio.run(_delete(found, options))
+    if left:
+        raise typer.Exit(1)
 
 
-async def _unbind(selection: Selection, patience_seconds: float) -> None:
-    async with await KubernetesClient.from_environment() as kube:
-        for binding in await _listed(kube, selection):
-            await _unless_gone(kube, "DELETE", binding)
-        for binding in await _left_after(patience_seconds, kube, selection):
-            print(f"{_name(binding)}: no operator gave up its finalizer; taking it away")
+def _ask(number: int) -> None:
+    """Outside of an event loop, which would keep Ctrl-C to itself."""
+    output.note("their Jobs stay; what runs goes on, and nothing follows it any more")
+    question = f"Delete {'this binding' if number == 1 else f'these {number} bindings'}?"
+    if not typer.confirm(question, err=True):
+        output.say("nothing deleted")
+        raise typer.Exit(1)
+
+
+async def _show(options: Options) -> list[Object]:
+    async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
+        try:
+            found = await _listed(kube, options)
+        except KubernetesRefused as refused:
+            if refused.status != 404:
+                raise OperatorError(f"{kube.address}: {refused}") from refused
+            output.note(f"{kube.address} has no {model.PLURAL}: the CRD is not installed")
+            found = []
+        where = f"in {kube.address}"
+    if not found:
+        output.say(f"no binding to delete {where}")
+        return found
+    output.say(f"{len(found)} {'binding' if len(found) == 1 else 'bindings'} {where}:")
+    for binding in found:
+        output.say(f"  {_name(binding)}  {_about(binding)}")
+    return found
+
+
+def _about(binding: Object) -> str:
+    """What a person has to know before it goes."""
+    pool = at(binding, ("spec", "workPool", "name"))
+    runs = [at(binding, ("status", "runs", each)) or 0 for each in ("running", "pending")]
+    text = f"work pool {pool!r}, {runs[0]} runs running, {runs[1]} pending"
+    return f"{text}, being deleted" if at(binding, ("metadata", "deletionTimestamp")) else text
+
+
+async def _delete(bindings: Sequence[Object], options: Options) -> list[Object]:
+    """The bindings that are still there after all."""
+    async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
+        for binding in bindings:
+            preconditions = {"uid": binding["metadata"]["uid"]}
+            await _unless_gone(kube, "DELETE", binding, {"preconditions": preconditions})
+        left = await _left_after(options.patience_seconds, bindings, kube, options)
+        for binding in left:
+            patience = f"{options.patience_seconds:g} s"
+            output.say(
+                f"{_name(binding)}: no operator released it in {patience}: finalizer removed"
+            )
             await _release_secrets(kube, binding)
-            await _unless_gone(kube, "PATCH", binding, {"metadata": {"finalizers": None}})
-
-
-async def _left_after(
-    patience_seconds: float, kube: KubernetesClient, selection: Selection
-) -> list[Object]:
-    """The bindings that are still there, empty as soon as none is."""
-    deadline = asyncio.get_running_loop().time() + patience_seconds
-    while left := await _listed(kube, selection):
-        if asyncio.get_running_loop().time() > deadline:
-            break
-        await asyncio.sleep(POLL_SECONDS)
+            await _remove_finalizer(kube, binding)
+        left = await _left_after(RELEASED_SECONDS, left, kube, options)
+    for binding in left:
+        held = ", ".join(binding["metadata"].get("finalizers", [])) or "nothing that it names"
+        output.fail(f"{_name(binding)} is still there, held by {held}")
     return left
 
 
-async def _listed(kube: KubernetesClient, selection: Selection) -> list[Object]:
-    query = {"labelSelector": selection.selector} if selection.selector else {}
-    pages = [json.loads(await kube.request("GET", p, query=query)) for p in selection.paths]
+async def _left_after(
+    seconds: float, bindings: Iterable[Object], kube: KubernetesClient, options: Options
+) -> list[Object]:
+    """Those that are still there, empty as soon as none is; says which ones are gone."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    left = {_uid(binding): binding for binding in bindings}
+    while left:
+        there = {_uid(each): each for each in await _listed(kube, options) if _uid(each) in left}
+        for uid in left.keys() - there.keys():
+            output.say(f"{_name(left[uid])}: deleted")
+        left = there
+        if left and asyncio.get_running_loop().time() > deadline:
+            break
+        await asyncio.sleep(POLL_SECONDS if left else 0)
+    return list(left.values())
+
+
+async def _listed(kube: KubernetesClient, options: Options) -> list[Object]:
+    query = {"labelSelector": options.selector} if options.selector else {}
+    pages = [json.loads(await kube.request("GET", p, query=query)) for p in options.paths]
     return [binding for page in pages for binding in page["items"]]
 
 
-async def _unless_gone(
-    kube: KubernetesClient, method: str, binding: Object, body: Object | None = None
-) -> None:
+async def _unless_gone(kube: KubernetesClient, method: str, binding: Object, body: Object) -> None:
+    """Nothing to do where there is none (404), or another or changed one of the name (409)."""
     metadata = binding["metadata"]
     path = BINDINGS.path(metadata["namespace"], metadata["name"])
-    content_type = MERGE_PATCH if body else "application/json"
+    content_type = MERGE_PATCH if method == "PATCH" else "application/json"
     try:
         await kube.request(method, path, body=body, content_type=content_type)
     except KubernetesRefused as refused:
-        if refused.status != 404:
+        if refused.status not in (404, 409):
             raise
+
+
+async def _remove_finalizer(kube: KubernetesClient, binding: Object) -> None:
+    """Ours; what others wait for is theirs."""
+    others = [each for each in binding["metadata"].get("finalizers", []) if each != model.FINALIZER]
+    version = binding["metadata"]["resourceVersion"]
+    patch = {"metadata": {"finalizers": others or None, "resourceVersion": version}}
+    await _unless_gone(kube, "PATCH", binding, patch)
 
 
 async def _release_secrets(kube: KubernetesClient, binding: Object) -> None:
@@ -106,8 +184,12 @@ async def _release_secrets(kube: KubernetesClient, binding: Object) -> None:
     try:
         await run_secrets.release(left, kube)
     except Unavailable as error:
-        print(f"{left.key}: its Secrets may stay: {error}")
+        output.note(f"{left.key}: its Secrets may stay: {error}")
 
 
 def _name(binding: Object) -> str:
     return f"{binding['metadata']['namespace']}/{binding['metadata']['name']}"
+
+
+def _uid(binding: Object) -> str:
+    return str(binding["metadata"]["uid"])

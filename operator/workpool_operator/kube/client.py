@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -24,11 +23,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from workpool_operator.errors import Cause, KubernetesRefused, KubernetesUnavailable, OperatorError
 from workpool_operator.kube import reading, views
+from workpool_operator.kube.kubeconfig import Kubeconfig
 
 V = TypeVar("V")
 REQUEST_TIMEOUT_SECONDS = 15.0
 UNLIMITED = 0  # each binding holds two watches: with a limit they would keep requests waiting
 MERGE_PATCH = "application/merge-patch+json"
+DEFAULT_KUBECONFIG = Kubeconfig()
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _WARNING = re.compile(r'299 \S+ "(.*)"')
 _status = TypeAdapter(views.Status)
@@ -57,30 +58,39 @@ SECRETS = Resource("/api/v1", "secrets")
 class KubernetesClient:
     """An authenticated session with one API server; use it as an async context manager."""
 
-    def __init__(self, configuration: Configuration, *, namespace: str = "default") -> None:
+    def __init__(
+        self, configuration: Configuration, *, namespace: str = "default", context: str = ""
+    ) -> None:
         self.namespace = namespace
+        self.context = context
         self._configuration = configuration
         configuration.connection_pool_maxsize = UNLIMITED
         self._api = ApiClient(configuration)
         self._session: aiohttp.ClientSession = self._api.rest_client.pool_manager
 
     @classmethod
-    async def from_environment(cls) -> Self:
-        """In a pod its service account, else `KUBECONFIG` or `~/.kube/config`; `namespace` is the
-        pod's, or the context's.
+    async def from_environment(cls, kubeconfig: Kubeconfig = DEFAULT_KUBECONFIG) -> Self:
+        """The cluster of the kubeconfig; where none is named, in a pod, that of its service
+        account. `namespace` is the context's, or the pod's.
 
         Raises:
             OperatorError: neither can be used.
         """
         configuration = Configuration()
+        if kubeconfig.is_named or not _in_a_pod():
+            context, namespace = await kubeconfig.load(configuration)
+            return cls(configuration, namespace=namespace, context=context)
         try:
-            if _in_a_pod():
-                kube_config.load_incluster_config(client_configuration=configuration)
-            else:
-                await kube_config.load_kube_config(client_configuration=configuration)
+            kube_config.load_incluster_config(client_configuration=configuration)
             return cls(configuration, namespace=_own_namespace())
-        except Exception as error:  # whatever a broken file makes of the loader
-            raise OperatorError(_no_configuration(error)) from error
+        except Exception as error:  # whatever a broken mount makes of the loader
+            raise OperatorError(f"the pod's service account cannot be used: {error}") from error
+
+    @property
+    def address(self) -> str:
+        """Of the API server, with the context that names it."""
+        host = str(self._configuration.host)
+        return f"{host} (context {self.context})" if self.context else host
 
     async def __aenter__(self) -> Self:
         return self
@@ -205,20 +215,11 @@ class KubernetesClient:
 
 
 def _in_a_pod() -> bool:
-    return _SERVICE_ACCOUNT.exists() and "KUBECONFIG" not in os.environ
+    return _SERVICE_ACCOUNT.exists()
 
 
 def _own_namespace() -> str:
-    if _in_a_pod():
-        return _SERVICE_ACCOUNT.with_name("namespace").read_text().strip()
-    _, active = kube_config.list_kube_config_contexts()
-    return str(active["context"].get("namespace") or "default")
-
-
-def _no_configuration(error: Exception) -> str:
-    where = os.environ.get("KUBECONFIG", "~/.kube/config")
-    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return f"the kubeconfig {where} cannot be used: {text}. Set KUBECONFIG to one that can."
+    return _SERVICE_ACCOUNT.with_name("namespace").read_text().strip()
 
 
 def _decode(resource: Resource, body: bytes) -> Any:

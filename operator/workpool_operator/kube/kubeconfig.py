@@ -1,0 +1,82 @@
+"""The kubeconfig of a person: which file and context, and in a sentence why it cannot be used."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+
+from kubernetes_asyncio import config as kube_config
+from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.config.kube_config import KubeConfigMerger
+
+from workpool_operator.errors import OperatorError
+
+DEFAULT = "~/.kube/config"
+
+
+@dataclass(frozen=True, slots=True)
+class Kubeconfig:
+    """What options name; empty texts leave it to KUBECONFIG and the file's current context."""
+
+    file: str = ""
+    context: str = ""
+
+    @property
+    def location(self) -> str:
+        """A path, or several as KUBECONFIG lists them."""
+        return self.file or os.environ.get("KUBECONFIG") or DEFAULT
+
+    def __str__(self) -> str:
+        return f"the kubeconfig {self.location}"
+
+    @property
+    def is_named(self) -> bool:
+        return bool(self.file or self.context or os.environ.get("KUBECONFIG"))
+
+    async def load(self, configuration: Configuration) -> tuple[str, str]:
+        """Fill the configuration in; the context's name, and its namespace.
+
+        Raises:
+            OperatorError: there is no such file, or it cannot be used.
+        """
+        self._refuse_missing()
+        try:
+            loader = await kube_config.load_kube_config(
+                config_file=self.location,
+                context=self.context or None,
+                client_configuration=configuration,
+            )
+            active = loader.current_context
+            return str(active["name"]), str(active["context"].get("namespace") or "default")
+        except Exception as error:  # whatever a broken file makes of the loader
+            raise OperatorError(self._problem(error)) from error
+
+    def _refuse_missing(self) -> None:
+        paths = self.location.split(os.pathsep)
+        if not any(os.path.exists(os.path.expanduser(path)) for path in paths if path):
+            text = f"{self} does not exist. Set KUBECONFIG to one that does."
+            raise OperatorError(text)
+
+    def _problem(self, error: Exception) -> str:
+        current, names = self._contexts()
+        wanted = self.context or current
+        if names and not wanted:
+            choose = "Choose one: kubectl config use-context NAME"
+            return f"{self} has no current context; {_has(names)}. {choose}"
+        if names and wanted not in names:
+            return f"{self} has no context {wanted!r}; {_has(names)}"
+        text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        return f"{self} cannot be used: {text}. Set KUBECONFIG to one that can."
+
+    def _contexts(self) -> tuple[str, list[str]]:
+        """The current one, and the names of all, as far as the file has them."""
+        with suppress(Exception):
+            found = KubeConfigMerger(self.location).config.value
+            names = [str(each["name"]) for each in found["contexts"]]
+            return str(found.get("current-context") or ""), names
+        return "", []
+
+
+def _has(names: list[str]) -> str:
+    return f"it has {', '.join(names)}"

@@ -1,0 +1,112 @@
+"""`workpool-operator unbind`: what it lists, asks, deletes and leaves alone."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import Command
+from tests.support.operator import PROGRAM
+from workpool_operator.binding.model import FINALIZER
+
+SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect.invalid/api"}}
+
+
+@pytest.fixture
+def command(tmp_path: Path, cluster) -> Command:
+    return Command(tmp_path, {"KUBECONFIG": str(cluster.kubeconfig)})
+
+
+@pytest.fixture
+async def unserved(crd, kube, namespace):
+    """`await unserved("name", "other/finalizer")`: a binding that no operator serves any more."""
+    path = f"/apis/workpool-operator.dev/v1alpha1/namespaces/{namespace}/workpoolbindings"
+    made: list[str] = []
+
+    async def make(name: str, *finalizers: str) -> None:
+        made.append(name)
+        metadata = {"name": name, "finalizers": [FINALIZER, *finalizers]}
+        body = {"apiVersion": "workpool-operator.dev/v1alpha1", "kind": "WorkPoolBinding"}
+        answer = await kube.http.post(path, json={**body, "metadata": metadata, "spec": SPEC})
+        answer.raise_for_status()
+
+    yield make
+    for name in made:
+        merge = {"Content-Type": "application/merge-patch+json"}
+        free = {"metadata": {"finalizers": None}}
+        await kube.http.patch(f"{path}/{name}", json=free, headers=merge)
+        await kube.http.delete(f"{path}/{name}")
+
+
+@pytest.fixture
+def there(cluster, namespace):
+    def names() -> list[str]:
+        query = ("get", "wpb", f"--namespace={namespace}", "--output=name")
+        return [line.partition("/")[2] for line in cluster.kubectl.run(*query).split()]
+
+    return names
+
+
+def answered(answer: str, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The command on a terminal whose user answers so."""
+    primary, secondary = pty.openpty()
+    os.write(primary, f"{answer}\n".encode())
+    done = subprocess.run(
+        [PROGRAM, "unbind", *arguments],
+        stdin=secondary,
+        capture_output=True,
+        text=True,
+        env=os.environ | env,
+    )
+    os.close(primary)
+    os.close(secondary)
+    return done
+
+
+async def test_bindings_are_listed_and_deleted_only_when_their_user_says_so(
+    command, unserved, there, namespace
+):
+    await unserved("etl")
+    await unserved("train")
+    scope = (f"--namespace={namespace}", "--patience-seconds=0")
+
+    said = command.run("unbind", *scope, "--dry-run")
+    assert said.code == 0
+    assert said.out.startswith("2 bindings in https://")
+    assert f"  {namespace}/etl  work pool " in said.out
+    assert said.out.endswith("nothing deleted (dry run)\n")
+
+    declined = answered("n", *scope, env=dict(command.env))
+    assert (declined.returncode, declined.stdout.split("\n")[-2].strip()) == (1, "nothing deleted")
+    assert "Delete these 2 bindings? [y/N]" in declined.stderr
+    assert there() == ["etl", "train"]
+
+    agreed = answered("y", *scope, env=dict(command.env))
+    assert agreed.returncode == 0, agreed.stderr
+    for name in ("etl", "train"):
+        why = "no operator released it in 0 s"
+        assert f"{namespace}/{name}: finalizer removed, as {why}\n" in agreed.stdout
+        assert f"{namespace}/{name}: deleted\n" in agreed.stdout
+    assert there() == []
+    assert "no binding to delete in https://" in command.run("unbind", *scope, "--yes").out
+
+
+async def test_a_finalizer_of_others_is_theirs_to_remove(command, unserved, there, namespace):
+    await unserved("held", "example.com/theirs")
+    said = command.run("unbind", "-n", namespace, "--yes", "--patience-seconds=0")
+    assert said.code == 1
+    assert f"{namespace}/held is still there, held by example.com/theirs" in said.err
+    assert there() == ["held"]
+
+
+async def test_a_context_that_the_kubeconfig_does_not_have_deletes_nothing(
+    command, unserved, there, namespace
+):
+    await unserved("etl")
+    said = command.run("unbind", "-n", namespace, "--yes", "--context", "nowhere")
+    assert "has no context 'nowhere'; it has " in said.error
+    assert there() == ["etl"]
