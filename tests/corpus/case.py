@@ -61,7 +61,8 @@ def worker_template() -> Object:
 
 @dataclass(frozen=True)
 class Case:
-    """`deployment` and `run` are job variables; without a deployment the run is an ad-hoc one."""
+    """`deployment` and `run` are job variables; without a deployment the run is an ad-hoc one.
+    `labels` are Prefect's own of the run."""
 
     name: str
     template: Object = field(default_factory=worker_template)
@@ -69,6 +70,8 @@ class Case:
     run: Object = field(default_factory=dict)
     run_name: str = "brave-lynx"
     flow_name: str = "hello"
+    labels: Object = field(default_factory=dict)
+    deployments_labels: Object = field(default_factory=dict)
 
     @property
     def subject(self) -> Subject:
@@ -89,12 +92,14 @@ class Case:
             "flow_id": str(FLOW),
             "deployment_id": str(DEPLOYMENT) if has_deployment else None,
             "job_variables": self.run,
+            "labels": self.labels,
         }
         deployment = {
             "id": str(DEPLOYMENT),
             "name": "nightly",
             "flow_id": str(FLOW),
             "job_variables": self.deployment,
+            "labels": self.deployments_labels,
         }
         pool = {
             "id": str(POOL),

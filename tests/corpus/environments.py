@@ -62,8 +62,57 @@ def _of_one_list(name: str, *entries: Any) -> Case:
     return Case(f"env list: {name}", deployment={"env": list(entries)})
 
 
+_NODE = {"valueFrom": FIELD["valueFrom"]}
+_LEVELS = [
+    Case(
+        "env levels: a list of each, innermost wins, order kept",
+        template=template_with(
+            variables={"env": [plain("HOST", "pool"), secret("PW"), plain("Z")]}
+        ),
+        deployment={"env": [plain("URL", "$(PW)@$(HOST)"), plain("HOST", "deployment")]},
+        run={"env": [secret("HOST"), plain("NEW", "run")]},
+    ),
+    Case(
+        "env levels: a list of the pool, then mappings",
+        template=template_with(variables={"env": [plain("A", "pool"), plain("B", "pool")]}),
+        deployment={"env": {"A": "deployment"}},
+        run={"env": {"B": None}},
+    ),
+    Case(
+        "env levels: a mapping of the pool, then lists",
+        template=DEFAULTS,
+        deployment={"env": [plain("A", "deployment")]},
+        run={"env": [plain("B", "run"), secret("C")]},
+    ),
+    Case(
+        "env levels: a dotted key of the run over a mapping of the deployment",
+        deployment={"env": {"A": "deployment"}},
+        run={"env.A": "run"},
+    ),
+    Case(
+        "env levels: a list in the configuration",
+        template=template_with(configuration={"env": [plain("A", "fixed"), plain("B", "fixed")]}),
+        deployment={"env": {"A": "deployment"}},
+    ),
+    Case("env: a reference in a mapping", run={"env": {"NODE": _NODE, "A": "1"}}),
+    Case("env: booleans in a mapping", run={"env": {"DEBUG": True, "QUIET": False}}),
+    Case(
+        "env: placeholders of the template's author in a default",
+        template=template_with(
+            variables={"env": {"IMAGE": "{{ image }} of {{ region }}", "NAME": "{{ name }}"}}
+        ),
+        run={"image": "flows:1", "region": "eu", "env": {"A": "1"}},
+    ),
+    Case(
+        "env: placeholders of the template's author in a default list",
+        template=template_with(variables={"env": [plain("IMAGE", "{{ image }}")]}),
+        run={"image": "flows:1"},
+    ),
+]
+
 CASES = [
     *_crossed(),
+    *_LEVELS,
     _of_one_list("references of each kind", secret("PASSWORD"), FIELD, CONFIG),
     _of_one_list("a null value", plain("A", None), plain("B")),
     _of_one_list("neither value nor reference", {"name": "A"}, plain("B")),

@@ -6,6 +6,17 @@ from tests.corpus.case import Case, template_with
 
 CASES = [
     Case(
+        "labels of the run and its deployment in Prefect",
+        template=template_with(metadata={"labels": {"team": "template", "app": "flows"}}),
+        labels={"team": "payments", "cost center": 42, "prefect.flow.id": "x", "urgent": True},
+        deployments_labels={"team": "all", "tier": "gold"},
+        run={"labels": {"tier": "silver"}},
+    ),
+    Case(
+        "labels and annotations of variables that are no text",
+        run={"labels": {"spot": False}, "annotations": {"safe-to-evict": False, "n": 5}},
+    ),
+    Case(
         "hard-coded labels and annotations",
         template=template_with(
             metadata={

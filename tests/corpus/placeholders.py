@@ -84,5 +84,21 @@ CASES = [
         "variables without properties",
         template=template_with() | {"variables": {"image": {"default": "x"}}},
     ),
+    Case(
+        "a command within a longer text, not set",
+        template=template_with(
+            container={"command": ["sh", "-c"], "args": ["{{ command }}; curl -X POST proxy/quit"]}
+        ),
+    ),
+    Case(
+        "a command within a longer text, null",
+        template=template_with(container={"args": ["exec {{ command }}"]}),
+        run={"command": None},
+    ),
+    Case(
+        "a command within a longer text, set",
+        template=template_with(container={"args": ["exec {{ command }}"]}),
+        run={"command": "python -m etl"},
+    ),
     Case("variables that nobody uses", template=template_with(variables={"unused": {"a": [1]}})),
 ]

@@ -28,6 +28,7 @@ class Rendered:
 class Sides:
     stock: Rendered
     ours: Rendered
+    case: Case
 
     def undocumented(self) -> list[str]:
         """What no rule allows, as lines to read."""
@@ -40,7 +41,8 @@ class Sides:
         stock, ours = self.stock.manifest, self.ours.manifest
         if stock is None or ours is None:
             return []
-        return equivalence.differences(stock, ours, environment=WORKER_ENVIRONMENT)
+        subject = self.case.subject
+        return equivalence.differences(stock, ours, environment=WORKER_ENVIRONMENT, subject=subject)
 
     @property
     def refusal(self) -> str | None:
@@ -53,7 +55,7 @@ class Sides:
 
 
 async def both(case: Case, *, stock: StockWorker, client: PrefectClient) -> Sides:
-    return Sides(stock=_stock(case, stock), ours=await _ours(case, client))
+    return Sides(_stock(case, stock), await _ours(case, client), case)
 
 
 def _stock(case: Case, worker: StockWorker) -> Rendered:

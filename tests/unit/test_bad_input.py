@@ -18,7 +18,7 @@ from tests.support.prefect import stock_template
 from tests.support.subjects import IDENTITY, subject
 from tests.support.templates import default_template
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs import blame, checks
+from workpool_operator.jobs import checks, effects
 from workpool_operator.jobs.draft import draft
 from workpool_operator.jobs.fault import Path
 from workpool_operator.jobs.template import doubts_about_template, faults_of_template
@@ -72,7 +72,7 @@ def outcome() -> Iterator[Callable[..., Object | str]]:
                 made = runner.run(draft(subject(**given), IDENTITY, client=client))
             except RenderError as error:
                 return str(error)
-            blame.unused(subject(**given))
+            effects.in_vain(subject(**given), namespace="data")
             return made.manifest
 
         yield make

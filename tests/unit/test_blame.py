@@ -179,22 +179,3 @@ async def test_many_faults_are_counted_not_listed(client: PrefectClient) -> None
     text = await why(client, run={"env": env})
     assert "And 15 more" in text
     assert len(text) < 2000
-
-
-@pytest.mark.parametrize(
-    ("given", "names"),
-    [
-        ({}, []),
-        ({"run": {"image": "a", "env.A": "1", "stream_output": True}}, []),
-        ({"run": {"cpu_limits": 1}, "deployment": {"x": 1}}, ["cpu_limits", "x"]),
-    ],
-)
-def test_variables_without_effect_are_found(given: Object, names: list[str]) -> None:
-    found = blame.unused(subject(**given))
-    assert [text.split("'")[1] for text in found] == names
-
-
-def test_a_variable_without_effect_has_the_hint_that_was_meant() -> None:
-    assert blame.unused(subject(run={"cpu_limits": 1})) == [
-        "'cpu_limits' (did you mean cpu_limit?)"
-    ]

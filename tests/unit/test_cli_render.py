@@ -84,7 +84,8 @@ def test_job_variables_without_effect_are_told(command, template):
     variables = command.write("v.yaml", {"imge": "a:1"})
     said = command.here("render", "--template", template, "--variables", variables)
     assert said.code == 0
-    assert "job variables that the template uses nowhere: 'imge' (did you mean image?)" in said.err
+    assert "Job variable imge has no effect: no placeholder of the pool's template" in said.err
+    assert "(did you mean image?)" in said.err
 
 
 def test_the_environment_is_read_only_where_the_settings_allow_it(command):

@@ -42,6 +42,7 @@ from workpool_operator.dispatch.steps import (
     RenewLease,
     UndoClaim,
 )
+from workpool_operator.kube import views
 
 HELD = run(pending(name="JobSuspended"), pid=NAME)
 
@@ -128,6 +129,43 @@ CASES = [
         record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=601))),
         Crash,
         {"jobs": (job(),), "pods": (pod(waiting="ErrImagePull"),)},
+    ),
+    Case(
+        "the time-out that the Job records is the run's, not the binding's",
+        record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=91))),
+        Crash,
+        {
+            "jobs": (job(annotations={views.PENDING_TIMEOUT_ANNOTATION: "90"}),),
+            "pods": (pod(waiting="ErrImagePull"),),
+        },
+    ),
+    Case(
+        "which may be longer than the binding's",
+        record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=3000))),
+        Explain,
+        {
+            "jobs": (job(annotations={views.PENDING_TIMEOUT_ANNOTATION: "3600"}),),
+            "pods": (pod(waiting="ErrImagePull"),),
+        },
+    ),
+    Case(
+        "a run whose Job is refused has its own time-out, too",
+        record(
+            CLAIMED,
+            claim=claim(timestamp=WALL - timedelta(seconds=91)),
+            refusal=QUOTA,
+            pending_timeout=90,
+        ),
+        Crash,
+    ),
+    Case(
+        "an annotation that is no number leaves the binding's time-out",
+        record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=91))),
+        Explain,
+        {
+            "jobs": (job(annotations={views.PENDING_TIMEOUT_ANNOTATION: "soon"}),),
+            "pods": (pod(waiting="ErrImagePull"),),
+        },
     ),
     Case(
         "the time-out of a Job that was suspended starts when it is resumed",

@@ -46,11 +46,29 @@ def test_references_to_blocks_and_variables_stay_live_in_values() -> None:
 
 async def test_case_42_an_inserted_value_is_not_expanded_again(client: PrefectClient) -> None:
     base = with_container(image="{{ image }}-{{ name }}")
-    base["variables"]["properties"]["env"]["default"] = {"A": "{{ image }}"}
+    base["variables"]["properties"]["image"]["default"] = "{{ name }}"
     values = {"image": "reg/{{ name }}", "name": "{{ image }}", "env": {"B": "{{ name }}"}}
     manifest = await render(client, base=base, deployment=values)
     assert container(manifest)["image"] == "reg/{{ name }}-{{ image }}"
-    assert (env(manifest)["A"], env(manifest)["B"]) == ("{{ image }}", "{{ name }}")
+    assert env(manifest)["B"] == "{{ name }}"
+    default = container(await render(client, base=base, deployment={"name": "n"}))["image"]
+    assert default == "{{ name }}-n"
+
+
+async def test_placeholders_in_the_pools_environment_are_its_authors_and_are_expanded(
+    client: PrefectClient,
+) -> None:
+    base = with_container(image="{{ image }}")
+    entry = {"valueFrom": {"secretKeyRef": {"name": "db-{{ name }}", "key": "url"}}}
+    for default in (
+        {"A": "{{ image }} {{ $HOME }}", "B": entry},
+        [{"name": "A", "value": "{{ image }} {{ $HOME }}"}, {"name": "B", **entry}],
+    ):
+        base["variables"]["properties"]["env"]["default"] = default
+        values = {"image": "reg/{{ name }}", "name": "load"}
+        found = env(await render(client, base=base, deployment=values))
+        assert found["A"] == "reg/{{ name }} "
+        assert found["B"]["secretKeyRef"]["name"] == "db-load"
 
 
 async def test_a_template_reads_nothing_of_the_operators_environment(

@@ -171,6 +171,80 @@ async def test_the_standard_labels_say_what_a_job_is_part_of(client: PrefectClie
     assert labels["prefect.io/version"] == labels["app.kubernetes.io/version"]
 
 
+async def test_report_14_labels_of_run_and_deployment_are_on_the_job_and_ours_win(
+    client: PrefectClient,
+) -> None:
+    base = stock_template()
+    base["job_configuration"]["job_manifest"]["metadata"]["labels"] = {"team": "template"}
+    given = subject(base=base, run={"labels": {"tier": "silver"}})
+    assert given.deployment is not None
+    of_run = {"team": "payments", "cost center": 42, "urgent": True, "prefect.flow.id": "x"}
+    ours = {"prefect.io/flow-run-name": "forged", views.RUN_LABEL: "forged"}
+    labelled = Subject(
+        run={**given.run, "labels": of_run | ours},
+        flow=given.flow,
+        deployment={**given.deployment, "labels": {"team": "all", "tier": "gold"}},
+        pool=given.pool,
+        worker_name=given.worker_name,
+    )
+    manifest = await rendering.render(labelled, IDENTITY, client=client)
+    for metadata in (manifest["metadata"], manifest["spec"]["template"]["metadata"]):
+        labels = metadata["labels"]
+        assert (labels["team"], labels["tier"]) == ("payments", "silver")
+        assert (labels["cost-center"], labels["urgent"]) == ("42", "true")
+        assert labels["prefect.io/flow-run-name"] == "brave-lynx"
+        assert labels[views.RUN_LABEL] == str(RUN)
+        assert "prefect.flow.id" not in labels
+
+
+async def test_report_32_a_label_or_annotation_that_is_no_text_becomes_yamls_text(
+    client: PrefectClient,
+) -> None:
+    given = {"labels": {"spot": False}, "annotations": {"safe-to-evict": False, "n": 5}}
+    base = stock_template()
+    metadata = base["job_configuration"]["job_manifest"]["metadata"]
+    metadata["annotations"] = {"fixed": True}
+    metadata = (await render(client, base=base, run={"labels": given["labels"]}))["metadata"]
+    assert (metadata["labels"]["spot"], metadata["annotations"]["fixed"]) == ("false", "true")
+    base["job_configuration"]["annotations"] = "{{ annotations }}"
+    base["variables"]["properties"]["annotations"] = {"type": "object"}
+    metadata = (await render(client, base=base, run=given))["metadata"]
+    assert metadata["annotations"].items() >= {"safe-to-evict": "false", "n": "5"}.items()
+
+
+async def test_a_variable_that_is_null_takes_its_field_or_item_away(client: PrefectClient) -> None:
+    base = stock_template(imagePullSecrets=[{"name": "{{ pull }}"}, {"name": "fixed"}])
+    given = {"pull": None, "cpu_request": None, "memory_request": "1Gi"}
+    pod = (await render(client, base=base, run=given))["spec"]["template"]["spec"]
+    assert pod["imagePullSecrets"] == [{"name": "fixed"}]
+    assert pod["containers"][0]["resources"]["requests"] == {"memory": "1Gi"}
+
+
+async def test_report_23_the_default_command_can_be_a_part_of_a_longer_text(
+    client: PrefectClient,
+) -> None:
+    args = ["{{ command }}; curl -X POST localhost:15020/quitquitquit"]
+    base = with_container(command=["/bin/sh", "-c"], args=args)
+    for unset in ({}, {"command": None}, {"command": ""}):
+        [script] = container(await render(client, base=base, run=unset))["args"]
+        assert script == "prefect flow-run execute; curl -X POST localhost:15020/quitquitquit"
+    [script] = container(await render(client, base=base, run={"command": "python a.py"}))["args"]
+    assert script.startswith("python a.py; curl")
+
+
+async def test_report_26_the_command_of_a_bundle_is_split_as_a_shell_would(
+    client: PrefectClient,
+) -> None:
+    command = "uv run --quiet --with 'prefect-aws>=0.5.5' --python 3.12 -m execute --key 6f-aa"
+    alone = subject(run={"command": command})
+    manifest = await rendering.render(
+        Subject(alone.run, alone.flow, None, alone.pool, alone.worker_name), IDENTITY, client=client
+    )
+    args = container(manifest)["args"]
+    assert args[3:7] == ["--with", "prefect-aws>=0.5.5", "--python", "3.12"]
+    assert "prefect.io/deployment-id" not in manifest["metadata"]["labels"]
+
+
 async def test_a_pool_for_another_cluster_is_refused(client: PrefectClient) -> None:
     elsewhere = {"config": {}, "context_name": "far"}
     with pytest.raises(RenderError, match="cluster_config: names another cluster"):
@@ -284,7 +358,10 @@ async def test_a_run_without_a_deployment_is_rendered(client: PrefectClient) -> 
     ("given", "path"),
     [
         ({"base": {"job_configuration": {}, "variables": {}}}, "job_manifest"),
-        ({"run": {"env": [{"value": "1"}]}}, "env: Value error, each entry needs a name"),
+        (
+            {"run": {"env": [{"value": "1"}]}},
+            "job variable env of the flow run: expected a name in each entry",
+        ),
         ({"run": {"command": "sh -c 'unbalanced"}}, "containers[0].args"),
         ({"base": with_container(args={"a": 1})}, "containers[0].args"),
         ({"base": with_manifest(template=None)}, "spec.template.spec.containers"),

@@ -10,7 +10,6 @@ import pytest
 
 from tests.corpus.case import RUN, Case, Object, template_with
 from tests.corpus.rendered import container, job, variables
-from workpool_operator.errors import RenderError
 
 
 async def annotation(value: Any, values: Object) -> Any:
@@ -65,8 +64,10 @@ async def test_case_38_neither_the_template_nor_the_values_are_changed() -> None
         ("{{ a }}", {"a": ""}, ""),
         ("{{ a }}", {"a": []}, []),
         ("{{ a }}", {"a": {}}, {}),
-        ("{{ a }}", {"a": None}, None),
-        ("{{ a }}", {"a": {"b": [1, {"c": None}]}}, {"b": [1, {"c": None}]}),
+        ("{{ a }}", {"a": None}, "removed"),
+        ("{{ a }}", {"a": {"b": [1, {"c": None, "d": 2}]}}, {"b": [1, {"d": 2}]}),
+        ([{"k": "{{ a }}"}, {"k": 1}], {"a": None}, [{"k": 1}]),
+        ({"cpu": "{{ a }}"}, {"a": None}, {}),
         ("{{ a }}", {}, "removed"),
         ("{{a}}", {"a": 3}, 3),
         ("x{{ a }}y", {"a": 3}, "x3y"),
@@ -85,7 +86,8 @@ async def test_case_38_neither_the_template_nor_the_values_are_changed() -> None
 async def test_case_39_the_three_rules_of_interpolation(
     value: Any, values: Object, expected: Any
 ) -> None:
-    """A sole placeholder takes the typed value, one in a text its text; a missing one goes."""
+    """A sole placeholder takes the typed value, one in a text its text; a missing one goes, as does
+    one that is null."""
     assert await annotation(value, values) == expected
 
 
@@ -100,21 +102,19 @@ async def test_case_39_a_falsy_command_is_none(command: str | None) -> None:
 
 async def test_case_39_texts_are_coerced_where_the_field_wants_them() -> None:
     found = variables(await job(Case("typed", run={"env": {"A": 1, "B": True, "C": 0.5}})))
-    assert (found["A"], found["B"], found["C"]) == ("1", "True", "0.5")
+    assert (found["A"], found["B"], found["C"]) == ("1", "true", "0.5")
 
 
-async def test_case_39_a_list_where_the_pool_has_a_mapping_is_refused_with_the_place() -> None:
+async def test_case_39_a_list_over_a_mapping_is_merged_with_it_by_name() -> None:
+    """The stock worker fails, or makes a variable of the keys of the list's entry."""
+    listed: Object = {"env": [{"name": "B", "value": "2"}]}
     template = template_with(variables={"env": {"A": "1"}})
-    case = Case("forms", template=template, run={"env": [{"name": "B", "value": "2"}]})
-    with pytest.raises(RenderError, match=r"^env: expected a mapping, as the pool has one"):
-        await job(case)
-
-
-async def test_case_39_a_list_of_the_run_where_the_deployment_has_a_mapping_is_refused() -> None:
-    """The stock worker makes a variable of the keys of the list's entry."""
-    own, given = {"env": {"A": "1"}}, {"env": [{"name": "B", "value": "2"}]}
-    with pytest.raises(RenderError, match=r"^env: expected a mapping, as the deployment has one"):
-        await job(Case("forms", deployment=own, run=given))
+    for case in (
+        Case("of the pool", template=template, run=listed),
+        Case("of the deployment", deployment={"env": {"A": "1"}}, run=listed),
+    ):
+        found = variables(await job(case))
+        assert (found["A"], found["B"]) == ("1", "2")
 
 
 async def test_case_39_an_empty_list_of_the_run_leaves_the_deployments_mapping() -> None:

@@ -89,7 +89,8 @@ def compare(ours: Object, subject: Subject, worker: StockWorker) -> Comparison:
     except RenderError as error:
         why = f" (ours makes a Job: {rule})" if (rule := accepted_here(str(error))) else ""
         raise RenderError("", f"the stock worker crashes the run{why}: {error}") from error
-    return Comparison(stock, ours, differences(stock, ours, environment=environment))
+    found = differences(stock, ours, environment=environment, subject=subject)
+    return Comparison(stock, ours, found)
 
 
 def _environment(subject: Subject) -> dict[str, str]:

@@ -20,7 +20,7 @@ from workpool_operator.cli.redaction import Redaction
 from workpool_operator.cli.watched import WatchedClient
 from workpool_operator.cli.whereabouts import Whereabouts
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs import blame, checks
+from workpool_operator.jobs import blame, checks, effects
 from workpool_operator.jobs.environment_secret import detach
 from workpool_operator.jobs.render import Subject, render
 from workpool_operator.kube.client import KubernetesClient
@@ -70,8 +70,8 @@ async def rendered(call: Call) -> Rendered | None:
         for fault in faults:
             output.fail(call.redaction.text(blame.crash_text([fault], subject)))
         return None
-    if ignored := blame.unused(subject):
-        output.note(f"job variables that the template uses nowhere: {', '.join(ignored)}")
+    for text in effects.in_vain(subject, namespace=here.place.namespace if binding else ""):
+        output.note(call.redaction.text(text))
     return Rendered(manifest, _as_sent(manifest, binding), subject, server)
 
 

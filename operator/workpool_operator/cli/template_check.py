@@ -14,6 +14,7 @@ from referencing.exceptions import Unresolvable
 
 from workpool_operator.cli.credential_names import is_credential
 from workpool_operator.cli.findings import Finding
+from workpool_operator.jobs.effects import OF_THE_STOCK_WORKER
 from workpool_operator.jobs.fault import Fault, Path
 from workpool_operator.jobs.references import is_placeholder, schemas, used_variables
 from workpool_operator.jobs.template import doubts_about_template, faults_of_template
@@ -47,7 +48,7 @@ def _doubt(doubt: Fault) -> Finding:
 
 
 def _unused(template: Mapping[str, Any]) -> Iterator[Finding]:
-    used = used_variables(template)
+    used = used_variables(template) | OF_THE_STOCK_WORKER
     for name in schemas(template):
         if name not in used:
             text = "is used nowhere in job_configuration: it has no effect"

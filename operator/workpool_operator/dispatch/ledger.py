@@ -63,6 +63,7 @@ class Record:
     disowned: UUID | None = None  # the state under which history showed no claim of ours
     phantom: bool = False  # a state of ours was accepted on a run that was not SCHEDULED
     deployment: dict[str, Any] | None = None
+    pending_timeout: int | None = None  # the run's own, in seconds, before its Job says so
     job_confirmed_gone: str = ""  # the name of a Job that a live GET did not find
     refusal: Wait | None = None  # why the API server did not take the Job
     refused_until: float = NEVER
@@ -123,7 +124,7 @@ class Record:
         if self.state_type in ("", "SCHEDULED"):
             self.claim = None
             self.job_confirmed_gone = ""
-            self.refusal = self.diagnosis = None
+            self.refusal = self.diagnosis = self.pending_timeout = None
             self.infrastructure_retries = None
         elif self.state_type != "PENDING" and self.claim and self.run:
             pid = recorded_job(self.run)

@@ -35,6 +35,7 @@ class Observed:
     `current` is the Job of the run's current claim; `leftovers` are its other Jobs, which prove
     nothing about the run (races.md 8). `pods` are the current Job's, gone ones included. `reported`
     is the pod and the category of which a RUNNING run was told last.
+    `pending_timeout` is the run's own, in seconds, where it has one.
     """
 
     run_id: UUID
@@ -55,6 +56,7 @@ class Observed:
     strange: frozenset[str] = frozenset()
     pods: tuple[Pod, ...] = ()
     live_pods: tuple[Pod, ...] = ()
+    pending_timeout: int | None = None
     refusal: Wait | None = None
     refused_until: float = NEVER
     diagnosis: Wait | None = None
@@ -153,6 +155,7 @@ def observe(run_id: UUID, record: Record, objects: Objects, *, now: float) -> Ob
         strange=objects.strange,
         pods=_pods_of(name, objects, since=current.start_time if current else None),
         live_pods=tuple(pod for pod in objects.pods if not pod.ended),
+        pending_timeout=current.pending_timeout if current else record.pending_timeout,
         refusal=record.refusal,
         refused_until=record.refused_until,
         diagnosis=_diagnosis(record),

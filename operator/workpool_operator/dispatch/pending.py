@@ -76,7 +76,7 @@ def _without_job(seen: Observed, policy: Policy, wall: datetime) -> Step:
     if seen.refusal is None:
         return CreateJob()
     outage = seen.refusal.category == verdict.OUTAGE  # which says nothing about the run
-    if not outage and _pending_for(seen, wall) >= policy.pending_timeout:
+    if not outage and _pending_for(seen, wall) >= _timeout(seen, policy):
         return _give_up(seen, seen.refusal, policy)
     if seen.refusal.category != seen.run.state_name:
         return Explain(seen.refusal)
@@ -89,7 +89,7 @@ def _waiting(seen: Observed, job: Job, policy: Policy, wall: datetime) -> Step:
     wait = verdict.waiting(seen.newest, wall) or seen.diagnosis
     works = seen.newest is not None and verdict.is_initializing(seen.newest)
     elapsed = _waited(seen, wall)
-    if (elapsed >= policy.pending_timeout and not works) or (wait and wait.hopeless):
+    if (elapsed >= _timeout(seen, policy) and not works) or (wait and wait.hopeless):
         return _give_up(seen, wait, policy)
     tell = _telling(seen, job, wait) if wait else None
     look = None if works else _diagnosis(seen, job, policy)
@@ -120,7 +120,7 @@ def _diagnosis(seen: Observed, job: Job, policy: Policy) -> Step | None:
 
 def _next_look(seen: Observed, policy: Policy, elapsed: float) -> float:
     soon = policy.podless_grace if not seen.pods else policy.diagnosis_age
-    return max(0.2, min(soon, policy.pending_timeout - elapsed))
+    return max(0.2, min(soon, _timeout(seen, policy) - elapsed))
 
 
 def _give_up(seen: Observed, wait: Wait | None, policy: Policy) -> Step:
@@ -128,7 +128,7 @@ def _give_up(seen: Observed, wait: Wait | None, policy: Policy) -> Step:
         return Read()
     if wait and wait.hopeless:
         return Crash(End(f"The run can never start. {wait.category}: {wait.message}"))
-    return Crash(verdict.never_started(wait, seen.newest, seconds=policy.pending_timeout))
+    return Crash(verdict.never_started(wait, seen.newest, seconds=_timeout(seen, policy)))
 
 
 def _lease_rest(seen: Observed, policy: Policy) -> float:
@@ -179,6 +179,11 @@ def _refused_for(seen: Observed, wall: datetime) -> float:
     state = seen.run.state
     named = seen.refusal.category == seen.run.state_name and state and state.timestamp
     return max(seen.held("refused"), (wall - named).total_seconds() if named else 0.0)
+
+
+def _timeout(seen: Observed, policy: Policy) -> int:
+    """Seconds that the run may wait: its own, else the binding's."""
+    return seen.pending_timeout or policy.pending_timeout
 
 
 _EPOCH = datetime.fromtimestamp(0, UTC)

@@ -21,7 +21,7 @@ from workpool_operator.errors import (
     OperatorError,
     RenderError,
 )
-from workpool_operator.jobs import blame
+from workpool_operator.jobs import effects
 from workpool_operator.jobs.draft import Draft, draft
 from workpool_operator.jobs.render import Subject
 from workpool_operator.kube.cache import Cache
@@ -72,10 +72,10 @@ class Submission:
             return
         try:
             made = await self._draft(run, claim, record.deployment)
+            record.pending_timeout = effects.pending_timeout(made.subject)
+            await self._submit(run_id, record, made, claim)
         except RenderError as error:
             await self._proposals.crash(run_id, record, f"The run's Job cannot be made. {error}")
-            return
-        await self._submit(run_id, record, made, claim)
 
     async def _draft(self, run: Run, claim: Claim, deployment: dict[str, Any] | None) -> Draft:
         subject = Subject(
@@ -115,9 +115,13 @@ class Submission:
         record.refusal, record.refusals, record.deployment = None, 0, None
         self._job_cache.offer(created.job)
         self._runlog.write(run_id, self._success(created))
-        if ignored := blame.unused(made.subject):
-            text = f"The pool's template has no place for job variable {', '.join(ignored)}."
+        for text in effects.in_vain(made.subject, namespace=self._fixed_namespace):
             self._runlog.write(run_id, text, level=logging.WARNING)
+
+    @property
+    def _fixed_namespace(self) -> str:
+        """That of every run's Job, whatever its variables say."""
+        return self._place.namespace
 
     def _success(self, created: Created) -> str:
         job = f"{self._place.namespace}/{created.job.name}"

@@ -19,7 +19,6 @@ from workpool_operator.jobs.checks import ROOT
 from workpool_operator.jobs.fault import Fault, Path, at, read, written
 from workpool_operator.jobs.render import Subject
 from workpool_operator.jobs.unresolved import unresolved
-from workpool_operator.spelling import meant
 
 _SHOWN = 5
 
@@ -56,13 +55,6 @@ def in_template(path: Path) -> Path:
 def misfit_text(subject: Subject) -> str:
     """The job variables that are not what the schema of the pool's variables asks for."""
     return _listed(_misfits(subject))
-
-
-def unused(subject: Subject) -> list[str]:
-    """The job variables that no placeholder uses, each with the name that may have been meant."""
-    used = references.used_variables(_template(subject))
-    given = {references.variable(name) for name in subject.job_variables}
-    return [f"{name!r}{meant(name, used)}" for name in sorted(given - used)]
 
 
 def _listed(sentences: Iterable[str]) -> str:

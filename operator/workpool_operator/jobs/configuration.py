@@ -16,9 +16,10 @@ import prefect
 from prefect.client.orchestration import PrefectClient
 from prefect.workers.base import BaseJobConfiguration
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from workpool_operator.errors import OperatorError, PrefectUnavailable, RenderError
-from workpool_operator.jobs import environment, manifest, placeholders
+from workpool_operator.jobs import environment, manifest, placeholders, scalars
 from workpool_operator.jobs.variables import default_manifest
 from workpool_operator.settings import template_environment
 
@@ -27,19 +28,21 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 Object = dict[str, Any]
+_LEVELS = "levels of env"  # no field's name
+_COMMAND = "command"
 
 
 class KubernetesJobConfiguration(BaseJobConfiguration):
     """What the Job of one run is made from.
 
-    Of the stock worker's fields those without an effect there are ignored here, too
-    (`job_watch_timeout_seconds`, `pod_watch_timeout_seconds`, `stream_output`).
+    Fields of the stock worker that have no effect here, or another one, are in `jobs/effects.py`.
     """
 
-    env: dict[str, str | None] | list[Object] = Field(  # type: ignore[assignment]
+    env: dict[str, Any] = Field(
         default_factory=dict,
         title="Environment Variables",
-        description="Environment variables of the flow's container.",
+        description="Environment variables of the flow's container: text, or a mapping with "
+        "valueFrom.",
     )
     annotations: dict[str, str] = Field(
         default_factory=dict, description="Annotations of the Job and its pods."
@@ -51,14 +54,16 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
         description="The Job's manifest.", json_schema_extra={"template": default_manifest()}
     )
 
-    _run_env: list[Object] = PrivateAttr(default_factory=list)
     _unset_env: frozenset[str] = PrivateAttr(default=frozenset())
     _template_env: Any = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
     def _values_as_they_were_given(cls, fields: Any) -> Any:
-        return placeholders.alive(fields)
+        given = placeholders.alive(fields)
+        if isinstance(given, dict) and _LEVELS in given:
+            given["env"] = _environment(given.pop(_LEVELS))
+        return given
 
     @model_validator(mode="before")
     @classmethod
@@ -81,14 +86,18 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
     @field_validator("env", mode="before")
     @classmethod
     def _coerce_env(cls, value: Any) -> Any:
-        """Values are text, also in the list form of Kubernetes."""
-        if isinstance(value, Mapping):
-            return {key: _text(item) for key, item in value.items()}
-        if not isinstance(value, list):
-            raise ValueError("expected a mapping or a list")
-        if any(not (isinstance(e, Mapping) and isinstance(e.get("name"), str)) for e in value):
-            raise ValueError("each entry needs a name")
-        return [e | {"value": _text(e["value"])} if "value" in e else e for e in value]
+        return _environment([value])
+
+    @field_validator("labels", "annotations", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        """A number or `false` is the text of it, as in a Job's manifest everything has to be."""
+        if not isinstance(value, Mapping):
+            return value
+        return {
+            key: item if isinstance(item, Mapping | list) else scalars.text(item)
+            for key, item in value.items()
+        }
 
     @classmethod
     async def from_template_and_values(
@@ -103,16 +112,10 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
             RenderError: they do not fit; with the path.
             PrefectUnavailable: a block or variable cannot be read now.
         """
-        template = {
-            "job_configuration": placeholders.without_environment(
-                _half(base_job_template, "job_configuration"), but=template_environment()
-            ),
-            "variables": placeholders.defaults(_half(base_job_template, "variables")),
-        }
-        _check_form_of_env(template, values)
+        template, given = _prepared(base_job_template, values)
         try:
             configuration: Self = await super().from_template_and_values(
-                base_job_template=template, values=placeholders.inert(values), client=client
+                base_job_template=template, values=given, client=client
             )
         except OperatorError:
             raise
@@ -134,11 +137,11 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
         Raises:
             RenderError: no Job can be made; with the path in the manifest.
         """
-        references = self._take_references()
+        self._unset_env = frozenset(name for name, value in self.env.items() if value is None)
         super().prepare_for_flow_run(
             flow_run, deployment, flow, work_pool, worker_name, worker_id=worker_id
         )
-        self._run_env = environment.as_list(self.env) + references
+        self.labels = _labels_of(deployment) | _labels_of(flow_run) | self.labels
         manifest.normalise(self.job_manifest)
         container = manifest.container(self.job_manifest)
         self._template_env = container.get("env")
@@ -153,18 +156,11 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
         to null stays away."""
         manifest.container(self.job_manifest)["env"] = environment.merge(
             inherited=entries,
-            run=self._run_env,
+            run=environment.entries(self.env),
             unset=self._unset_env,
             template=self._template_env,
             reschedules=self.job_manifest["spec"].get("backoffLimit") == 0,
         )
-
-    def _take_references(self) -> list[Object]:
-        """Leave in `env` what Prefect understands, plain values by name; the rest is returned."""
-        given = environment.as_list(self.env)
-        self.env = {e["name"]: e["value"] for e in given if "value" in e}
-        self._unset_env = frozenset(name for name, value in self.env.items() if value is None)
-        return [e for e in given if "valueFrom" in e]
 
     @property
     def job_name(self) -> str:
@@ -201,13 +197,66 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
         return labels | ({"app.kubernetes.io/name": deployment.name} if deployment else {})
 
 
-def _check_form_of_env(template: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """A mapping of the pool is merged with the run's, so that a list cannot take its place."""
-    own = template["job_configuration"].get("env")
-    default = template["variables"]["properties"].get("env", {}).get("default")
-    pools, given = own if isinstance(own, Mapping) else default or None, values.get("env")
-    if isinstance(pools, Mapping) and given and isinstance(given, list):
-        raise RenderError("env", "expected a mapping, as the pool has one, got a list")
+def _prepared(
+    base_job_template: Mapping[str, Any], values: Mapping[str, Any]
+) -> tuple[Object, Object]:
+    """Template and values as Prefect's own function gets to see them.
+
+    The levels of the environment go beside each other, because that function merges mappings alone:
+    they are merged when it has put the values in, so that placeholders of the template's author are
+    expanded, in a default too, and those of a value are not.
+    """
+    configuration = dict(
+        placeholders.without_environment(
+            _half(base_job_template, "job_configuration"), but=template_environment()
+        )
+    )
+    defaults = placeholders.defaults(_half(base_job_template, "variables"))
+    given = placeholders.inert(_folded(values))
+    if not given.get(_COMMAND, defaults.get(_COMMAND)):
+        configuration = placeholders.with_value_in_texts(configuration, _COMMAND, manifest.COMMAND)
+    own, default = configuration.get("env"), defaults.get("env")
+    if default or _is_merged(own):
+        authors = [own if isinstance(own, Mapping | list) else None, default]
+        allowed = placeholders.without_environment(authors, but=template_environment())
+        configuration[_LEVELS] = [*allowed, given.get("env")]
+        configuration.pop("env", None)
+    known = placeholders.inert(defaults) | given  # a default of env would become its levels' place
+    return {"job_configuration": configuration, "variables": {}}, known
+
+
+def _is_merged(own: Any) -> bool:
+    """The configuration's `env` is the variable of that name, or is merged with it."""
+    alone = placeholders.sole(own)
+    return isinstance(own, Mapping | list) or alone == "env"
+
+
+def _folded(values: Mapping[str, Any]) -> Object:
+    try:
+        return environment.folded(values)
+    except environment.Misfit as misfit:
+        raise _misfit(misfit) from misfit
+
+
+def _environment(levels: Iterable[Any]) -> Object:
+    """The levels' variables, the innermost winning."""
+    try:
+        return environment.checked(environment.merged(levels))
+    except environment.Misfit as misfit:
+        raise _misfit(misfit) from misfit
+
+
+def _misfit(misfit: environment.Misfit) -> RenderError:
+    path = f"job_configuration.env.{misfit.name}" if misfit.name else "job_configuration.env"
+    return RenderError(path, str(misfit))
+
+
+def _labels_of(document: FlowRun | DeploymentResponse | None) -> dict[str, str]:
+    """The labels that people gave it; Prefect's own of it are on the Job under other keys."""
+    given = document.labels if document else {}
+    return {
+        key: scalars.text(value) for key, value in given.items() if not key.startswith("prefect.")
+    }
 
 
 def _half(template: Any, key: str) -> Mapping[str, Any]:
@@ -218,8 +267,23 @@ def _half(template: Any, key: str) -> Mapping[str, Any]:
     return found or {}
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+_EXPECTED = {
+    "dict_type": "a mapping",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "string_type": "text",
+}
+
+
+def _expected(error: ErrorDetails) -> str:
+    """Pydantic's finding in the words that all faults have."""
+    if error["type"] == "missing":
+        return "expected a value, got nothing"
+    said = error["msg"].removeprefix("Value error, ")
+    expected = _EXPECTED.get(error["type"])
+    return f"{f'expected {expected}' if expected else said}, got {error['input']!r:.80}"
 
 
 def _fault(error: Exception) -> OperatorError:
@@ -227,7 +291,7 @@ def _fault(error: Exception) -> OperatorError:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         path = ".".join(str(part) for part in ("job_configuration", *first["loc"]))
-        return RenderError(path, f"{first['msg']}, got {first.get('input')!r:.80}")
+        return RenderError(path, _expected(first))
     if isinstance(error, httpx.HTTPStatusError):
         if error.response.status_code >= 500:
             return PrefectUnavailable(f"a block or variable cannot be read: {error}")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from prefect.utilities.templating import PLACEHOLDER_CAPTURE_REGEX
 
+from workpool_operator.jobs import environment, names, scalars
 from workpool_operator.jobs.comparison import (
     ABSENT,
     CONTAINER,
@@ -24,10 +25,16 @@ from workpool_operator.jobs.comparison import (
     unequal,
 )
 from workpool_operator.jobs.environment import SIGTERM_BEHAVIOR
-from workpool_operator.jobs.manifest import FLOW_RUN_ID_KEY
+from workpool_operator.jobs.fault import at
+from workpool_operator.jobs.manifest import COMMAND, FLOW_RUN_ID_KEY
 from workpool_operator.jobs.names import JOB_NAME_LENGTH
+from workpool_operator.jobs.render import Subject
 from workpool_operator.kube import views
 
+_POOLS_ENVIRONMENTS = (
+    ("job_configuration", "env"),
+    ("variables", "properties", "env", "default"),
+)
 CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _VALUE = re.compile(rf"({_NAME.pattern})?")
@@ -52,12 +59,36 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """What pool, deployment and run ask for: `variables` is the environment as it is merged here,
+    `labels` are those of deployment and run."""
+
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, subject: Subject | None) -> Given:
+        if subject is None:
+            return cls()
+        template = subject.pool["base_job_template"]
+        own = [at(template, path) for path in _POOLS_ENVIRONMENTS]
+        levels = [*own, subject.job_variables.get("env")]
+        documents = [each for each in (subject.deployment, subject.run) if each]
+        labels = {k: v for each in documents for k, v in (each.get("labels") or {}).items()}
+        return cls(
+            environment.merged(level for level in levels if isinstance(level, Mapping | list)),
+            {names.label_key(k): names.label_value(scalars.text(v)) for k, v in labels.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Sides:
-    """Both manifests whole, and the environment of the stock worker's process."""
+    """Both manifests whole, the environment of the stock worker's process, and what was given."""
 
     stock: Flat
     ours: Flat
     environment: Mapping[str, str]
+    given: Given
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +101,15 @@ class Rule:
 
 
 def differences(
-    stock: Object, ours: Object, *, environment: Mapping[str, str] | None = None
+    stock: Object,
+    ours: Object,
+    *,
+    environment: Mapping[str, str] | None = None,
+    subject: Subject | None = None,
 ) -> list[Difference]:
-    """All of them, by path; `environment` is the stock worker's own, as far as it is known."""
-    sides = Sides(Flat.of(stock), Flat.of(ours), environment or {})
+    """All of them, by path; `environment` is the stock worker's own, as far as it is known, and
+    `subject` what both were made from."""
+    sides = Sides(Flat.of(stock), Flat.of(ours), environment or {}, Given.of(subject))
     return [
         Difference(place.text, place.stock, place.ours, _rule(place, sides))
         for place in unequal(sides.stock, sides.ours)
@@ -172,7 +208,46 @@ def _is_key(path: Path) -> bool:
 
 def _is_text(place: Place, sides: Sides) -> bool:
     is_there = bool(place.variable) or place.path[:-1] == (*CONTAINER, "args")
-    return is_there and not isinstance(place.stock, str) and place.ours == str(place.stock)
+    given = sides.given.variables.get(place.variable, place.stock)
+    return is_there and not isinstance(given, str) and place.ours == scalars.text(given)
+
+
+def _is_merged(place: Place, sides: Sides) -> bool:
+    """A variable is what the innermost level says, where the stock worker has another level's
+    value, the text of a mapping, or variables that it made of an entry's keys."""
+    if place.path == ENV:
+        return _is_order_given(place, sides.given.variables)
+    if place.variable not in sides.given.variables:
+        return place.ours is ABSENT and place.variable in ("name", "value", "valueFrom")
+    wanted = sides.given.variables[place.variable]
+    if wanted is None:
+        return place.ours is ABSENT
+    entry = {"name": place.variable}
+    entry |= wanted if isinstance(wanted, Mapping) else {"value": scalars.text(wanted)}
+    return bool(place.ours == Flat.of(entry).get(*place.path[len(ENV) + 1 :]))
+
+
+def _is_order_given(place: Place, given: Mapping[str, Any]) -> bool:
+    """The users' variables have the order of their levels, and all others that of the stock's."""
+    ours = [name for name in place.ours if name in given]
+    theirs, own = ([n for n in names if n not in given] for names in (place.stock, place.ours))
+    return bool(ours) and ours == [name for name in given if name in ours] and theirs == own
+
+
+def _is_null(place: Place, sides: Sides) -> bool:
+    return place.stock is None and place.ours is ABSENT
+
+
+def _is_command(place: Place, sides: Sides) -> bool:
+    """In a text only: alone it is left to Prefect by both."""
+    if not isinstance(place.stock, str) or not isinstance(place.ours, str):
+        return False
+    return place.stock in (place.ours.replace(COMMAND, unset) for unset in ("", "None"))
+
+
+def _is_label_of_run(place: Place, sides: Sides) -> bool:
+    is_label = place.is_mark and "labels" in place.path
+    return is_label and sides.given.labels.get(place.path[-1]) == place.ours
 
 
 def _is_once(place: Place, sides: Sides) -> bool:
@@ -223,10 +298,22 @@ RULES: Final = (
     Rule("`podReplacementPolicy`", "`Failed` where it is missing", _is_replacement),
     Rule("`parallelism`, `completions` in the pod's spec", "in the Job's spec", _is_misplaced),
     Rule("labels and annotations that are invalid", "repaired", _is_repaired),
-    Rule("arguments and variables that are no text", "text", _is_text),
+    Rule(
+        "arguments and variables that are no text",
+        "text, a boolean as `true` or `false`",
+        _is_text,
+    ),
+    Rule(
+        "an environment as a list, or with `valueFrom` in a mapping",
+        "merged by name in either form; the innermost level wins, and order is kept",
+        _is_merged,
+    ),
     Rule("variables that are there twice", "once: the last", _is_once),
     Rule(f"`{SIGTERM_BEHAVIOR}` in a list", "set where it is empty", _is_sigterm),
     Rule("a list or a null within a list", "joined, left out", _is_joined),
+    Rule("a field that is null", "left out, as if its variable was not set", _is_null),
+    Rule("`{{ command }}` in a longer text, not set", f"`{COMMAND}`", _is_command),
+    Rule("labels of the flow run and its deployment", "on the Job, repaired", _is_label_of_run),
     Rule("an image that is null", "Prefect's own, as without one", _is_default_image),
     Rule("values with `{{ }}` in them", "never expanded again", _is_data),
 )

@@ -15,7 +15,7 @@ import prefect
 from prefect.utilities.processutils import command_from_string
 
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs import lists, names
+from workpool_operator.jobs import lists, names, scalars
 from workpool_operator.kube import flow_container, views
 
 FLOW_RUN_ID_KEY = "prefect.io/flow-run-id"
@@ -67,6 +67,7 @@ def normalise(manifest: Object) -> None:
         if (value := manifest.get(path)) != expected:
             raise RenderError(f"job_manifest.{path}", f"expected {expected!r}, got {value!r}")
     lists.join(manifest)
+    _leave_out_nulls(manifest.get("spec"))
     part(manifest, "metadata")
     spec = part(manifest, "spec")
     pod = part(part(spec, "template", within="spec."), "spec", within="spec.template.")
@@ -78,6 +79,25 @@ def normalise(manifest: Object) -> None:
     flow = container(manifest)
     if flow.get("name") is None:
         flow["name"] = flow_container.DEFAULT_NAME
+
+
+def _leave_out_nulls(node: Any) -> None:
+    """A variable that somebody sets to null counts as one that is not set: its field goes, as does
+    an item of a list that has nothing else. Kubernetes would take the null of a quantity for 0, and
+    that of a node selector for the empty text."""
+    if isinstance(node, dict):
+        for key in [key for key, value in node.items() if value is None]:
+            del node[key]
+        for value in node.values():
+            _leave_out_nulls(value)
+    elif isinstance(node, list):
+        node[:] = [item for item in node if not _is_all_null(item)]
+        for item in node:
+            _leave_out_nulls(item)
+
+
+def _is_all_null(item: Any) -> bool:
+    return isinstance(item, dict) and bool(item) and all(v is None for v in item.values())
 
 
 def _one(value: Any, *, key: str) -> int:
@@ -149,7 +169,7 @@ def _arguments(args: Any) -> list[str]:
     if isinstance(args, str):
         return command_from_string(args)
     if isinstance(args, list):
-        return [str(item) for item in args]
+        return [scalars.text(item) for item in args]
     raise ValueError("expected a list or a command line")
 
 
@@ -224,7 +244,6 @@ def _annotations(annotations: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _text(value: Any, *, of: str) -> str:
-    """Null is the empty text, as it is for Kubernetes."""
     if isinstance(value, (Mapping, list)):
         raise RenderError(f"job_manifest.metadata.{of}", f"expected a text, got {value!r:.80}")
-    return "" if value is None else str(value)
+    return scalars.text(value)

@@ -1,9 +1,9 @@
 """What may be expanded in a template, and what never is.
 
 Prefect's own functions expand placeholders; this module only decides what they get to see: a value
-that a user gave is data, whatever it looks like, and of the process's own environment a template
-reads what the settings allow. Prefect's references to blocks and variables stay live in values,
-because that is how credentials reach a run.
+of a deployment or run is data, whatever it looks like, and of the process's own environment a
+template reads what the settings allow. Prefect's references to blocks and variables stay live in
+values, because that is how credentials reach a run.
 """
 
 from __future__ import annotations
@@ -47,15 +47,33 @@ def without_environment(template: Any, *, but: Collection[str]) -> Any:
     return _mapped(template, lambda text: PLACEHOLDER_CAPTURE_REGEX.sub(allowed, text), _OPEN)
 
 
+def with_value_in_texts(template: Any, name: str, value: str) -> Any:
+    """A copy of the template that has the value for the placeholder of that name wherever it is a
+    part of a longer text; one that stands alone stays."""
+
+    def replaced(text: str) -> str:
+        return text if sole(text) else PLACEHOLDER_CAPTURE_REGEX.sub(given, text)
+
+    def given(match: re.Match[str]) -> str:
+        return value if match[2] == name else match[1]
+
+    return _mapped(template, replaced, _OPEN)
+
+
+def sole(template: Any) -> str:
+    """The name of the placeholder of which the template consists, "" where it is anything else."""
+    found = PLACEHOLDER_CAPTURE_REGEX.fullmatch(template) if isinstance(template, str) else None
+    return found[2] if found else ""
+
+
 def defaults(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The `variables` half of a template, reduced to what rendering reads: the defaults."""
+    """What each variable is where nobody sets it; those that are nothing are left out."""
     properties = variables.get("properties")
-    found = {
-        name: {"default": inert(schema["default"])}
+    return {
+        name: schema["default"]
         for name, schema in (properties.items() if isinstance(properties, Mapping) else ())
         if isinstance(schema, Mapping) and schema.get("default") is not None
     }
-    return {"properties": found}
 
 
 def _unless_live(match: re.Match[str]) -> str:

@@ -14,6 +14,8 @@ MANIFEST: Path = ("job_configuration", "job_manifest")
 ELSEWHERE = ("prefect.", "ctx.", "$")
 # Fields of the job configuration from which rendering fills places of the manifest, too.
 _FILLED = ("annotations", "env", "labels")
+# All of its fields of which anything comes.
+_EFFECTIVE = (*_FILLED, "cluster_config", "job_manifest", "name", "namespace")
 
 
 def is_placeholder(value: Any) -> bool:
@@ -77,12 +79,18 @@ def names_behind(template: Mapping[str, Any], path: Path) -> frozenset[str]:
     return frozenset(names_in(at(template, path[:2]))) if len(path) > 1 else frozenset()
 
 
+def used_names(template: Mapping[str, Any]) -> frozenset[str]:
+    """The placeholders of variables that have an effect on a Job: `image`, `build.tags[0]`."""
+    configuration = at(template, MANIFEST[:1])
+    names = names_in([at(configuration, (field,)) for field in _EFFECTIVE])
+    if isinstance(at(configuration, ("env",)), Mapping | list) or default(template, "env"):
+        names.add("env")
+    return frozenset(name for name in names if not name.startswith(ELSEWHERE))
+
+
 def used_variables(template: Mapping[str, Any]) -> frozenset[str]:
     """The variables that have an effect on a Job."""
-    configuration = at(template, MANIFEST[:1])
-    merged = {"env"} if isinstance(at(configuration, ("env",)), Mapping) else set()
-    names = (name for name in names_in(configuration) if not name.startswith(ELSEWHERE))
-    return frozenset(variable(name) for name in names) | merged
+    return frozenset(map(variable, used_names(template)))
 
 
 def variable(name: str) -> str:

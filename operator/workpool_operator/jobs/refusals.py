@@ -52,7 +52,22 @@ ACCEPTED_HERE: Final = (
     ),
     Outcome("no `variables`", "a template needs none", re.compile("KeyError: 'variables'")),
     Outcome(
-        "labels of the template that are no text", "text", re.compile("TypeError: text must be str")
+        "labels and annotations that are no text",
+        "text, a boolean as `true` or `false`",
+        re.compile(
+            r"TypeError: text must be str|"
+            r"(labels|annotations)\.\S+\n  Input should be a valid string"
+        ),
+    ),
+    Outcome(
+        "an `env` that is null",
+        "as if it was not set",
+        re.compile("'NoneType' object (has no attribute 'items'|is not iterable)"),
+    ),
+    Outcome(
+        "a list of variables over a mapping",
+        "merged by name, as mappings are",
+        re.compile(r"unsupported operand type\(s\) for \|: 'dict' and 'list'"),
     ),
     Outcome(
         "`metadata`, `labels`, `annotations` that are null",
@@ -78,13 +93,13 @@ REFUSED_HERE: Final = (
         re.compile("metadata.annotations.*: expected a text"),
     ),
     Outcome(
-        "a run's list of variables over a deployment's mapping",
-        "the stock worker takes the keys of an entry for a variable",
-        re.compile("^env: expected a mapping, as the (deployment|pool) has one"),
+        "a variable whose value is a mapping or a list",
+        "the stock worker takes Python's text of it",
+        re.compile("env.*: expected text, a number, true, false"),
     ),
     Outcome(
         "a variable without a name",
         "the stock worker drops it without a word",
-        re.compile("env: .*needs a name"),
+        re.compile("env.*: expected a name in each entry"),
     ),
 )

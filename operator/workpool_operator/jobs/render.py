@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs import manifest
+from workpool_operator.jobs import effects, environment, manifest
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.jobs.manifest import Identity
 
@@ -34,25 +34,21 @@ class Subject:
     @property
     def job_variables(self) -> dict[str, Any]:
         """The deployment's, overlaid by the run's; `env` is merged."""
-        deployment, run = _variables_of(self.deployment or {}), _variables_of(self.run)
-        own, given = deployment.get("env"), run.get("env")
-        if isinstance(own, dict) and isinstance(given, dict | list):
-            run["env"] = own | _mapping(given)
-        return {**deployment, **run}
+        return environment.overlaid(
+            _variables_of(self.deployment or {}, "the deployment"),
+            _variables_of(self.run, "the flow run"),
+        )
 
 
-def _variables_of(document: Mapping[str, Any]) -> dict[str, Any]:
+def _variables_of(document: Mapping[str, Any], giver: str) -> dict[str, Any]:
     given = document.get("job_variables") or {}
     if not isinstance(given, Mapping):
         raise RenderError("job_variables", f"expected a mapping, got {given!r:.80}")
-    return copy.deepcopy(dict(given))
-
-
-def _mapping(env: dict[str, Any] | list[Any]) -> dict[str, Any]:
-    """A list cannot be merged with a mapping; an empty one changes nothing."""
-    if isinstance(env, list) and env:
-        raise RenderError("env", "expected a mapping, as the deployment has one, got a list")
-    return dict(env)
+    try:
+        return environment.folded(copy.deepcopy(dict(given)))
+    except environment.Misfit as misfit:
+        name = f"env.{misfit.name}" if misfit.name else "env"
+        raise RenderError(f"job variable {name} of {giver}", str(misfit)) from misfit
 
 
 async def render(subject: Subject, identity: Identity, *, client: PrefectClient) -> dict[str, Any]:
@@ -76,4 +72,5 @@ async def render(subject: Subject, identity: Identity, *, client: PrefectClient)
     )
     configuration.inherit(subject.environment)
     manifest.identify(configuration.job_manifest, identity, run_name=configuration.job_name)
+    effects.annotate(configuration.job_manifest, subject)
     return configuration.job_manifest

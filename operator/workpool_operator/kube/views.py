@@ -38,6 +38,7 @@ FINAL_STATE_ANNOTATION = PREFIX + "final-state"
 CONTAINER_ANNOTATION = PREFIX + "container"
 CLAIM_ANNOTATION = CLAIM_LABEL  # of the claim that adopted the Job, which was made for another
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+PENDING_TIMEOUT_ANNOTATION = PREFIX + "pending-timeout-seconds"
 SECRET_LABEL = PREFIX + "secret"
 WAITS_FOR_JOB_LABEL = PREFIX + "waits-for-job"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
@@ -293,6 +294,12 @@ class Job:
     def queue(self) -> str:
         """The Kueue queue that it waits in; "" where it names none."""
         return self.metadata.labels.get(QUEUE_LABEL, "")
+
+    @property
+    def pending_timeout(self) -> int | None:
+        """The run's own, in seconds, where it is not the binding's that counts."""
+        given = self.metadata.annotations.get(PENDING_TIMEOUT_ANNOTATION, "")
+        return int(given) if given.isdecimal() else None
 
     @property
     def deleting(self) -> bool:

@@ -24,11 +24,15 @@ class ResolvedConfiguration(KubernetesJobConfiguration):
 
     @classmethod
     async def resolve_for_flow_run(cls, flow_run: FlowRun, **context: Any) -> Self:
-        """Each attempt has a copy of the run, because Prefect's own takes `env` out of it."""
+        """Each attempt has a copy of the run, whose job variables are those of its deployment, too:
+        Prefect's own merges environments in one of their forms alone."""
         resolve = super().resolve_for_flow_run
 
         async def attempt() -> Self:
-            return await resolve(flow_run.model_copy(deep=True), **context)
+            deployment = await _deployment(flow_run, **context)
+            run = flow_run.model_copy(deep=True)
+            run.job_variables = _job_variables(run, deployment)
+            return await resolve(run, **context | {"deployment": deployment})
 
         try:
             return await until_answered(attempt, about=f"run {flow_run.id}: its configuration")
@@ -39,22 +43,41 @@ class ResolvedConfiguration(KubernetesJobConfiguration):
             raise RenderError("", blame.render_text(error, subject)) from error
 
 
-async def _subject(
+async def _deployment(
     flow_run: FlowRun,
     *,
     client: PrefectClient,
-    work_pool: WorkPool,
-    worker_name: str,
     deployment: DeploymentResponse | None = None,
     **_: Any,
-) -> Subject:
-    """What tells whose job variable is at fault; the deployment is read for nothing else."""
+) -> DeploymentResponse | None:
     if deployment is None and flow_run.deployment_id:
-        deployment = await client.read_deployment(flow_run.deployment_id)
+        return await client.read_deployment(flow_run.deployment_id)
+    return deployment
+
+
+def _job_variables(run: FlowRun, deployment: DeploymentResponse | None) -> dict[str, Any]:
+    return Subject(
+        run={"job_variables": run.job_variables},
+        flow={},
+        deployment=_variables_of(deployment),
+        pool={},
+        worker_name="",
+    ).job_variables
+
+
+def _variables_of(deployment: DeploymentResponse | None) -> dict[str, Any] | None:
+    return {"job_variables": deployment.job_variables} if deployment else None
+
+
+async def _subject(
+    flow_run: FlowRun, *, work_pool: WorkPool, worker_name: str, **context: Any
+) -> Subject:
+    """What tells whose job variable is at fault."""
+    deployment = await _deployment(flow_run, **context)
     return Subject(
         run=flow_run.model_dump(mode="json"),
         flow={},
-        deployment={"job_variables": deployment.job_variables} if deployment else None,
+        deployment=_variables_of(deployment),
         pool={"base_job_template": work_pool.base_job_template},
         worker_name=worker_name,
     )

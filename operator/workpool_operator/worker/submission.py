@@ -12,6 +12,7 @@ from uuid import UUID
 
 from workpool_operator.dispatch.ledger import Claim, Record
 from workpool_operator.dispatch.submission import Submission
+from workpool_operator.jobs import effects
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.jobs.draft import Draft, checked
 from workpool_operator.jobs.manifest import identify
@@ -37,12 +38,13 @@ class ConfiguredSubmission(Submission):
         record.deployment = _deployment(configuration)
         await super().create_job(run_id, record)
 
+    @property
+    def _fixed_namespace(self) -> str:
+        """None: a worker makes the Job where the run's configuration says."""
+        return ""
+
     async def _draft(self, run: Run, claim: Claim, deployment: dict[str, Any] | None) -> Draft:
         """From a copy: the Job may have to be made again."""
-        held = self._configured(run.id)
-        assert held is not None
-        manifest = held.model_copy(deep=True).job_manifest
-        identify(manifest, self._place.identity(run.id, claim), run_name=held.job_name)
         subject = Subject(
             run=run.document,
             flow={},
@@ -50,6 +52,11 @@ class ConfiguredSubmission(Submission):
             pool=self._pool().document,
             worker_name=self._place.worker_name,
         )
+        held = self._configured(run.id)
+        assert held is not None
+        manifest = held.model_copy(deep=True).job_manifest
+        identify(manifest, self._place.identity(run.id, claim), run_name=held.job_name)
+        effects.annotate(manifest, subject)
         return checked(subject, manifest)
 
 
