@@ -27,6 +27,7 @@ from workpool_operator.dispatch.ledger import Record
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.steps import (
     Adopt,
+    AskQueue,
     Claim,
     ConfirmGone,
     Crash,
@@ -69,6 +70,18 @@ CASES = [
         waiting(RECORDED),
         Explain(verdict.suspended(job(suspended=True))),
         {"jobs": (job(suspended=True),)},
+    ),
+    Case(
+        "its queue is asked what it lacks before",
+        waiting(RECORDED),
+        AskQueue(NAME),
+        {"jobs": (job(suspended=True, queue="user-queue"),)},
+    ),
+    Case(
+        "and what it says is told",
+        waiting(RECORDED, workload="2 more cpu needed"),
+        Explain(verdict.suspended(job(suspended=True, queue="user-queue"), "2 more cpu needed")),
+        {"jobs": (job(suspended=True, queue="user-queue"),)},
     ),
     Case(
         "a queue with room resumes a Job before anything is said",
@@ -331,8 +344,10 @@ def test_an_adopted_job_belongs_to_the_claim_that_adopted_it() -> None:
 
 
 def test_a_suspended_job_says_which_queue_it_waits_in_or_how_to_resume_it() -> None:
-    queued = verdict.suspended(job(suspended=True, queue="user-queue")).message
-    assert "queue 'user-queue'" in queued
+    queued = job(suspended=True, queue="user-queue")
+    assert "queue 'user-queue': `kubectl" in verdict.suspended(queued).message
+    lacks = verdict.suspended(queued, "2 more cpu needed").message
+    assert "queue 'user-queue': 2 more cpu needed." in lacks
     by_hand = verdict.suspended(job(suspended=True)).message
     assert f"patch job {NAME}" in by_hand
     assert '{"spec":{"suspend":false}}' in by_hand

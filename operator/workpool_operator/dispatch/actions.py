@@ -23,12 +23,12 @@ from workpool_operator.errors import (
     PrefectRefused,
     PrefectUnavailable,
 )
-from workpool_operator.jobs import verdict
+from workpool_operator.jobs import queueing, verdict
 from workpool_operator.jobs.verdict import End, Wait
 from workpool_operator.kube import events, views
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import EVENTS, JOBS, PODS, KubernetesClient
-from workpool_operator.kube.views import Job, Pod
+from workpool_operator.kube.views import Event, Job, Pod
 from workpool_operator.prefect_api.views import State
 
 log = logging.getLogger(__name__)
@@ -119,6 +119,8 @@ class Actions:
                 await self._adopt(record, job)
             case steps.Diagnose(kind=kind, name=name):
                 await self._diagnose(record, kind, name)
+            case steps.AskQueue(name=name):
+                await self._ask_queue(record, name)
             case steps.ConfirmGone(name=name):
                 await self._confirm_gone(record, name)
             case steps.DeleteJob(job=job, final=final, note=note):
@@ -138,10 +140,20 @@ class Actions:
                 await self._proposals.crash(run_id, record, text)
 
     async def _diagnose(self, record: Record, kind: str, name: str) -> None:
+        found = await self._events(kind, name)
+        record.diagnosed_at = time.monotonic()
+        record.diagnosis = verdict.refused(found, what=f"{kind} {name}")
+
+    async def _ask_queue(self, record: Record, job_name: str) -> None:
+        """Kueue tells the Job which Workload stands for it, and the Workload what it lacks."""
+        workload = queueing.workload_of(await self._events("Job", job_name))
+        found = await self._events("Workload", workload) if workload else ()
+        record.workload = queueing.pending_reason(found)
+
+    async def _events(self, kind: str, name: str) -> tuple[Event, ...]:
         query = {"fieldSelector": f"involvedObject.kind={kind},involvedObject.name={name}"}
         body = await self._kube.request("GET", EVENTS.path(self._namespace), query=query)
-        record.diagnosed_at = time.monotonic()
-        record.diagnosis = verdict.refused(views.events_of(body), what=f"{kind} {name}")
+        return views.events_of(body)
 
     async def _last_lines(self, end: End) -> str:
         """The end of the log of the container that decided; "" where it cannot be had: it explains

@@ -73,6 +73,7 @@ class Record:
     reported: tuple[str, str] = ("", "")  # what a RUNNING run was told of: pod, category
     lease_renewed_at: float = NEVER
     not_before: datetime | None = None  # a refused claim names when to come again
+    workload: str | None = None  # what Kueue says a suspended Job waits for, once it was asked
     infrastructure_retries: int | None = None  # as the history had it under this claim
     kept: str = ""  # the name of a Job that was seen suspended since the run is SCHEDULED
     observed_name: str = ""  # the current Job's at the last look

@@ -64,6 +64,7 @@ class Observed:
     reported: tuple[str, str] = ("", "")
     lease_renewed_at: float = NEVER
     confirmed_gone: bool = False
+    workload: str | None = None
     infrastructure_retries: int | None = None
     kept: str = ""
     since: Mapping[str, float] = field(default_factory=dict)
@@ -162,6 +163,7 @@ def observe(run_id: UUID, record: Record, objects: Objects, *, now: float) -> Ob
         reported=record.reported,
         diagnosed_at=record.diagnosed_at,
         lease_renewed_at=record.lease_renewed_at,
+        workload=record.workload,
         infrastructure_retries=record.infrastructure_retries,
         kept=record.kept,
         confirmed_gone=bool(name) and record.job_confirmed_gone == name,
@@ -197,6 +199,8 @@ def _note_facts(
         "settling": alive and newest is not None and newest.ended,
         "outlived": any(pod.flow_ended for pod in live),
     }
+    if not suspended:
+        record.workload = None
     if record.state_type == "SCHEDULED":
         record.kept = next((job.name for job in leftovers if job.suspended), record.kept)
     if name != record.observed_name:

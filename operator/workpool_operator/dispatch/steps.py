@@ -107,6 +107,13 @@ class Diagnose:
 
 
 @dataclass(frozen=True, slots=True)
+class AskQueue:
+    """Read what Kueue's Events say that the suspended Job of that name waits for."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class RenewLease:
     """Keep the deployment's concurrency slot until the run is RUNNING."""
 
@@ -182,6 +189,6 @@ class Reschedule:
 
 Step = (
     Nothing | Forget | Later | Read | ReadHistory | Withdraw | Claim | UndoClaim | Restore
-    | CreateJob | Adopt | PutBack | RecordJob | Explain | Diagnose | RenewLease | Crash | Cancel
-    | ConfirmGone | DeleteJob | StartTtl | Reschedule | StopRetries | EndPod | Report
+    | CreateJob | Adopt | PutBack | RecordJob | Explain | Diagnose | AskQueue | RenewLease | Crash
+    | Cancel | ConfirmGone | DeleteJob | StartTtl | Reschedule | StopRetries | EndPod | Report
 )  # fmt: skip

@@ -14,6 +14,7 @@ from workpool_operator.dispatch.observed import Observed
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.steps import (
     Adopt,
+    AskQueue,
     Claim,
     Explain,
     Later,
@@ -35,8 +36,11 @@ def pending(seen: Observed, job: Job, policy: Policy) -> Step | None:
         return Explain(verdict.resumed(job)) if named and not seen.started else None
     if named:
         return None
-    rest = policy.podless_grace - seen.held("suspended")  # a queue with room resumes it at once
-    return Later(rest) if rest > 0 else Explain(verdict.suspended(job))
+    if (rest := policy.podless_grace - seen.held("suspended")) > 0:
+        return Later(rest)  # a queue with room resumes it at once
+    if job.queue and seen.workload is None:
+        return AskQueue(job.name)
+    return Explain(verdict.suspended(job, seen.workload or ""))
 
 
 def running(seen: Observed, job: Job, policy: Policy) -> Step | None:

@@ -107,20 +107,16 @@ def initializing_seconds(pod: Pod, now: datetime) -> float:
     return sum((_run_time(status, now) for status in pod.init), 0.0)
 
 
-def suspended(job: Job) -> Wait:
-    """What a suspended Job waits for."""
+def suspended(job: Job, workload: str = "") -> Wait:
+    """What a suspended Job waits for; `workload` is Kueue's own word on that."""
+    kubectl = f"kubectl -n {job.metadata.namespace}"
     if job.queue:
-        text = (
-            f"The Job is suspended until Kueue admits it; it waits in queue '{job.queue}'. "
-            f"`kubectl -n {job.metadata.namespace} describe workloads` says what it lacks."
-        )
-    else:
-        text = (
-            "The Job is suspended until somebody resumes it: "
-            f"kubectl -n {job.metadata.namespace} patch job {job.name} "
-            """--type=merge -p '{"spec":{"suspend":false}}'"""
-        )
-    return Wait(SUSPENDED, f"{text} No time-out runs meanwhile.")
+        why = f"{workload}." if workload else f"`{kubectl} describe workloads` says what it lacks."
+        text = f"The Job is suspended until Kueue admits it to queue '{job.queue}': {why}"
+        return Wait(SUSPENDED, f"{text} No time-out runs meanwhile."[:MESSAGE_LENGTH])
+    resume = f"""{kubectl} patch job {job.name} --type=merge -p '{{"spec":{{"suspend":false}}}}'"""
+    text = "The Job is suspended, and no time-out runs, until somebody resumes it"
+    return Wait(SUSPENDED, f"{text}: {resume}")
 
 
 def resumed(job: Job) -> Wait:
