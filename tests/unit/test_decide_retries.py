@@ -7,11 +7,23 @@ from typing import Any
 
 import pytest
 
-from tests.support.decisions import FAILED, RECORDED, RUNNING, Case, check, sentence
-from tests.support.snapshots import MINE, WALL, claim, container, job, pending, pod, record, state
+from tests.support.decisions import FAILED, NAME, RECORDED, RUNNING, Case, check, sentence
+from tests.support.snapshots import (
+    MINE,
+    WALL,
+    claim,
+    container,
+    job,
+    pending,
+    pod,
+    record,
+    run,
+    state,
+)
 from workpool_operator.dispatch import retries
 from workpool_operator.dispatch.steps import (
     Crash,
+    DeleteJob,
     Later,
     Nothing,
     PutBack,
@@ -132,6 +144,13 @@ CASES = [
         Read(),
         {"jobs": (job(),), "pods": (leaving(20),)},
         heard=5,
+    ),
+    Case(
+        "its Job is marked with that end at once: the node may come back, and its pod's SIGTERM",
+        record(run("CRASHED", pid=NAME)),
+        DeleteJob(job(), final=state("CRASHED")),
+        {"jobs": (job(),), "pods": (leaving(20),)},
+        ago=1,
     ),
     Case(
         "not where another pod of the Job goes on",

@@ -53,7 +53,10 @@ def _outlived(seen: Observed, job: Job, policy: Policy, wall: datetime) -> Step:
     rest = grace - _over_for(seen, wall, finishing=finishing)
     if "settling" in seen.since:  # the Job controller is about to see that the pod has ended
         rest = max(rest, policy.status_grace - seen.held("settling"))
-    if seen.started and rest > 0:
+    leaving = pods and all(
+        pod.deleting for pod in pods
+    )  # a SIGTERM may reschedule the run any time
+    if seen.started and rest > 0 and not leaving:
         return Later(rest)
     if seen.run is None or seen.run.state is None or seen.age > policy.state_age:
         return Read()

@@ -73,8 +73,9 @@ class Wait:
 
     @property
     def level(self) -> int:
-        """Of its line in a log: work is no trouble."""
-        return logging.INFO if self.category == INITIALIZING else logging.WARNING
+        """Of its line in a log: work, and a place in a queue, are no trouble."""
+        expected = (INITIALIZING, SUSPENDED, RESUMED)
+        return logging.INFO if self.category in expected else logging.WARNING
 
 
 @dataclass(frozen=True, slots=True)
