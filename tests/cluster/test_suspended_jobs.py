@@ -96,3 +96,5 @@ async def test_a_preempted_run_goes_on_in_its_own_job_and_never_twice_at_once(
         assert len(jobs.seen) == 1
     assert first[1] <= second[0], (first, second)
     assert (await api.state_names(run["id"])).count("Pending") == 2
+    told = any("starts anew in it" in line for line in await api.logs(run["id"]))
+    assert told or not resumed_after_seconds

@@ -40,6 +40,7 @@ from workpool_operator.dispatch.steps import (
     Read,
     RecordJob,
     Step,
+    Tell,
     Withdraw,
 )
 from workpool_operator.jobs import verdict
@@ -55,6 +56,7 @@ OUR_RETRY = run(RETRY, pid=job_name("old"), empirical_policy={"retry_type": "in_
 SUSPENDED = job("old", suspended=True, noted="True")
 RUNS_AGAIN = job("old", noted="False", started_at=WALL + timedelta(seconds=20))
 KEPT = record(PREEMPTED, kept=job_name("old"))
+TOLD = record(PREEMPTED, told=job_name("old"))
 QUOTA = Wait("QuotaExceeded", "exceeded quota")
 QUOTA_RUN = run(pending(name="QuotaExceeded", at=WALL - timedelta(seconds=601)))
 
@@ -180,10 +182,16 @@ CASES = [
         Nothing(),
         {"jobs": (job(suspended=True),), "pods": (pod(phase="Running"),)},
     ),
-    Case("a suspended Job is kept", record(PREEMPTED), Nothing(), {"jobs": (SUSPENDED,)}),
     Case(
-        "also while its pod ends",
+        "a suspended Job is kept, and the run's log told of it",
         record(PREEMPTED),
+        Tell(verdict.kept(SUSPENDED), about=job_name("old")),
+        {"jobs": (SUSPENDED,)},
+    ),
+    Case("once", TOLD, Nothing(), {"jobs": (SUSPENDED,)}),
+    Case(
+        "it is kept while its pod ends, too",
+        TOLD,
         Nothing(),
         {"jobs": (SUSPENDED,), "pods": (pod("old", phase="Running"),)},
     ),

@@ -104,6 +104,9 @@ class Actions:
                 await say.explain(run_id, record, wait)
             case steps.PutBack(wait=wait, delay=delay):
                 await say.put_back(run_id, record, wait, delay=delay)
+            case steps.Tell(text=text, about=about):
+                say.note(run_id, text, level=logging.INFO)
+                record.told = about
             case steps.RenewLease():
                 await say.renew_lease(record)
             case steps.Reschedule():

@@ -73,6 +73,7 @@ class Record:
     reported: tuple[str, str] = ("", "")  # what a RUNNING run was told of: pod, category
     lease_renewed_at: float = NEVER
     not_before: datetime | None = None  # a refused claim names when to come again
+    told: str = ""  # what the run's log was last told about
     workload: str | None = None  # what Kueue says a suspended Job waits for, once it was asked
     infrastructure_retries: int | None = None  # as the history had it under this claim
     kept: str = ""  # the name of a Job that was seen suspended since the run is SCHEDULED
@@ -119,7 +120,7 @@ class Record:
         """Forget what the state that was just heard makes void."""
         if self.state_type != "SCHEDULED":
             self.offered_at = self.not_before = None
-            self.kept = ""
+            self.kept = self.told = ""
         elif self.not_before and self.run and self.run.state:
             self.not_before = self.run.state.state_details.scheduled_time
         if self.state_type in ("", "SCHEDULED"):

@@ -64,6 +64,7 @@ class Observed:
     reported: tuple[str, str] = ("", "")
     lease_renewed_at: float = NEVER
     confirmed_gone: bool = False
+    told: str = ""
     workload: str | None = None
     infrastructure_retries: int | None = None
     kept: str = ""
@@ -163,6 +164,7 @@ def observe(run_id: UUID, record: Record, objects: Objects, *, now: float) -> Ob
         reported=record.reported,
         diagnosed_at=record.diagnosed_at,
         lease_renewed_at=record.lease_renewed_at,
+        told=record.told,
         workload=record.workload,
         infrastructure_retries=record.infrastructure_retries,
         kept=record.kept,

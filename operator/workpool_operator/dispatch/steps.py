@@ -174,6 +174,14 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """Write to the run's log what no state of it says; `about` is what it is told of only once."""
+
+    text: str
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
 class StartTtl:
     """The run's end is reported: let the Job's TTL begin (races.md 15). `note` tells the run's log
     what the report could not know."""
@@ -190,5 +198,6 @@ class Reschedule:
 Step = (
     Nothing | Forget | Later | Read | ReadHistory | Withdraw | Claim | UndoClaim | Restore
     | CreateJob | Adopt | PutBack | RecordJob | Explain | Diagnose | AskQueue | RenewLease | Crash
-    | Cancel | ConfirmGone | DeleteJob | StartTtl | Reschedule | StopRetries | EndPod | Report
+    | Cancel | ConfirmGone | DeleteJob | StartTtl | Reschedule | StopRetries | EndPod
+    | Report | Tell
 )  # fmt: skip

@@ -22,6 +22,7 @@ from workpool_operator.dispatch.steps import (
     PutBack,
     Read,
     Step,
+    Tell,
     Withdraw,
 )
 from workpool_operator.jobs import verdict
@@ -54,8 +55,11 @@ def running(seen: Observed, job: Job, policy: Policy) -> Step | None:
 
 def scheduled(seen: Observed, policy: Policy, wall: datetime) -> Step | None:
     """The run is to be run again, and a Job of it is suspended or was resumed."""
-    if any(job.suspended and not job.deleting for job in seen.leftovers):
-        return Nothing() if seen.offered_at is None else Withdraw()
+    kept = next((job for job in seen.leftovers if job.suspended and not job.deleting), None)
+    if kept is not None:
+        if seen.offered_at is not None:
+            return Withdraw()
+        return Nothing() if seen.told == kept.name else Tell(verdict.kept(kept), about=kept.name)
     if not any(_was_resumed(seen, job) for job in seen.leftovers):
         return None
     if seen.not_before and (rest := (seen.not_before - wall).total_seconds()) > 0:

@@ -125,12 +125,19 @@ def resumed(job: Job) -> Wait:
     return Wait(RESUMED, f"Job {job.name} was resumed; its pod is to start now.")
 
 
+def kept(job: Job) -> str:
+    """The run is to be run again, and its suspended Job has its place in a queue."""
+    return (
+        f"Job {job.name} is suspended by {_suspender(job)}. The run starts anew in it as soon as "
+        "it is resumed, or in a new Job once it is deleted."
+    )
+
+
 def preempted(job: Job) -> Wait:
     """A Job was suspended under a running flow: the run is run again once the Job is resumed."""
-    who = f"Kueue's queue '{job.queue}'" if job.queue else "somebody"
     text = (
-        f"Job {job.name} was suspended by {who} while the flow ran, and its pod was ended. The run "
-        "starts anew as soon as the Job is resumed."
+        f"Job {job.name} was suspended by {_suspender(job)} while the flow ran, and its pod "
+        "was ended. The run starts anew as soon as the Job is resumed."
     )
     return Wait("AwaitingRetry", text)
 
@@ -159,6 +166,10 @@ def ended(job: Job, pods: Sequence[Pod]) -> End:
     if failed := job.condition("Failed"):
         return End(f"The Job failed: {failed.reason}. {failed.message}".strip())
     return End(_UNREPORTED.format("The flow's container"), exit_code=0)
+
+
+def _suspender(job: Job) -> str:
+    return f"Kueue's queue '{job.queue}'" if job.queue else "somebody"
 
 
 def retried(pods: Sequence[Pod], *, number: int, limit: int, delay: float) -> Wait:
