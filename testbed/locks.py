@@ -11,7 +11,6 @@ COMMON = (
     "--generate-hashes",
     "--no-emit-index-url",
     "--no-header",
-    "--no-strip-extras",  # else pip has no hash for `sqlalchemy[asyncio]`, which Prefect asks for
     "--upgrade",
 )
 #: What each lock is made from; the later ones agree with the runtime's on what they share.

@@ -111,6 +111,7 @@ def test_a_megabyte_is_read(read):
         ("nowhere/file", "cannot be read: No such file"),
         (".", "is a directory; name a file in it"),
         ("a\0b", "cannot be read: embedded null"),
+        ("", "is an empty name"),
     ],
 )
 def test_a_path_without_a_file_is_told(path, problem):

@@ -100,6 +100,22 @@ def test_completion_is_shown_and_installed_for_the_shell_that_asks(command):
     assert (command.home / ".bash_completions/workpool-operator.sh").exists()
 
 
+def test_a_cluster_that_does_not_answer_is_named_with_its_context(command):
+    cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}
+    context = {"name": "prod", "context": {"cluster": "c", "user": "u"}}
+    file = command.write(
+        "kubeconfig.json",
+        {
+            "clusters": [cluster],
+            "contexts": [context],
+            "users": [{"name": "u", "user": {}}],
+            "current-context": "prod",
+        },
+    )
+    said = command.run("unbind", "-A", "--dry-run", "--kubeconfig", file)
+    assert "error: cannot reach http://127.0.0.1:1 (context prod): " in said.error
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

@@ -98,6 +98,21 @@ def test_what_is_wrong_with_a_kubeconfig_is_one_line(
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [("a text", "it holds something else"), (None, "Is a directory"), ("a: [", "while parsing")],
+)
+def test_a_file_that_is_no_kubeconfig_is_one_line(
+    tmp_path: Path, content: str | None, problem: str
+) -> None:
+    path = tmp_path / "kubeconfig" if content else tmp_path
+    if content:
+        path.write_text(content)
+    with pytest.raises(OperatorError, match=f"kubeconfig .* cannot be used: {problem}") as refusal:
+        asyncio.run(KubernetesClient.from_environment(Kubeconfig(str(path))))
+    assert "\n" not in str(refusal.value)
+
+
 def test_a_context_that_is_named_wins_over_the_current_one(kubeconfig: Path) -> None:
     document = yaml.safe_load(kubeconfig.read_text())
     other = {"name": "there", "context": {"cluster": "c", "user": "u", "namespace": "other"}}

@@ -148,12 +148,6 @@ def test_prefect_is_capped_at_the_version_that_the_lock_holds():
     assert f"{version.major}.{version.minor + 1}" not in specifier
 
 
-def test_a_lock_names_the_extras_that_its_requirements_ask_for():
-    """Else pip, given the hashes, refuses `sqlalchemy[asyncio]`, which Prefect asks for."""
-    lock = (CHECKOUT / "requirements.lock").read_text()
-    assert re.search(r"^sqlalchemy\[asyncio\]==", lock, re.M)
-
-
 def test_every_value_of_the_chart_is_in_its_schema_and_explained_by_it_or_beside_it():
     schema = json.loads(generated.VALUES_SCHEMA.read_text())["properties"]
     values = yaml.safe_load((generated.CHART / "values.yaml").read_text())

@@ -228,7 +228,7 @@ def validate(
     """Check WorkPoolBindings and base job templates offline.
 
     A template may also be a whole pool, as prefect work-pool inspect -o json
-    prints it. Exit code 1: something is wrong; warnings alone are no fault.
+    prints it. Exit code 1 if there is an error; warnings alone do not fail.
     """
     from workpool_operator.cli.validate import main
 

@@ -112,6 +112,8 @@ def _refuse_folder(error: OSError) -> NoReturn:
 
 
 def _text(file: str) -> str:
+    if not file:
+        raise Unreadable("''", "is an empty name, perhaps of a variable that is not set")
     try:
         data = sys.stdin.buffer.read() if file == STDIN else pathlib.Path(file).read_bytes()
         return data.decode("utf-8-sig")

@@ -80,6 +80,8 @@ async def _show(options: Options) -> list[Object]:
     async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
         try:
             found = await _listed(kube, options)
+        except Unavailable as error:
+            raise OperatorError(f"cannot reach {kube.address}: {error}") from error
         except KubernetesRefused as refused:
             if refused.status != 404:
                 raise OperatorError(f"{kube.address}: {refused}") from refused

@@ -54,7 +54,7 @@ async def find(
     cluster_id = await _cluster_id(binding, kube)
     if binding is None:
         binding = _nobodys(found, url=api.server.url if api else "")
-        notes.append("without --binding: its labels stand in, and run pods have no credentials")
+        notes.append("no --binding given, so labels are placeholders and credentials are left out")
     elif api and cluster_id == NO_CLUSTER:
         notes.append(f"no cluster has namespace {binding.namespace!r}: the binding's id stands in")
     if api:

@@ -66,8 +66,7 @@ class Kubeconfig:
             return f"{self} has no current context; {_has(names)}. {choose}"
         if names and wanted not in names:
             return f"{self} has no context {wanted!r}; {_has(names)}"
-        text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        return f"{self} cannot be used: {text}. Set KUBECONFIG to one that can."
+        return f"{self} cannot be used: {_reason(error)}. Set KUBECONFIG to one that can."
 
     def _contexts(self) -> tuple[str, list[str]]:
         """The current one, and the names of all, as far as the file has them."""
@@ -76,6 +75,14 @@ class Kubeconfig:
             names = [str(each["name"]) for each in found["contexts"]]
             return str(found.get("current-context") or ""), names
         return "", []
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return str(error.strerror or error)
+    if isinstance(error, TypeError | AttributeError):  # a loader that met another document
+        return "it holds something else"
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _has(names: list[str]) -> str:
