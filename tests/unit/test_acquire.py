@@ -20,20 +20,33 @@ from workpool_operator.dispatch.ledger import Ledger
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError, PrefectUnavailable
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.views import Run
+from workpool_operator.prefect_api.views import Run, WorkPool
+from workpool_operator.prefect_api.views import WorkQueue as QueueView
 
 SCHEDULED = run(state("SCHEDULED"))
+QUEUE = QueueView(id_of("queue"), "default", priority=1)
+OTHER = QueueView(id_of("other"), "other", priority=2)
 
 
-def due(name: str) -> Run:
-    return replace(SCHEDULED, id=id_of(name), name=name, state=None, deployment_id=id_of("d"))
+def due(name: str, *, queue: QueueView = QUEUE) -> Run:
+    fields: dict[str, Any] = {"state": None, "deployment_id": id_of("d"), "work_queue_id": queue.id}
+    return replace(SCHEDULED, id=id_of(name), name=name, **fields)
+
+
+def many(name: str, count: int, *, queue: QueueView = QUEUE) -> list[Run]:
+    return [due(f"{name}-{index}", queue=queue) for index in range(count)]
 
 
 @dataclass
 class Pool:
-    """Answers a poll with these runs; no deployment is asked for twice in one poll."""
+    """Answers a poll with these runs; no deployment is asked for twice in one poll. Of the runs
+    `behind` a page those are told that a filter finds in its queue."""
 
     runs: list[Run] = field(default_factory=list)
+    behind: list[Run] = field(default_factory=list)
+    active: int = 0
+    limit: int | None = None
+    queues: list[QueueView] = field(default_factory=lambda: [QUEUE])
     polls: int = 0
     deployments_read: int = 0
     asked_for: list[Sequence[str]] = field(default_factory=list)
@@ -45,6 +58,21 @@ class Pool:
         if self.fails:
             raise self.fails
         return self.runs
+
+    async def work_pool(self) -> WorkPool:
+        return WorkPool(id_of("pool"), "etl", "kubernetes", concurrency_limit=self.limit)
+
+    async def work_queues(self) -> list[QueueView]:
+        return self.queues
+
+    async def count_runs(self, filters: dict[str, Any]) -> int:
+        return self.active
+
+    async def filter_runs(self, body: dict[str, Any]) -> list[Run]:
+        (queue,) = body["work_pool_queues"]["id"]["any_"]
+        known = body["flow_runs"]["id"]["not_any_"]
+        due = [r for r in self.behind if str(r.work_queue_id) == queue and str(r.id) not in known]
+        return due[: body["limit"]]
 
     async def deployments(self, ids: set[UUID]) -> dict[UUID, dict[str, Any]]:
         self.deployments_read += 1
@@ -89,8 +117,13 @@ class Bench:
         await asyncio.gather(task, return_exceptions=True)
 
     async def offered(self) -> list[str]:
-        names = {run.id: run.name for run in self.pool.runs}
-        return [names[await self.queue.get()] for _ in range(len(self.queue))]
+        names = {run.id: run.name for run in (*self.pool.runs, *self.pool.behind)}
+        found = []
+        for _ in range(len(self.queue)):
+            run_id = await self.queue.get()
+            self.queue.done(run_id)
+            found.append(names[run_id])
+        return found
 
 
 async def test_runs_are_offered_in_the_order_of_the_poll() -> None:
@@ -150,6 +183,62 @@ async def test_a_run_that_was_refused_is_not_offered_before_its_time() -> None:
     await bench.during()
     assert await bench.offered() == ["b"]
     assert bench.ledger.of(id_of("b")).not_before is None
+
+
+def refuse(bench: Bench, runs: list[Run]) -> None:
+    for each in runs:
+        bench.ledger.of(each.id).claim_refused(None, wall=datetime.now(UTC))
+
+
+async def test_runs_whose_claims_are_refused_leave_their_slots_to_others() -> None:
+    """As of a deployment whose limit is 0: each poll brings them first."""
+    bench = Bench("held", "healthy", concurrencyLimit=1)
+    await bench.during()
+    assert await bench.offered() == ["held"]
+    refuse(bench, [due("held")])
+    await bench.during()
+    assert await bench.offered() == ["healthy"]
+
+
+@pytest.mark.parametrize("held", [200, 3], ids=["a full page", "a page cut by a limit"])
+async def test_what_a_page_of_refused_runs_hides_is_found(held: int) -> None:
+    bench = Bench()
+    bench.pool.runs = many("held", held)
+    bench.pool.limit = held
+    bench.pool.behind = many("healthy", 2)
+    refuse(bench, bench.pool.runs)
+    await bench.during()
+    assert await bench.offered() == ["healthy-0", "healthy-1"]
+
+
+async def test_what_is_found_behind_a_page_keeps_the_pool_s_limit() -> None:
+    bench = Bench(concurrencyLimit=1000)
+    bench.pool.runs, bench.pool.behind = many("page", 200), many("behind", 200)
+    bench.pool.limit, bench.pool.active = 260, 10
+    await bench.during()
+    assert len(bench.queue) == 250
+
+
+async def test_what_is_found_behind_a_page_keeps_each_queue_s_limit() -> None:
+    bench = Bench(concurrencyLimit=1000)
+    bench.pool.queues = [replace(QUEUE, concurrency_limit=250), OTHER]
+    bench.pool.runs = [*many("page", 150), *many("other", 50, queue=OTHER)]
+    bench.pool.behind = [*many("behind", 190), *many("other behind", 30, queue=OTHER)]
+    await bench.during()
+    offered = await bench.offered()
+    assert sum(name.startswith(("page", "behind")) for name in offered) == 250
+    assert sum(name.startswith("other") for name in offered) == 80
+
+
+async def test_runs_that_are_offered_but_not_claimed_yet_count_for_the_limits() -> None:
+    bench = Bench()
+    bench.pool.runs, bench.pool.behind = many("page", 200), many("behind", 200)
+    bench.pool.limit = 250
+    for each in bench.pool.runs:
+        record = bench.ledger.of(each.id)
+        record.run, record.offered_at = each, 0.0
+    await bench.during()
+    assert len(bench.queue) == 50
 
 
 async def test_a_closed_binding_polls_and_offers_nothing() -> None:

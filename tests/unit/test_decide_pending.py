@@ -37,6 +37,7 @@ from workpool_operator.dispatch.steps import (
     Explain,
     Later,
     Nothing,
+    Read,
     ReadHistory,
     RecordJob,
     RenewLease,
@@ -104,6 +105,13 @@ CASES = [
         "a lease is renewed while the quota is full",
         waiting_for(QUOTA, claim=claim(lease_id=id_of("lease"))),
         RenewLease(),
+    ),
+    Case(
+        "a run that may be RUNNING by now is read before its lease is renewed",
+        record(RECORDED, claim=claim(lease_id=id_of("lease"))),
+        Read(),
+        {"jobs": (job(),), "pods": (pod(phase="Running"),)},
+        heard=40,
     ),
     Case(
         "a pod's wait is named",

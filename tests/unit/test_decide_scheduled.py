@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.decisions import (
     FINAL,
+    NAME,
     RETRY,
     SCHEDULED,
     UI_RETRY,
@@ -27,12 +28,14 @@ from tests.support.snapshots import (
 )
 from workpool_operator.dispatch.steps import (
     Claim,
+    ConfirmGone,
     Crash,
     DeleteJob,
     Forget,
     Later,
     Nothing,
     Read,
+    ReadHistory,
     Reschedule,
     Restore,
     StartTtl,
@@ -57,6 +60,11 @@ CASES = [
         "a refused run whose time has come is left to the next poll",
         record(run(SCHEDULED), not_before=WALL - timedelta(seconds=1)),
         Forget(),
+    ),
+    Case(
+        "a run whose claims are refused is remembered, so that it is put off ever longer",
+        record(run(SCHEDULED), not_before=WALL - timedelta(seconds=1), refused_claims=2),
+        Nothing(),
     ),
     Case(
         "a leftover that still runs is waited for",
@@ -157,6 +165,41 @@ CASES = [
         {"jobs": (job("old", ended="Failed"),)},
     ),
 ]
+
+
+IN_PROCESS = run(RETRY, pid=NAME, empirical_policy={"retry_type": "in_process"})
+VANISHED = [
+    Case("whose retry it is must be known", record(IN_PROCESS), ReadHistory()),
+    Case(
+        "somebody else's retry is left alone",
+        record(IN_PROCESS, disowned=IN_PROCESS.state.id if IN_PROCESS.state else None),
+        Nothing(),
+    ),
+    Case("the caches may lag", record(IN_PROCESS, mine="claim"), Later(3.0), ago=2),
+    Case("its Job is looked for", record(IN_PROCESS, mine="claim"), ConfirmGone(NAME)),
+    Case(
+        "without a Job nobody will retry it",
+        record(IN_PROCESS, mine="claim", job_confirmed_gone=NAME),
+        Reschedule(),
+    ),
+    Case(
+        "that is not decided on a state read long ago",
+        record(IN_PROCESS, mine="claim", job_confirmed_gone=NAME),
+        Read(),
+        heard=5,
+    ),
+    Case(
+        "while its Job lives the process retries by itself",
+        record(IN_PROCESS, mine="claim"),
+        Nothing(),
+        {"jobs": (job(),), "pods": (pod(phase="Running"),)},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", VANISHED, ids=sentence)
+def test_a_retry_in_a_process_that_vanished_while_nobody_looked(case: Case) -> None:
+    check(case)
 
 
 @pytest.mark.parametrize("case", CASES, ids=sentence)

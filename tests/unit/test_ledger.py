@@ -99,6 +99,59 @@ def test_a_parked_run_follows_a_new_scheduled_time() -> None:
     assert not known.parked(WALL)
 
 
+def refused(known: Record, times: int) -> list[float]:
+    """The seconds for which each refusal puts the run off."""
+    seconds = []
+    for _ in range(times):
+        known.offered_at = NOW
+        known.claim_refused(SCHEDULED.state, wall=WALL)
+        assert known.offered_at is None
+        assert known.not_before is not None
+        seconds.append((known.not_before - WALL).total_seconds())
+    return seconds
+
+
+def test_a_refusal_that_names_no_later_time_puts_the_run_off_ever_longer() -> None:
+    known = record(SCHEDULED)
+    assert refused(known, 5) == [30, 60, 120, 240, 240]
+    known.heard(SCHEDULED, asked_at=NOW + 1, now=NOW + 1)  # the state that was refused
+    assert known.parked(WALL)
+    known.heard(CLAIMED, asked_at=NOW + 2, now=NOW + 2)
+    known.heard(SCHEDULED, asked_at=NOW + 3, now=NOW + 3)
+    assert not known.parked(WALL)
+    assert refused(known, 1) == [30]
+
+
+def test_a_run_that_is_scheduled_anew_is_not_put_off_any_more() -> None:
+    known = record(SCHEDULED)
+    refused(known, 1)
+    again = run(state("SCHEDULED", id_="again", scheduled_time=WALL))
+    known.heard(again, asked_at=NOW + 1, now=NOW + 1)
+    assert not known.parked(WALL)
+
+
+def test_a_refusal_that_names_a_later_time_is_taken_at_its_word() -> None:
+    known, later = record(SCHEDULED), WALL + timedelta(seconds=7)
+    known.claim_refused(state("SCHEDULED", scheduled_time=later), wall=WALL)
+    assert known.not_before == later
+
+
+def test_a_refusal_without_a_state_puts_the_run_off_too() -> None:
+    known = record(SCHEDULED)
+    known.claim_refused(None, wall=WALL)
+    assert known.not_before == WALL + timedelta(seconds=30)
+
+
+def test_a_lease_that_was_lost_is_none_however_often_the_claim_is_heard_of() -> None:
+    held = claim(lease_id=id_of("lease"))
+    known = record(CLAIMED)
+    known.claimed(held)
+    assert known.claim == held
+    known.lost_lease = held.lease_id
+    known.claimed(held)
+    assert known.claim == claim()
+
+
 @pytest.mark.parametrize(
     ("pid", "kept"),
     [(job_name(), True), (job_name(run_name="renamed"), True), ("stranger-1", False), (None, True)],

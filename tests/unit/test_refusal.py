@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from tests.support.snapshots import NOW, WALL, look, pending, record, run
 from tests.support.subjects import subject
 from workpool_operator.dispatch import refusal
 from workpool_operator.dispatch.decide import decide
-from workpool_operator.dispatch.steps import CreateJob, Explain, Later
+from workpool_operator.dispatch.steps import Crash, CreateJob, Explain, Later
 from workpool_operator.errors import (
     BindingFault,
     Cause,
@@ -23,7 +24,21 @@ from workpool_operator.errors import (
 from workpool_operator.jobs.draft import Draft
 from workpool_operator.jobs.verdict import OUTAGE
 
-OUTAGE_WAIT = refusal.passing(KubernetesUnavailable("no answer in time"))
+OUTAGE_WAIT = refusal.passing(KubernetesUnavailable("etcd is on fire"))
+# What a real API server says.
+NO_RIGHT = (
+    'jobs.batch is forbidden: User "nobody" cannot create resource "jobs" in API group "batch" in '
+    'the namespace "data"'
+)
+BY_A_PLUGIN = 'jobs.batch "a-1" is forbidden: cannot set blockOwnerDeletion'
+BY_A_POLICY = (
+    "jobs.batch \"a-1\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied "
+    "request: no"
+)
+TERMINATING = (
+    'jobs.batch "a-1" is forbidden: unable to create new content in namespace data because it is '
+    "being terminated"
+)
 DRAFT = Draft(subject(run={"service_account_name": "Bad Name"}), {})
 
 
@@ -37,6 +52,9 @@ def refused(text: str, status: int, *causes: Cause) -> KubernetesRefused:
         (refused('jobs "a" is forbidden: exceeded quota: q', 403), "QuotaExceeded"),
         (refused('admission webhook "w" denied the request: no', 400), "JobRefused"),
         (refused("is being deleted", 409), "JobRefused"),
+        (refused(BY_A_POLICY, 403), "JobRefused"),
+        (refused(BY_A_POLICY, 422), "JobRefused"),
+        (refused(TERMINATING, 403), "JobRefused"),
         (KubernetesUnavailable("etcd is on fire"), OUTAGE),
         (BindingFault("JobsPermitted", "NamespaceNotConsenting", "does not let in"), "JobRefused"),
     ],
@@ -50,6 +68,42 @@ def test_what_time_can_mend_is_waited_for_with_the_text(
     assert str(error) in wait.message
 
 
+@pytest.mark.parametrize(
+    ("error", "is_right"),
+    [
+        (refused("Unauthorized", 401), True),
+        (refused(NO_RIGHT, 403), True),
+        (refused("", 403), True),
+        (refused(BY_A_PLUGIN, 403), False),
+        (refused(BY_A_POLICY, 403), False),
+        (refused("no such field", 422), False),
+    ],
+)
+def test_only_the_want_of_a_right_is_the_binding_s_fault(
+    error: KubernetesRefused, is_right: bool
+) -> None:
+    assert refusal.lacks_right(error) == is_right
+
+
+def test_a_namespace_that_is_being_deleted_is_named_as_such() -> None:
+    wait = refusal.passing(refused(TERMINATING, 403))
+    assert wait is not None
+    assert "create it again once it is gone" in wait.message
+
+
+def test_an_outage_that_others_do_not_see_ends_the_run_after_the_time_out() -> None:
+    """As of a webhook that fails for this Job only."""
+    named = record(run(pending(name=OUTAGE)), mine="claim", refusal=OUTAGE_WAIT)
+    known = replace(named, alone_since=NOW - POLICY.pending_timeout + 1)
+    assert decide(look(known, now=NOW), POLICY, wall=WALL) == CreateJob()
+    over = replace(named, alone_since=NOW - POLICY.pending_timeout)
+    look(over, now=NOW - 1)
+    over.read_at = over.heard_at = NOW
+    step = decide(look(over, now=NOW), POLICY, wall=WALL)
+    assert isinstance(step, Crash)
+    assert "etcd is on fire" in step.end.message
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_any_other_no_ends_the_run(status: int) -> None:
     assert refusal.passing(refused("no", status)) is None
@@ -58,6 +112,7 @@ def test_any_other_no_ends_the_run(status: int) -> None:
 @pytest.mark.parametrize(
     ("error", "facts"),
     [
+        (refused(BY_A_PLUGIN, 403), [BY_A_PLUGIN, "a policy of the cluster refuses this one"]),
         (refused('namespaces "data" not found', 404), ["kubectl create namespace data"]),
         (refused("no such field", 400), ["no such field", "Correct the deployment's"]),
         (

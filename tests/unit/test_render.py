@@ -12,6 +12,7 @@ from prefect.client.orchestration import PrefectClient
 
 from tests.support.prefect import stock_template
 from workpool_operator.errors import RenderError
+from workpool_operator.jobs import manifest as manifests
 from workpool_operator.jobs import render as rendering
 from workpool_operator.jobs.environment import SIGTERM_BEHAVIOR
 from workpool_operator.jobs.manifest import Identity
@@ -75,6 +76,19 @@ def with_manifest(**spec: Any) -> Object:
     """The stock template, whose Job's spec has these fields too."""
     base = stock_template()
     base["job_configuration"]["job_manifest"]["spec"].update(spec)
+    return base
+
+
+def with_job(**fields: Any) -> Object:
+    base = stock_template()
+    base["job_configuration"]["job_manifest"].update(fields)
+    return base
+
+
+def with_pod_metadata(**metadata: Any) -> Object:
+    base = stock_template()
+    manifest = base["job_configuration"]["job_manifest"]
+    manifest["spec"]["template"]["metadata"] = metadata
     return base
 
 
@@ -290,6 +304,59 @@ async def test_a_ttl_waits_until_the_end_is_reported(client: PrefectClient) -> N
     assert "ttlSecondsAfterFinished" not in manifest["spec"]
     assert manifest["metadata"]["annotations"][views.TTL_ANNOTATION] == "5"
     assert views.TTL_ANNOTATION not in (await render(client))["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize("ttl", [2**31, "9" * 5000, -1, "soon", 1.5, True])
+async def test_a_ttl_that_kubernetes_would_refuse_is_told_before_the_job_is_made(
+    client: PrefectClient, ttl: object
+) -> None:
+    """Afterwards it could not be patched in, and the Job would stay for ever."""
+    with pytest.raises(RenderError, match=r"ttlSecondsAfterFinished: expected .*seconds, got"):
+        await render(client, run={"finished_job_ttl": ttl})
+    made = await render(client, run={"finished_job_ttl": 2**31 - 1})
+    assert manifests.ttl_of(made["metadata"]["annotations"]) == 2**31 - 1
+
+
+@pytest.mark.parametrize("text", ["never", "-1", "", "1.5", str(2**31)])
+def test_a_ttl_that_a_job_of_before_kept_and_that_is_none_is_passed_over(text: str) -> None:
+    assert manifests.ttl_of({views.TTL_ANNOTATION: text}) is None
+    assert manifests.ttl_of({}) is None
+
+
+FORGED = {
+    views.FINAL_STATE_ANNOTATION: "COMPLETED/Completed/",
+    views.TTL_ANNOTATION: "never",
+    views.PREFIX + "of-tomorrow": "1",
+}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"run": {"annotations": FORGED, "labels": FORGED}},
+        {"deployment": {"annotations": FORGED, "labels": FORGED}},
+        {"base": with_job(metadata={"annotations": FORGED, "labels": FORGED})},
+        {"base": with_pod_metadata(annotations=FORGED, labels=FORGED)},
+        {"run": {"labels": {"Workpool-Operator.dev/of-tomorrow": "1"}}},
+    ],
+    ids=["run", "deployment", "template", "pods of the template", "in capitals"],
+)
+async def test_nothing_of_a_user_s_has_our_prefix_in_a_job(
+    client: PrefectClient, given: Object
+) -> None:
+    """The operator acts on what stands there."""
+    ours, theirs = await render(client), await render(client, **given)
+    for of in ("labels", "annotations"):
+        for job, user in zip(_metadata_of(ours), _metadata_of(theirs), strict=True):
+            assert _marks(user[of]) == _marks(job[of])
+
+
+def _metadata_of(manifest: Object) -> tuple[Object, Object]:
+    return manifest["metadata"], manifest["spec"]["template"]["metadata"]
+
+
+def _marks(entries: Object) -> Object:
+    return {key: value for key, value in entries.items() if key.startswith(views.PREFIX)}
 
 
 async def test_race_17_the_stock_workers_observer_finds_no_label_of_its_own(

@@ -136,7 +136,7 @@ async def _claim(found: Material, place: Place, api: PrefectApi) -> Claim | None
     if found.known is None:
         return None
     history = await api.history(found.known.id)
-    return find_claim(found.known, history, place.transition_id(found.known.id))
+    return find_claim(found.known, history, {place.transition_id(found.known.id)})
 
 
 def _unclaimed(run: Run) -> str:

@@ -119,9 +119,11 @@ class Acquire:
         page = await self._api.poll(queues=queues, before=before)
         candidates = self._candidates(page)
         free = self._free(spec)
-        if len(page) >= PAGE_SIZE and len(candidates) < free:
+        if len(candidates) < free and self._hides_runs(page):
             known = {str(run.id) for run in page} | self._not_wanted()
-            candidates += await self._backlog.beyond(known, queues=queues, before=before)
+            candidates += await self._backlog.beyond(
+                known, queues=queues, before=before, taken=[*candidates, *self._offered()]
+            )
         chosen = candidates[:free] if self._open() else []
         await self._read_deployments(chosen)
         for run in chosen:
@@ -139,6 +141,18 @@ class Acquire:
         load, now = self._load(), datetime.now(UTC)
         parked = {str(run_id) for run_id, record in self._ledger if record.parked(now)}
         return load.running | load.pending | parked
+
+    def _hides_runs(self, page: list[Run]) -> bool:
+        """There may be due runs behind the page: it is full, or shortened by a limit of the pool or
+        a queue to runs that cannot be claimed now."""
+        now = datetime.now(UTC)
+        records = (self._ledger.get(run.id) for run in page)
+        return len(page) >= PAGE_SIZE or any(r is not None and r.parked(now) for r in records)
+
+    def _offered(self) -> list[Run]:
+        """Runs that are about to be claimed, which the server does not count yet."""
+        offered = (record for _, record in self._ledger if record.offered_at is not None)
+        return [record.run for record in offered if record.run]
 
     def _outwaiting(self, runs: list[Run]) -> bool:
         """One of the runs is due, but a pod of its last attempt still takes its slot."""

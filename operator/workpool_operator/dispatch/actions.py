@@ -23,7 +23,7 @@ from workpool_operator.errors import (
     PrefectRefused,
     PrefectUnavailable,
 )
-from workpool_operator.jobs import queueing, verdict
+from workpool_operator.jobs import manifest, queueing, verdict
 from workpool_operator.jobs.verdict import End, Wait
 from workpool_operator.kube import events, views
 from workpool_operator.kube.cache import Cache
@@ -108,7 +108,7 @@ class Actions:
                 say.note(run_id, text, level=logging.INFO)
                 record.told = about
             case steps.RenewLease():
-                await say.renew_lease(record)
+                await say.renew_lease(run_id, record)
             case steps.Reschedule():
                 await say.reschedule(run_id, record)
             case steps.Cancel(message=message):
@@ -202,8 +202,12 @@ class Actions:
             self._pod_cache.remove(uid)
 
     async def _confirm_gone(self, record: Record, name: str) -> None:
+        """Also of a Job in another namespace, as of a binding that was made anew with another."""
+        recorded = record.run.infrastructure_pid if record.run else None
+        namespace, _, recorded_name = (recorded or "").rpartition(":")
+        where = namespace if recorded_name == name and namespace else self._namespace
         try:
-            self._job_cache.offer(await self._kube.get(JOBS, self._namespace, name))
+            self._job_cache.offer(await self._kube.get(JOBS, where, name))
         except KubernetesRefused as refused:
             if refused.status != 404:
                 raise
@@ -227,8 +231,8 @@ class Actions:
         await self._patch(job, metadata={"annotations": claim})
 
     async def _start_ttl(self, job: Job) -> None:
-        own = job.metadata.annotations.get(views.TTL_ANNOTATION)
-        ttl = int(own) if own is not None else self._jobs().ttl_seconds_after_finished
+        own = manifest.ttl_of(job.metadata.annotations)
+        ttl = self._jobs().ttl_seconds_after_finished if own is None else own
         await self._patch(job, spec={"ttlSecondsAfterFinished": ttl})
 
     async def _patch(self, job: Job, **change: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ The filter knows no limits, so the pool's and the queue's are counted here as th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence, Set
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from uuid import UUID
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
 from workpool_operator.prefect_api.views import Run, WorkQueue
 
+UNLIMITED = float("inf")
 _ACTIVE = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
 
 
@@ -25,19 +27,23 @@ class Backlog:
         self._api = api
 
     async def beyond(
-        self, known: Set[str], *, queues: Sequence[str], before: datetime
+        self, known: Set[str], *, queues: Sequence[str], before: datetime, taken: Sequence[Run]
     ) -> list[Run]:
-        """At most 200 due runs that are not known, by queue priority, then by time."""
+        """At most 200 due runs that are not known, by queue priority, then by time. The runs that
+        are `taken` will be claimed before: they need their place within the limits, too."""
         pool = await self._api.work_pool()
-        room = await self._room(
-            pool.concurrency_limit, {"work_pools": {"id": {"any_": [str(pool.id)]}}}
-        )
+        in_pool = {"work_pools": {"id": {"any_": [str(pool.id)]}}}
+        room = await self._room(pool.concurrency_limit, in_pool) - len(taken)
+        in_queues = Counter(run.work_queue_id for run in taken)
         found: list[Run] = []
         for queue in await self._served(queues):
-            if (room := min(room, PAGE_SIZE - len(found))) <= 0:
+            if room <= 0:
                 break
-            wanted = min(room, await self._room(queue.concurrency_limit, _in_queue(queue.id)))
-            found += await self._due(queue, before=before, known=sorted(known), limit=wanted)
+            in_queue = await self._room(queue.concurrency_limit, _in_queue(queue.id))
+            wanted = min(room, in_queue - in_queues[queue.id], PAGE_SIZE - len(found))
+            due = await self._due(queue, before=before, known=sorted(known), limit=wanted)
+            found += due
+            room -= len(due)
         return found
 
     async def _served(self, names: Sequence[str]) -> list[WorkQueue]:
@@ -45,13 +51,13 @@ class Backlog:
         served = [q for q in queues if not q.is_paused and (not names or q.name in names)]
         return sorted(served, key=lambda queue: queue.priority)
 
-    async def _room(self, limit: int | None, where: dict[str, Any]) -> int:
+    async def _room(self, limit: int | None, where: dict[str, Any]) -> float:
         if limit is None:
-            return PAGE_SIZE
+            return UNLIMITED
         return max(0, limit - await self._api.count_runs({**where, "flow_runs": _ACTIVE}))
 
     async def _due(
-        self, queue: WorkQueue, *, before: datetime, known: list[str], limit: int
+        self, queue: WorkQueue, *, before: datetime, known: list[str], limit: float
     ) -> list[Run]:
         if limit <= 0:
             return []
@@ -64,7 +70,7 @@ class Backlog:
             **_in_queue(queue.id),
             "flow_runs": flow_runs,
             "sort": "NEXT_SCHEDULED_START_TIME_ASC",
-            "limit": limit,
+            "limit": int(limit),
         }
         return [run for run in await self._api.filter_runs(body) if not run.retries_in_process]
 

@@ -5,6 +5,7 @@
     SCHEDULED       leftover suspended   keep it; once it is resumed claim, and adopt it (suspended)
     SCHEDULED       leftover we ended    restore the final state that its SIGTERM handler undid
     SCHEDULED       deadline exceeded    Crashed, the limit named
+    SCHEDULED       retries in process, gone   have polls return it again
     SCHEDULED       none, offered        claim
     PENDING, mine   none                 create the Job; record its name; say why it waits (pending)
     PENDING, mine   suspended            say what it waits for, however long (suspended)
@@ -40,6 +41,7 @@ from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.steps import (
     Cancel,
     Claim,
+    ConfirmGone,
     Crash,
     DeleteJob,
     Forget,
@@ -106,6 +108,8 @@ def _scheduled(seen: Observed, policy: Policy, wall: datetime) -> Step:
         return _outwait(seen, policy)
     if run.retries_in_process and (seen.leftovers or seen.gone_jobs):
         return Reschedule()
+    if run.retries_in_process and seen.recorded_name and seen.offered_at is None:
+        return _retrying(seen, policy)
     if job := unreported(seen.leftovers):
         return StartTtl(job)
     if seen.offered_at is None:
@@ -113,11 +117,22 @@ def _scheduled(seen: Observed, policy: Policy, wall: datetime) -> Step:
     return Claim() if seen.now - seen.offered_at <= policy.state_age else Withdraw(late=True)
 
 
+def _retrying(seen: Observed, policy: Policy) -> Step:
+    """It waits to go on in its own process, and no Job of it is here: is that process gone?"""
+    if seen.claim is None:
+        return Nothing() if seen.disowned else ReadHistory()
+    if (rest := policy.vanish_grace - seen.held("alone")) > 0:
+        return Later(rest)
+    if not seen.confirmed_gone:
+        return ConfirmGone(seen.recorded_name)
+    return Reschedule() if is_sure(seen, policy, "alone") else Read()
+
+
 def _unoffered(seen: Observed, wall: datetime) -> Step:
-    """A poll offers it when it is due; a refused claim is remembered until then (races.md 7)."""
+    """A poll offers it when it is due; refused claims are remembered until then (races.md 7)."""
     if seen.not_before and (rest := (seen.not_before - wall).total_seconds()) > 0:
         return Later(rest)
-    return Nothing() if seen.leftovers else Forget()
+    return Nothing() if seen.leftovers or seen.refused_claims else Forget()
 
 
 def _outwait(seen: Observed, policy: Policy) -> Step:

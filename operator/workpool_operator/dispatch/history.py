@@ -6,24 +6,43 @@ state's own ids belong to whoever wrote it last (races.md 3).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from datetime import timedelta
 from uuid import UUID
 
 from workpool_operator.dispatch.ledger import Claim, recorded_job
 from workpool_operator.prefect_api.views import Run, State
 
+# By how much the clocks of a server's replicas may differ: states are in the order of these.
+CLOCK_SKEW = timedelta(seconds=5)
 
-def find_claim(run: Run, history: Sequence[State], transition_id: UUID) -> Claim | None:
-    """Our claim, if the run's last unbroken stretch of PENDING states (oldest first) has one. A
-    cancelled run may have been rescheduled since: there its recorded Job tells (races.md 27)."""
-    stretch = _claims(_last_pending_stretch(history), transition_id)
-    if stretch:
-        return stretch[-1]
-    if run.state_type != "CANCELLING":
-        return None
+
+def find_claim(run: Run, history: Sequence[State], mine: Set[UUID]) -> Claim | None:
+    """The claim of ours that the run waits, runs or ran under: one of the history's last unbroken
+    stretch of PENDING states (oldest first). `mine` are the transition ids of our claims.
+
+    Where the run was rescheduled since, its recorded Job must be that claim's: a flow that retries
+    in its own process goes on without a claim, and a cancelled run may have been rescheduled
+    (races.md 26, 27).
+    """
+    stretch, rescheduled = _last_pending_stretch(in_order(history))
+    claims = _claims(stretch, mine)
+    if not rescheduled:
+        return claims[-1] if claims else None
     recorded = recorded_job(run)
-    claims = _claims(history, transition_id)
     return next((claim for claim in claims if claim.made(recorded, run_id=run.id)), None)
+
+
+def in_order(history: Sequence[State]) -> list[State]:
+    """The history in the order in which it happened. A claim may have an earlier time than the
+    SCHEDULED state that it was made on, if another replica of the server made that one: the claim
+    tells it by its scheduled time."""
+    states = list(history)
+    for index in range(1, len(states)):
+        before, state = states[index - 1], states[index]
+        if _is_claim_on(before, state) and not _follows_scheduled(states, index - 1):
+            states[index - 1], states[index] = state, before
+    return states
 
 
 def is_phantom(state: State, claim: Claim) -> bool:
@@ -33,14 +52,14 @@ def is_phantom(state: State, claim: Claim) -> bool:
     return time is None or state.state_details.scheduled_time != time
 
 
-def is_stray_substate(state: State, history: Sequence[State], transition_id: UUID) -> bool:
+def is_stray_substate(state: State, history: Sequence[State], mine: Set[UUID]) -> bool:
     """The state is a sub-state of a claim of ours that is over: it came too late and was accepted
     all the same."""
-    claims = _claims(history, transition_id)
+    claims = _claims(history, mine)
     return state.state_details.transition_id in {c.substate_id(state.name) for c in claims}
 
 
-def predecessor_of(state: State, history: Sequence[State], transition_id: UUID) -> State | None:
+def predecessor_of(state: State, history: Sequence[State], mine: Set[UUID]) -> State | None:
     """What our states up to `state` wrote over, with its data; None if that is somebody else's
     claim, which must stand."""
     ids = [entry.id for entry in history]
@@ -48,21 +67,44 @@ def predecessor_of(state: State, history: Sequence[State], transition_id: UUID) 
     for entry in reversed(before):
         if entry.type != "PENDING":
             return entry
-        mine = entry.state_details.transition_id == transition_id
-        if not mine and not is_stray_substate(entry, history, transition_id):
+        is_ours = entry.state_details.transition_id in mine
+        if not is_ours and not is_stray_substate(entry, history, mine):
             return None
     return None
 
 
-def _claims(states: Sequence[State], transition_id: UUID) -> list[Claim]:
-    return [Claim.of(s) for s in states if s.state_details.transition_id == transition_id and s.id]
+def _claims(states: Sequence[State], mine: Set[UUID]) -> list[Claim]:
+    return [Claim.of(s) for s in states if s.state_details.transition_id in mine and s.id]
 
 
-def _last_pending_stretch(history: Sequence[State]) -> list[State]:
+def _last_pending_stretch(history: Sequence[State]) -> tuple[list[State], bool]:
+    """And whether the run was SCHEDULED after it."""
     stretch: list[State] = []
+    rescheduled = False
     for state in reversed(history):
         if state.type == "PENDING":
             stretch.append(state)
-        elif stretch or state.type == "SCHEDULED":
+        elif stretch:
             break
-    return stretch[::-1]
+        elif state.type == "SCHEDULED":
+            rescheduled = True
+    return stretch[::-1], rescheduled
+
+
+def _is_claim_on(pending: State, scheduled: State) -> bool:
+    """The states could be those of a claim, and of what it was made on, in the wrong order."""
+    if (pending.type, scheduled.type) != ("PENDING", "SCHEDULED"):
+        return False
+    if pending.timestamp is None or scheduled.timestamp is None:
+        return False
+    due = pending.state_details.scheduled_time
+    is_same = due is not None and due == scheduled.state_details.scheduled_time
+    return is_same and scheduled.timestamp - pending.timestamp <= CLOCK_SKEW
+
+
+def _follows_scheduled(states: Sequence[State], index: int) -> bool:
+    """What the claim was made on is before it already."""
+    due = states[index].state_details.scheduled_time
+    earlier = (s for s in reversed(states[:index]) if s.type != "PENDING")
+    before = next(earlier, None)
+    return before is not None and before.state_details.scheduled_time == due

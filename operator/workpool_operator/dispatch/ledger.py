@@ -7,8 +7,8 @@ the caller's (seconds, monotonic).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from workpool_operator.jobs.verdict import OUTAGE, Wait
 from workpool_operator.prefect_api.views import Run, State
 
 NEVER = float("-inf")
+FIRST_PARK, LONGEST_PARK = timedelta(seconds=30), timedelta(minutes=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,16 @@ class Record:
     refusal: Wait | None = None  # why the API server did not take the Job
     refused_until: float = NEVER
     refusals: int = 0
+    refused_at: float = NEVER  # the last of them
+    alone_since: float | None = None  # others' Jobs are created, while this one's is an outage
     diagnosis: Wait | None = None  # what Events say about a Job or pod that does not move
     diagnosed_at: float = NEVER
     reported: tuple[str, str] = ("", "")  # what a RUNNING run was told of: pod, category
     lease_renewed_at: float = NEVER
-    not_before: datetime | None = None  # a refused claim names when to come again
+    lost_lease: UUID | None = None  # it cannot be renewed any more
+    not_before: datetime | None = None  # when a refused claim may be made again
+    refused_claims: int = 0  # since the run became SCHEDULED
+    refused_under: UUID | None = None  # the state that the last of them found
     told: str = ""  # what the run's log was last told about
     workload: str | None = None  # what Kueue says a suspended Job waits for, once it was asked
     infrastructure_retries: int | None = None  # as the history had it under this claim
@@ -94,8 +100,18 @@ class Record:
         self.doubted_at = now
 
     def parked(self, wall: datetime) -> bool:
-        """A refused claim asked to come later."""
+        """A claim was refused, and it is too early for the next."""
         return self.not_before is not None and self.not_before > wall
+
+    def claim_refused(self, state: State | None, *, wall: datetime) -> None:
+        """Put the run off: until the time that its state names, or, where that is no later time,
+        ever longer, so that others get its slot."""
+        due = state.state_details.scheduled_time if state else None
+        longer = FIRST_PARK * 2**self.refused_claims
+        self.not_before = due if due and due > wall else wall + min(longer, LONGEST_PARK)
+        self.refused_under = state.id if state else None
+        self.refused_claims += 1
+        self.offered_at = None
 
     def heard(self, run: Run | None, *, asked_at: float, now: float, wrote: bool = False) -> bool:
         """The server's answer (None for 404) to what was asked at `asked_at`; False if it is out of
@@ -111,6 +127,12 @@ class Record:
         self._let_go()
         return True
 
+    def claimed(self, claim: Claim | None) -> None:
+        """The run's present state is of this claim of ours, or of none."""
+        if claim and claim.lease_id == self.lost_lease:
+            claim = replace(claim, lease_id=None)
+        self.claim = claim
+
     def disown(self) -> None:
         """The run's present state is not of our making: leave it alone until it changes."""
         self.claim, self.phantom = None, False
@@ -118,15 +140,17 @@ class Record:
 
     def _let_go(self) -> None:
         """Forget what the state that was just heard makes void."""
+        state = self.run.state if self.run else None
         if self.state_type != "SCHEDULED":
             self.offered_at = self.not_before = None
             self.kept = self.told = ""
-        elif self.not_before and self.run and self.run.state:
-            self.not_before = self.run.state.state_details.scheduled_time
+            self.refused_claims = 0
+        elif self.not_before and state and state.id != self.refused_under:
+            self.not_before = state.state_details.scheduled_time
         if self.state_type in ("", "SCHEDULED"):
             self.claim = None
             self.job_confirmed_gone = ""
-            self.refusal = self.diagnosis = self.pending_timeout = None
+            self.refusal = self.diagnosis = self.pending_timeout = self.alone_since = None
             self.infrastructure_retries = None
         elif self.state_type != "PENDING" and self.claim and self.run:
             pid = recorded_job(self.run)
@@ -166,7 +190,7 @@ class Ledger:
         """What waited for the API server alone is to be tried again now."""
         for record in self._records.values():
             if record.refusal and record.refusal.category == OUTAGE:
-                record.refused_until = NEVER
+                record.refused_until, record.alone_since = NEVER, None
 
     def drop(self, run_id: UUID) -> None:
         self._records.pop(run_id, None)

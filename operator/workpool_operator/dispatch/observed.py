@@ -46,6 +46,7 @@ class Observed:
     heard_at: float = NEVER
     offered_at: float | None = None
     not_before: datetime | None = None
+    refused_claims: int = 0
     claim: Claim | None = None
     disowned: bool = False
     phantom: bool = False
@@ -59,6 +60,7 @@ class Observed:
     pending_timeout: int | None = None
     refusal: Wait | None = None
     refused_until: float = NEVER
+    refused_alone: float = 0.0  # seconds for which the outage is of this run alone
     diagnosis: Wait | None = None
     diagnosed_at: float = NEVER
     reported: tuple[str, str] = ("", "")
@@ -147,6 +149,7 @@ def observe(run_id: UUID, record: Record, objects: Objects, *, now: float) -> Ob
         heard_at=record.heard_at,
         offered_at=record.offered_at,
         not_before=record.not_before,
+        refused_claims=record.refused_claims,
         claim=record.claim,
         disowned=record.disowned is not None and _state_id(record.run) == record.disowned,
         phantom=record.phantom,
@@ -160,6 +163,7 @@ def observe(run_id: UUID, record: Record, objects: Objects, *, now: float) -> Ob
         pending_timeout=current.pending_timeout if current else record.pending_timeout,
         refusal=record.refusal,
         refused_until=record.refused_until,
+        refused_alone=now - record.alone_since if record.alone_since is not None else 0.0,
         diagnosis=_diagnosis(record),
         reported=record.reported,
         diagnosed_at=record.diagnosed_at,
@@ -168,7 +172,7 @@ def observe(run_id: UUID, record: Record, objects: Objects, *, now: float) -> Ob
         workload=record.workload,
         infrastructure_retries=record.infrastructure_retries,
         kept=record.kept,
-        confirmed_gone=bool(name) and record.job_confirmed_gone == name,
+        confirmed_gone=record.job_confirmed_gone == (name or recorded_job(record.run) or None),
         since=dict(record.since),
         now=now,
     )

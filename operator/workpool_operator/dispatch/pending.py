@@ -36,7 +36,7 @@ def pending(seen: Observed, policy: Policy, wall: datetime) -> Step:
     if seen.claim is None:
         return Nothing() if seen.disowned else ReadHistory()
     if _lease_rest(seen, policy) <= 0:
-        return RenewLease()
+        return RenewLease() if seen.age <= policy.state_age else Read()
     if seen.current is None:
         return _without_job(seen, policy, wall)
     if seen.recorded_name != seen.current.name:
@@ -75,8 +75,9 @@ def _without_job(seen: Observed, policy: Policy, wall: datetime) -> Step:
         return step
     if seen.refusal is None:
         return CreateJob()
-    outage = seen.refusal.category == verdict.OUTAGE  # which says nothing about the run
-    if not outage and _pending_for(seen, wall) >= _timeout(seen, policy):
+    outage = seen.refusal.category == verdict.OUTAGE  # says nothing of the run unless it is alone
+    waited = seen.refused_alone if outage else _pending_for(seen, wall)
+    if waited >= _timeout(seen, policy):
         return _give_up(seen, seen.refusal, policy)
     if seen.refusal.category != seen.run.state_name:
         return Explain(seen.refusal)

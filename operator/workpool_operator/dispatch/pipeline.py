@@ -86,7 +86,12 @@ class Pipeline:
         self.ledger = Ledger()
         self.queue: WorkQueue[UUID] = WorkQueue()
         self.runlog = RunLog(api)
-        proposals = Proposals(place, api=api, runlog=self.runlog)
+        proposals = Proposals(
+            place,
+            api=api,
+            runlog=self.runlog,
+            jobs_of=lambda run_id: jobs.ever_of(str(run_id)),
+        )
         creation = Creation(
             kube,
             namespace=place.namespace,
@@ -122,7 +127,7 @@ class Pipeline:
         )
         self.resync = Resync(
             api=api,
-            pool_id=place.pool_id,
+            place=place,
             queue=self.queue,
             ledger=self.ledger,
             proposals=proposals,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +33,14 @@ class Place:
             cluster_id=self.cluster_id, binding=self.binding, pool_id=self.pool_id, run_id=run_id
         )
 
+    def transition_ids(self, run_id: UUID, jobs: Iterable[Job]) -> Set[UUID]:
+        """What proves one: also an earlier pool's, of which the run's Jobs tell. A pool that is
+        deleted and made anew has another id, while its runs go on."""
+        pools = {pool for job in jobs if self._is_of_server(job) and (pool := _pool_of(job))}
+        return {
+            replace(self, pool_id=pool).transition_id(run_id) for pool in {self.pool_id, *pools}
+        }
+
     def identity(self, run_id: UUID, claim: Claim) -> Identity:
         """What the Job of the claim carries."""
         return Identity(
@@ -47,6 +56,14 @@ class Place:
     def owns(self, job: Job) -> bool:
         """The Job was made for this pool on this server: a changed URL must not end every Job of
         the server before."""
-        server = job.metadata.annotations.get(views.SERVER_ANNOTATION)
-        pool = job.spec.template.labels.get(views.POOL_LABEL)
-        return server == self.server_url and pool == str(self.pool_id)
+        return self._is_of_server(job) and _pool_of(job) == self.pool_id
+
+    def _is_of_server(self, job: Job) -> bool:
+        return job.metadata.annotations.get(views.SERVER_ANNOTATION) == self.server_url
+
+
+def _pool_of(job: Job) -> UUID | None:
+    try:
+        return UUID(job.spec.template.labels.get(views.POOL_LABEL, ""))
+    except ValueError:
+        return None

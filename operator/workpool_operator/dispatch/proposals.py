@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterable, Set
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -21,8 +22,9 @@ from workpool_operator.dispatch.history import (
 )
 from workpool_operator.dispatch.ledger import Claim, Record
 from workpool_operator.dispatch.place import Place
-from workpool_operator.errors import PrefectRefused
+from workpool_operator.errors import PrefectRefused, PrefectUnavailable
 from workpool_operator.jobs.verdict import Wait
+from workpool_operator.kube.views import Job
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.runlog import RunLog
 from workpool_operator.prefect_api.views import Answer, Run, State
@@ -33,19 +35,52 @@ LEASE_SECONDS = 300
 
 
 class Proposals:
-    """The reconciler's voice; `runlog` tells the run's readers what was done."""
+    """The reconciler's voice; `runlog` tells the run's readers what was done, `jobs_of` are a run's
+    Jobs, also those that are gone."""
 
-    def __init__(self, place: Place, *, api: PrefectApi, runlog: RunLog) -> None:
+    def __init__(
+        self,
+        place: Place,
+        *,
+        api: PrefectApi,
+        runlog: RunLog,
+        jobs_of: Callable[[UUID], Iterable[Job]] = lambda _: (),
+    ) -> None:
         self._place = place
         self._api = api
         self._runlog = runlog
+        self._jobs_of = jobs_of
 
     # What is known
 
     async def read(self, run_id: UUID, record: Record) -> None:
-        """Hear the run's state."""
+        """Hear the run's state.
+
+        Raises:
+            PrefectUnavailable: also where the run is said to be unknown by a server that does not
+                have our pool: it may be another, or one that lost its data.
+        """
         asked_at = time.monotonic()
-        self.heard(record, await self._api.read_run(run_id), asked_at=asked_at)
+        run = await self._api.read_run(run_id)
+        if run is None:
+            await self.check_pool()
+        self.heard(record, run, asked_at=asked_at)
+
+    async def check_pool(self) -> None:
+        """Only the server that has our pool can say that a run is gone.
+
+        Raises:
+            PrefectUnavailable: it does not answer with our pool's id.
+        """
+        try:
+            found = (await self._api.work_pool()).id
+        except PrefectRefused as refused:
+            raise PrefectUnavailable(f"the work pool is not to be seen: {refused}") from refused
+        if found != self._place.pool_id:
+            raise PrefectUnavailable(
+                f"work pool {self._api.pool!r} has id {found}, not {self._place.pool_id}: what the "
+                "server says of runs that it does not know says nothing of those of this pool"
+            )
 
     def heard(
         self, record: Record, run: Run | None, *, asked_at: float, wrote: bool = False
@@ -63,11 +98,15 @@ class Proposals:
         """A PENDING state is ours by its transition id: the claim's own, or a sub-state's of it."""
         assert record.run is not None
         proof = state.state_details.transition_id
-        if proof == self._place.transition_id(record.run.id):
-            record.claim = Claim.of(state)
+        if proof in self._mine(record.run.id):
+            record.claimed(Claim.of(state))
         elif claim is None or proof != claim.substate_id(state.name):
             record.claim = None
         record.phantom = record.claim is not None and is_phantom(state, record.claim)
+
+    def _mine(self, run_id: UUID) -> Set[UUID]:
+        """The transition ids of our claims on the run."""
+        return self._place.transition_ids(run_id, self._jobs_of(run_id))
 
     async def read_history(self, run_id: UUID, record: Record) -> None:
         """Learn from the run's states whose claim it runs, or waits, under."""
@@ -78,8 +117,8 @@ class Proposals:
         history = await self._api.history(run_id)
         if record.run.state != state:
             return  # it moved on meanwhile
-        mine = self._place.transition_id(run_id)
-        record.claim = find_claim(run, history, mine)
+        mine = self._mine(run_id)
+        record.claimed(find_claim(run, history, mine))
         record.infrastructure_retries = retries.count(history, mine)
         if record.claim is not None:
             record.phantom = state.type == "PENDING" and is_phantom(state, record.claim)
@@ -97,21 +136,24 @@ class Proposals:
             "name": "Pending",
             "state_details": {"transition_id": str(self._place.transition_id(run_id))},
         }
-        answer = await self._propose(run_id, record, proposal)
+        asked_at = time.monotonic()
+        try:
+            answer = await self._propose(run_id, record, proposal)
+        except PrefectRefused as refused:
+            if refused.status != 404:
+                record.claim_refused(None, wall=datetime.now(UTC))
+            raise
         if record.claim is not None:
-            record.lease_renewed_at = time.monotonic()
-        if answer.state.type != "SCHEDULED":
-            return
-        record.offered_at = None
-        record.not_before = answer.state.state_details.scheduled_time
-        log.debug("run %s was not claimed: %s: %s", run_id, answer.status, answer.reason)
+            record.lease_renewed_at = asked_at
+        if answer.state.type == "SCHEDULED":
+            record.claim_refused(answer.state, wall=datetime.now(UTC))
+            log.debug("run %s was not claimed: %s: %s", run_id, answer.status, answer.reason)
 
     async def undo_claim(self, run_id: UUID, record: Record) -> None:
         """Put back what a late state of ours wrote over, with its data (races.md 1)."""
         assert record.run is not None and record.run.state is not None
         history = await self._api.history(run_id)
-        mine = self._place.transition_id(run_id)
-        before = predecessor_of(record.run.state, history, mine)
+        before = predecessor_of(record.run.state, history, self._mine(run_id))
         if before is None:
             record.disown()
             return
@@ -131,14 +173,25 @@ class Proposals:
         if answer.accepted:
             self._runlog.write(run_id, f"Restored the run's state {state.name}.")
 
-    async def renew_lease(self, record: Record) -> None:
-        """Keep the deployment's concurrency slot that came with the claim."""
-        assert record.claim is not None and record.claim.lease_id is not None
-        record.lease_renewed_at = time.monotonic()
+    async def renew_lease(self, run_id: UUID, record: Record) -> None:
+        """Keep the deployment's concurrency slot that came with the claim.
+
+        A slot that was lost is not asked for again: the server takes another when the run starts.
+        """
+        claim, asked_at = record.claim, time.monotonic()
+        assert claim is not None and claim.lease_id is not None
         try:
-            await self._api.renew_lease(record.claim.lease_id, seconds=LEASE_SECONDS)
+            await self._api.renew_lease(claim.lease_id, seconds=LEASE_SECONDS)
         except PrefectRefused as refused:
-            log.warning("a deployment's concurrency slot was lost: %s", refused)
+            await self.read(run_id, record)
+            if record.claim is not None and record.state_type == "PENDING":
+                log.warning(
+                    "run %s: its deployment's concurrency slot was lost: %s", run_id, refused
+                )
+                record.lost_lease = claim.lease_id
+                record.claimed(record.claim)
+            return
+        record.lease_renewed_at = asked_at
 
     # What became of it
 

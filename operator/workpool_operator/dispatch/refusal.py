@@ -6,6 +6,8 @@ the fix.
 
 from __future__ import annotations
 
+import re
+
 from workpool_operator.errors import (
     BindingFault,
     KubernetesRefused,
@@ -16,6 +18,12 @@ from workpool_operator.errors import (
 from workpool_operator.jobs import blame
 from workpool_operator.jobs.draft import Draft
 from workpool_operator.jobs.verdict import OUTAGE, Wait
+
+# How the API server words what status and reason do not tell apart. Admission names the object, the
+# authorizer never: it decides before there is one.
+_BY_ADMISSION = re.compile(r'"[^"]+" is forbidden: ')
+_BY_A_POLICY = ("admission webhook", "ValidatingAdmissionPolicy")
+_ENDING = "because it is being terminated"
 
 
 def passing(error: OperatorError) -> Wait | None:
@@ -32,9 +40,18 @@ def passing(error: OperatorError) -> Wait | None:
     if error.status == 403 and "exceeded quota" in text:
         advice = "It starts as soon as the namespace's quota allows: raise it, or end other Jobs."
         return Wait("QuotaExceeded", f"{text}. {advice}")
-    if error.status == 409 or "admission webhook" in text:
+    if error.status == 409 or any(words in text for words in _BY_A_POLICY):
         return Wait("JobRefused", f"{text}. The Job is tried again.")
+    if _ENDING in text:
+        advice = "Nothing starts in it any more: create it again once it is gone."
+        return Wait("JobRefused", f"{text}. {advice}")
     return None
+
+
+def lacks_right(error: KubernetesRefused) -> bool:
+    """Whether it is refused because the operator lacks a right, which is the binding's fault. Every
+    admission plugin answers 403, too."""
+    return error.status == 401 or (error.status == 403 and not _BY_ADMISSION.search(str(error)))
 
 
 def crash_text(refused: KubernetesRefused, draft: Draft, *, namespace: str, grant: str = "") -> str:
@@ -50,6 +67,11 @@ def _advice(refused: KubernetesRefused, namespace: str, grant: str) -> str:
     if grant:
         what = "secrets" if isinstance(refused, SecretRefused) else "jobs"
         return f"Grant the operator the right to create {what} in namespace {namespace!r}: {grant}"
+    if refused.status == 403:
+        return (
+            "The operator has the right to create Jobs, a policy of the cluster refuses this one: "
+            "change what it names, or the policy."
+        )
     if refused.status == 404:
         return (
             f"Create the namespace: kubectl create namespace {namespace}, or correct its name: "

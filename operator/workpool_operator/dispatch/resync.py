@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from workpool_operator.dispatch.ledger import Ledger
+from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError
@@ -37,7 +38,7 @@ class Resync:
         self,
         *,
         api: PrefectApi,
-        pool_id: UUID,
+        place: Place,
         queue: WorkQueue[UUID],
         ledger: Ledger,
         proposals: Proposals,
@@ -46,7 +47,7 @@ class Resync:
         heard: Callable[[OperatorError], None],
     ) -> None:
         self._api = api
-        self._pool_id = pool_id
+        self._place = place
         self._queue = queue
         self._ledger = ledger
         self._proposals = proposals
@@ -85,7 +86,7 @@ class Resync:
         await self._pods.synced.wait()
 
     async def _sweep(self) -> None:
-        found = {run.id for run in await self._unsettled()}
+        found = {run.id for run in (*await self._unsettled(), *await self._retrying())}
         known = {run_id for run_id, _ in self._ledger}
         ids = {UUID(run_id) for run_id in self._jobs.run_ids() | self._pods.run_ids() if run_id}
         for batch in _batches(sorted((ids | known) - found)):
@@ -95,18 +96,37 @@ class Resync:
 
     async def _unsettled(self) -> list[Run]:
         """The pool's runs that somebody is answerable for."""
+        return await self._runs({"state": {"type": {"any_": UNSETTLED}}})
+
+    async def _retrying(self) -> list[Run]:
+        """Those that wait for a retry in a process of ours, which may be gone: no poll returns
+        them (races.md 26)."""
+        scheduled = {"state": {"type": {"any_": ["SCHEDULED"]}}, "start_time": {"is_null_": False}}
+        return await self._runs(scheduled, if_=self._retries_here)
+
+    def _retries_here(self, run: Run) -> bool:
+        here = f"{self._place.namespace}:"
+        return run.retries_in_process and (run.infrastructure_pid or "").startswith(here)
+
+    async def _runs(
+        self, flow_runs: dict[str, Any], *, if_: Callable[[Run], bool] = lambda _: True
+    ) -> list[Run]:
+        """All of the pool that are asked for, heard."""
         where: dict[str, Any] = {
-            "work_pools": {"id": {"any_": [str(self._pool_id)]}},
-            "flow_runs": {"state": {"type": {"any_": UNSETTLED}}},
+            "work_pools": {"id": {"any_": [str(self._place.pool_id)]}},
+            "flow_runs": flow_runs,
             "sort": "ID_DESC",
         }
         runs: list[Run] = []
+        offset = 0
         while True:
             asked_at = time.monotonic()
-            page = await self._api.filter_runs({**where, "offset": len(runs)})
-            runs += page
-            for run in page:
+            page = await self._api.filter_runs({**where, "offset": offset})
+            offset += len(page)
+            wanted = [run for run in page if if_(run)]
+            for run in wanted:
                 self._hear(run, asked_at)
+            runs += wanted
             if len(page) < PAGE_SIZE:
                 return runs
 
@@ -117,7 +137,7 @@ class Resync:
         for run in runs:
             self._hear(run, asked_at)
         for run_id in set(ids) - {run.id for run in runs}:
-            self._proposals.heard(self._ledger.of(run_id), None, asked_at=asked_at)
+            self._ledger.of(run_id).doubt(time.monotonic())  # a read of its own says if it is gone
 
     def _hear(self, run: Run, asked_at: float) -> None:
         self._proposals.heard(self._ledger.of(run.id), run, asked_at=asked_at)

@@ -6,7 +6,7 @@ Job. Once the flow's container ran, Prefect's own retry settings decide.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from uuid import UUID
 
 from workpool_operator.dispatch.ended import is_sure
@@ -36,10 +36,10 @@ def retry(seen: Observed, job: Job, policy: Policy) -> Step | None:
     return PutBack(verdict.retried(seen.pods, number=made + 1, limit=limit, delay=delay), delay)
 
 
-def count(history: Sequence[State], transition_id: UUID) -> int:
+def count(history: Sequence[State], mine: Set[UUID]) -> int:
     """How often the run was put back so since it was last final, as its states (oldest first) say;
-    `transition_id` is that of our claims."""
-    claims = [Claim.of(s) for s in history if s.state_details.transition_id == transition_id]
+    `mine` are the transition ids of our claims."""
+    claims = [Claim.of(s) for s in history if s.state_details.transition_id in mine]
     ids = {claim.substate_id(verdict.INFRASTRUCTURE_RETRY) for claim in claims}
     made = 0
     for state in history:

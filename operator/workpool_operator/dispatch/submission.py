@@ -11,7 +11,7 @@ from uuid import UUID
 
 from workpool_operator.dispatch import refusal
 from workpool_operator.dispatch.creation import Created, Creation
-from workpool_operator.dispatch.ledger import Claim, Record
+from workpool_operator.dispatch.ledger import NEVER, Claim, Record
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.errors import (
@@ -57,6 +57,7 @@ class Submission:
         self._runlog = runlog
         self._pool = pool
         self._forbidden = forbidden
+        self._created_at = NEVER  # the last Job of any run
         self._flows: dict[UUID, dict[str, Any]] = {}
 
     async def create_job(self, run_id: UUID, record: Record) -> None:
@@ -107,12 +108,15 @@ class Submission:
             await self._refused(run_id, record, made, refused)
             return
         except KubernetesUnavailable as error:
+            self._note_outage(record)
             if not record.refusals:  # once is no news
                 record.refusals = 1
                 raise
             _wait(record, error)
             return
+        self._created_at = time.monotonic()
         record.refusal, record.refusals, record.deployment = None, 0, None
+        record.alone_since = None
         self._job_cache.offer(created.job)
         self._runlog.write(run_id, self._success(created))
         for text in effects.in_vain(made.subject, namespace=self._fixed_namespace):
@@ -122,6 +126,13 @@ class Submission:
     def _fixed_namespace(self) -> str:
         """That of every run's Job, whatever its variables say."""
         return self._place.namespace
+
+    def _note_outage(self, record: Record) -> None:
+        """Since when Jobs of other runs are created, while this one's is not."""
+        now = time.monotonic()
+        if record.alone_since is None and record.refusals and self._created_at > record.refused_at:
+            record.alone_since = now
+        record.refused_at = now
 
     def _success(self, created: Created) -> str:
         job = f"{self._place.namespace}/{created.job.name}"
@@ -136,7 +147,7 @@ class Submission:
             _wait(record, refused)
             return
         grant = ""
-        if refused.status in (401, 403):
+        if refusal.lacks_right(refused):
             grant = await self._creation.grant(refused)
             self._forbidden(f"{refused}. Grant it: {grant}")
         text = refusal.crash_text(refused, made, namespace=self._place.namespace, grant=grant)

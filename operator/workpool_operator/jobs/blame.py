@@ -10,11 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import jsonschema
-from referencing import Registry
-
 from workpool_operator.errors import Cause, RenderError
-from workpool_operator.jobs import references
+from workpool_operator.jobs import conformity, references
 from workpool_operator.jobs.checks import ROOT
 from workpool_operator.jobs.fault import Fault, Path, at, read, written
 from workpool_operator.jobs.render import Subject
@@ -130,21 +127,9 @@ def _misfits(subject: Subject) -> Iterator[str]:
         schema = references.schemas(_template(subject)).get(name)
         if name == "env" or not isinstance(schema, Mapping) or _holds_block(value):
             continue  # an environment is made text of, a block's value is not known here
-        if wanted := _wanted(value, schema, within=variables):
+        if wanted := conformity.wanted(value, schema, within=variables):
             where = f"job variable {name} of {_giver(name, subject)}"
-            yield f"{where}: {Fault((), value, wanted).problem}"
-
-
-def _wanted(value: Any, schema: Mapping[str, Any], *, within: Any) -> str:
-    """What the variable's schema asks for, where the value is something else. References are
-    followed within the pool's schema alone."""
-    parts = {key: within[key] for key in ("definitions", "$defs") if within.get(key)}
-    try:
-        validator = jsonschema.Draft202012Validator({**schema, **parts}, registry=Registry())
-        error = jsonschema.exceptions.best_match(validator.iter_errors(value))
-    except Exception:  # whatever a schema that is none makes of the validator
-        return ""
-    return f"{error.validator} {error.validator_value!r}, as the pool asks" if error else ""
+            yield f"{where}: {Fault((), value, f'{wanted}, as the pool asks').problem}"
 
 
 def _template(subject: Subject) -> Mapping[str, Any]:

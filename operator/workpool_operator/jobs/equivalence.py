@@ -288,7 +288,11 @@ def _is_data(place: Place, sides: Sides) -> bool:
 
 RULES: Final = (
     Rule("name", "computed, at most 57 characters, never `generateName`", _is_name),
-    Rule("own labels and annotations", "beside Prefect's descriptive ones", _is_our_mark),
+    Rule(
+        "own labels and annotations",
+        "beside Prefect's descriptive ones; a user's with our prefix are dropped",
+        _is_our_mark,
+    ),
     Rule("`prefect.io/flow-run-id`", "an annotation, no label", _is_run_id),
     Rule("credentials", "by Secret reference", _is_credential),
     Rule("the worker's own environment", "not handed on", _is_handed_on),

@@ -20,6 +20,7 @@ from workpool_operator.kube import flow_container, views
 
 FLOW_RUN_ID_KEY = "prefect.io/flow-run-id"
 CONTAINERS = "job_manifest.spec.template.spec.containers"
+LONGEST_TTL = 2**31 - 1  # Kubernetes' own limit
 COMMAND = "prefect flow-run execute"
 _MISPLACED = ("parallelism", "completions")  # the stock template has them in the pod's spec
 
@@ -196,8 +197,8 @@ def identify(manifest: Object, identity: Identity, *, run_name: str) -> None:
     job, pod = _metadata(manifest)
     ttl = _take_ttl(manifest["spec"])
     for metadata in (job, pod):
-        metadata["labels"] = part(metadata, "labels") | identity.labels
-        metadata["annotations"] = part(metadata, "annotations")
+        metadata["labels"] = _users(metadata, "labels") | identity.labels
+        metadata["annotations"] = _users(metadata, "annotations")
         metadata["annotations"][FLOW_RUN_ID_KEY] = str(identity.run_id)
         metadata["annotations"][views.CONTAINER_ANNOTATION] = str(container(manifest)["name"])
     job["annotations"] |= identity.annotations
@@ -210,6 +211,12 @@ def identify(manifest: Object, identity: Identity, *, run_name: str) -> None:
     )
 
 
+def _users(metadata: Object, key: str) -> Object:
+    """What a user may set: our own prefix is ours alone, as the operator acts on what it says."""
+    given = part(metadata, key)
+    return {name: value for name, value in given.items() if not name.startswith(views.PREFIX)}
+
+
 def _metadata(manifest: Object) -> tuple[Object, Object]:
     """The Job's and its pods'."""
     template = manifest["spec"]["template"]
@@ -218,10 +225,25 @@ def _metadata(manifest: Object) -> tuple[Object, Object]:
 
 def _take_ttl(spec: Object) -> int | None:
     ttl = spec.pop("ttlSecondsAfterFinished", None)
-    if ttl is not None and not str(ttl).isdecimal():
+    if ttl is None:
+        return None
+    if (seconds := _seconds(ttl)) is None:
         path = "job_manifest.spec.ttlSecondsAfterFinished"
-        raise RenderError(path, f"expected a number of seconds, got {ttl!r:.80}")
-    return None if ttl is None else int(ttl)
+        most = f"at most {LONGEST_TTL} seconds" if str(ttl).isdecimal() else "a number of seconds"
+        raise RenderError(path, f"expected {most}, got {ttl!r:.80}")
+    return seconds
+
+
+def ttl_of(annotations: Mapping[str, str]) -> int | None:
+    """The TTL that a Job's annotations keep for when its end is reported; None without a usable
+    one."""
+    return _seconds(annotations.get(views.TTL_ANNOTATION, ""))
+
+
+def _seconds(ttl: Any) -> int | None:
+    text = str(ttl)
+    is_short = text.isdecimal() and len(text) <= len(str(LONGEST_TTL))
+    return int(text) if is_short and int(text) <= LONGEST_TTL else None
 
 
 def _labels(labels: Mapping[str, Any]) -> dict[str, str]:

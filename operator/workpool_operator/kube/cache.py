@@ -53,6 +53,10 @@ class Cache(Generic[O]):
         """The last known views of the run's objects that exist no more."""
         return tuple(self._departed.get(run_id, {}).values())
 
+    def ever_of(self, run_id: str) -> tuple[O, ...]:
+        """Both."""
+        return (*self.of(run_id), *self.departed(run_id))
+
     def run_ids(self) -> set[str]:
         """Every run that has an object."""
         return set(self._by_run)

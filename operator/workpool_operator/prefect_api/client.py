@@ -25,6 +25,7 @@ from workpool_operator.errors import PrefectRefused, PrefectUnavailable
 from workpool_operator.prefect_api.transport import OnceTransport
 from workpool_operator.prefect_api.views import Answer, Run, State, Worker, WorkPool, WorkQueue
 
+RUN_NOT_FOUND = "Flow run not found"  # the body of Prefect's own 404
 PAGE_SIZE = 200  # the server's own limit for polls and filters
 REQUEST_TIMEOUT_SECONDS = 15.0
 # The server closes connections that were idle for 5 s, which is also httpx's default: a request on
@@ -125,13 +126,15 @@ class PrefectApi:
         return await self._read(_polled, "POST", path, body)
 
     async def read_run(self, run_id: UUID) -> Run | None:
-        """The run, or None where the server does not know it."""
+        """The run, or None where Prefect says that it does not know it."""
         try:
             return await self._read(Run.of, "GET", f"/flow_runs/{run_id}")
         except PrefectRefused as refused:
-            if refused.status == 404:
+            if refused.status != 404:
+                raise
+            if RUN_NOT_FOUND in str(refused):
                 return None
-            raise
+            raise PrefectUnavailable(str(refused)) from refused
 
     async def filter_runs(self, body: dict[str, Any]) -> list[Run]:
         """One page of `POST /flow_runs/filter`."""
@@ -233,11 +236,20 @@ def _misfit(error: Exception) -> str:
     return f" ({'.'.join(map(str, first['loc']))}: {first['msg']})"
 
 
+def _is_prefects(response: httpx.Response) -> bool:
+    """An ingress without a way to the server answers 404, too, with a page, text or other JSON."""
+    try:
+        body = response.json()
+    except ValueError:
+        return False
+    return isinstance(body, dict) and not body.keys().isdisjoint(("detail", "exception_message"))
+
+
 def _error(error: httpx.HTTPStatusError) -> PrefectRefused | PrefectUnavailable:
     response = error.response
     detail = response.text[:300]
     request = response.request
     text = f"{request.method} {request.url.path}: HTTP {response.status_code} {detail}"
-    if response.status_code >= 500:
+    if response.status_code >= 500 or (response.status_code == 404 and not _is_prefects(response)):
         return PrefectUnavailable(text)
     return PrefectRefused(text, status=response.status_code)

@@ -103,13 +103,16 @@ class Claims:
         self._proposals.heard(record, run.in_state(answer.state), asked_at=asked_at, wrote=True)
         return answer
 
-    async def crash(self, run_id: UUID, message: str) -> bool:
-        """End the run Crashed unless it has ended, was rescheduled or is suspended; whether."""
+    async def crash(self, run_id: UUID, message: str, *, claim_id: UUID | None) -> bool:
+        """End the run Crashed unless it has ended, was rescheduled, is suspended, or goes on under
+        another claim than the one that is reported on, if it is known; whether."""
 
         async def attempt() -> bool:
             record = Record()
             await self._proposals.read(run_id, record)
             if record.state_type not in ("PENDING", "RUNNING"):
+                return False
+            if claim_id and await self._claim_of(run_id, record) != claim_id:
                 return False
             await self._proposals.crash(run_id, record, message)
             return record.state_type == "CRASHED"
@@ -119,6 +122,12 @@ class Claims:
         except PrefectRefused as refused:
             log.warning("run %s cannot be ended: %s", run_id, refused)
             return False
+
+    async def _claim_of(self, run_id: UUID, record: Record) -> UUID | None:
+        """The id of the claim of ours that the run is under now."""
+        if record.claim is None:
+            await self._proposals.read_history(run_id, record)
+        return record.claim.id if record.claim else None
 
     async def schedule(self, run_id: UUID) -> None:
         """Hand a run that a client keeps PENDING to the pool, from where it is claimed."""

@@ -72,7 +72,12 @@ class Engine:
         self._queue: WorkQueue[UUID] = WorkQueue()
         self._jobs: Cache[Job] = Cache(self._changed)
         self._pods: Cache[Pod] = Cache(self._changed)
-        self._proposals = Proposals(place, api=api, runlog=runlog)
+        self._proposals = Proposals(
+            place,
+            api=api,
+            runlog=runlog,
+            jobs_of=lambda run_id: self._jobs.ever_of(str(run_id)),
+        )
         secret = settings.store_env_as_secret
         submission = ConfiguredSubmission(
             place,

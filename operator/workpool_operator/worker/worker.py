@@ -8,6 +8,7 @@ end, which the engine makes.
 from __future__ import annotations
 
 import time
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -27,6 +28,9 @@ from workpool_operator.worker.steady import SteadyWorker, TaskStatus
 if TYPE_CHECKING:
     from workpool_operator.dispatch.ledger import Record
     from workpool_operator.worker.runtime import Runtime
+
+
+_served: ContextVar[UUID | None] = ContextVar("the claim that the task serves", default=None)
 
 
 class KubernetesJobWorkerResult(BaseWorkerResult):
@@ -112,7 +116,7 @@ class KubernetesJobWorker(
         if record is None:
             self.get_flow_run_logger(flow_run).info("Aborted submission of flow run.")
             return False
-        self._claimed[flow_run.id] = record
+        self._serve(record)
         return True
 
     async def _propose_submitting_state(self, flow_run: FlowRun) -> None:
@@ -126,7 +130,7 @@ class KubernetesJobWorker(
         """Only what the engine left unsaid: its reports, and the run's own, stand."""
         if not self.runtime.is_open:
             await super()._propose_crashed_state(flow_run, message, client)
-        elif await self.runtime.claims.crash(flow_run.id, message):
+        elif await self.runtime.claims.crash(flow_run.id, message, claim_id=_served.get()):
             text = f"Reported flow run '{flow_run.id}' as crashed: {message}"
             self.get_flow_run_logger(flow_run).info(text)
 
@@ -147,7 +151,9 @@ class KubernetesJobWorker(
         A run that ends without a Job (refused, cancelled) was told why; it is a result, too.
         """
         started = task_status.started if task_status else _ignore
-        record = self._claimed.pop(flow_run.id, None) or await self._claim(flow_run.id)
+        if flow_run.id not in self._claimed:
+            self._serve(await self._claim(flow_run.id))
+        record = self._claimed.pop(flow_run.id)
         try:
             engine = await self.runtime.engine(configuration.namespace)
             self.runtime.inherit(configuration)
@@ -186,6 +192,13 @@ class KubernetesJobWorker(
         run_id = flow_run.id if flow_run else None
         await self.runtime.kill(infrastructure_pid, run_id=run_id, grace_seconds=grace_seconds)
 
+    def _serve(self, record: Record) -> None:
+        """Remember the claim for `run`, and for whatever this task reports once its seat is free:
+        by then the run may have been claimed again."""
+        assert record.run is not None and record.claim is not None
+        self._claimed[record.run.id] = record
+        _served.set(record.claim.id)
+
     async def _claim(self, run_id: UUID) -> Record:
         """Claim a run that no poll brought, as one that a client keeps PENDING."""
         record = await (await self.runtime.open(self.work_pool.id)).take(run_id)
@@ -208,7 +221,7 @@ class KubernetesJobWorker(
         self._logger.info("Taking up flow run %s (%s).", flow_run.id, record.run.state_name)
         namespace = self.runtime.claims.namespace_of(record)
         if record.run.state_type == "PENDING" and not namespace:
-            self._claimed[flow_run.id] = record
+            self._serve(record)
             await self._runs_task_group.start(self._submit_run_and_capture_errors, flow_run)
             return
         try:
