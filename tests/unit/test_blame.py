@@ -174,6 +174,30 @@ async def test_what_a_block_gives_is_never_shown(given: Object, client: PrefectC
     assert "Secret Token" not in blame.refusal_text([refused], subject(**given))
 
 
+async def test_report_27_a_value_beyond_128_kib_is_told_before_a_job_is_made(
+    client: PrefectClient,
+) -> None:
+    text = await why(client, run={"env": {"ARCHIVE": "A" * 204_800}})
+    assert f"{CONTAINER}.env[" in text
+    assert "argument list too long" in text
+    assert "got 204,809 bytes; it comes from job variable env of the flow run" in text
+    text = await why(client, run={"command": "echo " + "A" * 204_800})
+    assert f"{CONTAINER}.args[1]" in text
+    assert "job variable command of the flow run" in text
+
+
+async def test_a_unit_without_a_number_is_told(client: PrefectClient) -> None:
+    base = with_container(resources={"limits": {"memory": "{{ mem }}Gi"}})
+    assert "expected a quantity" in await why(client, base=base)
+
+
+async def test_a_variable_of_the_operators_environment_is_told_to_be_empty(
+    client: PrefectClient,
+) -> None:
+    text = await why(client, base=with_container(image="{{ $IMAGE }}"))
+    assert "the operator reads IMAGE only if WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT" in text
+
+
 async def test_many_faults_are_counted_not_listed(client: PrefectClient) -> None:
     env = {f"A={number}": "" for number in range(20)}
     text = await why(client, run={"env": env})

@@ -88,6 +88,78 @@ def test_a_fault_has_its_place_and_what_is_expected(path: str, value: Any, expec
     assert expected in str(fault)
 
 
+LONG = "x" * 131_072
+MOUNT = {"name": "data", "mountPath": "/data"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        (f"{CONTAINER}.args", ["sh", LONG], "argument list too long"),
+        (f"{CONTAINER}.command", [LONG], "131,072 bytes"),
+        (f"{CONTAINER}.env", [{"name": "A", "value": LONG}], "got 131,075 bytes"),
+        ("metadata.annotations", {"a": "x" * 262_144}, "at most 262,144 bytes"),
+        ("spec.template.metadata", {"annotations": {"a": "x" * 262_144}}, "262,145 bytes"),
+        ("spec.activeDeadlineSeconds", 0, "at least 1 s"),
+        ("spec.template.spec.activeDeadlineSeconds", 0, "at least 1 s"),
+        ("spec.template.spec.serviceAccountName", "Foo_", "at most 253 lower case"),
+        ("spec.template.spec.nodeSelector", {"a b": "c"}, "a label's key"),
+        ("spec.template.spec.nodeSelector", {"a": "b c"}, "a label's value"),
+        (f"{CONTAINER}.ports", [{"containerPort": 99999}], "a port from 1 to 65535"),
+        (f"{CONTAINER}.ports", [{"containerPort": 80, "hostPort": 0}], "a port from 1 to 65535"),
+        (f"{CONTAINER}.volumeMounts", [MOUNT], "the name of one of the pod's volumes"),
+        (f"{CONTAINER}.env", [{"name": "A", "valueFrom": {}}], "exactly one of"),
+        (
+            f"{CONTAINER}.env",
+            [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s"}}}],
+            "a key of the Secret",
+        ),
+        (
+            f"{CONTAINER}.env",
+            [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "a"}}}],
+            "nothing beside valueFrom",
+        ),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_references_names_and_limits_are_checked(path: str, value: Any, expected: str) -> None:
+    [fault] = faults(job(path, value))
+    assert fault.where.startswith(f"job_manifest.{path}")
+    assert expected in str(fault)
+    assert len(str(fault)) < 400
+
+
+def test_what_is_just_within_its_limit_is_no_fault() -> None:
+    entry = {"name": "A", "value": "x" * (131_072 - 3)}
+    for path, value in (
+        (f"{CONTAINER}.env", [entry]),
+        (f"{CONTAINER}.args", ["x" * 131_071]),
+        ("metadata.annotations", {"a": "x" * 262_143}),
+    ):
+        assert faults(job(path, value)) == []
+
+
+def test_an_object_beyond_what_etcd_stores_is_told_with_its_size() -> None:
+    env = [{"name": f"V{number}", "value": "x" * 100_000} for number in range(16)]
+    [fault] = faults(job(f"{CONTAINER}.env", env))
+    assert fault.where == "job_manifest"
+    assert "at most 1,572,864 bytes" in str(fault)
+    assert "got 1,600," in str(fault)
+
+
+def test_mounts_are_known_by_their_volumes_and_paths() -> None:
+    mounted = job(f"{CONTAINER}.volumeMounts", [MOUNT, MOUNT])
+    mounted["spec"]["template"]["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
+    [fault] = faults(mounted)
+    assert fault.where.endswith("volumeMounts[1].mountPath")
+    assert "a path that no other mount has" in str(fault)
+    for unknown in ("{{ more }}", {"name": "{{ volume }}"}):
+        mounted = job(f"{CONTAINER}.volumeMounts", [MOUNT])
+        mounted["spec"]["template"]["spec"]["volumes"] = [unknown]
+        found = faults(mounted, opaque=lambda value: "{{" in str(value)[:2])
+        assert [str(fault) for fault in found] == []
+
+
 def test_all_that_is_missing_is_told_at_once() -> None:
     assert told({}) == ["apiVersion", "kind", "spec"]
     assert told(job("spec.template.spec", {})) == [
@@ -173,8 +245,8 @@ def test_whatever_is_given_is_answered_with_faults(manifest: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "amount"),
     [("1", 1), ("1Gi", 2**30), (".5", 0.5), ("5.", 5), ("+1", 1), ("500m", 0.5), (" 1 ", 1)]
-    + [("1e3", 1000), ("1E3", 1000), ("1E", 10**18), ("1E+3", 1000), (2, 2), (1.5, 1.5), (".", 0)]
-    + [("-1", -1), ("0", 0), ("100k", 100_000), ("1Ki", 1024), ("Gi", 0)],
+    + [("1e3", 1000), ("1E3", 1000), ("1E", 10**18), ("1E+3", 1000), (2, 2), (1.5, 1.5)]
+    + [("-1", -1), ("0", 0), ("100k", 100_000), ("1Ki", 1024)],
 )
 def test_a_quantity_is_what_kubernetes_takes_for_one(text: Any, amount: float) -> None:
     assert grammar.quantity(text) == pytest.approx(amount)
@@ -183,7 +255,8 @@ def test_a_quantity_is_what_kubernetes_takes_for_one(text: Any, amount: float) -
 @pytest.mark.parametrize(
     "text",
     ["", "lots", "1 Gi", "1GB", "1K", "1e", "1.2.3", "--1", True, [], float("nan")]
-    + [float("inf"), "٣", "1Gi\n2"],
+    + [float("inf"), "٣", "1Gi\n2"]
+    + ["Gi", "m", ".", "+", "-k", "e3"],  # these Kubernetes takes for 0
 )
 def test_what_kubernetes_does_not_take_is_no_quantity(text: Any) -> None:
     assert grammar.quantity(text) is None

@@ -134,6 +134,13 @@ def test_a_credential_in_plain_text_is_not_repeated():
         ([], "metadata: is required: at least a name"),
         ({"name": "Etl_1"}, "metadata.name: must be lower-case letters"),
         ({"name": "etl", "labels": {"tier": 1}}, "metadata.labels.tier: must be text, is 1: quote"),
+        (
+            {"name": "etl", "labels": {"a b": "c"}},
+            'metadata.labels["a b"]: must have a label\'s key',
+        ),
+        ({"name": "etl", "labels": {"a": "b c"}}, "metadata.labels.a: must be a label's value"),
+        ({"name": "etl", "annotations": {"/": "b"}}, 'metadata.annotations["/"]: must have a'),
+        ({"name": "etl", "namespace": "Data_1"}, "metadata.namespace: must be lower-case letters"),
     ],
 )
 def test_the_metadata_is_looked_at_too(metadata, expected):

@@ -88,11 +88,32 @@ def test_job_variables_without_effect_are_told(command, template):
     assert "(did you mean image?)" in said.err
 
 
+def test_what_validate_refuses_of_a_template_is_refused(command):
+    document = stock_template()
+    pod = document["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    pod["containers"][0]["image"] = "{{ imge }}"
+    said = command.here("render", "--template", command.write("t.json", document))
+    assert "containers[0].image: expected a variable of the template" in said.error
+    assert "did you mean image?" in said.error
+    assert said.out == ""
+
+
+def test_report_16_a_namespace_that_the_binding_overrules_is_told(command, template):
+    variables = command.write("v.yaml", {"namespace": "team-b"})
+    file = command.write("binding.yaml", BINDING)
+    said = command.here(
+        "render", "--template", template, "--variables", variables, "--binding", file
+    )
+    assert said.document["metadata"]["namespace"] == "runs"
+    assert "Job variable namespace 'team-b' has no effect: Jobs are created in 'runs'" in said.err
+
+
 def test_the_environment_is_read_only_where_the_settings_allow_it(command):
     template = command.write("t.json", stock_template(nodeName="{{ $NODE }}{{ $TOKEN }}"))
     env = {"NODE": "n1", "TOKEN": "geheim"}
     said = command.run("render", "--template", template, **env)
     assert said.document["spec"]["template"]["spec"]["nodeName"] == ""
+    assert "the operator reads TOKEN only if WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT" in said.err
     env["WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT"] = "NODE"
     said = command.run("render", "--template", template, **env)
     assert said.document["spec"]["template"]["spec"]["nodeName"] == "n1"

@@ -45,13 +45,83 @@ def test_a_placeholder_of_no_variable_is_refused_as_prefects_server_refuses_it()
     [
         "{{ prefect.blocks.secret.x }}",
         "{{ prefect.variables.x }}",
-        "{{ $HOME }}",
         "{{ ctx.flow_run.name }}",
         "{{ image.tag }}",
     ],
 )
 def test_what_is_no_variable_of_the_template_is_left_to_the_run(text):
     assert check(template(workingDir=text)) == []
+
+
+def run(document: dict[str, Any]) -> list[str]:
+    return [f"{it.severity}: {it.where}: {it.message}" for it in template_check.check_run(document)]
+
+
+def test_a_run_with_the_templates_defaults_is_rendered_once():
+    assert run(stock_template()) == []
+    document = stock_template()
+    document["job_configuration"]["job_manifest"]["spec"]["backoffLimit"] = (
+        "{{ image_pull_policy }}"
+    )
+    assert run(document) == [
+        "error: job_configuration.job_manifest.spec.backoffLimit: a run that sets no job variable "
+        "crashes: expected a whole number of 32 bits, got 'IfNotPresent'; it comes from the pool's "
+        "default of job variable image_pull_policy"
+    ]
+
+
+def test_what_makes_no_manifest_at_all_is_told_with_its_place():
+    document = stock_template()
+    document["variables"]["properties"]["env"]["default"] = {"A": ["x"]}
+    [found] = run(document)
+    assert "job_configuration.env.A: a run that sets no job variable crashes: expected" in found
+
+
+@pytest.mark.parametrize(
+    "image", ["{{ prefect.blocks.secret.image }}", "{{ prefect.variables.image }}", "{{ image }}"]
+)
+def test_what_only_a_server_or_a_run_knows_is_no_crash(image):
+    assert run(template(image=image)) == []
+
+
+def test_a_placeholder_of_the_operators_environment_is_a_warning_unless_it_is_read(monkeypatch):
+    from workpool_operator import settings
+
+    [found] = check(template(workingDir="{{ $HOME }}/x"))
+    assert found == (
+        f"warning: {CONTAINER}.workingDir: {{{{ $HOME }}}} is empty: the operator reads HOME only "
+        "if WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT lists it"
+    )
+    settings.template_environment.cache_clear()
+    monkeypatch.setenv("WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT", "HOME")
+    assert check(template(workingDir="{{ $HOME }}/x")) == []
+    settings.template_environment.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("container", "problem"),
+    [
+        ({"command": ["/bin/sh", "-c"]}, "takes the first word alone"),
+        ({"command": ["bash", "-e", "-lc"], "args": "{{ command }}"}, "takes the first word alone"),
+        ({"command": ["sh", "-c"], "args": ["{{ command }}"]}, "args is empty unless"),
+    ],
+)
+def test_report_23_a_shell_that_takes_the_command_for_its_script_is_a_warning(container, problem):
+    [found] = check(template({"command": {"type": "string"}}, **container))[:1]
+    assert found.startswith(f"warning: {CONTAINER}.")
+    assert problem in found
+    assert 'such as ["exec {{ command }}"]' in found
+
+
+def test_a_shell_with_a_script_of_its_own_is_none():
+    found = check(
+        template(
+            {"command": {"type": "string"}},
+            command=["sh", "-c"],
+            args=["{{ command }}; curl proxy/quit"],
+        )
+    )
+    assert found == []
 
 
 def test_a_variable_without_effect_is_a_warning():

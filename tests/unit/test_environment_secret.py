@@ -6,9 +6,11 @@ import copy
 import re
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workpool_operator.errors import RenderError
 from workpool_operator.jobs.environment_secret import Detached, detach
 
 REFERENCE = {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "own", "key": "token"}}}
@@ -58,6 +60,16 @@ def test_the_secret_says_whose_it_is_and_waits_for_its_job():
 def test_case_48_without_plain_values_there_is_no_secret():
     original = job(REFERENCE, variable("EMPTY", ""))
     assert detach(original) == Detached(original, None)
+
+
+def test_more_than_a_secret_holds_is_refused_with_its_size():
+    values = [variable(f"V{number}", "x" * 100_000) for number in range(11)]
+    assert detach(job(*values[:10])).secret is not None
+    with pytest.raises(RenderError) as caught:
+        detach(job(*values))
+    assert str(caught.value).startswith("job_manifest.spec.template.spec.containers[0].env: ")
+    assert "at most 1,048,576 bytes" in str(caught.value)
+    assert "got 1,100,000 bytes" in str(caught.value)
 
 
 def test_sidecars_and_the_given_job_are_untouched():

@@ -136,6 +136,33 @@ async def test_an_item_without_a_value_does_not_shift_the_origins_of_a_list():
     assert found[f"{POD}.tolerations[1].key"] == "deployment: image"
 
 
+async def test_an_item_of_nulls_does_not_shift_the_origins_of_a_list():
+    template = stock_template(imagePullSecrets=[{"name": "{{ pull }}"}, {"name": "fixed"}])
+    found = await trace(template, deployment={"pull": None})
+    assert found[f"{POD}.imagePullSecrets[0].name"] == "template"
+
+
+async def test_labels_that_run_and_deployment_have_in_prefect_are_theirs():
+    of = subject(stock_template())
+    assert of.deployment is not None
+    of.run["labels"] = {"team": "a"}  # type: ignore[index]
+    of.deployment["labels"] = {"tier": "b", "team": "c"}  # type: ignore[index]
+    manifest = await render(
+        of, IDENTITY, client=cast(PrefectClient, WatchedClient(None, Redaction()))
+    )
+    found = origins(manifest, of)
+    assert found[("metadata", "labels", "team")] == "run: its labels"
+    assert found[("metadata", "labels", "tier")] == "deployment: its labels"
+
+
+async def test_a_command_within_a_text_that_is_not_set_is_prefects():
+    template = stock_template()
+    pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    pod["containers"][0]["args"] = ["{{ command }}; true"]
+    found = await trace(template)
+    assert found[f"{CONTAINER}.args[0]"] == "template + Prefect: its default command"
+
+
 async def test_items_that_join_a_list_keep_their_giver():
     template = stock_template(
         volumes=[{"name": "home", "emptyDir": {}}, "{{ volumes }}", {"name": "last"}]

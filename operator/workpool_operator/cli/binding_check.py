@@ -18,6 +18,7 @@ from jsonschema.validators import extend
 from workpool_operator.binding import addresses, crd, model
 from workpool_operator.cli.findings import Finding
 from workpool_operator.cli.redaction import Redaction
+from workpool_operator.jobs import grammar
 from workpool_operator.jobs.fault import at
 from workpool_operator.spelling import meant
 
@@ -87,13 +88,25 @@ def _check_metadata(metadata: Any) -> Iterator[Finding]:
     elif name is not None and not _is_name(name, length=253):
         text = "must be lower-case letters, digits, - and ., at most 253 of them"
         yield Finding(("metadata", "name"), f"{text}, is {_shown(name)}")
-    for key in ("labels", "annotations"):
-        given = metadata.get(key)
-        for name, value in given.items() if isinstance(given, Mapping) else ():
-            if not isinstance(value, str):
-                yield Finding(
-                    ("metadata", key, name), f"must be text, is {_shown(value)}: quote it"
-                )
+    namespace = metadata.get("namespace")
+    if namespace is not None and not grammar.is_label_name(str(namespace)):
+        text = "must be lower-case letters, digits and -, at most 63 of them"
+        yield Finding(("metadata", "namespace"), f"{text}, is {_shown(namespace)}")
+    yield from _check_marks(metadata)
+
+
+def _check_marks(metadata: Mapping[str, Any]) -> Iterator[Finding]:
+    """Labels and annotations."""
+    for field in ("labels", "annotations"):
+        given = metadata.get(field)
+        for key, value in given.items() if isinstance(given, Mapping) else ():
+            path = ("metadata", field, key)
+            if not grammar.is_label_key(key):
+                yield Finding(path, f"must have {grammar.LABEL_KEY}, is {_shown(key)}")
+            elif not isinstance(value, str):
+                yield Finding(path, f"must be text, is {_shown(value)}: quote it")
+            elif field == "labels" and not grammar.is_label_value(value):
+                yield Finding(path, f"must be {grammar.LABEL_VALUE}, is {_shown(value)}")
 
 
 def _is_name(name: Any, *, length: int) -> bool:

@@ -14,7 +14,14 @@ from typing import Any, cast
 from prefect.client.orchestration import PrefectClient
 
 from workpool_operator.binding.surroundings import Binding
-from workpool_operator.cli import access, bindings, material, output, whereabouts
+from workpool_operator.cli import (
+    access,
+    bindings,
+    material,
+    output,
+    template_check,
+    whereabouts,
+)
 from workpool_operator.cli.material import Material, Wanted
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.cli.watched import WatchedClient
@@ -61,6 +68,8 @@ async def rendered(call: Call) -> Rendered | None:
     binding = await _binding(call)
     server, api = await _open(binding, call)
     found = await _material(call, api)
+    if not _is_accepted(call):
+        return None
     here = await whereabouts.find(binding, found, api=api, kube=call.kube)
     for text in here.notes:
         output.note(text)
@@ -73,6 +82,17 @@ async def rendered(call: Call) -> Rendered | None:
     for text in effects.in_vain(subject, namespace=here.place.namespace if binding else ""):
         output.note(call.redaction.text(text))
     return Rendered(manifest, _as_sent(manifest, binding), subject, server)
+
+
+def _is_accepted(call: Call) -> bool:
+    """Whether `validate` takes the template that the options name; what it finds is printed."""
+    if call.wanted.template is None:
+        return True
+    found = list(template_check.check(call.wanted.template))
+    for finding in found:
+        say = output.fail if finding.severity == "error" else output.note
+        say(call.redaction.text(f"{finding.where}: {finding.message}"))
+    return all(finding.severity == "warning" for finding in found)
 
 
 async def _material(call: Call, api: PrefectApi | None) -> Material:

@@ -165,3 +165,4 @@ def _check_template(template: Mapping[str, Any]) -> Iterator[Finding]:
     from workpool_operator.cli import template_check  # with Prefect, which bindings do not need
 
     yield from template_check.check(template)
+    yield from template_check.check_run(template)

@@ -6,22 +6,37 @@ them come what Prefect's server refuses, and variables that nobody can use as th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from jsonschema import Draft202012Validator, ValidationError
+from prefect.client.orchestration import PrefectClient
 from referencing.exceptions import Unresolvable
 
+from workpool_operator.binding import outcome
+from workpool_operator.binding.outcome import Outcome
+from workpool_operator.cli import material
 from workpool_operator.cli.credential_names import is_credential
 from workpool_operator.cli.findings import Finding
+from workpool_operator.cli.material import NOBODY, Wanted
+from workpool_operator.cli.redaction import Redaction
+from workpool_operator.cli.watched import WatchedClient
+from workpool_operator.errors import RenderError
+from workpool_operator.jobs import checks
+from workpool_operator.jobs.blame import in_template
 from workpool_operator.jobs.effects import OF_THE_STOCK_WORKER
-from workpool_operator.jobs.fault import Fault, Path
+from workpool_operator.jobs.fault import Fault, Path, Remark, read
+from workpool_operator.jobs.manifest import Identity
 from workpool_operator.jobs.references import is_placeholder, schemas, used_variables
+from workpool_operator.jobs.render import Subject, render
 from workpool_operator.jobs.template import doubts_about_template, faults_of_template
 from workpool_operator.spelling import meant
 
 _PARTS = ("job_configuration", "variables")
 _PROPERTIES: Path = ("variables", "properties")
+_IDENTITY = Identity(NOBODY, NOBODY, NOBODY, "", "", "", "default")
+_NO_SERVER = WatchedClient(None, Redaction())
 _META = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 
 
@@ -42,8 +57,38 @@ def check(template: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _check_schemas(template)
 
 
-def _doubt(doubt: Fault) -> Finding:
-    """A placeholder of no variable is refused by Prefect's server, a field only dropped."""
+def check_run(template: Mapping[str, Any]) -> Iterator[Finding]:
+    """What crashes a run that sets no job variable, where the template is meant for such runs;
+    nothing is said of one that has faults of its own."""
+    if faults_of_template(template):
+        return
+    found = material.stand_ins(Wanted(template=template))
+    subject = Subject(found.run, found.flow, found.deployment, found.pool, worker_name="")
+    try:
+        job = asyncio.run(render(subject, _IDENTITY, client=cast(PrefectClient, _NO_SERVER)))
+    except RenderError as error:
+        path = in_template(read(error.path))
+        if len(path) > 1:  # else a block or variable, which only a server knows
+            yield from _crashes(path, outcome.of_error(error, subject))
+        return
+    except RecursionError:
+        yield Finding(("job_configuration",), "is nested more deeply than can be rendered")
+        return
+    for fault in checks.faults(job):
+        yield from _crashes(in_template(fault.path), outcome.of_faults([fault], subject))
+
+
+def _crashes(path: Path, seen: Outcome) -> Iterator[Finding]:
+    for text in (*seen.faults, *seen.doubts):
+        _, _, problem = text.partition(": ")
+        yield Finding(path, f"a run that sets no job variable crashes: {problem}")
+
+
+def _doubt(doubt: Fault | Remark) -> Finding:
+    """A placeholder of no variable is refused by Prefect's server; what else is doubtful, makes
+    Jobs."""
+    if isinstance(doubt, Remark):
+        return Finding(doubt.path, doubt.message, "warning")
     return Finding.of(doubt, "error" if is_placeholder(doubt.value) else "warning")
 
 

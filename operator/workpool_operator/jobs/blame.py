@@ -98,7 +98,8 @@ def _origin(path: Path, subject: Subject, *, against: Path = ()) -> str:
 
 def _source(name: str, subject: Subject) -> str:
     if name.startswith(references.ELSEWHERE):
-        return f"{{{{ {name} }}}} in the pool's base job template"
+        why = references.unread(name)
+        return f"{{{{ {name} }}}} in the pool's base job template{f', which {why}' if why else ''}"
     variable = references.variable(name)
     if giver := _giver(variable, subject):
         return f"job variable {variable} of {giver}"

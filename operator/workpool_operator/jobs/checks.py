@@ -3,7 +3,8 @@
 Told here is what the API server would refuse without a path (wrong types, quantities), what it does
 not see at all (an image reference that is none; study of its dry-run: races.md 29), and the common
 faults for whom asks without a cluster. What is not told here it refuses with a path of its own.
-Nothing is a fault that it would take, but for a restart policy under which a run's end goes unseen.
+Nothing is a fault that it would take, but for a restart policy under which a run's end goes unseen,
+a deadline of 0 s, a quantity without a number, and text beyond what a process can be started with.
 Fields that it does not know are no faults: it drops them, and stock templates have some.
 """
 
@@ -13,13 +14,21 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from workpool_operator.jobs import grammar, shapes
-from workpool_operator.jobs.fault import MISSING, Fault, Path
+from workpool_operator.jobs.fault import MISSING, Fault, Path, Size
 from workpool_operator.jobs.shapes import Shape
 
 ROOT: Path = ("job_manifest",)
 
 Opaque = Callable[[Any], bool]
 
+#: The longest argument, and the longest NAME=value, that Linux starts a process with.
+MAX_ARGUMENT_BYTES = 131_072
+MAX_ANNOTATIONS_BYTES = 256 * 1024
+#: What etcd stores of one object.
+MAX_OBJECT_BYTES = 1536 * 1024
+_TOO_LONG = f"at most {MAX_ARGUMENT_BYTES:,} bytes, or starting fails with `argument list too long`"
+_PORT = "a port from 1 to 65535"
+_SOURCES = ("configMapKeyRef", "fieldRef", "fileKeyRef", "resourceFieldRef", "secretKeyRef")
 _EXACTLY = {"apiVersion": "batch/v1", "kind": "Job"}
 _REQUIRED = {
     "apiVersion": repr(_EXACTLY["apiVersion"]),
@@ -31,8 +40,11 @@ _REQUIRED = {
     "image": grammar.IMAGE,
     "name": grammar.LABEL_NAME,
     "V1EnvVar.name": grammar.ENV_NAME,
-    "containerPort": "a port from 1 to 65535",
+    "containerPort": _PORT,
+    "fieldPath": "the path of a field, such as status.hostIP",
+    "key": "a key of the Secret or ConfigMap",
     "mountPath": "a path in the container",
+    "resource": "a resource, such as limits.memory",
 }
 _TYPES: Mapping[str, tuple[type, str]] = {
     "mapping": (Mapping, "a mapping"),
@@ -120,12 +132,44 @@ def _job(job: Mapping[str, Any], path: Path) -> Iterator[Fault]:
     for key, expected in _EXACTLY.items():
         if job.get(key) not in (None, expected):
             yield Fault((*path, key), job[key], repr(expected))
+    if (size := _text_size(job)) > MAX_OBJECT_BYTES:
+        yield Fault(path, size, f"at most {MAX_OBJECT_BYTES:,} bytes, the limit of one object")
+
+
+def _text_size(document: Any) -> Size:
+    """The bytes of its text alone: what it takes in etcd at the least."""
+    texts: list[str] = []
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return Size.of(*texts)
+
+
+def _metadata(metadata: Mapping[str, Any], path: Path) -> Iterator[Fault]:
+    given = metadata.get("annotations")
+    pairs = given.items() if isinstance(given, Mapping) else ()
+    size = Size.of(*(text for pair in pairs for text in pair if isinstance(text, str)))
+    if size > MAX_ANNOTATIONS_BYTES:
+        expected = f"at most {MAX_ANNOTATIONS_BYTES:,} bytes of annotations, keys included"
+        yield Fault((*path, "annotations"), size, expected)
 
 
 def _job_spec(spec: Mapping[str, Any], path: Path) -> Iterator[Fault]:
     for key in _NOT_NEGATIVE & spec.keys():
         if _is_integer(spec[key], bits=64) and spec[key] < 0:
             yield Fault((*path, key), spec[key], "a number that is not negative")
+    yield from _deadline(spec, path)
+
+
+def _deadline(spec: Mapping[str, Any], path: Path) -> Iterator[Fault]:
+    if spec.get("activeDeadlineSeconds") == 0 and spec["activeDeadlineSeconds"] is not False:
+        yield Fault((*path, "activeDeadlineSeconds"), 0, "at least 1 s: with 0 no run can start")
 
 
 def _pod_spec(spec: Mapping[str, Any], path: Path) -> Iterator[Fault]:
@@ -136,6 +180,55 @@ def _pod_spec(spec: Mapping[str, Any], path: Path) -> Iterator[Fault]:
         yield Fault((*path, "containers"), [], _REQUIRED["containers"])
     yield from _names(spec, path, "containers", "initContainers")
     yield from _names(spec, path, "volumes")
+    yield from _deadline(spec, path)
+    for key in ("serviceAccountName", "nodeName", "runtimeClassName", "priorityClassName"):
+        name = spec.get(key)
+        if isinstance(name, str) and name and not grammar.is_subdomain(name):
+            yield Fault((*path, key), name, grammar.SUBDOMAIN)
+    yield from _node_selector(spec, path)
+    yield from _mounts(spec, path)
+
+
+def _node_selector(spec: Mapping[str, Any], path: Path) -> Iterator[Fault]:
+    given = spec.get("nodeSelector")
+    for key, value in given.items() if isinstance(given, Mapping) else ():
+        if not grammar.is_label_key(key):
+            yield Fault((*path, "nodeSelector", key), key, grammar.LABEL_KEY)
+        elif isinstance(value, str) and not grammar.is_label_value(value):
+            yield Fault((*path, "nodeSelector", key), value, grammar.LABEL_VALUE)
+
+
+def _mounts(spec: Mapping[str, Any], path: Path) -> Iterator[Fault]:
+    """Each mount names a volume of the pod, and no two of a container have one path."""
+    volumes = _items(spec, "volumes")
+    known = {v.get("name") if isinstance(v, Mapping) else None for v in volumes}
+    for key in ("containers", "initContainers"):
+        for index, container in enumerate(_items(spec, key)):
+            taken: set[Any] = set()
+            for at, mount in enumerate(_items(container, "volumeMounts")):
+                where = (*path, key, index, "volumeMounts", at)
+                name, place = (_field(mount, field) for field in ("name", "mountPath"))
+                if name and name not in known and all(map(_is_plain, known)):
+                    yield Fault((*where, "name"), name, "the name of one of the pod's volumes")
+                if place in taken:
+                    yield Fault((*where, "mountPath"), place, "a path that no other mount has")
+                taken |= {place} if place else set()
+
+
+def _items(parent: Any, key: str) -> list[Any]:
+    found = parent.get(key) if isinstance(parent, Mapping) else None
+    return found if isinstance(found, list) else []
+
+
+def _field(item: Any, key: str) -> str:
+    """Its text, "" where it has none."""
+    found = item.get(key) if isinstance(item, Mapping) else None
+    return found if isinstance(found, str) else ""
+
+
+def _is_plain(name: Any) -> bool:
+    """It is the name of a volume, not what stands for one, or for several, in a template."""
+    return isinstance(name, str) and "{{" not in name
 
 
 def _names(spec: Mapping[str, Any], path: Path, *keys: str) -> Iterator[Fault]:
@@ -159,12 +252,36 @@ def _container(container: Mapping[str, Any], path: Path) -> Iterator[Fault]:
     image = container.get("image")
     if isinstance(image, str) and not grammar.is_image(image):
         yield Fault((*path, "image"), image, grammar.IMAGE)
+    for key in ("args", "command"):
+        for index, item in enumerate(_items(container, key)):
+            if isinstance(item, str) and (size := _in_process(item)) > MAX_ARGUMENT_BYTES:
+                yield Fault((*path, key, index), size, _TOO_LONG)
+    for index, port in enumerate(_items(container, "ports")):
+        for key in ("containerPort", "hostPort"):
+            number = port.get(key) if isinstance(port, Mapping) else None
+            if isinstance(number, int) and not 0 < number < 65536:
+                yield Fault((*path, "ports", index, key), number, _PORT)
+
+
+def _in_process(*texts: str) -> Size:
+    """With the byte that ends it."""
+    return Size(Size.of(*texts) + 1)
 
 
 def _env_var(entry: Mapping[str, Any], path: Path) -> Iterator[Fault]:
     name = entry.get("name")
     if isinstance(name, str) and not grammar.is_env_name(name):
         yield Fault((*path, "name"), name, grammar.ENV_NAME)
+    value, source = entry.get("value"), entry.get("valueFrom")
+    if isinstance(value, str) and (size := _in_process(str(name), "=", value)) > MAX_ARGUMENT_BYTES:
+        yield Fault((*path, "value"), size, _TOO_LONG)
+    if isinstance(source, Mapping):
+        given = [key for key in source if source[key] is not None and key in _SOURCES]
+        if len(given) != 1:
+            expected = f"exactly one of {', '.join(_SOURCES)}"
+            yield Fault((*path, "valueFrom"), source, expected)
+        elif value:
+            yield Fault((*path, "value"), value, "nothing beside valueFrom")
 
 
 def _resources(resources: Mapping[str, Any], path: Path) -> Iterator[Fault]:
@@ -190,6 +307,7 @@ def _requests_within(
 
 _RULES: Mapping[str, Callable[[Mapping[str, Any], Path], Iterator[Fault]]] = {
     "V1Job": _job,
+    "V1ObjectMeta": _metadata,
     "V1JobSpec": _job_spec,
     "V1PodSpec": _pod_spec,
     "V1Container": _container,

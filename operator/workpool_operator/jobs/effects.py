@@ -8,12 +8,11 @@ time-out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from workpool_operator.jobs import references
-from workpool_operator.jobs.fault import Path, at
+from workpool_operator.jobs.fault import Path, Remark, at
 from workpool_operator.jobs.placeholders import sole
 from workpool_operator.kube import views
 from workpool_operator.spelling import meant
@@ -43,14 +42,6 @@ _ONE_NAMESPACE = (
 )
 _WAITS = "it is the pending time-out, which a binding has in spec.jobs.pendingTimeoutSeconds"
 _NO_SECONDS = f"it is no number of seconds from 1 to {_LONGEST_PENDING}"
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """Something at a path of a template that hardly is what its author meant."""
-
-    path: Path
-    message: str
 
 
 def pending_timeout(subject: Subject) -> int | None:

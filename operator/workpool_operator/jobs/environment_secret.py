@@ -12,11 +12,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from workpool_operator.errors import RenderError
 from workpool_operator.jobs import manifest as manifests
+from workpool_operator.jobs.fault import Size
 from workpool_operator.kube import views
 
 ENVIRONMENT = "environment"  # the kind of Secret, as its label tells
 SUFFIX = "-env"
+MAX_SECRET_BYTES = 1024 * 1024
 # `$$` or `$(NAME)`, as the kubelet reads a value, from left to right.
 _DOLLARS = re.compile(r"\$(?:\$|\(([^)]*)\))")
 _NO_KEY = re.compile(r"^\.+|[^-._a-zA-Z0-9]")
@@ -38,12 +41,21 @@ def detach(job: Mapping[str, Any]) -> Detached:
     A value that refers to other variables by `$(NAME)` stays: only the kubelet can put them in, and
     it does so in plain values alone. The Secret waits for its Job until `kube.secrets.give` makes
     it the Job's own.
+
+    Raises:
+        RenderError: the values are more than a Secret holds.
     """
     changed = copy.deepcopy(dict(job))
     container = manifests.container(changed)
     name = secret_name(changed["metadata"]["name"])
     data: dict[str, str] = {}
     container["env"] = [_moved(entry, name, data) for entry in container.get("env") or ()]
+    if (size := Size.of(*data.values())) > MAX_SECRET_BYTES:
+        raise RenderError(
+            f"{manifests.CONTAINERS}[{manifests.position(job)}].env",
+            f"expected at most {MAX_SECRET_BYTES:,} bytes of plain values, the limit of a Secret "
+            f"(spec.jobs.environmentSecret), got {size!r}",
+        )
     return Detached(changed, _secret(name, data, changed["metadata"]) if data else None)
 
 

@@ -19,7 +19,34 @@ class Missing:
         return "nothing"
 
 
+class Size(int):
+    """The value of what is too long to be shown: its length in bytes."""
+
+    def __repr__(self) -> str:
+        return f"{int(self):,} bytes"
+
+    @classmethod
+    def of(cls, *texts: str) -> Size:
+        """Of the texts together, as UTF-8."""
+        return cls(sum(len(t) if t.isascii() else len(t.encode("utf-8", "replace")) for t in texts))
+
+
 MISSING: Final = Missing()
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something at a place that makes Jobs, and hardly is what its author meant."""
+
+    path: Path
+    message: str
+
+    @property
+    def where(self) -> str:
+        return written(self.path)
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +75,8 @@ class Fault:
         return f"{self.where}: {self.problem}"
 
     def _shown(self) -> str:
+        if isinstance(self.value, Size):
+            return repr(self.value)
         if self.hidden or _is_environment_value(self.path):
             return f"a value of type {type(self.value).__name__}"
         text = repr(self.value)

@@ -1,7 +1,8 @@
 """What Kubernetes and container runtimes accept as a quantity, an image reference and a name. Pure.
 
 Exactly as lenient as they are: what is refused here would be refused there, and what a runtime
-refuses only when the pod is there (an image reference) is refused before.
+refuses only when the pod is there (an image reference) is refused before. But for a quantity
+without a number, such as the `Gi` of `{{ memory }}Gi` without a value: Kubernetes takes it for 0.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ QUANTITY = "a quantity, such as 500m, 2 or 1Gi"
 IMAGE = "an image reference, [registry/]name[:tag][@digest] in lower case"
 ENV_NAME = "the name of an environment variable: printable ASCII without '='"
 LABEL_NAME = "a name of at most 63 lower case letters, digits and '-'"
+SUBDOMAIN = "a name of at most 253 lower case letters, digits, '-' and '.'"
+LABEL_KEY = "a label's key: [prefix/]name, the name of at most 63 letters, digits, '-', '_' and '.'"
+LABEL_VALUE = "a label's value: at most 63 letters, digits, '-', '_' and '.'"
 
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 _DECIMAL = {
@@ -34,6 +38,10 @@ _QUANTITY = re.compile(
     re.ASCII,
 )
 _ENV_NAME = re.compile(r"[ -<>-~]+")
+_SUBDOMAIN = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*"
+)
+_QUALIFIED = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 _HOST_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
@@ -62,12 +70,11 @@ def quantity(value: Any) -> Decimal | None:
 
 def _amount(found: re.Match[str]) -> Decimal | None:
     number = found["number"]
-    digits = number if any(character.isdigit() for character in number) else "0"
     try:
         if found["power"]:
-            return Decimal(f"{digits}e{found['power']}")
-        return Decimal(digits) * (_BINARY.get(found["unit"]) or _DECIMAL[found["unit"]])
-    except InvalidOperation:  # an exponent beyond what anybody counts
+            return Decimal(f"{number}e{found['power']}")
+        return Decimal(number) * (_BINARY.get(found["unit"]) or _DECIMAL[found["unit"]])
+    except InvalidOperation:  # no digits, or an exponent beyond what anybody counts
         return None
 
 
@@ -88,3 +95,17 @@ def is_env_name(value: str) -> bool:
 def is_label_name(value: str) -> bool:
     """An RFC 1123 label: what containers and volumes are called."""
     return bool(_LABEL_NAME.fullmatch(value))
+
+
+def is_subdomain(value: str) -> bool:
+    """An RFC 1123 subdomain: what most objects are called."""
+    return bool(_SUBDOMAIN.fullmatch(value))
+
+
+def is_label_key(value: str) -> bool:
+    prefix, slash, name = value.rpartition("/")
+    return bool(_QUALIFIED.fullmatch(name)) and (not slash or is_subdomain(prefix))
+
+
+def is_label_value(value: str) -> bool:
+    return value == "" or bool(_QUALIFIED.fullmatch(value))

@@ -30,6 +30,7 @@ OPERATOR = "operator"
 _METADATA = (("metadata",), ("spec", "template", "metadata"))
 _POD: Path = ("spec", "template", "spec")
 _CONTAINERS: Path = (*_POD, "containers")
+_PREFECTS_LABELS = ("prefect.io/", "app.kubernetes.io/")
 _MISPLACED = ("parallelism", "completions")
 
 
@@ -84,7 +85,7 @@ class _Sources:
                 if not self._is_removed(item):
                     yield from self._walk(item, (*path, key))
         elif isinstance(node, list):
-            yield from self._walk_list([i for i in node if not self._is_removed(i)], path)
+            yield from self._walk_list([i for i in node if not self._is_left_out(i)], path)
 
     def _walk_list(self, items: list[Any], path: Path) -> Iterator[tuple[Path, str]]:
         """In the order that rendering gives them, where a placeholder's items join the list's."""
@@ -98,6 +99,17 @@ class _Sources:
         lists.join({path[-1]: joined})
         for index, part in enumerate(joined):
             yield from self._walk(nodes[id(part)], (*path, index))
+
+    def _is_left_out(self, item: Any) -> bool:
+        """It has no value, or is a mapping of nothing but nulls."""
+        if not isinstance(item, Mapping):
+            return self._is_removed(item)
+        rest = [value for value in item.values() if not self._is_removed(value)]
+        return bool(rest) and all(map(self._is_null, rest))
+
+    def _is_null(self, node: Any) -> bool:
+        is_placeholder = references.is_placeholder(node)
+        return (apply_values(node, self._values) if is_placeholder else node) is None
 
     def _is_removed(self, node: Any) -> bool:
         """A placeholder that stands alone and has no value takes its place away."""
@@ -115,6 +127,8 @@ class _Sources:
         if name.startswith(references.ELSEWHERE):
             return f"{TEMPLATE}: {{{{ {name} }}}}"
         variable = references.variable(name)
+        if variable == "command" and not self._values.get(variable):
+            return f"{PREFECT}: its default command"
         givers = self._givers(name) or ["nobody"]
         return " + ".join(f"{giver}: {variable}" for giver in givers)
 
@@ -182,7 +196,16 @@ class _Sources:
                 values = given.get(references.variable(name))
                 if isinstance(values, Mapping) and key in map(names.label_key, map(str, values)):
                     return f"{giver}: {references.variable(name)}"
-        return self._of_own_mark(path)
+        return (field == "labels" and self._of_prefects_label(key)) or self._of_own_mark(path)
+
+    def _of_prefects_label(self, key: str) -> str:
+        """Of one that the run or its deployment has in Prefect; "" of any other."""
+        if key.startswith(_PREFECTS_LABELS):
+            return ""
+        for giver, document in ((RUN, self.subject.run), (DEPLOYMENT, self.subject.deployment)):
+            if key in map(names.label_key, at(document, ("labels",)) or ()):
+                return f"{giver}: its labels"
+        return ""
 
     def _of_own_mark(self, path: Path) -> str:
         """Of one that the manifest itself has; a pod has the annotations of its Job."""

@@ -8,6 +8,7 @@ from typing import Any
 from prefect.utilities.templating import PLACEHOLDER_CAPTURE_REGEX, find_placeholders
 
 from workpool_operator.jobs.fault import MISSING, Path, at
+from workpool_operator.settings import template_environment
 
 MANIFEST: Path = ("job_configuration", "job_manifest")
 # Not names of variables: blocks and Prefect's variables, what only the run knows, the environment.
@@ -96,6 +97,17 @@ def used_variables(template: Mapping[str, Any]) -> frozenset[str]:
 def variable(name: str) -> str:
     """The variable that a placeholder, or a dotted key of job variables, speaks of."""
     return name.partition(".")[0].partition("[")[0]
+
+
+def unread(name: str) -> str:
+    """Why a placeholder of the operator's environment is empty; "" of any other."""
+    variable = name.lstrip("$")
+    if variable == name or variable in template_environment():
+        return ""
+    return (
+        f"is empty: the operator reads {variable} only if WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT "
+        "lists it"
+    )
 
 
 def schemas(template: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -49,6 +49,10 @@ _REQUIRED = {
     "V1Container": ("name", "image"),
     "V1EnvVar": ("name",),
     "V1ContainerPort": ("containerPort",),
+    "V1ConfigMapKeySelector": ("key",),
+    "V1ObjectFieldSelector": ("fieldPath",),
+    "V1ResourceFieldSelector": ("resource",),
+    "V1SecretKeySelector": ("key",),
     "V1Volume": ("name",),
     "V1VolumeMount": ("name", "mountPath"),
 }

@@ -4,13 +4,15 @@ server sees, `binding.rehearsal` asks it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from prefect.utilities.templating import BLOCK_DOCUMENT_PLACEHOLDER_PREFIX as _BLOCKS
 
-from workpool_operator.jobs import checks, grammar, manifest
-from workpool_operator.jobs.fault import MISSING, Fault, Path, at
+from workpool_operator.jobs import checks, effects, grammar, manifest
+from workpool_operator.jobs.fault import MISSING, Fault, Path, Remark, at
+from workpool_operator.jobs.placeholders import sole
 from workpool_operator.jobs.references import (
     ELSEWHERE,
     MANIFEST,
@@ -18,6 +20,7 @@ from workpool_operator.jobs.references import (
     names_in,
     placeholders,
     schemas,
+    unread,
     variable,
 )
 from workpool_operator.kube import flow_container
@@ -27,6 +30,7 @@ _CONFIGURATION = MANIFEST[:1]
 _BLOCK = "{{ prefect.blocks.TYPE.NAME }}, with the block's type and name"
 _POD: Path = (*MANIFEST, "spec", "template", "spec")
 _CONTAINERS: Path = (*_POD, "containers")
+_SHELL = re.compile(r"(?:\S*/)?\w*sh(?: -\w+)* -\w*c")
 _MADE_TEXT = ("labels", "annotations")
 _MISPLACED = ("parallelism", "completions")  # rendering moves them to where they belong
 
@@ -39,17 +43,44 @@ def faults_of_template(template: Any) -> list[Fault]:
     return [*_of_variables(template), *_of_configuration(template)]
 
 
-def doubts_about_template(template: Mapping[str, Any]) -> Iterator[Fault]:
-    """What hardly is what its author meant, and yet makes Jobs: placeholders of no variable, and
-    fields that the API server drops."""
+def doubts_about_template(template: Mapping[str, Any]) -> Iterator[Fault | Remark]:
+    """What hardly is what its author meant, and yet makes Jobs: placeholders of no variable, which
+    Prefect's server refuses, what has no effect, and fields that the API server drops."""
     known = schemas(template).keys()
     for path, text in placeholders(at(template, _CONFIGURATION), _CONFIGURATION):
         for name in sorted(names_in(text)):
             if not name.startswith(ELSEWHERE) and variable(name) not in known:
                 yield Fault(path, text, f"a variable of the template{meant(name, known)}")
+            elif why := unread(name):
+                yield Remark(path, f"{{{{ {name} }}}} {why}")
+    yield from effects.in_template(template)
+    yield from _of_shell(at(template, MANIFEST))
     for path in checks.unknown_fields(at(template, MANIFEST), root=MANIFEST):
         if path[-1] not in _MISPLACED:
             yield Fault(path, path[-1], "a field of a Job; Kubernetes drops this one")
+
+
+def _of_shell(job: Any) -> Iterator[Remark]:
+    """A shell that is the entrypoint takes one argument for its script."""
+    index = manifest.position(job)
+    containers = _items(job, "containers")
+    flow = containers[index] if index < len(containers) else None
+    command, args = at(flow, ("command",)), at(flow, ("args",))
+    if (
+        not isinstance(command, list)
+        or not command
+        or not _SHELL.fullmatch(" ".join(map(str, command)))
+    ):
+        return
+    if args is None or isinstance(args, str):
+        problem = "the shell takes the first word alone for its script"
+    elif args and sole(args[0]) == "command":
+        problem = "args is empty unless a run sets the job variable command"
+    else:
+        return
+    fix = 'write a list of one longer text, such as ["exec {{ command }}"]'
+    where = (*_CONTAINERS, index, "command" if args is None else "args")
+    yield Remark(where, f"{problem}: {fix}, in which the command that is not set is Prefect's own")
 
 
 def _of_variables(template: Mapping[str, Any]) -> Iterator[Fault]:
