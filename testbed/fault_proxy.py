@@ -2,14 +2,15 @@
 
 Promises: what no rule names passes unchanged, watches and websockets unbuffered; every request is
 recorded; it runs on a thread of its own, so that tests of any kind, and operators in processes of
-their own, can use it. It serves plain HTTP on loopback and adds the credentials of its upstream to
-requests that bring none.
+their own, can use it. It serves HTTP on loopback, or TLS, or on an address of pods; and adds
+the credentials of its upstream to requests that bring none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import threading
 import time
 from collections.abc import Coroutine, Iterator
@@ -31,8 +32,16 @@ from testbed.forwarder import Forwarder, end_to_end, is_stream, is_websocket, jo
 class FaultProxy:
     """`with FaultProxy(Endpoint(url)) as proxy: proxy.on("POST", "/set_state$").after().drop()`."""
 
-    def __init__(self, upstream: Endpoint) -> None:
+    def __init__(
+        self,
+        upstream: Endpoint,
+        *,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._forwarder = Forwarder(upstream)
+        self._host = host
+        self._tls = tls
         self.url = ""
         self._calls: list[Call] = []
         self._rules: list[Rule] = []
@@ -116,9 +125,10 @@ class FaultProxy:
             app, handler_cancellation=True, auto_decompress=False, shutdown_timeout=0.1
         )
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, self._host, 0, ssl_context=self._tls).start()
         host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}{URL(self._forwarder.endpoint.url).path.rstrip('/')}"
+        scheme = "https" if self._tls else "http"
+        self.url = f"{scheme}://{host}:{port}{URL(self._forwarder.endpoint.url).path.rstrip('/')}"
 
     async def _stop(self) -> None:
         self._abort("")

@@ -23,7 +23,6 @@ from workpool_operator.binding.session import Session
 from workpool_operator.binding.surroundings import Binding, Surroundings
 from workpool_operator.errors import OperatorError, Unavailable
 from workpool_operator.kube.client import KubernetesClient
-from workpool_operator.prefect_api.client import tls_context
 from workpool_operator.settings import Settings
 from workpool_operator.telemetry import Trouble
 
@@ -54,7 +53,6 @@ class App:
         kube = await stack.enter_async_context(await KubernetesClient.from_environment())
         self._around = Surroundings(
             kube=kube,
-            tls=tls_context(),
             pulse=self._pulse,
             reconcilers=self._settings.reconcilers,
             heartbeat_seconds=self._settings.heartbeat_seconds,

@@ -4,10 +4,12 @@
     ├── Unavailable            no answer, or one that asks to come back: try again later
     │   ├── KubernetesUnavailable
     │   └── PrefectUnavailable
+    │       └── PrefectUntrusted
     ├── Refused                an answer, and it is no: repeating the request changes nothing
     │   ├── KubernetesRefused
     │   │   └── SecretRefused
     │   └── PrefectRefused
+    │       └── PrefectRedirects
     ├── RenderError            template and values give no Job
     └── BindingFault           something the binding's status must show
 
@@ -82,8 +84,25 @@ class PrefectUnavailable(Unavailable):
     """The Prefect API did not answer, or answered 408, 429 or 5xx."""
 
 
+class PrefectUntrusted(PrefectUnavailable):
+    """The certificate of the Prefect API is not trusted."""
+
+
 class PrefectRefused(Refused):
     """The Prefect API answered 4xx, or with what is not the answer of a Prefect API."""
+
+
+class PrefectRedirects(PrefectRefused):
+    """The request was sent elsewhere, and is not sent there: a POST would become a GET.
+
+    `to` is the whole address of the API that would have answered it, else the other server's alone
+    (`is_api` tells which).
+    """
+
+    def __init__(self, message: str, *, status: int, to: str, is_api: bool) -> None:
+        super().__init__(message, status=status)
+        self.to = to
+        self.is_api = is_api
 
 
 class RenderError(OperatorError):

@@ -33,6 +33,10 @@ class Settings(BaseSettings):
     heartbeat_seconds: int = Field(default=30, ge=5, le=300)
     """Seconds between a worker's heartbeats; Prefect calls it OFFLINE after three missed ones."""
 
+    tls_strict: bool = True
+    """False accepts a certificate authority without the extensions that RFC 5280 asks for (as
+    `keyUsage`), as Python did before 3.13: for the Prefect API and the Kubernetes API alike."""
+
     template_environment: Annotated[frozenset[str], NoDecode] = frozenset()
     """Names of the operator's own environment variables, separated by commas, that a base job
     template may read as `{{ $NAME }}`. None by default: whoever edits a template would read every
@@ -61,3 +65,9 @@ def template_environment() -> frozenset[str]:
 def helm_release() -> str:
     """The setting of that name, for whoever tells how to grant a right."""
     return Settings().helm_release
+
+
+@cache
+def tls_strict() -> bool:
+    """The setting of that name, for the operator, a command and Prefect's own worker process."""
+    return Settings().tls_strict

@@ -12,7 +12,7 @@ import pytest
 from testbed.fault_proxy import FaultProxy
 from tests.support.dispatch import Dispatch, dispatch
 from tests.support.prefect import Object, PrefectApi, stock_template
-from workpool_operator.prefect_api.client import Server
+from workpool_operator.prefect_api.server import Server
 
 
 @pytest.fixture

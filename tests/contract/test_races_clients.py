@@ -24,8 +24,8 @@ from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
 from workpool_operator.errors import PrefectRefused
 from workpool_operator.prefect_api.client import PrefectApi as OwnApi
-from workpool_operator.prefect_api.client import Server, tls_context
 from workpool_operator.prefect_api.events import EventStream
+from workpool_operator.prefect_api.server import Server
 
 StartOperator = Callable[..., Awaitable[Operator]]
 Bind = Callable[..., Awaitable[Binding]]
@@ -104,9 +104,7 @@ async def listen(
     server: Server, pool: Object, wake: Callable[[UUID, str], None]
 ) -> asyncio.Task[Any]:
     opened: asyncio.Queue[bool] = asyncio.Queue()
-    stream = EventStream(
-        server, pool_id=UUID(pool["id"]), tls=tls_context(), wake=wake, connected=opened.put_nowait
-    )
+    stream = EventStream(server, pool_id=UUID(pool["id"]), wake=wake, connected=opened.put_nowait)
     task = asyncio.create_task(stream.run())
     async with asyncio.timeout(20):
         is_open = await opened.get()
@@ -136,7 +134,7 @@ async def test_race_21_a_wrong_auth_string_is_refused_everywhere(
     guarded: PrefectServer, auth: str | None
 ) -> None:
     server = Server(guarded.url, auth_string=auth)
-    async with OwnApi(server, pool="any", tls=tls_context()) as api:
+    async with OwnApi(server, pool="any") as api:
         with pytest.raises(PrefectRefused) as caught:
             await api.work_pool()
     assert caught.value.status == 401

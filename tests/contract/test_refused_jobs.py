@@ -14,7 +14,7 @@ from tests.support.dispatch import Dispatch, dispatch
 from tests.support.kube import Kube, Object, path
 from tests.support.prefect import PrefectApi
 from workpool_operator.errors import KubernetesUnavailable
-from workpool_operator.prefect_api.client import Server
+from workpool_operator.prefect_api.server import Server
 
 Start = Callable[..., Awaitable[Dispatch]]
 

@@ -34,8 +34,9 @@ from workpool_operator.jobs.verdict import Wait
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.views import Job, Page
-from workpool_operator.prefect_api.client import PrefectApi, Server, tls_context
+from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.runlog import RunLog
+from workpool_operator.prefect_api.server import Server
 from workpool_operator.prefect_api.views import WorkPool
 
 MOST_STEPS = 20
@@ -139,7 +140,7 @@ async def dispatch(
         environment=(),
     )
     async with AsyncExitStack() as stack:
-        client = PrefectApi(server, pool=pool["name"], tls=tls_context())
+        client = PrefectApi(server, pool=pool["name"])
         api = await stack.enter_async_context(client)
         kube = KubernetesClient(Configuration(host=kube_url))
         await stack.enter_async_context(kube)

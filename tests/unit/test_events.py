@@ -16,8 +16,8 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 
 from tests.support.polling import poll
 from workpool_operator.prefect_api import events
-from workpool_operator.prefect_api.client import Server, tls_context
 from workpool_operator.prefect_api.events import EventStream
+from workpool_operator.prefect_api.server import Server
 
 RUN = UUID(int=7)
 ODD_FRAMES = [
@@ -64,7 +64,6 @@ class Listener:
             stream = EventStream(
                 Server(f"http://127.0.0.1:{port}/api"),
                 pool_id=UUID(int=1),
-                tls=tls_context(),
                 wake=lambda run_id, kind: self.woken.append((run_id, kind)),
                 connected=self.told.append,
             )
@@ -165,7 +164,6 @@ async def test_an_address_that_is_none_is_told_and_ends_nothing(
     stream = EventStream(
         Server("http://host:abc/api"),
         pool_id=UUID(int=1),
-        tls=tls_context(),
         wake=lambda *_: None,
         connected=told.append,
     )

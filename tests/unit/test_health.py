@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from types import SimpleNamespace
 from typing import Any
 
@@ -79,10 +78,9 @@ def session(pulse: Pulse) -> Session:
         return b""
 
     kube: Any = SimpleNamespace(get=never, request=never)
-    tls = ssl.create_default_context()
     reference = {"secretKeyRef": {"name": "prefect", "key": "key"}}
     server = {"url": "http://prefect/api", "apiKey": reference}
     spec = Spec.model_validate({"workPool": {"name": "etl"}, "server": server})
     binding = Binding("data", "etl", spec=lambda: spec, generation=lambda: 1, status={})
-    around = Surroundings(kube=kube, tls=tls, pulse=pulse, reconcilers=1, heartbeat_seconds=30)
+    around = Surroundings(kube=kube, pulse=pulse, reconcilers=1, heartbeat_seconds=30)
     return Session(binding, around, cluster_id="cluster", announce=lambda _: None)

@@ -23,7 +23,8 @@ from workpool_operator.errors import (
     PrefectUnavailable,
 )
 from workpool_operator.kube.client import KubernetesClient
-from workpool_operator.prefect_api.client import PrefectApi, Server, tls_context
+from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.prefect_api.server import Server
 from workpool_operator.prefect_api.views import Worker, WorkPool, WorkQueue
 
 TEMPLATE = {"job_configuration": {"job_manifest": {"spec": {"template": {"spec": {}}}}}}
@@ -264,7 +265,7 @@ async def test_what_the_operator_did_not_foresee_is_a_condition_and_told_once(
 def test_an_address_that_no_client_can_be_made_for_is_a_condition(url: str) -> None:
     spec = Spec.model_validate({"workPool": {"name": "etl"}, "server": {"url": url}})
     with pytest.raises(BindingFault, match="spec.server.url") as raised:
-        prerequisites.client(spec, Server(url), tls=tls_context())
+        prerequisites.client(spec, Server(url))
     assert (raised.value.condition, raised.value.reason) == (c.SERVER_RESOLVED, "InvalidServerURL")
 
 

@@ -26,9 +26,26 @@ def test_all_settings_that_are_wrong_are_told_at_once(monkeypatch: pytest.Monkey
     assert "\n" not in told
 
 
-def test_nothing_of_the_users_prefect_reaches_ours() -> None:
-    environ = {"PREFECT_API_KEY": "secret", "PREFECT_API_URL": "http://x", "HOME": "/home/me"}
-    isolate(environ)
-    assert environ["HOME"] == "/home/me"
-    assert "PREFECT_API_KEY" not in environ
-    assert "PREFECT_API_URL" not in environ
+def test_nothing_of_the_users_prefect_reaches_ours_and_what_does_it_instead_is_said() -> None:
+    environ = {
+        "PREFECT_API_KEY": "secret",
+        "PREFECT_API_SSL_CERT_FILE": "/ca.pem",
+        "PREFECT_CLIENT_CUSTOM_HEADERS": '{"X-Key": "secret"}',
+        "PREFECT_SERVER_SERVICE_HOST": "10.0.0.1",
+        "HOME": "/home/me",
+        "SSL_CERT_FILE": "/ca.pem",
+        "HTTPS_PROXY": "http://proxy:3128",
+    }
+    told = isolate(environ)
+    kept = {name for name in environ if not name.startswith("PREFECT_")}
+    assert kept == {"HOME", "SSL_CERT_FILE", "HTTPS_PROXY"}
+    assert set(environ) - kept == {
+        "PREFECT_HOME",
+        "PREFECT_PROFILES_PATH",
+        "PREFECT_LOGGING_TO_API_ENABLED",
+    }
+    key, ca, headers = told
+    assert key.startswith("PREFECT_API_KEY has no effect here: ")
+    assert "set SSL_CERT_FILE for all bindings, or spec.server.caBundle of each" in ca
+    assert "spec.server.headers of each binding" in headers
+    assert "secret" not in "".join(told)

@@ -38,7 +38,7 @@ the release) and namespace. */}}
 {{- range .bindings }}
 {{- $jobs := .spec.jobs | default dict }}
 {{- if eq $.namespace ($jobs.namespace | default .namespace | default $.own) }}
-{{- range $field := list "apiKey" "authString" }}
+{{- range $field := list "apiKey" "authString" "headers" "caBundle" }}
 {{- with dig $field "secretKeyRef" "name" "" $jobs }}{{ $names = append $names . }}{{ end }}
 {{- end }}
 {{- end }}
@@ -52,9 +52,13 @@ spec. */}}
 {{- $jobs := .spec.jobs | default dict }}
 {{- $named := or $jobs.apiKey $jobs.authString }}
 {{- if $jobs.environmentSecret }}spec.jobs.environmentSecret
-{{- else if and $jobs.namespace (ne $jobs.namespace .namespace) (not $named) }}
+{{- else if and .spec.server.headers (not $jobs.headers) (not $jobs.serverURL) }}a copy of spec.server.headers (or name a Secret there: spec.jobs.headers)
+{{- else if and $jobs.namespace (ne $jobs.namespace .namespace) }}
+{{- if and (not $named) (or .spec.server.apiKey .spec.server.authString) }}
 {{- range $field := list "apiKey" "authString" }}
 {{- if hasKey $.spec.server $field }}a copy of spec.server.{{ $field }} (or name a Secret there: spec.jobs.{{ $field }}){{ end }}
+{{- end }}
+{{- else if and .spec.server.caBundle (not $jobs.caBundle) (hasPrefix "https:" ($jobs.serverURL | default .spec.server.url)) }}a copy of spec.server.caBundle (or name what is there: spec.jobs.caBundle)
 {{- end }}
 {{- end }}
 {{- end }}

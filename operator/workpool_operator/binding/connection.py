@@ -110,4 +110,6 @@ class Connection:
 
 def _identity(spec: Spec) -> tuple[object, ...]:
     """What a connection and its runs' environment are made from."""
-    return spec.server, spec.jobs.server_url, spec.jobs.api_key, spec.jobs.auth_string
+    jobs = spec.jobs
+    given = (jobs.api_key, jobs.auth_string, jobs.headers, jobs.ca_bundle)
+    return spec.server, jobs.server_url, *given

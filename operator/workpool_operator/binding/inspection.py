@@ -30,7 +30,8 @@ from workpool_operator.errors import (
     PrefectUnavailable,
 )
 from workpool_operator.kube.client import KubernetesClient
-from workpool_operator.prefect_api.client import PrefectApi, Server
+from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.prefect_api.server import Server
 from workpool_operator.prefect_api.views import WorkPool
 from workpool_operator.telemetry import Trouble
 
@@ -81,7 +82,7 @@ class Inspection:
         self.served: WorkPool | None = None
         self.queues: Sequence[str] | None = ()
         self.workers: Sequence[str] | None = None
-        self.server_version: str | None = None
+        self.server_version: str | None = None  # empty where the server does not tell
 
     async def credentials(self) -> Server:
         """The server that the spec names, with the values of its Secrets.
@@ -92,11 +93,13 @@ class Inspection:
         self._at = c.SERVER_RESOLVED
         self.generation = self._binding.generation()
         spec = self._binding.spec()
-        url = prerequisites.server_url(spec)
-        self.conditions.holds(c.SERVER_RESOLVED, "Resolved", f"The Prefect API is {url}.")
+        url, namespace = prerequisites.server_url(spec), self._binding.namespace
+        trust = await prerequisites.trust(spec, namespace=namespace, kube=self._kube)
+        shown = Server(url).address
+        self.conditions.holds(c.SERVER_RESOLVED, "Resolved", f"The Prefect API is {shown}.")
         self._at = c.CREDENTIALS_VALID
         self._server = await prerequisites.credentials(
-            spec, namespace=self._binding.namespace, kube=self._kube
+            spec, namespace=namespace, kube=self._kube, trust=trust
         )
         return self._server
 
@@ -184,14 +187,14 @@ class Inspection:
     async def _reached(self, api: PrefectApi) -> None:
         """The server answered, to these credentials."""
         server = api.server
-        anonymous = server.api_key is None and server.auth_string is None
         self.conditions.holds(
             c.CREDENTIALS_VALID,
-            "Anonymous" if anonymous else "Accepted",
-            "The server asks for none." if anonymous else "The server accepts what is sent.",
+            "Anonymous" if server.anonymous else "Accepted",
+            "The server asks for none." if server.anonymous else "The server accepts what is sent.",
         )
-        self.conditions.holds(c.SERVER_REACHABLE, "Connected", f"{server.url} answers.")
-        self.server_version = self.server_version or await api.version()
+        self.conditions.holds(c.SERVER_REACHABLE, "Connected", f"{server.address} answers.")
+        if self.server_version is None:
+            self.server_version = await prerequisites.server_version(api)
 
     def failed(self, error: Exception) -> None:
         """A look ended with it."""

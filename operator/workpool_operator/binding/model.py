@@ -55,6 +55,31 @@ class SecretKeySelector(Part):
     )
 
 
+class ConfigMapKeySelector(Part):
+    """A key of a ConfigMap."""
+
+    name: str = Field(
+        max_length=253,
+        description="The ConfigMap's name.",
+        json_schema_extra=rules(
+            matching(
+                r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+                "must be the name of a ConfigMap: lower-case letters, digits, - and .",
+            )
+        ),
+    )
+    key: str = Field(
+        max_length=253,
+        description="The key in the ConfigMap's data that holds the value.",
+        json_schema_extra=rules(
+            matching(
+                r"^[-._a-zA-Z0-9]+$",
+                "must be a key of the ConfigMap's data: letters, digits, -, _ and .",
+            )
+        ),
+    )
+
+
 class SecretValue(Part):
     """A value that is only ever taken from a Secret."""
 
@@ -73,6 +98,84 @@ class RunSecretValue(Part):
         description=(
             "The Secret in the namespace of the Jobs, and its key, that hold the value. The "
             "operator only looks whether they exist, where it may."
+        )
+    )
+
+
+class CABundle(Part):
+    """Certificates of the authorities that signed the server's own."""
+
+    config_map_key_ref: ConfigMapKeySelector | None = Field(
+        default=None,
+        description=(
+            "The ConfigMap in the binding's namespace, and its key, that hold the certificates. A "
+            "changed value is used within 15 seconds. Default: none."
+        ),
+    )
+    secret_key_ref: SecretKeySelector | None = Field(
+        default=None,
+        description=(
+            "The Secret in the binding's namespace, and its key, that hold the certificates. A "
+            "changed value is used within 15 seconds. Default: none."
+        ),
+    )
+
+    @property
+    def selector(self) -> ConfigMapKeySelector | SecretKeySelector:
+        """The one of the two that is named, which a rule of the CRD sees to."""
+        named = self.config_map_key_ref or self.secret_key_ref
+        assert named is not None
+        return named
+
+
+class RunCABundle(CABundle):
+    """Certificates that run pods, and only they, trust."""
+
+    config_map_key_ref: ConfigMapKeySelector | None = Field(
+        default=None,
+        description=(
+            "The ConfigMap in the namespace of the Jobs, and its key, that hold the certificates. "
+            "Default: none."
+        ),
+    )
+    secret_key_ref: SecretKeySelector | None = Field(
+        default=None,
+        description=(
+            "The Secret in the namespace of the Jobs, and its key, that hold the certificates. "
+            "Default: none."
+        ),
+    )
+
+
+ONE_CA_SOURCE = rule(
+    "has(self.configMapKeyRef) != has(self.secretKeyRef)",
+    "exactly one of configMapKeyRef and secretKeyRef is needed",
+)
+
+
+class Header(Part):
+    """A header that is sent beside the credentials."""
+
+    name: str = Field(
+        max_length=100,
+        description="The header's name, for example CF-Access-Client-Id.",
+        json_schema_extra=rules(
+            matching(
+                r"^[-!#$%&*+.^_`|~0-9A-Za-z]+$",
+                "must be the name of an HTTP header: letters, digits and -",
+            ),
+            rule(
+                "!self.matches(r'(?i)^(host|connection|upgrade|keep-alive|te|trailer|"
+                "transfer-encoding|content-.*|accept.*|user-agent|proxy-.*|sec-websocket-.*|"
+                "prefect-csrf-.*|x-prefect-api-version)$')",
+                "the HTTP client sets this header itself: leave it out",
+            ),
+        ),
+    )
+    secret_key_ref: SecretKeySelector = Field(
+        description=(
+            "The Secret in the binding's namespace, and its key, that hold the header's value. A "
+            "changed value is used within 15 seconds."
         )
     )
 
@@ -124,6 +227,29 @@ class Server(Part):
             "(its PREFECT_SERVER_API_AUTH_STRING). Default: none is sent."
         ),
     )
+    ca_bundle: CABundle | None = Field(
+        default=None,
+        json_schema_extra=rules(ONE_CA_SOURCE),
+        description=(
+            "Certificates in PEM form that the server's own may be signed by, beside those that "
+            "the operator trusts anyway; for a private CA. Run pods trust them, too, where they "
+            "use https. Default: none."
+        ),
+    )
+    headers: tuple[Header, ...] | None = Field(
+        default=None,
+        max_length=20,
+        description=(
+            "Headers for a proxy in front of the server that lets nobody in without them, sent "
+            "with every request and to the event stream. Run pods send them, too, from a Secret "
+            "that the operator keeps in the namespace of the Jobs, unless jobs.headers or "
+            "jobs.serverURL is set. Default: none."
+        ),
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
+    )
 
 
 class Jobs(Part):
@@ -169,6 +295,23 @@ class Jobs(Part):
         description=(
             "The `user:password` that run pods use. Default: that of server.authString, as for "
             "apiKey."
+        ),
+    )
+    ca_bundle: RunCABundle | None = Field(
+        default=None,
+        json_schema_extra=rules(ONE_CA_SOURCE),
+        description=(
+            "Certificates in PEM form that run pods trust when they call the server (their "
+            "PREFECT_API_SSL_CERT_FILE). Default: those of server.caBundle where they use https; "
+            "in another namespace from a copy, as for apiKey."
+        ),
+    )
+    headers: RunSecretValue | None = Field(
+        default=None,
+        description=(
+            "A mapping of header names to values, as JSON, that run pods send with every request "
+            "(their PREFECT_CLIENT_CUSTOM_HEADERS). Default: server.headers, unless serverURL is "
+            "set."
         ),
     )
     environment_secret: bool = Field(
@@ -295,6 +438,13 @@ class Spec(Part):
                 "!(has(self.server.apiKey) && has(self.server.authString))",
                 "apiKey and authString exclude each other: keep the one your server uses",
                 fieldPath=".server",
+            ),
+            rule(
+                "!has(self.server.headers) || self.server.headers.all(header, "
+                "!header.name.matches(r'(?i)^authorization$') || "
+                "!(has(self.server.apiKey) || has(self.server.authString)))",
+                "apiKey and authString are sent as the header Authorization: keep one of the two",
+                fieldPath=".server.headers",
             ),
             rule(
                 "!has(self.jobs) || !(has(self.jobs.apiKey) && has(self.jobs.authString))",

@@ -28,4 +28,5 @@ def place_of(
         server_url=server_url,
         pool_id=pool_id,
         environment=({"name": "PREFECT_API_URL", "value": url}, *credentials.entries),
+        ca=credentials.ca,
     )

@@ -6,25 +6,28 @@ how to mend it.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import httpx
 
+from workpool_operator.binding import addresses, rights
 from workpool_operator.binding import conditions as c
-from workpool_operator.binding import rights
 from workpool_operator.binding.consent import Consent
-from workpool_operator.binding.model import SecretValue, Spec
-from workpool_operator.binding.secret_key import NamedKey
+from workpool_operator.binding.model import Header, SecretValue, Spec
+from workpool_operator.binding.named_key import NamedKey, ca_key
 from workpool_operator.errors import (
     BindingFault,
     OperatorError,
+    PrefectRedirects,
     PrefectRefused,
     PrefectUnavailable,
+    PrefectUntrusted,
 )
 from workpool_operator.kube.client import KubernetesClient
-from workpool_operator.prefect_api.client import PrefectApi, Server
+from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.prefect_api.proxies import proxy_of
+from workpool_operator.prefect_api.server import Headers, Server, Trust
 from workpool_operator.prefect_api.views import WorkPool
 
 _LISTED = 10
@@ -41,19 +44,41 @@ RIGHTS = (
 
 
 def server_url(spec: Spec) -> str:
-    """Where the API is."""
+    """Where the API is, and that the operator's environment lets it be reached."""
     if spec.server.url is None:
         raise BindingFault(c.SERVER_RESOLVED, "NoServer", "spec.server.url is not set: set it.")
-    return spec.server.url.rstrip("/")
+    url = spec.server.url.rstrip("/")
+    try:
+        proxy_of(url)
+    except ValueError as error:
+        raise _no_url(url) from error
+    except OperatorError as error:
+        raise BindingFault(c.SERVER_RESOLVED, "ProxyInvalid", str(error)) from error
+    return url
 
 
-async def credentials(spec: Spec, *, namespace: str, kube: KubernetesClient) -> Server:
+async def trust(spec: Spec, *, namespace: str, kube: KubernetesClient) -> Trust:
+    """Whose certificates the server may have."""
+    named = spec.server.ca_bundle
+    if named is None:
+        return Trust()
+    key = ca_key(
+        named, namespace=namespace, path="spec.server.caBundle", condition=c.SERVER_RESOLVED
+    )
+    return Trust(ca_bundle=await key.certificates(kube))
+
+
+async def credentials(
+    spec: Spec, *, namespace: str, kube: KubernetesClient, trust: Trust
+) -> Server:
     """The server with the values of the Secrets that the spec names."""
     server = spec.server
     return Server(
         url=server_url(spec),
         api_key=await _secret("apiKey", server.api_key, namespace, kube),
         auth_string=await _secret("authString", server.auth_string, namespace, kube),
+        headers=await _headers(server.headers or (), namespace, kube),
+        trust=trust,
     )
 
 
@@ -67,17 +92,25 @@ async def ask_for_pool(api: PrefectApi) -> WorkPool | None:
         raise server_fault(error, api.server) from error
 
 
+async def server_version(api: PrefectApi) -> str:
+    """Empty where the server does not tell: Prefect Cloud has no such page."""
+    try:
+        return await api.version()
+    except OperatorError:
+        return ""
+
+
 def servable(pool: WorkPool | None, spec: Spec, api: PrefectApi) -> WorkPool:
     """The pool, if it is there and of the type that the spec names."""
     wanted = spec.work_pool.type
     if pool is None:
-        url, name = api.server.url, api.pool
-        hint = "" if "/api" in url else " Or is the address incomplete? Most end in /api."
+        name = api.pool
         raise BindingFault(
             c.WORK_POOL_FOUND,
             "WorkPoolNotFound",
-            f"{url} has no work pool {name!r}. Create it: prefect work-pool create {name!r} "
-            f"--type {wanted}. If the name is wrong, apply another binding.{hint}",
+            f"{api.server.address} has no work pool {name!r}. Create it: prefect work-pool create "
+            f"{name!r} --type {wanted}. If the name is wrong, apply another binding."
+            f"{_doubts(api.server)}",
         )
     if pool.type != wanted:
         raise BindingFault(
@@ -102,25 +135,22 @@ async def jobs_permitted(kube: KubernetesClient, namespace: str, consent: Consen
         )
 
 
-def client(spec: Spec, server: Server, *, tls: ssl.SSLContext) -> PrefectApi:
+def client(spec: Spec, server: Server) -> PrefectApi:
     """A client of the server; nothing is asked of it yet."""
     try:
         _ = urlsplit(server.url).port  # httpx takes any number for one
-        return PrefectApi(server, pool=spec.work_pool.name, tls=tls)
-    except UnicodeError as error:
-        raise BindingFault(
-            c.CREDENTIALS_VALID,
-            "InvalidCredentials",
-            "The value that spec.server.apiKey or spec.server.authString names cannot be sent in a "
-            "header: it must be one line of ASCII. Correct the Secret.",
-        ) from error
+        return PrefectApi(server, pool=spec.work_pool.name)
     except (httpx.InvalidURL, ValueError) as error:
-        raise BindingFault(
-            c.SERVER_RESOLVED,
-            "InvalidServerURL",
-            f"spec.server.url {server.url!r} is not a URL. Correct its host and port; for example "
-            "http://prefect-server.prefect.svc:4200/api",
-        ) from error
+        raise _no_url(server.url) from error
+
+
+def _no_url(url: str) -> BindingFault:
+    return BindingFault(
+        c.SERVER_RESOLVED,
+        "InvalidServerURL",
+        f"spec.server.url {Server(url).address!r} is not a URL. Correct its host and port; for "
+        "example http://prefect-server.prefect.svc:4200/api",
+    )
 
 
 async def queues(spec: Spec, api: PrefectApi) -> tuple[tuple[str, ...] | None, BindingFault | None]:
@@ -150,41 +180,110 @@ def _queue_fault(
 
 def poll_fault(error: OperatorError, api: PrefectApi) -> BindingFault:
     """What a server says about the binding that answers, but not its polls."""
+    if isinstance(error, PrefectRedirects):
+        return server_fault(error, api.server)
     if isinstance(error, PrefectRefused) and error.status in (401, 403):
         return server_fault(error, api.server)
     return BindingFault(
         c.SERVER_REACHABLE,
         "PollRefused" if isinstance(error, PrefectRefused) else "PollFailed",
-        f"{api.server.url} answers, but polls of work pool {api.pool!r} fail ({error}): no run is "
-        "claimed. Look into the server's log; a proxy in front of it must pass POST requests on "
-        "(where it redirects http, write https in spec.server.url).",
+        f"{api.server.address} answers, but polls of work pool {api.pool!r} fail ({error}): no run "
+        "is claimed. Look into the server's log; a proxy in front of it must pass POST requests.",
     )
 
 
 def server_fault(error: OperatorError, server: Server) -> BindingFault:
     """What a failed request to Prefect says about the binding."""
     if isinstance(error, PrefectRefused) and error.status in (401, 403):
-        sent = "an API key" if server.api_key else "an auth string"
-        if not (server.api_key or server.auth_string):
-            sent = "a request without credentials"
-        return BindingFault(
-            c.CREDENTIALS_VALID,
-            "Unauthorized" if error.status == 401 else "Forbidden",
-            f"{server.url} answered {error.status} to {sent}. Correct the Secret that "
-            "spec.server.apiKey or spec.server.authString names, or set the one that it asks for.",
-        )
+        return _unauthorized(error, server)
+    if isinstance(error, PrefectRedirects):
+        return _redirected(error, server)
     if isinstance(error, PrefectUnavailable) and error.retry_after:
         return BindingFault(
             c.SERVER_REACHABLE,
             "RateLimited",
-            f"{server.url} asks to come back in {error.retry_after:.0f} s: {error}",
+            f"{server.address} asks to come back in {error.retry_after:.0f} s: {error}",
+        )
+    if isinstance(error, PrefectUntrusted):
+        return BindingFault(
+            c.SERVER_REACHABLE,
+            "CertificateNotTrusted",
+            f"{server.address}: {error}. If a private CA signed it, name a ConfigMap or Secret "
+            "with the CA's certificate in spec.server.caBundle.",
         )
     return BindingFault(
         c.SERVER_REACHABLE,
         "ConnectionFailed",
-        f"{server.url} gives no usable answer ({error}). Check that the Prefect server runs, and "
-        "that spec.server.url is its address as the operator reaches it.",
+        f"{server.address} gives no usable answer ({error}). Check that the Prefect server runs, "
+        f"and that spec.server.url is its address as the operator reaches it."
+        f"{_doubts(server)}{_by_proxy(server)}",
     )
+
+
+def _unauthorized(error: PrefectRefused, server: Server) -> BindingFault:
+    sent = "an API key" if server.api_key else "an auth string"
+    if server.anonymous:
+        sent = "a request without credentials"
+    return BindingFault(
+        c.CREDENTIALS_VALID,
+        "Unauthorized" if error.status == 401 else "Forbidden",
+        f"{server.address} answered {error.status} to {sent}. Correct the Secret that "
+        "spec.server.apiKey or spec.server.authString names, or set the one that it asks for; "
+        "headers that a proxy in front of it asks for belong into spec.server.headers."
+        f"{_doubts(server)}",
+    )
+
+
+def _redirected(error: PrefectRedirects, server: Server) -> BindingFault:
+    """Not followed: a POST would become a GET, and credentials would go there."""
+    if error.is_api:
+        fix = f"Set spec.server.url to {error.to}."
+    else:
+        fix = (
+            "If that is the login of a proxy in front of the server, give the headers that let "
+            "requests pass in spec.server.headers; else correct spec.server.url."
+        )
+    return BindingFault(
+        c.SERVER_REACHABLE,
+        "Redirected",
+        f"{server.address} redirects to {error.to} (HTTP {error.status}), which is not followed. "
+        f"{fix}{_doubts(server)}",
+    )
+
+
+def _doubts(server: Server) -> str:
+    found = [f"Look at spec.server.url: {doubt}" for doubt in addresses.doubts(server.address)]
+    if addresses.is_cloud(server.url) and not _authorized(server):
+        found.append("Prefect Cloud needs an API key: name its Secret in spec.server.apiKey")
+    return "".join(f" {doubt}." for doubt in found)
+
+
+def _authorized(server: Server) -> bool:
+    named = (name.lower() for name, _ in server.headers)
+    return not server.anonymous or "authorization" in named
+
+
+def _by_proxy(server: Server) -> str:
+    proxy = proxy_of(server.url)
+    if proxy is None:
+        return ""
+    return (
+        f" It was called through the proxy {proxy.address}, which {proxy.variable} of the operator "
+        "names: if the proxy cannot reach it, add its host to NO_PROXY."
+    )
+
+
+async def _headers(named: tuple[Header, ...], namespace: str, kube: KubernetesClient) -> Headers:
+    found = []
+    for index, header in enumerate(named):
+        key = NamedKey(
+            header.secret_key_ref,
+            namespace=namespace,
+            path=f"spec.server.headers[{index}].secretKeyRef",
+            condition=c.CREDENTIALS_VALID,
+        )
+        found.append((header.name, await key.value(kube)))
+    return tuple(found)
 
 
 async def _secret(

@@ -1,19 +1,22 @@
 """The Secrets that a binding's run pods need beside them: checked, kept, and given up.
 
-Credentials come from the Secret that the binding names for run pods; else from the operator's own,
-where both share a namespace; else from a copy that is kept in the namespace of the Jobs.
+Credentials and a CA come from what the binding names for run pods; else from the operator's own,
+where both share a namespace; else from a copy that is kept in the namespace of the Jobs. Headers,
+which the operator has one by one and run pods need as one value, are always such a copy.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import timedelta
+from typing import Literal
 
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import rights
 from workpool_operator.binding.model import Jobs, Spec
 from workpool_operator.binding.model import Server as ServerSpec
-from workpool_operator.binding.secret_key import FORBIDDEN, NamedKey
+from workpool_operator.binding.named_key import NamedKey, ca_key
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.dispatch.sweep import sweep
 from workpool_operator.errors import (
@@ -23,11 +26,18 @@ from workpool_operator.errors import (
     Unavailable,
 )
 from workpool_operator.jobs import credentials, names
-from workpool_operator.jobs.credentials import API_KEY, AUTH_STRING, Credentials, SecretKey
+from workpool_operator.jobs.certificates import Source
+from workpool_operator.jobs.credentials import (
+    API_KEY,
+    AUTH_STRING,
+    CUSTOM_HEADERS,
+    Credentials,
+    SecretKey,
+)
 from workpool_operator.kube import secrets, views
-from workpool_operator.kube.client import JOBS, KubernetesClient
+from workpool_operator.kube.client import JOBS, SECRETS, KubernetesClient
 from workpool_operator.kube.views import BINDING_LABEL, Job
-from workpool_operator.prefect_api.client import Server
+from workpool_operator.prefect_api.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +53,8 @@ async def release(binding: Binding, kube: KubernetesClient) -> None:
     """
     try:
         jobs = binding.spec().jobs
-        if jobs.namespace in (None, binding.namespace) and not jobs.environment_secret:
+        is_apart = jobs.namespace not in (None, binding.namespace)
+        if not (is_apart or jobs.environment_secret or _kept_fields(binding.spec(), is_apart)):
             return
         cluster_id = await kube.namespace_uid(binding.namespace)
         binding_id = names.binding_id(cluster_id=cluster_id, binding=binding.key)
@@ -75,20 +86,22 @@ class RunSecrets:
         """
         spec, kept = self._binding.spec(), self.given(server).kept
         await self._permitted(spec)
+        said = await self._look_at_named(spec)
         if kept is None:
-            return await self._look_at_named(spec)
+            return said
         await secrets.keep(self._kube, self._namespace, kept)
-        return f" Run pods have its credentials from Secret {kept['metadata']['name']!r} there."
+        name = kept["metadata"]["name"]
+        return f" Run pods have what opens the server from Secret {name!r} there.{said}"
 
     async def drop_unneeded(self) -> None:
         """Give the kept Secret up if the spec does not ask for it any more."""
-        if self._apart and not self._keeps(self._binding.spec()):
+        if not self._kept_fields() and (self._apart or await self._has_kept()):
             await self._give_up_kept(await self._jobs())
 
     async def give_up(self) -> None:
         """Give up what is kept, and what an interrupted creation left."""
         jobs = await self._jobs()
-        if self._apart:
+        if self._apart or self._kept_fields():
             await self._give_up_kept(jobs)
         if self._binding.spec().jobs.environment_secret:
             await self._sweep(jobs)
@@ -98,14 +111,24 @@ class RunSecrets:
         """Jobs run in another namespace than the binding's."""
         return self._namespace != self._binding.namespace
 
-    def _keeps(self, spec: Spec) -> bool:
-        return self._apart and not _named(spec.jobs) and bool(_named(spec.server))
+    def _kept_fields(self) -> list[str]:
+        return _kept_fields(self._binding.spec(), self._apart)
+
+    async def _has_kept(self) -> bool:
+        """In its own namespace the operator may look before it tries to delete."""
+        try:
+            name = credentials.kept_name(self._binding.key)
+            await self._kube.request("GET", SECRETS.path(self._namespace, name))
+        except KubernetesRefused:
+            return False
+        return True
 
     async def _permitted(self, spec: Spec) -> None:
-        wanted = SWEEPS if spec.jobs.environment_secret else KEEPS if self._keeps(spec) else ()
+        kept = self._kept_fields()
+        wanted = SWEEPS if spec.jobs.environment_secret else KEEPS if kept else ()
         if not (missing := await rights.missing(self._kube, self._namespace, wanted)):
             return
-        why, instead = _reason(spec)
+        why, instead = _reason(spec, kept)
         grant = await rights.grant(self._kube, self._namespace, rights.WRITES_SECRETS)
         raise BindingFault(
             c.JOBS_PERMITTED,
@@ -118,11 +141,13 @@ class RunSecrets:
         """Where the operator may not look, it need not: a run's pod tells what is missing."""
         for key in _keys(spec.jobs, self._namespace, apart=self._apart):
             try:
-                await key.value(self._kube)
+                await _check(key, self._kube)
             except BindingFault as fault:
-                if fault.reason != FORBIDDEN:
+                if fault.reason != key.forbidden:
                     raise
-                return f" It may not read Secret {key.selector.name!r} there, which run pods use."
+                return (
+                    f" It may not read {key.kind} {key.selector.name!r} there, which run pods use."
+                )
         return ""
 
     async def _jobs(self) -> tuple[Job, ...]:
@@ -136,7 +161,7 @@ class RunSecrets:
         try:
             await secrets.leave(self._kube, self._namespace, name, to=jobs)
         except KubernetesRefused as refused:
-            if self._keeps(self._binding.spec()):  # else it never had the right, nor the need
+            if self._kept_fields():  # else it never had the right, nor the need
                 log.warning("%s: Secret %s stays: %s", self._binding.key, name, refused)
 
     async def _sweep(self, jobs: tuple[Job, ...]) -> None:
@@ -154,18 +179,52 @@ class RunSecrets:
 
 def given(binding: Binding, server: Server) -> Credentials:
     """What a run's pod gets to call the server with. Pure."""
-    spec, owner = binding.spec(), binding.key
-    if named := _named(spec.jobs):
-        return credentials.provide({}, named=named, owner=owner)
-    apart = (spec.jobs.namespace or binding.namespace) != binding.namespace
-    named = {} if apart else _named(spec.server)
-    about = {views.BINDING_ANNOTATION: owner}
-    return credentials.provide(_values(server), named=named, owner=owner, annotations=about)
+    spec = binding.spec()
+    is_apart = (spec.jobs.namespace or binding.namespace) != binding.namespace
+    named, values = _named(spec.jobs), {}
+    if not (named or is_apart):
+        named = _named(spec.server)
+    elif not named:
+        values = {API_KEY: server.api_key, AUTH_STRING: server.auth_string}
+    if spec.jobs.headers:
+        ref = spec.jobs.headers.secret_key_ref
+        named[CUSTOM_HEADERS] = SecretKey(ref.name, ref.key)
+    elif spec.jobs.server_url is None:
+        values[CUSTOM_HEADERS] = credentials.custom_headers(server.headers)
+    return credentials.provide(
+        {variable: value for variable, value in values.items() if value is not None},
+        named=named,
+        owner=binding.key,
+        annotations={views.BINDING_ANNOTATION: binding.key},
+        ca=_ca(spec, server, is_apart=is_apart),
+    )
 
 
-def _values(server: Server) -> dict[str, str]:
-    values = {API_KEY: server.api_key, AUTH_STRING: server.auth_string}
-    return {variable: value for variable, value in values.items() if value is not None}
+def _ca(spec: Spec, server: Server, *, is_apart: bool) -> Source | str | None:
+    named = spec.jobs.ca_bundle or (spec.server.ca_bundle if _trusts_the_same(spec) else None)
+    if named is None:
+        return None
+    if is_apart and not spec.jobs.ca_bundle:
+        return server.trust.ca_bundle
+    kind: Literal["ConfigMap", "Secret"] = "Secret" if named.secret_key_ref else "ConfigMap"
+    return Source(kind, named.selector.name, named.selector.key)
+
+
+def _trusts_the_same(spec: Spec) -> bool:
+    """Run pods have a use for the CA of the operator's own connection."""
+    return (spec.jobs.server_url or spec.server.url or "").startswith("https:")
+
+
+def _kept_fields(spec: Spec, is_apart: bool) -> list[str]:
+    """The fields of the spec for which a Secret is kept in the namespace of the Jobs."""
+    jobs, server, found = spec.jobs, spec.server, []
+    if is_apart and not _named(jobs):
+        found += ["apiKey"] if server.api_key else ["authString"] if server.auth_string else []
+    if server.headers and not jobs.headers and jobs.server_url is None:
+        found.append("headers")
+    if is_apart and server.ca_bundle and not jobs.ca_bundle and _trusts_the_same(spec):
+        found.append("caBundle")
+    return found
 
 
 def _named(part: Jobs | ServerSpec) -> dict[str, SecretKey]:
@@ -178,8 +237,8 @@ def _named(part: Jobs | ServerSpec) -> dict[str, SecretKey]:
 
 
 def _keys(jobs: Jobs, namespace: str, *, apart: bool) -> list[NamedKey]:
-    fields = {"apiKey": jobs.api_key, "authString": jobs.auth_string}
-    return [
+    fields = {"apiKey": jobs.api_key, "authString": jobs.auth_string, "headers": jobs.headers}
+    found = [
         NamedKey(
             value.secret_key_ref,
             namespace=namespace,
@@ -190,14 +249,30 @@ def _keys(jobs: Jobs, namespace: str, *, apart: bool) -> list[NamedKey]:
         for field, value in fields.items()
         if value is not None
     ]
+    if jobs.ca_bundle:
+        path, condition = "spec.jobs.caBundle", c.JOBS_PERMITTED
+        key = ca_key(jobs.ca_bundle, namespace=namespace, path=path, condition=condition)
+        found.append(replace(key, tells_keys=not apart))
+    return found
 
 
-def _reason(spec: Spec) -> tuple[str, str]:
+async def _check(key: NamedKey, kube: KubernetesClient) -> None:
+    """It is there, and a run's pod can use it."""
+    if "caBundle" in key.path:
+        await key.certificates(kube)
+    elif "headers" in key.path:
+        await key.headers(kube)
+    else:
+        await key.value(kube)
+
+
+def _reason(spec: Spec, kept: list[str]) -> tuple[str, str]:
     """Why Secrets are to be written, and what else would do."""
     if spec.jobs.environment_secret:
         return "spec.jobs.environmentSecret asks for a Secret per run", "set that to false"
-    field = "apiKey" if spec.server.api_key else "authString"
+    of_server = " and ".join(f"spec.server.{field}" for field in kept)
+    of_jobs = " and ".join(f"spec.jobs.{field}" for field in kept)
     return (
-        f"it keeps a copy of the Secret of spec.server.{field} for run pods there",
-        f"name a Secret of that namespace in spec.jobs.{field}",
+        f"it keeps a copy of {of_server} for run pods in a Secret there",
+        f"name what that namespace has for them in {of_jobs}",
     )

@@ -37,7 +37,8 @@ from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import JOBS, PODS, Resource
 from workpool_operator.kube.reflector import Reflector
 from workpool_operator.kube.views import BINDING_LABEL, POOL_LABEL, Job, Pod, is_uuid
-from workpool_operator.prefect_api.client import PrefectApi, Server
+from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.prefect_api.server import Server
 from workpool_operator.prefect_api.views import WorkPool
 from workpool_operator.telemetry import Trouble
 
@@ -213,7 +214,6 @@ class Session:
             kube=self._around.kube,
             jobs=self._jobs,
             pods=self._pods,
-            tls=self._around.tls,
             reconcilers=self._around.reconcilers,
         )
 
@@ -241,7 +241,7 @@ class Session:
         self._inspection.ask()
 
     def _api(self, server: Server) -> PrefectApi:
-        return prerequisites.client(self._binding.spec(), server, tls=self._around.tls)
+        return prerequisites.client(self._binding.spec(), server)
 
     # Kubernetes
 
@@ -302,7 +302,7 @@ class Session:
         return Sight(
             generation=looked.generation,
             worker_name=self._worker_name,
-            server_url=spec.server.url or "",
+            server_url=Server(spec.server.url or "").address,
             verdicts=looked.conditions.verdicts(),
             situation=Situation(
                 suspended=spec.suspend,
@@ -313,7 +313,7 @@ class Session:
                 defect=defect,
             ),
             beside=self._beside(spec),
-            server_version=looked.server_version,
+            server_version=looked.server_version or None,
             pool=looked.pool,
             running=len(load.running),
             pending=len(load.pending),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +32,6 @@ class Surroundings:
     """What all sessions of a process share; `shares` says what each takes runs from, by binding."""
 
     kube: KubernetesClient
-    tls: ssl.SSLContext
     pulse: Pulse
     reconcilers: int
     heartbeat_seconds: int

@@ -1,105 +1,142 @@
 """The Prefect server and the cluster that a command talks to, and why these.
 
 The address is PREFECT_API_URL of the environment, else the binding's, else that of the user's
-Prefect profile. Credentials are those of the environment, else of the Secret that the binding
-names, else of the profile: never in an address, never printed.
+Prefect profile. Credentials and headers are those of the environment, else of the Secrets that the
+binding names, else of the profile: never in an address, never printed.
 """
 
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
-from prefect.settings import get_current_settings
-
-from workpool_operator.binding import prerequisites
+from workpool_operator.binding import addresses, prerequisites
 from workpool_operator.binding.surroundings import Binding
-from workpool_operator.errors import OperatorError, PrefectRefused, PrefectUnavailable
-from workpool_operator.jobs.credentials import VARIABLES
+from workpool_operator.errors import (
+    OperatorError,
+    PrefectRedirects,
+    PrefectRefused,
+    PrefectUnavailable,
+    PrefectUntrusted,
+)
+from workpool_operator.jobs.credentials import API_KEY, AUTH_STRING, VARIABLES
 from workpool_operator.kube.client import KubernetesClient
-from workpool_operator.prefect_api.client import Server, tls_context
+from workpool_operator.prefect_api import profile
+from workpool_operator.prefect_api.profile import SSL_CERT_FILE, URL
+from workpool_operator.prefect_api.server import Server, Trust
 
-URL = "PREFECT_API_URL"
 NO_SERVER = (
     f"no Prefect server: set {URL}, choose a profile (prefect profile use), give --binding, or "
     "render without a server by --template and --variables"
 )
 
 
-async def server(binding: Binding | None, kube: KubernetesClient | None) -> Server:
-    """The server, with what opens it.
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A server, and the settings that it is from, as a person finds them."""
+
+    server: Server
+    url: str
+    credentials: str
+    ca: str
+
+
+async def server(binding: Binding | None, kube: KubernetesClient | None, *, named: str) -> Access:
+    """The server, with what opens it; `named` is the file or name that the binding is from.
 
     Raises:
         OperatorError: there is none, or its Secret cannot be read.
     """
     if binding and binding.spec().server.url and not os.environ.get(URL):
-        return await _of_binding(binding, kube)
-    own = _of_settings()
+        return await _of_binding(binding, kube, named)
+    own = profile.current()
     if not own.url:
         raise OperatorError(NO_SERVER)
     if not own.url.startswith(("http://", "https://")):
         raise OperatorError(f"{URL} is {own.url!r}: it must begin with http:// or https://")
-    return own
+    url = URL if os.environ.get(URL) else f"{URL} of your Prefect profile"
+    return Access(own, url=url, credentials=f"{API_KEY} or {AUTH_STRING}", ca=SSL_CERT_FILE)
 
 
-async def _of_binding(binding: Binding, kube: KubernetesClient | None) -> Server:
-    spec, own = binding.spec(), _of_settings()
-    url = prerequisites.server_url(spec)
-    if any(os.environ.get(name) for name in VARIABLES):
-        return Server(url, api_key=own.api_key, auth_string=own.auth_string)
-    if not (spec.server.api_key or spec.server.auth_string):
-        return Server(url)
-    if kube is None:
-        text = f"the Secret that spec.server of {binding.key} names is in a cluster that"
-        raise OperatorError(f"{text} cannot be reached; set {' or '.join(VARIABLES)} instead")
-    return await prerequisites.credentials(spec, namespace=binding.namespace, kube=kube)
-
-
-@contextmanager
-def failures_told(server: Server) -> Iterator[None]:
-    """What the server answers to nobody is told with its address and the fix."""
-    try:
-        yield
-    except PrefectUnavailable as error:
-        reason = str(error).partition(": ")[2]  # without the request
-        text = f"{server.url} gives no usable answer: {reason}. Check that it runs, and {URL}"
-        raise OperatorError(text) from error
-    except PrefectRefused as error:
-        raise OperatorError(_refusal(error, server)) from error
-
-
-def _refusal(error: PrefectRefused, server: Server) -> str:
-    if error.status in (401, 403):
-        sent = "the API key" if server.api_key else "the auth string"
-        if not (server.api_key or server.auth_string):
-            sent = "a request without credentials"
-        return f"{server.url} answered {error.status} to {sent}: set {' or '.join(VARIABLES)}"
-    if error.status == 404 and "/api" not in server.url:
-        return f"{server.url} is no Prefect API: is the address incomplete? Most end in /api"
-    return f"{server.url} answered {error.status}: {error}"
-
-
-def _of_settings() -> Server:
-    """What the `prefect` command itself would use: environment, then profile."""
-    api = get_current_settings().api
-    return Server(
-        str(api.url or ""),
-        api_key=api.key.get_secret_value() if api.key else None,
-        auth_string=api.auth_string.get_secret_value() if api.auth_string else None,
+async def _of_binding(binding: Binding, kube: KubernetesClient | None, named: str) -> Access:
+    own = any(os.environ.get(name) for name in VARIABLES)
+    found = await (_with_own(binding) if own else _with_its_own(binding, kube))
+    about = f"spec.server.{{}} of {named}"
+    credentials = f"{API_KEY} or {AUTH_STRING}"
+    return Access(
+        found,
+        url=about.format("url"),
+        credentials=credentials if own else f"{about.format('apiKey')}, or {credentials}",
+        ca=f"{about.format('caBundle')}, or {SSL_CERT_FILE}",
     )
 
 
-def tls() -> ssl.SSLContext:
-    """What the operator trusts, and what the user's Prefect settings do."""
-    api, context = get_current_settings().api, tls_context()
-    if api.ssl_cert_file:
-        context.load_verify_locations(api.ssl_cert_file)
-    if api.tls_insecure_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+async def _with_own(binding: Binding) -> Server:
+    """What the environment has opens it."""
+    own = profile.current()
+    return replace(own, url=prerequisites.server_url(binding.spec()))
+
+
+async def _with_its_own(binding: Binding, kube: KubernetesClient | None) -> Server:
+    """What the binding names opens it; whom this machine trusts is trusted, too."""
+    spec, trust = binding.spec(), profile.current().trust
+    named = [spec.server.api_key, spec.server.auth_string, spec.server.headers]
+    if not any((*named, spec.server.ca_bundle)):
+        return Server(prerequisites.server_url(spec), trust=trust)
+    if kube is None:
+        text = f"what spec.server of {binding.key} names is in a cluster that cannot be reached"
+        raise OperatorError(f"{text}; set {' or '.join(VARIABLES)} instead")
+    its = await prerequisites.trust(spec, namespace=binding.namespace, kube=kube)
+    both = "".join(filter(None, (trust.ca_bundle, its.ca_bundle))) or None
+    return await prerequisites.credentials(
+        spec,
+        namespace=binding.namespace,
+        kube=kube,
+        trust=Trust(ca_bundle=both, verify=trust.verify),
+    )
+
+
+@contextmanager
+def failures_told(found: Access) -> Iterator[None]:
+    """What the server answers to nobody is told with its address, the setting and the fix."""
+    where = f"{found.server.address} ({found.url})"
+    try:
+        yield
+    except PrefectUntrusted as error:
+        text = f"{where}: {_reason(error)}. If a private CA signed it, name the CA in {found.ca}"
+        raise OperatorError(text) from error
+    except PrefectUnavailable as error:
+        text = f"{where} cannot be reached: {_reason(error)}. Check that it runs, and the address"
+        raise OperatorError(text + _doubts(found)) from error
+    except PrefectRedirects as error:
+        fix = f": set {found.url} to it" if error.is_api else ", where it may ask for a login"
+        raise OperatorError(f"{where} redirects to {error.to}{fix}") from error
+    except PrefectRefused as error:
+        raise OperatorError(_refusal(error, found, where) + _doubts(found)) from error
+
+
+def _reason(error: PrefectUnavailable) -> str:
+    return str(error).partition(": ")[2]  # without the request
+
+
+def _refusal(error: PrefectRefused, found: Access, where: str) -> str:
+    if error.status in (401, 403):
+        sent = "the API key" if found.server.api_key else "the auth string"
+        if found.server.anonymous:
+            sent = "a request without credentials"
+        return f"{where} answered {error.status} to {sent}: set {found.credentials}"
+    return f"{where} answered {error.status}: {error}"
+
+
+def _doubts(found: Access) -> str:
+    return "".join(f". Its address {doubt}" for doubt in _certain(found.server.address))
+
+
+def _certain(url: str) -> list[str]:
+    """What is wrong with it also for a command, which may reach a server on its own machine."""
+    return [] if addresses.is_local(url) else list(addresses.doubts(url))
 
 
 async def cluster() -> KubernetesClient | None:

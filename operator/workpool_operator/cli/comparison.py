@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,8 @@ from workpool_operator.cli import output
 from workpool_operator.cli.redaction import REDACTED, Redaction
 from workpool_operator.cli.stock import StockWorker
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs.credentials import VARIABLES
+from workpool_operator.jobs import certificates
+from workpool_operator.jobs.credentials import CUSTOM_HEADERS, VARIABLES
 from workpool_operator.jobs.equivalence import RULES, Difference, differences
 from workpool_operator.jobs.manifest import container
 from workpool_operator.jobs.refusals import accepted_here
@@ -95,9 +97,14 @@ def compare(ours: Object, subject: Subject, worker: StockWorker) -> Comparison:
 
 def _environment(subject: Subject) -> dict[str, str]:
     """The stock worker's own, as it would be set up for the same runs."""
-    plain = {e["name"]: e["value"] for e in subject.environment if "value" in e}
-    referred = (e["name"] for e in subject.environment if e["name"] in VARIABLES)
-    return plain | dict.fromkeys(referred, REDACTED)
+    plain = {
+        e["name"]: e["value"]
+        for e in subject.environment
+        if "value" in e and e["name"] != certificates.VARIABLE  # a file that only pods have
+    }
+    redacted = {CUSTOM_HEADERS: json.dumps({"X-Redacted": REDACTED})}
+    referred = [e["name"] for e in subject.environment if e["name"] in VARIABLES]
+    return plain | {name: redacted.get(name, REDACTED) for name in referred}
 
 
 def _indented(paths: list[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import typer
 
-from workpool_operator.cli import access, output
+from workpool_operator.cli import output
 from workpool_operator.cli.annotated import annotated
 from workpool_operator.cli.comparison import compare
 from workpool_operator.cli.material import Wanted
@@ -25,7 +25,8 @@ from workpool_operator.jobs.fault import written
 from workpool_operator.jobs.origins import origins
 from workpool_operator.kube.client import DEFAULT_KUBECONFIG, JOBS
 from workpool_operator.kube.kubeconfig import Kubeconfig
-from workpool_operator.prefect_api.client import Server
+from workpool_operator.prefect_api.profile import URL
+from workpool_operator.prefect_api.server import Server
 
 Format = Literal["yaml", "json"]
 
@@ -84,7 +85,7 @@ def _opens(server: Server | None) -> dict[str, str]:
     """Where the stock worker reads blocks and variables."""
     if server is None:
         return {}
-    given = {access.URL: server.url, API_KEY: server.api_key, AUTH_STRING: server.auth_string}
+    given = {URL: server.url, API_KEY: server.api_key, AUTH_STRING: server.auth_string}
     return {name: value for name, value in given.items() if value}
 
 

@@ -22,6 +22,7 @@ from workpool_operator.cli import (
     template_check,
     whereabouts,
 )
+from workpool_operator.cli.access import Access
 from workpool_operator.cli.material import Material, Wanted
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.cli.watched import WatchedClient
@@ -32,7 +33,8 @@ from workpool_operator.jobs.environment_secret import detach
 from workpool_operator.jobs.render import Subject, render
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
-from workpool_operator.prefect_api.client import PrefectApi, Server
+from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.prefect_api.server import Server
 
 Object = dict[str, Any]
 
@@ -60,6 +62,7 @@ class Call:
     kubeconfig: Kubeconfig
     stack: AsyncExitStack
     kube: KubernetesClient | None = None
+    access: Access | None = None
     redaction: Redaction = field(default_factory=Redaction)
 
 
@@ -96,9 +99,9 @@ def _is_accepted(call: Call) -> bool:
 
 
 async def _material(call: Call, api: PrefectApi | None) -> Material:
-    if api is None:
+    if api is None or call.access is None:
         return material.stand_ins(call.wanted)
-    with access.failures_told(api.server):
+    with access.failures_told(call.access):
         return await material.gather(call.wanted, api)
 
 
@@ -126,9 +129,10 @@ async def _binding(call: Call) -> Binding | None:
 async def _open(binding: Binding | None, call: Call) -> tuple[Server | None, PrefectApi | None]:
     if not call.wanted.needs_server:
         return None, None
-    server = await access.server(binding, call.kube)
-    call.redaction.learn([server.api_key, server.auth_string])
-    api = PrefectApi(server, pool="", tls=access.tls())  # what is looked up names its pool
+    call.access = await access.server(binding, call.kube, named=call.binding)
+    server = call.access.server
+    call.redaction.learn([server.api_key, server.auth_string, *dict(server.headers).values()])
+    api = PrefectApi(server, pool="")  # what is looked up names its pool
     return server, await call.stack.enter_async_context(api)
 
 
@@ -140,6 +144,7 @@ def _subject(found: Material, here: Whereabouts) -> Subject:
         pool=found.pool,
         worker_name=here.place.worker_name,
         environment=here.place.environment,
+        ca=here.place.ca,
     )
 
 

@@ -4,6 +4,7 @@ kept away from Prefect's settings."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import MutableMapping, Sequence
@@ -14,18 +15,35 @@ from pydantic_core import ErrorDetails
 from workpool_operator.cli.output import errors_in_one_line
 from workpool_operator.settings import Settings
 
+log = logging.getLogger(__name__)
+
 _PREFECT_HOME = "/nonexistent"
+# One process calls the servers of many bindings, and what opens one is no other's business.
+_INSTEAD = {
+    "PREFECT_API_URL": "set spec.server.url of each binding",
+    "PREFECT_API_KEY": "name its Secret in spec.server.apiKey of each binding",
+    "PREFECT_API_AUTH_STRING": "name its Secret in spec.server.authString of each binding",
+    "PREFECT_CLIENT_CUSTOM_HEADERS": "name their Secrets in spec.server.headers of each binding",
+    "PREFECT_API_SSL_CERT_FILE": (
+        "set SSL_CERT_FILE for all bindings, or spec.server.caBundle of each"
+    ),
+    "PREFECT_API_TLS_INSECURE_SKIP_VERIFY": (
+        "certificates are always verified; name the CA in spec.server.caBundle of each binding"
+    ),
+}
 
 
 def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
     """Run until SIGTERM or SIGINT."""
     settings = read_settings(health_port)
-    isolate(os.environ)
+    ignored = isolate(os.environ)
     from workpool_operator import telemetry
     from workpool_operator.app import App
     from workpool_operator.handlers import operate
 
     telemetry.configure(settings.log_level, settings.log_format)
+    for text in ignored:
+        log.warning("%s", text)
     with errors_in_one_line():
         asyncio.run(operate(App(settings), namespaces=namespaces))
 
@@ -46,11 +64,16 @@ def _fault(error: ErrorDetails) -> str:
     return f"WORKPOOL_OPERATOR_{name}={error['input']!r}: {expected}"
 
 
-def isolate(environ: MutableMapping[str, str]) -> None:
+def isolate(environ: MutableMapping[str, str]) -> list[str]:
     """Take Prefect's settings out of the process: a client reads them although it is given
-    explicit ones, and a run's environment would inherit them (races.md 18 and 19)."""
-    for name in [name for name in environ if name.startswith("PREFECT_")]:
+    explicit ones, and a run's environment would inherit them (races.md 18 and 19).
+
+    What it was set for is not lost in silence: a line for each, with what does it here.
+    """
+    removed = [name for name in environ if name.startswith("PREFECT_")]
+    for name in removed:
         del environ[name]
     environ["PREFECT_HOME"] = "/"  # is there, so that Prefect need not make it; nothing is written
     environ["PREFECT_PROFILES_PATH"] = f"{_PREFECT_HOME}/profiles.toml"
     environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
+    return [f"{name} has no effect here: {_INSTEAD[name]}" for name in removed if name in _INSTEAD]

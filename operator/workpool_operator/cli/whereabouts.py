@@ -27,7 +27,8 @@ from workpool_operator.jobs import references
 from workpool_operator.jobs.fault import at
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.kube.client import KubernetesClient
-from workpool_operator.prefect_api.client import PrefectApi, Server
+from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.prefect_api.server import Server, Trust
 from workpool_operator.prefect_api.views import Run
 
 NO_CLUSTER = str(NOBODY)
@@ -94,6 +95,8 @@ def _with_credentials(server: ServerSpec) -> Server:
         server.url or "",
         api_key="" if server.api_key else None,
         auth_string="" if server.auth_string else None,
+        headers=tuple((header.name, "") for header in server.headers or ()),
+        trust=Trust(ca_bundle=""),
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -75,7 +74,6 @@ class Pipeline:
         kube: KubernetesClient,
         jobs: Cache[Job],
         pods: Cache[Pod],
-        tls: ssl.SSLContext,
         reconcilers: int,
     ) -> None:
         self._place, self._outside = place, outside
@@ -146,7 +144,7 @@ class Pipeline:
             heard=self._polled,
         )
         self._events = EventStream(
-            api.server, pool_id=place.pool_id, tls=tls, wake=self._woken, connected=self._connected
+            api.server, pool_id=place.pool_id, wake=self._woken, connected=self._connected
         )
 
     def load(self) -> Load:

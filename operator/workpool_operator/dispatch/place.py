@@ -9,6 +9,7 @@ from uuid import UUID
 
 from workpool_operator.dispatch.ledger import Claim
 from workpool_operator.jobs import names
+from workpool_operator.jobs.certificates import Source
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.kube import views
 from workpool_operator.kube.views import Job
@@ -26,6 +27,7 @@ class Place:
     server_url: str
     pool_id: UUID
     environment: tuple[dict[str, Any], ...]
+    ca: Source | None = None
 
     def transition_id(self, run_id: UUID) -> UUID:
         """What proves that a claim on the run is ours."""

@@ -86,6 +86,7 @@ class Submission:
             pool=self._pool().document,
             worker_name=self._place.worker_name,
             environment=self._place.environment,
+            ca=self._place.ca,
         )
         identity = self._place.identity(run.id, claim)
         return await draft(subject, identity, client=self._api.client)

@@ -1,7 +1,8 @@
-"""How run pods get the credentials of their server: by reference to Secrets, never as values. Pure.
+"""How run pods get what opens their server: by reference to Secrets, never as values. Pure.
 
-Each credential comes from a Secret that somebody named, in the namespace of the Jobs, or from one
-that is kept there. Who has no binding, as the worker type, does the same:
+That are the credentials, the headers for a proxy in front of it, and a private CA. Each comes from
+what somebody named, in the namespace of the Jobs, or from a Secret that is kept there. Who has no
+binding, as the worker type, does the same:
 
     given = credentials.provide(values, named=named, owner=f"worker {name}")
     if given.kept:
@@ -13,17 +14,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from slugify import slugify
 
+from workpool_operator.jobs import certificates
+from workpool_operator.jobs.certificates import Source
 from workpool_operator.kube import views
 
 API_KEY = "PREFECT_API_KEY"
 AUTH_STRING = "PREFECT_API_AUTH_STRING"
-VARIABLES = (API_KEY, AUTH_STRING)
+CUSTOM_HEADERS = "PREFECT_CLIENT_CUSTOM_HEADERS"
+VARIABLES = (API_KEY, AUTH_STRING, CUSTOM_HEADERS)
+CA = "ca.crt"  # its key in a kept Secret, beside the variables
 KEPT = "credentials"  # the kind of Secret, as its label tells
 
 Object = dict[str, Any]
@@ -39,12 +45,14 @@ class SecretKey:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`entries` are Kubernetes' EnvVars; `kept` is the Secret to keep for them, if there is one.
+    """`entries` are Kubernetes' EnvVars, `ca` is what is mounted; `kept` is the Secret to keep for
+    them, if there is one.
 
     A null in `kept` takes away what an earlier one had: it is a merge patch, too.
     """
 
     entries: tuple[Object, ...]
+    ca: Source | None = None
     kept: Object | None = field(default=None, repr=False)
 
 
@@ -54,13 +62,25 @@ def provide(
     named: Mapping[str, SecretKey],
     owner: str,
     annotations: Mapping[str, str] | None = None,
+    ca: Source | str | None = None,
 ) -> Credentials:
-    """Credentials by environment variable: `named` by reference, other `values` through a Secret
-    that is kept for `owner`, whose name depends on nothing else."""
+    """Credentials by environment variable: `named` by reference, other `values`, and a `ca` that is
+    given as text, through a Secret that is kept for `owner`, whose name depends on nothing else."""
     kept = {name: value for name, value in values.items() if name not in named}
     sources = dict(named) | {name: SecretKey(kept_name(owner), name) for name in kept}
-    entries = tuple(_entry(name, sources[name]) for name in VARIABLES if name in sources)
-    return Credentials(entries, _kept(kept, owner, annotations or {}) if kept else None)
+    entries = [_entry(name, sources[name]) for name in VARIABLES if name in sources]
+    if isinstance(ca, str):
+        kept[CA], ca = ca, Source("Secret", kept_name(owner), CA)
+    if ca:
+        entries.append(dict(certificates.ENTRY))
+    secret = _kept(kept, owner, annotations or {}) if kept else None
+    return Credentials(tuple(entries), ca, secret)
+
+
+def custom_headers(headers: Iterable[tuple[str, str]]) -> str | None:
+    """The value of that variable, as Prefect's client reads it; None without any."""
+    found = dict(headers)
+    return json.dumps(found) if found else None
 
 
 def kept_name(owner: str) -> str:
@@ -84,7 +104,7 @@ def _kept(values: Mapping[str, str], owner: str, annotations: Mapping[str, str])
             "annotations": dict(annotations),
             "ownerReferences": None,  # those of Jobs that outlived a binding before (kube.secrets)
         },
-        "data": {name: _encoded(values.get(name)) for name in VARIABLES},
+        "data": {name: _encoded(values.get(name)) for name in (*VARIABLES, CA)},
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from prefect.utilities.templating import PLACEHOLDER_CAPTURE_REGEX
 
-from workpool_operator.jobs import environment, names, scalars
+from workpool_operator.jobs import certificates, environment, names, scalars
 from workpool_operator.jobs.comparison import (
     ABSENT,
     CONTAINER,
@@ -35,7 +35,7 @@ _POOLS_ENVIRONMENTS = (
     ("job_configuration", "env"),
     ("variables", "properties", "env", "default"),
 )
-CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
+CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CUSTOM_HEADERS")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _VALUE = re.compile(rf"({_NAME.pattern})?")
 _DOMAIN = re.compile(
@@ -142,6 +142,17 @@ def _is_credential(place: Place, sides: Sides) -> bool:
     is_reference = sides.ours.get(*reference, "name") is not ABSENT
     is_part_of_it = place.ours is ABSENT or place.path[: len(reference)] == reference
     return place.variable in CREDENTIALS and is_reference and is_part_of_it
+
+
+def _is_server_ca(place: Place, sides: Sides) -> bool:
+    """The variable, the volume and its mount."""
+    if place.variable == certificates.VARIABLE:
+        return place.stock is ABSENT
+    for folder in ((*POD, "volumes"), (*CONTAINER, "volumeMounts")):
+        entry = place.path[: len(folder) + 1]
+        if entry[:-1] == folder and sides.ours.get(*entry, "name") == certificates.VOLUME:
+            return place.stock is ABSENT
+    return False
 
 
 def _is_handed_on(place: Place, sides: Sides) -> bool:
@@ -295,6 +306,7 @@ RULES: Final = (
     ),
     Rule("`prefect.io/flow-run-id`", "an annotation, no label", _is_run_id),
     Rule("credentials", "by Secret reference", _is_credential),
+    Rule("the binding's CA", "a file, and `PREFECT_API_SSL_CERT_FILE`", _is_server_ca),
     Rule("the worker's own environment", "not handed on", _is_handed_on),
     Rule("`{{ $NAME }}`", "empty, unless the settings allow the name", _is_read_from_environment),
     Rule("namespace", "the binding's `jobs.namespace`", _is_namespace),

@@ -12,7 +12,8 @@ from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs import effects, environment, manifest
+from workpool_operator.jobs import certificates, effects, environment, manifest
+from workpool_operator.jobs.certificates import Source
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.jobs.manifest import Identity
 
@@ -21,7 +22,8 @@ from workpool_operator.jobs.manifest import Identity
 class Subject:
     """The server's documents of one run: `deployment` is None for a run without one.
 
-    `environment` is what the run inherits from its binding, as Kubernetes' EnvVar entries.
+    `environment` is what the run inherits from its binding, as Kubernetes' EnvVar entries, `ca`
+    whom it trusts.
     """
 
     run: Mapping[str, Any]
@@ -30,6 +32,7 @@ class Subject:
     pool: Mapping[str, Any]
     worker_name: str
     environment: tuple[Mapping[str, Any], ...] = field(default=())
+    ca: Source | None = None
 
     @property
     def job_variables(self) -> dict[str, Any]:
@@ -71,6 +74,8 @@ async def render(subject: Subject, identity: Identity, *, client: PrefectClient)
         subject.worker_name,
     )
     configuration.inherit(subject.environment)
+    if subject.ca:
+        certificates.mount(configuration.job_manifest, subject.ca)
     manifest.identify(configuration.job_manifest, identity, run_name=configuration.job_name)
     effects.annotate(configuration.job_manifest, subject)
     return configuration.job_manifest

@@ -21,9 +21,11 @@ from kubernetes_asyncio import config as kube_config
 from kubernetes_asyncio.client import ApiClient, Configuration
 from pydantic import TypeAdapter, ValidationError
 
+from workpool_operator import network
 from workpool_operator.errors import Cause, KubernetesRefused, KubernetesUnavailable, OperatorError
 from workpool_operator.kube import reading, views
 from workpool_operator.kube.kubeconfig import Kubeconfig
+from workpool_operator.settings import tls_strict
 
 V = TypeVar("V")
 REQUEST_TIMEOUT_SECONDS = 15.0
@@ -53,6 +55,7 @@ JOBS = Resource("/apis/batch/v1", "jobs", views.Job)
 PODS = Resource("/api/v1", "pods", views.Pod)
 EVENTS = Resource("/api/v1", "events", views.Event)
 SECRETS = Resource("/api/v1", "secrets")
+CONFIG_MAPS = Resource("/api/v1", "configmaps")
 
 
 class KubernetesClient:
@@ -77,6 +80,7 @@ class KubernetesClient:
             OperatorError: neither can be used.
         """
         configuration = Configuration()
+        configuration.disable_strict_ssl_verification = not tls_strict()
         if kubeconfig.is_named or not _in_a_pod():
             context, namespace = await kubeconfig.load(configuration)
             return cls(configuration, namespace=namespace, context=context)
@@ -206,7 +210,7 @@ class KubernetesClient:
                 opening.reschedule(None)
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise KubernetesUnavailable(f"{method} {path}: {_sentence(error)}") from error
+            raise KubernetesUnavailable(f"{method} {path}: {network.reason(error)}") from error
 
     async def _authorization(self) -> dict[str, str]:
         """Asked for each request: a service account's token is replaced while we run."""
@@ -234,19 +238,15 @@ def _error(
     try:
         status = _status.validate_json(body)
     except ValidationError:
-        status = views.Status(message=body[:200].decode(errors="replace"))
+        status = views.Status()  # no API server's: a page that may repeat what was sent
     text = status.message or f"{method} {path}: HTTP {response.status}"
+    if response.status in (400, 422) and f"/{SECRETS.plural}" in path:
+        text = f"{method} {path}: HTTP {response.status} {status.reason}"  # it quotes the values
     if response.status in (408, 429) or response.status >= 500:
         wait = response.headers.get("Retry-After", "")
         return KubernetesUnavailable(text, retry_after=float(wait) if wait.isdigit() else None)
     causes = [Cause(each.field, each.message, each.reason) for each in status.details.causes]
     return KubernetesRefused(text, status=response.status, reason=status.reason, causes=causes)
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, asyncio.TimeoutError):
-        return "no answer in time"
-    return str(error) or type(error).__name__
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
-import certifi
 import httpx
 from prefect.client.orchestration import PrefectClient
+from prefect.settings import (
+    PREFECT_CLIENT_CUSTOM_HEADERS,
+    get_current_settings,
+    temporary_settings,
+)
 from pydantic import TypeAdapter, ValidationError
 
-from workpool_operator.errors import PrefectRefused, PrefectUnavailable
+from workpool_operator import network
+from workpool_operator.errors import PrefectRedirects, PrefectRefused, PrefectUnavailable
+from workpool_operator.prefect_api.proxies import proxy_of
+from workpool_operator.prefect_api.server import Server
 from workpool_operator.prefect_api.transport import OnceTransport
 from workpool_operator.prefect_api.views import Answer, Run, State, Worker, WorkPool, WorkQueue
 
@@ -44,41 +50,17 @@ _queues = TypeAdapter(list[WorkQueue])
 _workers = TypeAdapter(list[Worker])
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Where a Prefect API is and what opens it; secrets never show in its repr."""
-
-    url: str
-    api_key: str | None = None
-    auth_string: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Server({self.url!r})"
-
-
-def tls_context() -> ssl.SSLContext:
-    """Certificates of `SSL_CERT_FILE` or the system, with Mozilla's list beside them."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    return context
-
-
 class PrefectApi:
     """One server, one pool name; use it as an async context manager."""
 
-    def __init__(self, server: Server, *, pool: str, tls: ssl.SSLContext) -> None:
+    def __init__(self, server: Server, *, pool: str) -> None:
+        """
+        Raises:
+            OperatorError: the environment names a proxy that cannot be used.
+        """
         self.server = server
         self.pool = pool
-        self.client = PrefectClient(
-            server.url,
-            api_key=server.api_key,
-            auth_string=server.auth_string,
-            httpx_settings={
-                "transport": OnceTransport(verify=tls, limits=LIMITS),
-                "verify": tls,
-                "timeout": httpx.Timeout(REQUEST_TIMEOUT_SECONDS),
-            },
-        )
+        self.client = _client(server)
         # Its routes are literals without ids; what it does with a path is the same for any.
         self._send: Callable[..., Awaitable[httpx.Response]] = self.client.request
         self._pool_path = f"/work_pools/{quote(pool, safe='')}"
@@ -199,10 +181,9 @@ class PrefectApi:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 response = await self._send(method, path, json=body)
         except httpx.HTTPStatusError as error:
-            raise _error(error) from error
+            raise _error(error, self.server) from error
         except (httpx.HTTPError, TimeoutError) as error:
-            reason = str(error) or "no answer in time"
-            raise PrefectUnavailable(f"{method} {path}: {reason}") from error
+            raise PrefectUnavailable(f"{method} {path}: {network.reason(error)}") from error
         except _UNREADABLE as error:  # of the CSRF token, which is asked for before
             raise PrefectRefused(f"{method} {path}: {_NOT_PREFECT}", status=200) from error
         except (httpx.InvalidURL, ValueError) as error:  # never their text: it may quote a header
@@ -236,20 +217,63 @@ def _misfit(error: Exception) -> str:
     return f" ({'.'.join(map(str, first['loc']))}: {first['msg']})"
 
 
-def _is_prefects(response: httpx.Response) -> bool:
-    """An ingress without a way to the server answers 404, too, with a page, text or other JSON."""
+def _client(server: Server) -> PrefectClient:
+    """Its headers are the server's, and none of the settings of the user's own Prefect."""
+    proxy, verify = proxy_of(server.url), server.trust.context()
+    transport = OnceTransport(verify=verify, limits=LIMITS, proxy=proxy.url if proxy else None)
+    with _without_headers_of_the_user():
+        return PrefectClient(
+            server.url,
+            api_key=server.api_key,
+            auth_string=server.auth_string,
+            httpx_settings={
+                "transport": transport,
+                "verify": verify,
+                "headers": dict(server.headers),
+                "timeout": httpx.Timeout(REQUEST_TIMEOUT_SECONDS),
+                "follow_redirects": False,
+            },
+        )
+
+
+def _without_headers_of_the_user() -> AbstractContextManager[object]:
+    """Prefect's client adds those of its settings, whichever server it is for."""
+    if not get_current_settings().client.custom_headers:
+        return nullcontext()
+    return temporary_settings(restore_defaults={PREFECT_CLIENT_CUSTOM_HEADERS})
+
+
+def _error(error: httpx.HTTPStatusError, server: Server) -> PrefectRefused | PrefectUnavailable:
+    """Of an answer only what a Prefect API says: a gateway's page may repeat what was sent."""
+    response = error.response
+    text = f"{response.request.method} {response.request.url.path}: HTTP {response.status_code}"
+    if response.is_redirect:
+        return _redirect(response, server, text)
+    said = _said(response)
+    text = server.redacted(f"{text} {said or ''}".rstrip())
+    if response.status_code >= 500 or (response.status_code == 404 and said is None):
+        return PrefectUnavailable(text)
+    return PrefectRefused(text, status=response.status_code)
+
+
+def _said(response: httpx.Response) -> str | None:
+    """The reason that a Prefect API gives; None where something else answers, as an ingress without
+    a way to the server, which answers 404, too, with a page, text or other JSON."""
     try:
         body = response.json()
     except ValueError:
-        return False
-    return isinstance(body, dict) and not body.keys().isdisjoint(("detail", "exception_message"))
+        return None
+    if not isinstance(body, dict) or body.keys().isdisjoint(("detail", "exception_message")):
+        return None
+    reason = body.get("detail") or body.get("exception_message")
+    return " ".join(reason.split())[:300] if isinstance(reason, str) else ""
 
 
-def _error(error: httpx.HTTPStatusError) -> PrefectRefused | PrefectUnavailable:
-    response = error.response
-    detail = response.text[:300]
-    request = response.request
-    text = f"{request.method} {request.url.path}: HTTP {response.status_code} {detail}"
-    if response.status_code >= 500 or (response.status_code == 404 and not _is_prefects(response)):
-        return PrefectUnavailable(text)
-    return PrefectRefused(text, status=response.status_code)
+def _redirect(response: httpx.Response, server: Server, text: str) -> PrefectRedirects:
+    target = response.request.url.join(response.headers["Location"])
+    base = target.copy_with(query=None, fragment=None, userinfo=b"")
+    asked = response.request.url.path.removeprefix(httpx.URL(server.url).path.rstrip("/"))
+    is_api = base.path.endswith(asked)
+    path = base.path.removesuffix(asked) if is_api else "/"
+    to = str(base.copy_with(path=path)).rstrip("/")
+    return PrefectRedirects(f"{text}, to {to}", status=response.status_code, to=to, is_api=is_api)

@@ -10,19 +10,23 @@ API key.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
-import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import prefect
+from prefect.client.constants import SERVER_API_VERSION
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
-from workpool_operator.prefect_api.client import Server
+from workpool_operator import network
+from workpool_operator.prefect_api.proxies import proxy_of
+from workpool_operator.prefect_api.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +53,11 @@ class EventStream:
         server: Server,
         *,
         pool_id: UUID,
-        tls: ssl.SSLContext,
         wake: Wake,
         connected: Connected,
     ) -> None:
         self._server = server
         self._url = server.url.replace("http", "ws", 1).rstrip("/") + "/events/out"
-        self._tls = tls if self._url.startswith("wss") else None
         self._filter = _filter(pool_id)
         self._wake = wake
         self._connected = connected
@@ -72,8 +74,8 @@ class EventStream:
             except Refused as error:
                 why, refused = str(error), True
             except (OSError, WebSocketException, TimeoutError, ValueError) as error:
-                why = _reason(error)
-            log.debug("event stream of %s: %s", self._server.url, why)
+                why = network.reason(error)
+            log.debug("event stream of %s: %s", self._server.address, why)
             self._connected(why)
             if asyncio.get_running_loop().time() - started > longest:
                 delay = BACKOFF_SECONDS[0]
@@ -82,9 +84,7 @@ class EventStream:
 
     async def _listen(self) -> None:
         try:
-            socket = await connect(
-                self._url, subprotocols=[Subprotocol("prefect")], ssl=self._tls, open_timeout=10
-            )
+            socket = await _connect(self._server, self._url)
         except InvalidStatus as error:
             status = error.response.status_code
             if status >= 500 or status in TEMPORARY:
@@ -105,15 +105,6 @@ class EventStream:
             answer = _object(await socket.recv())
         if answer.get("type") != "auth_success":
             raise Refused("the server does not accept the credentials for it")
-
-
-def _reason(error: Exception) -> str:
-    """Never the error's own text, which may quote a header."""
-    if isinstance(error, InvalidStatus):
-        return f"HTTP {error.response.status_code}"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return f"the connection failed ({type(error).__name__})"
 
 
 def _state_change(frame: str | bytes) -> tuple[UUID, str] | None:
@@ -138,6 +129,31 @@ def _object(frame: str | bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+class _Connect(connect):
+    """Goes nowhere else: another server would be sent our headers."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+def _connect(server: Server, url: str) -> connect:
+    """With what Prefect's own clients send."""
+    proxy = proxy_of(url)
+    headers = dict(server.headers)
+    if server.auth_string:  # for a gateway that asks for it before the frame can be sent
+        token = base64.b64encode(server.auth_string.encode()).decode()
+        headers["Authorization"] = f"Basic {token}"
+    return _Connect(
+        url,
+        subprotocols=[Subprotocol("prefect")],
+        additional_headers=headers,
+        user_agent_header=f"prefect/{prefect.__version__} (API {SERVER_API_VERSION})",
+        proxy=proxy.url if proxy else None,
+        ssl=server.trust.context() if url.startswith("wss") else None,
+        open_timeout=10,
+    )
 
 
 def _filter(pool_id: UUID) -> dict[str, Any]:

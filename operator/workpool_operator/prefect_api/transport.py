@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import httpx
 
-from workpool_operator.errors import PrefectUnavailable
+from workpool_operator import network
+from workpool_operator.errors import PrefectUnavailable, PrefectUntrusted
 
 RETRIED_BY_THE_CLIENT = frozenset({408, 429, 502, 503})
 
@@ -26,10 +27,15 @@ class OnceTransport(httpx.AsyncHTTPTransport):
                 return response
             await response.aclose()
         except httpx.TransportError as error:
-            what = f"{request.method} {request.url}: {error or type(error).__name__}"
-            raise PrefectUnavailable(what) from error
+            kind = PrefectUntrusted if network.is_untrusted(error) else PrefectUnavailable
+            raise kind(f"{_named(request)}: {network.reason(error)}") from error
         wait = response.headers.get("Retry-After", "")
         raise PrefectUnavailable(
-            f"{request.method} {request.url}: HTTP {response.status_code}",
+            f"{_named(request)}: HTTP {response.status_code}",
             retry_after=float(wait) if wait.isdigit() else None,
         )
+
+
+def _named(request: httpx.Request) -> str:
+    """Without host and query: an address may hold a password."""
+    return f"{request.method} {request.url.path}"

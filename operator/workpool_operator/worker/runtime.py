@@ -44,7 +44,6 @@ class Runtime:
         self._worker_name = worker_name
         self._settings = WorkerSettings()
         self._around = surroundings.of_settings()
-        self._tls = surroundings.tls()
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
@@ -54,7 +53,7 @@ class Runtime:
         self._claims: Claims | None = None
         self._engines: dict[str, Engine] = {}
         self._credentials: tuple[dict[str, Any], ...] = ()
-        self.api = PrefectApi(self._around.server, pool=pool, tls=self._tls)
+        self.api = PrefectApi(self._around.server, pool=pool)
         self.runlog = RunLog(self.api)
 
     async def __aenter__(self) -> Self:
@@ -93,7 +92,6 @@ class Runtime:
         events = EventStream(
             self._around.server,
             pool_id=place.pool_id,
-            tls=self._tls,
             wake=self._woken,
             connected=_ignore,
         )

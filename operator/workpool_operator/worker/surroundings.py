@@ -6,7 +6,6 @@ time of a render. Credentials are told apart here and go to run pods by referenc
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +13,21 @@ from prefect.settings import get_current_settings
 
 from workpool_operator.errors import OperatorError
 from workpool_operator.jobs import credentials
-from workpool_operator.jobs.credentials import API_KEY, AUTH_STRING, Credentials, SecretKey
-from workpool_operator.prefect_api.client import Server, tls_context
+from workpool_operator.jobs.credentials import (
+    API_KEY,
+    AUTH_STRING,
+    CUSTOM_HEADERS,
+    Credentials,
+    SecretKey,
+)
+from workpool_operator.prefect_api import profile
+from workpool_operator.prefect_api.server import Server
 from workpool_operator.worker.settings import PREFIX, WorkerSettings
 
 # Paths of the worker's own machine; and what may hold credentials that are not the run's.
 NOT_HANDED_ON = (
     "PREFECT_HOME",
     "PREFECT_PROFILES_PATH",
-    "PREFECT_CLIENT_CUSTOM_HEADERS",
     "PREFECT_SERVER_",
     "PREFECT_API_DATABASE_",
 )
@@ -58,36 +63,27 @@ class Surroundings:
 
 
 def of_settings() -> Surroundings:
-    """From the settings in force now."""
-    settings = get_current_settings()
-    secrets = {API_KEY: settings.api.key, AUTH_STRING: settings.api.auth_string}
-    plain = {name: value.get_secret_value() for name, value in secrets.items() if value}
-    handed_on = settings.to_environment_variables(exclude_unset=True)
+    """From the settings in force now.
+
+    Raises:
+        OperatorError: one of them cannot be used.
+    """
+    server = profile.current()
+    secrets = {
+        API_KEY: server.api_key,
+        AUTH_STRING: server.auth_string,
+        CUSTOM_HEADERS: credentials.custom_headers(server.headers),
+    }
+    handed_on = get_current_settings().to_environment_variables(exclude_unset=True)
     return Surroundings(
-        server=Server(
-            url=str(settings.api.url),
-            api_key=plain.get(API_KEY),
-            auth_string=plain.get(AUTH_STRING),
-        ),
+        server=server,
         environment={
             name: value
             for name, value in handed_on.items()
             if name not in credentials.VARIABLES and not name.startswith(NOT_HANDED_ON)
         },
-        secrets=plain,
+        secrets={name: value for name, value in secrets.items() if value},
     )
-
-
-def tls() -> ssl.SSLContext:
-    """As the settings have it, else what the operator trusts."""
-    api = get_current_settings().api
-    context = tls_context()
-    if api.ssl_cert_file:
-        context.load_verify_locations(api.ssl_cert_file)
-    if api.tls_insecure_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _named(settings: WorkerSettings, credential: str) -> SecretKey | None:

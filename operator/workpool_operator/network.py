@@ -1,0 +1,91 @@
+"""Why a connection failed, in words that hold no header, no body and no value. Pure.
+
+The texts of httpx, h11, aiohttp and websockets quote what was sent and what was read: a key with a
+line break in it stands in one of them. So none of them is passed on. The sentence is made from the
+exception's type, its error number, its status code and OpenSSL's own words.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
+_ERRNO = re.compile(r"\[Errno (-?\d+)\]")
+_STATUS = re.compile(r"\d{3}\b")
+
+
+def reason(error: BaseException) -> str:
+    """What `error`, or what it came of, says; as the middle of a sentence."""
+    found = list(_chain(error))
+    for words in (_tls, _name, _status, _errno, _silence, _close):
+        for each in found:
+            if text := words(each):
+                return text
+    return f"the connection failed ({type(error).__name__})"
+
+
+def is_untrusted(error: BaseException) -> bool:
+    """The server's certificate was not accepted."""
+    return any(isinstance(each, ssl.SSLCertVerificationError) for each in _chain(error))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it came of, each once."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        each = waiting.pop(0)
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        inner = [each.__cause__, each.__context__, getattr(each, "os_error", None)]
+        waiting += [other for other in inner if isinstance(other, BaseException)]
+        waiting += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+
+
+def _tls(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message.rstrip('.')}"
+    reason = getattr(error, "reason", None) if isinstance(error, ssl.SSLError) else None
+    if reason in _NO_TLS:
+        return "what answers there does not speak TLS"
+    return f"TLS failed: {reason.lower().replace('_', ' ')}" if reason else ""
+
+
+def _name(error: BaseException) -> str:
+    return "its name cannot be resolved" if isinstance(error, socket.gaierror) else ""
+
+
+def _status(error: BaseException) -> str:
+    """Of a websocket that was refused, or of a proxy that did not let us through."""
+    code = getattr(getattr(error, "response", None), "status_code", None)
+    if code is None and type(error).__name__ == "ProxyError":
+        found = _STATUS.match(str(error))
+        code = found[0] if found else None
+    if code is None:
+        return ""
+    return f"the proxy answered {code}" if "Proxy" in type(error).__name__ else f"HTTP {code}"
+
+
+def _errno(error: BaseException) -> str:
+    if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
+        return ""
+    number = error.errno
+    if number is None and (found := _ERRNO.search(str(error))):  # several addresses were tried
+        number = int(found[1])
+    return os.strerror(number).lower() if number else ""
+
+
+def _silence(error: BaseException) -> str:
+    is_silent = isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
+    return "no answer in time" if is_silent else ""
+
+
+def _close(error: BaseException) -> str:
+    """A websocket's close has a number of its own (RFC 6455, 7.4)."""
+    code = getattr(getattr(error, "rcvd", None), "code", None)
+    return f"the connection was closed ({code})" if code else ""

@@ -1,0 +1,92 @@
+"""A real forward proxy, as companies have one: CONNECT, and requests with a whole address."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Mapping
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+
+class ForwardProxy:
+    """`with ForwardProxy() as proxy: proxy.url`; `asked` are the first lines of its requests, and
+    `hosts` the addresses that only it knows."""
+
+    def __init__(self, hosts: Mapping[str, str] | None = None) -> None:
+        self._hosts = dict(hosts or {})
+        self.asked: list[str] = []
+        self.url = ""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="forward proxy")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def _stop(self) -> None:
+        self._server.close()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._forward(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # either side went away, or the test is over
+        finally:
+            writer.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        line, _, headers = head.partition(b"\r\n")
+        method, target, version = line.decode().split(" ")
+        self.asked.append(f"{method} {target}")
+        parts = urlsplit(f"//{target}" if method == "CONNECT" else target)
+        host = parts.hostname or ""
+        remote = await asyncio.open_connection(self._hosts.get(host, host), parts.port or 80)
+        try:
+            if method == "CONNECT":
+                writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            else:  # one request per connection: the next one may go elsewhere
+                path = parts._replace(scheme="", netloc="").geturl()
+                remote[1].write(f"{method} {path} {version}\r\n".encode())
+                remote[1].write(b"Connection: close\r\n" + headers)
+            await _until_first(_pump(reader, remote[1]), _pump(remote[0], writer))
+        finally:
+            remote[1].close()
+
+
+async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    while data := await source.read(65536):
+        target.write(data)
+        await target.drain()
+
+
+async def _until_first(*works: Coroutine[None, None, None]) -> None:
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

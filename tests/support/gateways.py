@@ -1,0 +1,103 @@
+"""What stands between an operator and a Prefect server: an access proxy, and Prefect Cloud.
+
+Both are in front of the real server, and break what they are told to, as every fault proxy does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from collections.abc import Mapping
+from typing import Any, Self
+from uuid import uuid4
+
+import aiohttp
+from aiohttp import web
+
+from testbed.endpoint import Endpoint
+from testbed.fault_proxy import FaultProxy
+from testbed.forwarder import is_websocket, join
+
+
+class AccessProxy(FaultProxy):
+    """Answers 403 to everybody without the headers, on a page that repeats what was sent."""
+
+    def __init__(
+        self,
+        upstream: Endpoint,
+        *,
+        headers: Mapping[str, str],
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        super().__init__(upstream, host=host, tls=tls)
+        self._wanted = headers
+        self.refused: list[str] = []
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if any(request.headers.get(name) != value for name, value in self._wanted.items()):
+            self.refused.append(f"{request.method} {request.path}")
+            told = {"detail": f"no entry with {dict(request.headers)}"}
+            return web.json_response(told, status=403)
+        return await super()._serve(request)
+
+
+class Cloud(FaultProxy):
+    """As Prefect Cloud: a bearer token, the address of a workspace, no `/admin` pages, and an event
+    stream that is opened by a frame with the token."""
+
+    def __init__(self, upstream: Endpoint, *, key: str, host: str = "127.0.0.1") -> None:
+        super().__init__(upstream, host=host)
+        self._upstream = upstream.url
+        self._key = key
+        self._workspace = f"/api/accounts/{uuid4()}/workspaces/{uuid4()}"
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.api = self.url
+        self.url = self.url.removesuffix("/api") + self._workspace
+        return self
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if not request.path.startswith(f"{self._workspace}/"):
+            return web.json_response({"detail": "Not Found"}, status=404)
+        path = request.path.removeprefix(self._workspace)
+        if path.startswith("/admin"):
+            return web.json_response({"detail": "Not Found"}, status=404)
+        if is_websocket(request) and path == "/events/out":
+            return await self._events(request)
+        if request.headers.get("Authorization", "").lower() != f"bearer {self._key}".lower():
+            return web.json_response({"detail": "Invalid authentication credentials"}, status=401)
+        if is_websocket(request):
+            return await _heard(request)
+        query = f"?{request.query_string}" if request.query_string else ""
+        raw = re.sub(r"\?.*", "", request.raw_path).removeprefix(self._workspace)
+        return await super()._serve(request.clone(rel_url=f"/api{raw}{query}"))
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        """The stream of the server behind, for who sends the token."""
+        client = web.WebSocketResponse(protocols=["prefect"])
+        await client.prepare(request)
+        said: dict[str, Any] = json.loads(await client.receive_str())
+        if said != {"type": "auth", "token": self._key}:
+            await client.close(code=1008, message=b"invalid token")
+            return client
+        address = f"{self._upstream}/events/out"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(address, protocols=["prefect"]) as server,
+        ):
+            await server.send_json({"type": "auth", "token": None})
+            await client.send_str(await server.receive_str())
+            await join(server, client)
+        return client
+
+
+async def _heard(request: web.Request) -> web.StreamResponse:
+    """The events that pods emit, which Cloud takes without a word."""
+    client = web.WebSocketResponse()
+    await client.prepare(request)
+    async for _ in client:
+        pass
+    return client

@@ -1,0 +1,118 @@
+"""Why a connection failed: real failures of the clients that the operator uses, and their words."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+import aiohttp
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+from workpool_operator import network
+
+SECRET = "pnu_TOPSECRET1234"
+
+
+async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers with what it was sent, as no HTTP does."""
+    sent = await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"nonsense " + sent)
+    writer.close()
+
+
+async def speaks_plainly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    await reader.read()
+    writer.close()
+
+
+async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+async def by_httpx(url: str) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        await client.get(url, headers={"Authorization": f"Bearer {SECRET}"})
+
+
+async def by_aiohttp(url: str) -> None:
+    async with aiohttp.ClientSession() as client, client.get(url, headers={"X-Key": SECRET}):
+        pass
+
+
+async def by_websockets(url: str) -> None:
+    address = url.replace("http", "ws", 1)
+    async with connect(address, additional_headers={"X-Key": SECRET}, proxy=None):
+        pass
+
+
+CLIENTS = [by_httpx, by_aiohttp, by_websockets]
+
+
+async def failure(call, url: str) -> str:
+    with pytest.raises(Exception) as failed:  # noqa: PT011 - whatever the library raises
+        await asyncio.wait_for(call(url), 10)
+    assert SECRET not in network.reason(failed.value)
+    return network.reason(failed.value)
+
+
+@pytest.mark.parametrize("call", CLIENTS)
+async def test_a_port_that_nobody_serves_refuses_the_connection(call):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/"
+        assert await failure(call, url) == "connection refused"
+
+
+@pytest.mark.parametrize("call", CLIENTS)
+async def test_a_name_that_does_not_exist_cannot_be_resolved(call):
+    assert await failure(call, "http://nobody.invalid/") == "its name cannot be resolved"
+
+
+@pytest.mark.parametrize("call", CLIENTS)
+@pytest.mark.parametrize("handler", [refuses, hangs_up])
+async def test_an_answer_that_is_no_http_is_not_quoted(call, handler):
+    async with await asyncio.start_server(handler, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        text = await failure(call, f"http://127.0.0.1:{port}/")
+    assert "nonsense" not in text
+    assert text.startswith(("the connection failed (", "connection reset"))
+
+
+@pytest.mark.parametrize("call", CLIENTS)
+async def test_what_does_not_speak_tls_is_said_not_to(call):
+    async with await asyncio.start_server(speaks_plainly, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        text = await failure(call, f"https://127.0.0.1:{port}/")
+    assert text == "what answers there does not speak TLS"
+
+
+def test_a_header_with_a_line_break_is_never_quoted():
+    """h11's own words hold the value."""
+    error = httpx.LocalProtocolError(f"Illegal header value b'Bearer {SECRET}\\nmore'")
+    assert network.reason(error) == "the connection failed (LocalProtocolError)"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (TimeoutError(), "no answer in time"),
+        (httpx.ReadTimeout(SECRET), "no answer in time"),
+        (httpx.ProxyError("407 Proxy Authentication Required"), "the proxy answered 407"),
+        (OSError("Multiple exceptions: [Errno 111] Connect call failed"), "connection refused"),
+        (ConnectionResetError(), "the connection failed (ConnectionResetError)"),
+        (ssl.SSLError(1, SECRET), "the connection failed (SSLError)"),
+    ],
+)
+def test_what_is_said_is_made_from_type_and_number(error, text):
+    assert network.reason(error) == text
+
+
+def test_the_cause_is_found_behind_what_a_library_made_of_it():
+    group = ExceptionGroup("tries", [OSError(113, "x"), OSError(113, "x")])
+    error = httpx.ConnectError("All connection attempts failed")
+    error.__cause__ = group
+    assert network.reason(error) == "no route to host"

@@ -1,0 +1,366 @@
+"""How requests and the event stream reach a server: through proxies, with headers, by which CA."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+from prefect import settings as prefect_settings
+from prefect.settings import temporary_settings
+
+from tests.support.forward_proxy import ForwardProxy
+from tests.support.private_ca import PrivateCA
+from workpool_operator import settings
+from workpool_operator.errors import (
+    OperatorError,
+    PrefectRedirects,
+    PrefectRefused,
+    PrefectUnavailable,
+    PrefectUntrusted,
+)
+from workpool_operator.prefect_api import profile, server
+from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.prefect_api.events import EventStream
+from workpool_operator.prefect_api.server import Server, Trust
+
+HOST = "prefect.example"
+SECRET = "a-secret-4711"
+LOOPBACK = "127.0.0.1"
+BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_of_this_machine(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+class Heard:
+    """A server that answers every request alike, and the headers that it was sent, by path."""
+
+    def __init__(self, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
+        self.headers: dict[str, dict[str, str]] = {}
+        self.port = 0
+        self._answer = answer
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        self.headers[request.path] = dict(request.headers)
+        if request.path.endswith("/events/out") and self._answer is version:
+            socket = web.WebSocketResponse(protocols=["prefect"])
+            await socket.prepare(request)
+            await socket.receive()
+            await socket.send_json({"type": "auth_success"})
+            await socket.receive()
+            await socket.close()
+            return socket
+        return await self._answer(request)
+
+
+async def version(request: web.Request) -> web.StreamResponse:
+    return web.json_response("3.8.8")
+
+
+@asynccontextmanager
+async def serving(answer=version, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Heard]:
+    heard = Heard(answer)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", heard.serve)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, LOOPBACK, 0, ssl_context=tls)
+    await site.start()
+    heard.port = runner.addresses[0][1]
+    try:
+        yield heard
+    finally:
+        await runner.cleanup()
+
+
+async def ask(at: Server) -> str:
+    async with PrefectApi(at, pool="p") as api:
+        return await api.version()
+
+
+async def listen(at: Server) -> str | None:
+    """What the stream first says of itself: None when it opened."""
+    said: asyncio.Queue[str | None] = asyncio.Queue()
+    stream = EventStream(at, pool_id=UUID(int=1), wake=lambda *_: None, connected=said.put_nowait)
+    task = asyncio.create_task(stream.run())
+    try:
+        return await asyncio.wait_for(said.get(), 10)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+# Proxies
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+async def test_requests_and_the_event_stream_go_through_the_proxy_which_alone_knows_the_host(
+    monkeypatch, variable
+):
+    async with serving() as heard:
+        with ForwardProxy({HOST: LOOPBACK}) as proxy:
+            monkeypatch.setenv(variable, proxy.url)
+            at = Server(f"http://{HOST}:{heard.port}/api")
+            assert await ask(at) == "3.8.8"
+            assert await listen(at) is None
+        assert proxy.asked[0] == f"GET http://{HOST}:{heard.port}/api/admin/version"
+        assert proxy.asked[-1] == f"CONNECT {HOST}:{heard.port}"
+
+
+async def test_https_goes_through_a_tunnel_of_the_proxy_and_http_does_not(monkeypatch, tmp_path):
+    ca = PrivateCA.make(tmp_path, host=HOST)
+    async with serving(tls=ca.server) as heard, serving() as plain:
+        with ForwardProxy({HOST: LOOPBACK}) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+            at = Server(f"https://{HOST}:{heard.port}/api", trust=Trust(ca.pem))
+            assert await ask(at) == "3.8.8"
+            assert await listen(at) is None
+            assert set(proxy.asked) == {f"CONNECT {HOST}:{heard.port}"}
+            proxy.asked.clear()
+            monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
+            inside = Server(f"http://{LOOPBACK}:{plain.port}/api")
+            assert await ask(inside) == "3.8.8"
+            assert await listen(inside) is None
+            assert proxy.asked == []
+
+
+async def test_a_proxy_that_is_down_is_an_outage(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    with pytest.raises(PrefectUnavailable, match="connection refused"):
+        await ask(Server(f"http://{HOST}/api"))
+
+
+# Headers
+
+
+async def test_headers_go_to_requests_and_to_the_event_stream_and_those_of_a_profile_do_not():
+    of_the_user = temporary_settings(
+        {prefect_settings.PREFECT_CLIENT_CUSTOM_HEADERS: {"X-Of-The-User": "somewhere else"}}
+    )
+    async with serving() as heard:
+        at = Server(
+            f"http://{LOOPBACK}:{heard.port}/api",
+            auth_string="me:secret",
+            headers=(("CF-Access-Client-Id", "abc"), ("CF-Access-Client-Secret", SECRET)),
+        )
+        with of_the_user:
+            assert await ask(at) == "3.8.8"
+            assert await listen(at) is None
+    for path in ("/api/admin/version", "/api/events/out"):
+        sent = heard.headers[path]
+        assert sent["CF-Access-Client-Id"] == "abc"
+        assert sent["CF-Access-Client-Secret"] == SECRET
+        assert sent["Authorization"] == "Basic bWU6c2VjcmV0"
+        assert sent["User-Agent"].startswith("prefect/3.")
+        assert "X-Of-The-User" not in sent
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("Host", "set by the HTTP client"),
+        ("Sec-WebSocket-Key", "set by the HTTP client"),
+        ("Transfer-Encoding", "set by the HTTP client"),
+        ("user-agent", "set by the HTTP client"),
+        ("Proxy-Authorization", "set by the HTTP client"),
+        ("X Y", "is not the name"),
+        ("X:Y", "is not the name"),
+        ("X\n", "is not the name"),
+        ("", "is not the name"),
+        ("authorization", "keep one of the two"),
+    ],
+)
+def test_a_header_that_cannot_be_added_is_said_not_to(name, why):
+    assert why in server.header_fault(name, authorized=True)
+
+
+def test_an_authorization_of_ones_own_is_possible_where_there_is_no_other():
+    assert server.header_fault("Authorization", authorized=False) == ""
+    assert server.header_fault("CF-Access-Client-Id", authorized=True) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("", "is empty"),
+        ("key\nand more", "holds more than one line"),
+        ("key\rmore", "holds more than one line"),
+        ("schlüssel", "holds characters that are not printable ASCII"),
+        ("key\tmore", "holds characters that are not printable ASCII"),
+        ("pnu_0123456789", ""),
+        ("user:pass word", ""),
+    ],
+)
+def test_a_value_that_no_header_can_hold_is_told_without_it(value, fault):
+    assert server.value_fault(value) == fault
+
+
+# What a server answers is not repeated
+
+
+async def test_a_page_that_repeats_what_was_sent_is_not_quoted():
+    async def echo(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"detail": f"no entry with {dict(request.headers)}"}, status=403)
+
+    async with serving(echo) as heard:
+        at = Server(
+            f"http://{LOOPBACK}:{heard.port}/api",
+            auth_string="me:secret-4712",
+            headers=(("X-Key", SECRET),),
+        )
+        with pytest.raises(PrefectRefused) as told:
+            await ask(at)
+    assert "no entry with" in str(told.value)
+    for secret in (SECRET, "secret-4712", "bWU6c2VjcmV0LTQ3MTI="):
+        assert secret not in str(told.value)
+
+
+async def test_of_a_web_page_nothing_is_quoted_at_all():
+    async def page(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=502 if "x" in request.query else 500, text="<h1>Oh no</h1>")
+
+    async with serving(page) as heard:
+        with pytest.raises(PrefectUnavailable, match=r"^GET /api/admin/version: HTTP 500$"):
+            await ask(Server(f"http://{LOOPBACK}:{heard.port}/api"))
+
+
+async def test_the_reason_that_prefect_gives_is_kept():
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"detail": "Work queue 'hihg' not found."}, status=404)
+
+    async with serving(answer) as heard:
+        with pytest.raises(PrefectRefused, match="HTTP 404 Work queue 'hihg' not found"):
+            await ask(Server(f"http://{LOOPBACK}:{heard.port}/api"))
+
+
+# Redirects
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_told_with_the_address_of_the_api_and_not_followed(status):
+    async def upgrade(request: web.Request) -> web.StreamResponse:
+        target = f"https://prefect.example.com{request.path}?token=4711"
+        return web.Response(status=status, headers={"Location": target})
+
+    async with serving(upgrade) as heard:
+        at = Server(f"http://{LOOPBACK}:{heard.port}/api", api_key=SECRET)
+        with pytest.raises(PrefectRedirects) as told:
+            await ask(at)
+        assert await listen(at)
+    assert (told.value.to, told.value.is_api) == ("https://prefect.example.com/api", True)
+    assert told.value.status == status
+    assert "4711" not in str(told.value)
+
+
+async def test_a_redirect_to_a_login_page_names_only_its_server():
+    async def login(request: web.Request) -> web.StreamResponse:
+        target = "https://me:pw@login.example.com/authorize?state=4711"
+        return web.Response(status=302, headers={"Location": target})
+
+    async with serving(login) as heard:
+        with pytest.raises(PrefectRedirects) as told:
+            await ask(Server(f"http://{LOOPBACK}:{heard.port}/api"))
+    assert (told.value.to, told.value.is_api) == ("https://login.example.com", False)
+
+
+# Certificates
+
+
+async def test_a_private_ca_is_trusted_where_it_is_named_and_else_told_as_not_trusted(tmp_path):
+    ca = PrivateCA.make(tmp_path, host=LOOPBACK)
+    async with serving(tls=ca.server) as heard:
+        url = f"https://{LOOPBACK}:{heard.port}/api"
+        for trust in (Trust(ca.pem), Trust(verify=False)):
+            assert await ask(Server(url, trust=trust)) == "3.8.8"
+            assert await listen(Server(url, trust=trust)) is None
+        with pytest.raises(PrefectUntrusted, match="its certificate is not trusted: unable to get"):
+            await ask(Server(url))
+        assert "not trusted" in str(await listen(Server(url)))
+
+
+async def test_a_ca_without_key_usage_is_trusted_where_the_setting_says_so(tmp_path, monkeypatch):
+    """As from Python 3.13 on, where create_default_context() asks for what RFC 5280 does."""
+    create = ssl.create_default_context
+
+    def strict() -> ssl.SSLContext:
+        context = create()
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    ca = PrivateCA.make(tmp_path, host=LOOPBACK, strict=False)
+    async with serving(tls=ca.server) as heard:
+        at = Server(f"https://{LOOPBACK}:{heard.port}/api", trust=Trust(ca.pem))
+        with pytest.raises(PrefectUntrusted):
+            await ask(at)
+        monkeypatch.setenv("WORKPOOL_OPERATOR_TLS_STRICT", "false")
+        settings.tls_strict.cache_clear()
+        try:
+            assert await ask(at) == "3.8.8"
+            assert await listen(at) is None
+        finally:
+            settings.tls_strict.cache_clear()
+
+
+def test_of_a_pem_file_only_the_certificates_are_kept(tmp_path):
+    ca = PrivateCA.make(tmp_path, host=LOOPBACK)
+    key = "-----BEGIN PRIVATE KEY-----\nMIG2\n-----END PRIVATE KEY-----\n"
+    assert server.certificates(f"# Türk CA\n{ca.pem}\n{key}") == ca.pem
+    with pytest.raises(ValueError, match="holds no certificate in PEM form"):
+        server.certificates(key)
+    broken = f"{BEGIN}\nAAAA\n{END}"
+    with pytest.raises(ValueError, match="holds a certificate that cannot be read"):
+        server.certificates(broken)
+
+
+# The user's own Prefect, for a command and for the worker type
+
+
+def test_the_users_prefect_names_headers_and_ca_as_its_own_client_uses_them(tmp_path):
+    ca = PrivateCA.make(tmp_path, host=LOOPBACK)
+    (tmp_path / "ca.pem").write_text(ca.pem)
+    theirs = {
+        prefect_settings.PREFECT_API_URL: "https://prefect/api",
+        prefect_settings.PREFECT_API_KEY: SECRET,
+        prefect_settings.PREFECT_API_SSL_CERT_FILE: str(tmp_path / "ca.pem"),
+        prefect_settings.PREFECT_API_TLS_INSECURE_SKIP_VERIFY: True,
+        prefect_settings.PREFECT_CLIENT_CUSTOM_HEADERS: {"X-Key": "abc", "User-Agent": "me"},
+    }
+    with temporary_settings(theirs):
+        found = profile.current()
+    assert found.url == "https://prefect/api"
+    assert found.headers == (("X-Key", "abc"),)
+    assert found.trust == Trust(ca.pem, verify=False)
+    assert SECRET not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PREFECT_API_KEY", f"{SECRET}\nmore", "PREFECT_API_KEY holds more than one line"),
+        ("PREFECT_API_SSL_CERT_FILE", "/nowhere.pem", "/nowhere.pem cannot be read: No such"),
+        ("PREFECT_API_SSL_CERT_FILE", __file__, "holds no certificate in PEM form"),
+        ("PREFECT_CLIENT_CUSTOM_HEADERS", {"X-Key": "a\nb"}, "'X-Key' holds more than one"),
+    ],
+)
+def test_a_setting_of_the_users_prefect_that_cannot_be_used_is_named(name, value, told):
+    with (
+        temporary_settings({getattr(prefect_settings, name): value}),
+        pytest.raises(OperatorError, match=told) as failed,
+    ):
+        profile.current()
+    assert SECRET not in str(failed.value)
+
+
+def test_no_client_keeps_a_password_of_an_address_in_what_is_shown():
+    at = Server("https://me:secret@prefect/api")
+    assert at.address == "https://prefect/api"

@@ -1,0 +1,255 @@
+"""What a failed request says about a binding: the likely cause and the fix, and no value."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from workpool_operator.binding import prerequisites
+from workpool_operator.binding.model import Spec
+from workpool_operator.binding.named_key import NamedKey
+from workpool_operator.errors import (
+    BindingFault,
+    KubernetesRefused,
+    OperatorError,
+    PrefectRedirects,
+    PrefectRefused,
+    PrefectUnavailable,
+    PrefectUntrusted,
+)
+from workpool_operator.prefect_api.server import Server, Trust
+
+INSIDE = "http://prefect-server.prefect.svc:4200/api"
+SECRET = "a-secret-4711"
+
+
+class Cluster:
+    """Objects by their name, as the Kubernetes API gives them to a reader."""
+
+    def __init__(self, **objects: dict[str, Any]) -> None:
+        self._objects = objects
+
+    async def get(self, resource: Any, namespace: str, name: str) -> dict[str, Any]:
+        if name not in self._objects:
+            raise KubernetesRefused("no such object", status=404)
+        return self._objects[name]
+
+
+def encoded(**values: str) -> dict[str, Any]:
+    return {
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    }
+
+
+def spec(**server: Any) -> Spec:
+    return Spec.model_validate({"workPool": {"name": "etl"}, "server": {"url": INSIDE, **server}})
+
+
+def reference(name: str, key: str) -> dict[str, Any]:
+    return {"secretKeyRef": {"name": name, "key": key}}
+
+
+class Api:
+    """A client whose every request ends in one error."""
+
+    def __init__(self, error: OperatorError, server: Server) -> None:
+        self.server = server
+        self._error = error
+
+    async def work_pool(self) -> Any:
+        raise self._error
+
+
+async def fault(error: OperatorError, url: str = INSIDE, **server: Any) -> BindingFault:
+    with pytest.raises(BindingFault) as raised:
+        await prerequisites.ask_for_pool(Api(error, Server(url, **server)))  # type: ignore[arg-type]
+    assert SECRET not in str(raised.value)
+    return raised.value
+
+
+DOWN = PrefectUnavailable("GET /api/work_pools/etl: connection refused")
+NOT_PREFECT = PrefectRefused("GET /work_pools/etl: this is not the answer", status=200)
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "cause"),
+    [
+        ("http://prefect:4200", NOT_PREFECT, "a Prefect API is at http://prefect:4200/api"),
+        ("http://localhost:4200/api", DOWN, "localhost is the pod itself"),
+        ("https://app.prefect.cloud/account/a/workspace/b", NOT_PREFECT, "Prefect Cloud's UI"),
+        ("https://api.prefect.cloud/api/x", NOT_PREFECT, "needs an API key"),
+        (INSIDE, DOWN, "Check that the Prefect server runs"),
+    ],
+)
+async def test_an_address_that_fails_is_told_with_its_likely_cause(url, error, cause):
+    found = await fault(error, url)
+    assert (found.condition, found.reason) == ("ServerReachable", "ConnectionFailed")
+    assert cause in str(found)
+
+
+async def test_the_cloud_without_a_key_is_told_to_need_one():
+    url = "https://api.prefect.cloud/api/accounts/a/workspaces/b"
+    refused = PrefectRefused("HTTP 401", status=401)
+    found = await fault(refused, url)
+    assert (found.condition, found.reason) == ("CredentialsValid", "Unauthorized")
+    assert "Prefect Cloud needs an API key: name its Secret in spec.server.apiKey" in str(found)
+    assert "needs an API key" not in str(await fault(refused, url, api_key=SECRET))
+
+
+async def test_a_redirect_to_https_is_told_with_the_address_to_set():
+    error = PrefectRedirects("x", status=308, to="https://prefect/api", is_api=True)
+    found = await fault(error, "http://prefect/api")
+    assert (found.condition, found.reason) == ("ServerReachable", "Redirected")
+    assert "Set spec.server.url to https://prefect/api." in str(found)
+
+
+async def test_a_redirect_to_a_login_is_told_to_want_headers():
+    error = PrefectRedirects("x", status=302, to="https://login.example.com", is_api=False)
+    text = str(await fault(error, "https://prefect/api"))
+    assert "redirects to https://login.example.com" in text
+    assert "spec.server.headers" in text
+
+
+async def test_a_certificate_that_is_not_trusted_is_told_with_the_field_for_its_ca():
+    found = await fault(PrefectUntrusted("GET /api: its certificate is not trusted: expired"))
+    assert found.reason == "CertificateNotTrusted"
+    assert "not trusted: expired" in str(found)
+    assert "spec.server.caBundle" in str(found)
+
+
+async def test_a_gateway_that_refuses_is_told_with_the_field_for_its_headers():
+    found = await fault(PrefectRefused("HTTP 403", status=403))
+    assert (found.condition, found.reason) == ("CredentialsValid", "Forbidden")
+    assert "spec.server.headers" in str(found)
+
+
+async def test_a_server_behind_a_proxy_is_told_with_the_proxy_and_not_its_password(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", f"http://me:{SECRET}@proxy:3128")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    text = str(await fault(DOWN))
+    assert "through the proxy http://proxy:3128, which HTTP_PROXY" in text
+    assert "add its host to NO_PROXY" in text
+
+
+async def test_an_address_with_a_password_is_shown_without_it():
+    await fault(DOWN, f"http://me:{SECRET}@prefect/api")
+
+
+def test_a_proxy_that_cannot_be_used_is_a_condition(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", f"socks5://me:{SECRET}@proxy:1080")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(BindingFault, match="HTTP_PROXY names no proxy") as raised:
+        prerequisites.server_url(spec())
+    assert (raised.value.condition, raised.value.reason) == ("ServerResolved", "ProxyInvalid")
+    assert SECRET not in str(raised.value)
+
+
+# Secrets and ConfigMaps that a binding names
+
+
+async def read(server: Spec, kube: Cluster) -> Server:
+    return await prerequisites.credentials(
+        server,
+        namespace="data",
+        kube=kube,
+        trust=Trust(),  # type: ignore[arg-type]
+    )
+
+
+async def test_values_are_read_without_the_space_around_them():
+    kube = Cluster(prefect=encoded(key=" pnu_1\n", id="abc\n"))
+    headers = [{"name": "CF-Access-Client-Id", **reference("prefect", "id")}]
+    found = await read(spec(apiKey=reference("prefect", "key"), headers=headers), kube)
+    assert (found.api_key, found.headers) == ("pnu_1", (("CF-Access-Client-Id", "abc"),))
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (f"{SECRET}\nsecond line", "more than one line"),
+        (f"{SECRET}\r\nX-Other: 1", "more than one line"),
+        (f"{SECRET}é", "not printable ASCII"),
+        (f"{SECRET}\x00", "not printable ASCII"),
+        ("  \n", "is empty"),
+    ],
+)
+@pytest.mark.parametrize("field", ["apiKey", "authString", "headers[0]"])
+async def test_a_value_that_cannot_be_sent_is_told_with_its_field_and_never_itself(
+    field, value, why
+):
+    named = reference("prefect", "key")
+    headers = [{"name": "X-Key", **named}]
+    server = {"headers": headers} if field == "headers[0]" else {field: named}
+    with pytest.raises(BindingFault, match=why) as raised:
+        await read(spec(**server), Cluster(prefect=encoded(key=value)))
+    found = raised.value
+    assert (found.condition, found.reason) == ("CredentialsValid", "SecretValueInvalid")
+    assert str(found).startswith(f"spec.server.{field}.secretKeyRef: key 'key' of Secret 'prefect'")
+    assert SECRET not in str(found)
+
+
+async def test_a_value_that_is_no_text_is_told():
+    kube = Cluster(prefect={"data": {"key": base64.b64encode(b"\xff\xfe").decode()}})
+    with pytest.raises(BindingFault, match="holds no text"):
+        await read(spec(apiKey=reference("prefect", "key")), kube)
+
+
+@pytest.mark.parametrize(
+    ("ca", "kube", "reason", "why"),
+    [
+        ("configMapKeyRef", Cluster(), "ConfigMapNotFound", "ConfigMap 'ca' does not exist"),
+        ("secretKeyRef", Cluster(), "SecretNotFound", "Secret 'ca' does not exist"),
+        (
+            "configMapKeyRef",
+            Cluster(ca={"data": {"other": "x"}}),
+            "ConfigMapKeyMissing",
+            r"no key 'ca.pem' \(its keys: other\)",
+        ),
+        (
+            "configMapKeyRef",
+            Cluster(ca={"data": {"ca.pem": "no PEM"}}),
+            "ConfigMapValueInvalid",
+            "no certificate in PEM form",
+        ),
+        (
+            "secretKeyRef",
+            Cluster(ca=encoded(**{"ca.pem": "no PEM"})),
+            "SecretValueInvalid",
+            "no certificate in PEM form",
+        ),
+    ],
+)
+async def test_a_ca_that_cannot_be_had_is_told_with_its_field(ca, kube, reason, why):
+    wanted = spec(caBundle={ca: {"name": "ca", "key": "ca.pem"}})
+    with pytest.raises(BindingFault, match=why) as raised:
+        await prerequisites.trust(wanted, namespace="data", kube=kube)  # type: ignore[arg-type]
+    assert (raised.value.condition, raised.value.reason) == ("ServerResolved", reason)
+    assert str(raised.value).startswith(f"spec.server.caBundle.{ca}: ")
+
+
+@pytest.mark.parametrize(
+    ("value", "fine"),
+    [
+        ('{"CF-Access-Client-Id": "abc"}', True),
+        ("{}", True),
+        ("CF-Access-Client-Id: abc", False),
+        ('["abc"]', False),
+        ('{"CF-Access-Client-Id": 1}', False),
+        ('{"CF-Access-Client-Id": "a\\nb"}', False),
+        ('{"Host": "abc"}', False),
+    ],
+)
+async def test_headers_of_run_pods_are_checked_as_prefects_client_reads_them(value, fine):
+    selector = spec(apiKey=reference("headers", "json")).server.api_key
+    assert selector is not None
+    key = NamedKey(selector.secret_key_ref, "data", path="spec.jobs.headers", condition="Ready")
+    kube: Any = Cluster(headers=encoded(json=value))
+    if fine:
+        await key.headers(kube)
+        return
+    with pytest.raises(BindingFault, match="is no JSON as"):
+        await key.headers(kube)
