@@ -113,10 +113,8 @@ async def _delete(bindings: Sequence[Object], options: Options) -> list[Object]:
             await _unless_gone(kube, "DELETE", binding, {"preconditions": preconditions})
         left = await _left_after(options.patience_seconds, bindings, kube, options)
         for binding in left:
-            patience = f"{options.patience_seconds:g} s"
-            output.say(
-                f"{_name(binding)}: no operator released it in {patience}: finalizer removed"
-            )
+            why = f"no operator released it in {options.patience_seconds:g} s"
+            output.say(f"{_name(binding)}: finalizer removed, as {why}")
             await _release_secrets(kube, binding)
             await _remove_finalizer(kube, binding)
         left = await _left_after(RELEASED_SECONDS, left, kube, options)
