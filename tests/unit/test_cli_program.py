@@ -8,9 +8,12 @@ import sys
 from importlib.metadata import version
 
 import pytest
+import typer
 
+from testbed.state import CHECKOUT
 from tests.support.command import Command
 from tests.support.operator import PROGRAM
+from workpool_operator.cli import app
 
 HEAVY = ("prefect", "aiohttp", "kopf", "yaml", "pydantic", "jsonschema", "kubernetes_asyncio")
 
@@ -26,6 +29,21 @@ def test_each_command_has_a_help_that_names_its_options(command, arguments):
     assert said.code == 0
     assert "Usage: workpool-operator" in said.out
     assert command.here(*arguments, "-h").out == command.here(*arguments, "--help").out
+
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_page_on_commands_has_each_command_with_all_of_its_options(name):
+    page = (CHECKOUT / "docs" / "commands.md").read_text()
+    section = page.partition(f"\n## {name}: ")[2].partition("\n## ")[0]
+    options = {each for option in COMMANDS[name].params for each in option.opts if "--" in each}
+    common = {"--kubeconfig", "--context", "--output"}  # told once, or by its short form
+    assert {
+        each for each in options - common if f"`{each}" not in section.replace(" ", "` `")
+    } == set()
+    assert section
 
 
 def test_the_version_is_that_of_the_package(command):
