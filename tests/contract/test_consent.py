@@ -72,7 +72,7 @@ async def test_a_consent_that_is_withdrawn_stops_claims_and_leaves_the_jobs_to_b
     api, kube, binding, operator, prefect_server, quiet_pool, elsewhere, allow
 ):
     await allow(elsewhere, "*")
-    await operator()
+    first = await operator()
     served = await binding(
         workPool={"name": quiet_pool["name"]},
         jobs={"namespace": elsewhere, "serverURL": prefect_server.url},
@@ -83,6 +83,8 @@ async def test_a_consent_that_is_withdrawn_stops_claims_and_leaves_the_jobs_to_b
     await allow(elsewhere, None)
     await served.condition("Ready", "False", reason="NamespaceNotConsenting", seconds=SOON)
     late = await make_run(api, quiet_pool)
+    first.kill()
+    await operator()  # one that never saw the consent follows them, too
     await api.cancel(run["id"])
     await api.wait_for_state(run["id"], "CANCELLED", seconds=SOON)
     await poll(lambda: kube.list("jobs", elsewhere), until=lambda jobs: not jobs)

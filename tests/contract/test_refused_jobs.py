@@ -57,7 +57,7 @@ async def test_case_45_a_403_says_which_right_is_missing_and_how_to_grant_it(
     type_, _, message = await state_of(api, quiet_run)
     assert type_ == "CRASHED"
     assert 'User "nobody" cannot create resource "jobs"' in message
-    assert f"right to create jobs in '{namespace}'" in message
+    assert f"right to create jobs in namespace '{namespace}'" in message
     assert f"kubectl -n {namespace} create rolebinding" in message
 
 
@@ -87,7 +87,7 @@ async def test_case_45_whatever_a_403_lacks_the_fix_is_named(
     type_, _, message = await state_of(api, quiet_run)
     assert type_ == "CRASHED"
     assert message.startswith("The API server refused the run's Job: ")
-    assert f"right to create jobs in '{namespace}'" in message
+    assert f"right to create jobs in namespace '{namespace}'" in message
 
 
 async def test_case_45_a_namespace_that_is_not_there_is_named(
