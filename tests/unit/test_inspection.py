@@ -75,6 +75,11 @@ class Kube:
             raise self.fails
         return json.dumps({"status": {"allowed": True}, "metadata": {"uid": "u"}}).encode()
 
+    async def allowed(self, *_: Any, **__: Any) -> bool:
+        if self.fails:
+            raise self.fails
+        return True
+
 
 class Bench:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **spec: Any) -> None:

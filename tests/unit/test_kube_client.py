@@ -191,6 +191,28 @@ async def test_any_number_of_watches_may_be_open_and_requests_are_answered_besid
         assert await kube.request("GET", "/api/v1/pods") == b"{}"
 
 
+async def test_a_right_is_asked_for_once_in_some_seconds_whoever_asks() -> None:
+    asked: list[bytes] = []
+
+    async def answer(head: bytes, writer: asyncio.StreamWriter) -> None:
+        asked.append(head)
+        body = b'{"status": {"allowed": true}}'
+        writer.write(
+            HEADERS + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+        writer.close()
+
+    async with answered(answer) as kube:
+
+        async def may(verb: str) -> bool:
+            return await kube.allowed("data", verb=verb, group="batch", resource="jobs")
+
+        assert await asyncio.gather(*(may("create") for _ in range(50))) == [True] * 50
+        assert len(asked) == 1
+        await may("delete")
+        assert len(asked) == 2
+
+
 def _host_alone(self: incluster_config.InClusterConfigLoader, configuration: object) -> None:
     """Without TLS, whose certificate would have to be a real one."""
     configuration.host = self.host  # type: ignore[attr-defined]

@@ -32,7 +32,12 @@ WRITES_SECRETS = Role(
 
 async def missing(kube: KubernetesClient, namespace: str, rights: Sequence[Right]) -> list[str]:
     """Those that the operator has not, as `create jobs`."""
-    answers = await asyncio.gather(*(_allowed(kube, namespace, *right) for right in rights))
+    answers = await asyncio.gather(
+        *(
+            kube.allowed(namespace, verb=verb, group=group, resource=resource)
+            for verb, group, resource in rights
+        )
+    )
     asked = zip(rights, answers, strict=True)
     return [f"{verb} {resource}" for (verb, _, resource), allowed in asked if not allowed]
 
@@ -47,16 +52,6 @@ async def grant(kube: KubernetesClient, namespace: str, role: Role) -> str:
         )
     create = f"kubectl -n {namespace} create rolebinding {role.cluster_role}"
     return f"{create} --clusterrole={role.cluster_role} {await _subject(kube)}"
-
-
-async def _allowed(
-    kube: KubernetesClient, namespace: str, verb: str, group: str, resource: str
-) -> bool:
-    attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
-    review = {"spec": {"resourceAttributes": attributes}}
-    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-    body = await kube.request("POST", path, body=review)
-    return bool(reading.field(body, "status", "allowed"))
 
 
 async def _subject(kube: KubernetesClient) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -29,6 +30,7 @@ from workpool_operator.settings import tls_strict
 
 V = TypeVar("V")
 REQUEST_TIMEOUT_SECONDS = 15.0
+REVIEW_SECONDS = 5.0  # a right that was given or taken shows within 15 s, with the looks' own 8
 UNLIMITED = 0  # each binding holds two watches: with a limit they would keep requests waiting
 MERGE_PATCH = "application/merge-patch+json"
 DEFAULT_KUBECONFIG = Kubeconfig()
@@ -58,6 +60,15 @@ SECRETS = Resource("/api/v1", "secrets")
 CONFIG_MAPS = Resource("/api/v1", "configmaps")
 
 
+@dataclass(slots=True)
+class _Review:
+    """The last answer about one right."""
+
+    allowed: bool = False
+    asked_at: float = float("-inf")
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class KubernetesClient:
     """An authenticated session with one API server; use it as an async context manager."""
 
@@ -70,6 +81,7 @@ class KubernetesClient:
         configuration.connection_pool_maxsize = UNLIMITED
         self._api = ApiClient(configuration)
         self._session: aiohttp.ClientSession = self._api.rest_client.pool_manager
+        self._reviews: dict[tuple[str, ...], _Review] = {}
 
     @classmethod
     async def from_environment(cls, kubeconfig: Kubeconfig = DEFAULT_KUBECONFIG) -> Self:
@@ -111,6 +123,20 @@ class KubernetesClient:
         """Unique as a cluster's, and readable with a Role (docs/decisions/0001-cluster-id.md)."""
         body = await self.request("GET", f"/api/v1/namespaces/{namespace}")
         return str(reading.field(body, "metadata", "uid"))
+
+    async def allowed(self, namespace: str, *, verb: str, group: str, resource: str) -> bool:
+        """Whether the caller may do that; an answer is good for some seconds, because every binding
+        of a namespace asks the same of it."""
+        attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
+        review = self._reviews.setdefault(tuple(attributes.values()), _Review())
+        async with review.lock:
+            if review.asked_at + REVIEW_SECONDS < time.monotonic():
+                path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+                body = {"spec": {"resourceAttributes": attributes}}
+                answer = await self.request("POST", path, body=body)
+                review.allowed = bool(reading.field(answer, "status", "allowed"))
+                review.asked_at = time.monotonic()
+            return review.allowed
 
     async def create(self, resource: Resource, namespace: str, manifest: Mapping[str, Any]) -> Any:
         """Create the object and return it as the API server stored it."""
