@@ -12,16 +12,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any, Self
 
 from workpool_operator import health
 from workpool_operator.binding import presence, run_secrets
-from workpool_operator.binding.conditions import Verdict
+from workpool_operator.binding.conditions import Conditions, Situation, Verdict
 from workpool_operator.binding.session import Session
+from workpool_operator.binding.status import Sight, StatusWriter
 from workpool_operator.binding.surroundings import Binding, Surroundings
-from workpool_operator.errors import OperatorError, Unavailable
+from workpool_operator.errors import KubernetesRefused, OperatorError, Unavailable
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.settings import Settings
 from workpool_operator.telemetry import Trouble
@@ -39,6 +40,7 @@ class App:
         self._stack = AsyncExitStack()
         self._pulse = health.Pulse()
         self._sessions: dict[str, Session] = {}
+        self._unserved: dict[str, StatusWriter] = {}
         self._trouble = Trouble(log, "operator")
         self._obstacle = "starting"
 
@@ -85,6 +87,7 @@ class App:
             await self._serve(binding, stopped, announce)
         finally:
             self._sessions.pop(binding.key, None)
+            self._unserved.pop(binding.key, None)
         log.info("%s: %s", binding.key, "deleted" if stopped.result() else "stopped")
 
     async def release(self, binding: Binding) -> None:
@@ -146,9 +149,30 @@ class App:
             session = Session(binding, self._around, cluster_id=cluster_id, announce=announce)
         except OperatorError as error:
             self._trouble.begins(f"cannot serve {binding.key}", error)
+            await self._say_unserved(binding, announce, error)
             return None
         self._trouble.over(f"cannot serve {binding.key}")
         return session
+
+    async def _say_unserved(
+        self, binding: Binding, announce: Callable[[Verdict], None], error: OperatorError
+    ) -> None:
+        """Where the API server answers, the status says why."""
+        if isinstance(error, Unavailable):
+            return
+        writer = self._unserved.setdefault(
+            binding.key, StatusWriter(self._around.kube, binding, announce=announce)
+        )
+        reason = "KubernetesRefused" if isinstance(error, KubernetesRefused) else "InvalidSpec"
+        sight = Sight(
+            generation=binding.generation(),
+            worker_name="",
+            server_url="",
+            verdicts=Conditions().verdicts(),
+            situation=Situation(unserved=Verdict("False", reason, f"{error}.")),
+        )
+        with suppress(OperatorError):
+            await writer.write(sight)
 
     def _unready(self) -> list[str]:
         if self._obstacle:

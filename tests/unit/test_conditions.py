@@ -133,7 +133,7 @@ def test_a_defect_of_the_operator_is_told_by_its_kind_and_never_in_its_words() -
     assert "(ValueError)" in text
     assert "SECRET" not in text
     verdict = Verdict("False", reason, text)
-    situation = Situation(synced=True, defect=verdict)
+    situation = Situation(synced=True, unserved=verdict)
     assert ready(all_hold().verdicts(), situation) == verdict
     assert claiming(all_hold().verdicts(), situation) == verdict
 

@@ -57,7 +57,7 @@ class Situation:
     full_at: int | None = None  # the concurrencyLimit, where every slot is taken
     synced: bool = False
     stopped: bool = False
-    defect: Verdict | None = None  # of the operator, for which the session ended
+    unserved: Verdict | None = None  # why the binding is not served at all
 
 
 class Conditions:
@@ -110,7 +110,7 @@ def ready(verdicts: Mapping[str, Verdict], situation: Situation) -> Verdict:
     """True when a due run would be picked up now, or waits for something that is no fault."""
     failed = (verdict for verdict in verdicts.values() if verdict.status == "False")
     return (
-        situation.defect
+        situation.unserved
         or next(failed, None)
         or _unknown_yet(verdicts, situation)
         or _waiting(situation)
@@ -122,7 +122,7 @@ def claiming(verdicts: Mapping[str, Verdict], situation: Situation) -> Verdict:
     """True only when due runs are claimed now; else the reason why not, a fault or none."""
     failed = [verdict for verdict in verdicts.values() if verdict.status == "False"]
     blocking = [verdict for verdict in failed if not verdict.partial]
-    if said := situation.defect or next(iter(blocking), None):
+    if said := situation.unserved or next(iter(blocking), None):
         return said
     if unknown := _unknown_yet(verdicts, situation):
         return unknown

@@ -119,7 +119,7 @@ class Session:
     async def say_failed(self, error: BaseException) -> None:
         """After an end that is a defect of the operator."""
         reason, text = c.defect(error, doing="while it served the binding")
-        await self._say_last(defect=Verdict("False", reason, text))
+        await self._say_last(unserved=Verdict("False", reason, text))
 
     async def _say_last(self, **situation: Any) -> None:
         try:
@@ -293,7 +293,7 @@ class Session:
         self._trouble.over("cannot write its status")
         return STATUS_SECONDS
 
-    def _sight(self, *, stopped: bool = False, defect: Verdict | None = None) -> Sight:
+    def _sight(self, *, stopped: bool = False, unserved: Verdict | None = None) -> Sight:
         spec, looked = self._binding.spec(), self._inspection
         pipeline = self._connection.pipeline if self._connection else None
         load = pipeline.load() if pipeline else capacity.load(Ledger(), self._jobs, self._pods)
@@ -310,7 +310,7 @@ class Session:
                 full_at=limit if limit and load.in_flight >= limit else None,
                 synced=self.synced and polled is not None and polled.at is not None,
                 stopped=stopped,
-                defect=defect,
+                unserved=unserved,
             ),
             beside=self._beside(spec),
             server_version=looked.server_version or None,
