@@ -101,7 +101,8 @@ class Connection:
             return "spec.server, or what spec.jobs says of it, changed"
         if await self._inspection.credentials() != self._api.server:
             return "the credentials changed"
-        pool = await self._inspection.look(self._api)
+        async with self._around.looks[self._api.server.url]:
+            pool = await self._inspection.look(self._api)
         return "the work pool was made anew" if pool and pool.id != self.pool_id else None
 
     def _beat(self, part: str, *, within: float = STUCK_SECONDS) -> None:

@@ -75,7 +75,8 @@ class Inspection:
         self._server: Server | None = None
         self._failed_polls = 0
         self._poll_error: OperatorError | None = None
-        self._workers_asked_at = float("-inf")
+        # Not in the first look: where a hundred bindings start at once, it can wait.
+        self._workers_asked_at = time.monotonic() - WORKERS_SECONDS + FAILED_CHECK_SECONDS
         self.conditions = Conditions()
         self.generation = 0
         self.pool: WorkPool | None = None

@@ -166,7 +166,8 @@ class Session:
         """None where there is nothing to serve: no pool, and no Job of one that was."""
         server = await self._inspection.credentials()
         api = await stack.enter_async_context(self._api(server))
-        pool = await self._inspection.look(api)
+        async with self._around.looks[server.url]:
+            pool = await self._inspection.look(api)
         pool_id = pool.id if pool else self._pool_of_jobs()
         if pool_id is None:
             return None

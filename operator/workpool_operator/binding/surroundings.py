@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +12,8 @@ from workpool_operator.binding.model import Spec
 from workpool_operator.binding.sharing import Share
 from workpool_operator.health import Pulse
 from workpool_operator.kube.client import KubernetesClient
+
+LOOKS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +33,19 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all sessions of a process share; `shares` says what each takes runs from, by binding."""
+    """What all sessions of a process share.
+
+    `shares` says what each takes runs from, by binding. `looks` bounds how many look at a server
+    at once, by its URL: a hundred that start together would all wait in vain for a small one.
+    """
 
     kube: KubernetesClient
     pulse: Pulse
     reconcilers: int
     heartbeat_seconds: int
     shares: dict[str, Share] = field(default_factory=dict)
+    looks: dict[str, asyncio.Semaphore] = field(default_factory=lambda: defaultdict(_a_few))
+
+
+def _a_few() -> asyncio.Semaphore:
+    return asyncio.Semaphore(LOOKS_AT_ONCE)
