@@ -184,8 +184,9 @@ class Session:
             self._connection = None
 
     def _pool_of_jobs(self) -> UUID | None:
-        """The pool that the Jobs in flight were made for, where it is gone."""
-        labels = (job.spec.template.labels.get(POOL_LABEL) for job in self._jobs if not job.ended)
+        """The pool that the Jobs were made for, where it is gone: also the end of one that has
+        ended may not be reported yet."""
+        labels = (job.spec.template.labels.get(POOL_LABEL) for job in self._jobs)
         known = Counter(label for label in labels if label and is_uuid(label))
         return UUID(known.most_common(1)[0][0]) if known else None
 
