@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.support.decisions import FAILED, NAME, RECORDED, RUNNING, Case, check, sentence
+from tests.support.decisions import (
+    FAILED,
+    NAME,
+    RECORDED,
+    RUNNING,
+    SCHEDULED,
+    Case,
+    check,
+    sentence,
+)
 from tests.support.snapshots import (
     MINE,
     WALL,
@@ -29,6 +39,7 @@ from workpool_operator.dispatch.steps import (
     PutBack,
     Read,
     ReadHistory,
+    Tell,
 )
 from workpool_operator.jobs import verdict
 from workpool_operator.jobs.disruption import by_infrastructure
@@ -53,6 +64,7 @@ REJECTED = pod(
     phase="Failed", pod_reason="OutOfcpu", pod_message="Pod was rejected: no cpu", containers=[]
 )
 PREEMPTED = disrupted("PreemptionByScheduler", phase="Failed")
+RETRIED = record(run(SCHEDULED))
 KNOWN = record(RECORDED, mine="claim", infrastructure_retries=0)
 
 
@@ -157,6 +169,18 @@ CASES = [
         record(RUNNING),
         Nothing(),
         {"jobs": (job(),), "pods": (pod(phase="Running", number=2), leaving(60))},
+    ),
+    Case(
+        "a retry of the run waits for it, and says so",
+        RETRIED,
+        Tell(verdict.blocked(leaving(20)), about="pod-claim"),
+        {"jobs": (job(deleting=True),), "pods": (leaving(20),)},
+    ),
+    Case(
+        "once",
+        replace(RETRIED, told="pod-claim"),
+        Later(5.0),
+        {"jobs": (job(deleting=True),), "pods": (leaving(20),)},
     ),
     Case(
         "a pod that no node has is none that a node lost",

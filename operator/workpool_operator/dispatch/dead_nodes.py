@@ -10,7 +10,7 @@ from datetime import datetime
 from workpool_operator.dispatch.ended import is_sure
 from workpool_operator.dispatch.observed import Observed
 from workpool_operator.dispatch.policy import Policy
-from workpool_operator.dispatch.steps import Crash, Later, Read, Step
+from workpool_operator.dispatch.steps import Crash, Later, Read, Step, Tell
 from workpool_operator.jobs import verdict
 from workpool_operator.kube.views import Pod
 
@@ -23,12 +23,25 @@ def overdue(seen: Observed, policy: Policy, wall: datetime) -> Step | None:
     if not live or not all(_is_leaving(pod) for pod in live):
         return None
     last = max(live, key=_deadline)
-    rest = policy.node_grace - (wall - _deadline(last)).total_seconds()
-    if rest > 0:
+    if (rest := _rest(last, policy, wall)) > 0:
         return Later(min(rest, LOOK_SECONDS))
     if not is_sure(seen, policy, "leaving"):
         return Read()
     return Crash(verdict.node_lost(last))
+
+
+def blocking(seen: Observed, policy: Policy, wall: datetime) -> Step | None:
+    """The run is to be run again, and a pod of its last attempt may still run: its log says so."""
+    leaving = (pod for pod in seen.live_pods if _is_leaving(pod))
+    pod = next((pod for pod in leaving if _rest(pod, policy, wall) <= 0), None)
+    if pod is None or seen.told == pod.metadata.name:
+        return None
+    return Tell(verdict.blocked(pod), about=pod.metadata.name)
+
+
+def _rest(pod: Pod, policy: Policy, wall: datetime) -> float:
+    """Seconds until its node counts as lost."""
+    return policy.node_grace - (wall - _deadline(pod)).total_seconds()
 
 
 def _is_leaving(pod: Pod) -> bool:

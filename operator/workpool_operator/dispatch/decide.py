@@ -105,7 +105,7 @@ def _scheduled(seen: Observed, policy: Policy, wall: datetime) -> Step:
     if step := suspended.scheduled(seen, policy, wall):
         return step
     if seen.overlapping:
-        return _outwait(seen, policy)
+        return _outwait(seen, policy, wall)
     if run.retries_in_process and (seen.leftovers or seen.gone_jobs):
         return Reschedule()
     if run.retries_in_process and seen.recorded_name and seen.offered_at is None:
@@ -135,7 +135,7 @@ def _unoffered(seen: Observed, wall: datetime) -> Step:
     return Nothing() if seen.leftovers or seen.refused_claims else Forget()
 
 
-def _outwait(seen: Observed, policy: Policy) -> Step:
+def _outwait(seen: Observed, policy: Policy, wall: datetime) -> Step:
     """The last attempt's pod still runs, or could: two must not overlap (races.md 12)."""
     assert seen.run is not None
     if seen.offered_at is not None:
@@ -144,7 +144,7 @@ def _outwait(seen: Observed, policy: Policy) -> Step:
         return Nothing()
     job = next((job for job in seen.live_leftovers if not job.deleting), None)
     if job is None:
-        return Later(5.0)
+        return dead_nodes.blocking(seen, policy, wall) or Later(5.0)
     if not job.ended and (step := sidecars.end(seen, job, policy)):
         return step
     if (rest := policy.leftover_grace - seen.held("leftover")) > 0:

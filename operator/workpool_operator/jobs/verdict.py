@@ -199,6 +199,16 @@ def node_lost(pod: Pod) -> End:
     )
 
 
+def blocked(pod: Pod) -> str:
+    """A run is to be run again and waits for a pod that its node does not end."""
+    node = pod.spec.node_name
+    return (
+        f"The run waits for its last pod {pod.metadata.name}: it may still run on node {node}, "
+        "which does not answer. The run goes on once the node answers again, or is shut down and "
+        f"its Node object deleted: kubectl delete node {node}"
+    )
+
+
 def flow_ended(pod: Pod) -> End | None:
     """How the flow's container ended where its pod goes on for other containers."""
     end = pod.flow.state.terminated if pod.flow else None
