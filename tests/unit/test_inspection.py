@@ -189,6 +189,7 @@ async def test_without_any_of_its_queues_a_binding_claims_nothing(
     [
         (PrefectRefused("POST: HTTP 405", status=405), c.SERVER_REACHABLE, "PollRefused"),
         (PrefectUnavailable("POST: HTTP 500"), c.SERVER_REACHABLE, "PollFailed"),
+        (PrefectUnavailable("HTTP 429", retry_after=5), c.SERVER_REACHABLE, "RateLimited"),
         (PrefectRefused("POST: HTTP 403", status=403), c.CREDENTIALS_VALID, "Forbidden"),
     ],
 )

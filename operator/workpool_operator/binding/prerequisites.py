@@ -182,7 +182,8 @@ def poll_fault(error: OperatorError, api: PrefectApi) -> BindingFault:
     """What a server says about the binding that answers, but not its polls."""
     if isinstance(error, PrefectRedirects):
         return server_fault(error, api.server)
-    if isinstance(error, PrefectRefused) and error.status in (401, 403):
+    forbidden = isinstance(error, PrefectRefused) and error.status in (401, 403)
+    if forbidden or (isinstance(error, PrefectUnavailable) and error.retry_after):
         return server_fault(error, api.server)
     return BindingFault(
         c.SERVER_REACHABLE,
