@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 
-from workpool_operator.cli.run import isolate, read_settings
+from workpool_operator.cli.run import isolate, open_all_files, read_settings
 from workpool_operator.settings import Settings
 
 
@@ -49,3 +51,14 @@ def test_nothing_of_the_users_prefect_reaches_ours_and_what_does_it_instead_is_s
     assert "set SSL_CERT_FILE for all bindings, or spec.server.caBundle of each" in ca
     assert "spec.server.headers of each binding" in headers
     assert "secret" not in "".join(told)
+
+
+def test_the_operator_opens_as_many_files_as_its_process_may() -> None:
+    """A hundred bindings hold some five hundred connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        open_all_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import sys
 from collections.abc import MutableMapping, Sequence
 
@@ -37,6 +38,7 @@ def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
     """Run until SIGTERM or SIGINT."""
     settings = read_settings(health_port)
     ignored = isolate(os.environ)
+    open_all_files()
     from workpool_operator import telemetry
     from workpool_operator.app import App
     from workpool_operator.handlers import operate
@@ -46,6 +48,13 @@ def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
         log.warning("%s", text)
     with errors_in_one_line():
         asyncio.run(operate(App(settings), namespaces=namespaces))
+
+
+def open_all_files() -> None:
+    """Use all the open files that the process may have: each binding holds about five connections,
+    and many container runtimes start a process with 1024 of half a million."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def read_settings(health_port: int | None) -> Settings:
