@@ -95,7 +95,7 @@ REFUSED: dict[str, tuple[Object, str]] = {
     "a name of a variable with =": ({"env": {"A=B": ""}}, "].name"),
     "quotes that do not end": ({"command": "sh -c 'x"}, "containers[0].args"),
     "a service account of unicode": ({"service_account_name": UNICODE}, "serviceAccountName"),
-    "an environment nested deeply": ({"env": {"A=": {"a": [[[[[[["x"]]]]]]]}}}, "].name"),
+    "an environment nested deeply": ({"env": {"A=": {"a": [[[[[[["x"]]]]]]]}}}, "env.A="),
 }
 
 

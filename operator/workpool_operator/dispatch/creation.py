@@ -62,6 +62,7 @@ class Creation:
         Raises:
             BindingFault: the namespace does not let it in.
             KubernetesRefused: there is none; its name may be another's.
+            RenderError: its environment is more than a Secret holds.
             KubernetesUnavailable: nobody knows; ask again.
         """
         await self._consent()

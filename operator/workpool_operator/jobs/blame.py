@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from workpool_operator.errors import Cause, RenderError
-from workpool_operator.jobs import conformity, references
+from workpool_operator.jobs import conformity, environment, references
 from workpool_operator.jobs.checks import ROOT
 from workpool_operator.jobs.fault import Fault, Path, at, read, written
 from workpool_operator.jobs.render import Subject
 from workpool_operator.jobs.unresolved import unresolved
 
 _SHOWN = 5
+_ENVIRONMENT: Path = ("job_configuration", "env")
 
 
 def crash_text(faults: Iterable[Fault], subject: Subject) -> str:
@@ -90,10 +91,23 @@ def _holds_block(value: Any) -> bool:
 
 def _origin(path: Path, subject: Subject, *, against: Path = ()) -> str:
     """Where the value at the path comes from, as the end of a sentence."""
+    if path[:2] == _ENVIRONMENT and (
+        giver := _giver_of_variable(".".join(map(str, path[2:])), subject)
+    ):
+        return f"; it comes from job variable env of {giver}"
     if names := [*_names(path, subject), *_names(against, subject)]:
         return "; it comes from " + " and ".join(_source(name, subject) for name in names)
     is_fixed = len(path) > 1 and at(_template(subject), in_template(path)) is not None
     return "; it is fixed in the pool's base job template" if is_fixed else ""
+
+
+def _giver_of_variable(name: str, subject: Subject) -> str:
+    """Who sets a variable of the environment; "" where neither the run nor the deployment does."""
+    for document, giver in ((subject.run, "the flow run"), (subject.deployment, "the deployment")):
+        given = environment.folded((document or {}).get("job_variables") or {}).get("env")
+        if isinstance(given, Mapping) and name in given:
+            return giver
+    return ""
 
 
 def _source(name: str, subject: Subject) -> str:
