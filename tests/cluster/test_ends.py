@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
+from testbed.fault_proxy import FaultProxy
 from tests.support import times
+from tests.support.binding import Binding
 from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
 from tests.support.polling import poll
@@ -112,6 +115,28 @@ async def test_a_container_that_fails_before_prefect_starts_ends_its_run_crashed
         assert fact in run["state"]["message"]
     pod = await only(kube, "pods", namespace, run)
     assert times.since_exit(pod, run) < 6
+
+
+@pytest.mark.parametrize("fault", ["refused", "silent"])
+async def test_a_pod_whose_log_cannot_be_read_ends_its_run_all_the_same(
+    fault: str,
+    api: PrefectApi,
+    kube_proxy: FaultProxy,
+    tmp_path: Path,
+    operator: Callable[..., Awaitable[Operator]],
+    binding: Callable[..., Awaitable[Binding]],
+    launch: Launch,
+) -> None:
+    """As where the kubelet is not to be reached: a 500, or nothing at all."""
+    log = kube_proxy.on("GET", r"/log$")
+    rule = log.answer(500) if fault == "refused" else log.hold()
+    await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
+    await (await binding()).ready()
+    run = await launch(command="sh -c 'exit 7'")
+    run = await api.wait_for_state(run["id"], "CRASHED")
+    assert "exited with code 7" in run["state"]["message"]
+    assert "Last log lines" not in run["state"]["message"]
+    assert rule.fired
 
 
 async def test_a_container_that_exits_0_without_a_report_ends_its_run_crashed(

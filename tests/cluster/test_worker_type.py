@@ -16,6 +16,7 @@ from testbed.endpoint import Endpoint
 from testbed.fault_proxy import FaultProxy
 from tests.support.deployments import Deployer
 from tests.support.kube import Kube, Object
+from tests.support.pods import shell
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi
 from tests.support.witness import Witness
@@ -193,6 +194,26 @@ async def test_a_run_has_the_real_exit_code_and_the_reason_of_its_end(
     assert told["prefect.infrastructure.status-code"] == code
     assert told["prefect.infrastructure.identifier"] == run["infrastructure_pid"]
     assert (await api.read_run(run["id"]))["state"] == run["state"]
+
+
+async def test_a_sidecar_that_lives_on_neither_hides_nor_changes_a_runs_end(
+    api: PrefectApi, pool: str, run_image: str, work: Work, launch: Launch
+) -> None:
+    template = (await api.read_pool(pool))["base_job_template"]
+    pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    (flow,) = pod["containers"]
+    waits = "trap 'exit 143' TERM; while :; do sleep 1; done"
+    agent = {key: flow[key] for key in ("securityContext",) if key in flow}
+    pod["containers"] = [shell("agent", run_image, waits, **agent), flow]
+    await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": template})
+    await work()
+    run = await launch(command="sh -c 'echo no such table; exit 7'")
+    run = await api.wait_for_state(run["id"], "CRASHED", seconds=90)
+    assert "Container 'prefect-job' exited with code 7" in run["state"]["message"]
+    assert "no such table" in run["state"]["message"]
+    executed = await executed_event(api, run)
+    (told,) = [r for r in executed["related"] if r["prefect.resource.role"] == "flow-run"]
+    assert told["prefect.infrastructure.status-code"] == "7"
 
 
 async def executed_event(api: PrefectApi, run: Object) -> Object:

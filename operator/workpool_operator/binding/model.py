@@ -336,7 +336,7 @@ class Jobs(Part):
         ge=10,
         le=86_400,
         description=(
-            "Seconds that a run may wait for its pod to start a container (no node, no image, no "
+            "Seconds that a run may wait for the flow's container to start (no node, no image, no "
             "quota) before it ends Crashed with the reason. Default: 600."
         ),
     )

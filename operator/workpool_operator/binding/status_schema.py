@@ -40,7 +40,7 @@ class ServerStatus(Part):
 class RunsStatus(Part):
     """How many runs are where."""
 
-    running: int = Field(default=0, description="Jobs whose pod has started a container.")
+    running: int = Field(default=0, description="Jobs whose pod has started the flow's container.")
     pending: int = Field(default=0, description="Claimed runs whose pod has not started yet.")
     queued: int = Field(
         default=0,

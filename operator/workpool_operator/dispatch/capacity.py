@@ -11,8 +11,8 @@ from workpool_operator.kube.views import Job, Pod
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Run ids by where they are: `running` has started a container, `pending` has not. Of these the
-    `suspended` hold no slot: whoever suspended their Jobs lets them start or not."""
+    """Run ids by where they are: in `running` the flow's container has started, in `pending` not.
+    Of these the `suspended` hold no slot: whoever suspended their Jobs lets them start or not."""
 
     running: frozenset[str]
     pending: frozenset[str]
