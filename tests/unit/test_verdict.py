@@ -279,6 +279,15 @@ def test_an_init_container_that_works_for_long_is_named_with_its_time() -> None:
     assert verdict.waiting(working, WALL - timedelta(seconds=85)) is None
 
 
+def test_an_init_container_that_hangs_until_the_jobs_deadline_is_named() -> None:
+    for hung in (container("fetch", running=WALL), container("fetch", exit_code=137)):
+        stuck = pod(init=[container("first", exit_code=0), hung], waiting="PodInitializing")
+        text = verdict.ended(DEADLINE, [stuck]).message
+        assert "Its init container 'fetch' had not ended by itself." in text
+        assert "'first'" not in text
+    assert "init container" not in verdict.ended(DEADLINE, [failed_pod(143)]).message
+
+
 def test_the_time_of_ordinary_init_containers_adds_up_and_that_of_sidecars_does_not() -> None:
     init = [
         container("proxy", running=minutes(60), restart_policy="Always", started=True),

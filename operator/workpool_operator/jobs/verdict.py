@@ -156,8 +156,8 @@ def ended(job: Job, pods: Sequence[Pod]) -> End:
     if job.exceeded_deadline:
         return End(
             f"The Job ran longer than its activeDeadlineSeconds of "
-            f"{job.spec.active_deadline_seconds} s and was stopped (DeadlineExceeded). "
-            "Raise the limit in the pool's template, or make the flow faster."
+            f"{job.spec.active_deadline_seconds} s and was stopped (DeadlineExceeded)."
+            f"{_unfinished(pods)} Raise the limit in the pool's template, or make the flow faster."
         )
     if found := _last_end(pods):
         return _container_end(*found)
@@ -330,6 +330,15 @@ def _last_end(pods: Sequence[Pod]) -> tuple[Pod, ContainerStatus, Terminated] | 
         if found := next(iter(known or failed), None):
             return found
     return None
+
+
+def _unfinished(pods: Sequence[Pod]) -> str:
+    """The init container at which a pod was stopped that never came to the flow."""
+    if not pods or (pod := newest(pods)).started:
+        return ""
+    ends = {status.name: status.state.terminated for status in pod.init if status.has_run}
+    found = (name for name, end in ends.items() if end is None or end.exit_code)
+    return "".join(f" Its init container '{name}' had not ended by itself." for name in found)
 
 
 def newest(pods: Iterable[Pod]) -> Pod:
