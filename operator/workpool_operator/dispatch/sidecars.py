@@ -15,7 +15,6 @@ from workpool_operator.dispatch.steps import (
     DeleteJob,
     EndPod,
     Later,
-    Nothing,
     Read,
     Step,
     StopRetries,
@@ -33,7 +32,7 @@ def unreported(seen: Observed, job: Job, policy: Policy) -> Step | None:
     rest = policy.report_grace - seen.held("outlived")
     if end.exit_code and job.retries:
         if pod.is_stopped or not pod.has_classic_sidecars:
-            return Nothing()
+            return None
         return Later(rest) if rest > 0 else EndPod(pod)
     if rest > 0 and not end.exit_code and seen.fresh("outlived"):
         return Later(rest)
