@@ -12,6 +12,7 @@ from tests.support import times
 from tests.support.binding import Binding
 from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
+from tests.support.pods import template
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi
 from tests.support.witness import Witness
@@ -147,6 +148,25 @@ async def test_a_container_that_exits_0_without_a_report_ends_its_run_crashed(
     run = await api.wait_for_state(run["id"], "CRASHED")
     assert "exited with code 0 without reporting" in run["state"]["message"]
     assert times.since_exit(await only(kube, "pods", namespace, run), run) < 16
+
+
+async def test_a_pod_that_is_evicted_for_disk_has_that_cause_its_limit_and_advice(
+    api: PrefectApi, pool: str, serve: Serve, launch: Launch
+) -> None:
+    made = template()
+    pod = made["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    pod["containers"][0]["resources"] = {"limits": {"ephemeral-storage": "10Mi"}}
+    await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": made})
+    await serve()
+    run = await launch(
+        command="sh -c 'dd if=/dev/zero of=/var/tmp/x bs=1M count=50; exec sleep 300'"
+    )
+    end = await api.wait_for_state(run["id"], "CRASHED", seconds=120)
+    message = end["state"]["message"].partition("Last log lines")[0]
+    assert "Evicted" in message
+    assert "10Mi" in message
+    assert "Raise the ephemeral-storage limit" in message
+    assert "memory" not in message
 
 
 async def test_a_manifest_that_the_api_server_refuses_ends_its_run_crashed_at_once(
