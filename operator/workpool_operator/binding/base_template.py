@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workpool_operator.binding import conditions as c
+from workpool_operator.binding.outcome import MOST
 from workpool_operator.binding.rehearsal import Rehearsal
 from workpool_operator.errors import BindingFault
 from workpool_operator.prefect_api.client import PrefectApi
@@ -45,4 +46,5 @@ def _fault(pool: WorkPool, found: Sequence[str]) -> BindingFault:
 
 def _listed(items: Sequence[str]) -> str:
     more = f" (and {len(items) - _LISTED} more)" if len(items) > _LISTED else ""
+    more = " (and many more)" if len(items) >= MOST else more
     return "; ".join(items[:_LISTED]) + more

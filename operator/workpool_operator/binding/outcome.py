@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from workpool_operator.errors import Cause, KubernetesRefused, RenderError
@@ -25,6 +26,7 @@ from workpool_operator.jobs.references import (
 )
 from workpool_operator.jobs.render import Subject
 
+MOST = 10  # faults of one manifest that are looked into: nobody reads more
 _SPEC: Path = (*MANIFEST, "spec")
 _VOLUMES: Path = (*_SPEC, "template", "spec", "volumes")
 # A refusal that speaks of another place may be that place's fault, where placeholders may be.
@@ -60,7 +62,7 @@ def of_error(error: RenderError, subject: Subject) -> Outcome:
 
 def of_faults(found: Iterable[Fault], subject: Subject) -> Outcome:
     """The rendered manifest has these."""
-    return sum((_of_fault(fault, subject) for fault in found), Outcome())
+    return sum((_of_fault(fault, subject) for fault in islice(found, MOST)), Outcome())
 
 
 def of_refusal(refused: KubernetesRefused, subject: Subject) -> Outcome:
@@ -69,7 +71,8 @@ def of_refusal(refused: KubernetesRefused, subject: Subject) -> Outcome:
     if refused.status == 409:  # the name is taken: everything else was looked at before
         return Outcome()
     if refused.status == 422 and refused.causes:
-        return sum((_of_cause(cause, subject) for cause in refused.causes), Outcome())
+        causes = islice(refused.causes, MOST)
+        return sum((_of_cause(cause, subject) for cause in causes), Outcome())
     if refused.status == 400 and "admission webhook" not in text:
         return Outcome(doubts=(text,))
     return Outcome(unasked=text)

@@ -17,6 +17,8 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
+from prefect.client.orchestration import PrefectClient
+
 from workpool_operator.binding import outcome
 from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.outcome import Outcome
@@ -25,6 +27,7 @@ from workpool_operator.jobs import checks
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.jobs.render import Subject, render
 from workpool_operator.jobs.template import doubts_about_template, faults_of_template
+from workpool_operator.jobs.threads import beside, beside_with
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.views import WorkPool
@@ -50,7 +53,7 @@ class Rehearsal:
 
     async def of(self, pool: WorkPool, api: PrefectApi) -> Outcome:
         """What became of the pool's template."""
-        key = _digest(pool.base_job_template)
+        key = await beside(_digest, pool.base_job_template)
         for_what, until = self._asked
         if key == for_what and time.monotonic() < until:
             return self._last
@@ -63,25 +66,15 @@ class Rehearsal:
         return seen
 
     async def _look(self, pool: WorkPool, api: PrefectApi) -> Outcome:
-        if found := faults_of_template(pool.base_job_template):
-            return Outcome(faults=tuple(str(fault) for fault in found))
-        remarks = islice(doubts_about_template(pool.base_job_template), MOST_REMARKS)
-        seen = await self._rehearse(pool, api)
-        return seen + Outcome(remarks=tuple(str(remark) for remark in remarks))
-
-    async def _rehearse(self, pool: WorkPool, api: PrefectApi) -> Outcome:
-        subject = _stand_in(pool)
+        read = await beside(_read, pool.base_job_template)
+        if read.faults:
+            return read
+        subject, identity = _stand_in(pool), self._identity(pool, api)
         try:
-            manifest = await render(subject, self._identity(pool, api), client=api.client)
-        except RenderError as error:
-            return outcome.of_error(error, subject)
-        except RecursionError:
-            return Outcome(faults=("job_configuration: nested more deeply than can be rendered",))
+            made = await beside_with(api.client, lambda client: _made(subject, identity, client))
         except OperatorError as error:
-            return Outcome(unasked=str(error))
-        if found := checks.faults(manifest):
-            return outcome.of_faults(found, subject)
-        return await self._ask(manifest, subject)
+            return Outcome(unasked=str(error)) + read
+        return (made if isinstance(made, Outcome) else await self._ask(made, subject)) + read
 
     async def _ask(self, manifest: Mapping[str, Any], subject: Subject) -> Outcome:
         query = {"dryRun": "All", "fieldValidation": "Ignore"}
@@ -90,7 +83,7 @@ class Rehearsal:
             await self._consent.check()  # what is refused there is nobody else's to know
             await self._kube.request("POST", path, query=query, body=manifest)
         except KubernetesRefused as refused:
-            return outcome.of_refusal(refused, subject)
+            return await beside(outcome.of_refusal, refused, subject)
         except OperatorError as error:
             return Outcome(unasked=str(error))
         return Outcome()
@@ -105,6 +98,28 @@ class Rehearsal:
             server=api.server.url,
             namespace=self._namespace,
         )
+
+
+def _read(template: Mapping[str, Any]) -> Outcome:
+    """What is to be seen of the template itself."""
+    if found := faults_of_template(template):
+        return Outcome(faults=tuple(str(fault) for fault in found))
+    remarks = islice(doubts_about_template(template), MOST_REMARKS)
+    return Outcome(remarks=tuple(str(remark) for remark in remarks))
+
+
+async def _made(
+    subject: Subject, identity: Identity, client: PrefectClient
+) -> dict[str, Any] | Outcome:
+    """The manifest that the template makes, or why it makes none."""
+    try:
+        manifest = await render(subject, identity, client=client)
+    except RenderError as error:
+        return outcome.of_error(error, subject)
+    except RecursionError:
+        return Outcome(faults=("job_configuration: nested more deeply than can be rendered",))
+    found = checks.faults(manifest)
+    return outcome.of_faults(found, subject) if found else manifest
 
 
 def _stand_in(pool: WorkPool) -> Subject:

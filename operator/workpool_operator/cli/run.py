@@ -4,6 +4,7 @@ kept away from Prefect's settings."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -43,6 +44,8 @@ def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
     from workpool_operator.app import App
     from workpool_operator.handlers import operate
 
+    gc.collect()
+    gc.freeze()  # what is imported stays: a collection of all would stop the loop for 100 ms
     telemetry.configure(settings.log_level, settings.log_format)
     for text in ignored:
         log.warning("%s", text)

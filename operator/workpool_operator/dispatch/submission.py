@@ -24,6 +24,7 @@ from workpool_operator.errors import (
 from workpool_operator.jobs import effects
 from workpool_operator.jobs.draft import Draft, draft
 from workpool_operator.jobs.render import Subject
+from workpool_operator.jobs.threads import beside, beside_with
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.views import Job
 from workpool_operator.prefect_api.client import PrefectApi
@@ -89,7 +90,9 @@ class Submission:
             ca=self._place.ca,
         )
         identity = self._place.identity(run.id, claim)
-        return await draft(subject, identity, client=self._api.client)
+        return await beside_with(
+            self._api.client, lambda client: draft(subject, identity, client=client)
+        )
 
     async def _flow(self, flow_id: UUID) -> dict[str, Any]:
         """A flow's name and labels never change, so that it is read once."""
@@ -120,7 +123,7 @@ class Submission:
         record.alone_since = None
         self._job_cache.offer(created.job)
         self._runlog.write(run_id, self._success(created))
-        for text in effects.in_vain(made.subject, namespace=self._fixed_namespace):
+        for text in await beside(effects.in_vain, made.subject, namespace=self._fixed_namespace):
             self._runlog.write(run_id, text, level=logging.WARNING)
 
     @property
@@ -137,8 +140,8 @@ class Submission:
 
     def _success(self, created: Created) -> str:
         job = f"{self._place.namespace}/{created.job.name}"
-        beside = f"; its environment is in Secret {created.secret}" if created.secret else ""
-        return f"Created Kubernetes Job {job}{beside}."
+        secret = f"; its environment is in Secret {created.secret}" if created.secret else ""
+        return f"Created Kubernetes Job {job}{secret}."
 
     async def _refused(
         self, run_id: UUID, record: Record, made: Draft, refused: KubernetesRefused
@@ -151,7 +154,8 @@ class Submission:
         if refusal.lacks_right(refused):
             grant = await self._creation.grant(refused)
             self._forbidden(f"{refused}. Grant it: {grant}")
-        text = refusal.crash_text(refused, made, namespace=self._place.namespace, grant=grant)
+        namespace = self._place.namespace
+        text = await beside(refusal.crash_text, refused, made, namespace=namespace, grant=grant)
         await self._proposals.crash(run_id, record, text)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from workpool_operator.errors import Cause, RenderError
@@ -19,6 +20,7 @@ from workpool_operator.jobs.unresolved import unresolved
 
 _SHOWN = 5
 _ENVIRONMENT: Path = ("job_configuration", "env")
+_LOOKED_AT = 30  # whose a fault is takes time to find out, and nobody reads so many
 
 
 def crash_text(faults: Iterable[Fault], subject: Subject) -> str:
@@ -56,8 +58,10 @@ def misfit_text(subject: Subject) -> str:
 
 
 def _listed(sentences: Iterable[str]) -> str:
-    each = list(dict.fromkeys(sentences))
+    left = iter(sentences)
+    each = list(dict.fromkeys(islice(left, _LOOKED_AT)))
     more = f". And {len(each) - _SHOWN} more" if len(each) > _SHOWN else ""
+    more = ". And many more" if next(left, None) is not None else more
     return ". ".join(each[:_SHOWN]) + more
 
 

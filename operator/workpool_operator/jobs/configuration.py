@@ -113,6 +113,7 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
             PrefectUnavailable: a block or variable cannot be read now.
         """
         template, given = _prepared(base_job_template, values)
+        placeholders.check_growth(template["job_configuration"], given)
         try:
             configuration: Self = await super().from_template_and_values(
                 base_job_template=template, values=given, client=client

@@ -7,6 +7,7 @@ job name        one per (run, claim): a replayed claim meets its own Job, a new 
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from uuid import UUID, uuid5
 
@@ -14,6 +15,9 @@ from slugify import slugify
 
 JOB_NAME_LENGTH = 57  # beyond it the pod's name loses its separator or its hash (races.md 13)
 LABEL_LENGTH = 63
+# What a repair leaves as it is, told without one, which takes long: there may be thousands.
+_VALUE = re.compile(r"(?=.{1,63}$)[A-Za-z0-9]((-(?!-)|[A-Za-z0-9_.])*[A-Za-z0-9])?", re.ASCII)
+_DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]((-(?!-)|[a-z0-9.])*[a-z0-9])?", re.ASCII)
 # slugify looks on the disk for a package that it may use, at every call: most of a render's time.
 KEPT_LABELS = 1024
 _HASH_LENGTH = 12
@@ -57,6 +61,8 @@ def label_key(key: str) -> str:
     """A valid label or annotation key; "" where nothing valid is left."""
     prefix, _, name = key.partition("/") if "/" in key else ("", "", key)
     slug = label_value(name)
+    if slug and _DOMAIN.fullmatch(prefix):
+        return f"{prefix}/{slug}"
     domain = slugify(prefix, max_length=253, regex_pattern=r"[^a-z0-9.-]+").strip("-.")
     return f"{domain}/{slug}" if domain and slug else slug
 
@@ -64,6 +70,8 @@ def label_key(key: str) -> str:
 @lru_cache(KEPT_LABELS)
 def label_value(value: str) -> str:
     """A valid label value; "" where nothing valid is left."""
+    if _VALUE.fullmatch(value):
+        return value
     slug = slugify(
         value, lowercase=False, max_length=LABEL_LENGTH, regex_pattern=r"[^A-Za-z0-9._-]+"
     )

@@ -8,6 +8,7 @@ values, because that is how credentials reach a run.
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Callable, Collection, Mapping
@@ -20,8 +21,13 @@ from prefect.utilities.templating import (
     VARIABLE_PLACEHOLDER_PREFIX,
 )
 
+from workpool_operator.errors import RenderError
+from workpool_operator.jobs import references
+
 _LIVE_IN_VALUES = (BLOCK_DOCUMENT_PLACEHOLDER_PREFIX, VARIABLE_PLACEHOLDER_PREFIX)
 _OPEN = "{{"
+MOST_CHARACTERS = 8 << 20
+_WORK = 16  # characters that are passed over cost less than those that are kept
 # In no user's text, as nobody can guess it; printable, as Python escapes the rest in a mapping's.
 _INERT = f"{{{secrets.token_hex(16)}{{"
 
@@ -74,6 +80,30 @@ def defaults(variables: Mapping[str, Any]) -> dict[str, Any]:
         for name, schema in (properties.items() if isinstance(properties, Mapping) else ())
         if isinstance(schema, Mapping) and schema.get("default") is not None
     }
+
+
+def check_growth(configuration: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """A small template can ask for more than there is memory, or time: by a large value in many
+    places, or by many placeholders in one long text, which Prefect replaces one after the other.
+
+    Raises:
+        RenderError: it does.
+    """
+    text, size = json.dumps(configuration), len(json.dumps(values))
+    if text.count(_OPEN) * (size + len(text)) <= MOST_CHARACTERS:
+        return  # as every honest template
+    sizes = {name: len(json.dumps(value)) for name, value in values.items()}
+    written = work = 0
+    for _, part in references.placeholders(configuration):
+        names = PLACEHOLDER_CAPTURE_REGEX.findall(part)
+        written += sum(sizes.get(references.variable(name), 0) for _, name in names)
+        work += len(set(names)) * len(part)
+    if max(written, work / _WORK) > MOST_CHARACTERS:
+        raise RenderError(
+            "job_configuration",
+            f"its placeholders make more than {MOST_CHARACTERS >> 20} MiB of it; Kubernetes takes "
+            "objects of 1.5 MiB",
+        )
 
 
 def _unless_live(match: re.Match[str]) -> str:
