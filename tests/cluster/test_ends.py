@@ -14,7 +14,7 @@ from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
 from tests.support.pods import template
 from tests.support.polling import poll
-from tests.support.prefect import PrefectApi
+from tests.support.prefect import PrefectApi, stock_template
 from tests.support.witness import Witness
 
 Serve = Callable[..., Awaitable[Operator]]
@@ -170,14 +170,17 @@ async def test_a_pod_that_is_evicted_for_disk_has_that_cause_its_limit_and_advic
 
 
 async def test_a_manifest_that_the_api_server_refuses_ends_its_run_crashed_at_once(
-    api: PrefectApi, serve: Serve, launch: Launch
+    api: PrefectApi, pool: str, serve: Serve, launch: Launch
 ) -> None:
+    base = stock_template(hostname="{{ hostname }}")
+    base["variables"]["properties"]["hostname"] = {"type": "string"}
+    await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": base})
     await serve()
-    run = await launch(service_account_name="not_valid")
+    run = await launch(hostname="not_valid")
     run = await api.wait_for_state(run["id"], "CRASHED")
     message = run["state"]["message"]
-    assert 'spec.template.spec.serviceAccountName: Invalid value: "not_valid"' in message
-    assert "job variable service_account_name" in message
+    assert 'spec.template.spec.hostname: Invalid value: "not_valid"' in message
+    assert "job variable hostname" in message
     assert times.until_state(run) < 5
 
 

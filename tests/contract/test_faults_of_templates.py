@@ -45,6 +45,13 @@ def with_default(**defaults: Any) -> Object:
     return base
 
 
+def with_hostname() -> Object:
+    """The stock template whose runs may set a field that only the API server looks at."""
+    base = template({"hostname": "{{ hostname }}"})
+    base["variables"]["properties"]["hostname"] = {"type": "string"}
+    return base
+
+
 async def put(api: PrefectApi, pool: str, base: Object) -> None:
     await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": base})
 
@@ -68,7 +75,7 @@ POOLS_FAULTS: dict[str, tuple[Object, list[str]]] = {
     ),
     "a mount of a volume that is not there": (
         template(volumeMounts=[{"name": "data", "mountPath": "/data"}]),
-        ["containers[0].volumeMounts[0].name", "Not found", '"data"'],
+        ["containers[0].volumeMounts[0].name", "one of the pod's volumes", "'data'"],
     ),
 }
 
@@ -127,13 +134,13 @@ RUNS_FAULTS: dict[str, tuple[Object, list[str]]] = {
         ["env[", "].name", "'A=B'", "printable ASCII", "job variable env of the flow run"],
     ),
     "what only the API server knows": (
-        {"service_account_name": "Bad Name"},
+        {"hostname": "Bad Name"},
         [
             "The API server refused",
-            "job_manifest.spec.template.spec.serviceAccountName",
+            "job_manifest.spec.template.spec.hostname",
             '"Bad Name"',
             "RFC 1123",
-            "job variable service_account_name of the flow run",
+            "job variable hostname of the flow run",
         ],
     ),
     "block that is not there": (
@@ -150,6 +157,7 @@ RUNS_FAULTS: dict[str, tuple[Object, list[str]]] = {
 async def test_a_runs_own_fault_ends_it_with_the_place_the_value_and_the_variable(
     api: PrefectApi, kube: Kube, namespace: str, binding: Bind, operator: Operate, pool: str
 ) -> None:
+    await put(api, pool, with_hostname())
     await operator()
     served = await binding()
     await served.ready()

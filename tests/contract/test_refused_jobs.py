@@ -133,11 +133,16 @@ async def test_case_45_a_full_quota_is_waited_for_with_the_numbers_and_what_help
 async def test_case_45_what_is_invalid_is_told_with_every_place(
     api: PrefectApi, start: Start, quiet_pool: Object
 ) -> None:
+    base = quiet_pool["base_job_template"]
+    pod = base["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    pod["hostname"] = "{{ hostname }}"
+    base["variables"]["properties"]["hostname"] = {"type": "string"}
+    await api.request("PATCH", f"/work_pools/{quiet_pool['name']}", {"base_job_template": base})
     deployment = await api.create_deployment(
         flow="hello",
         name="invalid",
         pool=quiet_pool["name"],
-        job_variables={"service_account_name": "Bad Name"},
+        job_variables={"hostname": "Bad Name"},
     )
     run = await api.create_run(deployment["id"])
     here = await start()
@@ -145,8 +150,8 @@ async def test_case_45_what_is_invalid_is_told_with_every_place(
     await here.settle(run)
     type_, _, message = await state_of(api, run)
     assert type_ == "CRASHED"
-    assert "job_manifest.spec.template.spec.serviceAccountName" in message
-    assert "job variable service_account_name of the deployment" in message
+    assert "job_manifest.spec.template.spec.hostname" in message
+    assert "job variable hostname of the deployment" in message
     assert "Correct the deployment's job variables" in message
 
 

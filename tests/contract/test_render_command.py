@@ -236,13 +236,11 @@ async def test_the_api_server_is_asked_without_storing_anything(
     assert said.document["kind"] == "Job"
     assert 'the API server warns: unknown field "spec.template.spec.volumez"' in said.err
     assert "the API server takes the Job" in said.err
-    template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["containers"][0][
-        "volumeMounts"
-    ] = [{"name": "none", "mountPath": "/x"}]
+    template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["hostname"] = "A b"
     command.write("template.json", template)
     refused = await command(*asked, "--template", template_file)
     assert "the API server refuses the Job: " in refused.error
-    assert "volumeMounts[0].name" in refused.error
+    assert "spec.template.spec.hostname" in refused.error
     assert await kube.list("jobs", namespace) == []
 
 

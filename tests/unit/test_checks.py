@@ -153,9 +153,9 @@ def test_mounts_are_known_by_their_volumes_and_paths() -> None:
     [fault] = faults(mounted)
     assert fault.where.endswith("volumeMounts[1].mountPath")
     assert "a path that no other mount has" in str(fault)
-    for unknown in ("{{ more }}", {"name": "{{ volume }}"}):
+    for unknown in ("{{ volumes }}", ["{{ more }}"], [{"name": "{{ volume }}"}]):
         mounted = job(f"{CONTAINER}.volumeMounts", [MOUNT])
-        mounted["spec"]["template"]["spec"]["volumes"] = [unknown]
+        mounted["spec"]["template"]["spec"]["volumes"] = unknown
         found = faults(mounted, opaque=lambda value: "{{" in str(value)[:2])
         assert [str(fault) for fault in found] == []
 

@@ -200,7 +200,9 @@ def _node_selector(spec: Mapping[str, Any], path: Path) -> Iterator[Fault]:
 
 def _mounts(spec: Mapping[str, Any], path: Path) -> Iterator[Fault]:
     """Each mount names a volume of the pod, and no two of a container have one path."""
-    volumes = _items(spec, "volumes")
+    volumes = spec.get("volumes") or []
+    if not isinstance(volumes, list):
+        return  # a fault of another rule, or a placeholder of which nothing is known
     known = {v.get("name") if isinstance(v, Mapping) else None for v in volumes}
     for key in ("containers", "initContainers"):
         for index, container in enumerate(_items(spec, key)):
@@ -209,7 +211,8 @@ def _mounts(spec: Mapping[str, Any], path: Path) -> Iterator[Fault]:
                 where = (*path, key, index, "volumeMounts", at)
                 name, place = (_field(mount, field) for field in ("name", "mountPath"))
                 if name and name not in known and all(map(_is_plain, known)):
-                    yield Fault((*where, "name"), name, "the name of one of the pod's volumes")
+                    expected = "the name of one of the pod's volumes"
+                    yield Fault((*where, "name"), name, expected, against=(*path, "volumes"))
                 if place in taken:
                     yield Fault((*where, "mountPath"), place, "a path that no other mount has")
                 taken |= {place} if place else set()

@@ -1,0 +1,73 @@
+"""What pool, deployment and run give reaches the pod as documented, or the run says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from tests.support import times
+from tests.support.deployments import Deployer, template_with_flows
+from tests.support.kube import Kube, Object
+from tests.support.operator import Operator
+from tests.support.polling import poll
+from tests.support.prefect import PrefectApi
+
+Serve = Callable[..., Awaitable[Operator]]
+Launch = Callable[..., Awaitable[Object]]
+NAMES = ["STAGE", "GREETING", "DEBUG", "NODE_IP", "POOL"]
+
+
+def with_lists() -> Object:
+    """A template whose environment is a list, and whose schema takes any."""
+    base = template_with_flows()
+    listed = [
+        {"name": "STAGE", "value": "dev"},
+        {"name": "POOL", "value": "of {{ image_pull_policy }}"},
+    ]
+    base["variables"]["properties"]["env"] = {"default": listed}
+    return base
+
+
+async def test_the_innermost_environment_and_the_labels_of_a_run_reach_its_pod(
+    api: PrefectApi, kube: Kube, namespace: str, pool: str, serve: Serve, deploy: Deployer
+) -> None:
+    await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": with_lists()})
+    await serve()
+    env = [{"name": "STAGE", "value": "prod"}, {"name": "GREETING", "value": "hello $(STAGE)"}]
+    deployment = await deploy("shows", env=env, namespace="team-b", fields={"labels": {"tier": 1}})
+    of_run = {"DEBUG": True, "NODE_IP": {"valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}}
+    run = await api.create_run(
+        deployment["id"],
+        parameters={"names": NAMES},
+        labels={"cost center": "payments"},
+        job_variables={"env": of_run, "resources": {"requests": {"cpu": "1"}}},
+    )
+    await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
+    [pod] = await kube.list("pods", namespace)
+    labels = pod["metadata"]["labels"]
+    assert (labels["cost-center"], labels["tier"]) == ("payments", "1")
+    lines = await poll(lambda: api.logs(run["id"]), until=lambda found: "POOL=" in "\n".join(found))
+    for line in ("STAGE=prod", "GREETING=hello prod", "DEBUG=true", "POOL=of IfNotPresent"):
+        assert line in lines
+    assert f"NODE_IP={pod['status']['hostIP']}" in lines
+    told = "\n".join(lines)
+    assert "Job variable resources has no effect" in told
+    assert "set cpu_request instead" in told
+    assert (
+        f"Job variable namespace 'team-b' has no effect: Jobs are created in {namespace!r}" in told
+    )
+
+
+async def test_a_run_has_its_own_pending_time_out_and_a_value_beyond_a_limit_makes_no_job(
+    api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
+) -> None:
+    await serve(jobs={"serverURL": api.url, "pendingTimeoutSeconds": 600})
+    waiting = await launch(image="localhost/no-such-image:1", pod_watch_timeout_seconds=12)
+    long = await launch(env={"ARCHIVE": "A" * 204_800})
+    long = await api.wait_for_state(long["id"], "CRASHED")
+    assert "argument list too long" in long["state"]["message"]
+    assert times.until_state(long) < 10
+    waiting = await api.wait_for_state(waiting["id"], "CRASHED")
+    assert "12 s" in waiting["state"]["message"]
+    assert times.until_state(waiting) < 40
+    made = [job["metadata"]["annotations"] for job in await kube.list("jobs", namespace)]
+    assert long["id"] not in [each["prefect.io/flow-run-id"] for each in made]
