@@ -1,0 +1,194 @@
+"""What keeps a binding from claiming runs, or some of them, is in its status; runs in flight are
+followed whatever it is."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+import pytest
+
+from testbed.faults import Answer
+from tests.contract.conftest import make_run
+from tests.support.polling import poll
+
+MARGIN_SECONDS = 4  # for a machine that tests load
+AT_ONCE = 5 + MARGIN_SECONDS
+SOON = 15 + MARGIN_SECONDS
+NOW = "2026-01-01T00:00:00Z"
+
+
+@pytest.fixture
+async def job_of(kube, namespace):
+    """`await job_of(run)`: the one Job that the run gets."""
+
+    async def found(run):
+        selector = f"workpool-operator.dev/flow-run-id={run['id']}"
+        [job] = await poll(
+            lambda: kube.list("jobs", namespace, selector=selector), until=bool, seconds=40
+        )
+        return job
+
+    return found
+
+
+async def test_a_misspelt_queue_is_told_and_the_others_go_on_being_served(
+    api, binding, operator, quiet_pool, job_of
+):
+    pool = quiet_pool["name"]
+    await operator()
+    served = await binding(workPool={"name": pool}, workQueues=["hihg", "default"])
+    fault = await served.condition("WorkPoolFound", "False", reason="QueueNotFound")
+    assert "no work queue 'hihg'; it has 'default'" in fault["message"]
+    await served.condition("Ready", "False", reason="QueueNotFound")
+    claiming = await served.condition("Claiming", "True", reason="QueueNotFound", seconds=SOON)
+    assert "other queues are claimed" in claiming["message"]
+    deployment = await api.create_deployment(flow="hello", name=pool, pool=pool)
+    await job_of(await api.create_run(deployment["id"]))
+    await api.one("POST", f"/work_pools/{pool}/queues", {"name": "hihg"})
+    await served.ready(seconds=SOON)
+    await job_of(await api.create_run(deployment["id"], work_queue_name="hihg"))
+    await served.patch(workQueues=["nothing"])
+    await served.condition("Claiming", "False", reason="QueueNotFound", seconds=SOON)
+
+
+async def test_polls_that_are_refused_are_told_although_the_pool_is_found(
+    binding, operator, prefect_proxy
+):
+    await operator()
+    served = await binding(server={"url": prefect_proxy.url})
+    await served.ready()
+    refused = {"detail": "Method Not Allowed"}
+    prefect_proxy.on("POST", "get_scheduled_flow_runs").answer(405, json=refused)
+    for condition in ("ServerReachable", "Ready", "Claiming"):
+        fault = await served.condition(condition, "False", reason="PollRefused", seconds=SOON)
+        assert "HTTP 405" in fault["message"]
+    prefect_proxy.forget()
+    await served.condition("Claiming", "True", reason="Polling", seconds=SOON)
+    await served.ready(seconds=AT_ONCE)
+
+
+async def test_without_an_event_stream_the_status_says_so_and_runs_are_polled(
+    api, binding, operator, prefect_proxy, quiet_pool, job_of
+):
+    prefect_proxy.on("GET", "/events/out").answer(403, json={"detail": "no websockets"})
+    await operator()
+    served = await binding(
+        workPool={"name": quiet_pool["name"]},
+        server={"url": prefect_proxy.url},
+        poll={"intervalSeconds": 2},
+    )
+    lost = await served.condition("EventsConnected", "False", reason="PollingOnly")
+    assert "HTTP 403" in lost["message"]
+    assert "every 2 s" in lost["message"]
+    await served.ready()
+    await job_of(await make_run(api, quiet_pool))
+
+
+async def empty(rule, call) -> Answer:
+    return Answer(200)
+
+
+async def test_odd_inputs_end_no_session_and_no_service_of_another_binding(
+    api, kube, namespace, binding, operator, prefect_proxy, quiet_pool, job_of
+):
+    """An address that is none, answers that are not Prefect's, a Job that copied our labels."""
+    process = await operator()
+    rule = prefect_proxy.on("GET", "/work_pools/").answer(200, json={})
+    addressless = await binding("addressless", server={"url": "http://host:abc/api"})
+    gateway = await binding("gateway", server={"url": prefect_proxy.url})
+    served = await binding(workPool={"name": quiet_pool["name"]})
+    fault = await addressless.condition("ServerResolved", "False", reason="InvalidServerURL")
+    assert "http://host:abc/api" in fault["message"]
+    fault = await gateway.condition("ServerReachable", "False")
+    assert "not the answer of a Prefect API" in fault["message"]
+    await served.ready()
+    job = await job_of(await make_run(api, quiet_pool))
+    await kube.create("jobs", namespace, copied(job, run_id="nightly"))
+    await process.says("is left alone: label workpool-operator.dev/flow-run-id")
+    await job_of(await make_run(api, quiet_pool))
+    await served.wait(lambda status: status["runs"]["pending"] == 2, seconds=SOON)
+    assert rule.fired
+    prefect_proxy.forget()
+    await gateway.ready(seconds=SOON)
+    prefect_proxy.on("POST", "get_scheduled_flow_runs").do(empty)
+    await gateway.condition("Ready", "False", reason="PollRefused", seconds=SOON)
+    assert "Traceback" not in process.log
+    assert await process.probe("healthz") == 200
+
+
+def copied(job, *, run_id):
+    """A Job that somebody made from one of ours."""
+    labels = dict(job["metadata"]["labels"]) | {"workpool-operator.dev/flow-run-id": run_id}
+    pod = job["spec"]["template"]["spec"]
+    template = {"metadata": {"labels": own(labels)}, "spec": pod}
+    metadata = {"name": f"copy-{uuid.uuid4().hex[:8]}", "labels": own(labels)}
+    return {"metadata": metadata, "spec": {"suspend": True, "template": template}}
+
+
+def own(labels):
+    return {key: value for key, value in labels.items() if "batch" not in key and "uid" not in key}
+
+
+@pytest.mark.parametrize("fault", ["template", "pool gone", "rights"])
+async def test_a_run_in_flight_is_followed_by_an_operator_that_starts_with_a_fault(
+    api, kube, namespace, binding, operator, quiet_pool, job_of, kube_proxy, tmp_path, fault
+):
+    pool = quiet_pool["name"]
+    served = await binding(workPool={"name": pool})
+    first = await operator()
+    run = await make_run(api, quiet_pool)
+    job = await job_of(run)
+    await api.wait(run["id"], until=lambda run: bool(run["infrastructure_pid"]))
+    first.kill()
+    match fault:
+        case "template":
+            broken = {**quiet_pool["base_job_template"], "job_configuration": {"command": "x"}}
+            await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": broken})
+        case "pool gone":
+            await api.delete_pool(pool)
+        case "rights":
+            reviews = kube_proxy.on("POST", "selfsubjectaccessreviews", body='"verb": "create"')
+            reviews.answer(201, json={"status": {"allowed": False}})
+    await fail(kube, namespace, job["metadata"]["name"])
+    await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
+    ended = await api.wait_for_state(run["id"], "CRASHED", seconds=40)
+    assert "BackoffLimitExceeded" in ended["state"]["message"]
+    await served.condition("Claiming", "False", seconds=SOON)
+    if fault == "pool gone":
+        await api.create_pool(pool, template=quiet_pool["base_job_template"])
+        await served.ready(seconds=SOON)
+
+
+async def fail(kube, namespace, name):
+    """As the Job controller does when a Job's pods have failed."""
+    for types in (["FailureTarget"], ["FailureTarget", "Failed"]):
+        why = {"status": "True", "reason": "BackoffLimitExceeded", "message": "it failed"}
+        made = [{"type": type_, "lastTransitionTime": NOW, **why} for type_ in types]
+        status = {"startTime": NOW, "conditions": made}
+        await kube.patch("jobs", namespace, name, {"status": status}, subresource="status")
+
+
+async def test_two_bindings_on_one_queue_share_its_runs_and_name_each_other(
+    api, kube, namespace, binding, operator, quiet_pool
+):
+    spec = {"workPool": {"name": quiet_pool["name"]}, "poll": {"intervalSeconds": 1}}
+    blue, green = await binding("blue", **spec), await binding("green", **spec)
+    await operator()
+    for each, other in ((blue, green), (green, blue)):
+        shared = await each.condition("PoolShared", "True", reason="OtherBinding", seconds=SOON)
+        assert f"{namespace}/{other.name}" in shared["message"]
+        await each.ready()
+    runs = [await make_run(api, quiet_pool) for _ in range(8)]
+
+    async def recorded():
+        found = await asyncio.gather(*(api.read_run(run["id"]) for run in runs))
+        return [run["infrastructure_pid"] for run in found]
+
+    pids = await poll(recorded, until=all, seconds=60)
+    jobs = await kube.list("jobs", namespace)
+    assert sorted(pids) == sorted(f"{namespace}:{job['metadata']['name']}" for job in jobs)
+    assert len(jobs) == len(runs)
+    await blue.patch(workQueues=["default"])
+    await green.patch(workQueues=["another"])
+    await blue.condition("PoolShared", "False", reason="Alone", seconds=SOON)
