@@ -160,7 +160,9 @@ def _compose(
 ) -> Dispatch:
     runlog, ledger = RunLog(api), Ledger()
     jobs: Cache[Job] = Cache(lambda _: None)
-    proposals = Proposals(place, api=api, runlog=runlog)
+    proposals = Proposals(
+        place, api=api, runlog=runlog, jobs_of=lambda run_id: jobs.ever_of(str(run_id))
+    )
     submission = Submission(
         place,
         api=api,
@@ -176,6 +178,7 @@ def _compose(
         kube=kube,
         ledger=ledger,
         job_cache=jobs,
+        pod_cache=Cache(lambda _: None),
         proposals=proposals,
         submission=submission,
         jobs=Jobs,
