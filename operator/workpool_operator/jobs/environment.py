@@ -96,8 +96,9 @@ def folded(job_variables: Mapping[str, Any]) -> dict[str, Any]:
         if "." in name:
             raise Misfit("a name with a dot has to be a key of env itself", name=name)
     rest = {k: v for k, v in job_variables.items() if k != "env" and not k.startswith(_DOTTED)}
-    own = dotted | by_name(env)
-    return rest | {"env": own} if own else rest
+    if env is None and not dotted:
+        return rest
+    return rest | {"env": dotted | by_name(env)}
 
 
 def overlaid(deployment: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:

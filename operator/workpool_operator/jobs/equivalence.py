@@ -283,10 +283,14 @@ def _is_joined(place: Place, sides: Sides) -> bool:
 
 
 def _is_no_list(path: Path, manifest: Flat) -> bool:
-    """It has a list or a null in it, for which Kubernetes has no use."""
-    inside = [each[len(path) :] for each in manifest.values if each[: len(path)] == path]
+    """It has a list, a null, or an item of nothing but nulls, for which Kubernetes has no use."""
+    inside = [each[len(path) :] for each in manifest.values if each[:-1][: len(path)] == path]
     has_list = any(len(rest) > 1 and rest[1].startswith("[") for rest in inside)
-    return has_list or any(manifest.get(*path, *rest) is None for rest in inside if len(rest) == 1)
+    is_null: dict[str, bool] = {}
+    for rest in inside:
+        null = len(rest) < 3 and manifest.get(*path, *rest) is None
+        is_null[rest[0]] = null and is_null.get(rest[0], True)
+    return has_list or any(is_null.values())
 
 
 def _is_default_image(place: Place, sides: Sides) -> bool:
@@ -319,12 +323,12 @@ RULES: Final = (
         "text, a boolean as `true` or `false`",
         _is_text,
     ),
+    Rule("variables that are there twice", "once: the last", _is_once),
     Rule(
         "an environment as a list, or with `valueFrom` in a mapping",
         "merged by name in either form; the innermost level wins, and order is kept",
         _is_merged,
     ),
-    Rule("variables that are there twice", "once: the last", _is_once),
     Rule(f"`{SIGTERM_BEHAVIOR}` in a list", "set where it is empty", _is_sigterm),
     Rule("a list or a null within a list", "joined, left out", _is_joined),
     Rule("a field that is null", "left out, as if its variable was not set", _is_null),
