@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
 from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.config import incluster_config
 
-from workpool_operator.errors import KubernetesUnavailable, OperatorError
+from workpool_operator import settings
+from workpool_operator.errors import KubernetesRefused, KubernetesUnavailable, OperatorError
 from workpool_operator.kube import client
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
@@ -216,3 +219,57 @@ async def test_a_right_is_asked_for_once_in_some_seconds_whoever_asks() -> None:
 def _host_alone(self: incluster_config.InClusterConfigLoader, configuration: object) -> None:
     """Without TLS, whose certificate would have to be a real one."""
     configuration.host = self.host  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("setting", ["true", "false"])
+async def test_strict_certificates_of_newer_pythons_are_asked_for_unless_the_setting_says_no(
+    setting, kubeconfig, monkeypatch
+):
+    create = ssl.create_default_context
+
+    def strict(*args: Any, **options: Any) -> ssl.SSLContext:
+        context = create(*args, **options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT  # as from Python 3.13 on
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    monkeypatch.setenv("WORKPOOL_OPERATOR_TLS_STRICT", setting)
+    settings.tls_strict.cache_clear()
+    try:
+        async with await KubernetesClient.from_environment(Kubeconfig(str(kubeconfig))) as kube:
+            used = kube._session.connector._ssl  # type: ignore[union-attr]
+            assert bool(used.verify_flags & ssl.VERIFY_X509_STRICT) is (setting == "true")
+    finally:
+        settings.tls_strict.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (
+            {"kind": "Status", "reason": "Invalid", "message": "data: 'pnu_4711'"},
+            "HTTP 422 Invalid",
+        ),
+        ("<html>Authorization: Bearer pnu_4711</html>", "HTTP 422"),
+    ],
+)
+async def test_what_is_answered_about_a_secret_or_by_no_api_server_is_not_quoted(body, told):
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if isinstance(body, str):
+            return web.Response(text=body, status=422)
+        return web.json_response(body, status=422)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    configuration = Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    try:
+        async with KubernetesClient(configuration) as kube:
+            with pytest.raises(KubernetesRefused) as refused:
+                await kube.request("PATCH", client.SECRETS.path("data", "prefect"), body={})
+    finally:
+        await runner.cleanup()
+    assert told in str(refused.value)
+    assert "4711" not in str(refused.value)
