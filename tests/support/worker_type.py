@@ -124,12 +124,11 @@ class Workplace:
 
         It emits no events, which a thread of the whole process sends, to servers long gone: they
         are tested with processes."""
-        location = "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
         options = {"work_pool_name": self.pool, "name": "here"} | options
         updates = {"api.url": self.url, "logging.to_api.enabled": False, **(settings or {})}
         with ExitStack() as stack:
             stack.enter_context(temporary_settings(updates=updates))
-            stack.enter_context(patch(location, str(self.kubeconfig)))
+            stack.enter_context(patch.dict(os.environ, KUBECONFIG=str(self.kubeconfig)))
             stack.enter_context(patch("prefect.workers.base.emit_event", return_value=None))
             async with KubernetesJobWorker(**options) as worker:
                 yield worker
