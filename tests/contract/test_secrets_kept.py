@@ -219,15 +219,19 @@ async def test_a_missing_right_to_keep_a_copy_is_told_with_both_ways_out_and_its
     await kept(0)
 
 
-async def test_a_named_secret_need_not_be_readable_for_the_operator(
+async def test_a_namespace_must_be_readable_for_the_operator_and_a_named_secret_need_not(
     bound, operator, account, namespace, elsewhere
 ):
     kubeconfig = await account.kubeconfig()
     await account.grant(SEES_BINDINGS, namespace)
     await account.grant(MAKES_JOBS, namespace)
-    await account.grant(MAKES_JOBS, elsewhere, without="secrets")
     await operator(kubeconfig=kubeconfig)
     served = await bound(apiKey=reference("lesser"))
+    unseen = await served.condition(
+        "JobsPermitted", "False", reason="NamespaceForbidden", seconds=SOON
+    )  # whether the namespace consents
+    assert f"kubectl -n {elsewhere} create rolebinding workpool-operator-jobs" in unseen["message"]
+    await account.grant(MAKES_JOBS, elsewhere, without="secrets")
     await served.ready(seconds=SOON)
     said = (await served.condition("JobsPermitted", "True"))["message"]
     assert "may not read Secret 'lesser' there, which run pods use" in said
