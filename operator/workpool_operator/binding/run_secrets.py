@@ -95,8 +95,13 @@ class RunSecrets:
 
     async def drop_unneeded(self) -> None:
         """Give the kept Secret up if the spec does not ask for it any more."""
-        if not self._kept_fields() and (self._apart or await self._has_kept()):
-            await self._give_up_kept(await self._jobs())
+        if self._kept_fields() or not (self._apart or await self._has_kept()):
+            return
+        try:
+            jobs = await self._jobs()
+        except KubernetesRefused:  # a condition says which right is missing
+            return
+        await self._give_up_kept(jobs)
 
     async def give_up(self) -> None:
         """Give up what is kept, and what an interrupted creation left."""
