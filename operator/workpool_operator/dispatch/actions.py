@@ -149,6 +149,7 @@ class Actions:
 
     async def _ask_queue(self, record: Record, job_name: str) -> None:
         """Kueue tells the Job which Workload stands for it, and the Workload what it lacks."""
+        record.workload = ""  # it is asked once: the wait is named also where Events cannot be read
         workload = queueing.workload_of(await self._events("Job", job_name))
         found = await self._events("Workload", workload) if workload else ()
         record.workload = queueing.pending_reason(found)
