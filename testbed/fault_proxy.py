@@ -132,6 +132,9 @@ class FaultProxy:
 
     async def _stop(self) -> None:
         self._abort("")
+        for connection in self._runner.server.connections if self._runner.server else ():
+            if connection.transport is not None:
+                connection.transport.abort()  # TLS would wait for the other side's farewell
         await self._runner.cleanup()
         await self._forwarder.__aexit__()
         rest = asyncio.all_tasks() - {asyncio.current_task()}

@@ -17,6 +17,7 @@ class ForwardProxy:
     def __init__(self, hosts: Mapping[str, str] | None = None) -> None:
         self._hosts = dict(hosts or {})
         self.asked: list[str] = []
+        self._open: set[asyncio.StreamWriter] = set()
         self.url = ""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="forward proxy")
@@ -43,17 +44,22 @@ class ForwardProxy:
 
     async def _stop(self) -> None:
         self._server.close()
+        for writer in list(self._open):
+            writer.transport.abort()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.sleep(0.1)  # transports are closed by callbacks
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         try:
             await self._forward(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # either side went away, or the test is over
         finally:
+            self._open.discard(writer)
             writer.close()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -64,6 +70,7 @@ class ForwardProxy:
         parts = urlsplit(f"//{target}" if method == "CONNECT" else target)
         host = parts.hostname or ""
         remote = await asyncio.open_connection(self._hosts.get(host, host), parts.port or 80)
+        self._open.add(remote[1])
         try:
             if method == "CONNECT":
                 writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -73,6 +80,7 @@ class ForwardProxy:
                 remote[1].write(b"Connection: close\r\n" + headers)
             await _until_first(_pump(reader, remote[1]), _pump(remote[0], writer))
         finally:
+            self._open.discard(remote[1])
             remote[1].close()
 
 

@@ -80,7 +80,10 @@ class KubernetesClient:
         self._configuration = configuration
         configuration.connection_pool_maxsize = UNLIMITED
         self._api = ApiClient(configuration)
-        self._session: aiohttp.ClientSession = self._api.rest_client.pool_manager
+        # Its own session calls the API server through the proxies of the environment, and knows no
+        # networks in NO_PROXY; kopf calls it directly, and so does this one.
+        connector = self._api.rest_client.pool_manager.connector
+        self._session = aiohttp.ClientSession(connector=connector, connector_owner=False)
         self._reviews: dict[tuple[str, ...], _Review] = {}
 
     @classmethod
@@ -112,6 +115,7 @@ class KubernetesClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
         await self._api.close()
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Any:
