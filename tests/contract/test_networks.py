@@ -1,0 +1,193 @@
+"""Servers behind proxies, private CAs, access proxies; Prefect Cloud; addresses that are wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from testbed.endpoint import Endpoint
+from testbed.fault_proxy import FaultProxy
+from tests.support.forward_proxy import ForwardProxy
+from tests.support.gateways import AccessProxy, Cloud
+from tests.support.polling import poll
+from tests.support.private_ca import PrivateCA
+
+MARGIN_SECONDS = 4  # for a machine that tests load
+AT_ONCE = 5 + MARGIN_SECONDS
+SOON = 15 + MARGIN_SECONDS
+KEY = "pnu_a-key-4711"
+HEADERS = {"CF-Access-Client-Id": "an-id-4712", "CF-Access-Client-Secret": "a-secret-4713"}
+
+
+@pytest.fixture
+def forward_proxy() -> Iterator[ForwardProxy]:
+    with ForwardProxy() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def cloud(prefect_server: Endpoint) -> Iterator[Cloud]:
+    with Cloud(prefect_server, key=KEY) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> PrivateCA:
+    return PrivateCA.make(tmp_path, host="127.0.0.1")
+
+
+@pytest.fixture
+def guard(prefect_server: Endpoint, ca: PrivateCA) -> Iterator[AccessProxy]:
+    """Lets only those in who send HEADERS, with a certificate of a private CA."""
+    with AccessProxy(prefect_server, headers=HEADERS, tls=ca.server) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def write(kube, namespace):
+    """`await write("secrets", "prefect", key="...")`, over what was there."""
+
+    async def write(plural: str, name: str, **values: str) -> None:
+        manifest = {"apiVersion": "v1", "metadata": {"name": name}}
+        manifest |= {"kind": "Secret" if plural == "secrets" else "ConfigMap"}
+        field = "stringData" if plural == "secrets" else "data"
+        await kube.delete(plural, namespace, name)
+        await kube.create(plural, namespace, manifest | {field: values})
+
+    return write
+
+
+def reference(name: str, key: str) -> dict:
+    return {"secretKeyRef": {"name": name, "key": key}}
+
+
+async def listens(gateway: FaultProxy) -> None:
+    """Waits until the event stream is open."""
+
+    async def streams() -> list[int | None]:
+        return [call.status for call in gateway.calls("/events/out$")]
+
+    await poll(streams, until=lambda found: 101 in found, seconds=SOON)
+
+
+# Proxies
+
+
+async def test_requests_and_events_go_through_the_proxy_and_what_no_proxy_covers_does_not(
+    binding, operator, cluster, forward_proxy, prefect_server
+):
+    host = urlsplit(prefect_server.url)
+    kubernetes = urlsplit(Endpoint.of_kubeconfig(cluster.kubeconfig).url)
+    process = await operator(
+        HTTP_PROXY=forward_proxy.url, HTTPS_PROXY=forward_proxy.url, NO_PROXY="10.254.0.0/16"
+    )
+    await (await binding()).ready()
+
+    async def asked() -> list[str]:
+        return forward_proxy.asked
+
+    tunnel = f"CONNECT {host.netloc}"
+    await poll(asked, until=lambda lines: tunnel in lines, seconds=SOON)
+    assert any(line.startswith(f"POST {prefect_server.url}/") for line in forward_proxy.asked)
+    assert [line for line in forward_proxy.asked if kubernetes.netloc in line] == []
+    await process.terminate()
+    forward_proxy.asked.clear()
+    await operator(
+        HTTP_PROXY=forward_proxy.url, HTTPS_PROXY=forward_proxy.url, NO_PROXY=f"{host.hostname}/16"
+    )
+    await (await binding("inside")).ready()
+    assert forward_proxy.asked == []
+
+
+# An access proxy with a private CA
+
+
+async def test_a_private_ca_and_headers_open_a_server_for_requests_and_events(
+    binding, operator, kube, namespace, guard, ca, write
+):
+    """Each fault on the way is a condition with its field, and is mended without a restart."""
+    process = await operator(WORKPOOL_OPERATOR_LOG_LEVEL="DEBUG")
+    jobs = {"serverURL": "http://prefect.test/api"}
+    served = await binding(server={"url": guard.url}, jobs=jobs)
+    fault = await served.condition(
+        "ServerReachable", "False", reason="CertificateNotTrusted", seconds=AT_ONCE
+    )
+    assert "spec.server.caBundle" in fault["message"]
+    named = {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}}
+    await served.patch(server={"caBundle": named})
+    await served.condition("ServerResolved", "False", reason="ConfigMapNotFound", seconds=AT_ONCE)
+    await write("configmaps", "ca", **{"ca.crt": "no certificate"})
+    fault = await served.condition(
+        "ServerResolved", "False", reason="ConfigMapValueInvalid", seconds=SOON
+    )
+    assert "spec.server.caBundle.configMapKeyRef: key 'ca.crt'" in fault["message"]
+    await write("configmaps", "ca", **{"ca.crt": ca.pem})
+    fault = await served.condition("CredentialsValid", "False", reason="Forbidden", seconds=SOON)
+    assert "spec.server.headers" in fault["message"]
+    headers = [{"name": name, **reference("access", name)} for name in HEADERS]
+    await served.patch(server={"headers": headers})
+    await write("secrets", "access", **dict.fromkeys(HEADERS, "wrong-4714\nsecond line"))
+    fault = await served.condition(
+        "CredentialsValid", "False", reason="SecretValueInvalid", seconds=SOON
+    )
+    assert "spec.server.headers[0].secretKeyRef: key 'CF-Access-Client-Id'" in fault["message"]
+    await write("secrets", "access", **HEADERS)
+    await served.ready(seconds=SOON)
+    await listens(guard)
+    # What is refused from now on sends headers that were right before.
+    await write("secrets", "access", **dict.fromkeys(HEADERS, "wrong-4714"))
+    await served.condition("CredentialsValid", "False", reason="Forbidden", seconds=SOON)
+    told = json.dumps([await served.read(), await kube.list("events", namespace)]) + process.log
+    for number in ("4712", "4713", "4714"):
+        assert number not in told
+
+
+# Prefect Cloud
+
+
+async def test_a_workspace_like_those_of_prefect_cloud_is_ready_and_its_runs_become_jobs(
+    binding, operator, kube, namespace, api, pool, deploy, cloud, write
+):
+    await operator()
+    served = await binding(
+        server={"url": cloud.url, "apiKey": reference("prefect", "key")},
+        jobs={"serverURL": "http://prefect.test/api"},
+    )
+    await served.condition("CredentialsValid", "False", reason="SecretNotFound", seconds=AT_ONCE)
+    await write("secrets", "prefect", key="pnu_wrong")
+    await served.condition("CredentialsValid", "False", reason="Unauthorized", seconds=SOON)
+    await write("secrets", "prefect", key=KEY)
+    await served.ready(seconds=SOON)
+    assert "version" not in (await served.read())["status"]["server"]
+    later = {"Retry-After": "30"}
+    cloud.on("*", "/work_pools/").answer(429, json={"detail": "Too many requests"}, headers=later)
+    fault = await served.condition("ServerReachable", "False", reason="RateLimited", seconds=SOON)
+    assert "30 s" in fault["message"]
+    cloud.forget()
+    await served.ready(seconds=SOON)
+
+
+# Addresses that are wrong
+
+
+async def test_an_address_that_redirects_is_told_with_the_one_to_set(
+    binding, operator, prefect_proxy, prefect_server
+):
+    await operator()
+    location = {"Location": f"{prefect_server.url}/work_pools/x"}
+    prefect_proxy.on("*", "/work_pools/").answer(308, headers=location)
+    served = await binding(server={"url": prefect_proxy.url})
+    fault = await served.condition("ServerReachable", "False", reason="Redirected", seconds=AT_ONCE)
+    assert "redirects to " in fault["message"]
+
+
+async def test_an_address_without_api_is_told_to_be_incomplete(binding, operator, prefect_server):
+    await operator()
+    whole = prefect_server.url
+    served = await binding(server={"url": whole.removesuffix("/api")})
+    fault = await served.condition("WorkPoolFound", "False", seconds=AT_ONCE)
+    assert f"a Prefect API is at {whole} by default" in fault["message"]
