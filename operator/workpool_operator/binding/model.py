@@ -240,7 +240,7 @@ class Server(Part):
         default=None,
         max_length=20,
         description=(
-            "Headers for a proxy in front of the server that lets nobody in without them, sent "
+            "Headers that a proxy in front of the server requires, as an access proxy does, sent "
             "with every request and to the event stream. Run pods send them, too, from a Secret "
             "that the operator keeps in the namespace of the Jobs, unless jobs.headers or "
             "jobs.serverURL is set. Default: none."
