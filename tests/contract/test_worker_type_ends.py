@@ -290,3 +290,27 @@ async def test_what_an_earlier_worker_left_is_followed_and_counts_against_the_li
             return [str(run.id) for run in await worker.get_and_submit_flow_runs()]
 
         assert await poll(polled, until=bool) == [new["id"]]
+
+
+async def test_a_late_report_of_an_end_leaves_a_run_alone_that_was_claimed_again(
+    kube: Kube, quiet: QuietPool, place: Workplace
+) -> None:
+    """Evicted, rescheduled by its SIGTERM handler, and claimed by the worker beside this one."""
+    async with place.worker() as worker:
+        idle = await _tasks(worker)
+        run = await submitted(worker, quiet)
+        await quiet.api.set_state(run["id"], "RUNNING")
+        await quiet.api.set_state(run["id"], "SCHEDULED", name="AwaitingRetry")
+        await quiet.api.set_state(run["id"], "PENDING")
+        namespace, _, name = run["infrastructure_pid"].partition(":")
+        await kube.delete("jobs", namespace, name)
+        await gone(kube, run)
+        await poll(lambda: _tasks(worker), until=lambda tasks: tasks <= idle)
+    states = await quiet.api.states(run["id"])
+    assert [state["type"] for state in states[-2:]] == ["SCHEDULED", "PENDING"]
+
+
+async def _tasks(worker: KubernetesJobWorker) -> set[Any]:
+    """The worker's own, and one per run that it serves, which ends after the last report on it."""
+    group: Any = worker._runs_task_group
+    return set(group._tasks)
