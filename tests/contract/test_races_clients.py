@@ -24,7 +24,7 @@ from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
 from workpool_operator.errors import PrefectRefused
 from workpool_operator.prefect_api.client import PrefectApi as OwnApi
-from workpool_operator.prefect_api.events import EventStream
+from workpool_operator.prefect_api.events import EventStream, Wake
 from workpool_operator.prefect_api.server import Server
 
 StartOperator = Callable[..., Awaitable[Operator]]
@@ -100,31 +100,29 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]
         yield server
 
 
-async def listen(
-    server: Server, pool: Object, wake: Callable[[UUID, str], None]
-) -> asyncio.Task[Any]:
-    opened: asyncio.Queue[bool] = asyncio.Queue()
+async def listen(server: Server, pool: Object, wake: Wake) -> asyncio.Task[Any]:
+    opened: asyncio.Queue[str | None] = asyncio.Queue()
     stream = EventStream(server, pool_id=UUID(pool["id"]), wake=wake, connected=opened.put_nowait)
     task = asyncio.create_task(stream.run())
     async with asyncio.timeout(20):
-        is_open = await opened.get()
-    if not is_open:
+        why = await opened.get()
+    if why is not None:
         task.cancel()
-        raise ConnectionRefusedError
+        raise ConnectionRefusedError(why)
     return task
 
 
 async def test_race_21_events_of_a_server_with_an_auth_string_are_heard(
     guarded: PrefectServer,
 ) -> None:
-    heard: asyncio.Queue[tuple[UUID, str]] = asyncio.Queue()
+    heard: asyncio.Queue[tuple[UUID, str, str | None]] = asyncio.Queue()
     async with PrefectApi(guarded.url, auth_string=AUTH) as api:
         pool = await api.create_pool("guarded")
         server = Server(guarded.url, auth_string=AUTH)
         task = await listen(server, pool, lambda *event: heard.put_nowait(event))
         run = await make_run(api, pool)
         async with asyncio.timeout(10):
-            assert await heard.get() == (UUID(run["id"]), "SCHEDULED")
+            assert await heard.get() == (UUID(run["id"]), "SCHEDULED", "default")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -168,6 +166,35 @@ async def test_race_22_the_event_of_a_new_run_wakes_the_poll(
     await make_run(api, quiet_pool)
     await poll(lambda: kube.list("jobs", namespace), until=bool, seconds=30)
     assert time.monotonic() - began < 10
+
+
+async def test_a_start_reads_both_stores_once_and_events_of_other_queues_make_no_poll(
+    api: PrefectApi,
+    kube: Kube,
+    namespace: str,
+    quiet_pool: Object,
+    operator: StartOperator,
+    binding: Bind,
+    prefect_proxy: FaultProxy,
+) -> None:
+    """The event stream opens first, so nothing that was read has to be read again after it."""
+    queues = f"/work_pools/{quiet_pool['name']}/queues"
+    for name in ("ours", "theirs"):
+        await api.one("POST", queues, {"name": name})
+    await operator()
+    served = await binding(
+        workPool={"name": quiet_pool["name"]},
+        workQueues=["ours"],
+        server={"url": prefect_proxy.url},
+        poll={"intervalSeconds": 55},
+    )
+    await served.ready()
+    await make_run(api, quiet_pool, work_queue_name="theirs")
+    await asyncio.sleep(3)
+    assert len(prefect_proxy.calls("/flow_runs/filter")) == 2
+    assert len(prefect_proxy.calls("/get_scheduled_flow_runs")) == 1
+    await make_run(api, quiet_pool, work_queue_name="ours")
+    await poll(lambda: kube.list("jobs", namespace), until=bool, seconds=10)
 
 
 async def test_race_22_runs_that_no_event_tells_of_are_found_by_the_next_poll(

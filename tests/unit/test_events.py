@@ -35,16 +35,16 @@ ODD_FRAMES = [
 ]
 
 
-def frame(run_id: UUID) -> str:
+def frame(run_id: UUID, **more: Any) -> str:
     about = {"prefect.resource.id": f"prefect.flow-run.{run_id}", "prefect.state-type": "SCHEDULED"}
-    return json.dumps({"type": "event", "event": {"resource": about}})
+    return json.dumps({"type": "event", "event": {"resource": about, **more}})
 
 
 class Listener:
     """A stream on a server of the test's, and what it told."""
 
     def __init__(self) -> None:
-        self.woken: list[tuple[UUID, str]] = []
+        self.woken: list[tuple[UUID, str, str | None]] = []
         self.told: list[str | None] = []
         self.attempts: list[float] = []
 
@@ -64,7 +64,7 @@ class Listener:
             stream = EventStream(
                 Server(f"http://127.0.0.1:{port}/api"),
                 pool_id=UUID(int=1),
-                wake=lambda run_id, kind: self.woken.append((run_id, kind)),
+                wake=lambda *change: self.woken.append(change),
                 connected=self.told.append,
             )
             task = asyncio.create_task(stream.run())
@@ -86,6 +86,32 @@ async def authenticate(socket: ServerConnection, answer: str = '{"type": "auth_s
     await socket.recv()
 
 
+@pytest.mark.parametrize(
+    ("related", "queue"),
+    [
+        ([], None),
+        (None, None),
+        ([7, {"prefect.resource.role": "tag", "prefect.resource.name": "urgent"}], None),
+        ([{"prefect.resource.role": "work-queue", "prefect.resource.name": "urgent"}], "urgent"),
+        ([{"prefect.resource.role": "work-queue"}], None),
+    ],
+)
+async def test_a_change_is_told_with_the_runs_queue(related: object, queue: str | None) -> None:
+    async def change(socket: ServerConnection) -> None:
+        await authenticate(socket)
+        await socket.send(frame(RUN, related=related))
+        await socket.wait_closed()
+
+    listener = Listener()
+
+    async def woken() -> int:
+        return len(listener.woken)
+
+    async with listener.on(change):
+        await poll(woken, until=bool)
+    assert listener.woken == [(RUN, "SCHEDULED", queue)]
+
+
 async def test_a_frame_that_is_no_event_is_passed_over() -> None:
     async def odd(socket: ServerConnection) -> None:
         await authenticate(socket)
@@ -102,7 +128,7 @@ async def test_a_frame_that_is_no_event_is_passed_over() -> None:
 
     async with listener.on(odd):
         await poll(woken, until=bool)
-    assert listener.woken == [(RUN, "SCHEDULED")]
+    assert listener.woken == [(RUN, "SCHEDULED", None)]
     assert listener.told == [None]
 
 

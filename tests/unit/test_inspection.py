@@ -14,7 +14,7 @@ from workpool_operator.binding import prerequisites
 from workpool_operator.binding.inspection import Inspection
 from workpool_operator.binding.model import Spec
 from workpool_operator.binding.run_secrets import RunSecrets
-from workpool_operator.binding.surroundings import Binding
+from workpool_operator.binding.surroundings import Binding, Surroundings
 from workpool_operator.errors import (
     BindingFault,
     KubernetesRefused,
@@ -22,6 +22,7 @@ from workpool_operator.errors import (
     PrefectRefused,
     PrefectUnavailable,
 )
+from workpool_operator.health import Pulse
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.server import Server
@@ -99,7 +100,7 @@ class Bench:
         monkeypatch.setattr("workpool_operator.binding.inspection.base_job_template", template)
         self.inspection = Inspection(
             binding,
-            kube,
+            Surroundings(kube=kube, pulse=Pulse(), reconcilers=1, heartbeat_seconds=30),
             job_namespace="data",
             run_secrets=RunSecrets(binding, kube, binding_id="b"),
         )

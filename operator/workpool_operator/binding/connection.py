@@ -101,8 +101,7 @@ class Connection:
             return "spec.server, or what spec.jobs says of it, changed"
         if await self._inspection.credentials() != self._api.server:
             return "the credentials changed"
-        async with self._around.looks[self._api.server.url]:
-            pool = await self._inspection.look(self._api)
+        pool = await self._inspection.look(self._api)
         return "the work pool was made anew" if pool and pool.id != self.pool_id else None
 
     def _beat(self, part: str, *, within: float = STUCK_SECONDS) -> None:

@@ -11,7 +11,8 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import prerequisites
@@ -21,7 +22,7 @@ from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.model import Spec
 from workpool_operator.binding.rehearsal import Rehearsal
 from workpool_operator.binding.run_secrets import RunSecrets
-from workpool_operator.binding.surroundings import Binding
+from workpool_operator.binding.surroundings import Binding, Surroundings
 from workpool_operator.errors import (
     BindingFault,
     KubernetesRefused,
@@ -29,13 +30,14 @@ from workpool_operator.errors import (
     PrefectRefused,
     PrefectUnavailable,
 )
-from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.server import Server
 from workpool_operator.prefect_api.views import WorkPool
 from workpool_operator.telemetry import Trouble
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CHECK_SECONDS = 8.0  # a fault of Secret, pool or rights shows within 15 s
 FAILED_CHECK_SECONDS = 3.0
@@ -56,13 +58,14 @@ class Inspection:
     def __init__(
         self,
         binding: Binding,
-        kube: KubernetesClient,
+        around: Surroundings,
         *,
         job_namespace: str,
         run_secrets: RunSecrets,
     ) -> None:
         self._binding = binding
-        self._kube = kube
+        self._around = around
+        self._kube = kube = around.kube
         self._job_namespace = job_namespace
         self._run_secrets = run_secrets
         self.consent = Consent(
@@ -114,19 +117,31 @@ class Inspection:
         Raises:
             OperatorError: the server cannot be asked.
         """
+        async with self._around.looks[api.server.url]:
+            await self._ask_for_pool(api)
+            pool = await self._conditions_from(self._check_pool(api))
+        if pool is not None:
+            await self._conditions_from(self._check_jobs(pool, api))
+        return self.pool
+
+    async def _ask_for_pool(self, api: PrefectApi) -> None:
         self._at = c.SERVER_REACHABLE
         try:
             self.pool = await prerequisites.ask_for_pool(api)
         except OperatorError:
             self._failed_polls = 0  # no wonder
             raise
+
+    async def _conditions_from(self, check: Awaitable[T]) -> T | None:
+        """What the check returns; None where it failed, which is a condition."""
         try:
-            await self._check(api)
+            return await check
         except Exception as error:
             self.failed(error)
-        return self.pool
+            return None
 
-    async def _check(self, api: PrefectApi) -> None:
+    async def _check_pool(self, api: PrefectApi) -> WorkPool | None:
+        """The pool, if runs of it may be claimed."""
         spec = self._binding.spec()
         fault = await self._look_for_queues(spec, api)
         self._check_polls(api, fault)
@@ -136,12 +151,12 @@ class Inspection:
         if fault:
             self.failed(fault)
             if not fault.partial:
-                return
+                return None
         else:
             found = f"Work pool {pool.name!r}, of type {pool.type!r}."
             self.conditions.holds(c.WORK_POOL_FOUND, "Found", found)
         await self._look_for_workers(api)
-        await self._check_jobs(pool, api)
+        return pool
 
     async def _check_jobs(self, pool: WorkPool, api: PrefectApi) -> None:
         self._at = c.TEMPLATE_VALID
@@ -176,13 +191,9 @@ class Inspection:
         """It is only worth a remark, and changes slowly."""
         if time.monotonic() - self._workers_asked_at < WORKERS_SECONDS:
             return
-        try:
-            found = await api.workers()
-        except OperatorError as error:
-            log.debug("%s: the pool's workers are not listed: %s", self._binding.key, error)
-            self.workers = None
-        else:
-            self.workers = [worker.name for worker in found if worker.status == "ONLINE"]
+        self.workers = await self._around.workers.of(
+            (api.server, api.pool), lambda: prerequisites.workers_online(api)
+        )
         self._workers_asked_at = time.monotonic()
 
     async def _reached(self, api: PrefectApi) -> None:
@@ -195,7 +206,9 @@ class Inspection:
         )
         self.conditions.holds(c.SERVER_REACHABLE, "Connected", f"{server.address} answers.")
         if self.server_version is None:
-            self.server_version = await prerequisites.server_version(api)
+            self.server_version = await self._around.versions.of(
+                api.server, lambda: prerequisites.server_version(api)
+            )
 
     def failed(self, error: Exception) -> None:
         """A look ended with it."""

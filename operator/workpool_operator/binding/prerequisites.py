@@ -6,6 +6,7 @@ how to mend it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -29,6 +30,8 @@ from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.proxies import proxy_of
 from workpool_operator.prefect_api.server import Headers, Server, Trust
 from workpool_operator.prefect_api.views import WorkPool
+
+log = logging.getLogger(__name__)
 
 _LISTED = 10
 RIGHTS = (
@@ -98,6 +101,16 @@ async def server_version(api: PrefectApi) -> str:
         return await api.version()
     except OperatorError:
         return ""
+
+
+async def workers_online(api: PrefectApi) -> list[str] | None:
+    """The names of those that the server lists as online on the pool; None: it does not say."""
+    try:
+        found = await api.workers()
+    except OperatorError as error:
+        log.debug("the workers of work pool %r are not listed: %s", api.pool, error)
+        return None
+    return [worker.name for worker in found if worker.status == "ONLINE"]
 
 
 def servable(pool: WorkPool | None, spec: Spec, api: PrefectApi) -> WorkPool:

@@ -70,7 +70,7 @@ class Session:
         )
         self._run_secrets = RunSecrets(binding, around.kube, binding_id=self._binding_id)
         self._inspection = Inspection(
-            binding, around.kube, job_namespace=self._namespace, run_secrets=self._run_secrets
+            binding, around, job_namespace=self._namespace, run_secrets=self._run_secrets
         )
         self._jobs: Cache[Job] = Cache(self._run_changed)
         self._pods: Cache[Pod] = Cache(self._run_changed)
@@ -166,8 +166,7 @@ class Session:
         """None where there is nothing to serve: no pool, and no Job of one that was."""
         server = await self._inspection.credentials()
         api = await stack.enter_async_context(self._api(server))
-        async with self._around.looks[server.url]:
-            pool = await self._inspection.look(api)
+        pool = await self._inspection.look(api)
         pool_id = pool.id if pool else self._pool_of_jobs()
         if pool_id is None:
             return None

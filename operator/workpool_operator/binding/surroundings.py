@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,10 @@ from workpool_operator.binding.model import Spec
 from workpool_operator.binding.sharing import Share
 from workpool_operator.health import Pulse
 from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.recent import Recent
 
 LOOKS_AT_ONCE = 8
+RECENT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,10 @@ class Binding:
 class Surroundings:
     """What all sessions of a process share.
 
-    `shares` says what each takes runs from, by binding. `looks` bounds how many look at a server
-    at once, by its URL: a hundred that start together would all wait in vain for a small one.
+    `shares` says what each takes runs from, by binding. `looks` bounds how many ask a server at
+    once, by its URL: a hundred that start together would all wait in vain for a small one.
+    `versions` are the servers' (empty: not told), `workers` the names of those online on a pool
+    (None: not told).
     """
 
     kube: KubernetesClient
@@ -45,6 +49,10 @@ class Surroundings:
     heartbeat_seconds: int
     shares: dict[str, Share] = field(default_factory=dict)
     looks: dict[str, asyncio.Semaphore] = field(default_factory=lambda: defaultdict(_a_few))
+    versions: Recent[str] = field(default_factory=lambda: Recent(seconds=RECENT_SECONDS))
+    workers: Recent[Sequence[str] | None] = field(
+        default_factory=lambda: Recent(seconds=RECENT_SECONDS)
+    )
 
 
 def _a_few() -> asyncio.Semaphore:

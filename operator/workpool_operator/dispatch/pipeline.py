@@ -15,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -43,6 +44,8 @@ from workpool_operator.prefect_api.runlog import RunLog
 from workpool_operator.prefect_api.views import WorkPool
 
 log = logging.getLogger(__name__)
+
+LISTENING_SECONDS = 2.0  # for the event stream to open before both stores are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ class Pipeline:
         self._place, self._outside = place, outside
         self._jobs, self._pods = jobs, pods
         self._events_missed = False
+        self._listened = asyncio.Event()  # the event stream opened, or did not
+        self._reading = False
         self.events_lost: str | None = ""  # why the event stream is not open; None while it is
         self._reconcilers = reconcilers
         self.ledger = Ledger()
@@ -153,9 +158,9 @@ class Pipeline:
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Create every task of the pipeline; the death of one ends all."""
-        group.create_task(self.resync.run(), name="resync")
-        group.create_task(self._acquire_once_adopted(), name="acquire")
         group.create_task(self._events.run(), name="events")
+        group.create_task(self._resync_once_listening(), name="resync")
+        group.create_task(self._acquire_once_adopted(), name="acquire")
         group.create_task(self.runlog.run(), name="runlog")
         group.create_task(self._sweeper.run(), name="sweeper")
         for number in range(self._reconcilers):
@@ -201,6 +206,14 @@ class Pipeline:
         if isinstance(error, PrefectUnavailable):
             self.acquire.wake()
 
+    async def _resync_once_listening(self) -> None:
+        """Stores that are read before the event stream opens have to be read again after it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LISTENING_SECONDS):
+                await self._listened.wait()
+        self._reading = True
+        await self.resync.run()
+
     async def _acquire_once_adopted(self) -> None:
         await self.resync.adopted.wait()
         await self.acquire.run()
@@ -220,18 +233,25 @@ class Pipeline:
         self.acquire.wake()
         self.resync.wake()
 
-    def _woken(self, run_id: UUID, state_type: str) -> None:
-        """Only a SCHEDULED run asks for a poll; of the others only those we know are read again."""
-        if state_type == "SCHEDULED":
+    def _woken(self, run_id: UUID, state_type: str, queue: str | None) -> None:
+        """Only a SCHEDULED run of a queue that is polled asks for a poll; of the others only those
+        that we know are read again."""
+        if state_type == "SCHEDULED" and self._polls(queue):
             self.acquire.wake()
         if state_type == "CANCELLING" or self.ledger.get(run_id) is not None:
             self.ledger.of(run_id).doubt(time.monotonic())
             self.queue.add(run_id)
 
+    def _polls(self, queue: str | None) -> bool:
+        """Whether a poll may bring runs of the queue; one that is not told may be any."""
+        queues = self._outside.queues()
+        return queue is None or queues is None or queue in queues
+
     def _connected(self, why: str | None) -> None:
         """Events may have been missed, or the server may be gone: a poll tells."""
         self.events_lost = why
-        self._events_missed = True
+        self._events_missed |= self._reading
+        self._listened.set()
         self.acquire.wake()
 
     def _polled(self, error: OperatorError | None) -> None:

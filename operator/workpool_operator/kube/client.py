@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -26,6 +25,7 @@ from workpool_operator import network
 from workpool_operator.errors import Cause, KubernetesRefused, KubernetesUnavailable, OperatorError
 from workpool_operator.kube import reading, views
 from workpool_operator.kube.kubeconfig import Kubeconfig
+from workpool_operator.recent import Recent
 from workpool_operator.settings import tls_strict
 
 V = TypeVar("V")
@@ -60,15 +60,6 @@ SECRETS = Resource("/api/v1", "secrets")
 CONFIG_MAPS = Resource("/api/v1", "configmaps")
 
 
-@dataclass(slots=True)
-class _Review:
-    """The last answer about one right."""
-
-    allowed: bool = False
-    asked_at: float = float("-inf")
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
 class KubernetesClient:
     """An authenticated session with one API server; use it as an async context manager."""
 
@@ -84,7 +75,7 @@ class KubernetesClient:
         # networks in NO_PROXY; kopf calls it directly, and so does this one.
         connector = self._api.rest_client.pool_manager.connector
         self._session = aiohttp.ClientSession(connector=connector, connector_owner=False)
-        self._reviews: dict[tuple[str, ...], _Review] = {}
+        self._reviews: Recent[bool] = Recent(seconds=REVIEW_SECONDS)
 
     @classmethod
     async def from_environment(cls, kubeconfig: Kubeconfig = DEFAULT_KUBECONFIG) -> Self:
@@ -132,15 +123,14 @@ class KubernetesClient:
         """Whether the caller may do that; an answer is good for some seconds, because every binding
         of a namespace asks the same of it."""
         attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
-        review = self._reviews.setdefault(tuple(attributes.values()), _Review())
-        async with review.lock:
-            if review.asked_at + REVIEW_SECONDS < time.monotonic():
-                path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-                body = {"spec": {"resourceAttributes": attributes}}
-                answer = await self.request("POST", path, body=body)
-                review.allowed = bool(reading.field(answer, "status", "allowed"))
-                review.asked_at = time.monotonic()
-            return review.allowed
+
+        async def ask() -> bool:
+            path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+            body = {"spec": {"resourceAttributes": attributes}}
+            answer = await self.request("POST", path, body=body)
+            return bool(reading.field(answer, "status", "allowed"))
+
+        return await self._reviews.of(tuple(attributes.values()), ask)
 
     async def create(self, resource: Resource, namespace: str, manifest: Mapping[str, Any]) -> Any:
         """Create the object and return it as the API server stored it."""

@@ -36,7 +36,7 @@ BACKOFF_SECONDS = (0.5, 30.0)
 REFUSED_RETRY_SECONDS = 300.0
 TEMPORARY = frozenset({408, 425, 429})  # and 5xx: a server that restarts, or asks to come back
 
-Wake = Callable[[UUID, str], None]
+Wake = Callable[[UUID, str, str | None], None]
 Connected = Callable[[str | None], None]
 
 
@@ -45,8 +45,9 @@ class Refused(Exception):
 
 
 class EventStream:
-    """Calls `wake(run_id, state_type)` per state change of the pool's runs; `connected(None)` when
-    the stream opens, and `connected(why)` when it is lost or does not open."""
+    """Calls `wake(run_id, state_type, queue)` per state change of the pool's runs, where `queue` is
+    the name of the run's work queue, if it is told; `connected(None)` when the stream opens, and
+    `connected(why)` when it is lost or does not open."""
 
     def __init__(
         self,
@@ -107,19 +108,28 @@ class EventStream:
             raise Refused("the server does not accept the credentials for it")
 
 
-def _state_change(frame: str | bytes) -> tuple[UUID, str] | None:
-    """The run and its new state's type; None for what is no such event."""
+def _state_change(frame: str | bytes) -> tuple[UUID, str, str | None] | None:
+    """The run, its new state's type and its queue; None for what is no such event."""
     event = _object(frame).get("event")
-    resource = event.get("resource") if isinstance(event, dict) else None
-    if not isinstance(resource, dict):
+    if not isinstance(event, dict) or not isinstance(resource := event.get("resource"), dict):
         return None
     kind, _, run_id = str(resource.get("prefect.resource.id", "")).rpartition(".")
     if kind != "prefect.flow-run":
         return None
     try:
-        return UUID(run_id), str(resource.get("prefect.state-type", ""))
+        return UUID(run_id), str(resource.get("prefect.state-type", "")), _queue(event)
     except ValueError:
         return None
+
+
+def _queue(event: dict[str, Any]) -> str | None:
+    """The name of the run's work queue, if the event tells."""
+    related = event.get("related")
+    for each in related if isinstance(related, list) else ():
+        if isinstance(each, dict) and each.get("prefect.resource.role") == "work-queue":
+            name = each.get("prefect.resource.name")
+            return name if isinstance(name, str) else None
+    return None
 
 
 def _object(frame: str | bytes) -> dict[str, Any]:

@@ -205,7 +205,7 @@ class Runtime:
             text = str(refused).rstrip(". ")
             raise OperatorError(f"The Secret of its credentials: {text}. {advice}") from refused
 
-    def _woken(self, run_id: UUID, state_type: str) -> None:
+    def _woken(self, run_id: UUID, state_type: str, queue: str | None) -> None:
         for engine in self._engines.values():
             engine.woken(run_id)
 

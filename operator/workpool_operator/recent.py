@@ -1,0 +1,47 @@
+"""Answers that all bindings of a process ask for: asked once, and good for some seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Answer(Generic[T]):
+    value: T | None = None
+    good_until: float = float("-inf")
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def needed(self) -> bool:
+        return self.lock.locked() or time.monotonic() < self.good_until
+
+
+class Recent(Generic[T]):
+    """The answers of the last `seconds`, by what was asked."""
+
+    def __init__(self, *, seconds: float) -> None:
+        self._seconds = seconds
+        self._answers: dict[Hashable, _Answer[T]] = {}
+
+    async def of(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+        """The answer about `key`, by `ask` where none is recent; while one asks, the others wait.
+
+        Raises whatever `ask` raises: then the next one asks again.
+        """
+        answer = self._answer(key)
+        async with answer.lock:
+            if answer.good_until <= time.monotonic():
+                answer.value = await ask()
+                answer.good_until = time.monotonic() + self._seconds
+            return answer.value  # type: ignore[return-value]
+
+    def _answer(self, key: Hashable) -> _Answer[T]:
+        if key not in self._answers:  # keys come and go: credentials are part of some
+            self._answers = {k: known for k, known in self._answers.items() if known.needed}
+        return self._answers.setdefault(key, _Answer())
