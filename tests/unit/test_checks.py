@@ -98,6 +98,7 @@ MOUNT = {"name": "data", "mountPath": "/data"}
         (f"{CONTAINER}.args", ["sh", LONG], "argument list too long"),
         (f"{CONTAINER}.command", [LONG], "131,072 bytes"),
         (f"{CONTAINER}.env", [{"name": "A", "value": LONG}], "got 131,075 bytes"),
+        (f"{CONTAINER}.env", [{"name": "A", "value": LONG}], "expected A and its value to be at"),
         ("metadata.annotations", {"a": "x" * 262_144}, "at most 262,144 bytes"),
         ("spec.template.metadata", {"annotations": {"a": "x" * 262_144}}, "262,145 bytes"),
         ("spec.activeDeadlineSeconds", 0, "at least 1 s"),

@@ -55,7 +55,12 @@ def failed_pod(code: int, **fields: str) -> Pod:
             [pod(phase="Failed", pod_reason="NodeLost")],
             ["NodeLost"],
         ),
-        ("no pod at all", FAILED, [], ["The Job failed: BackoffLimitExceeded"]),
+        (
+            "no pod at all",
+            FAILED,
+            [],
+            ["The Job failed: BackoffLimitExceeded", "pod is gone", "`kubectl get events`"],
+        ),
         ("the deadline", DEADLINE, [failed_pod(143)], ["of 60 s", "DeadlineExceeded", "Raise"]),
         (
             "no report",
@@ -388,6 +393,11 @@ def test_log_lines_follow_the_reason_and_are_cut_from_the_front() -> None:
     assert long.endswith(" last")
     assert "first" not in long
     assert len(verdict.with_logs(End("y" * 9000), "log")) <= verdict.MESSAGE_LENGTH
+
+
+def test_the_kubelets_word_for_a_log_that_is_gone_is_no_log() -> None:
+    answer = "unable to retrieve container logs for containerd://d84d5a1c"
+    assert verdict.with_logs(End("It ended."), answer) == "It ended."
 
 
 def test_what_no_database_takes_is_left_out_of_a_crashs_message() -> None:

@@ -277,7 +277,7 @@ def _env_var(entry: Mapping[str, Any], path: Path) -> Iterator[Fault]:
         yield Fault((*path, "name"), name, grammar.ENV_NAME)
     value, source = entry.get("value"), entry.get("valueFrom")
     if isinstance(value, str) and (size := _in_process(str(name), "=", value)) > MAX_ARGUMENT_BYTES:
-        yield Fault((*path, "value"), size, _TOO_LONG)
+        yield Fault((*path, "value"), size, f"{name} and its value to be {_TOO_LONG}")
     if isinstance(source, Mapping):
         given = [key for key in source if source[key] is not None and key in _SOURCES]
         if len(given) != 1:

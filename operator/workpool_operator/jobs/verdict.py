@@ -151,6 +151,13 @@ def refused(events: Iterable[Event], *, what: str) -> Wait | None:
     return _wait(last.reason, f"{what}: {last.message} ({last.reason}).")
 
 
+_NO_POD = (
+    "Its pod is gone, and the cause with it, as after an eviction, a drain or a deletion that "
+    "ended while no operator watched. `kubectl get events` in the Job's namespace may still name "
+    "the cause. Part of the flow may have run: run it again where it may run twice."
+)
+
+
 def ended(job: Job, pods: Sequence[Pod]) -> End:
     """Why a Job that ended left its run unfinished."""
     if job.exceeded_deadline:
@@ -164,7 +171,8 @@ def ended(job: Job, pods: Sequence[Pod]) -> End:
     if text := next(filter(None, map(disruption, _newest_first(pods))), ""):
         return End(text)
     if failed := job.condition("Failed"):
-        return End(f"The Job failed: {failed.reason}. {failed.message}".strip())
+        text = f"The Job failed: {failed.reason}. {failed.message}".strip()
+        return End(text if pods else f"{text.rstrip('.')}. {_NO_POD}")
     return End(_UNREPORTED.format("The flow's container"), exit_code=0)
 
 
@@ -252,10 +260,16 @@ def never_started(wait: Wait | None, pod: Pod | None, *, seconds: int) -> End:
     )
 
 
+#: What the kubelet answers, as if it were the log, once the runtime has removed the container.
+_NO_LOG = "unable to retrieve container logs for "
+
+
 def with_logs(end: End, log: str) -> str:
     """The crash's message with the container's last lines, within the length that Prefect keeps."""
     heading = "\n\nLast log lines:\n"
     message, lines = _text(end.message), _text(log).strip()
+    if lines.startswith(_NO_LOG):
+        lines = ""
     room = MESSAGE_LENGTH - len(message) - len(heading)
     if not lines or room <= 0:
         return message[:MESSAGE_LENGTH]

@@ -1,0 +1,56 @@
+"""docs/status.md names the reasons of a binding's faults, and no others."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import workpool_operator.binding
+from workpool_operator.binding.named_key import FORBIDDEN
+
+PACKAGE = Path(next(iter(workpool_operator.binding.__path__)))
+DOCS = Path(__file__).parents[2] / "docs"
+STATUS = (DOCS / "status.md").read_text()
+FAULTS = STATUS.partition("## Conditions and reasons")[2].partition("Two conditions have no")[0]
+NOT_A_FAULTS = {"NotChecked", "InvalidSpec", "InternalError"}
+
+
+def reasons() -> Iterator[str]:
+    """Of every BindingFault; those of a NamedKey begin with the kind of what it names."""
+    for path in PACKAGE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            match node.func:
+                case ast.Name("BindingFault"):
+                    yield from texts(node.args[1])
+                case ast.Attribute(attr="_fault"):
+                    ends = list(texts(node.args[0])) or [FORBIDDEN]
+                    yield from (f"{kind}{end}" for kind in ("Secret", "ConfigMap") for end in ends)
+
+
+def texts(expression: ast.expr) -> Iterator[str]:
+    match expression:
+        case ast.Constant(str(text)):
+            yield text
+        case ast.IfExp():
+            yield from texts(expression.body)
+            yield from texts(expression.orelse)
+
+
+def named(text: str) -> set[str]:
+    first_cells = "\n".join("|".join(row.split("|")[:3]) for row in text.splitlines())
+    return set(re.findall(r"`([A-Z][A-Za-z]+)`", first_cells))
+
+
+def test_the_page_names_every_reason_of_a_fault() -> None:
+    found = set(reasons())
+    assert {"PollFailed", "SecretNotFound", "ConfigMapForbidden"} <= found
+    assert sorted(found - named(FAULTS)) == []
+
+
+def test_the_page_names_no_reason_that_no_fault_has() -> None:
+    conditions = set(re.findall(r"^\| `([A-Za-z]+)` ", FAULTS, re.MULTILINE)) | {"Ready"}
+    assert sorted(named(FAULTS) - conditions - set(reasons()) - NOT_A_FAULTS) == []
