@@ -102,8 +102,8 @@ REFUSED = {
     ),
     "a reserved pool name": (
         {"workPool": {"name": "Prefect-etl"}},
-        "spec.workPool.name: \"Prefect-etl\": names that start with 'prefect' are reserved by "
-        "Prefect: bind another pool",
+        'spec.workPool.name: "Prefect-etl": is reserved: Prefect does not allow work pools whose '
+        "name starts with 'prefect'",
     ),
     "an unknown pool type": (
         {"workPool": {"name": "etl", "type": "docker"}},
@@ -122,7 +122,7 @@ REFUSED = {
     "a slash in a queue": ({"workQueues": ["a/b"]}, f'spec.workQueues[0]: "a/b": {NAME_RULE}'),
     "no source of the server": (
         {"server": {}},
-        "spec.server: exactly one source of the server's address is needed: set server.url",
+        "spec.server: url is required: the address of the Prefect API",
     ),
     "an address without scheme": (
         {"server": {"url": "prefect:4200/api"}},
@@ -216,6 +216,8 @@ async def test_defaults_are_filled_in(create):
     assert spec["jobs"] == {
         "ttlSecondsAfterFinished": 3600,
         "pendingTimeoutSeconds": 600,
+        "finishedGraceSeconds": 3600,
+        "infrastructureRetries": 3,
         "environmentSecret": False,
     }
     assert spec["suspend"] is False
@@ -274,8 +276,9 @@ async def served(create, kube, namespace) -> None:
         "lastTransitionTime": "2026-01-01T00:00:00Z",
         "observedGeneration": 1,
     }
+    claiming = ready | {"type": "Claiming", "status": "False", "reason": "AtCapacity"}
     runs = {"running": 3, "pending": 2, "queued": 7}
-    status = {"conditions": [ready], "runs": runs, "lastPollTime": "2026-01-01T00:00:00Z"}
+    status = {"conditions": [ready, claiming], "runs": runs, "lastPollTime": "2026-01-01T00:00:00Z"}
     where = ("workpoolbindings", namespace, "etl")
     await kube.patch(*where, {"status": status}, subresource="status")
 
@@ -286,7 +289,7 @@ async def test_kubectl_get_shows_what_is_served_under_every_name(served, cluster
     assert " ".join(header.split()) == "NAME POOL READY STATUS RUNNING QUEUED LAST POLL AGE"
     *known, _last_poll, _age = row.split()
     shown = known[0].removeprefix("workpoolbinding.workpool-operator.dev/")
-    assert [shown, *known[1:]] == ["etl", "etl", "True", "Polling", "3", "7"]
+    assert [shown, *known[1:]] == ["etl", "etl", "True", "AtCapacity", "3", "7"]
 
 
 async def test_kubectl_get_wide_adds_the_server_and_the_message(served, cluster, namespace):
