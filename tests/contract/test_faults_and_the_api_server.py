@@ -4,70 +4,22 @@ run may crash for our opinion, and everything that it refuses without a path.
 
 from __future__ import annotations
 
-import copy
 import json
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.support.kube import Kube, Object, path
+from tests.support.manifests import CONTAINER, VALUES, places, with_value
 from workpool_operator.jobs import shapes
 from workpool_operator.jobs.checks import faults
 from workpool_operator.jobs.fault import Fault, Path
-from workpool_operator.jobs.shapes import Shape
 
-CONTAINER: Path = ("spec", "template", "spec", "containers", 0)
-JOB: Object = {
-    "apiVersion": "batch/v1",
-    "kind": "Job",
-    "metadata": {"name": "tried"},
-    "spec": {
-        "backoffLimit": 0,
-        "template": {
-            "spec": {
-                "restartPolicy": "Never",
-                "containers": [{"name": "prefect-job", "image": "busybox"}],
-            }
-        },
-    },
-}
-VALUES = ["text", 5, True, 1.5, [], {}, ["x"], {"a": "b"}, [None], None, -1, 2**40, "1Gi"]
 MANY = 1500  # of some 12000, another choice in each run
 # Where the API server is content and we are not, on purpose.
 STRICTER = ("image", "restartPolicy")
-
-
-def places(shape: Shape, here: Path = ()) -> Iterator[Path]:
-    """Every field that a person may set, down to the leaves."""
-    if here and here[-1] not in ("status", "managedFields", "ephemeralContainers", "namespace"):
-        yield here
-        for key, inner in shape.fields.items():
-            yield from places(inner, (*here, key))
-        if shape.items:
-            yield from places(shape.items, (*here, 0 if shape.kind == "list" else "key"))
-
-
-def with_value(place: Path, value: Any) -> Object:
-    job = copy.deepcopy(JOB)
-    node: Any = job
-    for part, following in zip(place, place[1:], strict=False):
-        node = _at(node, part, [] if isinstance(following, int) else {})
-    if isinstance(node, list):
-        node[place[-1] :] = [value]
-    else:
-        node[place[-1]] = value
-    return job
-
-
-def _at(node: Any, part: Any, new: Any) -> Any:
-    if isinstance(node, list):
-        if len(node) <= part:
-            node.append(new)
-        return node[part]
-    return node.setdefault(part, new)
 
 
 async def tried(kube: Kube, job: Object) -> httpx.Response:

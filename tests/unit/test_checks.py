@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import manifests
 from workpool_operator.jobs import grammar, shapes
 from workpool_operator.jobs.checks import faults, unknown_fields
 from workpool_operator.jobs.fault import MISSING, Fault, at, read, written
@@ -241,6 +242,11 @@ def test_whatever_is_given_is_answered_with_faults(manifest: Any) -> None:
         assert str(fault)
         found = at({"job_manifest": manifest}, fault.path)
         assert found is (None if fault.value is MISSING else fault.value)
+
+
+def test_any_value_in_any_field_is_answered_with_faults() -> None:
+    for manifest in manifests.every():
+        assert all(str(fault) for fault in faults(manifest))
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def _mounts(spec: Mapping[str, Any], path: Path) -> Iterator[Fault]:
     volumes = spec.get("volumes") or []
     if not isinstance(volumes, list):
         return  # a fault of another rule, or a placeholder of which nothing is known
-    known = {v.get("name") if isinstance(v, Mapping) else None for v in volumes}
+    known = [v.get("name") if isinstance(v, Mapping) else None for v in volumes]
     for key in ("containers", "initContainers"):
         for index, container in enumerate(_items(spec, key)):
             taken: set[Any] = set()
