@@ -97,7 +97,7 @@ async def test_the_watch_of_bindings_may_break_in_any_way(binding, operator, kub
     [
         ("WORKPOOL_OPERATOR_LOG_LEVEL", "nonsense", "must be 'DEBUG', 'INFO'"),
         ("WORKPOOL_OPERATOR_HEALTH_PORT", "http", "must be a valid integer"),
-        ("KUBECONFIG", "/does/not/exist", "the kubeconfig /does/not/exist cannot be used"),
+        ("KUBECONFIG", "/does/not/exist", "the kubeconfig /does/not/exist does not exist"),
     ],
 )
 def test_a_setting_that_is_wrong_is_one_line_with_the_value(setting, value, told):
