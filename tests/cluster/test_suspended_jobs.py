@@ -55,13 +55,13 @@ async def job_of(kube: Kube, namespace: str, run: Object) -> Object:
 async def test_suspended_jobs_wait_without_a_time_out_or_a_slot_and_say_for_what(
     queued: None, api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
-    await serve(concurrencyLimit=1, jobs={"serverURL": api.url, "pendingTimeoutSeconds": 10})
+    await serve(concurrencyLimit=1, jobs={"serverURL": api.url, "pendingTimeoutSeconds": 20})
     command = "python /flows/reports.py"
     queue, hand = await launch(labels=QUEUE, command=command), await launch(command=command)
     for run, fact in ((queue, "queue 'user-queue'"), (hand, "patch job")):
         seen = await api.wait(run["id"], until=lambda run: run["state_name"] == "JobSuspended")
         assert fact in seen["state"]["message"]
-    await asyncio.sleep(12)
+    await asyncio.sleep(22)
     for run in (queue, hand):
         await suspend(kube, await job_of(kube, namespace, run), False)
     for run in (queue, hand):
@@ -95,6 +95,8 @@ async def test_a_preempted_run_goes_on_in_its_own_job_and_never_twice_at_once(
         (first, second) = periods(pods.seen)
         assert len(jobs.seen) == 1
     assert first[1] <= second[0], (first, second)
-    assert (await api.state_names(run["id"])).count("Pending") == 2
+    claims = (await api.state_names(run["id"])).count("Pending")
+    # A Job that is resumed at once may start its pod before the claim (docs/decisions/0013).
+    assert claims == 2 or (claims == 1 and not resumed_after_seconds)
     told = any("starts anew in it" in line for line in await api.logs(run["id"]))
     assert told or not resumed_after_seconds

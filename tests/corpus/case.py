@@ -8,6 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from tests.support.prefect import stock_template
+from workpool_operator.jobs import certificates
+from workpool_operator.jobs.certificates import Source
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.jobs.render import Subject
 
@@ -62,7 +64,7 @@ def worker_template() -> Object:
 @dataclass(frozen=True)
 class Case:
     """`deployment` and `run` are job variables; without a deployment the run is an ad-hoc one.
-    `labels` are Prefect's own of the run."""
+    `labels` are Prefect's own of the run, `ca` is the binding's."""
 
     name: str
     template: Object = field(default_factory=worker_template)
@@ -72,11 +74,13 @@ class Case:
     flow_name: str = "hello"
     labels: Object = field(default_factory=dict)
     deployments_labels: Object = field(default_factory=dict)
+    ca: Source | None = None
 
     @property
     def subject(self) -> Subject:
         """As our renderer takes it: documents of its own."""
-        return Subject(environment=INHERITED, **self._documents())
+        trusted = (certificates.ENTRY,) if self.ca else ()
+        return Subject(environment=(*INHERITED, *trusted), ca=self.ca, **self._documents())
 
     @property
     def document(self) -> Object:

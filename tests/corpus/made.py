@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.corpus.case import Case, Object, template_with
 from tests.corpus.environments import SIGTERM, plain, secret
 
-VARIABLES = ("alpha", "beta", "image", "env", "labels", "name", "command")
+# Not `env`, which is a mapping here wherever else a placeholder puts it.
+VARIABLES = ("alpha", "beta", "image", "labels", "name", "command")
 WORDS = st.text("abcXYZ019-_./ é{}$", max_size=12)
 PLACEHOLDERS = st.sampled_from(VARIABLES).map(lambda name: f"{{{{ {name} }}}}")
 MIXED = st.lists(st.one_of(WORDS, PLACEHOLDERS), min_size=1, max_size=3).map("".join)

@@ -326,7 +326,8 @@ RULES: Final = (
     Rule("variables that are there twice", "once: the last", _is_once),
     Rule(
         "an environment as a list, or with `valueFrom` in a mapping",
-        "merged by name in either form; the innermost level wins, and order is kept",
+        "merged by name in either form; the innermost level wins, and order is kept; a mapping, "
+        "where a placeholder puts it elsewhere",
         _is_merged,
     ),
     Rule(f"`{SIGTERM_BEHAVIOR}` in a list", "set where it is empty", _is_sigterm),
