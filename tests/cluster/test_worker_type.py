@@ -289,7 +289,7 @@ async def test_a_worker_that_is_stopped_ends_at_once_and_its_job_goes_on(
     """As a Deployment does that is rolled out anew: the next worker reports the end."""
     worker = await work()
     async with Witness(kube, "jobs", namespace) as jobs:
-        run = await launch(command="python /flows/reports.py 15")
+        run = await launch(command="python /flows/reports.py 30")
         await api.wait_for_state(run["id"], "RUNNING")
         worker.daemon.send(signal.SIGTERM)
         await worker.ended(seconds=20)
