@@ -239,10 +239,12 @@ def _is_merged(place: Place, sides: Sides) -> bool:
 
 
 def _is_order_given(place: Place, given: Mapping[str, Any]) -> bool:
-    """The users' variables have the order of their levels, and all others that of the stock's."""
+    """The users' variables have the order of their levels, and all others that of the stock's; one
+    that the worker sets, too, has the place that the worker gives it."""
     ours = [name for name in place.ours if name in given]
+    users = [name for name in ours if not name.startswith("PREFECT_")]
     theirs, own = ([n for n in names if n not in given] for names in (place.stock, place.ours))
-    return bool(ours) and ours == [name for name in given if name in ours] and theirs == own
+    return bool(ours) and users == [name for name in given if name in users] and theirs == own
 
 
 def _is_null(place: Place, sides: Sides) -> bool:
