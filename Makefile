@@ -4,7 +4,7 @@
 PYTHON ?= python3
 .DEFAULT_GOAL := help
 .PHONY: help demo cluster down test test-unit test-contract test-cluster test-e2e test-faults \
-	check bench crd locks
+	test-scale check bench crd locks
 
 ready = @$(PYTHON) -m testbed.bootstrap $@
 testbed = @.venv/bin/python -m testbed
@@ -32,6 +32,7 @@ test: check ## the checks, then all tests on one server and one cluster; of the 
 	$(ready)
 	$(testbed) up-with-images
 	$(pytest) $(parallel) --sample-faults tests/cluster tests/contract tests/e2e tests/faults
+	$(pytest) tests/scale
 
 test-unit: ## tests without any server
 	$(ready)
@@ -41,6 +42,11 @@ test-contract: ## tests on a real Prefect server and a real kube-apiserver
 	$(ready)
 	$(testbed) up
 	$(pytest) $(parallel) tests/contract
+
+test-scale: ## many bindings in one process; alone, as what it takes is measured
+	$(ready)
+	$(testbed) up
+	$(pytest) tests/scale
 
 test-cluster test-e2e test-faults: test-%: ## the same, with pods; all of the faults
 	$(ready)

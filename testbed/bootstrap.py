@@ -14,9 +14,9 @@ from testbed.clusters.local import LocalCluster
 from testbed.environments import DEVELOPMENT, PEER, Environment
 from testbed.errors import TestbedError
 
-ON_A_CLUSTER = {"cluster", "demo", "test", "test-cluster", "test-e2e", "test-faults", "bench"}
-ON_IMAGES = ON_A_CLUSTER - {"cluster"}
-ON_POSTGRESQL = {"test", "test-contract", "test-cluster", "test-e2e", "test-faults", "bench"}
+ON_IMAGES = {"demo", "test", "test-cluster", "test-e2e", "test-faults", "bench"}
+ON_A_CLUSTER = ON_IMAGES | {"cluster", "test-contract", "test-scale"}
+ON_POSTGRESQL = ON_A_CLUSTER - {"cluster", "demo"}
 ON_GIT = {"test", "test-cluster"}
 BESIDE_THE_PEER = {"test", "test-contract", "bench"}
 
