@@ -30,8 +30,7 @@ def allowed(annotation: str) -> frozenset[str]:
 
 
 def command(annotation: str, *, binding_namespace: str, job_namespace: str) -> str:
-    """Adds the binding's namespace to what the annotation allows already, and shows nobody what
-    that is."""
+    """Adds the binding's namespace to those that the annotation allows, without showing them."""
     annotate = f"kubectl annotate namespace {job_namespace}"
     if not allowed(annotation):
         return f"{annotate} --overwrite {ANNOTATION}={binding_namespace}"

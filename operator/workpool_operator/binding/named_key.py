@@ -18,8 +18,8 @@ FORBIDDEN = "Forbidden"  # how the reason of a fault ends where the operator may
 
 @dataclass(frozen=True, slots=True)
 class NamedKey:
-    """`path` is the field of the spec that names it, `condition` the one that needs it. What keys
-    there are instead is told of an object in the binding's own namespace only: `tells_keys`."""
+    """`path` is the field of the spec that names it, `condition` the one that needs it. A
+    fault lists the existing keys only of an object in the binding's own namespace: `tells_keys`."""
 
     selector: SecretKeySelector | ConfigMapKeySelector
     namespace: str

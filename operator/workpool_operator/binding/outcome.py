@@ -26,7 +26,7 @@ from workpool_operator.jobs.references import (
 )
 from workpool_operator.jobs.render import Subject
 
-MOST = 10  # faults of one manifest that are looked into: nobody reads more
+MOST = 10  # faults of one manifest that are traced to their origin
 _SPEC: Path = (*MANIFEST, "spec")
 _VOLUMES: Path = (*_SPEC, "template", "spec", "volumes")
 # A refusal that speaks of another place may be that place's fault, where placeholders may be.

@@ -80,7 +80,7 @@ class Rehearsal:
         query = {"dryRun": "All", "fieldValidation": "Ignore"}
         path = JOBS.path(self._namespace)
         try:
-            await self._consent.check()  # what is refused there is nobody else's to know
+            await self._consent.check()  # a refusal there may show what others must not see
             await self._kube.request("POST", path, query=query, body=manifest)
         except KubernetesRefused as refused:
             return await beside(outcome.of_refusal, refused, subject)

@@ -1,7 +1,7 @@
 """Who else takes runs from a binding's work pool: the condition PoolShared. Pure.
 
 A claim is exclusive: of those who share a pool each run goes to one. That is what a move from one
-cluster or worker to another needs, and a surprise where nobody meant it.
+cluster or worker to another needs, and a surprise where it is not intended.
 """
 
 from __future__ import annotations

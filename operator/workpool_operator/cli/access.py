@@ -100,7 +100,7 @@ async def _with_its_own(binding: Binding, kube: KubernetesClient | None) -> Serv
 
 @contextmanager
 def failures_told(found: Access) -> Iterator[None]:
-    """What the server answers to nobody is told with its address, the setting and the fix."""
+    """An error of a request names the server's address, its setting and the fix."""
     where = f"{found.server.address} ({found.url})"
     try:
         yield

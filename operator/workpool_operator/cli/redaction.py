@@ -18,7 +18,7 @@ SHORTEST_PART = 4  # a shorter secret is only looked for as a whole value, or al
 _VALUES_BY_NAME = ("env", "annotations")
 _ARGUMENTS = ("command", "args")
 
-# Up to the last @ of a URL's authority; a password may hold a slash that nobody escaped.
+# Up to the last @ of a URL's authority; a password may hold an unescaped slash.
 _USERINFO = re.compile(
     r"""(?<=://)([^/\s'":@]{0,200}:(?!\d+/)[^/\s'"@]{0,200}/[^\s'"@]{0,200}|[^/\s'"]+)(?=@)"""
 )

@@ -29,7 +29,7 @@ from workpool_operator.kube.client import MERGE_PATCH, KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
 
 POLL_SECONDS = 0.5
-RELEASED_SECONDS = 10.0  # for the API server to let go of what has no finalizer of ours any more
+RELEASED_SECONDS = 10.0  # for the API server to remove what no longer has our finalizer
 
 Object = dict[str, Any]
 

@@ -72,7 +72,7 @@ class Creation:
         return await self._create_with(wanted.secret, wanted.job, claim_id)
 
     async def grant(self, refused: KubernetesRefused) -> str:
-        """How to give the operator the right that it was refused for want of."""
+        """How to give the operator the right that it lacks."""
         lacks = isinstance(refused, SecretRefused)
         role = rights.WRITES_SECRETS if lacks else rights.MAKES_JOBS
         return await rights.grant(self._kube, self._namespace, role)

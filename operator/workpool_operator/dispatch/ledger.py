@@ -73,7 +73,7 @@ class Record:
     alone_since: float | None = None  # others' Jobs are created, while this one's is an outage
     diagnosis: Wait | None = None  # what Events say about a Job or pod that does not move
     diagnosed_at: float = NEVER
-    reported: tuple[str, str] = ("", "")  # what a RUNNING run was told of: pod, category
+    reported: tuple[str, str] = ("", "")  # the wait last reported of a RUNNING run: pod, category
     lease_renewed_at: float = NEVER
     lost_lease: UUID | None = None  # it cannot be renewed any more
     not_before: datetime | None = None  # when a refused claim may be made again
