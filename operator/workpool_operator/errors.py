@@ -7,14 +7,25 @@
     │       └── PrefectUntrusted
     ├── Refused                an answer, and it is no: repeating the request changes nothing
     │   ├── KubernetesRefused
+    │   │   ├── KubernetesBadRequest    400
+    │   │   ├── KubernetesUnauthorized  401
+    │   │   ├── KubernetesForbidden     403
+    │   │   ├── KubernetesNotFound      404
+    │   │   ├── KubernetesConflict      409
+    │   │   ├── KubernetesGone          410
+    │   │   ├── KubernetesInvalid       422
     │   │   └── SecretRefused
     │   └── PrefectRefused
-    │       └── PrefectRedirects
+    │       ├── PrefectUnauthorized     401
+    │       ├── PrefectForbidden        403
+    │       ├── PrefectNotFound         404
+    │       └── PrefectRedirects        3xx
     ├── RenderError            template and values give no Job
     └── BindingFault           something the binding's status must show
 
-Nothing else crosses a module's edge. Prefect's `Abort` and `Pause`, which are BaseExceptions, never
-arise here: states are set through the API's plain answers (`prefect_api.client`).
+The two clients alone know HTTP codes: their callers catch a type. Nothing else crosses a module's
+edge. Prefect's `Abort` and `Pause`, which are BaseExceptions, never arise here: states are set
+through the API's plain answers (`prefect_api.client`).
 """
 
 from __future__ import annotations
@@ -39,13 +50,7 @@ class Unavailable(OperatorError):
 
 
 class Refused(OperatorError):
-    """The server understood and declined; `status` is the HTTP code (0 where the request could not
-    even be sent), `reason` its short name."""
-
-    def __init__(self, message: str, *, status: int, reason: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
+    """The server understood and declined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +67,47 @@ class KubernetesUnavailable(Unavailable):
 
 
 class KubernetesRefused(Refused):
-    """The Kubernetes API answered 4xx; `reason` is metav1.Status' (`NotFound`, `Forbidden`), and
-    `causes` are the fields that it names."""
+    """The Kubernetes API answered 4xx; `causes` are the fields that it names."""
 
-    def __init__(
-        self, message: str, *, status: int, reason: str = "", causes: Iterable[Cause] = ()
-    ) -> None:
-        super().__init__(message, status=status, reason=reason)
+    def __init__(self, message: str, *, causes: Iterable[Cause] = ()) -> None:
+        super().__init__(message)
         self.causes = tuple(causes)
 
 
-class SecretRefused(KubernetesRefused):
-    """It is the Secret that goes with a Job which the Kubernetes API refused, not the Job."""
+class KubernetesBadRequest(KubernetesRefused):
+    """The API server cannot read the request, or an admission webhook denies it."""
 
-    def __init__(self, refused: KubernetesRefused) -> None:
-        text = f"the Secret for its environment: {refused}"
-        super().__init__(text, status=refused.status, reason=refused.reason)
+
+class KubernetesUnauthorized(KubernetesRefused):
+    """The API server does not accept the operator's credentials."""
+
+
+class KubernetesForbidden(KubernetesRefused):
+    """The operator lacks a right, or an admission plugin (a quota, a policy) denies the object."""
+
+
+class KubernetesNotFound(KubernetesRefused):
+    """The object, its namespace or its resource type does not exist."""
+
+
+class KubernetesConflict(KubernetesRefused):
+    """An object of that name exists, or it is not the one of the precondition."""
+
+
+class KubernetesGone(KubernetesRefused):
+    """The resource version to go on from is too old: list again."""
+
+
+class KubernetesInvalid(KubernetesRefused):
+    """The object fails validation."""
+
+
+class SecretRefused(KubernetesRefused):
+    """The Kubernetes API refused the Secret of a Job's environment; `refusal` is its answer."""
+
+    def __init__(self, refusal: KubernetesRefused) -> None:
+        super().__init__(f"the Secret for its environment: {refusal}")
+        self.refusal = refusal
 
 
 class PrefectUnavailable(Unavailable):
@@ -89,7 +119,24 @@ class PrefectUntrusted(PrefectUnavailable):
 
 
 class PrefectRefused(Refused):
-    """The Prefect API answered 4xx, or with what is not the answer of a Prefect API."""
+    """The Prefect API answered 4xx, or with what is not the answer of a Prefect API; `status` is
+    the HTTP code for messages, 0 where the request could not even be sent."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class PrefectUnauthorized(PrefectRefused):
+    """The Prefect API asks for credentials, or does not accept these."""
+
+
+class PrefectForbidden(PrefectRefused):
+    """The Prefect API denies the request to these credentials."""
+
+
+class PrefectNotFound(PrefectRefused):
+    """The Prefect API itself says that there is no such object."""
 
 
 class PrefectRedirects(PrefectRefused):

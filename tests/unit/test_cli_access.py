@@ -11,8 +11,9 @@ from workpool_operator.cli import access
 from workpool_operator.cli.access import Access, failures_told
 from workpool_operator.errors import (
     OperatorError,
+    PrefectNotFound,
     PrefectRedirects,
-    PrefectRefused,
+    PrefectUnauthorized,
     PrefectUnavailable,
     PrefectUntrusted,
 )
@@ -60,7 +61,7 @@ async def test_a_certificate_that_is_not_trusted_is_told_with_the_settings_for_a
 
 
 async def test_refused_credentials_are_told_with_the_settings_for_them():
-    text = told(await of_binding(), PrefectRefused("x", status=401))
+    text = told(await of_binding(), PrefectUnauthorized("x", status=401))
     assert "answered 401 to a request without credentials" in text
     assert "spec.server.apiKey of good.yaml, or PREFECT_API_KEY" in text
 
@@ -86,6 +87,6 @@ async def test_what_a_binding_names_cannot_be_read_without_a_cluster():
 )
 def test_an_address_that_is_likely_to_be_wrong_is_said_to_be(url, doubt):
     found = Access(Server(url), url="PREFECT_API_URL", credentials="", ca="")
-    text = told(found, PrefectRefused("GET /x: HTTP 404", status=404))
+    text = told(found, PrefectNotFound("GET /x: HTTP 404", status=404))
     assert doubt in text
     assert "pod" not in text

@@ -17,8 +17,10 @@ from workpool_operator.binding.run_secrets import RunSecrets
 from workpool_operator.binding.surroundings import Binding, Surroundings
 from workpool_operator.errors import (
     BindingFault,
-    KubernetesRefused,
+    KubernetesForbidden,
     OperatorError,
+    PrefectForbidden,
+    PrefectNotFound,
     PrefectRefused,
     PrefectUnavailable,
 )
@@ -51,7 +53,7 @@ class Api:
 
     async def work_pool(self) -> WorkPool:
         if self.found is None:
-            raise PrefectRefused("Work pool not found", status=404)
+            raise PrefectNotFound("Work pool not found", status=404)
         return cast(WorkPool, await self._answer("work_pool", self.found))
 
     async def work_queues(self) -> list[WorkQueue]:
@@ -138,7 +140,7 @@ async def test_a_faulty_template_stops_claims_and_the_pool_is_known_all_the_same
 
 
 async def test_missing_rights_stop_claims_and_the_pool_is_known_all_the_same(bench: Bench) -> None:
-    bench.kube.fails = KubernetesRefused("subjectaccessreviews is forbidden", status=403)
+    bench.kube.fails = KubernetesForbidden("subjectaccessreviews is forbidden")
     assert await bench.look() == POOL
     assert bench.of(c.JOBS_PERMITTED) == ("False", "KubernetesRefused")
 
@@ -191,7 +193,7 @@ async def test_without_any_of_its_queues_a_binding_claims_nothing(
         (PrefectRefused("POST: HTTP 405", status=405), c.SERVER_REACHABLE, "PollRefused"),
         (PrefectUnavailable("POST: HTTP 500"), c.SERVER_REACHABLE, "PollFailed"),
         (PrefectUnavailable("HTTP 429", retry_after=5), c.SERVER_REACHABLE, "RateLimited"),
-        (PrefectRefused("POST: HTTP 403", status=403), c.CREDENTIALS_VALID, "Forbidden"),
+        (PrefectForbidden("POST: HTTP 403", status=403), c.CREDENTIALS_VALID, "Forbidden"),
     ],
 )
 async def test_polls_that_fail_while_the_server_answers_are_a_condition_until_one_succeeds(
@@ -215,7 +217,7 @@ async def test_a_poll_that_named_a_missing_queue_is_explained_by_the_queue(
 ) -> None:
     bench = Bench(monkeypatch, workQueues=["hihg", "default"])
     for _ in range(3):
-        bench.inspection.polled(PrefectRefused("HTTP 404", status=404))
+        bench.inspection.polled(PrefectNotFound("HTTP 404", status=404))
     await bench.look()
     assert bench.of(c.WORK_POOL_FOUND) == ("False", "QueueNotFound")
     assert bench.of(c.SERVER_REACHABLE)[0] == "True"

@@ -16,7 +16,18 @@ from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.config import incluster_config
 
 from workpool_operator import settings
-from workpool_operator.errors import KubernetesRefused, KubernetesUnavailable, OperatorError
+from workpool_operator.errors import (
+    KubernetesBadRequest,
+    KubernetesConflict,
+    KubernetesForbidden,
+    KubernetesGone,
+    KubernetesInvalid,
+    KubernetesNotFound,
+    KubernetesRefused,
+    KubernetesUnauthorized,
+    KubernetesUnavailable,
+    OperatorError,
+)
 from workpool_operator.kube import client
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
@@ -243,6 +254,24 @@ async def test_strict_certificates_of_newer_pythons_are_asked_for_unless_the_set
         settings.tls_strict.cache_clear()
 
 
+@asynccontextmanager
+async def api_server(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[KubernetesClient]:
+    """A client of an API server that answers every request alike."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    configuration = Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    try:
+        async with KubernetesClient(configuration) as kube:
+            yield kube
+    finally:
+        await runner.cleanup()
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [
@@ -259,17 +288,34 @@ async def test_what_is_answered_about_a_secret_or_by_no_api_server_is_not_quoted
             return web.Response(text=body, status=422)
         return web.json_response(body, status=422)
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    configuration = Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
-    try:
-        async with KubernetesClient(configuration) as kube:
-            with pytest.raises(KubernetesRefused) as refused:
-                await kube.request("PATCH", client.SECRETS.path("data", "prefect"), body={})
-    finally:
-        await runner.cleanup()
+    async with api_server(answer) as kube:
+        with pytest.raises(KubernetesRefused) as refused:
+            await kube.request("PATCH", client.SECRETS.path("data", "prefect"), body={})
     assert told in str(refused.value)
     assert "4711" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, KubernetesBadRequest),
+        (401, KubernetesUnauthorized),
+        (403, KubernetesForbidden),
+        (404, KubernetesNotFound),
+        (405, KubernetesRefused),
+        (408, KubernetesUnavailable),
+        (409, KubernetesConflict),
+        (410, KubernetesGone),
+        (422, KubernetesInvalid),
+        (429, KubernetesUnavailable),
+        (500, KubernetesUnavailable),
+    ],
+)
+async def test_a_failed_request_raises_the_type_of_its_http_code(status, kind):
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"kind": "Status", "message": "no"}, status=status)
+
+    async with api_server(answer) as kube:
+        with pytest.raises(OperatorError, match="no") as raised:
+            await kube.request("GET", client.JOBS.path("data", "a"))
+    assert type(raised.value) is kind

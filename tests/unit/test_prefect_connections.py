@@ -18,8 +18,11 @@ from tests.support.private_ca import PrivateCA
 from workpool_operator import settings
 from workpool_operator.errors import (
     OperatorError,
+    PrefectForbidden,
+    PrefectNotFound,
     PrefectRedirects,
     PrefectRefused,
+    PrefectUnauthorized,
     PrefectUnavailable,
     PrefectUntrusted,
 )
@@ -238,8 +241,31 @@ async def test_the_reason_that_prefect_gives_is_kept():
         return web.json_response({"detail": "Work queue 'hihg' not found."}, status=404)
 
     async with serving(answer) as heard:
-        with pytest.raises(PrefectRefused, match="HTTP 404 Work queue 'hihg' not found"):
+        with pytest.raises(PrefectNotFound, match="HTTP 404 Work queue 'hihg' not found"):
             await ask(Server(f"http://{LOOPBACK}:{heard.port}/api"))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, PrefectUnauthorized),
+        (403, PrefectForbidden),
+        (404, PrefectNotFound),
+        (405, PrefectRefused),
+        (408, PrefectUnavailable),
+        (409, PrefectRefused),
+        (429, PrefectUnavailable),
+        (500, PrefectUnavailable),
+    ],
+)
+async def test_a_failed_request_raises_the_type_of_its_http_code(status, kind):
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"detail": "no"}, status=status)
+
+    async with serving(answer) as heard:
+        with pytest.raises(OperatorError, match=f"HTTP {status}") as raised:
+            await ask(Server(f"http://{LOOPBACK}:{heard.port}/api"))
+    assert type(raised.value) is kind
 
 
 # Redirects

@@ -12,10 +12,12 @@ from workpool_operator.binding.model import Spec
 from workpool_operator.binding.named_key import NamedKey
 from workpool_operator.errors import (
     BindingFault,
-    KubernetesRefused,
+    KubernetesNotFound,
     OperatorError,
+    PrefectForbidden,
     PrefectRedirects,
     PrefectRefused,
+    PrefectUnauthorized,
     PrefectUnavailable,
     PrefectUntrusted,
 )
@@ -33,7 +35,7 @@ class Cluster:
 
     async def get(self, resource: Any, namespace: str, name: str) -> dict[str, Any]:
         if name not in self._objects:
-            raise KubernetesRefused("no such object", status=404)
+            raise KubernetesNotFound("no such object")
         return self._objects[name]
 
 
@@ -91,7 +93,7 @@ async def test_an_address_that_fails_is_told_with_its_likely_cause(url, error, c
 
 async def test_the_cloud_without_a_key_is_told_to_need_one():
     url = "https://api.prefect.cloud/api/accounts/a/workspaces/b"
-    refused = PrefectRefused("HTTP 401", status=401)
+    refused = PrefectUnauthorized("HTTP 401", status=401)
     found = await fault(refused, url)
     assert (found.condition, found.reason) == ("CredentialsValid", "Unauthorized")
     assert "Prefect Cloud needs an API key: name its Secret in spec.server.apiKey" in str(found)
@@ -120,7 +122,7 @@ async def test_a_certificate_that_is_not_trusted_is_told_with_the_field_for_its_
 
 
 async def test_a_gateway_that_refuses_is_told_with_the_field_for_its_headers():
-    found = await fault(PrefectRefused("HTTP 403", status=403))
+    found = await fault(PrefectForbidden("HTTP 403", status=403))
     assert (found.condition, found.reason) == ("CredentialsValid", "Forbidden")
     assert "spec.server.headers" in str(found)
 

@@ -16,7 +16,13 @@ from workpool_operator.dispatch.steps import Crash, CreateJob, Explain, Later
 from workpool_operator.errors import (
     BindingFault,
     Cause,
+    KubernetesBadRequest,
+    KubernetesConflict,
+    KubernetesForbidden,
+    KubernetesInvalid,
+    KubernetesNotFound,
     KubernetesRefused,
+    KubernetesUnauthorized,
     KubernetesUnavailable,
     OperatorError,
     SecretRefused,
@@ -42,8 +48,18 @@ TERMINATING = (
 DRAFT = Draft(subject(run={"service_account_name": "Bad Name"}), {})
 
 
+KINDS = {
+    400: KubernetesBadRequest,
+    401: KubernetesUnauthorized,
+    403: KubernetesForbidden,
+    404: KubernetesNotFound,
+    409: KubernetesConflict,
+    422: KubernetesInvalid,
+}
+
+
 def refused(text: str, status: int, *causes: Cause) -> KubernetesRefused:
-    return KubernetesRefused(text, status=status, causes=causes)
+    return KINDS[status](text, causes=causes)
 
 
 @pytest.mark.parametrize(

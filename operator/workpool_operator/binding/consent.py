@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import rights
 from workpool_operator.binding.model import GROUP
-from workpool_operator.errors import BindingFault, KubernetesRefused
+from workpool_operator.errors import BindingFault, KubernetesNotFound, KubernetesRefused
 from workpool_operator.kube import views
 from workpool_operator.kube.client import KubernetesClient
 
@@ -82,7 +82,7 @@ class Consent:
 
     async def _unread(self, refused: KubernetesRefused) -> BindingFault:
         name = self._job_namespace
-        if refused.status == 404:
+        if isinstance(refused, KubernetesNotFound):
             return BindingFault(
                 c.JOBS_PERMITTED,
                 "NamespaceNotFound",

@@ -27,6 +27,7 @@ from workpool_operator.errors import (
     BindingFault,
     KubernetesRefused,
     OperatorError,
+    PrefectNotFound,
     PrefectRefused,
     PrefectUnavailable,
 )
@@ -183,7 +184,7 @@ class Inspection:
         error = self._poll_error
         if error is None or self.queues == () or self._failed_polls < FAILED_POLLS:
             return
-        if queue_fault and isinstance(error, PrefectRefused) and error.status == 404:
+        if queue_fault and isinstance(error, PrefectNotFound):
             return  # that was why: the next one leaves the queue out
         raise prerequisites.poll_fault(error, api)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from workpool_operator.binding import rights
 from workpool_operator.binding.model import CABundle, ConfigMapKeySelector, SecretKeySelector
-from workpool_operator.errors import BindingFault, KubernetesRefused
+from workpool_operator.errors import BindingFault, KubernetesNotFound, KubernetesRefused
 from workpool_operator.kube.client import CONFIG_MAPS, SECRETS, KubernetesClient, Resource
 from workpool_operator.prefect_api import server
 
@@ -114,7 +114,7 @@ class NamedKey:
             raise self.invalid("holds no text") from error
 
     async def _unread(self, refused: KubernetesRefused, kube: KubernetesClient) -> BindingFault:
-        if refused.status != 404:
+        if not isinstance(refused, KubernetesNotFound):
             grant = await rights.grant(kube, self.namespace, rights.READS_SECRETS)
             return self._fault(FORBIDDEN, f"{refused}. Grant it: {grant}")
         where = f"{self.kind} {self.selector.name!r} does not exist in namespace"

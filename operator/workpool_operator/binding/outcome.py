@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from workpool_operator.errors import Cause, KubernetesRefused, RenderError
+from workpool_operator.errors import (
+    Cause,
+    KubernetesBadRequest,
+    KubernetesConflict,
+    KubernetesInvalid,
+    KubernetesRefused,
+    RenderError,
+)
 from workpool_operator.jobs.blame import crash_text, in_template, refusal_text, render_text
 from workpool_operator.jobs.fault import Fault, Path, at, read
 from workpool_operator.jobs.references import (
@@ -68,12 +75,12 @@ def of_faults(found: Iterable[Fault], subject: Subject) -> Outcome:
 def of_refusal(refused: KubernetesRefused, subject: Subject) -> Outcome:
     """The API server does not take the manifest."""
     text = str(refused).rstrip(".")
-    if refused.status == 409:  # the name is taken: everything else was looked at before
-        return Outcome()
-    if refused.status == 422 and refused.causes:
+    if isinstance(refused, KubernetesConflict):
+        return Outcome()  # the name is taken: the API server validated everything else before
+    if isinstance(refused, KubernetesInvalid) and refused.causes:
         causes = islice(refused.causes, MOST)
         return sum((_of_cause(cause, subject) for cause in causes), Outcome())
-    if refused.status == 400 and "admission webhook" not in text:
+    if isinstance(refused, KubernetesBadRequest) and "admission webhook" not in text:
         return Outcome(doubts=(text,))
     return Outcome(unasked=text)
 

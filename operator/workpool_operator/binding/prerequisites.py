@@ -20,8 +20,11 @@ from workpool_operator.binding.named_key import NamedKey, ca_key
 from workpool_operator.errors import (
     BindingFault,
     OperatorError,
+    PrefectForbidden,
+    PrefectNotFound,
     PrefectRedirects,
     PrefectRefused,
+    PrefectUnauthorized,
     PrefectUnavailable,
     PrefectUntrusted,
 )
@@ -89,9 +92,9 @@ async def ask_for_pool(api: PrefectApi) -> WorkPool | None:
     """The pool as a server has it that answers and accepts the credentials; None: it has none."""
     try:
         return await api.work_pool()
+    except PrefectNotFound:
+        return None
     except OperatorError as error:
-        if isinstance(error, PrefectRefused) and error.status == 404:
-            return None
         raise server_fault(error, api.server) from error
 
 
@@ -195,8 +198,8 @@ def poll_fault(error: OperatorError, api: PrefectApi) -> BindingFault:
     """What a server says about the binding that answers, but not its polls."""
     if isinstance(error, PrefectRedirects):
         return server_fault(error, api.server)
-    forbidden = isinstance(error, PrefectRefused) and error.status in (401, 403)
-    if forbidden or (isinstance(error, PrefectUnavailable) and error.retry_after):
+    denied = isinstance(error, PrefectUnauthorized | PrefectForbidden)
+    if denied or (isinstance(error, PrefectUnavailable) and error.retry_after):
         return server_fault(error, api.server)
     return BindingFault(
         c.SERVER_REACHABLE,
@@ -208,7 +211,7 @@ def poll_fault(error: OperatorError, api: PrefectApi) -> BindingFault:
 
 def server_fault(error: OperatorError, server: Server) -> BindingFault:
     """What a failed request to Prefect says about the binding."""
-    if isinstance(error, PrefectRefused) and error.status in (401, 403):
+    if isinstance(error, PrefectUnauthorized | PrefectForbidden):
         return _unauthorized(error, server)
     if isinstance(error, PrefectRedirects):
         return _redirected(error, server)
@@ -234,13 +237,13 @@ def server_fault(error: OperatorError, server: Server) -> BindingFault:
     )
 
 
-def _unauthorized(error: PrefectRefused, server: Server) -> BindingFault:
+def _unauthorized(error: PrefectUnauthorized | PrefectForbidden, server: Server) -> BindingFault:
     sent = "an API key" if server.api_key else "an auth string"
     if server.anonymous:
         sent = "a request without credentials"
     return BindingFault(
         c.CREDENTIALS_VALID,
-        "Unauthorized" if error.status == 401 else "Forbidden",
+        "Unauthorized" if isinstance(error, PrefectUnauthorized) else "Forbidden",
         f"{server.address} answered {error.status} to {sent}. Correct the Secret that "
         "spec.server.apiKey or spec.server.authString names, or set the one that it asks for; "
         "headers that a proxy in front of it asks for belong into spec.server.headers."

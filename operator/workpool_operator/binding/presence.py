@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 from workpool_operator import settings
 from workpool_operator.binding.status import BINDINGS
-from workpool_operator.errors import KubernetesRefused, KubernetesUnavailable
+from workpool_operator.errors import (
+    KubernetesForbidden,
+    KubernetesNotFound,
+    KubernetesRefused,
+    KubernetesUnavailable,
+)
 from workpool_operator.kube.client import KubernetesClient
 
 
@@ -25,11 +30,11 @@ async def obstacle(kube: KubernetesClient, namespaces: Sequence[str]) -> str:
 
 
 def _refusal(refused: KubernetesRefused) -> str:
-    match refused.status:
-        case 404:
+    match refused:
+        case KubernetesNotFound():
             fix = "install it: workpool-operator crd | kubectl apply --server-side -f -"
             return f"the CustomResourceDefinition of WorkPoolBinding is missing; {fix}"
-        case 403:
+        case KubernetesForbidden():
             if release := settings.helm_release():
                 fix = f"upgrade Helm release {release!r}, whose chart grants it in watchNamespaces"
             else:

@@ -16,8 +16,10 @@ from workpool_operator.binding import addresses, prerequisites
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.errors import (
     OperatorError,
+    PrefectForbidden,
     PrefectRedirects,
     PrefectRefused,
+    PrefectUnauthorized,
     PrefectUnavailable,
     PrefectUntrusted,
 )
@@ -122,7 +124,7 @@ def _reason(error: PrefectUnavailable) -> str:
 
 
 def _refusal(error: PrefectRefused, found: Access, where: str) -> str:
-    if error.status in (401, 403):
+    if isinstance(error, PrefectUnauthorized | PrefectForbidden):
         sent = "the API key" if found.server.api_key else "the auth string"
         if found.server.anonymous:
             sent = "a request without credentials"

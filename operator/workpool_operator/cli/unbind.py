@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,13 @@ from workpool_operator.binding.model import Spec
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.cli import output
-from workpool_operator.errors import KubernetesRefused, OperatorError, Unavailable
+from workpool_operator.errors import (
+    KubernetesConflict,
+    KubernetesNotFound,
+    KubernetesRefused,
+    OperatorError,
+    Unavailable,
+)
 from workpool_operator.jobs.fault import at
 from workpool_operator.kube.client import MERGE_PATCH, KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
@@ -82,11 +89,11 @@ async def _show(options: Options) -> list[Object]:
             found = await _listed(kube, options)
         except Unavailable as error:
             raise OperatorError(f"cannot reach {kube.address}: {error}") from error
-        except KubernetesRefused as refused:
-            if refused.status != 404:
-                raise OperatorError(f"{kube.address}: {refused}") from refused
+        except KubernetesNotFound:
             output.note(f"{kube.address} has no {model.PLURAL}: the CRD is not installed")
             found = []
+        except KubernetesRefused as refused:
+            raise OperatorError(f"{kube.address}: {refused}") from refused
         where = f"in {kube.address}"
     if not found:
         output.say(f"no binding to delete {where}")
@@ -148,15 +155,12 @@ async def _listed(kube: KubernetesClient, options: Options) -> list[Object]:
 
 
 async def _unless_gone(kube: KubernetesClient, method: str, binding: Object, body: Object) -> None:
-    """Nothing to do where there is none (404), or another or changed one of the name (409)."""
+    """Nothing to do where there is none, or another or changed one of the name."""
     metadata = binding["metadata"]
     path = BINDINGS.path(metadata["namespace"], metadata["name"])
     content_type = MERGE_PATCH if method == "PATCH" else "application/json"
-    try:
+    with suppress(KubernetesNotFound, KubernetesConflict):
         await kube.request(method, path, body=body, content_type=content_type)
-    except KubernetesRefused as refused:
-        if refused.status not in (404, 409):
-            raise
 
 
 async def _remove_finalizer(kube: KubernetesClient, binding: Object) -> None:

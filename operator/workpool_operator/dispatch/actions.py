@@ -18,9 +18,10 @@ from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.submission import Submission
 from workpool_operator.errors import (
-    KubernetesRefused,
+    KubernetesConflict,
+    KubernetesNotFound,
     OperatorError,
-    PrefectRefused,
+    PrefectNotFound,
     PrefectUnavailable,
 )
 from workpool_operator.jobs import manifest, queueing, verdict
@@ -76,9 +77,7 @@ class Actions:
         except PrefectUnavailable:
             record.doubt(time.monotonic())
             raise
-        except PrefectRefused as refused:
-            if refused.status != 404:
-                raise
+        except PrefectNotFound:
             record.doubt(time.monotonic())
 
     async def _prefect(self, run_id: UUID, record: Record, step: steps.Step) -> None:
@@ -182,7 +181,7 @@ class Actions:
         try:
             await self._kube.create(EVENTS, self._namespace, event)
         except OperatorError as error:
-            known = isinstance(error, KubernetesRefused) and error.status == 409
+            known = isinstance(error, KubernetesConflict)
             log.debug("no Event on Job %s: %s", job.name, error)
         record.reported = (pod.metadata.name, wait.category)
         text = f"Pod {pod.metadata.name} does not start. {wait.category}: {wait.message}"
@@ -197,9 +196,7 @@ class Actions:
         }
         try:
             self._pod_cache.offer(await self._kube.patch(PODS, self._namespace, name, change))
-        except KubernetesRefused as refused:
-            if refused.status not in (404, 409):
-                raise
+        except (KubernetesNotFound, KubernetesConflict):
             self._pod_cache.remove(uid)
 
     async def _confirm_gone(self, record: Record, name: str) -> None:
@@ -209,9 +206,7 @@ class Actions:
         where = namespace if recorded_name == name and namespace else self._namespace
         try:
             self._job_cache.offer(await self._kube.get(JOBS, where, name))
-        except KubernetesRefused as refused:
-            if refused.status != 404:
-                raise
+        except KubernetesNotFound:
             record.job_confirmed_gone = name
 
     async def _delete_job(self, job: Job, final: State | None) -> None:
@@ -242,7 +237,5 @@ class Actions:
         patch = {**change, "metadata": metadata}
         try:
             self._job_cache.offer(await self._kube.patch(JOBS, self._namespace, job.name, patch))
-        except KubernetesRefused as refused:
-            if refused.status not in (404, 409):
-                raise
+        except (KubernetesNotFound, KubernetesConflict):
             self._job_cache.remove(job.metadata.uid)

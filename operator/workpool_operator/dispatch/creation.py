@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from workpool_operator.binding import rights
-from workpool_operator.errors import KubernetesRefused, OperatorError, SecretRefused
+from workpool_operator.errors import (
+    KubernetesConflict,
+    KubernetesNotFound,
+    KubernetesRefused,
+    OperatorError,
+    SecretRefused,
+)
 from workpool_operator.jobs.environment_secret import Detached, detach
 from workpool_operator.kube import secrets
 from workpool_operator.kube.client import JOBS, KubernetesClient
@@ -96,11 +103,8 @@ class Creation:
     async def _earlier(self, secret: Object, job_name: str, claim_id: UUID) -> Job | None:
         """The Job of an earlier attempt. Without one its Secret is made anew: the values may be
         others by now, and whoever sweeps the old one away must miss the new one."""
-        try:
+        with suppress(KubernetesNotFound):
             return await self._meet(job_name, claim_id)
-        except KubernetesRefused as refused:
-            if refused.status != 404:
-                raise
         await secrets.discard(self._kube, self._namespace, secret["metadata"]["name"])
         await self._put(secret)
         return None
@@ -116,20 +120,15 @@ class Creation:
         try:
             job: Job = await self._kube.create(JOBS, self._namespace, manifest)
             return job
-        except KubernetesRefused as refused:
-            if refused.status != 409:
-                raise
-        return await self._meet(manifest["metadata"]["name"], claim_id)
+        except KubernetesConflict:
+            return await self._meet(manifest["metadata"]["name"], claim_id)
 
     async def _meet(self, name: str, claim_id: UUID) -> Job:
         """The Job of that name, only if it is this claim's."""
         found: Job = await self._kube.get(JOBS, self._namespace, name)
         if found.deleting or found.claim_id != str(claim_id):
-            raise KubernetesRefused(
-                f"Job {name} exists and is being deleted or is not this run's",
-                status=409,
-                reason="AlreadyExists",
-            )
+            text = f"Job {name} exists and is being deleted or is not this run's"
+            raise KubernetesConflict(text)
         return found
 
     async def _give(self, secret: str, job: Job) -> None:

@@ -22,7 +22,7 @@ from workpool_operator.dispatch.history import (
 )
 from workpool_operator.dispatch.ledger import Claim, Record
 from workpool_operator.dispatch.place import Place
-from workpool_operator.errors import PrefectRefused, PrefectUnavailable
+from workpool_operator.errors import PrefectNotFound, PrefectRefused, PrefectUnavailable
 from workpool_operator.jobs.verdict import Wait
 from workpool_operator.kube.views import Job
 from workpool_operator.prefect_api.client import PrefectApi
@@ -139,9 +139,10 @@ class Proposals:
         asked_at = time.monotonic()
         try:
             answer = await self._propose(run_id, record, proposal)
-        except PrefectRefused as refused:
-            if refused.status != 404:
-                record.claim_refused(None, wall=datetime.now(UTC))
+        except PrefectNotFound:
+            raise
+        except PrefectRefused:
+            record.claim_refused(None, wall=datetime.now(UTC))
             raise
         if record.claim is not None:
             record.lease_renewed_at = asked_at

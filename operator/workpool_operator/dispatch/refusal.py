@@ -10,7 +10,13 @@ import re
 
 from workpool_operator.errors import (
     BindingFault,
+    KubernetesBadRequest,
+    KubernetesConflict,
+    KubernetesForbidden,
+    KubernetesInvalid,
+    KubernetesNotFound,
     KubernetesRefused,
+    KubernetesUnauthorized,
     KubernetesUnavailable,
     OperatorError,
     SecretRefused,
@@ -37,10 +43,11 @@ def passing(error: OperatorError) -> Wait | None:
         )
     if not isinstance(error, KubernetesRefused):
         return None
-    if error.status == 403 and "exceeded quota" in text:
+    answer = _answer(error)
+    if isinstance(answer, KubernetesForbidden) and "exceeded quota" in text:
         advice = "It starts as soon as the namespace's quota allows: raise it, or end other Jobs."
         return Wait("QuotaExceeded", f"{text}. {advice}")
-    if error.status == 409 or any(words in text for words in _BY_A_POLICY):
+    if isinstance(answer, KubernetesConflict) or any(words in text for words in _BY_A_POLICY):
         return Wait("JobRefused", f"{text}. The Job is tried again.")
     if _ENDING in text:
         advice = "Nothing starts in it any more: create it again once it is gone."
@@ -51,14 +58,18 @@ def passing(error: OperatorError) -> Wait | None:
 def lacks_right(error: KubernetesRefused) -> bool:
     """Whether it is refused because the operator lacks a right, which is the binding's fault. Every
     admission plugin answers 403, too."""
-    return error.status == 401 or (error.status == 403 and not _BY_ADMISSION.search(str(error)))
+    answer = _answer(error)
+    if isinstance(answer, KubernetesForbidden):
+        return not _BY_ADMISSION.search(str(error))
+    return isinstance(answer, KubernetesUnauthorized)
 
 
 def crash_text(refused: KubernetesRefused, draft: Draft, *, namespace: str, grant: str = "") -> str:
     """Why the run ends: the places that are refused, where their values come from, and the fix;
     `grant` is that for a right that is missing."""
     text = blame.refusal_text(refused.causes, draft.subject) or str(refused)
-    misfits = blame.misfit_text(draft.subject) if refused.status in (400, 422) else ""
+    is_misfit = isinstance(_answer(refused), KubernetesBadRequest | KubernetesInvalid)
+    misfits = blame.misfit_text(draft.subject) if is_misfit else ""
     facts = ". ".join(part.rstrip(". ") for part in (text, misfits) if part)
     return f"The API server refused the run's Job: {facts}. {_advice(refused, namespace, grant)}"
 
@@ -67,14 +78,20 @@ def _advice(refused: KubernetesRefused, namespace: str, grant: str) -> str:
     if grant:
         what = "secrets" if isinstance(refused, SecretRefused) else "jobs"
         return f"Grant the operator the right to create {what} in namespace {namespace!r}: {grant}"
-    if refused.status == 403:
+    answer = _answer(refused)
+    if isinstance(answer, KubernetesForbidden):
         return (
             "The operator has the right to create Jobs, a policy of the cluster refuses this one: "
             "change what it names, or the policy."
         )
-    if refused.status == 404:
+    if isinstance(answer, KubernetesNotFound):
         return (
             f"Create the namespace: kubectl create namespace {namespace}, or correct its name: "
             "spec.jobs.namespace of a binding, job variable namespace under a worker."
         )
     return "Correct the deployment's job variables or the pool's base job template."
+
+
+def _answer(refused: KubernetesRefused) -> KubernetesRefused:
+    """Return the API server's own refusal, of the Job or of the Secret of its environment."""
+    return refused.refusal if isinstance(refused, SecretRefused) else refused

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
-from workpool_operator.errors import KubernetesRefused, OperatorError
+from workpool_operator.errors import KubernetesForbidden, OperatorError
 from workpool_operator.jobs.environment_secret import secret_name
 from workpool_operator.kube import secrets
 from workpool_operator.kube.cache import Cache
@@ -75,7 +75,7 @@ class Sweeper:
                 self._kube, self._namespace, binding_id=self._binding_id, jobs=list(self._jobs)
             )
         except OperatorError as error:
-            missing_right = isinstance(error, KubernetesRefused) and error.status == 403
+            missing_right = isinstance(error, KubernetesForbidden)
             level = logging.DEBUG if missing_right else logging.WARNING  # JobsPermitted names it
             log.log(level, "cannot sweep the Secrets of environments: %s", error)
 

@@ -22,7 +22,19 @@ from kubernetes_asyncio.client import ApiClient, Configuration
 from pydantic import TypeAdapter, ValidationError
 
 from workpool_operator import network
-from workpool_operator.errors import Cause, KubernetesRefused, KubernetesUnavailable, OperatorError
+from workpool_operator.errors import (
+    Cause,
+    KubernetesBadRequest,
+    KubernetesConflict,
+    KubernetesForbidden,
+    KubernetesGone,
+    KubernetesInvalid,
+    KubernetesNotFound,
+    KubernetesRefused,
+    KubernetesUnauthorized,
+    KubernetesUnavailable,
+    OperatorError,
+)
 from workpool_operator.kube import reading, views
 from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.recent import Recent
@@ -34,6 +46,15 @@ REVIEW_SECONDS = 5.0  # a right that was given or taken shows within 15 s, with 
 UNLIMITED = 0  # each binding holds two watches: with a limit they would keep requests waiting
 MERGE_PATCH = "application/merge-patch+json"
 DEFAULT_KUBECONFIG = Kubeconfig()
+_REFUSALS = {
+    400: KubernetesBadRequest,
+    401: KubernetesUnauthorized,
+    403: KubernetesForbidden,
+    404: KubernetesNotFound,
+    409: KubernetesConflict,
+    410: KubernetesGone,
+    422: KubernetesInvalid,
+}
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _WARNING = re.compile(r'299 \S+ "(.*)"')
 _status = TypeAdapter(views.Status)
@@ -174,9 +195,7 @@ class KubernetesClient:
             options["gracePeriodSeconds"] = grace_seconds
         try:
             body = await self.request("DELETE", resource.path(namespace, name), body=options)
-        except KubernetesRefused as refused:
-            if refused.status not in (404, 409):
-                raise
+        except (KubernetesNotFound, KubernetesConflict):
             return None
         return None if reading.field(body, "kind") == "Status" else _decode(resource, body)
 
@@ -266,7 +285,7 @@ def _error(
         wait = response.headers.get("Retry-After", "")
         return KubernetesUnavailable(text, retry_after=float(wait) if wait.isdigit() else None)
     causes = [Cause(each.field, each.message, each.reason) for each in status.details.causes]
-    return KubernetesRefused(text, status=response.status, reason=status.reason, causes=causes)
+    return _REFUSALS.get(response.status, KubernetesRefused)(text, causes=causes)
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

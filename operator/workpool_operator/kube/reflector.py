@@ -17,7 +17,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from workpool_operator.errors import KubernetesRefused, KubernetesUnavailable, OperatorError
+from workpool_operator.errors import (
+    KubernetesGone,
+    KubernetesRefused,
+    KubernetesUnavailable,
+    OperatorError,
+)
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import KubernetesClient, Resource
 from workpool_operator.kube.reading import Reader
@@ -114,10 +119,8 @@ class Reflector:
                     self._alive()
                     version = self._apply(line)
                 return version
-        except KubernetesRefused as refused:
-            if refused.status == 410:
-                return ""
-            raise
+        except KubernetesGone:
+            return ""
 
     async def _next(self, lines: AsyncIterator[bytes]) -> bytes | None:
         """The watch's next line; None at its end, or where it is silent for too long."""

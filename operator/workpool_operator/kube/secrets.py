@@ -6,12 +6,13 @@ Knows two kinds: one that is kept for all Jobs of an owner, and one that belongs
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from workpool_operator.errors import KubernetesRefused
+from workpool_operator.errors import KubernetesConflict, KubernetesNotFound
 from workpool_operator.kube import views
 from workpool_operator.kube.client import MERGE_PATCH, SECRETS, KubernetesClient
 from workpool_operator.kube.views import Job, Metadata, Page
@@ -39,9 +40,7 @@ async def keep(kube: KubernetesClient, namespace: str, secret: Object) -> None:
     try:
         path = SECRETS.path(namespace, name)
         await kube.request("PATCH", path, body=secret, content_type=MERGE_PATCH)
-    except KubernetesRefused as refused:
-        if refused.status != 404:
-            raise
+    except KubernetesNotFound:
         data = {key: value for key, value in secret["data"].items() if value is not None}
         await kube.request("POST", SECRETS.path(namespace), body={**secret, "data": data})
 
@@ -60,9 +59,7 @@ async def put(kube: KubernetesClient, namespace: str, secret: Object) -> bool:
     """Create the Secret; False where there is one of that name."""
     try:
         await kube.request("POST", SECRETS.path(namespace), body=secret)
-    except KubernetesRefused as refused:
-        if refused.status != 409:
-            raise
+    except KubernetesConflict:
         return False
     return True
 
@@ -94,10 +91,7 @@ def _owner(job: Job) -> dict[str, str]:
 
 
 async def _unless_gone(kube: KubernetesClient, method: str, path: str, body: Object) -> None:
-    """The request, which has nothing to do where the object is gone (404) or another one (409)."""
+    """The request, which has nothing to do where the object is gone or another one."""
     content_type = MERGE_PATCH if method == "PATCH" else "application/json"
-    try:
+    with suppress(KubernetesNotFound, KubernetesConflict):
         await kube.request(method, path, body=body, content_type=content_type)
-    except KubernetesRefused as refused:
-        if refused.status not in (404, 409):
-            raise

@@ -25,7 +25,14 @@ from prefect.settings import (
 from pydantic import TypeAdapter, ValidationError
 
 from workpool_operator import network
-from workpool_operator.errors import PrefectRedirects, PrefectRefused, PrefectUnavailable
+from workpool_operator.errors import (
+    PrefectForbidden,
+    PrefectNotFound,
+    PrefectRedirects,
+    PrefectRefused,
+    PrefectUnauthorized,
+    PrefectUnavailable,
+)
 from workpool_operator.prefect_api.proxies import proxy_of
 from workpool_operator.prefect_api.server import Server
 from workpool_operator.prefect_api.transport import OnceTransport
@@ -40,6 +47,7 @@ LIMITS = httpx.Limits(max_connections=16, keepalive_expiry=3.0)
 
 T = TypeVar("T")
 
+_REFUSALS = {401: PrefectUnauthorized, 403: PrefectForbidden, 404: PrefectNotFound}
 _NOT_PREFECT = "this is not the answer of a Prefect API"
 _UNREADABLE = (json.JSONDecodeError, UnicodeDecodeError, ValidationError, RecursionError)
 
@@ -111,9 +119,7 @@ class PrefectApi:
         """The run, or None where Prefect says that it does not know it."""
         try:
             return await self._read(Run.of, "GET", f"/flow_runs/{run_id}")
-        except PrefectRefused as refused:
-            if refused.status != 404:
-                raise
+        except PrefectNotFound as refused:
             if RUN_NOT_FOUND in str(refused):
                 return None
             raise PrefectUnavailable(str(refused)) from refused
@@ -253,7 +259,8 @@ def _error(error: httpx.HTTPStatusError, server: Server) -> PrefectRefused | Pre
     text = server.redacted(f"{text} {said or ''}".rstrip())
     if response.status_code >= 500 or (response.status_code == 404 and said is None):
         return PrefectUnavailable(text)
-    return PrefectRefused(text, status=response.status_code)
+    kind = _REFUSALS.get(response.status_code, PrefectRefused)
+    return kind(text, status=response.status_code)
 
 
 def _said(response: httpx.Response) -> str | None:

@@ -5,11 +5,12 @@ Reads only. Every answer is the server's own document, from which a Job can be r
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-from workpool_operator.errors import OperatorError, PrefectRefused
+from workpool_operator.errors import OperatorError, PrefectNotFound
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
 from workpool_operator.spelling import near
 
@@ -23,12 +24,9 @@ class NotFound(OperatorError):
 
 async def pool(api: PrefectApi, name: str) -> Object:
     """The work pool of that name."""
-    try:
+    with suppress(PrefectNotFound):
         found: Object = await api.request("GET", f"/work_pools/{quote(name, safe='')}")
         return found
-    except PrefectRefused as refused:
-        if refused.status != 404:
-            raise
     known = [each["name"] for each in await _page(api, "work_pools")]
     raise NotFound(f"{api.server.url} has no work pool {name!r}.{_hint(name, known)}")
 

@@ -12,7 +12,7 @@ from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFoun
 
 from workpool_operator.dispatch.ledger import Claim
 from workpool_operator.dispatch.place import Place
-from workpool_operator.errors import KubernetesRefused
+from workpool_operator.errors import KubernetesNotFound, KubernetesRefused
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.views import BINDING_LABEL, Job
 from workpool_operator.prefect_api.client import PrefectApi
@@ -48,9 +48,9 @@ async def kill(
                 f"Job {namespace}/{name} was not made by a worker of this pool on this cluster."
             )
         await kube.delete(JOBS, namespace, name, uid=job.metadata.uid, grace_seconds=grace_seconds)
+    except KubernetesNotFound as refused:
+        raise InfrastructureNotFound(f"Job {namespace}/{name} does not exist.") from refused
     except KubernetesRefused as refused:
-        if refused.status == 404:
-            raise InfrastructureNotFound(f"Job {namespace}/{name} does not exist.") from refused
         raise InfrastructureNotAvailable(f"Job {namespace}/{name}: {refused}") from refused
 
 

@@ -1,0 +1,27 @@
+"""The tree in the module's docstring is the tree of the classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from workpool_operator import errors
+
+
+def documented(text: str) -> Iterator[tuple[int, str]]:
+    """Depth and name of each line of the tree."""
+    for line in text.splitlines():
+        if found := re.match(r"    ((?:│   |    )*)(?:[├└]── )?(\w+)", line):
+            indent, name = found.groups()
+            yield len(indent) // 4 + ("──" in line), name
+
+
+def declared(kind: type[Exception], depth: int = 0) -> Iterator[tuple[int, str]]:
+    yield depth, kind.__name__
+    for each in kind.__subclasses__():
+        if each.__module__ == errors.__name__:
+            yield from declared(each, depth + 1)
+
+
+def test_the_documented_tree_names_every_exception_at_its_place() -> None:
+    assert list(documented(errors.__doc__ or "")) == list(declared(errors.OperatorError))
