@@ -10,7 +10,8 @@ from uuid import UUID, uuid5
 
 from pydantic import TypeAdapter
 
-from workpool_operator.dispatch.ledger import Claim, Record
+from workpool_operator.dispatch.claims import Claim
+from workpool_operator.dispatch.ledger import Record
 from workpool_operator.dispatch.observed import Objects, Observed, observe
 from workpool_operator.jobs import names
 from workpool_operator.kube import views
@@ -62,7 +63,9 @@ def pending(
 
 
 def claim(id_: str = "claim", **fields: Any) -> Claim:
-    return replace(Claim.of(pending(id_)), **fields)
+    made = Claim.of(pending(id_))
+    assert made is not None
+    return replace(made, **fields)
 
 
 def run(current: State | str, *, pid: str | None = None, **fields: Any) -> Run:

@@ -18,7 +18,8 @@ from tests.support.snapshots import (
     run,
     state,
 )
-from workpool_operator.dispatch.ledger import NEVER, Ledger, Record, recorded_job
+from workpool_operator.dispatch.claims import recorded_job
+from workpool_operator.dispatch.ledger import NEVER, Ledger, Record
 from workpool_operator.jobs.verdict import OUTAGE, Wait
 
 SCHEDULED = run(state("SCHEDULED", scheduled_time=WALL))

@@ -19,8 +19,7 @@ from workpool_operator.binding.run_secrets import given
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.cli.binding_check import POOL_TYPES
 from workpool_operator.cli.material import NOBODY, Material
-from workpool_operator.dispatch.history import find_claim
-from workpool_operator.dispatch.ledger import Claim
+from workpool_operator.dispatch.claims import Claim, find_claim
 from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import OperatorError
 from workpool_operator.jobs import references

@@ -12,41 +12,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.jobs import names
+from workpool_operator.dispatch.claims import Claim, ClaimedRun, recorded_job
 from workpool_operator.jobs.verdict import OUTAGE, Wait
 from workpool_operator.prefect_api.views import Run, State
 
 NEVER = float("-inf")
 FIRST_PARK, LONGEST_PARK = timedelta(seconds=30), timedelta(minutes=4)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """This binding's claim on a run: `id` is that of the Pending state it made."""
-
-    id: UUID
-    timestamp: datetime | None = None
-    scheduled_time: datetime | None = None
-    lease_id: UUID | None = None
-
-    @classmethod
-    def of(cls, state: State) -> Claim:
-        details = state.state_details
-        assert state.id is not None
-        return cls(
-            id=state.id,
-            timestamp=state.timestamp,
-            scheduled_time=details.scheduled_time,
-            lease_id=details.deployment_concurrency_lease_id,
-        )
-
-    def substate_id(self, name: str) -> UUID:
-        """The transition id of this claim's sub-state of that name."""
-        return names.substate_transition_id(claim_id=self.id, name=name)
-
-    def made(self, job_name: str, *, run_id: UUID) -> bool:
-        """The name is that of this claim's Job."""
-        return names.is_job_name(job_name, run_id=run_id, claim_id=self.id)
 
 
 @dataclass(slots=True)
@@ -94,6 +65,11 @@ class Record:
     def state_type(self) -> str:
         """Empty where there is no run."""
         return self.run.state_type if self.run else ""
+
+    @property
+    def claimed_run(self) -> ClaimedRun | None:
+        """The run with its claim; None unless both are known."""
+        return ClaimedRun(self.run, self.claim) if self.run and self.claim else None
 
     def doubt(self, now: float) -> None:
         """What is known may have changed: it is read again before anything else is decided."""
@@ -156,11 +132,6 @@ class Record:
             pid = recorded_job(self.run)
             if pid and not self.claim.made(pid, run_id=self.run.id):
                 self.claim = None  # somebody else's, unless the history says otherwise
-
-
-def recorded_job(run: Run | None) -> str:
-    """The name part of a run's `infrastructure_pid` (`namespace:job-name`), "" without one."""
-    return ((run.infrastructure_pid if run else None) or "").rpartition(":")[2]
 
 
 class Ledger:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from workpool_operator.dispatch.ledger import NEVER, Claim, Record, recorded_job
+from workpool_operator.dispatch.claims import Claim, recorded_job
+from workpool_operator.dispatch.ledger import NEVER, Record
 from workpool_operator.jobs import names, verdict
 from workpool_operator.jobs.verdict import OUTAGE, Wait
 from workpool_operator.kube.views import FINAL_STATE_ANNOTATION, Job, Pod

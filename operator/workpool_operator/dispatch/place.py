@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.dispatch.ledger import Claim
+from workpool_operator.dispatch.claims import Claim
 from workpool_operator.jobs import names
 from workpool_operator.jobs.certificates import Source
 from workpool_operator.jobs.manifest import Identity

@@ -14,13 +14,14 @@ from typing import Any
 from uuid import UUID
 
 from workpool_operator.dispatch import retries
-from workpool_operator.dispatch.history import (
+from workpool_operator.dispatch.claims import (
+    Claim,
     find_claim,
     is_phantom,
     is_stray_substate,
     predecessor_of,
 )
-from workpool_operator.dispatch.ledger import Claim, Record
+from workpool_operator.dispatch.ledger import Record
 from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import PrefectNotFound, PrefectRefused, PrefectUnavailable
 from workpool_operator.jobs.verdict import Wait

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from uuid import UUID
 
+from workpool_operator.dispatch.claims import claims_in
 from workpool_operator.dispatch.ended import is_sure
-from workpool_operator.dispatch.ledger import Claim
 from workpool_operator.dispatch.observed import Observed
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.steps import Crash, PutBack, Read, ReadHistory, Step
@@ -39,7 +39,7 @@ def retry(seen: Observed, job: Job, policy: Policy) -> Step | None:
 def count(history: Sequence[State], mine: Set[UUID]) -> int:
     """How often the run was put back so since it was last final, as its states (oldest first) say;
     `mine` are the transition ids of our claims."""
-    claims = [Claim.of(s) for s in history if s.state_details.transition_id in mine]
+    claims = claims_in(history, mine)
     ids = {claim.substate_id(verdict.INFRASTRUCTURE_RETRY) for claim in claims}
     made = 0
     for state in history:

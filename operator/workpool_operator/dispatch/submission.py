@@ -10,8 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from workpool_operator.dispatch import refusal
+from workpool_operator.dispatch.claims import Claim
 from workpool_operator.dispatch.creation import Created, Creation
-from workpool_operator.dispatch.ledger import NEVER, Claim, Record
+from workpool_operator.dispatch.ledger import NEVER, Record
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.errors import (

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
 
-from workpool_operator.dispatch.ledger import Claim
+from workpool_operator.dispatch.claims import claims_in
 from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import KubernetesNotFound, KubernetesRefused
 from workpool_operator.kube.client import JOBS, KubernetesClient
@@ -58,9 +58,4 @@ async def made_here(api: PrefectApi, place: Place, run_id: UUID, name: str) -> b
     """The Job of that name was made for a claim of ours, whether or not it still exists."""
     mine = place.transition_id(run_id)
     history = await api.history(run_id)
-    claims = [
-        Claim.of(state)
-        for state in history
-        if state.state_details.transition_id == mine and state.id is not None
-    ]
-    return any(claim.made(name, run_id=run_id) for claim in claims)
+    return any(claim.made(name, run_id=run_id) for claim in claims_in(history, {mine}))

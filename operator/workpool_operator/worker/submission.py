@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.dispatch.ledger import Claim, Record
+from workpool_operator.dispatch.claims import Claim
+from workpool_operator.dispatch.ledger import Record
 from workpool_operator.dispatch.submission import Submission
 from workpool_operator.jobs import effects
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration

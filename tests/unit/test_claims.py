@@ -18,7 +18,7 @@ from tests.support.snapshots import (
     run,
     state,
 )
-from workpool_operator.dispatch.history import (
+from workpool_operator.dispatch.claims import (
     find_claim,
     in_order,
     is_phantom,

@@ -1,20 +1,65 @@
-"""What a run's history of states proves about its claims. Pure.
+"""A claim of ours on a run, and what the run's states prove about it. Pure.
 
-Only the history tells whose claim stands behind a named sub-state or a running flow: the current
+Only the history proves whose claim stands behind a named sub-state or a running flow: the current
 state's own ids belong to whoever wrote it last (races.md 3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from workpool_operator.dispatch.ledger import Claim, recorded_job
+from workpool_operator.jobs import names
 from workpool_operator.prefect_api.views import Run, State
 
 # By how much the clocks of a server's replicas may differ: states are in the order of these.
 CLOCK_SKEW = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """This binding's claim on a run: `id` is that of the Pending state it made."""
+
+    id: UUID
+    timestamp: datetime | None = None
+    scheduled_time: datetime | None = None
+    lease_id: UUID | None = None
+
+    @classmethod
+    def of(cls, state: State) -> Claim | None:
+        """Return the claim that made the state; None for a state that has no id."""
+        if state.id is None:
+            return None
+        details = state.state_details
+        return cls(
+            id=state.id,
+            timestamp=state.timestamp,
+            scheduled_time=details.scheduled_time,
+            lease_id=details.deployment_concurrency_lease_id,
+        )
+
+    def substate_id(self, name: str) -> UUID:
+        """Return the transition id of this claim's sub-state of that name."""
+        return names.substate_transition_id(claim_id=self.id, name=name)
+
+    def made(self, job_name: str, *, run_id: UUID) -> bool:
+        """Return whether the name is that of this claim's Job."""
+        return names.is_job_name(job_name, run_id=run_id, claim_id=self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRun:
+    """A run together with the claim of ours that it is under."""
+
+    run: Run
+    claim: Claim
+
+
+def recorded_job(run: Run | None) -> str:
+    """Return the name part of `infrastructure_pid` (`namespace:job-name`), "" without one."""
+    return ((run.infrastructure_pid if run else None) or "").rpartition(":")[2]
 
 
 def find_claim(run: Run, history: Sequence[State], mine: Set[UUID]) -> Claim | None:
@@ -26,7 +71,7 @@ def find_claim(run: Run, history: Sequence[State], mine: Set[UUID]) -> Claim | N
     (races.md 26, 27).
     """
     stretch, rescheduled = _last_pending_stretch(in_order(history))
-    claims = _claims(stretch, mine)
+    claims = claims_in(stretch, mine)
     if not rescheduled:
         return claims[-1] if claims else None
     recorded = recorded_job(run)
@@ -55,7 +100,7 @@ def is_phantom(state: State, claim: Claim) -> bool:
 def is_stray_substate(state: State, history: Sequence[State], mine: Set[UUID]) -> bool:
     """The state is a sub-state of a claim of ours that is over: it came too late and was accepted
     all the same."""
-    claims = _claims(history, mine)
+    claims = claims_in(history, mine)
     return state.state_details.transition_id in {c.substate_id(state.name) for c in claims}
 
 
@@ -73,8 +118,10 @@ def predecessor_of(state: State, history: Sequence[State], mine: Set[UUID]) -> S
     return None
 
 
-def _claims(states: Sequence[State], mine: Set[UUID]) -> list[Claim]:
-    return [Claim.of(s) for s in states if s.state_details.transition_id in mine and s.id]
+def claims_in(states: Sequence[State], mine: Set[UUID]) -> list[Claim]:
+    """Return the claims that were made under one of the transition ids `mine`, in order."""
+    found = (Claim.of(state) for state in states if state.state_details.transition_id in mine)
+    return [claim for claim in found if claim]
 
 
 def _last_pending_stretch(history: Sequence[State]) -> tuple[list[State], bool]:
