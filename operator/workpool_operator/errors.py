@@ -21,6 +21,7 @@
     │       ├── PrefectNotFound         404
     │       └── PrefectRedirects        3xx
     ├── RenderError            template and values give no Job
+    ├── DeploymentNotFound     a claimed run's deployment was deleted: the run has no Job
     └── BindingFault           something the binding's status must show
 
 The two clients alone know HTTP codes: their callers catch a type. Nothing else crosses a module's
@@ -158,6 +159,10 @@ class RenderError(OperatorError):
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}" if path else problem)
         self.path = path
+
+
+class DeploymentNotFound(OperatorError):
+    """The deployment of a claimed run was deleted: the run is cancelled, as by Prefect's worker."""
 
 
 class BindingFault(OperatorError):

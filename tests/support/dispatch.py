@@ -27,6 +27,7 @@ from workpool_operator.dispatch.observed import Objects, Observed, observe
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.proposals import Proposals
+from workpool_operator.dispatch.renderer import TemplateRenderer
 from workpool_operator.dispatch.steps import Claim, Forget, Later, Nothing, Step
 from workpool_operator.dispatch.submission import Submission
 from workpool_operator.jobs import names
@@ -165,12 +166,11 @@ def _compose(
     )
     submission = Submission(
         place,
-        api=api,
+        renderer=TemplateRenderer(place, api=api, pool=lambda: pool),
         creation=creation,
         proposals=proposals,
         job_cache=jobs,
         runlog=runlog,
-        pool=lambda: pool,
         forbidden=lambda _: None,
     )
     actions = Actions(

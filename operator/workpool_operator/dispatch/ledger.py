@@ -6,7 +6,7 @@ the caller's (seconds, monotonic).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,7 +34,7 @@ class Record:
     claim: Claim | None = None
     disowned: UUID | None = None  # the state under which history showed no claim of ours
     phantom: bool = False  # a state of ours was accepted on a run that was not SCHEDULED
-    deployment: dict[str, Any] | None = None
+    deployment: Mapping[str, Any] | None = None
     pending_timeout: int | None = None  # the run's own, in seconds, before its Job says so
     job_confirmed_gone: str = ""  # the name of a Job that a live GET did not find
     refusal: Wait | None = None  # why the API server did not take the Job

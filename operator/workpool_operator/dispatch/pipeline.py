@@ -30,6 +30,7 @@ from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.reconciler import Reconciler
+from workpool_operator.dispatch.renderer import TemplateRenderer
 from workpool_operator.dispatch.resync import Resync
 from workpool_operator.dispatch.submission import Submission
 from workpool_operator.dispatch.sweep import Sweeper
@@ -103,12 +104,11 @@ class Pipeline:
         )
         submission = Submission(
             place,
-            api=api,
+            renderer=TemplateRenderer(place, api=api, pool=outside.pool),
             creation=creation,
             proposals=proposals,
             job_cache=jobs,
             runlog=self.runlog,
-            pool=outside.pool,
             forbidden=outside.forbidden,
         )
         self._actions = Actions(

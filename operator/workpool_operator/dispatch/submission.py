@@ -1,4 +1,4 @@
-"""A claimed run becomes a Job, or the reason why not. Decides nothing."""
+"""Has the Job of a claimed run rendered and created, or ends the run that can have none."""
 
 from __future__ import annotations
 
@@ -6,102 +6,73 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Any
 from uuid import UUID
 
 from workpool_operator.dispatch import refusal
-from workpool_operator.dispatch.claims import Claim
+from workpool_operator.dispatch.claims import Claim, ClaimedRun
 from workpool_operator.dispatch.creation import Created, Creation
 from workpool_operator.dispatch.ledger import NEVER, Record
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.proposals import Proposals
+from workpool_operator.dispatch.renderer import JobRenderer
 from workpool_operator.errors import (
     BindingFault,
+    DeploymentNotFound,
     KubernetesRefused,
     KubernetesUnavailable,
     OperatorError,
     RenderError,
 )
 from workpool_operator.jobs import effects
-from workpool_operator.jobs.draft import Draft, draft
-from workpool_operator.jobs.render import Subject
-from workpool_operator.jobs.threads import beside, beside_with
+from workpool_operator.jobs.draft import Draft
+from workpool_operator.jobs.threads import beside
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.views import Job
-from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.runlog import RunLog
-from workpool_operator.prefect_api.views import Run, WorkPool
 
 LONGEST_REFUSAL_SECONDS = 60.0
 
 
 class Submission:
-    """Renders Jobs and has them created; `forbidden(message)` is called when the API server refuses
+    """Has Jobs rendered and created; `forbidden(message)` is called when the API server refuses
     them for a reason that is the binding's."""
 
     def __init__(
         self,
         place: Place,
         *,
-        api: PrefectApi,
+        renderer: JobRenderer,
         creation: Creation,
         proposals: Proposals,
         job_cache: Cache[Job],
         runlog: RunLog,
-        pool: Callable[[], WorkPool],
         forbidden: Callable[[str], None],
     ) -> None:
         self._place = place
-        self._api = api
+        self._renderer = renderer
         self._creation = creation
         self._proposals = proposals
         self._job_cache = job_cache
         self._runlog = runlog
-        self._pool = pool
         self._forbidden = forbidden
         self._created_at = NEVER  # the last Job of any run
-        self._flows: dict[UUID, dict[str, Any]] = {}
 
     async def create_job(self, run_id: UUID, record: Record) -> None:
-        """Create the Job of the run's claim, or end the run where it can have none."""
+        """Create the Job of the run's claim, or end the run if it can have none."""
         assert record.run is not None and record.claim is not None
-        run, claim = record.run, record.claim
-        if run.deployment_id and record.deployment is None:
-            found = await self._api.deployments([run.deployment_id])
-            record.deployment = found.get(run.deployment_id)
-        if run.deployment_id and record.deployment is None:
-            text = f"Deployment {run.deployment_id} no longer exists: the run was cancelled."
-            await self._proposals.cancel(run_id, record, text)
-            return
+        claimed = ClaimedRun(record.run, record.claim)
         try:
-            made = await self._draft(run, claim, record.deployment)
+            made = await self._renderer.render(claimed, deployment=record.deployment)
+            if made is None:
+                record.disown()
+                return
+            record.deployment = made.subject.deployment
             record.pending_timeout = effects.pending_timeout(made.subject)
-            await self._submit(run_id, record, made, claim)
+            await self._submit(run_id, record, made, claimed.claim)
+        except DeploymentNotFound as error:
+            await self._proposals.cancel(run_id, record, f"{error}: the run was cancelled.")
         except RenderError as error:
             await self._proposals.crash(run_id, record, f"The run's Job cannot be made. {error}")
-
-    async def _draft(self, run: Run, claim: Claim, deployment: dict[str, Any] | None) -> Draft:
-        subject = Subject(
-            run=run.document,
-            flow=await self._flow(run.flow_id),
-            deployment=deployment,
-            pool=self._pool().document,
-            worker_name=self._place.worker_name,
-            environment=self._place.environment,
-            ca=self._place.ca,
-        )
-        identity = self._place.identity(run.id, claim)
-        return await beside_with(
-            self._api.client, lambda client: draft(subject, identity, client=client)
-        )
-
-    async def _flow(self, flow_id: UUID) -> dict[str, Any]:
-        """A flow's name and labels never change, so that it is read once."""
-        if flow_id not in self._flows:
-            self._flows |= await self._api.flows([flow_id])
-        if flow_id not in self._flows:
-            raise RenderError("", f"Flow {flow_id} no longer exists.")
-        return self._flows[flow_id]
 
     async def _submit(self, run_id: UUID, record: Record, made: Draft, claim: Claim) -> None:
         try:
@@ -124,13 +95,8 @@ class Submission:
         record.alone_since = None
         self._job_cache.offer(created.job)
         self._runlog.write(run_id, self._success(created))
-        for text in await beside(effects.in_vain, made.subject, namespace=self._fixed_namespace):
+        for text in await beside(effects.in_vain, made.subject, namespace=made.fixed_namespace):
             self._runlog.write(run_id, text, level=logging.WARNING)
-
-    @property
-    def _fixed_namespace(self) -> str:
-        """That of every run's Job, whatever its variables say."""
-        return self._place.namespace
 
     def _note_outage(self, record: Record) -> None:
         """Since when Jobs of other runs are created, while this one's is not."""

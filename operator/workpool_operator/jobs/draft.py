@@ -15,10 +15,14 @@ from workpool_operator.jobs.render import Subject, render
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A manifest without known faults, and what it was made from."""
+    """A manifest without known faults, and what it was made from.
+
+    `fixed_namespace` is the binding's, whatever the job variables say; "" if they choose it.
+    """
 
     subject: Subject
     manifest: dict[str, Any]
+    fixed_namespace: str = ""
 
 
 async def draft(subject: Subject, identity: Identity, *, client: PrefectClient) -> Draft:
@@ -35,10 +39,10 @@ async def draft(subject: Subject, identity: Identity, *, client: PrefectClient) 
         raise RenderError("", blame.render_text(error, subject)) from error
     except RecursionError as error:
         raise RenderError("job_variables", "nested more deeply than can be rendered") from error
-    return checked(subject, manifest)
+    return checked(subject, manifest, fixed_namespace=identity.namespace)
 
 
-def checked(subject: Subject, manifest: dict[str, Any]) -> Draft:
+def checked(subject: Subject, manifest: dict[str, Any], *, fixed_namespace: str = "") -> Draft:
     """The draft of a manifest that was rendered for the subject.
 
     Raises:
@@ -46,4 +50,4 @@ def checked(subject: Subject, manifest: dict[str, Any]) -> Draft:
     """
     if found := checks.faults(manifest):
         raise RenderError("", blame.crash_text(found, subject))
-    return Draft(subject, manifest)
+    return Draft(subject, manifest, fixed_namespace)

@@ -26,6 +26,7 @@ from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.reconciler import Reconciler
+from workpool_operator.dispatch.submission import Submission
 from workpool_operator.dispatch.sweep import Sweeper
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import KubernetesRefused, OperatorError, PrefectUnavailable
@@ -39,8 +40,8 @@ from workpool_operator.prefect_api.runlog import RunLog
 from workpool_operator.prefect_api.views import WorkPool
 from workpool_operator.telemetry import Trouble
 from workpool_operator.worker.follower import Follower
+from workpool_operator.worker.renderer import ConfigurationRenderer
 from workpool_operator.worker.settings import WorkerSettings
-from workpool_operator.worker.submission import ConfiguredSubmission
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +80,9 @@ class Engine:
             jobs_of=lambda run_id: self._jobs.ever_of(str(run_id)),
         )
         secret = settings.store_env_as_secret
-        submission = ConfiguredSubmission(
+        submission = Submission(
             place,
-            api=api,
+            renderer=ConfigurationRenderer(place, configured=self._configuration, pool=pool),
             creation=Creation(
                 kube,
                 namespace=place.namespace,
@@ -91,9 +92,7 @@ class Engine:
             proposals=self._proposals,
             job_cache=self._jobs,
             runlog=runlog,
-            pool=pool,
             forbidden=lambda text: self._trouble.begins("cannot create Jobs", text),
-            configured=self._configuration,
         )
         self._actions = Actions(
             place,

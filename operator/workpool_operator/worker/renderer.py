@@ -1,0 +1,66 @@
+"""Renders a claimed run's Job from the configuration that Prefect's worker resolved for it.
+
+A worker creates Jobs only for the runs that its own process submits: any other run belongs to the
+worker beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+from workpool_operator.dispatch.claims import ClaimedRun
+from workpool_operator.dispatch.place import Place
+from workpool_operator.jobs import effects
+from workpool_operator.jobs.configuration import KubernetesJobConfiguration
+from workpool_operator.jobs.draft import Draft, checked
+from workpool_operator.jobs.manifest import identify
+from workpool_operator.jobs.render import Subject
+from workpool_operator.prefect_api.views import WorkPool
+
+
+class ConfigurationRenderer:
+    """Completes resolved configurations by the identity of their Jobs.
+
+    `configured(run_id)` is the run's configuration, None if this process did not submit the run.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        configured: Callable[[UUID], KubernetesJobConfiguration | None],
+        pool: Callable[[], WorkPool],
+    ) -> None:
+        self._place = place
+        self._configured = configured
+        self._pool = pool
+
+    async def render(
+        self, claimed: ClaimedRun, *, deployment: Mapping[str, Any] | None = None
+    ) -> Draft | None:
+        """See `JobRenderer.render`; the configuration holds what matters of the deployment."""
+        run = claimed.run
+        configuration = self._configured(run.id)
+        if configuration is None:
+            return None
+        subject = Subject(
+            run=run.document,
+            flow={},
+            deployment=_deployment(configuration),
+            pool=self._pool().document,
+            worker_name=self._place.worker_name,
+        )
+        # From a copy: the Job may have to be rendered again.
+        manifest = configuration.model_copy(deep=True).job_manifest
+        identity = self._place.identity(run.id, claimed.claim)
+        identify(manifest, identity, run_name=configuration.job_name)
+        effects.annotate(manifest, subject)
+        return checked(subject, manifest)
+
+
+def _deployment(configuration: KubernetesJobConfiguration) -> dict[str, Any]:
+    """Return what the text of a fault reads of the deployment; the Job has the rest already."""
+    found = configuration._related_objects.get("deployment")
+    return {"job_variables": found.job_variables} if found else {}
