@@ -13,6 +13,7 @@ from workpool_operator.dispatch.ledger import Ledger
 from workpool_operator.errors import KubernetesUnavailable
 from workpool_operator.kube import reading, views
 from workpool_operator.kube.cache import Cache
+from workpool_operator.kube.client import JOBS
 from workpool_operator.kube.reading import Reader
 from workpool_operator.kube.views import RUN_LABEL, Job, Pod, Status, WatchEvent
 
@@ -74,9 +75,8 @@ def test_what_is_no_answer_of_a_kubernetes_api_is_asked_for_again(body: bytes) -
     for read in (
         Odd().reader.page,
         Odd().reader.event,
-        views.jobs_of,
-        views.events_of,
-        views.pods_of,
+        JOBS.read,
+        JOBS.read_list,
         lambda body: reading.field(body, "metadata", "uid"),
     ):
         with pytest.raises(KubernetesUnavailable, match="not the answer of a Kubernetes API"):

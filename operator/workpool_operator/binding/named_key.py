@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from workpool_operator.binding import rights
 from workpool_operator.binding.model import CABundle, ConfigMapKeySelector, SecretKeySelector
 from workpool_operator.errors import BindingFault, KubernetesNotFound, KubernetesRefused
-from workpool_operator.kube.client import CONFIG_MAPS, SECRETS, KubernetesClient, Resource
+from workpool_operator.kube.client import CONFIG_MAPS, SECRETS, KubernetesClient, Object, Resource
 from workpool_operator.prefect_api import server
 
 FORBIDDEN = "Forbidden"  # how the reason of a fault ends where the operator may not look
@@ -102,7 +102,7 @@ class NamedKey:
         return isinstance(self.selector, SecretKeySelector)
 
     @property
-    def _resource(self) -> Resource:
+    def _resource(self) -> Resource[Object]:
         return SECRETS if self._of_secret else CONFIG_MAPS
 
     def _decoded(self, value: str) -> str:

@@ -156,10 +156,8 @@ class RunSecrets:
         return ""
 
     async def _jobs(self) -> tuple[Job, ...]:
-        query = {"labelSelector": f"{BINDING_LABEL}={self._binding_id}"}
-        return views.jobs_of(
-            await self._kube.request("GET", JOBS.path(self._namespace), query=query)
-        )
+        selector = f"{BINDING_LABEL}={self._binding_id}"
+        return await self._kube.list(JOBS, self._namespace, label_selector=selector)
 
     async def _give_up_kept(self, jobs: tuple[Job, ...]) -> None:
         name = credentials.kept_name(self._binding.key)

@@ -246,7 +246,7 @@ class Session:
 
     # Kubernetes
 
-    def _reflector(self, resource: Resource, cache: Cache[Any]) -> Reflector:
+    def _reflector(self, resource: Resource[Any], cache: Cache[Any]) -> Reflector[Any]:
         return Reflector(
             self._around.kube,
             resource,
@@ -257,7 +257,7 @@ class Session:
             alive=lambda: self._beat(resource.plural, within=STUCK_SECONDS),
         )
 
-    def _reflected(self, resource: Resource, error: OperatorError | None) -> None:
+    def _reflected(self, resource: Resource[Any], error: OperatorError | None) -> None:
         """A refusal becomes a condition, too: the rights are looked at."""
         trouble = f"cannot follow {resource.plural}"
         if error is None:

@@ -28,7 +28,7 @@ from workpool_operator.prefect_api.views import WorkPool
 
 log = logging.getLogger(__name__)
 
-BINDINGS = Resource(f"/apis/{model.GROUP}/{model.VERSION}", model.PLURAL)
+BINDINGS = Resource(f"/apis/{model.GROUP}/{model.VERSION}", model.PLURAL, dict[str, Any])
 POLL_TIME_SECONDS = 30.0
 
 Announce = Callable[[Verdict], None]

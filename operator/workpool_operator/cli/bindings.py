@@ -75,9 +75,10 @@ def _names(found: Object) -> list[str]:
 
 async def _from_cluster(kube: KubernetesClient, namespace: str, name: str) -> Binding:
     try:
-        return _binding(await kube.get(BINDINGS, namespace, name), namespace)
+        manifest = await kube.get(BINDINGS, namespace, name)
     except KubernetesRefused as refused:
         raise OperatorError(f"{model.KIND} {namespace}/{name}: {refused}") from refused
+    return _binding(manifest, namespace)
 
 
 def _refuse_faults(found: Object) -> None:

@@ -154,9 +154,8 @@ class Actions:
         record.workload = queueing.pending_reason(found)
 
     async def _events(self, kind: str, name: str) -> tuple[Event, ...]:
-        query = {"fieldSelector": f"involvedObject.kind={kind},involvedObject.name={name}"}
-        body = await self._kube.request("GET", EVENTS.path(self._namespace), query=query)
-        return views.events_of(body)
+        about = f"involvedObject.kind={kind},involvedObject.name={name}"
+        return await self._kube.list(EVENTS, self._namespace, field_selector=about)
 
     async def _last_lines(self, end: End) -> str:
         """The end of the log of the container that decided; "" where it cannot be had: it explains

@@ -118,14 +118,13 @@ class Creation:
 
     async def _create_or_meet(self, manifest: Object, claim_id: UUID) -> Job:
         try:
-            job: Job = await self._kube.create(JOBS, self._namespace, manifest)
-            return job
+            return await self._kube.create(JOBS, self._namespace, manifest)
         except KubernetesConflict:
             return await self._meet(manifest["metadata"]["name"], claim_id)
 
     async def _meet(self, name: str, claim_id: UUID) -> Job:
         """The Job of that name, only if it is this claim's."""
-        found: Job = await self._kube.get(JOBS, self._namespace, name)
+        found = await self._kube.get(JOBS, self._namespace, name)
         if found.deleting or found.claim_id != str(claim_id):
             text = f"Job {name} exists and is being deleted or is not this run's"
             raise KubernetesConflict(text)

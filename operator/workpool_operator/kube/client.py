@@ -13,8 +13,9 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import aiohttp
 from kubernetes_asyncio import config as kube_config
@@ -40,7 +41,8 @@ from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.recent import Recent
 from workpool_operator.settings import tls_strict
 
-V = TypeVar("V")
+T = TypeVar("T")
+Object = dict[str, Any]
 REQUEST_TIMEOUT_SECONDS = 15.0
 REVIEW_SECONDS = 5.0  # a right that was given or taken shows within 15 s, with the looks' own 8
 UNLIMITED = 0  # each binding holds two watches: with a limit they would keep requests waiting
@@ -60,25 +62,50 @@ _WARNING = re.compile(r'299 \S+ "(.*)"')
 _status = TypeAdapter(views.Status)
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """A namespaced resource: where its objects are, and the view they are read as."""
+@dataclass(frozen=True)
+class Resource(Generic[T]):
+    """A namespaced resource: where its objects are, and the type they are read as."""
 
     api: str
     plural: str
-    view: Any = None
+    view: type[T]
 
     def path(self, namespace: str, name: str = "") -> str:
         """The path of one object, or of the namespace's collection."""
         base = f"{self.api}/namespaces/{namespace}/{self.plural}"
         return f"{base}/{name}" if name else base
 
+    def read(self, body: bytes) -> T:
+        """Return the one object that the body holds.
+
+        Raises:
+            KubernetesUnavailable: it holds none.
+        """
+        return views.answer(self._object, body)
+
+    def read_list(self, body: bytes) -> tuple[T, ...]:
+        """Return the objects of the list that the body holds.
+
+        Raises:
+            KubernetesUnavailable: it holds none.
+        """
+        return views.answer(self._page, body).items
+
+    @cached_property
+    def _object(self) -> TypeAdapter[T]:
+        return TypeAdapter(self.view)
+
+    @cached_property
+    def _page(self) -> TypeAdapter[views.Page[T]]:
+        view: Any = self.view
+        return TypeAdapter(views.Page[view])
+
 
 JOBS = Resource("/apis/batch/v1", "jobs", views.Job)
 PODS = Resource("/api/v1", "pods", views.Pod)
 EVENTS = Resource("/api/v1", "events", views.Event)
-SECRETS = Resource("/api/v1", "secrets")
-CONFIG_MAPS = Resource("/api/v1", "configmaps")
+SECRETS = Resource("/api/v1", "secrets", Object)
+CONFIG_MAPS = Resource("/api/v1", "configmaps", Object)
 
 
 class KubernetesClient:
@@ -130,10 +157,22 @@ class KubernetesClient:
         await self._session.close()
         await self._api.close()
 
-    async def get(self, resource: Resource, namespace: str, name: str) -> Any:
-        """The object as the resource's view, or as a dict where it has none."""
-        body = await self.request("GET", resource.path(namespace, name))
-        return _decode(resource, body)
+    async def get(self, resource: Resource[T], namespace: str, name: str) -> T:
+        """Return the object."""
+        return resource.read(await self.request("GET", resource.path(namespace, name)))
+
+    async def list(
+        self,
+        resource: Resource[T],
+        namespace: str,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> tuple[T, ...]:
+        """Return the namespace's objects that both selectors match."""
+        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        query = {key: value for key, value in selectors.items() if value}
+        return resource.read_list(await self.request("GET", resource.path(namespace), query=query))
 
     async def namespace_uid(self, namespace: str) -> str:
         """Unique as a cluster's, and readable with a Role (docs/decisions/0001-cluster-id.md)."""
@@ -153,14 +192,14 @@ class KubernetesClient:
 
         return await self._reviews.of(tuple(attributes.values()), ask)
 
-    async def create(self, resource: Resource, namespace: str, manifest: Mapping[str, Any]) -> Any:
+    async def create(self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any]) -> T:
         """Create the object and return it as the API server stored it."""
         body = await self.request("POST", resource.path(namespace), body=manifest)
-        return _decode(resource, body)
+        return resource.read(body)
 
     async def dry_run(
-        self, resource: Resource, namespace: str, manifest: Mapping[str, Any]
-    ) -> list[str]:
+        self, resource: Resource[Any], namespace: str, manifest: Mapping[str, Any]
+    ) -> tuple[str, ...]:
         """What the API server would do with the object, which it does not store: its warnings."""
         query = {"dryRun": "All", "fieldValidation": "Warn"}
         headers, data = {"Content-Type": "application/json"}, json.dumps(manifest).encode()
@@ -168,26 +207,25 @@ class KubernetesClient:
         call = self._open("POST", path, params=query, data=data, headers=headers, timeout=limit)
         async with call as response:
             found = (_WARNING.fullmatch(text) for text in response.headers.getall("Warning", []))
-            return [match[1].replace(r"\"", '"') for match in found if match]
+            return tuple(match[1].replace(r"\"", '"') for match in found if match)
 
     async def patch(
-        self, resource: Resource, namespace: str, name: str, patch: Mapping[str, Any]
-    ) -> Any:
+        self, resource: Resource[T], namespace: str, name: str, patch: Mapping[str, Any]
+    ) -> T:
         """Merge-patch the object and return it."""
         path = resource.path(namespace, name)
-        return _decode(
-            resource, await self.request("PATCH", path, body=patch, content_type=MERGE_PATCH)
-        )
+        body = await self.request("PATCH", path, body=patch, content_type=MERGE_PATCH)
+        return resource.read(body)
 
     async def delete(
         self,
-        resource: Resource,
+        resource: Resource[T],
         namespace: str,
         name: str,
         *,
         uid: str,
         grace_seconds: int | None = None,
-    ) -> Any | None:
+    ) -> T | None:
         """Delete exactly this object, in the foreground; the object while it still exists, None
         where there is none (404) or another of the same name (409)."""
         options: dict[str, Any] = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
@@ -197,7 +235,7 @@ class KubernetesClient:
             body = await self.request("DELETE", resource.path(namespace, name), body=options)
         except (KubernetesNotFound, KubernetesConflict):
             return None
-        return None if reading.field(body, "kind") == "Status" else _decode(resource, body)
+        return None if reading.field(body, "kind") == "Status" else resource.read(body)
 
     async def request(
         self,
@@ -263,12 +301,6 @@ def _in_a_pod() -> bool:
 
 def _own_namespace() -> str:
     return _SERVICE_ACCOUNT.with_name("namespace").read_text().strip()
-
-
-def _decode(resource: Resource, body: bytes) -> Any:
-    if resource.view is None:
-        return reading.field(body)
-    return views.answer(TypeAdapter(resource.view), body)
 
 
 def _error(

@@ -49,10 +49,11 @@ def field(body: bytes, *path: str) -> Any:
 class Reader(Generic[V]):
     """Reads lists and watches of the objects that `view` is the view of."""
 
-    def __init__(self, view: Any, *, odd: Odd) -> None:
+    def __init__(self, view: type[V], *, odd: Odd) -> None:
+        of: Any = view
         self._odd = odd
-        self._page: TypeAdapter[Page[V]] = TypeAdapter(Page[view])
-        self._event: TypeAdapter[WatchEvent[V]] = TypeAdapter(WatchEvent[view])
+        self._page: TypeAdapter[Page[V]] = TypeAdapter(Page[of])
+        self._event: TypeAdapter[WatchEvent[V]] = TypeAdapter(WatchEvent[of])
         self._object: TypeAdapter[V] = TypeAdapter(view)
 
     def page(self, body: bytes) -> Page[V]:

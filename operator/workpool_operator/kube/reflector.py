@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Generic
 
 from pydantic import ValidationError
 
@@ -23,7 +23,7 @@ from workpool_operator.errors import (
     KubernetesUnavailable,
     OperatorError,
 )
-from workpool_operator.kube.cache import Cache
+from workpool_operator.kube.cache import Cache, O
 from workpool_operator.kube.client import KubernetesClient, Resource
 from workpool_operator.kube.reading import Reader
 from workpool_operator.kube.views import RUN_LABEL, Status, where
@@ -39,7 +39,7 @@ BACKOFF_SECONDS = (0.2, 10.0)  # a right that was granted shows within 15 s
 Heard = Callable[[OperatorError | None], None]
 
 
-class Reflector:
+class Reflector(Generic[O]):
     """Keeps `cache` equal to the objects of `resource` in `namespace` that match `selector`.
 
     `heard(error)` is called with None after every successful list, and with the error that ended
@@ -49,11 +49,11 @@ class Reflector:
     def __init__(
         self,
         client: KubernetesClient,
-        resource: Resource,
+        resource: Resource[O],
         *,
         namespace: str,
         selector: str,
-        cache: Cache[Any],
+        cache: Cache[O],
         heard: Heard,
         alive: Callable[[], None] = lambda: None,
     ) -> None:
@@ -63,7 +63,7 @@ class Reflector:
         self._cache = cache
         self._heard = heard
         self._alive = alive
-        self._reader: Reader[Any] = Reader(resource.view, odd=self._does_not_fit)
+        self._reader = Reader(resource.view, odd=self._does_not_fit)
         self._told: set[str] = set()
 
     async def run(self) -> None:
@@ -89,7 +89,7 @@ class Reflector:
             await asyncio.sleep(0.1)
 
     async def _list(self) -> str:
-        items: list[Any] = []
+        items: list[O] = []
         query = {"labelSelector": self._selector, "limit": str(PAGE_SIZE)}
         while True:
             body = await self._client.request("GET", self._path, query=query)
@@ -146,7 +146,7 @@ class Reflector:
             self._cache.remove(event.object.metadata.uid)
         return str(event.object.metadata.resource_version)
 
-    def _check(self, item: Any) -> None:
+    def _check(self, item: O) -> None:
         if not item.run_id:
             self._tell(
                 item.metadata.uid, item.metadata.name, f"label {RUN_LABEL} is no flow run id"

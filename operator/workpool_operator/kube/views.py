@@ -408,26 +408,6 @@ class Status:
     details: StatusDetails = Field(default_factory=StatusDetails)
 
 
-_events: TypeAdapter[Page[Event]] = TypeAdapter(Page[Event])
-_jobs: TypeAdapter[Page[Job]] = TypeAdapter(Page[Job])
-_pods: TypeAdapter[Page[Pod]] = TypeAdapter(Page[Pod])
-
-
-def events_of(body: bytes) -> tuple[Event, ...]:
-    """The Events of one list answer."""
-    return answer(_events, body).items
-
-
-def jobs_of(body: bytes) -> tuple[Job, ...]:
-    """The Jobs of one list answer."""
-    return answer(_jobs, body).items
-
-
-def pods_of(body: bytes) -> tuple[Pod, ...]:
-    """The pods of one list answer."""
-    return answer(_pods, body).items
-
-
 def answer(view: TypeAdapter[T], body: bytes) -> T:
     """The whole answer as its view.
 

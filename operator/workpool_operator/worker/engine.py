@@ -205,7 +205,7 @@ class Engine:
         for run_id in known:
             self._queue.add(run_id)
 
-    def _reflector(self, resource: Resource, cache: Cache[Any]) -> Reflector:
+    def _reflector(self, resource: Resource[Any], cache: Cache[Any]) -> Reflector[Any]:
         return Reflector(
             self._kube,
             resource,
@@ -215,7 +215,7 @@ class Engine:
             heard=lambda error: self._reflected(resource, error),
         )
 
-    def _reflected(self, resource: Resource, error: OperatorError | None) -> None:
+    def _reflected(self, resource: Resource[Any], error: OperatorError | None) -> None:
         """A refusal before the first list ends what waits here: nothing could be seen of it."""
         trouble = f"cannot follow {resource.plural}"
         if error is None:
@@ -246,7 +246,7 @@ class Engine:
         log.info("%s: %s: %s", self.namespace, trouble, error)
 
 
-def _unseen(error: KubernetesRefused, resource: Resource, namespace: str) -> OperatorError:
+def _unseen(error: KubernetesRefused, resource: Resource[Any], namespace: str) -> OperatorError:
     text = str(error).rstrip(". ")
     advice = f"Grant the worker's ServiceAccount to list and watch {resource.plural}"
     return OperatorError(f"{text}. {advice} in namespace {namespace!r}.")

@@ -14,7 +14,7 @@ from workpool_operator.dispatch.claims import claims_in
 from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import KubernetesNotFound, KubernetesRefused
 from workpool_operator.kube.client import JOBS, KubernetesClient
-from workpool_operator.kube.views import BINDING_LABEL, Job
+from workpool_operator.kube.views import BINDING_LABEL
 from workpool_operator.prefect_api.client import PrefectApi
 
 
@@ -42,7 +42,7 @@ async def kill(
         InfrastructureNotAvailable: it is not ours, or we have no right to it.
     """
     try:
-        job: Job = await kube.get(JOBS, namespace, name)
+        job = await kube.get(JOBS, namespace, name)
         if job.spec.template.labels.get(BINDING_LABEL) != place.binding_id:
             raise InfrastructureNotAvailable(
                 f"Job {namespace}/{name} was not made by a worker of this pool on this cluster."
