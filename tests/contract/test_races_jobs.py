@@ -17,9 +17,9 @@ from tests.support.dispatch import Dispatch
 from tests.support.kube import Kube
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
-from workpool_operator.binding.model import Spec
 from workpool_operator.dispatch.acquire import Acquire
 from workpool_operator.dispatch.capacity import load
+from workpool_operator.dispatch.settings import PollSettings
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.kube import views
 from workpool_operator.prefect_api.client import PAGE_SIZE
@@ -80,9 +80,7 @@ async def test_race_06_a_run_behind_200_that_cannot_start_is_found(
         api=here.api,
         queue=queue,
         ledger=here.ledger,
-        spec=lambda: Spec.model_validate(
-            {"workPool": {"name": quiet_pool["name"]}, "server": {"url": here.api.server.url}}
-        ),
+        settings=PollSettings,
         queues=lambda: None,
         load=lambda: load(here.ledger, (), ()),
         open_=lambda: True,

@@ -18,7 +18,6 @@ from pydantic import TypeAdapter
 
 from tests.support.prefect import Object
 from workpool_operator.binding.consent import Consent
-from workpool_operator.binding.model import Jobs
 from workpool_operator.dispatch.actions import Actions
 from workpool_operator.dispatch.creation import Creation
 from workpool_operator.dispatch.decide import decide
@@ -28,6 +27,7 @@ from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.renderer import TemplateRenderer
+from workpool_operator.dispatch.settings import RunSettings
 from workpool_operator.dispatch.steps import Claim, Forget, Later, Nothing, Step
 from workpool_operator.dispatch.submission import Submission
 from workpool_operator.jobs import names
@@ -181,6 +181,6 @@ def _compose(
         pod_cache=Cache(lambda _: None),
         proposals=proposals,
         submission=submission,
-        jobs=Jobs,
+        settings=RunSettings,
     )
     return Dispatch(place, api, kube, ledger, jobs, actions, proposals)

@@ -12,11 +12,11 @@ from uuid import UUID
 import pytest
 
 from tests.support.snapshots import id_of, run, state
-from workpool_operator.binding.model import Spec
 from workpool_operator.dispatch import acquire
 from workpool_operator.dispatch.acquire import Acquire
 from workpool_operator.dispatch.capacity import Load
 from workpool_operator.dispatch.ledger import Ledger
+from workpool_operator.dispatch.settings import PollSettings
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError, PrefectUnavailable
 from workpool_operator.prefect_api.client import PrefectApi
@@ -80,7 +80,7 @@ class Pool:
 
 
 class Bench:
-    def __init__(self, *names: str, **spec: Any) -> None:
+    def __init__(self, *names: str, concurrency_limit: int | None = None) -> None:
         self.pool = Pool([due(name) for name in names])
         self.queue: WorkQueue[UUID] = WorkQueue()
         self.ledger = Ledger()
@@ -88,14 +88,12 @@ class Bench:
         self.open = True
         self.queues: tuple[str, ...] | None = None
         self.heard: list[OperatorError | None] = []
-        self.spec = Spec.model_validate(
-            {"workPool": {"name": "etl"}, "server": {"url": "http://server/api"}, **spec}
-        )
+        settings = PollSettings(concurrency_limit=concurrency_limit)
         self.acquire = Acquire(
             api=cast(PrefectApi, self.pool),
             queue=self.queue,
             ledger=self.ledger,
-            spec=lambda: self.spec,
+            settings=lambda: settings,
             queues=lambda: self.queues,
             load=self.load,
             open_=lambda: self.open,
@@ -154,7 +152,7 @@ async def test_without_a_queue_nothing_is_polled_rather_than_every_queue() -> No
 
 
 async def test_no_more_runs_are_offered_than_there_are_slots() -> None:
-    bench = Bench("a", "b", "c", concurrencyLimit=3)
+    bench = Bench("a", "b", "c", concurrency_limit=3)
     bench.taken = Load(running=frozenset({"x"}), pending=frozenset({"y"}))
     await bench.during()
     assert await bench.offered() == ["a"]
@@ -163,7 +161,7 @@ async def test_no_more_runs_are_offered_than_there_are_slots() -> None:
 
 
 async def test_an_offer_holds_its_slot() -> None:
-    bench = Bench("a", "b", concurrencyLimit=1)
+    bench = Bench("a", "b", concurrency_limit=1)
     await bench.during(do=bench.acquire.wake)
     assert bench.pool.polls == 2
     assert await bench.offered() == ["a"]
@@ -192,7 +190,7 @@ def refuse(bench: Bench, runs: list[Run]) -> None:
 
 async def test_runs_whose_claims_are_refused_leave_their_slots_to_others() -> None:
     """As of a deployment whose limit is 0: each poll brings them first."""
-    bench = Bench("held", "healthy", concurrencyLimit=1)
+    bench = Bench("held", "healthy", concurrency_limit=1)
     await bench.during()
     assert await bench.offered() == ["held"]
     refuse(bench, [due("held")])
@@ -212,7 +210,7 @@ async def test_what_a_page_of_refused_runs_hides_is_found(held: int) -> None:
 
 
 async def test_what_is_found_behind_a_page_keeps_the_pool_s_limit() -> None:
-    bench = Bench(concurrencyLimit=1000)
+    bench = Bench(concurrency_limit=1000)
     bench.pool.runs, bench.pool.behind = many("page", 200), many("behind", 200)
     bench.pool.limit, bench.pool.active = 260, 10
     await bench.during()
@@ -220,7 +218,7 @@ async def test_what_is_found_behind_a_page_keeps_the_pool_s_limit() -> None:
 
 
 async def test_what_is_found_behind_a_page_keeps_each_queue_s_limit() -> None:
-    bench = Bench(concurrencyLimit=1000)
+    bench = Bench(concurrency_limit=1000)
     bench.pool.queues = [replace(QUEUE, concurrency_limit=250), OTHER]
     bench.pool.runs = [*many("page", 150), *many("other", 50, queue=OTHER)]
     bench.pool.behind = [*many("behind", 190), *many("other behind", 30, queue=OTHER)]
@@ -267,7 +265,7 @@ async def test_an_event_brings_the_next_poll_forward() -> None:
 
 @pytest.mark.parametrize(("limit", "polls"), [(1, 2), (9, 1)])
 async def test_a_slot_that_becomes_free_polls_only_if_runs_wait(limit: int, polls: int) -> None:
-    bench = Bench("a", "b", concurrencyLimit=limit)
+    bench = Bench("a", "b", concurrency_limit=limit)
     await bench.during(do=bench.acquire.slot_freed)
     assert bench.pool.polls == polls
 

@@ -203,7 +203,8 @@ class Session:
         return Pipeline(
             self._place(api, pool_id),
             Outside(
-                spec=self._binding.spec,
+                settings=self._binding.run_settings,
+                poll_settings=self._binding.poll_settings,
                 pool=self._served_pool,
                 queues=lambda: self._inspection.queues,
                 may_claim=self._inspection.may_claim,

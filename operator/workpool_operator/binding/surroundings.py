@@ -10,6 +10,8 @@ from typing import Any
 
 from workpool_operator.binding.model import Spec
 from workpool_operator.binding.sharing import Share
+from workpool_operator.dispatch.policy import Policy
+from workpool_operator.dispatch.settings import PollSettings, RunSettings
 from workpool_operator.health import Pulse
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.recent import Recent
@@ -31,6 +33,29 @@ class Binding:
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    def run_settings(self) -> RunSettings:
+        """What the spec says now about runs and their Jobs."""
+        jobs = self.spec().jobs
+        timeouts = Policy(
+            pending_timeout=jobs.pending_timeout_seconds,
+            infrastructure_retries=jobs.infrastructure_retries,
+            finished_grace=jobs.finished_grace_seconds,
+        )
+        return RunSettings(
+            timeouts,
+            job_ttl=jobs.ttl_seconds_after_finished,
+            environment_secret=jobs.environment_secret,
+        )
+
+    def poll_settings(self) -> PollSettings:
+        """What the spec says now about polls."""
+        spec = self.spec()
+        return PollSettings(
+            interval=spec.poll.interval_seconds,
+            prefetch=spec.poll.prefetch_seconds,
+            concurrency_limit=spec.concurrency_limit,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from workpool_operator.binding.model import Spec
 from workpool_operator.dispatch.backlog import Backlog
 from workpool_operator.dispatch.capacity import Load
 from workpool_operator.dispatch.ledger import Ledger
+from workpool_operator.dispatch.settings import PollSettings
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError, Unavailable
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
@@ -45,7 +45,7 @@ class Polled:
 class Acquire:
     """The poll loop of one pool.
 
-    `spec`, `queues` (None: all; with none there is nothing to poll) and `load` are live views;
+    `settings`, `queues` (None: all; with none there is nothing to poll) and `load` are live views;
     `open_()` says whether runs may be claimed at all; `heard(error)` is called after every poll,
     with None unless it failed.
     """
@@ -56,7 +56,7 @@ class Acquire:
         api: PrefectApi,
         queue: WorkQueue[UUID],
         ledger: Ledger,
-        spec: Callable[[], Spec],
+        settings: Callable[[], PollSettings],
         queues: Callable[[], Sequence[str] | None],
         load: Callable[[], Load],
         open_: Callable[[], bool],
@@ -65,7 +65,7 @@ class Acquire:
         self._api = api
         self._queue = queue
         self._ledger = ledger
-        self._spec = spec
+        self._settings = settings
         self._queues = queues
         self._load = load
         self._open = open_
@@ -99,7 +99,7 @@ class Acquire:
                 continue
             delay = FAILED_POLL_SECONDS[0]
             self._heard(None)
-            await self._pause(self._spec().poll.interval_seconds)
+            await self._pause(self._settings().interval)
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -113,12 +113,12 @@ class Acquire:
     async def _poll(self) -> None:
         if (queues := self._queues()) == ():
             return
-        spec, queues = self._spec(), queues or ()
-        before = datetime.now(UTC) + timedelta(seconds=spec.poll.prefetch_seconds)
+        settings, queues = self._settings(), queues or ()
+        before = datetime.now(UTC) + timedelta(seconds=settings.prefetch)
         self._asked_at = asked_at = time.monotonic()
         page = await self._api.poll(queues=queues, before=before)
         candidates = self._candidates(page)
-        free = self._free(spec)
+        free = self._free(settings.concurrency_limit)
         if len(candidates) < free and self._hides_runs(page):
             known = {str(run.id) for run in page} | self._not_wanted()
             candidates += await self._backlog.beyond(
@@ -161,8 +161,7 @@ class Acquire:
         waiting = {str(run.id) for run in runs if run.id not in offered}
         return not waiting.isdisjoint(load.running | load.pending)
 
-    def _free(self, spec: Spec) -> int:
-        limit = spec.concurrency_limit
+    def _free(self, limit: int | None) -> int:
         return PAGE_SIZE if limit is None else max(0, limit - self._load().in_flight)
 
     async def _read_deployments(self, runs: list[Run]) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.binding.model import Jobs
 from workpool_operator.dispatch import steps
 from workpool_operator.dispatch.ledger import Ledger, Record
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.proposals import Proposals
+from workpool_operator.dispatch.settings import RunSettings
 from workpool_operator.dispatch.submission import Submission
 from workpool_operator.errors import (
     KubernetesConflict,
@@ -40,7 +40,7 @@ LOG_SECONDS = 5.0
 
 
 class Actions:
-    """The hands of the reconciler; `jobs` is a live view of `spec.jobs`."""
+    """The hands of the reconciler; `settings` is a live view."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Actions:
         pod_cache: Cache[Pod],
         proposals: Proposals,
         submission: Submission,
-        jobs: Callable[[], Jobs],
+        settings: Callable[[], RunSettings],
     ) -> None:
         self._namespace = place.namespace
         self._kube = kube
@@ -61,7 +61,7 @@ class Actions:
         self._pod_cache = pod_cache
         self._proposals = proposals
         self._submission = submission
-        self._jobs = jobs
+        self._settings = settings
 
     async def act(self, run_id: UUID, step: steps.Step) -> None:
         """Carry out one step. Whatever Prefect did not answer plainly is read again.
@@ -227,7 +227,7 @@ class Actions:
 
     async def _start_ttl(self, job: Job) -> None:
         own = manifest.ttl_of(job.metadata.annotations)
-        ttl = self._jobs().ttl_seconds_after_finished if own is None else own
+        ttl = self._settings().job_ttl if own is None else own
         await self._patch(job, spec={"ttlSecondsAfterFinished": ttl})
 
     async def _patch(self, job: Job, **change: dict[str, Any]) -> None:

@@ -19,7 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
-from workpool_operator.binding.model import Spec
 from workpool_operator.dispatch import capacity
 from workpool_operator.dispatch.acquire import Acquire
 from workpool_operator.dispatch.actions import Actions
@@ -27,11 +26,11 @@ from workpool_operator.dispatch.capacity import Load
 from workpool_operator.dispatch.creation import Creation
 from workpool_operator.dispatch.ledger import Ledger
 from workpool_operator.dispatch.place import Place
-from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.reconciler import Reconciler
 from workpool_operator.dispatch.renderer import TemplateRenderer
 from workpool_operator.dispatch.resync import Resync
+from workpool_operator.dispatch.settings import PollSettings, RunSettings
 from workpool_operator.dispatch.submission import Submission
 from workpool_operator.dispatch.sweep import Sweeper
 from workpool_operator.dispatch.workqueue import WorkQueue
@@ -51,13 +50,14 @@ LISTENING_SECONDS = 2.0  # for the event stream to open before both stores are r
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the pipeline sees of its session: live views of spec and pool, and whom it tells.
+    """What the pipeline sees of its session: live views of settings and pool, and whom it tells.
 
     `pool` raises Unavailable while no Job can be made from its template; `queues` are the work
     queues to poll, None for all.
     """
 
-    spec: Callable[[], Spec]
+    settings: Callable[[], RunSettings]
+    poll_settings: Callable[[], PollSettings]
     pool: Callable[[], WorkPool]
     queues: Callable[[], Sequence[str] | None]
     may_claim: Callable[[], bool]
@@ -119,7 +119,7 @@ class Pipeline:
             pod_cache=pods,
             proposals=proposals,
             submission=submission,
-            jobs=lambda: outside.spec().jobs,
+            settings=outside.settings,
         )
         self._sweeper = Sweeper(
             kube,
@@ -142,7 +142,7 @@ class Pipeline:
             api=api,
             queue=self.queue,
             ledger=self.ledger,
-            spec=outside.spec,
+            settings=outside.poll_settings,
             queues=outside.queues,
             load=self.load,
             open_=outside.may_claim,
@@ -184,22 +184,14 @@ class Pipeline:
             jobs=self._jobs,
             pods=self._pods,
             actions=self._actions,
-            policy=self._policy,
+            policy=lambda: self._outside.settings().timeouts,
             idle=self.acquire.slot_freed,
             late=self.acquire.wake,
             heard=self._doubted,
         )
 
-    def _policy(self) -> Policy:
-        jobs = self._outside.spec().jobs
-        return Policy(
-            pending_timeout=jobs.pending_timeout_seconds,
-            infrastructure_retries=jobs.infrastructure_retries,
-            finished_grace=jobs.finished_grace_seconds,
-        )
-
     def _environment_secret(self) -> bool:
-        return self._outside.spec().jobs.environment_secret
+        return self._outside.settings().environment_secret
 
     def _doubted(self, error: OperatorError) -> None:
         """An action found Prefect silent: a poll tells whether it is."""

@@ -18,12 +18,10 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.binding.model import Jobs
 from workpool_operator.dispatch.actions import Actions
 from workpool_operator.dispatch.creation import Creation, no_consent_needed
 from workpool_operator.dispatch.ledger import Ledger, Record
 from workpool_operator.dispatch.place import Place
-from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.reconciler import Reconciler
 from workpool_operator.dispatch.submission import Submission
@@ -63,10 +61,7 @@ class Engine:
         pool: Callable[[], WorkPool],
     ) -> None:
         self._place, self._api, self._kube = place, api, kube
-        self._policy = Policy(
-            pending_timeout=settings.pending_timeout_seconds,
-            finished_grace=settings.finished_grace_seconds,
-        )
+        self._settings = settings.run_settings()
         self._followers: dict[UUID, Follower] = {}
         self._trouble = Trouble(log, place.namespace)
         self._ledger = Ledger()
@@ -79,14 +74,13 @@ class Engine:
             runlog=runlog,
             jobs_of=lambda run_id: self._jobs.ever_of(str(run_id)),
         )
-        secret = settings.store_env_as_secret
         submission = Submission(
             place,
             renderer=ConfigurationRenderer(place, configured=self._configuration, pool=pool),
             creation=Creation(
                 kube,
                 namespace=place.namespace,
-                environment_secret=lambda: secret,
+                environment_secret=lambda: self._settings.environment_secret,
                 consent=no_consent_needed,
             ),
             proposals=self._proposals,
@@ -102,14 +96,14 @@ class Engine:
             pod_cache=self._pods,
             proposals=self._proposals,
             submission=submission,
-            jobs=lambda: Jobs(ttl_seconds_after_finished=settings.job_ttl_seconds),
+            settings=lambda: self._settings,
         )
         self._sweeper = Sweeper(
             kube,
             namespace=place.namespace,
             binding_id=place.binding_id,
             jobs=self._jobs,
-            wanted=lambda: secret,
+            wanted=lambda: self._settings.environment_secret,
         )
 
     @property
@@ -135,7 +129,7 @@ class Engine:
         assert record.run is not None and record.claim is not None
         run_id = record.run.id
         follower = Follower(self.namespace, run_id, record.claim.id, configuration)
-        if time.monotonic() - record.heard_at > self._policy.state_age:
+        if time.monotonic() - record.heard_at > self._settings.timeouts.state_age:
             record.doubt(time.monotonic())  # it may have been cancelled while it was configured
         self._followers[run_id] = follower
         self._ledger.take(run_id, record)
@@ -235,7 +229,7 @@ class Engine:
             jobs=self._jobs,
             pods=self._pods,
             actions=self._actions,
-            policy=lambda: self._policy,
+            policy=lambda: self._settings.timeouts,
             idle=self._judge_all,
             late=_nothing,
             heard=self._heard,

@@ -11,6 +11,9 @@ from typing import Any
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from workpool_operator.dispatch.policy import Policy
+from workpool_operator.dispatch.settings import RunSettings
+
 PREFIX = "WORKPOOL_OPERATOR_WORKER_"
 STOCK_PREFIX = "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_"
 
@@ -50,3 +53,13 @@ class WorkerSettings(BaseSettings):
     """The same for the `user:password` of a server with basic authentication."""
 
     api_auth_string_secret_key: str | None = _as_stock("API_AUTH_STRING_SECRET_KEY")
+
+    def run_settings(self) -> RunSettings:
+        """What they say about runs and their Jobs."""
+        timeouts = Policy(
+            pending_timeout=self.pending_timeout_seconds,
+            finished_grace=self.finished_grace_seconds,
+        )
+        return RunSettings(
+            timeouts, job_ttl=self.job_ttl_seconds, environment_secret=self.store_env_as_secret
+        )
