@@ -41,7 +41,7 @@ def _no_retry(record: logging.LogRecord) -> bool:
 
 
 def configure(level: str, format_: Literal["text", "json"]) -> None:
-    """Own the root logger: Prefect's import puts handlers of its own there (races.md 20)."""
+    """Own the root logger: Prefect's import puts handlers of its own there (docs/races.md, 20)."""
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(_Json() if format_ == "json" else text)

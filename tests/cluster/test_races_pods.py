@@ -1,5 +1,4 @@
-"""The traps that need running pods (8 to 12, 15), on a real node. The numbers are those of the
-study."""
+"""Jobs with running pods, on a real node (docs/races.md, 8 to 12, 15)."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def launch(api: PrefectApi, deploy: Deployer, namespace: str, prefect_server: En
 async def test_a_worker_started_by_prefects_cli_runs_a_flow_to_its_end(
     api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
 ) -> None:
-    """Cases 8, 16: states in order, pid, labels; and one Job whose TTL begins with the report."""
+    """docs/conformance.md, 8, 16; and one Job, whose TTL begins with the report."""
     await work()
     async with Witness(kube, "jobs", namespace) as jobs:
         run = await launch("hello")
@@ -114,7 +114,7 @@ async def test_a_worker_that_is_killed_while_it_submits_a_run_is_made_whole_by_t
     work: Work,
     launch: Launch,
 ) -> None:
-    """Case 21: the stock worker leaves such a run PENDING for ever."""
+    """docs/conformance.md, 21: the stock worker leaves such a run PENDING for ever."""
     first = await work(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
     posts = kube_proxy.on("POST", r"/jobs$").once()
     killed = (posts.after() if answered else posts).kill(first.pid)
@@ -131,7 +131,7 @@ async def test_a_worker_that_is_killed_while_it_submits_a_run_is_made_whole_by_t
 async def test_never_two_runs_at_once_under_a_limit_of_one_even_across_a_kill(
     api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
 ) -> None:
-    """Case 4, and what the stock worker's limit does not do: a slot is held until the pod's end."""
+    """docs/conformance.md, 4; and a slot is held until the pod's end."""
     first = await work("--limit", "1")
     async with Witness(kube, "pods", namespace) as pods, Witness(kube, "jobs", namespace) as jobs:
         runs = [await launch(command="python /flows/reports.py 8") for _ in range(3)]
@@ -182,7 +182,7 @@ def life_of(pod: Object) -> list[str]:
 async def test_a_run_has_the_real_exit_code_and_the_reason_of_its_end(
     variables: Object, code: str, facts: list[str], api: PrefectApi, work: Work, launch: Launch
 ) -> None:
-    """Case 9: the reason that was reported first stands, the worker's own words do not follow."""
+    """docs/conformance.md, 9: the reason that was reported first stays the run's message."""
     await work(WORKPOOL_OPERATOR_WORKER_PENDING_TIMEOUT_SECONDS="10")
     run = await launch(**variables)
     run = await api.wait_for_state(run["id"], "CRASHED", seconds=90)
@@ -235,7 +235,7 @@ async def executed_event(api: PrefectApi, run: Object) -> Object:
 async def test_a_run_that_is_cancelled_while_its_pod_cannot_start_ends_with_its_job(
     api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
 ) -> None:
-    """Cases 65, 69: without PREFECT_WORKER_ENABLE_CANCELLATION, and within seconds."""
+    """docs/conformance.md, 65, 69, without PREFECT_WORKER_ENABLE_CANCELLATION."""
     worker = await work("--limit", "1")
     async with Witness(kube, "jobs", namespace) as jobs:
         stuck = await launch(cpu_request="900")
@@ -271,7 +271,7 @@ async def test_a_running_flow_whose_pod_is_stopped_runs_again_in_a_job_of_its_ow
 async def test_two_workers_of_one_pool_make_one_job_for_each_run(
     api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
 ) -> None:
-    """Case 23: they have the same claims, and the same names for them."""
+    """docs/conformance.md, 23: they have the same claims, and the same names for them."""
     await work()
     await work()
     async with Witness(kube, "jobs", namespace) as jobs:

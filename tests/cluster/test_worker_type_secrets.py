@@ -22,7 +22,7 @@ async def test_the_auth_string_reaches_a_run_and_is_told_nowhere(
     run_image: str,
     tmp_path: Path,
 ) -> None:
-    """Case 47."""
+    """docs/conformance.md, 47."""
     auth = {"PREFECT_API_AUTH_STRING": GUARDED_AUTH}
     env = environment(url=guarded, home=tmp_path, kubeconfig=cluster.kubeconfig, **auth)
     worker = WorkerProcess.start(guarded_pool, log=tmp_path / "log", env=env)

@@ -1,4 +1,5 @@
-"""Claims of one poll, made at the same time: each takes its own deployment's slot. Case 24c."""
+"""Claims of one poll, made at the same time: each takes its own deployment's slot
+(docs/conformance.md, 24c)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Cases 44 and 46: one request per Job, and which answers of the API server are asked again."""
+"""One request per Job, and which answers of the API server are retried (docs/conformance.md, 44,
+46)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The traps about claims that need a whole operator (5, 7), on the real servers; numbered as in the
-study."""
+"""Claims of a whole operator, on real servers (docs/races.md, 5, 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The traps about claims (1 to 4), on the real servers. The numbers are those of the study."""
+"""Claims, on real servers (docs/races.md, 1 to 4)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The traps about clients and events (19 to 22), on the real servers and a real operator. The
-numbers are those of the study."""
+"""Clients and events, on real servers (docs/races.md, 19 to 22)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The traps about Job names, the current Job and leftovers (6, 8, 9, 14, 15),
-on the real servers. The numbers are those of the study."""
+"""Job names, the current Job and earlier Jobs, on real servers (docs/races.md, 6, 8, 9, 14, 15)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The traps about what a Job is made of (13, 17, 18), on the real servers. The numbers are those of
-the study."""
+"""What a Job is made of, on real servers (docs/races.md, 13, 17, 18)."""
 
 from __future__ import annotations
 

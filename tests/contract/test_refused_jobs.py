@@ -1,4 +1,5 @@
-"""Case 45: why the API server takes no Job, told with the fix; and what a long silence means."""
+"""Refusals of a Job are reported with their fix (docs/conformance.md, 45); and a request
+without an answer."""
 
 from __future__ import annotations
 

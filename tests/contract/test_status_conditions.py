@@ -1,6 +1,6 @@
 """A binding says what is wrong, in the promised time, with the fix, and goes on once it is mended.
 
-The design promises 5 s where a watch or a request reveals a fault, 15 s for Secrets, rights and
+docs/status.md promises 5 s where a watch or a request reveals a fault, 15 s for Secrets, rights and
 pools, 30 s for templates; the same back. Each has a margin here for a machine that tests load.
 """
 

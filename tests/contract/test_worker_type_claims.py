@@ -1,7 +1,4 @@
-"""How a worker of our type claims the runs that it polled, on real servers.
-
-The numbers are those of the conformance list (docs/conformance.md).
-"""
+"""How a worker of our type claims the runs that it polled, on real servers."""
 
 from __future__ import annotations
 
@@ -62,7 +59,7 @@ def variables_of(job: Object) -> dict[str, Any]:
 async def test_a_run_that_somebody_claims_first_gets_no_job_and_its_slot_is_free(
     api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
 ) -> None:
-    """Case 6."""
+    """docs/conformance.md, 6."""
     run = await quiet.run()
 
     def claim(_: object) -> None:
@@ -97,7 +94,7 @@ async def test_an_answer_that_is_lost_makes_neither_a_second_claim_nor_a_second_
     prefect_proxy: FaultProxy,
     kube_proxy: FaultProxy,
 ) -> None:
-    """Case 22."""
+    """docs/conformance.md, 22."""
     run = await quiet.run()
     proxy = prefect_proxy if faulty == "set_state" else kube_proxy
     lost = proxy.on("POST", rf"/{faulty}$").once().after().drop()
@@ -112,7 +109,7 @@ async def test_an_answer_that_is_lost_makes_neither_a_second_claim_nor_a_second_
 async def test_a_run_that_a_client_keeps_pending_is_never_touched(
     api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 24b: a bundle is being uploaded; it is submitted once it is SCHEDULED."""
+    """docs/conformance.md, 24b: a client still uploads its bundle."""
     run = await quiet.run(state="PENDING")
     async with place.worker() as worker:
         await worker.get_and_submit_flow_runs()
@@ -129,7 +126,7 @@ async def test_a_run_that_a_client_keeps_pending_is_never_touched(
 async def test_a_run_whose_deployment_is_gone_is_cancelled_and_its_slot_is_free(
     api: PrefectApi, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
 ) -> None:
-    """Case 18: the stock worker keeps the slot for ever."""
+    """docs/conformance.md, 18: the stock worker keeps the slot for ever."""
     run = await quiet.run()
     prefect_proxy.on("GET", r"/deployments/").answer(404, json={"detail": "Deployment not found"})
     async with place.worker(limit=1) as worker:
@@ -143,7 +140,7 @@ async def test_a_run_whose_deployment_is_gone_is_cancelled_and_its_slot_is_free(
 async def test_an_error_of_the_api_leaves_a_run_to_the_next_poll(
     api: PrefectApi, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
 ) -> None:
-    """Case 19: the stock worker exits."""
+    """docs/conformance.md, 19: the stock worker exits."""
     run = await quiet.run()
     prefect_proxy.on("GET", r"/deployments/").once().answer(500)
     async with place.worker(limit=1) as worker:
@@ -169,7 +166,7 @@ async def test_a_claimed_run_outlasts_an_error_of_the_api(
 async def test_a_run_without_a_deployment_runs_the_command_it_was_given(
     api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
 ) -> None:
-    """Case 24a."""
+    """docs/conformance.md, 24a."""
     flow = await api.one("POST", "/flows/", {"name": "hello"})
     body = {
         "flow_id": flow["id"],

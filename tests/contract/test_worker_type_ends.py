@@ -1,7 +1,4 @@
-"""How a worker of our type ends what it began: kills, cancellations, clean-ups, on real servers.
-
-The numbers are those of the conformance list (docs/conformance.md).
-"""
+"""How a worker of our type ends what it began: kills, cancellations, clean-ups, on real servers."""
 
 from __future__ import annotations
 
@@ -70,7 +67,7 @@ async def gone(kube: Kube, run: Object) -> None:
 async def test_a_kill_deletes_the_job_and_a_second_one_finds_none(
     kube: Kube, quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 50."""
+    """docs/conformance.md, 50."""
     async with place.worker() as worker:
         run = await submitted(worker, quiet)
         configuration = await configuration_of(worker, run)
@@ -84,7 +81,7 @@ async def test_a_kill_deletes_the_job_and_a_second_one_finds_none(
 async def test_a_pid_of_another_form_is_a_plain_error(
     pid: str, quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 50."""
+    """docs/conformance.md, 50."""
     async with place.worker() as worker:
         with pytest.raises(ValueError, match="expected 'namespace:job-name'"):
             await worker.kill_infrastructure(pid, KubernetesJobConfiguration(job_manifest={}))
@@ -93,7 +90,7 @@ async def test_a_pid_of_another_form_is_a_plain_error(
 async def test_a_job_that_somebody_else_made_is_not_killed(
     kube: Kube, quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 50."""
+    """docs/conformance.md, 50."""
     container = {"name": "theirs", "image": "theirs"}
     pod = {"containers": [container], "restartPolicy": "Never"}
     manifest = {
@@ -128,7 +125,7 @@ async def test_a_job_of_another_cluster_is_not_taken_for_one_that_is_gone(
 async def test_a_pending_run_that_is_cancelled_ends_with_its_job(
     observer: bool, api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 65."""
+    """docs/conformance.md, 65."""
     async with place.worker(settings={"worker.enable_cancellation": observer}, limit=1) as worker:
         run = await submitted(worker, quiet)
         await api.cancel(run["id"])
@@ -146,7 +143,7 @@ async def taken(worker: KubernetesJobWorker) -> int:
 async def test_prefects_observer_leaves_a_run_that_has_started_to_its_own_process(
     api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 65."""
+    """docs/conformance.md, 65."""
     async with place.worker() as worker:
         run = await submitted(worker, quiet)
         await api.set_state(run["id"], "RUNNING")
@@ -170,7 +167,7 @@ async def test_prefects_observer_leaves_a_run_that_has_started_to_its_own_proces
 async def test_a_clean_up_that_prefect_orders_is_done_or_given_back_with_the_reason(
     pid: str | None, outcome: str, kube: Kube, quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 66."""
+    """docs/conformance.md, 66."""
     async with place.worker() as worker:
         run = await submitted(worker, quiet)
         named = run["infrastructure_pid"]
@@ -236,7 +233,7 @@ async def test_a_flow_that_is_submitted_without_a_deployment_goes_through_the_po
 async def test_a_claim_without_a_job_is_taken_up_though_an_earlier_attempt_left_its_pid(
     api: PrefectApi, kube: Kube, kube_proxy: FaultProxy, quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 21, at a retry: the pid that stands there is the last attempt's."""
+    """docs/conformance.md, 21, at a retry: the pid that stands there is the last attempt's."""
     run = await quiet.run()
     await api.update_run(run["id"], infrastructure_pid=f"{quiet.namespace}:hello-0123456789ab")
     refused = kube_proxy.on("POST", r"/jobs$").answer(503)

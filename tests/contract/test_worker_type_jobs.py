@@ -1,7 +1,4 @@
-"""The Jobs that a worker of our type makes of its runs, or why it makes none, on real servers.
-
-The numbers are those of the conformance list (docs/conformance.md).
-"""
+"""The Jobs that a worker of our type makes of its runs, or why it makes none, on real servers."""
 
 from __future__ import annotations
 
@@ -59,7 +56,7 @@ def variables_of(job: Object) -> dict[str, Any]:
 async def test_a_run_and_its_job_name_their_worker_and_their_pool(
     api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
 ) -> None:
-    """Cases 16, 41, 44."""
+    """docs/conformance.md, 16, 41, 44."""
     run = await quiet.run()
     async with place.worker() as worker:
         await worker.get_and_submit_flow_runs()
@@ -88,7 +85,7 @@ async def test_a_run_and_its_job_name_their_worker_and_their_pool(
 async def test_a_template_that_changes_while_a_run_is_built_is_the_next_runs(
     kube: Kube, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
 ) -> None:
-    """Case 15."""
+    """docs/conformance.md, 15."""
     await quiet.run()
     building = prefect_proxy.on("GET", r"/flows/").once().hold()
     async with place.worker() as worker:
@@ -105,7 +102,7 @@ async def test_a_template_that_changes_while_a_run_is_built_is_the_next_runs(
 async def test_what_cannot_be_configured_ends_crashed_with_the_place(
     api: PrefectApi, quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 7."""
+    """docs/conformance.md, 7."""
     secret = "{{ prefect.blocks.secret.nowhere }}"
     run = await quiet.run(variables={"annotations": {"token": secret}})
     async with place.worker(limit=1) as worker:
@@ -134,7 +131,7 @@ async def test_a_job_that_is_refused_ends_its_run_with_the_fix(
     place: Workplace,
     kube_proxy: FaultProxy,
 ) -> None:
-    """Case 45."""
+    """docs/conformance.md, 45."""
     run = await quiet.run()
     body = {"kind": "Status", "apiVersion": "v1", "code": status, "message": answer}
     kube_proxy.on("POST", r"/jobs$").answer(status, json=body)
@@ -184,7 +181,7 @@ async def taken(worker: KubernetesJobWorker) -> int:
 async def test_a_cluster_that_does_not_answer_is_waited_for_under_a_state_that_says_so(
     api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace, kube_proxy: FaultProxy
 ) -> None:
-    """Case 46: no number of attempts, but the reason in the run's state."""
+    """docs/conformance.md, 46: no number of attempts, but the reason in the run's state."""
     run = await quiet.run()
     kube_proxy.on("POST", r"/jobs$").answer(503)
     async with place.worker() as worker:
@@ -202,7 +199,7 @@ async def test_a_cluster_that_does_not_answer_is_waited_for_under_a_state_that_s
 async def test_the_api_key_reaches_the_job_through_a_secret_that_the_worker_keeps(
     kube: Kube, quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 47."""
+    """docs/conformance.md, 47."""
     key = f"pnu_{uuid.uuid4().hex}"
     await quiet.run()
     async with place.worker(settings={"api.key": key}) as worker:
@@ -218,7 +215,7 @@ async def test_the_api_key_reaches_the_job_through_a_secret_that_the_worker_keep
 async def test_a_secret_that_the_user_names_is_preferred(
     kube: Kube, quiet: QuietPool, place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Case 47: by the stock worker's own variables."""
+    """docs/conformance.md, 47: by the stock worker's own variables."""
     prefix = "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_KEY_SECRET"
     monkeypatch.setenv(f"{prefix}_NAME", "mine")
     monkeypatch.setenv(f"{prefix}_KEY", "token")

@@ -1,7 +1,4 @@
-"""Which runs a worker of our type takes: Prefect's own rules for workers, on real servers.
-
-The numbers are those of the conformance list (docs/conformance.md).
-"""
+"""Which runs a worker of our type takes: Prefect's own rules for workers, on real servers."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ async def submitted(worker: KubernetesJobWorker) -> set[str]:
 async def test_exactly_the_runs_that_are_due_within_the_prefetch_are_submitted(
     quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 1."""
+    """docs/conformance.md, 1."""
     due = [await quiet.run(due_in=-86_400), await quiet.run(due_in=5), await quiet.run(due_in=5)]
     await quiet.run(due_in=60)
     for state in ("PENDING", "RUNNING", "COMPLETED"):
@@ -56,7 +53,7 @@ async def test_exactly_the_runs_that_are_due_within_the_prefetch_are_submitted(
 
 
 async def test_a_prefetch_of_zero_takes_what_is_due_now(quiet: QuietPool, place: Workplace) -> None:
-    """Case 10."""
+    """docs/conformance.md, 10."""
     now = await quiet.run(due_in=-1)
     await quiet.run(due_in=8)
     async with place.worker(prefetch_seconds=0) as worker:
@@ -67,7 +64,7 @@ async def test_a_prefetch_of_zero_takes_what_is_due_now(quiet: QuietPool, place:
 async def test_only_the_queues_that_were_named_are_polled(
     quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 2."""
+    """docs/conformance.md, 2."""
     await quiet.queue("mine", priority=2)
     mine = await quiet.run(queue="mine")
     await quiet.run(queue="default")
@@ -78,7 +75,7 @@ async def test_only_the_queues_that_were_named_are_polled(
 async def test_a_queues_priority_counts_more_than_how_late_a_run_is(
     quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 3."""
+    """docs/conformance.md, 3."""
     await quiet.queue("low", priority=9)
     await quiet.run(queue="low", due_in=-86_400)
     first = await quiet.run(queue="default", due_in=1)
@@ -89,7 +86,7 @@ async def test_a_queues_priority_counts_more_than_how_late_a_run_is(
 async def test_a_limit_holds_until_a_runs_job_is_gone(
     api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 4."""
+    """docs/conformance.md, 4."""
     runs = {(await quiet.run(due_in=number))["id"] for number in (-3, -2, -1)}
     async with place.worker(limit=2) as worker:
         first = await submitted(worker)
@@ -110,7 +107,7 @@ async def test_a_limit_holds_until_a_runs_job_is_gone(
 async def test_a_run_that_its_own_process_is_to_retry_is_left_to_it(
     api: PrefectApi, quiet: QuietPool, place: Workplace
 ) -> None:
-    """Case 5."""
+    """docs/conformance.md, 5."""
     retried = await quiet.run()
     await api.update_run(retried["id"], empirical_policy={"retry_type": "in_process"})
     async with place.worker() as worker:
@@ -120,7 +117,7 @@ async def test_a_run_that_its_own_process_is_to_retry_is_left_to_it(
 async def test_a_missing_pool_is_made_with_our_template(
     api: PrefectApi, prefect_server: Endpoint, cluster: Cluster
 ) -> None:
-    """Case 11."""
+    """docs/conformance.md, 11."""
     place = Workplace(f"new-{uuid.uuid4().hex[:8]}", prefect_server.url, cluster.kubeconfig)
     async with place.worker() as worker:
         made = await api.read_pool(place.pool)
@@ -134,7 +131,7 @@ async def test_a_missing_pool_is_made_with_our_template(
 async def test_a_missing_pool_that_may_not_be_made_is_waited_for(
     prefect_server: Endpoint, cluster: Cluster, api: PrefectApi
 ) -> None:
-    """Case 11."""
+    """docs/conformance.md, 11."""
     place = Workplace(f"none-{uuid.uuid4().hex[:8]}", prefect_server.url, cluster.kubeconfig)
     async with place.worker(create_pool_if_not_found=False) as worker:
         assert worker.get_status()["work_pool"] is None
@@ -149,7 +146,7 @@ def named(name: str) -> Object:
 async def test_a_pool_without_a_template_gets_ours(
     api: PrefectApi, prefect_server: Endpoint, cluster: Cluster
 ) -> None:
-    """Case 12."""
+    """docs/conformance.md, 12."""
     place = Workplace(f"bare-{uuid.uuid4().hex[:8]}", prefect_server.url, cluster.kubeconfig)
     await api.one("POST", "/work_pools/", {"name": place.pool, "type": TYPE})
     async with place.worker() as worker:
@@ -161,7 +158,7 @@ async def test_a_pool_without_a_template_gets_ours(
 async def test_a_server_that_cannot_be_reached_at_the_start_is_waited_for(
     prefect_proxy: FaultProxy, quiet: QuietPool, cluster: Cluster
 ) -> None:
-    """Case 13."""
+    """docs/conformance.md, 13."""
     run = await quiet.run()
     place = Workplace(quiet.name, prefect_proxy.url, cluster.kubeconfig)
     async with AsyncExitStack() as stack:
@@ -187,7 +184,7 @@ async def test_a_server_that_asks_to_come_back_later_is_polled_again(
 async def test_credentials_that_are_refused_at_the_start_end_the_worker(
     prefect_proxy: FaultProxy, quiet: QuietPool, cluster: Cluster
 ) -> None:
-    """Case 13."""
+    """docs/conformance.md, 13."""
     place = Workplace(quiet.name, prefect_proxy.url, cluster.kubeconfig)
     prefect_proxy.on("*", r"/work_pools/").answer(401)
     with pytest.raises(PrefectHTTPStatusError, match="401"):
@@ -196,7 +193,7 @@ async def test_credentials_that_are_refused_at_the_start_end_the_worker(
 
 
 async def test_without_a_server_the_worker_says_which_setting_it_wants() -> None:
-    """Case 14."""
+    """docs/conformance.md, 14."""
     with temporary_settings(updates={"api.url": None}):
         worker = KubernetesJobWorker(work_pool_name="any")
         with pytest.raises(ValueError, match="PREFECT_API_URL"):
@@ -221,7 +218,7 @@ async def test_a_cluster_that_cannot_be_reached_stops_the_polls_and_not_the_work
 async def test_a_worker_that_has_not_polled_for_long_is_not_healthy(
     place: Workplace,
 ) -> None:
-    """Case 17."""
+    """docs/conformance.md, 17."""
     async with place.worker() as worker:
         assert worker.is_worker_still_polling(query_interval_seconds=10)
         worker._last_polled_time = worker._last_polled_time.replace(year=2020)

@@ -174,7 +174,7 @@ async def test_what_a_block_gives_is_never_shown(given: Object, client: PrefectC
     assert "Secret Token" not in blame.refusal_text([refused], subject(**given))
 
 
-async def test_report_27_a_value_beyond_128_kib_is_told_before_a_job_is_made(
+async def test_a_value_beyond_128_kib_is_told_before_a_job_is_made(
     client: PrefectClient,
 ) -> None:
     text = await why(client, run={"env": {"ARCHIVE": "A" * 204_800}})

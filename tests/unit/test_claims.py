@@ -1,4 +1,4 @@
-"""Whose claim stands behind a state: only the history tells (races.md 1, 3, 27)."""
+"""Whose claim stands behind a state: only the history tells (docs/races.md, 1, 3, 27)."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_what_validate_refuses_of_a_template_is_refused(command):
     assert said.out == ""
 
 
-def test_report_16_a_namespace_that_the_binding_overrules_is_told(command, template):
+def test_a_namespace_that_the_binding_overrules_is_told(command, template):
     variables = command.write("v.yaml", {"namespace": "team-b"})
     file = command.write("binding.yaml", BINDING)
     said = command.here(

@@ -106,7 +106,7 @@ def test_a_placeholder_of_the_operators_environment_is_a_warning_unless_it_is_re
         ({"command": ["sh", "-c"], "args": ["{{ command }}"]}, "args is empty unless"),
     ],
 )
-def test_report_23_a_shell_that_takes_the_command_for_its_script_is_a_warning(container, problem):
+def test_a_shell_that_takes_the_command_for_its_script_is_a_warning(container, problem):
     [found] = check(template({"command": {"type": "string"}}, **container))[:1]
     assert found.startswith(f"warning: {CONTAINER}.")
     assert problem in found

@@ -53,7 +53,7 @@ def test_a_variable_that_no_placeholder_uses_is_told_with_the_one_that_was_meant
         ({"serviceAccountName": "etl"}, "service_account_name"),
     ],
 )
-def test_report_15_a_field_of_the_manifest_is_told_with_the_variables_behind_it(
+def test_a_field_of_the_manifest_is_told_with_the_variables_behind_it(
     given: Object, instead: str
 ) -> None:
     [text] = told(deployment=given)

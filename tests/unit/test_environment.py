@@ -72,9 +72,7 @@ async def test_the_innermost_level_wins_and_order_is_kept_in_every_mix_of_forms(
 
 
 @pytest.mark.parametrize("own", [{"STAGE": "prod"}, [{"name": "STAGE", "value": "prod"}]])
-async def test_report_08_a_deployment_overrides_a_list_of_the_pool(
-    client: PrefectClient, own: Any
-) -> None:
+async def test_a_deployment_overrides_a_list_of_the_pool(client: PrefectClient, own: Any) -> None:
     pool = [{"name": "STAGE", "value": "dev"}, {"name": "TOKEN", **TOKEN}]
     found = await environment_of(client, pool=pool, deployment=own)
     assert found == {"STAGE": "prod", "TOKEN": TOKEN}
@@ -82,7 +80,7 @@ async def test_report_08_a_deployment_overrides_a_list_of_the_pool(
     assert (await environment_of(client, pool=pool, deployment=own, run=run))["STAGE"] == "x"
 
 
-async def test_report_10_a_mapping_with_valuefrom_is_a_reference_and_a_boolean_is_yamls(
+async def test_a_mapping_with_valuefrom_is_a_reference_and_a_boolean_is_yamls(
     client: PrefectClient,
 ) -> None:
     found = await environment_of(client, run={"REGION": "north", "DEBUG": True, "NODE_IP": NODE})

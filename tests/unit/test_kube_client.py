@@ -1,4 +1,4 @@
-"""Which cluster a process talks to (case 49), and requests that nobody answers."""
+"""Which cluster a process talks to (docs/conformance.md, 49), and requests that nobody answers."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ async def test_the_standard_labels_say_what_a_job_is_part_of(client: PrefectClie
     assert labels["prefect.io/version"] == labels["app.kubernetes.io/version"]
 
 
-async def test_report_14_labels_of_run_and_deployment_are_on_the_job_and_ours_win(
+async def test_labels_of_run_and_deployment_are_on_the_job_and_ours_win(
     client: PrefectClient,
 ) -> None:
     base = stock_template()
@@ -211,7 +211,7 @@ async def test_report_14_labels_of_run_and_deployment_are_on_the_job_and_ours_wi
         assert "prefect.flow.id" not in labels
 
 
-async def test_report_32_a_label_or_annotation_that_is_no_text_becomes_yamls_text(
+async def test_a_label_or_annotation_that_is_no_text_becomes_yamls_text(
     client: PrefectClient,
 ) -> None:
     given = {"labels": {"spot": False}, "annotations": {"safe-to-evict": False, "n": 5}}
@@ -234,7 +234,7 @@ async def test_a_variable_that_is_null_takes_its_field_or_item_away(client: Pref
     assert pod["containers"][0]["resources"]["requests"] == {"memory": "1Gi"}
 
 
-async def test_report_23_the_default_command_can_be_a_part_of_a_longer_text(
+async def test_the_default_command_can_be_a_part_of_a_longer_text(
     client: PrefectClient,
 ) -> None:
     args = ["{{ command }}; curl -X POST localhost:15020/quitquitquit"]
@@ -246,7 +246,7 @@ async def test_report_23_the_default_command_can_be_a_part_of_a_longer_text(
     assert script.startswith("python a.py; curl")
 
 
-async def test_report_26_the_command_of_a_bundle_is_split_as_a_shell_would(
+async def test_the_command_of_a_bundle_is_split_as_a_shell_would(
     client: PrefectClient,
 ) -> None:
     command = "uv run --quiet --with 'prefect-aws>=0.5.5' --python 3.12 -m execute --key 6f-aa"

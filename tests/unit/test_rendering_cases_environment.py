@@ -1,5 +1,4 @@
-"""Cases 32 to 37 and 41 of the study: the environment of the flow's container. Each test's name has
-its number."""
+"""The environment of the flow's container (docs/conformance.md, 32 to 37, 41)."""
 
 from __future__ import annotations
 

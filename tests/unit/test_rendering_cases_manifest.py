@@ -1,4 +1,4 @@
-"""Cases 25 to 28, 31 and 43 of the study: what a Job is made of. Each test has its number."""
+"""What a Job is made of (docs/conformance.md, 25 to 28, 31, 43)."""
 
 from __future__ import annotations
 

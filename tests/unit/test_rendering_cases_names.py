@@ -1,4 +1,4 @@
-"""Cases 29 and 30 of the study: names and labels are made valid, in full tables."""
+"""Names and labels are made valid, in full tables (docs/conformance.md, 29, 30)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Cases 38 to 40 and 42 of the study: how values get into a template. Each test's name has its
-number; blocks and variables of a server are in tests/contract/test_equal_to_stock_blocks.py."""
+"""How values get into a template (docs/conformance.md, 38 to 40, 42).
+
+Blocks and variables of a server are in tests/contract/test_equal_to_stock_blocks.py.
+"""
 
 from __future__ import annotations
 

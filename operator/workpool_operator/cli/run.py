@@ -78,7 +78,7 @@ def _fault(error: ErrorDetails) -> str:
 
 def isolate(environ: MutableMapping[str, str]) -> list[str]:
     """Take Prefect's settings out of the process: a client reads them although it is given
-    explicit ones, and a run's environment would inherit them (races.md 18 and 19).
+    explicit ones, and a run's environment would inherit them (docs/races.md, 18, 19).
 
     What it was set for is not lost in silence: a line for each, with what does it here.
     """

@@ -1,8 +1,9 @@
 """The due runs that a full poll page hides.
 
 A poll returns at most 200 runs, always the same ones first: where they cannot be claimed, all later
-ones starve (races.md 6). Behind a full page each queue is asked by filter, in order of priority.
-The filter knows no limits, so the pool's and the queue's are counted here as the poll counts them.
+ones starve (docs/races.md, 6). Behind a full page each queue is asked by filter, in order of
+priority. The filter knows no limits, so the pool's and the queue's are counted here as the poll
+counts them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A claim of ours on a run, and what the run's states prove about it. Pure.
 
 Only the history proves whose claim stands behind a named sub-state or a running flow: the current
-state's own ids belong to whoever wrote it last (races.md 3).
+state's own ids belong to whoever wrote it last (docs/races.md, 3).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def find_claim(run: Run, history: Sequence[State], mine: Set[UUID]) -> Claim | N
 
     Where the run was rescheduled since, its recorded Job must be that claim's: a flow that retries
     in its own process goes on without a claim, and a cancelled run may have been rescheduled
-    (races.md 26, 27).
+    (docs/races.md, 26, 27).
     """
     stretch, rescheduled = _last_pending_stretch(in_order(history))
     claims = claims_in(stretch, mine)
@@ -92,7 +92,8 @@ def in_order(history: Sequence[State]) -> list[State]:
 
 def is_phantom(state: State, claim: Claim) -> bool:
     """The claim, or the sub-state that stands for it, wrote over something else than what was
-    scheduled: the server copies the scheduled time from a SCHEDULED predecessor (races.md 1)."""
+    scheduled: the server copies the scheduled time from a SCHEDULED predecessor (docs/races.md,
+    1)."""
     time = claim.scheduled_time
     return time is None or state.state_details.scheduled_time != time
 

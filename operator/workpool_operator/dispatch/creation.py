@@ -1,9 +1,9 @@
 """Brings a Job into the cluster, if asked with its environment in a Secret. Decides nothing.
 
 A Job of the claim's name that exists already is the run's if its pod template says so: a replay
-creates nothing twice (races.md 14). A Secret is there before its Job, so that no pod waits for it,
-and belongs to the Job from then on; of a Job that is refused no Secret is left. What a kill leaves
-between the two is taken up by the replay, or else by the sweep.
+creates nothing twice (docs/races.md, 14). A Secret is there before its Job, so that no pod waits
+for it, and belongs to the Job from then on; of a Job that is refused no Secret is left. What a kill
+leaves between the two is taken up by the replay, or else by the sweep.
 """
 
 from __future__ import annotations

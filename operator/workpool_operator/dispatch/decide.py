@@ -24,7 +24,7 @@
     unknown (404)   ours                 delete
 
 Nothing destructive is decided on a state that was read before the fact that asks for it. Each rule
-that answers a measured trap names its number in the study of races.
+that answers a measured trap cites it, by its number in docs/races.md.
 """
 
 from __future__ import annotations
@@ -129,14 +129,15 @@ def _retrying(seen: Observed, policy: Policy) -> Step:
 
 
 def _unoffered(seen: Observed, wall: datetime) -> Step:
-    """A poll offers it when it is due; refused claims are remembered until then (races.md 7)."""
+    """A poll offers it when it is due; until then refused claims are remembered (docs/races.md,
+    7)."""
     if seen.not_before and (rest := (seen.not_before - wall).total_seconds()) > 0:
         return Later(rest)
     return Nothing() if seen.leftovers or seen.refused_claims else Forget()
 
 
 def _outwait(seen: Observed, policy: Policy, wall: datetime) -> Step:
-    """The last attempt's pod still runs, or could: two must not overlap (races.md 12)."""
+    """The last attempt's pod still runs, or could: two must not overlap (docs/races.md, 12)."""
     assert seen.run is not None
     if seen.offered_at is not None:
         return Withdraw()
@@ -216,7 +217,7 @@ def _annotated_state(job: Job) -> State:
 
 def _over_deadline(seen: Observed) -> Job | None:
     """The recorded Job ran into activeDeadlineSeconds, and its SIGTERM handler rescheduled the run,
-    which would run into it again and again (races.md 11)."""
+    which would run into it again and again (docs/races.md, 11)."""
     for job in seen.leftovers:
         if job.exceeded_deadline and job.name == seen.recorded_name and unreported((job,)):
             return job

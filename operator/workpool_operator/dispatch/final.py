@@ -30,7 +30,7 @@ _REPORTED = ("COMPLETED", "FAILED")  # what a run says of itself before its hook
 
 
 def final(seen: Observed, policy: Policy, wall: datetime) -> Step:
-    """No pod may outlive its run for long, and none may write over its end (races.md 10)."""
+    """No pod may outlive its run for long, and none may write over its end (docs/races.md, 10)."""
     live = [job for job in seen.jobs if not job.ended]
     if job := next((job for job in live if not job.deleting), None):
         return _outlived(seen, job, policy, wall)

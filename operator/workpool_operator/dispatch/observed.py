@@ -34,8 +34,8 @@ class Observed:
     """What is known of one run at `now` (seconds, monotonic).
 
     `current` is the Job of the run's current claim; `leftovers` are its other Jobs, which prove
-    nothing about the run (races.md 8). `pods` are the current Job's, gone ones included. `reported`
-    is the pod and the category of the wait that was last reported of a RUNNING run.
+    nothing about the run (docs/races.md, 8). `pods` are the current Job's, gone ones included.
+    `reported` is the pod and the category of the wait that was last reported of a RUNNING run.
     `pending_timeout` is the run's own, in seconds, where it has one.
     """
 

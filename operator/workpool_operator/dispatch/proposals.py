@@ -1,7 +1,7 @@
 """What is said to Prefect about a run, and what its answers prove. Decides nothing.
 
 Every answer goes into the ledger; a claim, and the sub-states that stand for it, are known by their
-transition ids and by nothing else (races.md 3).
+transition ids and by nothing else (docs/races.md, 3).
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Proposals:
             log.debug("run %s was not claimed: %s: %s", run_id, answer.status, answer.reason)
 
     async def undo_claim(self, run_id: UUID, record: Record) -> None:
-        """Put back what a late state of ours wrote over, with its data (races.md 1)."""
+        """Put back what a late state of ours wrote over, with its data (docs/races.md, 1)."""
         assert record.run is not None and record.run.state is not None
         history = await self._api.history(run_id)
         before = predecessor_of(record.run.state, history, self._mine(run_id))

@@ -1,7 +1,7 @@
 """Read both stores slowly and completely, so that nothing depends on an event or on memory.
 
 At a start it adopts what an earlier process left: no claim is made before it is through. It goes
-by Job and by run, not by pool alone: a deleted pool's runs have lost its id (races.md 25).
+by Job and by run, not by pool alone: a deleted pool's runs have lost its id (docs/races.md, 25).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Resync:
 
     async def _retrying(self) -> list[Run]:
         """Those that wait for a retry in a process of ours, which may be gone: no poll returns
-        them (races.md 26)."""
+        them (docs/races.md, 26)."""
         scheduled = {"state": {"type": {"any_": ["SCHEDULED"]}}, "start_time": {"is_null_": False}}
         return await self._runs(scheduled, if_=self._retries_here)
 

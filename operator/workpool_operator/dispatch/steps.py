@@ -41,8 +41,8 @@ class ReadHistory:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """The offer cannot be taken now; `late` if only because it is too old (races.md 2): a poll is
-    to make another."""
+    """The offer cannot be taken now; `late` if only because it is too old (docs/races.md, 2): a
+    poll is to make another."""
 
     late: bool = False
 
@@ -183,8 +183,8 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class StartTtl:
-    """The run's end is reported: let the Job's TTL begin (races.md 15). `note` tells the run's log
-    what the report could not know."""
+    """The run's end is reported: let the Job's TTL begin (docs/races.md, 15). `note` tells the
+    run's log what the report could not know."""
 
     job: Job
     note: str = ""
@@ -192,7 +192,7 @@ class StartTtl:
 
 @dataclass(frozen=True, slots=True)
 class Reschedule:
-    """Make a run that no poll returns poll-able again (races.md 26)."""
+    """Make a run that no poll returns poll-able again (docs/races.md, 26)."""
 
 
 Step = (

@@ -1,7 +1,7 @@
 """What is wrong with a Job's manifest, all of it at once. Pure, and fast enough for every run.
 
 Told here is what the API server would refuse without a path (wrong types, quantities), what it does
-not see at all (an image reference that is none; study of its dry-run: races.md 29), and the common
+not see at all (an image reference that is none: docs/races.md, 29), and the common
 faults for whom asks without a cluster. What is not told here it refuses with a path of its own.
 Nothing is a fault that it would take, but for a restart policy under which a run's end goes unseen,
 a deadline of 0 s, a quantity without a number, and text beyond what a process can be started with.

@@ -173,7 +173,7 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
 
     @classmethod
     def _base_environment(cls) -> dict[str, str]:
-        """Nothing: the operator's own settings are not the run's (races.md 18)."""
+        """Nothing: the operator's own settings are not the run's (docs/races.md, 18)."""
         return {}
 
     @staticmethod

@@ -41,7 +41,7 @@ class Identity:
 
     @property
     def labels(self) -> dict[str, str]:
-        """On the Job and, where nobody can strip them, on its pod template (races.md 14)."""
+        """On the Job and, where nobody can strip them, on its pod template (docs/races.md, 14)."""
         return {
             views.BINDING_LABEL: self.binding_id,
             views.RUN_LABEL: str(self.run_id),
@@ -193,7 +193,7 @@ def annotate(manifest: Object, annotations: Mapping[str, Any]) -> None:
 
 def identify(manifest: Object, identity: Identity, *, run_name: str) -> None:
     """Make the manifest that of the run's claim: name, namespace, our labels, and no TTL, which
-    counts from the reported end and is patched in then (races.md 15)."""
+    counts from the reported end and is patched in then (docs/races.md, 15)."""
     job, pod = _metadata(manifest)
     ttl = _take_ttl(manifest["spec"])
     for metadata in (job, pod):
@@ -248,7 +248,7 @@ def _seconds(ttl: Any) -> int | None:
 
 def _labels(labels: Mapping[str, Any]) -> dict[str, str]:
     """Repaired rather than sent broken; `prefect.io/flow-run-id` is an annotation, because the
-    stock worker's observer acts on every Job that has it as a label (races.md 17)."""
+    stock worker's observer acts on every Job that has it as a label (docs/races.md, 17)."""
     repaired = {
         names.label_key(str(key)): names.label_value(_text(value, of=f"labels.{key}"))
         for key, value in labels.items()

@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 
 from slugify import slugify
 
-JOB_NAME_LENGTH = 57  # beyond it the pod's name loses its separator or its hash (races.md 13)
+JOB_NAME_LENGTH = 57  # beyond it the pod's name loses its separator or its hash (docs/races.md, 13)
 LABEL_LENGTH = 63
 # What a repair leaves as it is, told without one, which takes long: there may be thousands.
 _VALUE = re.compile(r"(?=.{1,63}$)[A-Za-z0-9]((-(?!-)|[A-Za-z0-9_.])*[A-Za-z0-9])?", re.ASCII)
@@ -26,7 +26,7 @@ _NAMESPACE = UUID("6f0a5c5e-8f7b-5d0e-9d1c-1a4b8b1f2c3d")
 
 def transition_id(*, cluster_id: str, binding: str, pool_id: UUID, run_id: UUID) -> UUID:
     """The claim's id. `binding` is namespace/name, not a uid, so that a binding that is deleted and
-    applied again still knows its claims (races.md 5)."""
+    applied again still knows its claims (docs/races.md, 5)."""
     return uuid5(_NAMESPACE, f"claim/{cluster_id}/{binding}/{pool_id}/{run_id}")
 
 

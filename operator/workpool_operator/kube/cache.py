@@ -2,8 +2,8 @@
 
 A cache belongs to one reflector; others may only `offer` what a request of theirs was answered,
 which is taken where it is newer. A deleted object stays readable as `departed` until its run is
-forgotten, because a pod's exit code is often known only from its last status (races.md 16). No I/O,
-no awaits.
+forgotten, because a pod's exit code is often known only from its last status (docs/races.md, 16).
+No I/O, no awaits.
 """
 
 from __future__ import annotations

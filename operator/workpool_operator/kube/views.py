@@ -269,7 +269,7 @@ class JobSpec:
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Job:
     """A Job of ours. Its identity is read from the pod template, whose labels nobody can strip
-    (races.md 14), but for the claim that adopted it."""
+    (docs/races.md, 14), but for the claim that adopted it."""
 
     metadata: Metadata
     spec: JobSpec = Field(default_factory=JobSpec)
@@ -314,7 +314,7 @@ class Job:
     @property
     def ended(self) -> bool:
         """Complete or Failed: never FailureTarget or `active`, which say so while the pod still
-        runs (races.md 9)."""
+        runs (docs/races.md, 9)."""
         return self.condition("Complete", "Failed") is not None
 
     @property

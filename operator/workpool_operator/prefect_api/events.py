@@ -3,8 +3,8 @@
 An event says that something may have changed, nothing more: a poll or a read decides. The stream
 may be refused, cut, hold what is no event, or drop events (256 are kept per subscriber) without any
 harm but latency. Prefect's own subscriber takes its credentials from global settings, so this one
-is ours (races.md 21): sub-protocol `prefect`, then an auth frame with the raw auth string or the
-API key.
+is ours (docs/races.md, 21): sub-protocol `prefect`, then an auth frame with the raw auth string or
+the API key.
 """
 
 from __future__ import annotations

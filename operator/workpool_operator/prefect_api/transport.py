@@ -1,9 +1,9 @@
 """A transport that sends every request exactly once.
 
 Prefect's client resends a request whose answer was lost, for up to 65 s, and sleeps through
-`Retry-After` inside the call; a claim resent that late re-runs a finished run (races.md 1 and 2).
-The retry loop acts on httpx's own exceptions and on the status codes below, so both leave here as
-`PrefectUnavailable`, which it does not know. Who asked decides whether to ask again.
+`Retry-After` inside the call; a claim resent that late re-runs a finished run (docs/races.md, 1,
+2). The retry loop acts on httpx's own exceptions and on the status codes below, so both leave here
+as `PrefectUnavailable`, which it does not know. Who asked decides whether to ask again.
 """
 
 from __future__ import annotations

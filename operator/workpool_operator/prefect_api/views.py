@@ -44,7 +44,7 @@ class State:
 class Run:
     """A flow run; `document` is the server's own JSON, from which its Job is rendered.
 
-    A poll's answer has no `state`: only its type and name (prefect-worker.md 3.1).
+    A poll's answer has no `state`: only its type and name.
     """
 
     id: UUID
@@ -79,7 +79,7 @@ class Run:
 
     @property
     def retries_in_process(self) -> bool:
-        """No poll returns it: the process that runs it is to go on with it (races.md 26)."""
+        """No poll returns it: the process that runs it is to go on with it (docs/races.md, 26)."""
         return self.empirical_policy.get("retry_type") == "in_process"
 
 
@@ -119,7 +119,7 @@ class Worker:
 class Answer:
     """The server's answer to a proposed state: `state` is the one the run has now.
 
-    `status` (ACCEPT, REJECT, ABORT, WAIT) decides, never the HTTP code (prefect-worker.md 3.6).
+    `status` (ACCEPT, REJECT, ABORT, WAIT) decides, never the HTTP code.
     """
 
     status: str

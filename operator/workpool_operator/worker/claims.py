@@ -1,4 +1,4 @@
-"""A worker's claims on runs, each provable by its transition id (design, section 3).
+"""A worker's claims on runs, each provable by its transition id (docs/races.md, 3).
 
 Prefect's own worker proposes Pending under a random id: killed before its Job exists, it leaves a
 run that nobody knows to be its own. Here the id is computed, so that the next worker of the pool
@@ -24,7 +24,7 @@ from workpool_operator.worker.patience import until_answered
 
 log = logging.getLogger(__name__)
 
-STATE_AGE_SECONDS = 2.0  # a claim on an older state may re-run a finished run (races.md 2)
+STATE_AGE_SECONDS = 2.0  # a claim on an older state may re-run a finished run (docs/races.md, 2)
 UNSETTLED = ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]
 SUBMITTING = "Submitting"
 

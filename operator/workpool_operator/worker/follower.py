@@ -1,7 +1,8 @@
 """One run's Job as its worker waits for it, from the claim until its end is reported.
 
 It sees every change of the caches at once, because what is gone is kept there only until the run's
-end is reported, and its exit code would be lost with it (races.md 16). Plain data and one event.
+end is reported, and its exit code would be lost with it (docs/races.md, 16). Plain data and one
+event.
 """
 
 from __future__ import annotations
