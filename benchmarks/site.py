@@ -13,9 +13,9 @@ from pathlib import Path
 
 from testbed import clusters, commands, images
 from testbed.clusters import Cluster
-from testbed.endpoint import Endpoint
-from testbed.fault_proxy import FaultProxy
 from testbed.prefect_server import PrefectServer
+from tests.support.endpoint import Endpoint
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube
 from tests.support.operator import PROGRAM
 from tests.support.prefect import PrefectApi

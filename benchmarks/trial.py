@@ -21,7 +21,7 @@ from benchmarks.ground import Ground, prepared
 from benchmarks.sides import Side
 from benchmarks.site import Site
 from testbed.errors import TestbedError
-from testbed.faults import poll
+from tests.support.fault_proxy import wait_for_thread
 from tests.support.kube import Object
 
 JOB_SECONDS = 60
@@ -78,7 +78,7 @@ async def _run(ground: Ground, arrivals: Arrivals) -> Sample:
     try:
         async with asyncio.timeout(JOB_SECONDS):
             seen = await arrivals.first(run["id"])
-            await poll(lambda: _is_recorded(site, run["id"]))
+            await wait_for_thread(lambda: _is_recorded(site, run["id"]))
     except TimeoutError:
         raise TestbedError(
             f"run {run['id']} has no recorded Job after {JOB_SECONDS} s\n  logs: {site.logs}"

@@ -14,11 +14,11 @@ import yaml
 
 from testbed import images
 from testbed.clusters import Cluster
-from testbed.endpoint import Endpoint
-from testbed.fault_proxy import FaultProxy
 from tests.support import leaks, marks
 from tests.support.binding import Binding
 from tests.support.deployments import Deployer, template_with_flows
+from tests.support.endpoint import Endpoint
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube
 from tests.support.operator import PROGRAM, Operator
 from tests.support.prefect import GUARDED_AUTH, PrefectApi

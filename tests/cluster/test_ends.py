@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed.fault_proxy import FaultProxy
 from tests.support import times
 from tests.support.binding import Binding
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
 from tests.support.pods import template

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from testbed.endpoint import Endpoint
 from tests.support.binding import Binding
+from tests.support.endpoint import Endpoint
 from tests.support.kube import Kube
 from tests.support.nodes import own_node
 from tests.support.operator import PROGRAM, Operator

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from testbed.clusters import Cluster
-from testbed.endpoint import Endpoint
+from tests.support.endpoint import Endpoint
 from tests.support.gateways import AccessProxy, Cloud
 from tests.support.private_ca import PrivateCA
 

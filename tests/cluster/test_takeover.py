@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from testbed.clusters import Cluster
-from testbed.endpoint import Endpoint
 from tests.support.deployments import Deployer
+from tests.support.endpoint import Endpoint
 from tests.support.kube import Kube
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from testbed.clusters import Cluster
-from testbed.endpoint import Endpoint
-from testbed.fault_proxy import FaultProxy
 from tests.support.deployments import Deployer
+from tests.support.endpoint import Endpoint
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, Object
 from tests.support.pods import shell
 from tests.support.polling import poll

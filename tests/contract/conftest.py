@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from testbed.fault_proxy import FaultProxy
 from tests.support.dispatch import Dispatch, dispatch
+from tests.support.fault_proxy import FaultProxy
 from tests.support.prefect import Object, PrefectApi, stock_template
 from workpool_operator.prefect_api.server import Server
 

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from prefect.client.orchestration import PrefectClient
 
-from testbed.endpoint import Endpoint
 from testbed.environments import PEER
 from tests.corpus import blocks
 from tests.corpus.blocks import DOCUMENT, SETTINGS, Names
+from tests.support.endpoint import Endpoint
 from tests.support.prefect import Object, PrefectApi
 from tests.support.stock import both
 from workpool_operator.cli.stock import StockWorker, stock_worker

@@ -14,8 +14,8 @@ import pytest
 import websockets
 
 from testbed.clusters import Cluster
-from testbed.endpoint import Endpoint
-from testbed.fault_proxy import FaultProxy
+from tests.support.endpoint import Endpoint
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, path
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from testbed.fault_proxy import FaultProxy
 from tests.support.binding import Binding
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
 from tests.support.polling import poll

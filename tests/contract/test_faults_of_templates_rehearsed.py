@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from testbed.fault_proxy import FaultProxy
 from tests.support.dispatch import Dispatch
+from tests.support.fault_proxy import FaultProxy
 from tests.support.prefect import Object, stock_template
 from tests.support.templates import default_template
 from workpool_operator.binding import rehearsal

@@ -9,10 +9,10 @@ from contextlib import suppress
 
 import pytest
 
-from testbed.fault_proxy import FaultProxy
 from tests.contract.conftest import make_run
 from tests.contract.test_races_jobs import fail_job, has_job
 from tests.support.dispatch import Dispatch, dispatch
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, path
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi

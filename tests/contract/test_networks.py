@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from testbed.endpoint import Endpoint
-from testbed.fault_proxy import FaultProxy
+from tests.support.endpoint import Endpoint
+from tests.support.fault_proxy import FaultProxy
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.gateways import AccessProxy, Cloud
 from tests.support.polling import poll

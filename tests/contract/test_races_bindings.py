@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from testbed.fault_proxy import FaultProxy
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from testbed.fault_proxy import FaultProxy
 from tests.support.dispatch import Dispatch
+from tests.support.fault_proxy import FaultProxy
 from tests.support.prefect import Object, PrefectApi
 from workpool_operator.errors import PrefectUnavailable
 from workpool_operator.jobs.verdict import Wait

@@ -13,10 +13,10 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
-from testbed.fault_proxy import FaultProxy
 from testbed.prefect_server import PrefectServer
 from tests.contract.conftest import make_run
 from tests.support.binding import Binding
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube
 from tests.support.operator import Operator
 from tests.support.polling import poll

@@ -10,9 +10,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from testbed.fault_proxy import FaultProxy
 from tests.contract.conftest import make_run
 from tests.support.dispatch import Dispatch
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi

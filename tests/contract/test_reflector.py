@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from kubernetes_asyncio.client import Configuration
 
-from testbed.fault_proxy import FaultProxy
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube
 from tests.support.polling import poll
 from workpool_operator.kube import reflector

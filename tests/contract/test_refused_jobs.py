@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from testbed.endpoint import Endpoint
-from testbed.fault_proxy import FaultProxy
 from tests.support.dispatch import Dispatch, dispatch
+from tests.support.endpoint import Endpoint
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, Object, path
 from tests.support.prefect import PrefectApi
 from workpool_operator.errors import KubernetesUnavailable

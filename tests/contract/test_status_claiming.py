@@ -8,8 +8,8 @@ import uuid
 
 import pytest
 
-from testbed.faults import Answer
 from tests.contract.conftest import make_run
+from tests.support.fault_proxy import Answer
 from tests.support.polling import poll
 
 MARGIN_SECONDS = 4  # for a machine that tests load

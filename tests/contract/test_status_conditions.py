@@ -6,7 +6,7 @@ pools, 30 s for templates; the same back. Each has a margin here for a machine t
 
 from __future__ import annotations
 
-from testbed.faults import Answer
+from tests.support.fault_proxy import Answer
 
 MARGIN_SECONDS = 4
 AT_ONCE = 5 + MARGIN_SECONDS

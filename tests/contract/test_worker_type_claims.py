@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from testbed.fault_proxy import FaultProxy
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, Object
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi

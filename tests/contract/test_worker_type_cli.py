@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from testbed.clusters import Cluster
-from testbed.endpoint import Endpoint
+from tests.support.endpoint import Endpoint
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
 from tests.support.worker_type import TYPE, WorkerProcess, environment, prefect

@@ -18,8 +18,8 @@ from prefect.client.schemas.worker_channel import (
 )
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
 
-from testbed.endpoint import Endpoint
-from testbed.fault_proxy import FaultProxy
+from tests.support.endpoint import Endpoint
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, Object
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi

@@ -13,8 +13,8 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import temporary_settings
 
 from testbed.clusters import Cluster
-from testbed.endpoint import Endpoint
-from testbed.fault_proxy import FaultProxy
+from tests.support.endpoint import Endpoint
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi

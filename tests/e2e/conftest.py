@@ -18,10 +18,10 @@ from testbed import clusters, commands, images
 from testbed.clusters import Cluster
 from testbed.demo import server
 from testbed.demo.server import Addresses
-from testbed.endpoint import Endpoint
 from testbed.errors import TestbedError
 from tests.support import marks
 from tests.support.binding import Binding
+from tests.support.endpoint import Endpoint
 from tests.support.kube import Kube
 
 PREFECT = Path(sys.executable).with_name("prefect")

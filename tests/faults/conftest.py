@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed.fault_proxy import FaultProxy
-from testbed.faults import Match
 from tests.support.binding import Binding
 from tests.support.deployments import Deployer
+from tests.support.fault_proxy import FaultProxy, Match
 from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
 from tests.support.prefect import PrefectApi

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from testbed.faults import Match, Rule
 from tests.faults.conftest import Past, Writes
+from tests.support.fault_proxy import Match, Rule
 from tests.support.kube import Object
 from tests.support.operator import Operator
 from tests.support.prefect import PrefectApi

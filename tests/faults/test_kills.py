@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from testbed.fault_proxy import FaultProxy
-from testbed.faults import Call
 from tests.faults.conftest import Past, Writes
 from tests.support.deployments import Deployer
+from tests.support.fault_proxy import Call, FaultProxy
 from tests.support.kube import Object
 from tests.support.operator import Operator
 from tests.support.polling import poll

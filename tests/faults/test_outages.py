@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from testbed.fault_proxy import FaultProxy
-from testbed.faults import Rule
 from tests.faults.conftest import Past
 from tests.support.deployments import Deployer
+from tests.support.fault_proxy import FaultProxy, Rule
 from tests.support.kube import Object
 from tests.support.operator import Operator
 from tests.support.polling import poll

@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from testbed.clusters import Cluster
-from testbed.fault_proxy import FaultProxy
 from testbed.state import CHECKOUT
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, Object
 
 NAME = "operator"

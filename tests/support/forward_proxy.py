@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Coroutine, Mapping
-from types import TracebackType
-from typing import Self
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from tests.support.background_server import BackgroundServer, run_until_first
 
-class ForwardProxy:
+
+class ForwardProxy(BackgroundServer):
     """`with ForwardProxy() as proxy: proxy.url`; `asked` are the first lines of its requests, and
     `hosts` the addresses that only it knows."""
 
     def __init__(self, hosts: Mapping[str, str] | None = None) -> None:
+        super().__init__()
         self._hosts = dict(hosts or {})
         self.asked: list[str] = []
         self._open: set[asyncio.StreamWriter] = set()
-        self.url = ""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="forward proxy")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
     async def _start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -46,11 +27,6 @@ class ForwardProxy:
         self._server.close()
         for writer in list(self._open):
             writer.transport.abort()
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
-        await asyncio.sleep(0.1)  # transports are closed by callbacks
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
@@ -78,7 +54,7 @@ class ForwardProxy:
                 path = parts._replace(scheme="", netloc="").geturl()
                 remote[1].write(f"{method} {path} {version}\r\n".encode())
                 remote[1].write(b"Connection: close\r\n" + headers)
-            await _until_first(_pump(reader, remote[1]), _pump(remote[0], writer))
+            await run_until_first(_pump(reader, remote[1]), _pump(remote[0], writer))
         finally:
             self._open.discard(remote[1])
             remote[1].close()
@@ -88,13 +64,3 @@ async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
     while data := await source.read(65536):
         target.write(data)
         await target.drain()
-
-
-async def _until_first(*works: Coroutine[None, None, None]) -> None:
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

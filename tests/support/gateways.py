@@ -15,9 +15,9 @@ from uuid import uuid4
 import aiohttp
 from aiohttp import web
 
-from testbed.endpoint import Endpoint
-from testbed.fault_proxy import FaultProxy
-from testbed.forwarder import is_websocket, join
+from tests.support.endpoint import Endpoint
+from tests.support.fault_proxy import FaultProxy
+from tests.support.fault_proxy.forwarder import is_websocket, join
 
 
 class AccessProxy(FaultProxy):

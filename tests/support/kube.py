@@ -8,7 +8,7 @@ from typing import Any, Self
 import httpx
 import yaml
 
-from testbed.endpoint import Endpoint
+from tests.support.endpoint import Endpoint
 from tests.support.polling import NotYet, poll
 
 Object = dict[str, Any]

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import calls, usage
 from benchmarks.figures import Sample, Trial, missed, nearest_rank
-from testbed.faults import Call
+from tests.support.fault_proxy import Call
 
 RUN = "11111111-2222-3333-4444-555555555555"
 DEPLOYMENT = "66666666-7777-8888-9999-000000000000"

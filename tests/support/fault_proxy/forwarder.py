@@ -1,14 +1,14 @@
-"""Passes one HTTP request or websocket on to the real server, as it came.
+"""Forwards one HTTP request or websocket to the real server.
 
-Promises: bodies and headers stay as they are, but for those of one connection; the endpoint's
-credentials are added only to a request that brings none.
+Bodies and end-to-end headers stay unchanged; the endpoint's credentials are added only to a request
+that has none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +17,8 @@ from aiohttp import WSMsgType, web
 from multidict import CIMultiDict
 from yarl import URL
 
-from testbed.endpoint import Endpoint
+from tests.support.background_server import run_until_first
+from tests.support.endpoint import Endpoint
 
 #: Belong to one connection (RFC 9110, 7.6.1); a proxy's two connections each have their own.
 HOP_BY_HOP = {
@@ -27,8 +28,8 @@ HOP_BY_HOP = {
 #: Kubernetes' watches and followed logs, which must not be read to their end.
 FOLLOWS = re.compile(r"(^|&)(watch|follow)=(1|true)", re.IGNORECASE)
 
-#: TLS connections that are closed wait for the other side's farewell; after it none is left.
-FAREWELL_SECONDS = 0.25
+#: Time for closed TLS connections to receive the other side's close_notify.
+TLS_CLOSE_SECONDS = 0.25
 
 WebSocket = aiohttp.ClientWebSocketResponse | web.WebSocketResponse
 
@@ -52,7 +53,7 @@ class Forwarder:
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
-        await asyncio.sleep(FAREWELL_SECONDS)
+        await asyncio.sleep(TLS_CLOSE_SECONDS)
 
     @asynccontextmanager
     async def forward(
@@ -73,7 +74,7 @@ class Forwarder:
 
     @asynccontextmanager
     async def connect(self, request: web.Request) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-        """The websocket that the request asks for, or aiohttp.WSServerHandshakeError."""
+        """Open the requested websocket; raises aiohttp.WSServerHandshakeError if refused."""
         async with self._client.ws_connect(
             self._target(request),
             protocols=protocols(request),
@@ -93,14 +94,14 @@ class Forwarder:
         return headers
 
     def _tls(self, request: web.Request) -> Any:
-        """Own credentials must not be overruled by the client certificate of the endpoint."""
+        """Without the client certificate where the request has credentials: it would win."""
         own = "Authorization" in request.headers
         return (self.endpoint.tls if own else self.endpoint.certified_tls) or True
 
 
 async def join(one: WebSocket, other: WebSocket) -> None:
-    """Carries messages both ways until either side ends."""
-    await _until_first(_pump(one, other), _pump(other, one))
+    """Pass messages in both directions until either side ends."""
+    await run_until_first(_pump(one, other), _pump(other, one))
 
 
 def protocols(request: web.Request) -> list[str]:
@@ -117,7 +118,7 @@ def is_stream(request: web.Request) -> bool:
 
 
 def end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """The headers that are not a connection's own (a websocket's handshake is)."""
+    """Return the headers that do not belong to one connection or a websocket's handshake."""
     handshake = "sec-websocket-"
     return CIMultiDict(
         (name, value)
@@ -134,18 +135,8 @@ async def _pump(source: WebSocket, target: WebSocket) -> None:
             await target.send_bytes(message.data)
 
 
-async def _until_first(*works: Coroutine[Any, Any, None]) -> None:
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 def _abort_unread(response: aiohttp.ClientResponse) -> None:
-    """A stream that is cut needs no farewell, which could outlive the event loop."""
+    """Abort a stream that was cut: a clean close could outlive the event loop."""
     connection = response.connection
     if connection is not None and connection.transport is not None:
         connection.transport.abort()

@@ -1,7 +1,7 @@
-"""What a fault proxy does to the requests that pass it: which ones, when, and what.
+"""The rules of a fault proxy: which requests, at which moment, and what happens to them.
 
-A `Match` picks requests and narrows (`nth`, `once`, `after`); its last word is an action, which
-arms the rule: `proxy.on("POST", r"/set_state$").nth(2).after().drop()`.
+A `Match` chooses requests and narrows the choice (`nth`, `once`, `after`); an action ends the chain
+and arms the rule: `proxy.on("POST", r"/set_state$").nth(2).after().drop()`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 @dataclass
 class Call:
-    """One request that reached the proxy; `status` stays None while no answer went back."""
+    """One request that reached the proxy; `status` is None until an answer is sent."""
 
     method: str
     path: str
@@ -48,7 +48,7 @@ Action = Callable[["Rule", Call], Awaitable[Answer | None]]
 
 @dataclass(frozen=True)
 class Match:
-    """The requests that a rule is for; patterns are searched for, not anchored."""
+    """The requests that a rule applies to; patterns are searched for, not anchored."""
 
     arm: Callable[[Rule], None]
     method: str
@@ -60,22 +60,22 @@ class Match:
     answered: bool = False
 
     def nth(self, number: int) -> Match:
-        """Only the request that matches as the `number`-th, counted from 1."""
+        """Apply to the `number`-th matching request only, counted from 1."""
         return replace(self, first=number, count=1)
 
     def once(self) -> Match:
         return self.nth(1)
 
     def after(self) -> Match:
-        """Act when the real server has answered, whose answer is then late, lost or another."""
+        """Act after the real server has answered: delay, lose or replace its answer."""
         return replace(self, answered=True)
 
     def drop(self) -> Rule:
-        """Ends the connection without an answer."""
+        """End the connection without an answer."""
         return self.do(_drop)
 
     def kill(self, pid: int | Callable[[], int]) -> Rule:
-        """Ends a process by SIGKILL and then the connection."""
+        """Kill a process with SIGKILL, then end the connection."""
 
         async def kill(rule: Rule, call: Call) -> None:
             os.kill(pid if isinstance(pid, int) else pid(), signal.SIGKILL)
@@ -86,7 +86,7 @@ class Match:
     def answer(
         self, status: int, *, json: Any = None, headers: Mapping[str, str] | None = None
     ) -> Rule:
-        """Answers in the real server's place."""
+        """Answer in place of the real server."""
         body = b"" if json is None else json_format.dumps(json).encode()
         given = Answer(status, body, {"Content-Type": "application/json", **(headers or {})})
 
@@ -102,11 +102,11 @@ class Match:
         return self.do(delay)
 
     def hold(self) -> Rule:
-        """Keeps the request until `Rule.release`."""
+        """Hold the request until `Rule.release`."""
         return self.do(_hold)
 
     def run(self, function: Callable[[Call], None]) -> Rule:
-        """Calls a function, on the proxy's thread, and goes on."""
+        """Call a function on the proxy's thread, then go on."""
 
         async def run(rule: Rule, call: Call) -> None:
             function(call)
@@ -114,7 +114,7 @@ class Match:
         return self.do(run)
 
     def do(self, action: Action) -> Rule:
-        """Arms a rule with any action: an Answer replaces the real one, Dropped loses it."""
+        """Arm a rule with any action: an Answer replaces the real one, Dropped loses it."""
         rule = Rule(self, action)
         self.arm(rule)
         return rule
@@ -128,12 +128,12 @@ class Match:
         )
 
     def includes(self, number: int) -> bool:
-        """Whether the `number`-th request that it covers is one to act on."""
+        """Return whether to act on the `number`-th request that the match covers."""
         return number >= self.first and (self.count is None or number < self.first + self.count)
 
 
 class Rule:
-    """A match and its action, armed."""
+    """An armed match with its action."""
 
     def __init__(self, match: Match, action: Action) -> None:
         self.match = match
@@ -145,24 +145,24 @@ class Rule:
 
     @property
     def fired(self) -> list[Call]:
-        """The requests that it acted on so far."""
+        """The requests that the rule has acted on."""
         return list(self._fired)
 
     async def wait(self, *, seconds: float = 30) -> Call:
-        """The first request that it acts on."""
+        """Wait for the first request that the rule acts on, and return it."""
         async with asyncio.timeout(seconds):
-            await poll(self._first_fired.is_set)
+            await wait_for_thread(self._first_fired.is_set)
         return self._fired[0]
 
     def release(self) -> None:
-        """Lets go of what `hold` keeps, and holds no more."""
+        """Forward the held requests, and hold no more."""
         self._released.set()
 
     async def released(self) -> None:
-        await poll(self._released.is_set)
+        await wait_for_thread(self._released.is_set)
 
     def takes(self, call: Call) -> bool:
-        """Counts the request, and says whether to act on it."""
+        """Count the request, and return whether to act on it."""
         if not self.match.covers(call):
             return False
         self._seen += 1
@@ -174,9 +174,9 @@ class Rule:
         return await self._action(self, call)
 
 
-async def poll(true: Callable[[], bool]) -> None:
-    """Waits for something that another thread makes true."""
-    while not true():  # noqa: ASYNC110  (an asyncio.Event does not cross threads)
+async def wait_for_thread(condition: Callable[[], bool]) -> None:
+    """Wait for something that another thread makes true."""
+    while not condition():  # noqa: ASYNC110  (an asyncio.Event does not cross threads)
         await asyncio.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""Where an API is served, and how a client of it proves who it is."""
+"""The address of an API and the credentials of a client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import yaml
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`tls` is without a client certificate, for requests that bring credentials of their own."""
+    """`tls` has no client certificate: for requests that have credentials of their own."""
 
     url: str
     token: str | None = None
@@ -24,7 +24,7 @@ class Endpoint:
 
     @classmethod
     def of_kubeconfig(cls, path: Path) -> Self:
-        """The cluster and user of the file's current context."""
+        """Return the cluster and user of the file's current context."""
         config = yaml.safe_load(path.read_text())
         context = _named(config, "context", config["current-context"])
         cluster = _named(config, "cluster", context["cluster"])

@@ -1,9 +1,8 @@
-"""A reverse proxy in front of a real API, which counts its requests and breaks the chosen ones.
+"""A reverse proxy in front of a real API that records requests and makes chosen ones fail.
 
-Promises: what no rule names passes unchanged, watches and websockets unbuffered; every request is
-recorded; it runs on a thread of its own, so that tests of any kind, and operators in processes of
-their own, can use it. It serves HTTP on loopback, or TLS, or on an address of pods; and adds
-the credentials of its upstream to requests that bring none.
+Requests that no rule matches pass unchanged; watches and websockets are not buffered. The proxy
+listens on loopback unless told otherwise, with or without TLS, and adds the credentials of its
+upstream to requests that have none.
 """
 
 from __future__ import annotations
@@ -11,25 +10,30 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 import aiohttp
 import yaml
 from aiohttp import WSCloseCode, web
 from yarl import URL
 
-from testbed.endpoint import Endpoint
-from testbed.faults import Answer, Call, Dropped, Match, Rule
-from testbed.forwarder import Forwarder, end_to_end, is_stream, is_websocket, join, protocols
+from tests.support.background_server import BackgroundServer
+from tests.support.endpoint import Endpoint
+from tests.support.fault_proxy.forwarder import (
+    Forwarder,
+    end_to_end,
+    is_stream,
+    is_websocket,
+    join,
+    protocols,
+)
+from tests.support.fault_proxy.rules import Answer, Call, Dropped, Match, Rule
 
 
-class FaultProxy:
+class FaultProxy(BackgroundServer):
     """`with FaultProxy(Endpoint(url)) as proxy: proxy.on("POST", "/set_state$").after().drop()`."""
 
     def __init__(
@@ -39,58 +43,40 @@ class FaultProxy:
         host: str = "127.0.0.1",
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__()
         self._forwarder = Forwarder(upstream)
         self._host = host
         self._tls = tls
-        self.url = ""
         self._calls: list[Call] = []
         self._rules: list[Rule] = []
         self._open: dict[asyncio.Transport, Call] = {}
         self._offline = False
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fault proxy")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._in_thread(self._start())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._in_thread(self._stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
     # What tests use
 
     def on(self, method: str, path: str, *, query: str = "", body: str = "") -> Match:
-        """Chooses requests by method ("*": any) and regular expressions."""
+        """Choose requests by method ("*": any) and regular expressions."""
         return Match(self._rules.append, method, path, query=query, body=body)
 
     def calls(self, path: str = "", *, method: str = "*") -> list[Call]:
-        """The requests so far, in the order of their arrival."""
+        """Return the requests so far, in the order of their arrival."""
         match = Match(self._rules.append, method, path)
         return [call for call in list(self._calls) if match.covers(call)]
 
     def forget(self) -> None:
-        """Drops all rules and records; open streams stay."""
+        """Drop all rules and records; open streams stay open."""
         for rule in self._rules:
             rule.release()
         self._rules.clear()
         self._calls.clear()
 
     def cut(self, path: str = "") -> None:
-        """Ends the open watches and websockets whose path matches."""
+        """End the open watches and websockets whose path matches."""
         self._loop.call_soon_threadsafe(self._abort, path)
 
     @contextmanager
     def offline(self) -> Iterator[None]:
-        """An outage: open streams end and no request is answered inside the context."""
+        """Simulate an outage: end open streams, and answer no request inside the context."""
         self._offline = True
         self.cut()
         try:
@@ -99,7 +85,7 @@ class FaultProxy:
             self._offline = False
 
     def write_kubeconfig(self, path: Path, *, token: str | None = None) -> Path:
-        """A kubeconfig that leads here; without a token the upstream's credentials are used."""
+        """Write a kubeconfig for the proxy; without a token it uses the upstream's credentials."""
         user = {"token": token} if token else {}
         config = {
             "apiVersion": "v1",
@@ -112,10 +98,7 @@ class FaultProxy:
         path.write_text(yaml.safe_dump(config))
         return path
 
-    # What the thread runs
-
-    def _in_thread(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    # What runs on the thread
 
     async def _start(self) -> None:
         await self._forwarder.__aenter__()
@@ -134,13 +117,9 @@ class FaultProxy:
         self._abort("")
         for connection in self._runner.server.connections if self._runner.server else ():
             if connection.transport is not None:
-                connection.transport.abort()  # TLS would wait for the other side's farewell
+                connection.transport.abort()  # TLS would wait for the other side's close_notify
         await self._runner.cleanup()
         await self._forwarder.__aexit__()
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         if self._offline:
@@ -228,7 +207,7 @@ class FaultProxy:
 
 
 async def _act(rules: list[Rule], call: Call, *, answered: bool) -> Answer | None:
-    """The last answer that the rules of this moment give, if any gives one."""
+    """Apply the rules of this moment; return the last answer that one of them gives."""
     answer = None
     for rule in rules:
         if rule.match.answered == answered:
