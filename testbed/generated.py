@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.state import CHECKOUT
-from workpool_operator.binding import crd
+from workpool_operator.api import crd
 
 CHART = CHECKOUT / "charts" / "workpool-operator"
 VALUES_SCHEMA = CHART / "values.schema.json"

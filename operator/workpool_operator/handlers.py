@@ -18,10 +18,10 @@ from typing import Any, cast
 import kopf
 from pydantic import ValidationError
 
+from workpool_operator.api import v1alpha1
+from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.app import App
-from workpool_operator.binding import model
 from workpool_operator.binding.conditions import Verdict
-from workpool_operator.binding.model import Spec
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.errors import OperatorError, Unavailable
 
@@ -76,16 +76,16 @@ def registry(app: App) -> kopf.OperatorRegistry:
     own = kopf.OperatorRegistry()
     kopf.on.startup(registry=own)(_startup)
     kopf.on.login(registry=own)(_login)
-    resource = (model.GROUP, model.VERSION, model.PLURAL)
+    resource = (v1alpha1.GROUP, v1alpha1.VERSION, v1alpha1.PLURAL)
     kopf.daemon(*resource, registry=own, id="serve", cancellation_timeout=0.3)(_daemon(app))
     kopf.on.delete(*resource, registry=own, id="release")(_release(app))
     return own
 
 
 async def _startup(settings: kopf.OperatorSettings, **_: Any) -> None:
-    settings.persistence.finalizer = model.FINALIZER
+    settings.persistence.finalizer = v1alpha1.FINALIZER
     settings.persistence.diffbase_storage = _NoDiffs()
-    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=model.GROUP)
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=v1alpha1.GROUP)
     settings.scanning.disabled = True
     settings.posting.reporting_component = "workpool-operator"
     settings.posting.event_name_prefix = "workpool-operator-"

@@ -10,7 +10,7 @@ import yaml
 
 from testbed import builds, commands
 from testbed.state import CHECKOUT
-from workpool_operator.binding.model import Spec
+from workpool_operator.api.v1alpha1 import Spec
 
 README = (CHECKOUT / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S)

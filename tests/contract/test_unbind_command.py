@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.command import Command
 from tests.support.operator import PROGRAM
-from workpool_operator.binding.model import FINALIZER
+from workpool_operator.api.v1alpha1 import FINALIZER
 
 SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect.invalid/api"}}
 

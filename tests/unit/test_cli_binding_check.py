@@ -9,7 +9,7 @@ from typing import Any
 import cel
 import pytest
 
-from workpool_operator.binding import crd
+from workpool_operator.api import crd
 from workpool_operator.cli import binding_check
 
 SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect:4200/api"}}

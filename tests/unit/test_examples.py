@@ -12,7 +12,7 @@ from testbed.demo import objects
 from testbed.demo.prefect_cli import DEPLOYMENT
 from testbed.demo.server import IN_CLUSTER, Addresses
 from testbed.state import CHECKOUT
-from workpool_operator.binding.model import Spec
+from workpool_operator.api.v1alpha1 import Spec
 
 EXAMPLES = CHECKOUT / "examples"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from workpool_operator.binding.model import Spec
+from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.session import Session
 from workpool_operator.binding.surroundings import Binding, Surroundings
 from workpool_operator.health import Pulse

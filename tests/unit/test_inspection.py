@@ -9,10 +9,10 @@ from uuid import UUID
 
 import pytest
 
+from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import prerequisites
 from workpool_operator.binding.inspection import Inspection
-from workpool_operator.binding.model import Spec
 from workpool_operator.binding.run_secrets import RunSecrets
 from workpool_operator.binding.surroundings import Binding, Surroundings
 from workpool_operator.errors import (

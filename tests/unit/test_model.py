@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from workpool_operator.binding import crd
-from workpool_operator.binding.model import Spec
+from workpool_operator.api import crd
+from workpool_operator.api.v1alpha1 import Spec
 
 CHECKOUT = Path(__file__).parents[2]
 MINIMAL = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect:4200/api"}}

@@ -16,7 +16,7 @@ from packaging.version import Version
 
 from testbed import generated
 from testbed.state import CHECKOUT
-from workpool_operator.binding import crd
+from workpool_operator.api import crd
 
 BASE = CHECKOUT / "manifests" / "base"
 #: As long as kubectl may keep the whole object in an annotation, with room to grow.

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import prerequisites
-from workpool_operator.binding.model import Spec
 from workpool_operator.binding.named_key import NamedKey
 from workpool_operator.errors import (
     BindingFault,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import run_secrets
-from workpool_operator.binding.model import Spec
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.jobs import certificates
 from workpool_operator.jobs.certificates import Source

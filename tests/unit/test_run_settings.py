@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workpool_operator.binding.model import Spec
+from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.settings import PollSettings, RunSettings

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from uuid import UUID
 
+from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.inspection import Inspection
-from workpool_operator.binding.model import Spec
 from workpool_operator.binding.surroundings import Binding, Surroundings
 from workpool_operator.dispatch.pipeline import Pipeline
 from workpool_operator.errors import OperatorError

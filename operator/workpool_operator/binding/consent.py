@@ -11,9 +11,9 @@ import time
 
 from pydantic import TypeAdapter
 
+from workpool_operator.api.v1alpha1 import GROUP
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import rights
-from workpool_operator.binding.model import GROUP
 from workpool_operator.errors import BindingFault, KubernetesNotFound, KubernetesRefused
 from workpool_operator.kube import views
 from workpool_operator.kube.client import KubernetesClient

@@ -14,12 +14,12 @@ import traceback
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
+from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import prerequisites
 from workpool_operator.binding.base_template import base_job_template
 from workpool_operator.binding.conditions import Conditions
 from workpool_operator.binding.consent import Consent
-from workpool_operator.binding.model import Spec
 from workpool_operator.binding.rehearsal import Rehearsal
 from workpool_operator.binding.run_secrets import RunSecrets
 from workpool_operator.binding.surroundings import Binding, Surroundings

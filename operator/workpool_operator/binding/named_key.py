@@ -7,8 +7,8 @@ import binascii
 import json
 from dataclasses import dataclass
 
+from workpool_operator.api.v1alpha1 import CABundle, ConfigMapKeySelector, SecretKeySelector
 from workpool_operator.binding import rights
-from workpool_operator.binding.model import CABundle, ConfigMapKeySelector, SecretKeySelector
 from workpool_operator.errors import BindingFault, KubernetesNotFound, KubernetesRefused
 from workpool_operator.kube.client import CONFIG_MAPS, SECRETS, KubernetesClient, Object, Resource
 from workpool_operator.prefect_api import server

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from workpool_operator.api.v1alpha1 import Header, SecretValue, Spec
 from workpool_operator.binding import addresses, rights
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding.consent import Consent
-from workpool_operator.binding.model import Header, SecretValue, Spec
 from workpool_operator.binding.named_key import NamedKey, ca_key
 from workpool_operator.errors import (
     BindingFault,

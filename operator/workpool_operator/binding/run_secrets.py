@@ -12,10 +12,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
 
+from workpool_operator.api.v1alpha1 import JobsSpec, ServerSpec, Spec
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import rights
-from workpool_operator.binding.model import Jobs, Spec
-from workpool_operator.binding.model import Server as ServerSpec
 from workpool_operator.binding.named_key import NamedKey, ca_key
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.dispatch.sweep import sweep
@@ -230,7 +229,7 @@ def _kept_fields(spec: Spec, is_apart: bool) -> list[str]:
     return found
 
 
-def _named(part: Jobs | ServerSpec) -> dict[str, SecretKey]:
+def _named(part: JobsSpec | ServerSpec) -> dict[str, SecretKey]:
     values = {API_KEY: part.api_key, AUTH_STRING: part.auth_string}
     return {
         variable: SecretKey(value.secret_key_ref.name, value.secret_key_ref.key)
@@ -239,7 +238,7 @@ def _named(part: Jobs | ServerSpec) -> dict[str, SecretKey]:
     }
 
 
-def _keys(jobs: Jobs, namespace: str, *, apart: bool) -> list[NamedKey]:
+def _keys(jobs: JobsSpec, namespace: str, *, apart: bool) -> list[NamedKey]:
     fields = {"apiKey": jobs.api_key, "authString": jobs.auth_string, "headers": jobs.headers}
     found = [
         NamedKey(

@@ -16,12 +16,12 @@ from contextlib import AsyncExitStack
 from typing import Any
 from uuid import UUID
 
+from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import prerequisites
 from workpool_operator.binding.conditions import Situation, Verdict
 from workpool_operator.binding.connection import STUCK_SECONDS, Connection
 from workpool_operator.binding.inspection import Inspection
-from workpool_operator.binding.model import Spec
 from workpool_operator.binding.place import place_of
 from workpool_operator.binding.run_secrets import RunSecrets
 from workpool_operator.binding.sharing import Share, pool_shared

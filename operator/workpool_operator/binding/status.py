@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from workpool_operator.binding import model
+from workpool_operator.api import v1alpha1
 from workpool_operator.binding.conditions import (
     CLAIMING,
     READY,
@@ -28,7 +28,7 @@ from workpool_operator.prefect_api.views import WorkPool
 
 log = logging.getLogger(__name__)
 
-BINDINGS = Resource(f"/apis/{model.GROUP}/{model.VERSION}", model.PLURAL, dict[str, Any])
+BINDINGS = Resource(f"/apis/{v1alpha1.GROUP}/{v1alpha1.VERSION}", v1alpha1.PLURAL, dict[str, Any])
 POLL_TIME_SECONDS = 30.0
 
 Announce = Callable[[Verdict], None]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from workpool_operator.binding.model import Spec
+from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.sharing import Share
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.settings import PollSettings, RunSettings

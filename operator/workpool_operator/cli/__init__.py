@@ -100,7 +100,7 @@ def run(
 @app.command()
 def crd() -> None:
     """Print the CustomResourceDefinition, for `kubectl apply -f -`."""
-    from workpool_operator.binding.crd import render
+    from workpool_operator.api.crd import render
 
     print(render(), end="")
 

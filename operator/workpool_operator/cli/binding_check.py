@@ -15,15 +15,16 @@ import cel
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from workpool_operator.binding import addresses, crd, model
+from workpool_operator.api import crd, v1alpha1
+from workpool_operator.binding import addresses
 from workpool_operator.cli.findings import Finding
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.jobs import grammar
 from workpool_operator.jobs.fault import at
 from workpool_operator.spelling import meant
 
-API_VERSION = f"{model.GROUP}/{model.VERSION}"
-POOL_TYPES: tuple[str, ...] = get_args(model.WorkPool.model_fields["type"].annotation)
+API_VERSION = f"{v1alpha1.GROUP}/{v1alpha1.VERSION}"
+POOL_TYPES: tuple[str, ...] = get_args(v1alpha1.WorkPoolSpec.model_fields["type"].annotation)
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _SERVER_URL = ("server", "url")
@@ -73,7 +74,7 @@ def _check_addresses(spec: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _check_kind(binding: Mapping[str, Any]) -> Iterator[Finding]:
-    for key, expected in (("apiVersion", API_VERSION), ("kind", model.KIND)):
+    for key, expected in (("apiVersion", API_VERSION), ("kind", v1alpha1.KIND)):
         if (value := binding.get(key)) != expected:
             yield Finding((key,), f"must be {expected}, is {_shown(value)}")
 

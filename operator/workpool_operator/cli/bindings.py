@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workpool_operator.binding import model
-from workpool_operator.binding.model import Spec
+from workpool_operator.api import v1alpha1
+from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.cli import binding_check, objects
@@ -59,12 +59,14 @@ def _from_file(text: str, *, namespace: str) -> Binding:
 
 def _not_one(file: str, name: str, every: Sequence[Object], found: Sequence[Object]) -> str:
     if not every:
-        return f"holds no {model.KIND}"
+        return f"holds no {v1alpha1.KIND}"
     names = ", ".join(_names(each)[-1] for each in every)
     if not found:
-        return f"holds no {model.KIND} {name!r}; it has {names}"
+        return f"holds no {v1alpha1.KIND} {name!r}; it has {names}"
     one = _names(found[0])[-1]
-    return f"holds {len(found)} of kind {model.KIND}: name one, as in {file}#{one}; it has {names}"
+    return (
+        f"holds {len(found)} of kind {v1alpha1.KIND}: name one, as in {file}#{one}; it has {names}"
+    )
 
 
 def _names(found: Object) -> list[str]:
@@ -77,7 +79,7 @@ async def _from_cluster(kube: KubernetesClient, namespace: str, name: str) -> Bi
     try:
         manifest = await kube.get(BINDINGS, namespace, name)
     except KubernetesRefused as refused:
-        raise OperatorError(f"{model.KIND} {namespace}/{name}: {refused}") from refused
+        raise OperatorError(f"{v1alpha1.KIND} {namespace}/{name}: {refused}") from refused
     return _binding(manifest, namespace)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from workpool_operator.binding import model
+from workpool_operator.api import v1alpha1
 from workpool_operator.cli import documents
 from workpool_operator.cli.documents import Document, Spot
 from workpool_operator.jobs.fault import Path
@@ -28,7 +28,7 @@ class Object:
         """What it is, or is meant to be."""
         if not isinstance(self.value, Mapping):
             return "other"
-        if is_binding(self.value) or str(self.value.get("apiVersion")).startswith(model.GROUP):
+        if is_binding(self.value) or str(self.value.get("apiVersion")).startswith(v1alpha1.GROUP):
             return "binding"
         if "base_job_template" in self.value:  # as `prefect work-pool inspect -o json` prints it
             return "work pool"
@@ -51,7 +51,7 @@ class Object:
 
 
 def is_binding(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.get("kind") == model.KIND
+    return isinstance(value, Mapping) and value.get("kind") == v1alpha1.KIND
 
 
 def read(file: str) -> list[Object]:

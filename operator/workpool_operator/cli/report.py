@@ -12,15 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from workpool_operator.binding import model
+from workpool_operator.api import v1alpha1
 from workpool_operator.cli import binding_check, conflicts, documents, objects, output
 from workpool_operator.cli.documents import HelmTemplate, Spot, Unreadable
 from workpool_operator.cli.findings import Finding, Severity
 from workpool_operator.cli.objects import Object
 from workpool_operator.jobs.fault import Path, written
 
-_EXPECTED = f"expected a {model.KIND} or a base job template"
-_NONE = f"holds no {model.KIND} and no base job template"
+_EXPECTED = f"expected a {v1alpha1.KIND} or a base job template"
+_NONE = f"holds no {v1alpha1.KIND} and no base job template"
 _COLOURS: Mapping[Severity, str] = {"error": "red", "warning": "yellow"}
 
 

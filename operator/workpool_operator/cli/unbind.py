@@ -19,8 +19,9 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
-from workpool_operator.binding import model, run_secrets
-from workpool_operator.binding.model import Spec
+from workpool_operator.api import v1alpha1
+from workpool_operator.api.v1alpha1 import Spec
+from workpool_operator.binding import run_secrets
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.cli import output
@@ -90,7 +91,7 @@ async def _show(options: Options) -> list[Object]:
         except Unavailable as error:
             raise OperatorError(f"cannot reach {kube.address}: {error}") from error
         except KubernetesNotFound:
-            output.note(f"{kube.address} has no {model.PLURAL}: the CRD is not installed")
+            output.note(f"{kube.address} has no {v1alpha1.PLURAL}: the CRD is not installed")
             found = []
         except KubernetesRefused as refused:
             raise OperatorError(f"{kube.address}: {refused}") from refused
@@ -165,7 +166,9 @@ async def _unless_gone(kube: KubernetesClient, method: str, binding: Object, bod
 
 async def _remove_finalizer(kube: KubernetesClient, binding: Object) -> None:
     """Ours; what others wait for is theirs."""
-    others = [each for each in binding["metadata"].get("finalizers", []) if each != model.FINALIZER]
+    others = [
+        each for each in binding["metadata"].get("finalizers", []) if each != v1alpha1.FINALIZER
+    ]
     version = binding["metadata"]["resourceVersion"]
     patch = {"metadata": {"finalizers": others or None, "resourceVersion": version}}
     await _unless_gone(kube, "PATCH", binding, patch)

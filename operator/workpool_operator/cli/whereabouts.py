@@ -12,8 +12,7 @@ from uuid import UUID
 
 from prefect.utilities.templating import apply_values
 
-from workpool_operator.binding.model import Server as ServerSpec
-from workpool_operator.binding.model import Spec
+from workpool_operator.api.v1alpha1 import ServerSpec, Spec
 from workpool_operator.binding.place import place_of
 from workpool_operator.binding.run_secrets import given
 from workpool_operator.binding.surroundings import Binding

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from workpool_operator.binding import model
+from workpool_operator.api import v1alpha1
 
 _COLUMNS = (
     ("Pool", "string", ".spec.workPool.name", 0),
@@ -38,21 +38,21 @@ def manifest() -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{model.PLURAL}.{model.GROUP}"},
+        "metadata": {"name": f"{v1alpha1.PLURAL}.{v1alpha1.GROUP}"},
         "spec": {
-            "group": model.GROUP,
+            "group": v1alpha1.GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": model.KIND,
-                "listKind": f"{model.KIND}List",
-                "plural": model.PLURAL,
-                "singular": model.KIND.lower(),
-                "shortNames": [model.SHORT_NAME],
-                "categories": [model.CATEGORY],
+                "kind": v1alpha1.KIND,
+                "listKind": f"{v1alpha1.KIND}List",
+                "plural": v1alpha1.PLURAL,
+                "singular": v1alpha1.KIND.lower(),
+                "shortNames": [v1alpha1.SHORT_NAME],
+                "categories": [v1alpha1.CATEGORY],
             },
             "versions": [
                 {
-                    "name": model.VERSION,
+                    "name": v1alpha1.VERSION,
                     "served": True,
                     "storage": True,
                     "subresources": {"status": {}},
@@ -67,14 +67,14 @@ def manifest() -> dict[str, Any]:
 def render() -> str:
     """The CRD as YAML, ready for `kubectl apply -f -`."""
     text = yaml.dump(manifest(), Dumper=_Plain, sort_keys=False, width=100, allow_unicode=True)
-    return f"# Made by `workpool-operator crd`; change binding/model.py instead.\n{text}"
+    return f"# Made by `workpool-operator crd`; change api/v1alpha1.py instead.\n{text}"
 
 
 def schema() -> dict[str, Any]:
     """The structural OpenAPI schema of the whole object."""
-    raw = model.WorkPoolBinding.model_json_schema(by_alias=True)
+    raw = v1alpha1.WorkPoolBinding.model_json_schema(by_alias=True)
     structural: dict[str, Any] = _structural(raw, raw.get("$defs", {}))
-    structural["properties"]["spec"]["x-kubernetes-validations"] = model.Spec.rules()
+    structural["properties"]["spec"]["x-kubernetes-validations"] = v1alpha1.Spec.rules()
     structural["properties"]["status"].pop("default", None)
     return structural
 

@@ -6,12 +6,10 @@ without effect is not here. Rules that a schema cannot say are CEL, next to what
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-
-from workpool_operator.binding.schema import Part, matching, rule, rules
-from workpool_operator.binding.status_schema import Status
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 GROUP = "workpool-operator.dev"
 VERSION = "v1alpha1"
@@ -20,6 +18,29 @@ PLURAL = "workpoolbindings"
 SHORT_NAME = "wpb"
 CATEGORY = "prefect"
 FINALIZER = f"{GROUP}/serving"
+
+
+class CrdModel(BaseModel):
+    """A group of fields, in camelCase outside and snake_case inside."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
+    )
+
+
+def rule(expression: str, message: str, **more: str) -> dict[str, str]:
+    """One CEL rule; `message` says what is expected and what to do."""
+    return {"rule": expression, "message": message, **more}
+
+
+def matching(pattern: str, message: str) -> dict[str, str]:
+    """Like `pattern` of a schema, whose refusal only cites the regular expression."""
+    return rule(f"self.matches(r'{pattern}')", message)
+
+
+def rules(*validations: dict[str, str]) -> dict[str, Any]:
+    return {"x-kubernetes-validations": list(validations)}
+
 
 PREFECT_NAME = matching(
     r"^[^/%]+$", "must be a name as Prefect shows it: not empty, without / and %"
@@ -30,7 +51,7 @@ HTTP_URL = matching(
 )
 
 
-class SecretKeySelector(Part):
+class SecretKeySelector(CrdModel):
     """A key of a Secret."""
 
     name: str = Field(
@@ -55,7 +76,7 @@ class SecretKeySelector(Part):
     )
 
 
-class ConfigMapKeySelector(Part):
+class ConfigMapKeySelector(CrdModel):
     """A key of a ConfigMap."""
 
     name: str = Field(
@@ -80,7 +101,7 @@ class ConfigMapKeySelector(Part):
     )
 
 
-class SecretValue(Part):
+class SecretValue(CrdModel):
     """A value that is only ever taken from a Secret."""
 
     secret_key_ref: SecretKeySelector = Field(
@@ -91,7 +112,7 @@ class SecretValue(Part):
     )
 
 
-class RunSecretValue(Part):
+class RunSecretValue(CrdModel):
     """A value that run pods, and only they, take from a Secret."""
 
     secret_key_ref: SecretKeySelector = Field(
@@ -102,7 +123,7 @@ class RunSecretValue(Part):
     )
 
 
-class CABundle(Part):
+class CABundle(CrdModel):
     """Certificates of the authorities that signed the server's own."""
 
     config_map_key_ref: ConfigMapKeySelector | None = Field(
@@ -153,7 +174,7 @@ ONE_CA_SOURCE = rule(
 )
 
 
-class Header(Part):
+class Header(CrdModel):
     """A header that is sent beside the credentials."""
 
     name: str = Field(
@@ -180,7 +201,7 @@ class Header(Part):
     )
 
 
-class WorkPool(Part):
+class WorkPoolSpec(CrdModel):
     """The Prefect work pool to serve."""
 
     name: str = Field(
@@ -204,7 +225,7 @@ class WorkPool(Part):
     )
 
 
-class Server(Part):
+class ServerSpec(CrdModel):
     """The Prefect server that has the work pool."""
 
     url: str | None = Field(
@@ -252,7 +273,7 @@ class Server(Part):
     )
 
 
-class Jobs(Part):
+class JobsSpec(CrdModel):
     """How the Jobs of runs are made."""
 
     namespace: str | None = Field(
@@ -360,7 +381,7 @@ class Jobs(Part):
     )
 
 
-class Poll(Part):
+class PollSpec(CrdModel):
     """How the work pool is asked for runs."""
 
     interval_seconds: int = Field(
@@ -387,10 +408,10 @@ class Poll(Part):
 Queue = Annotated[str, Field(max_length=200, json_schema_extra=rules(PREFECT_NAME))]
 
 
-class Spec(Part):
+class Spec(CrdModel):
     """Which work pool to serve, where its server is, and how its runs become Jobs."""
 
-    work_pool: WorkPool = Field(description="The Prefect work pool to serve.")
+    work_pool: WorkPoolSpec = Field(description="The Prefect work pool to serve.")
     work_queues: tuple[Queue, ...] | None = Field(
         default=None,
         max_length=100,
@@ -405,9 +426,10 @@ class Spec(Part):
             ),
         },
     )
-    server: Server = Field(description="The Prefect server that has the work pool.")
-    jobs: Jobs = Field(
-        default_factory=Jobs, description="How the Jobs of runs are made. Default: see each field."
+    server: ServerSpec = Field(description="The Prefect server that has the work pool.")
+    jobs: JobsSpec = Field(
+        default_factory=JobsSpec,
+        description="How the Jobs of runs are made. Default: see each field.",
     )
     concurrency_limit: int | None = Field(
         default=None,
@@ -418,7 +440,9 @@ class Spec(Part):
             "its pods are gone. It limits what runs, and survives restarts. Default: no limit."
         ),
     )
-    poll: Poll = Field(default_factory=Poll, description="How the work pool is asked for runs.")
+    poll: PollSpec = Field(
+        default_factory=PollSpec, description="How the work pool is asked for runs."
+    )
     suspend: bool = Field(
         default=False,
         description=(
@@ -460,7 +484,80 @@ class Spec(Part):
         ]
 
 
-class WorkPoolBinding(Part):
+class Condition(CrdModel):
+    """metav1.Condition."""
+
+    type: str = Field(description="What the condition is about, in CamelCase.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: str = Field(description="Why, as one CamelCase word; stable, for programs.")
+    message: str = Field(description="Why, and what to do, for people.")
+    last_transition_time: str = Field(
+        description="When `status` last changed.", json_schema_extra={"format": "date-time"}
+    )
+    observed_generation: int = Field(description="The metadata.generation that it speaks of.")
+
+
+class WorkPoolStatus(CrdModel):
+    """What Prefect says of the pool."""
+
+    id: str | None = Field(default=None, description="The pool's id.")
+    type: str | None = Field(default=None, description="The pool's type.")
+    paused: bool | None = Field(default=None, description="Whether the pool is paused in Prefect.")
+
+
+class ServerStatus(CrdModel):
+    """The server that answers."""
+
+    url: str | None = Field(default=None, description="The address in use.")
+    version: str | None = Field(default=None, description="The Prefect version of the server.")
+
+
+class RunsStatus(CrdModel):
+    """How many runs are where."""
+
+    running: int = Field(default=0, description="Jobs whose pod has started the flow's container.")
+    pending: int = Field(default=0, description="Claimed runs whose pod has not started yet.")
+    queued: int = Field(
+        default=0,
+        description="Due runs of the pool that are not claimed, as of the last poll; at most 200.",
+    )
+
+
+class Status(CrdModel):
+    """What the operator sees."""
+
+    observed_generation: int | None = Field(
+        default=None, description="The metadata.generation that the status speaks of."
+    )
+    worker_name: str | None = Field(
+        default=None, description="The name under which Prefect lists this binding as a worker."
+    )
+    work_pool: WorkPoolStatus = Field(
+        default_factory=WorkPoolStatus, description="What Prefect says of the pool."
+    )
+    server: ServerStatus = Field(
+        default_factory=ServerStatus, description="The server that answers."
+    )
+    runs: RunsStatus = Field(default_factory=RunsStatus, description="How many runs are where.")
+    last_poll_time: str | None = Field(
+        default=None,
+        description="The last successful poll; written at most every 30 seconds.",
+        json_schema_extra={"format": "date-time"},
+    )
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        description=(
+            "What holds and what does not. Ready: a due run would be picked up; Claiming: due runs "
+            "are claimed now."
+        ),
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+    )
+
+
+class WorkPoolBinding(CrdModel):
     """Binds one Prefect work pool to one cluster: while it exists, the pool's runs become Jobs."""
 
     spec: Spec = Field(
