@@ -161,7 +161,8 @@ class App:
         if isinstance(error, Unavailable):
             return
         writer = self._unserved.setdefault(
-            binding.key, StatusWriter(self._around.kube, binding, announce=announce)
+            binding.key,
+            StatusWriter(self._around.kube, binding, announce=announce, clock=self._around.clock),
         )
         reason = "KubernetesRefused" if isinstance(error, KubernetesRefused) else "InvalidSpec"
         sight = Sight(

@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import OperatorError
 
 log = logging.getLogger(__name__)
 
 
 class Pulse:
-    """Who promised to come round when; `clock` is monotonic seconds."""
+    """Who promised to come round when."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._due: dict[str, float] = {}
 
     def beat(self, name: str, *, within: float) -> None:
         """`name` is alive, and says so again within that many seconds."""
-        self._due[name] = self._clock() + within
+        self._due[name] = self._clock.monotonic() + within
 
     def stop(self, name: str) -> None:
         """`name` promises nothing any more."""
@@ -36,7 +36,7 @@ class Pulse:
 
     def stuck(self) -> list[str]:
         """Who is overdue, and by how much."""
-        now = self._clock()
+        now = self._clock.monotonic()
         return [f"{name} is {now - due:.0f} s late" for name, due in self._due.items() if due < now]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 
 T = TypeVar("T")
 
@@ -17,16 +18,16 @@ class _Answer(Generic[T]):
     good_until: float = float("-inf")
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    @property
-    def needed(self) -> bool:
-        return self.lock.locked() or time.monotonic() < self.good_until
+    def is_needed(self, now: float) -> bool:
+        return self.lock.locked() or now < self.good_until
 
 
 class Recent(Generic[T]):
     """The answers of the last `seconds`, by what was asked."""
 
-    def __init__(self, *, seconds: float) -> None:
+    def __init__(self, *, seconds: float, clock: Clock = SYSTEM_CLOCK) -> None:
         self._seconds = seconds
+        self._clock = clock
         self._answers: dict[Hashable, _Answer[T]] = {}
 
     async def of(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
@@ -36,12 +37,13 @@ class Recent(Generic[T]):
         """
         answer = self._answer(key)
         async with answer.lock:
-            if answer.good_until <= time.monotonic():
+            if answer.good_until <= self._clock.monotonic():
                 answer.value = await ask()
-                answer.good_until = time.monotonic() + self._seconds
+                answer.good_until = self._clock.monotonic() + self._seconds
             return answer.value  # type: ignore[return-value]
 
     def _answer(self, key: Hashable) -> _Answer[T]:
         if key not in self._answers:  # keys come and go: credentials are part of some
-            self._answers = {k: known for k, known in self._answers.items() if known.needed}
+            now = self._clock.monotonic()
+            self._answers = {k: known for k, known in self._answers.items() if known.is_needed(now)}
         return self._answers.setdefault(key, _Answer())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -74,7 +74,11 @@ async def swept(here: Dispatch, *, grace: timedelta = timedelta(minutes=10)) -> 
     await here.list_jobs()
     place = here.place
     await sweep(
-        here.kube, place.namespace, binding_id=place.binding_id, jobs=list(here.jobs), grace=grace
+        here.kube,
+        place.namespace,
+        binding_id=place.binding_id,
+        jobs=list(here.jobs),
+        before=datetime.now(UTC) - grace,
     )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from typing import cast
 
 import pytest
 
-from workpool_operator.binding.consent import ANNOTATION, allowed, command
+from tests.support.clock import FakeClock
+from workpool_operator.binding.consent import ANNOTATION, Consent, allowed, command
+from workpool_operator.kube.client import KubernetesClient
 
 
 @pytest.mark.parametrize(
@@ -38,3 +42,28 @@ def test_the_command_keeps_what_is_allowed_already_and_does_not_show_it() -> Non
     read = "kubectl get namespace runs -o jsonpath="
     key = r"workpool-operator\.dev/allowed-binding-namespaces"
     assert assignment == f"{ANNOTATION}=$({read}'{{.metadata.annotations.{key}}}'),data"
+
+
+class Namespaces:
+    """An API server whose every namespace lets everybody in, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    async def request(self, method: str, path: str) -> bytes:
+        self.reads += 1
+        return json.dumps({"metadata": {"name": "runs", "annotations": {ANNOTATION: "*"}}}).encode()
+
+
+async def test_an_answer_is_good_for_ten_seconds() -> None:
+    kube, clock = Namespaces(), FakeClock()
+    consent = Consent(
+        cast(KubernetesClient, kube), binding_namespace="data", job_namespace="runs", clock=clock
+    )
+    await consent.check()
+    clock.advance(9.9)
+    await consent.check()
+    assert kube.reads == 1
+    clock.advance(0.1)
+    await consent.check()
+    assert kube.reads == 2

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tests.support.clock import FakeClock
 from workpool_operator.recent import Recent
 
 
@@ -31,8 +32,13 @@ async def test_those_who_ask_at_once_and_soon_after_share_one_answer() -> None:
 
 
 async def test_an_old_answer_is_asked_for_again() -> None:
-    recent, ask = Recent[int](seconds=0), Asked()
-    assert [await recent.of("key", ask), await recent.of("key", ask)] == [1, 2]
+    clock, ask = FakeClock(), Asked()
+    recent = Recent[int](seconds=10, clock=clock)
+    assert await recent.of("key", ask) == 1
+    clock.advance(9.9)
+    assert await recent.of("key", ask) == 1
+    clock.advance(0.1)
+    assert await recent.of("key", ask) == 2
 
 
 async def test_each_key_has_its_own_answer() -> None:

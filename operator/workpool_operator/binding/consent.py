@@ -7,13 +7,12 @@ may write a binding in one namespace would run pods with the Secrets and rights 
 
 from __future__ import annotations
 
-import time
-
 from pydantic import TypeAdapter
 
 from workpool_operator.api.v1alpha1 import GROUP
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import rights
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import BindingFault, KubernetesNotFound, KubernetesRefused
 from workpool_operator.kube import views
 from workpool_operator.kube.client import KubernetesClient
@@ -43,12 +42,18 @@ class Consent:
     """Of the namespace of the Jobs to the bindings of another one; its own it need not allow."""
 
     def __init__(
-        self, kube: KubernetesClient, *, binding_namespace: str, job_namespace: str
+        self,
+        kube: KubernetesClient,
+        *,
+        binding_namespace: str,
+        job_namespace: str,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._kube = kube
+        self._clock = clock
         self._binding_namespace = binding_namespace
         self._job_namespace = job_namespace
-        self._given_until = 0.0
+        self._given_until = float("-inf")
 
     @property
     def needed(self) -> bool:
@@ -56,7 +61,7 @@ class Consent:
 
     async def check(self) -> None:
         """As `ask`, but an answer is good for ten seconds: for each Job that is to be made."""
-        if time.monotonic() >= self._given_until:
+        if self._clock.monotonic() >= self._given_until:
             await self.ask()
 
     async def ask(self) -> None:
@@ -65,12 +70,12 @@ class Consent:
         Raises:
             BindingFault: it does not, it does not exist, or the operator may not read it.
         """
-        self._given_until = 0.0
+        self._given_until = float("-inf")
         if self.needed:
             annotation = await self._annotation()
             if not {self._binding_namespace, ANY} & allowed(annotation):
                 raise self._refused(annotation)
-        self._given_until = time.monotonic() + FRESH_SECONDS
+        self._given_until = self._clock.monotonic() + FRESH_SECONDS
 
     async def _annotation(self) -> str:
         name = self._job_namespace

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 import traceback
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
@@ -70,9 +69,14 @@ class Inspection:
         self._job_namespace = job_namespace
         self._run_secrets = run_secrets
         self.consent = Consent(
-            kube, binding_namespace=binding.namespace, job_namespace=job_namespace
+            kube,
+            binding_namespace=binding.namespace,
+            job_namespace=job_namespace,
+            clock=around.clock,
         )
-        self._rehearsal = Rehearsal(kube, namespace=job_namespace, consent=self.consent)
+        self._rehearsal = Rehearsal(
+            kube, namespace=job_namespace, consent=self.consent, clock=around.clock
+        )
         self._wanted = asyncio.Event()
         self._trouble = Trouble(log, binding.key)
         self._at = c.SERVER_RESOLVED  # the condition that is being looked at
@@ -80,7 +84,7 @@ class Inspection:
         self._failed_polls = 0
         self._poll_error: OperatorError | None = None
         # Not in the first look: where a hundred bindings start at once, it can wait.
-        self._workers_asked_at = time.monotonic() - WORKERS_SECONDS + FAILED_CHECK_SECONDS
+        self._workers_asked_at = around.clock.monotonic() - WORKERS_SECONDS + FAILED_CHECK_SECONDS
         self.conditions = Conditions()
         self.generation = 0
         self.pool: WorkPool | None = None
@@ -190,12 +194,12 @@ class Inspection:
 
     async def _look_for_workers(self, api: PrefectApi) -> None:
         """It is only worth a remark, and changes slowly."""
-        if time.monotonic() - self._workers_asked_at < WORKERS_SECONDS:
+        if self._around.clock.monotonic() - self._workers_asked_at < WORKERS_SECONDS:
             return
         self.workers = await self._around.workers.of(
             (api.server, api.pool), lambda: prerequisites.workers_online(api)
         )
-        self._workers_asked_at = time.monotonic()
+        self._workers_asked_at = self._around.clock.monotonic()
 
     async def _reached(self, api: PrefectApi) -> None:
         """The server answered, to these credentials."""

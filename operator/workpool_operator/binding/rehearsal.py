@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
@@ -22,6 +21,7 @@ from prefect.client.orchestration import PrefectClient
 from workpool_operator.binding import outcome
 from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.outcome import Outcome
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import KubernetesRefused, OperatorError, RenderError
 from workpool_operator.jobs import checks
 from workpool_operator.jobs.manifest import Identity
@@ -44,8 +44,16 @@ _LONG_AGO = "2000-01-01T00:00:00Z"
 class Rehearsal:
     """The dry runs of one binding's pool, and the last answer."""
 
-    def __init__(self, kube: KubernetesClient, *, namespace: str, consent: Consent) -> None:
+    def __init__(
+        self,
+        kube: KubernetesClient,
+        *,
+        namespace: str,
+        consent: Consent,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self._kube = kube
+        self._clock = clock
         self._namespace = namespace
         self._consent = consent
         self._asked: tuple[str, float] = ("", 0.0)  # for what, and until when its answer is good
@@ -55,13 +63,13 @@ class Rehearsal:
         """What became of the pool's template."""
         key = await beside(_digest, pool.base_job_template)
         for_what, until = self._asked
-        if key == for_what and time.monotonic() < until:
+        if key == for_what and self._clock.monotonic() < until:
             return self._last
         seen = await self._look(pool, api)
         if seen.unasked and key == for_what:
             seen = replace(self._last, unasked=seen.unasked)
         is_good = not (seen.unasked or seen.faults)
-        self._asked = key, time.monotonic() + (AGAIN_SECONDS if is_good else SOON_SECONDS)
+        self._asked = key, self._clock.monotonic() + (AGAIN_SECONDS if is_good else SOON_SECONDS)
         self._last = seen
         return seen
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import timedelta
 from typing import Literal
 
 from workpool_operator.api.v1alpha1 import JobsSpec, ServerSpec, Spec
@@ -168,13 +167,7 @@ class RunSecrets:
 
     async def _sweep(self, jobs: tuple[Job, ...]) -> None:
         try:
-            await sweep(
-                self._kube,
-                self._namespace,
-                binding_id=self._binding_id,
-                jobs=jobs,
-                grace=timedelta(0),
-            )
+            await sweep(self._kube, self._namespace, binding_id=self._binding_id, jobs=jobs)
         except KubernetesRefused as refused:
             log.warning("%s: Secrets of environments may stay: %s", self._binding.key, refused)
 

@@ -77,7 +77,7 @@ class Session:
         self._connection: Connection | None = None
         self._server: Server | None = None
         self._trouble = Trouble(log, binding.key)
-        self._writer = StatusWriter(around.kube, binding, announce=announce)
+        self._writer = StatusWriter(around.kube, binding, announce=announce, clock=around.clock)
 
     @property
     def synced(self) -> bool:
@@ -256,6 +256,7 @@ class Session:
             cache=cache,
             heard=lambda error: self._reflected(resource, error),
             alive=lambda: self._beat(resource.plural, within=STUCK_SECONDS),
+            clock=self._around.clock,
         )
 
     def _reflected(self, resource: Resource[Any], error: OperatorError | None) -> None:

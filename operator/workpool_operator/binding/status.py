@@ -23,6 +23,7 @@ from workpool_operator.binding.conditions import (
     ready,
 )
 from workpool_operator.binding.surroundings import Binding
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.kube.client import MERGE_PATCH, KubernetesClient, Resource
 from workpool_operator.prefect_api.views import WorkPool
 
@@ -93,8 +94,16 @@ def _poll_time(polled_at: datetime | None, before: str | None) -> str | None:
 class StatusWriter:
     """Writes one binding's status; `announce` is called when Ready or its reason changed."""
 
-    def __init__(self, kube: KubernetesClient, binding: Binding, *, announce: Announce) -> None:
+    def __init__(
+        self,
+        kube: KubernetesClient,
+        binding: Binding,
+        *,
+        announce: Announce,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self._kube = kube
+        self._clock = clock
         self._path = BINDINGS.path(binding.namespace, binding.name) + "/status"
         self._key = binding.key
         self._announce = announce
@@ -113,7 +122,7 @@ class StatusWriter:
             KubernetesRefused: it is not written; call again when that may have changed.
         """
         before = self._written
-        status = compose(sight, before=before, now=datetime.now(UTC))
+        status = compose(sight, before=before, now=self._clock.now())
         if status == before:
             return
         body = {"status": status}

@@ -10,6 +10,7 @@ from typing import Any
 
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.sharing import Share
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.settings import PollSettings, RunSettings
 from workpool_operator.health import Pulse
@@ -72,6 +73,7 @@ class Surroundings:
     pulse: Pulse
     reconcilers: int
     heartbeat_seconds: int
+    clock: Clock = SYSTEM_CLOCK
     shares: dict[str, Share] = field(default_factory=dict)
     looks: dict[str, asyncio.Semaphore] = field(default_factory=lambda: defaultdict(_a_few))
     versions: Recent[str] = field(default_factory=lambda: Recent(seconds=RECENT_SECONDS))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.dispatch.backlog import Backlog
 from workpool_operator.dispatch.capacity import Load
 from workpool_operator.dispatch.ledger import Ledger
@@ -61,6 +61,7 @@ class Acquire:
         load: Callable[[], Load],
         open_: Callable[[], bool],
         heard: Callable[[OperatorError | None], None],
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._api = api
         self._queue = queue
@@ -70,6 +71,7 @@ class Acquire:
         self._load = load
         self._open = open_
         self._heard = heard
+        self._clock = clock
         self._backlog = Backlog(api)
         self._wake = asyncio.Event()
         self._asked_at = float("-inf")
@@ -105,7 +107,7 @@ class Acquire:
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
-            rest = self._asked_at + CLOSEST_SECONDS - time.monotonic()
+            rest = self._asked_at + CLOSEST_SECONDS - self._clock.monotonic()
             await asyncio.sleep(max(QUIET_SECONDS, rest))
         except TimeoutError:
             pass
@@ -114,8 +116,8 @@ class Acquire:
         if (queues := self._queues()) == ():
             return
         settings, queues = self._settings(), queues or ()
-        before = datetime.now(UTC) + timedelta(seconds=settings.prefetch)
-        self._asked_at = asked_at = time.monotonic()
+        before = self._clock.now() + timedelta(seconds=settings.prefetch)
+        self._asked_at = asked_at = self._clock.monotonic()
         page = await self._api.poll(queues=queues, before=before)
         candidates = self._candidates(page)
         free = self._free(settings.concurrency_limit)
@@ -130,7 +132,7 @@ class Acquire:
             self._offer(run, asked_at)
         left = len(candidates) - len(chosen)
         behind = left > 0 or self._outwaiting(page)
-        self.polled = Polled(datetime.now(UTC), queued=left, left_behind=behind)
+        self.polled = Polled(self._clock.now(), queued=left, left_behind=behind)
 
     def _candidates(self, runs: list[Run]) -> list[Run]:
         """Runs that nobody here works on and that no refusal has put off."""
@@ -138,14 +140,14 @@ class Acquire:
         return [run for run in runs if str(run.id) not in not_wanted]
 
     def _not_wanted(self) -> frozenset[str]:
-        load, now = self._load(), datetime.now(UTC)
+        load, now = self._load(), self._clock.now()
         parked = {str(run_id) for run_id, record in self._ledger if record.parked(now)}
         return load.running | load.pending | parked
 
     def _hides_runs(self, page: list[Run]) -> bool:
         """There may be due runs behind the page: it is full, or shortened by a limit of the pool or
         a queue to runs that cannot be claimed now."""
-        now = datetime.now(UTC)
+        now = self._clock.now()
         records = (self._ledger.get(run.id) for run in page)
         return len(page) >= PAGE_SIZE or any(r is not None and r.parked(now) for r in records)
 
@@ -174,7 +176,7 @@ class Acquire:
 
     def _offer(self, run: Run, asked_at: float) -> None:
         record = self._ledger.of(run.id)
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if record.heard(run, asked_at=asked_at, now=now):
             record.offered_at, record.not_before = now, None
             self._queue.add(run.id)

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -175,7 +176,13 @@ class Actions:
         self, run_id: UUID, record: Record, wait: Wait, *, job: Job, pod: Pod
     ) -> None:
         """By an Event whose name says whether an earlier process did; it is decoration, too."""
-        event = events.of_job(job, reason=wait.category, message=wait.message, about=pod.metadata)
+        event = events.of_job(
+            job,
+            reason=wait.category,
+            message=wait.message,
+            about=pod.metadata,
+            now=datetime.now(UTC),
+        )
         known = False
         try:
             await self._kube.create(EVENTS, self._namespace, event)

@@ -7,8 +7,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import KubernetesForbidden, OperatorError
 from workpool_operator.jobs.environment_secret import secret_name
 from workpool_operator.kube import secrets
@@ -29,16 +30,16 @@ async def sweep(
     *,
     binding_id: str,
     jobs: Iterable[Job],
-    grace: timedelta = GRACE,
+    before: datetime | None = None,
 ) -> None:
-    """Once; `jobs` are all that the binding has."""
+    """Once; `jobs` are all that the binding has. Deletes only what was made `before`, or all."""
     owners = {secret_name(job.name): job for job in jobs}
     selector = f"{BINDING_LABEL}={binding_id}"
     for found in await secrets.waiting(kube, namespace, selector=selector):
         name, uid = found.metadata.name, found.metadata.uid
         if job := owners.get(name):
             await secrets.give(kube, namespace, name, to=job)
-        elif _age(found) >= grace:
+        elif before is None or _made_before(found, before):
             log.info("Secret %s/%s is deleted: its Job was never made", namespace, name)
             await secrets.discard(kube, namespace, name, uid=uid)
 
@@ -54,12 +55,14 @@ class Sweeper:
         binding_id: str,
         jobs: Cache[Job],
         wanted: Callable[[], bool],
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._kube = kube
         self._namespace = namespace
         self._binding_id = binding_id
         self._jobs = jobs
         self._wanted = wanted
+        self._clock = clock
 
     async def run(self) -> None:
         """For ever; no failure ends it."""
@@ -72,7 +75,11 @@ class Sweeper:
     async def _sweep(self) -> None:
         try:
             await sweep(
-                self._kube, self._namespace, binding_id=self._binding_id, jobs=list(self._jobs)
+                self._kube,
+                self._namespace,
+                binding_id=self._binding_id,
+                jobs=list(self._jobs),
+                before=self._clock.now() - GRACE,
             )
         except OperatorError as error:
             missing_right = isinstance(error, KubernetesForbidden)
@@ -80,6 +87,6 @@ class Sweeper:
             log.log(level, "cannot sweep the Secrets of environments: %s", error)
 
 
-def _age(found: Bare) -> timedelta:
+def _made_before(found: Bare, when: datetime) -> bool:
     made = found.metadata.creation_timestamp
-    return datetime.now(UTC) - made if made else timedelta(0)
+    return made is not None and made <= when

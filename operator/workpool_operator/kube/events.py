@@ -12,10 +12,12 @@ COMPONENT = "workpool-operator"
 MESSAGE_LENGTH = 1024  # the API server takes no longer one
 
 
-def of_job(job: Job, *, reason: str, message: str, about: Metadata) -> dict[str, Any]:
+def of_job(
+    job: Job, *, reason: str, message: str, about: Metadata, now: datetime
+) -> dict[str, Any]:
     """A warning on a Job about one of its pods, under a name that is the same for the same reason:
     a second one is refused as there already (409)."""
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    when = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     told = hashlib.sha256(f"{about.uid}/{reason}".encode()).hexdigest()[:16]
     return {
         "apiVersion": "v1",
@@ -33,7 +35,7 @@ def of_job(job: Job, *, reason: str, message: str, about: Metadata) -> dict[str,
         "message": f"Pod {about.name}: {message}"[:MESSAGE_LENGTH],
         "source": {"component": COMPONENT},
         "reportingComponent": COMPONENT,
-        "firstTimestamp": now,
-        "lastTimestamp": now,
+        "firstTimestamp": when,
+        "lastTimestamp": when,
         "count": 1,
     }

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Generic
 
 from pydantic import ValidationError
 
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import (
     KubernetesGone,
     KubernetesRefused,
@@ -56,6 +56,7 @@ class Reflector(Generic[O]):
         cache: Cache[O],
         heard: Heard,
         alive: Callable[[], None] = lambda: None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._client = client
         self._path = resource.path(namespace)
@@ -63,6 +64,7 @@ class Reflector(Generic[O]):
         self._cache = cache
         self._heard = heard
         self._alive = alive
+        self._clock = clock
         self._reader = Reader(resource.view, odd=self._does_not_fit)
         self._told: set[str] = set()
 
@@ -83,8 +85,8 @@ class Reflector(Generic[O]):
     async def _follow(self) -> None:
         """One full list, then watches until a relist is due or a version is too old."""
         version = await self._list()
-        until = time.monotonic() + RELIST_SECONDS * random.uniform(0.9, 1.1)
-        while version and time.monotonic() < until:
+        until = self._clock.monotonic() + RELIST_SECONDS * random.uniform(0.9, 1.1)
+        while version and self._clock.monotonic() < until:
             version = await self._watch(version)
             await asyncio.sleep(0.1)
 

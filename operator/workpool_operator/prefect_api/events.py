@@ -14,7 +14,7 @@ import base64
 import json
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
 from workpool_operator import network
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.prefect_api.proxies import proxy_of
 from workpool_operator.prefect_api.server import Server
 
@@ -56,18 +57,20 @@ class EventStream:
         pool_id: UUID,
         wake: Wake,
         connected: Connected,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._server = server
         self._url = server.url.replace("http", "ws", 1).rstrip("/") + "/events/out"
-        self._filter = _filter(pool_id)
+        self._filter = _filter(pool_id, now=clock.now())
         self._wake = wake
         self._connected = connected
+        self._clock = clock
 
     async def run(self) -> None:
         """Listen for ever; after a refusal only the next attempt is late."""
         delay, longest = BACKOFF_SECONDS
         while True:
-            started = asyncio.get_running_loop().time()
+            started = self._clock.monotonic()
             refused = False
             try:
                 await self._listen()
@@ -78,7 +81,7 @@ class EventStream:
                 why = network.reason(error)
             log.debug("event stream of %s: %s", self._server.address, why)
             self._connected(why)
-            if asyncio.get_running_loop().time() - started > longest:
+            if self._clock.monotonic() - started > longest:
                 delay = BACKOFF_SECONDS[0]
             await asyncio.sleep(REFUSED_RETRY_SECONDS if refused else delay)
             delay = min(delay * 2, longest)
@@ -166,8 +169,7 @@ def _connect(server: Server, url: str) -> connect:
     )
 
 
-def _filter(pool_id: UUID) -> dict[str, Any]:
-    now = datetime.now(UTC)
+def _filter(pool_id: UUID, *, now: datetime) -> dict[str, Any]:
     return {
         "occurred": {
             "since": now.isoformat(),

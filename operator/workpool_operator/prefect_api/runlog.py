@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import OperatorError
 from workpool_operator.prefect_api.client import PrefectApi
 
@@ -26,8 +26,9 @@ KEPT = 10_000
 class RunLog:
     """A bounded buffer of log lines and the loop that sends them."""
 
-    def __init__(self, api: PrefectApi) -> None:
+    def __init__(self, api: PrefectApi, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._api = api
+        self._clock = clock
         self._lines: deque[dict[str, Any]] = deque(maxlen=KEPT)
 
     def write(self, run_id: UUID, message: str, *, level: int = logging.INFO) -> None:
@@ -37,7 +38,7 @@ class RunLog:
                 "name": LOGGER_NAME,
                 "level": level,
                 "message": message,
-                "timestamp": datetime.now(UTC).isoformat(),
+                "timestamp": self._clock.now().isoformat(),
                 "flow_run_id": str(run_id),
             }
         )
