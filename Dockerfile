@@ -23,7 +23,7 @@ COPY requirements-dev.lock .
 RUN awk '/^[a-z]/ {wanted = /^(hatchling|packaging|pathspec|pluggy|trove-classifiers)==/} wanted' \
       requirements-dev.lock > backend.lock \
  && /opt/pip/bin/pip install --no-cache-dir --no-deps --require-hashes -r backend.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml LICENSE ./
 COPY operator operator
 RUN /opt/pip/bin/hatchling build --target wheel --directory /dist \
  && /opt/pip/bin/pip --python /opt/venv/bin/python install --no-deps --no-index --root /staging /dist/*

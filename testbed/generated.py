@@ -12,18 +12,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from testbed import reference
 from testbed.state import CHECKOUT
 from workpool_operator.api import crd
 
 CHART = CHECKOUT / "charts" / "workpool-operator"
 VALUES_SCHEMA = CHART / "values.schema.json"
+REFERENCE = CHECKOUT / "docs" / "reference.md"
 #: The same CRD for both ways to install it: kustomize and Helm take no file above their folder.
 CRD_FILES = (CHECKOUT / "manifests" / "base" / "crd.yaml", CHART / "crds" / "crd.yaml")
 
 
 def files() -> dict[Path, str]:
     """What each of them has to hold."""
-    return {file: crd.render() for file in CRD_FILES} | {VALUES_SCHEMA: _values_schema()}
+    return {
+        **{file: crd.render() for file in CRD_FILES},
+        VALUES_SCHEMA: _values_schema(),
+        REFERENCE: reference.render(),
+    }
 
 
 def write() -> None:

@@ -53,7 +53,6 @@ OPERATOR = Recipe(
         "requirements.lock",
         "requirements-dev.lock",
         "pyproject.toml",
-        "README.md",
         "LICENSE",
         "operator",
     ),
