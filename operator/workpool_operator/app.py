@@ -58,6 +58,7 @@ class App:
             pulse=self._pulse,
             reconcilers=self._settings.reconcilers,
             heartbeat_seconds=self._settings.heartbeat_seconds,
+            template_environment=self._settings.template_environment,
         )
         probes = health.serve(self._settings.health_port, pulse=self._pulse, unready=self._unready)
         await stack.enter_async_context(probes)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from prefect.client.orchestration import PrefectClient
 
 from tests.unit.test_render import container, env, render, with_container
-from workpool_operator import settings
 from workpool_operator.jobs import placeholders
 
 
@@ -17,14 +16,6 @@ from workpool_operator.jobs import placeholders
 async def client() -> AsyncIterator[PrefectClient]:
     async with PrefectClient("http://127.0.0.1:9/api") as made:
         yield made
-
-
-@pytest.fixture
-def allowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """The setting may be changed: it is read again, now and after the test."""
-    settings.template_environment.cache_clear()
-    yield monkeypatch
-    settings.template_environment.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -72,29 +63,28 @@ async def test_placeholders_in_the_pools_environment_are_its_authors_and_are_exp
 
 
 async def test_a_template_reads_nothing_of_the_operators_environment(
-    client: PrefectClient, allowed: pytest.MonkeyPatch
+    client: PrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    allowed.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     manifest = await render(client, base=with_container(image="a:1{{ $AWS_SECRET_ACCESS_KEY }}"))
     assert container(manifest)["image"] == "a:1"
 
 
 async def test_a_template_reads_what_the_settings_allow(
-    client: PrefectClient, allowed: pytest.MonkeyPatch
+    client: PrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    allowed.setenv("REGISTRY", "registry.example")
-    allowed.setenv("OTHER", "hush")
-    allowed.setenv("WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT", "REGISTRY, REGION")
+    monkeypatch.setenv("REGISTRY", "registry.example")
+    monkeypatch.setenv("OTHER", "hush")
     base = with_container(image="{{ $REGISTRY }}/flows:{{ $OTHER }}1", name="{{ $REGISTRY }}")
-    manifest = await render(client, base=base)
+    manifest = await render(client, base=base, template_environment=["REGISTRY", "REGION"])
     assert container(manifest)["image"] == "registry.example/flows:1"
     assert container(manifest)["name"] == "registry.example"
 
 
 async def test_a_value_cannot_read_what_a_template_may(
-    client: PrefectClient, allowed: pytest.MonkeyPatch
+    client: PrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    allowed.setenv("REGISTRY", "registry.example")
-    allowed.setenv("WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT", "REGISTRY")
-    manifest = await render(client, run={"env": {"A": "{{ $REGISTRY }}"}})
+    monkeypatch.setenv("REGISTRY", "registry.example")
+    given = {"env": {"A": "{{ $REGISTRY }}"}}
+    manifest = await render(client, run=given, template_environment=["REGISTRY"])
     assert env(manifest)["A"] == "{{ $REGISTRY }}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 from uuid import UUID
 
@@ -44,7 +44,11 @@ async def client() -> AsyncIterator[PrefectClient]:
 
 
 def subject(
-    *, run: Object | None = None, deployment: Object | None = None, base: Object | None = None
+    *,
+    run: Object | None = None,
+    deployment: Object | None = None,
+    base: Object | None = None,
+    template_environment: Collection[str] = (),
 ) -> Subject:
     """A run of a deployment, with these job variables, in a pool with this template."""
     return Subject(
@@ -69,6 +73,7 @@ def subject(
             {"name": "PREFECT_API_URL", "value": "http://server/api"},
             {"name": "PREFECT_API_KEY", "valueFrom": REFERENCE},
         ),
+        template_environment=frozenset(template_environment),
     )
 
 

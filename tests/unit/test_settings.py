@@ -17,6 +17,12 @@ def test_the_command_line_wins_over_the_environment(monkeypatch: pytest.MonkeyPa
     assert read_settings(None).health_port == 1234
 
 
+def test_what_templates_may_read_is_a_list_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().template_environment == frozenset()
+    monkeypatch.setenv("WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT", "REGISTRY, REGION,")
+    assert Settings().template_environment == {"REGISTRY", "REGION"}
+
+
 def test_all_settings_that_are_wrong_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKPOOL_OPERATOR_LOG_LEVEL", "loud")
     monkeypatch.setenv("WORKPOOL_OPERATOR_RECONCILERS", "0")

@@ -8,9 +8,13 @@ from typing import Any
 
 import anyio
 import pytest
+from prefect.client.orchestration import PrefectClient
 from pydantic import TypeAdapter
 
+from tests.support.templates import default_template
+from workpool_operator import settings
 from workpool_operator.kube.views import Job, Pod
+from workpool_operator.worker.configuration import ResolvedConfiguration
 from workpool_operator.worker.outcome import NEVER_STARTED, STOPPED, exit_code
 from workpool_operator.worker.seats import Seats
 
@@ -89,3 +93,16 @@ async def test_whoever_is_taken_over_has_the_next_free_seat() -> None:
     seats.fill(limiter)
     assert limiter.borrowed_tokens == 0
     assert second not in seats
+
+
+async def test_a_worker_s_template_reads_what_the_settings_allow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    template = default_template()
+    template["job_configuration"]["namespace"] = "{{ $REGISTRY }}{{ $OTHER }}"
+    monkeypatch.setenv("REGISTRY", "registry.example")
+    monkeypatch.setenv("OTHER", "hush")
+    monkeypatch.setattr(settings, "template_environment", lambda: frozenset({"REGISTRY"}))
+    async with PrefectClient("http://127.0.0.1:9/api") as client:
+        made = await ResolvedConfiguration.from_template_and_values(template, {}, client)
+    assert made.namespace == "registry.example"

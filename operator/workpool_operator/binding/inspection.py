@@ -75,7 +75,11 @@ class Inspection:
             clock=around.clock,
         )
         self._rehearsal = Rehearsal(
-            kube, namespace=job_namespace, consent=self.consent, clock=around.clock
+            kube,
+            namespace=job_namespace,
+            consent=self.consent,
+            template_environment=around.template_environment,
+            clock=around.clock,
         )
         self._wanted = asyncio.Event()
         self._trouble = Trouble(log, binding.key)

@@ -11,7 +11,13 @@ from workpool_operator.jobs.credentials import Credentials
 
 
 def place_of(
-    binding: Binding, *, cluster_id: str, server_url: str, pool_id: UUID, credentials: Credentials
+    binding: Binding,
+    *,
+    cluster_id: str,
+    server_url: str,
+    pool_id: UUID,
+    credentials: Credentials,
+    template_environment: frozenset[str],
 ) -> Place:
     """For the server that the operator reaches at `server_url`; pods have the credentials by
     reference only."""
@@ -29,4 +35,5 @@ def place_of(
         pool_id=pool_id,
         environment=({"name": "PREFECT_API_URL", "value": url}, *credentials.entries),
         ca=credentials.ca,
+        template_environment=template_environment,
     )

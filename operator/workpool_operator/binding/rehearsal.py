@@ -50,12 +50,14 @@ class Rehearsal:
         *,
         namespace: str,
         consent: Consent,
+        template_environment: frozenset[str] = frozenset(),
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._kube = kube
         self._clock = clock
         self._namespace = namespace
         self._consent = consent
+        self._template_environment = template_environment
         self._asked: tuple[str, float] = ("", 0.0)  # for what, and until when its answer is good
         self._last = Outcome()
 
@@ -74,10 +76,11 @@ class Rehearsal:
         return seen
 
     async def _look(self, pool: WorkPool, api: PrefectApi) -> Outcome:
-        read = await beside(_read, pool.base_job_template)
+        read = await beside(_read, pool.base_job_template, self._template_environment)
         if read.faults:
             return read
-        subject, identity = _stand_in(pool), self._identity(pool, api)
+        subject = _stand_in(pool, self._template_environment)
+        identity = self._identity(pool, api)
         try:
             made = await beside_with(api.client, lambda client: _made(subject, identity, client))
         except OperatorError as error:
@@ -108,12 +111,12 @@ class Rehearsal:
         )
 
 
-def _read(template: Mapping[str, Any]) -> Outcome:
+def _read(template: Mapping[str, Any], template_environment: frozenset[str]) -> Outcome:
     """What is to be seen of the template itself."""
     if found := faults_of_template(template):
         return Outcome(faults=tuple(str(fault) for fault in found))
-    remarks = islice(doubts_about_template(template), MOST_REMARKS)
-    return Outcome(remarks=tuple(str(remark) for remark in remarks))
+    doubts = doubts_about_template(template, template_environment=template_environment)
+    return Outcome(remarks=tuple(str(doubt) for doubt in islice(doubts, MOST_REMARKS)))
 
 
 async def _made(
@@ -130,7 +133,7 @@ async def _made(
     return outcome.of_faults(found, subject) if found else manifest
 
 
-def _stand_in(pool: WorkPool) -> Subject:
+def _stand_in(pool: WorkPool, template_environment: frozenset[str]) -> Subject:
     """A run of nobody, which sets no job variable."""
     flow = {"id": str(_NOBODY), "name": NAME, "created": _LONG_AGO, "updated": _LONG_AGO}
     return Subject(
@@ -139,6 +142,7 @@ def _stand_in(pool: WorkPool) -> Subject:
         deployment=None,
         pool=pool.document,
         worker_name=NAME,
+        template_environment=template_environment,
     )
 
 

@@ -232,6 +232,7 @@ class Session:
             server_url=api.server.url,
             pool_id=pool_id,
             credentials=self._run_secrets.given(api.server),
+            template_environment=self._around.template_environment,
         )
 
     def _polled(self, error: OperatorError | None) -> None:

@@ -63,8 +63,9 @@ class Binding:
 class Surroundings:
     """What all sessions of a process share.
 
-    `shares` says what each takes runs from, by binding. `looks` bounds how many ask a server at
-    once, by its URL: a hundred that start together would all wait in vain for a small one.
+    `template_environment` names the variables of the operator's own environment that templates may
+    read. `shares` says what each takes runs from, by binding. `looks` bounds how many ask a server
+    at once, by its URL: a hundred that start together would all wait in vain for a small one.
     `versions` are the servers' (empty: not told), `workers` the names of those online on a pool
     (None: not told).
     """
@@ -73,6 +74,7 @@ class Surroundings:
     pulse: Pulse
     reconcilers: int
     heartbeat_seconds: int
+    template_environment: frozenset[str] = frozenset()
     clock: Clock = SYSTEM_CLOCK
     shares: dict[str, Share] = field(default_factory=dict)
     looks: dict[str, asyncio.Semaphore] = field(default_factory=lambda: defaultdict(_a_few))

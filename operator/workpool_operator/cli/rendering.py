@@ -145,6 +145,7 @@ def _subject(found: Material, here: Whereabouts) -> Subject:
         worker_name=here.place.worker_name,
         environment=here.place.environment,
         ca=here.place.ca,
+        template_environment=here.place.template_environment,
     )
 
 

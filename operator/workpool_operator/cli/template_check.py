@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from prefect.client.orchestration import PrefectClient
 from referencing.exceptions import Unresolvable
 
+from workpool_operator import settings
 from workpool_operator.binding import outcome
 from workpool_operator.binding.outcome import Outcome
 from workpool_operator.cli import material
@@ -52,7 +53,8 @@ def check(template: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(("variables",), "is required: a JSON schema, {properties: {}} at least")
     if any(len(fault.path) < 2 for fault in faults):
         return  # without its halves there is nothing to look at
-    yield from map(_doubt, doubts_about_template(template))
+    readable = settings.template_environment()
+    yield from map(_doubt, doubts_about_template(template, template_environment=readable))
     yield from _unused(template)
     yield from _check_schemas(template)
 
@@ -63,7 +65,14 @@ def check_run(template: Mapping[str, Any]) -> Iterator[Finding]:
     if faults_of_template(template):
         return
     found = material.stand_ins(Wanted(template=template))
-    subject = Subject(found.run, found.flow, found.deployment, found.pool, worker_name="")
+    subject = Subject(
+        found.run,
+        found.flow,
+        found.deployment,
+        found.pool,
+        worker_name="",
+        template_environment=settings.template_environment(),
+    )
     try:
         job = asyncio.run(render(subject, _IDENTITY, client=cast(PrefectClient, _NO_SERVER)))
     except RenderError as error:

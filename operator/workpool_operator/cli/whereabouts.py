@@ -12,6 +12,7 @@ from uuid import UUID
 
 from prefect.utilities.templating import apply_values
 
+from workpool_operator import settings
 from workpool_operator.api.v1alpha1 import ServerSpec, Spec
 from workpool_operator.binding.place import place_of
 from workpool_operator.binding.run_secrets import given
@@ -84,6 +85,7 @@ def _place(binding: Binding, found: Material, cluster_id: str) -> Place:
         server_url=(server.url or "").rstrip("/"),
         pool_id=UUID(found.pool["id"]),
         credentials=given(binding, _with_credentials(server)),
+        template_environment=settings.template_environment(),
     )
 
 

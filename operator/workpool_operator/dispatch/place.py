@@ -28,6 +28,7 @@ class Place:
     pool_id: UUID
     environment: tuple[dict[str, Any], ...]
     ca: Source | None = None
+    template_environment: frozenset[str] = frozenset()  # what templates read of the operator's own
 
     def transition_id(self, run_id: UUID) -> UUID:
         """What proves that a claim on the run is ours."""

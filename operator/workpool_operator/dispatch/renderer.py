@@ -65,6 +65,7 @@ class TemplateRenderer:
             worker_name=self._place.worker_name,
             environment=self._place.environment,
             ca=self._place.ca,
+            template_environment=self._place.template_environment,
         )
         identity = self._place.identity(run.id, claimed.claim)
         return await beside_with(

@@ -116,7 +116,7 @@ def _giver_of_variable(name: str, subject: Subject) -> str:
 
 def _source(name: str, subject: Subject) -> str:
     if name.startswith(references.ELSEWHERE):
-        why = references.unread(name)
+        why = references.unread(name, subject.template_environment)
         return f"{{{{ {name} }}}} in the pool's base job template{f', which {why}' if why else ''}"
     variable = references.variable(name)
     if giver := _giver(variable, subject):

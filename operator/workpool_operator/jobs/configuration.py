@@ -7,7 +7,7 @@ Kubernetes worker sets it, but for the differences that docs/architecture.md lis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
@@ -21,7 +21,6 @@ from pydantic_core import ErrorDetails
 from workpool_operator.errors import OperatorError, PrefectUnavailable, RenderError
 from workpool_operator.jobs import environment, manifest, placeholders, scalars
 from workpool_operator.jobs.variables import default_manifest
-from workpool_operator.settings import template_environment
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
@@ -105,14 +104,17 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
         base_job_template: Mapping[str, Any],
         values: Mapping[str, Any],
         client: PrefectClient | None = None,
+        *,
+        template_environment: Collection[str] = (),
     ) -> Self:
-        """Put a run's values into a template, which is not changed.
+        """Put a run's values into a template, which is not changed; it reads of the process's own
+        environment the variables that `template_environment` names.
 
         Raises:
             RenderError: they do not fit; with the path.
             PrefectUnavailable: a block or variable cannot be read now.
         """
-        template, given = _prepared(base_job_template, values)
+        template, given = _prepared(base_job_template, values, template_environment)
         placeholders.check_growth(template["job_configuration"], given)
         try:
             configuration: Self = await super().from_template_and_values(
@@ -199,7 +201,9 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
 
 
 def _prepared(
-    base_job_template: Mapping[str, Any], values: Mapping[str, Any]
+    base_job_template: Mapping[str, Any],
+    values: Mapping[str, Any],
+    template_environment: Collection[str],
 ) -> tuple[Object, Object]:
     """Template and values as Prefect's own function gets to see them.
 
@@ -209,7 +213,7 @@ def _prepared(
     """
     configuration = dict(
         placeholders.without_environment(
-            _half(base_job_template, "job_configuration"), but=template_environment()
+            _half(base_job_template, "job_configuration"), but=template_environment
         )
     )
     defaults = placeholders.defaults(_half(base_job_template, "variables"))
@@ -219,7 +223,7 @@ def _prepared(
     own, default = configuration.get("env"), defaults.get("env")
     if default or _is_merged(own):
         authors = [own if isinstance(own, Mapping | list) else None, default]
-        allowed = placeholders.without_environment(authors, but=template_environment())
+        allowed = placeholders.without_environment(authors, but=template_environment)
         configuration[_LEVELS] = [*allowed, given.get("env")]
         configuration.pop("env", None)
     known = placeholders.inert(defaults) | given  # a default of env would become its levels' place

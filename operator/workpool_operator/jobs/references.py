@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from prefect.utilities.templating import PLACEHOLDER_CAPTURE_REGEX, find_placeholders
 
 from workpool_operator.jobs.fault import MISSING, Path, at
-from workpool_operator.settings import template_environment
 
 MANIFEST: Path = ("job_configuration", "job_manifest")
 # Not names of variables: blocks and Prefect's variables, what only the run knows, the environment.
@@ -99,10 +98,10 @@ def variable(name: str) -> str:
     return name.partition(".")[0].partition("[")[0]
 
 
-def unread(name: str) -> str:
+def unread(name: str, template_environment: Collection[str]) -> str:
     """Why a placeholder of the operator's environment is empty; "" of any other."""
     variable = name.lstrip("$")
-    if variable == name or variable in template_environment():
+    if variable == name or variable in template_environment:
         return ""
     return (
         f"is empty: the operator reads {variable} only if WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT "

@@ -23,7 +23,8 @@ class Subject:
     """The server's documents of one run: `deployment` is None for a run without one.
 
     `environment` is what the run inherits from its binding, as Kubernetes' EnvVar entries, `ca`
-    whom it trusts.
+    whom it trusts; `template_environment` names the variables of the process's own environment
+    that the template may read.
     """
 
     run: Mapping[str, Any]
@@ -33,6 +34,7 @@ class Subject:
     worker_name: str
     environment: tuple[Mapping[str, Any], ...] = field(default=())
     ca: Source | None = None
+    template_environment: frozenset[str] = frozenset()
 
     @property
     def job_variables(self) -> dict[str, Any]:
@@ -65,6 +67,7 @@ async def render(subject: Subject, identity: Identity, *, client: PrefectClient)
         base_job_template=subject.pool["base_job_template"],
         values=subject.job_variables,
         client=client,
+        template_environment=subject.template_environment,
     )
     configuration.prepare_for_flow_run(
         FlowRun.model_validate(subject.run),

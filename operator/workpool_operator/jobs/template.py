@@ -5,7 +5,7 @@ server sees, `binding.rehearsal` asks it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from prefect.utilities.templating import BLOCK_DOCUMENT_PLACEHOLDER_PREFIX as _BLOCKS
@@ -43,7 +43,9 @@ def faults_of_template(template: Any) -> list[Fault]:
     return [*_of_variables(template), *_of_configuration(template)]
 
 
-def doubts_about_template(template: Mapping[str, Any]) -> Iterator[Fault | Remark]:
+def doubts_about_template(
+    template: Mapping[str, Any], *, template_environment: Collection[str] = ()
+) -> Iterator[Fault | Remark]:
     """What hardly is what its author meant, and yet makes Jobs: placeholders of no variable, which
     Prefect's server refuses, what has no effect, and fields that the API server drops."""
     known = schemas(template).keys()
@@ -51,7 +53,7 @@ def doubts_about_template(template: Mapping[str, Any]) -> Iterator[Fault | Remar
         for name in sorted(names_in(text)):
             if not name.startswith(ELSEWHERE) and variable(name) not in known:
                 yield Fault(path, text, f"a variable of the template{meant(name, known)}")
-            elif why := unread(name):
+            elif why := unread(name, template_environment):
                 yield Remark(path, f"{{{{ {name} }}}} {why}")
     yield from effects.in_template(template)
     yield from _of_shell(at(template, MANIFEST))

@@ -6,8 +6,10 @@ the run is made from. Here what time can mend is waited for.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from workpool_operator import settings
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.jobs.render import Subject
@@ -21,6 +23,22 @@ if TYPE_CHECKING:
 
 class ResolvedConfiguration(KubernetesJobConfiguration):
     """Resolved for a flow run, as soon as the API tells what it is made from."""
+
+    @classmethod
+    async def from_template_and_values(
+        cls,
+        base_job_template: Mapping[str, Any],
+        values: Mapping[str, Any],
+        client: PrefectClient | None = None,
+        *,
+        template_environment: Collection[str] | None = None,
+    ) -> Self:
+        """As Prefect calls it: the template reads what the process's settings allow."""
+        if template_environment is None:
+            template_environment = settings.template_environment()
+        return await super().from_template_and_values(
+            base_job_template, values, client, template_environment=template_environment
+        )
 
     @classmethod
     async def resolve_for_flow_run(cls, flow_run: FlowRun, **context: Any) -> Self:
@@ -80,4 +98,5 @@ async def _subject(
         deployment=_variables_of(deployment),
         pool={"base_job_template": work_pool.base_job_template},
         worker_name=worker_name,
+        template_environment=settings.template_environment(),
     )

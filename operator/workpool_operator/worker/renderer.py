@@ -51,6 +51,7 @@ class ConfigurationRenderer:
             deployment=_deployment(configuration),
             pool=self._pool().document,
             worker_name=self._place.worker_name,
+            template_environment=self._place.template_environment,
         )
         # From a copy: the Job may have to be rendered again.
         manifest = configuration.model_copy(deep=True).job_manifest

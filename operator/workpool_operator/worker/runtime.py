@@ -16,6 +16,7 @@ from uuid import UUID
 
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
 
+from workpool_operator import settings
 from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.jobs import names
@@ -184,6 +185,7 @@ class Runtime:
             server_url=self._around.server.url,
             pool_id=pool_id,
             environment=(),
+            template_environment=settings.template_environment(),
         )
 
     async def _keep_credentials(self, namespace: str) -> None:
