@@ -10,8 +10,8 @@ from uuid import UUID
 from tests.support.prefect import stock_template
 from workpool_operator.jobs import certificates
 from workpool_operator.jobs.certificates import Source
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import Identity
-from workpool_operator.jobs.render import Subject
 
 Object = dict[str, Any]
 

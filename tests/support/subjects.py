@@ -7,8 +7,8 @@ from uuid import UUID
 
 from tests.support.kube import Object
 from tests.support.prefect import stock_template
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import Identity
-from workpool_operator.jobs.render import Subject
 
 RUN = UUID("11111111-1111-4111-8111-111111111111")
 CLAIM = UUID("22222222-2222-4222-8222-222222222222")

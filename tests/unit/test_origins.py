@@ -13,9 +13,10 @@ from tests.support.prefect import stock_template
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.cli.watched import WatchedClient
 from workpool_operator.jobs.fault import at, read
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.jobs.origins import origins
-from workpool_operator.jobs.render import Subject, render
+from workpool_operator.jobs.render import render
 
 NOBODY = UUID(int=0)
 IDENTITY = Identity(NOBODY, NOBODY, NOBODY, "data/etl", "b" * 32, "http://x/api", "data")

@@ -27,7 +27,6 @@ from workpool_operator.errors import (
     OperatorError,
     SecretRefused,
 )
-from workpool_operator.jobs.draft import Draft
 from workpool_operator.jobs.verdict import OUTAGE
 
 OUTAGE_WAIT = refusal.passing(KubernetesUnavailable("etcd is on fire"))
@@ -45,7 +44,7 @@ TERMINATING = (
     'jobs.batch "a-1" is forbidden: unable to create new content in namespace data because it is '
     "being terminated"
 )
-DRAFT = Draft(subject(run={"service_account_name": "Bad Name"}), {})
+SUBJECT = subject(run={"service_account_name": "Bad Name"})
 
 
 KINDS = {
@@ -138,7 +137,7 @@ def test_any_other_no_ends_the_run(status: int) -> None:
     ],
 )
 def test_the_end_has_the_fact_and_the_fix(error: KubernetesRefused, facts: list[str]) -> None:
-    text = refusal.crash_text(error, DRAFT, namespace="data")
+    text = refusal.crash_text(error, SUBJECT, namespace="data")
     for fact in ("The API server refused the run's Job", *facts):
         assert fact in text
 
@@ -150,7 +149,7 @@ def test_the_end_has_the_fact_and_the_fix(error: KubernetesRefused, facts: list[
 def test_the_end_for_want_of_a_right_names_it_and_how_it_is_granted(
     error: KubernetesRefused, what: str
 ) -> None:
-    text = refusal.crash_text(error, DRAFT, namespace="data", grant="kubectl ...")
+    text = refusal.crash_text(error, SUBJECT, namespace="data", grant="kubectl ...")
     assert text.endswith(f"the right to {what} in namespace 'data': kubectl ...")
 
 

@@ -15,8 +15,8 @@ from workpool_operator.errors import RenderError
 from workpool_operator.jobs import manifest as manifests
 from workpool_operator.jobs import render as rendering
 from workpool_operator.jobs.environment import SIGTERM_BEHAVIOR
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import Identity
-from workpool_operator.jobs.render import Subject
 from workpool_operator.kube import views
 
 Object = dict[str, Any]

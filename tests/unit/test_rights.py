@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from workpool_operator import settings
-from workpool_operator.binding import rights
+from workpool_operator.kube import permissions
 from workpool_operator.kube.client import KubernetesClient
 
 NO_CLUSTER = cast(KubernetesClient, None)  # nothing is asked of it
@@ -16,16 +16,16 @@ NO_CLUSTER = cast(KubernetesClient, None)  # nothing is asked of it
 @pytest.mark.parametrize(
     ("role", "change"),
     [
-        (rights.MAKES_JOBS, "add 'runs' to jobNamespaces"),
-        (rights.READS_SECRETS, "add 'runs' to watchNamespaces"),
-        (rights.WRITES_SECRETS, "set writeSecrets to true, with 'runs' among jobNamespaces"),
+        (permissions.MAKES_JOBS, "add 'runs' to jobNamespaces"),
+        (permissions.READS_SECRETS, "add 'runs' to watchNamespaces"),
+        (permissions.WRITES_SECRETS, "set writeSecrets to true, with 'runs' among jobNamespaces"),
     ],
 )
 async def test_the_value_of_the_chart_is_named_and_the_release_that_has_it(
-    role: rights.Role, change: str, monkeypatch: pytest.MonkeyPatch
+    role: permissions.Role, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "helm_release", lambda: "home/etl")
-    told = await rights.grant(NO_CLUSTER, "runs", role)
+    told = await permissions.grant(NO_CLUSTER, "runs", role)
     assert told.startswith(change)
     assert told.endswith("in the values of Helm release 'etl' (namespace 'home') and upgrade it")
     assert "kubectl" not in told

@@ -11,10 +11,9 @@ from pydantic import TypeAdapter
 
 from workpool_operator.api.v1alpha1 import GROUP
 from workpool_operator.binding import conditions as c
-from workpool_operator.binding import rights
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import BindingFault, KubernetesNotFound, KubernetesRefused
-from workpool_operator.kube import views
+from workpool_operator.kube import permissions, views
 from workpool_operator.kube.client import KubernetesClient
 
 ANNOTATION = f"{GROUP}/allowed-binding-namespaces"
@@ -94,7 +93,7 @@ class Consent:
                 f"Namespace {name!r} of spec.jobs.namespace does not exist. Create it: "
                 f"kubectl create namespace {name}",
             )
-        grant = await rights.grant(self._kube, name, rights.MAKES_JOBS)
+        grant = await permissions.grant(self._kube, name, permissions.MAKES_JOBS)
         return BindingFault(
             c.JOBS_PERMITTED,
             "NamespaceForbidden",

@@ -8,8 +8,8 @@ import json
 from dataclasses import dataclass
 
 from workpool_operator.api.v1alpha1 import CABundle, ConfigMapKeySelector, SecretKeySelector
-from workpool_operator.binding import rights
 from workpool_operator.errors import BindingFault, KubernetesNotFound, KubernetesRefused
+from workpool_operator.kube import permissions
 from workpool_operator.kube.client import CONFIG_MAPS, SECRETS, KubernetesClient, Object, Resource
 from workpool_operator.prefect_api import server
 
@@ -115,7 +115,7 @@ class NamedKey:
 
     async def _unread(self, refused: KubernetesRefused, kube: KubernetesClient) -> BindingFault:
         if not isinstance(refused, KubernetesNotFound):
-            grant = await rights.grant(kube, self.namespace, rights.READS_SECRETS)
+            grant = await permissions.grant(kube, self.namespace, permissions.READS_SECRETS)
             return self._fault(FORBIDDEN, f"{refused}. Grant it: {grant}")
         where = f"{self.kind} {self.selector.name!r} does not exist in namespace"
         return self._fault("NotFound", f"{where} {self.namespace!r}: create it.")

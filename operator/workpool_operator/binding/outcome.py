@@ -23,6 +23,7 @@ from workpool_operator.errors import (
 )
 from workpool_operator.jobs.blame import crash_text, in_template, refusal_text, render_text
 from workpool_operator.jobs.fault import Fault, Path, at, read
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.references import (
     ELSEWHERE,
     MANIFEST,
@@ -31,7 +32,6 @@ from workpool_operator.jobs.references import (
     names_in,
     variable,
 )
-from workpool_operator.jobs.render import Subject
 
 MOST = 10  # faults of one manifest that are traced to their origin
 _SPEC: Path = (*MANIFEST, "spec")

@@ -1,4 +1,4 @@
-"""Where the runs of a binding go: the same for its session and for a command. Pure."""
+"""Where the runs of a binding go: the same for its session and for a command."""
 
 from __future__ import annotations
 

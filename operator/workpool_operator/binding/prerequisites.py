@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from workpool_operator.api.v1alpha1 import Header, SecretValue, Spec
-from workpool_operator.binding import addresses, rights
+from workpool_operator.binding import addresses
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.named_key import NamedKey, ca_key
@@ -28,6 +28,7 @@ from workpool_operator.errors import (
     PrefectUnavailable,
     PrefectUntrusted,
 )
+from workpool_operator.kube import permissions
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.proxies import proxy_of
@@ -141,8 +142,8 @@ def servable(pool: WorkPool | None, spec: Spec, api: PrefectApi) -> WorkPool:
 async def jobs_permitted(kube: KubernetesClient, namespace: str, consent: Consent) -> None:
     """The operator may do with Jobs and pods what it does, in a namespace that allows it."""
     await consent.ask()
-    if missing := await rights.missing(kube, namespace, RIGHTS):
-        grant = await rights.grant(kube, namespace, rights.MAKES_JOBS)
+    if missing := await permissions.missing(kube, namespace, RIGHTS):
+        grant = await permissions.grant(kube, namespace, permissions.MAKES_JOBS)
         raise BindingFault(
             c.JOBS_PERMITTED,
             "JobsForbidden",

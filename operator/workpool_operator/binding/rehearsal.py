@@ -24,8 +24,9 @@ from workpool_operator.binding.outcome import Outcome
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import KubernetesRefused, OperatorError, RenderError
 from workpool_operator.jobs import checks
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import Identity
-from workpool_operator.jobs.render import Subject, render
+from workpool_operator.jobs.render import render
 from workpool_operator.jobs.template import doubts_about_template, faults_of_template
 from workpool_operator.jobs.threads import beside, beside_with
 from workpool_operator.kube.client import JOBS, KubernetesClient

@@ -13,7 +13,6 @@ from typing import Literal
 
 from workpool_operator.api.v1alpha1 import JobsSpec, ServerSpec, Spec
 from workpool_operator.binding import conditions as c
-from workpool_operator.binding import rights
 from workpool_operator.binding.named_key import NamedKey, ca_key
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.dispatch.sweep import sweep
@@ -32,7 +31,7 @@ from workpool_operator.jobs.credentials import (
     Credentials,
     SecretKey,
 )
-from workpool_operator.kube import secrets, views
+from workpool_operator.kube import permissions, secrets, views
 from workpool_operator.kube.client import JOBS, SECRETS, KubernetesClient
 from workpool_operator.kube.views import BINDING_LABEL, Job
 from workpool_operator.prefect_api.server import Server
@@ -129,10 +128,10 @@ class RunSecrets:
     async def _permitted(self, spec: Spec) -> None:
         kept = self._kept_fields()
         wanted = SWEEPS if spec.jobs.environment_secret else KEEPS if kept else ()
-        if not (missing := await rights.missing(self._kube, self._namespace, wanted)):
+        if not (missing := await permissions.missing(self._kube, self._namespace, wanted)):
             return
         why, instead = _reason(spec, kept)
-        grant = await rights.grant(self._kube, self._namespace, rights.WRITES_SECRETS)
+        grant = await permissions.grant(self._kube, self._namespace, permissions.WRITES_SECRETS)
         raise BindingFault(
             c.JOBS_PERMITTED,
             "SecretsForbidden",

@@ -15,9 +15,9 @@ from workpool_operator.errors import RenderError
 from workpool_operator.jobs import certificates
 from workpool_operator.jobs.credentials import CUSTOM_HEADERS, VARIABLES
 from workpool_operator.jobs.equivalence import RULES, Difference, differences
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import container
 from workpool_operator.jobs.refusals import accepted_here
-from workpool_operator.jobs.render import Subject
 
 UNDOCUMENTED = "not documented: a defect, please report it"
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}

@@ -30,7 +30,8 @@ from workpool_operator.cli.whereabouts import Whereabouts
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import blame, checks, effects
 from workpool_operator.jobs.environment_secret import detach
-from workpool_operator.jobs.render import Subject, render
+from workpool_operator.jobs.inputs import Subject
+from workpool_operator.jobs.render import render
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.prefect_api.client import PrefectApi

@@ -28,9 +28,10 @@ from workpool_operator.jobs import checks
 from workpool_operator.jobs.blame import in_template
 from workpool_operator.jobs.effects import OF_THE_STOCK_WORKER
 from workpool_operator.jobs.fault import Fault, Path, Remark, read
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.jobs.references import is_placeholder, schemas, used_variables
-from workpool_operator.jobs.render import Subject, render
+from workpool_operator.jobs.render import render
 from workpool_operator.jobs.template import doubts_about_template, faults_of_template
 from workpool_operator.spelling import meant
 

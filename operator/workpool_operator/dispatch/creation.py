@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.binding import rights
 from workpool_operator.errors import (
     KubernetesConflict,
     KubernetesNotFound,
@@ -24,7 +23,7 @@ from workpool_operator.errors import (
     SecretRefused,
 )
 from workpool_operator.jobs.environment_secret import Detached, detach
-from workpool_operator.kube import secrets
+from workpool_operator.kube import permissions, secrets
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.views import Job
 
@@ -81,8 +80,8 @@ class Creation:
     async def grant(self, refused: KubernetesRefused) -> str:
         """How to give the operator the right that it lacks."""
         lacks = isinstance(refused, SecretRefused)
-        role = rights.WRITES_SECRETS if lacks else rights.MAKES_JOBS
-        return await rights.grant(self._kube, self._namespace, role)
+        role = permissions.WRITES_SECRETS if lacks else permissions.MAKES_JOBS
+        return await permissions.grant(self._kube, self._namespace, role)
 
     async def _create_with(self, secret: Object, manifest: Object, claim_id: UUID) -> Created:
         name = secret["metadata"]["name"]

@@ -22,7 +22,7 @@ from workpool_operator.errors import (
     SecretRefused,
 )
 from workpool_operator.jobs import blame
-from workpool_operator.jobs.draft import Draft
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.verdict import OUTAGE, Wait
 
 # How the API server words what status and reason do not tell apart. Admission names the object, the
@@ -64,12 +64,14 @@ def lacks_right(error: KubernetesRefused) -> bool:
     return isinstance(answer, KubernetesUnauthorized)
 
 
-def crash_text(refused: KubernetesRefused, draft: Draft, *, namespace: str, grant: str = "") -> str:
+def crash_text(
+    refused: KubernetesRefused, subject: Subject, *, namespace: str, grant: str = ""
+) -> str:
     """Why the run ends: the places that are refused, where their values come from, and the fix;
     `grant` is that for a right that is missing."""
-    text = blame.refusal_text(refused.causes, draft.subject) or str(refused)
+    text = blame.refusal_text(refused.causes, subject) or str(refused)
     is_misfit = isinstance(_answer(refused), KubernetesBadRequest | KubernetesInvalid)
-    misfits = blame.misfit_text(draft.subject) if is_misfit else ""
+    misfits = blame.misfit_text(subject) if is_misfit else ""
     facts = ". ".join(part.rstrip(". ") for part in (text, misfits) if part)
     return f"The API server refused the run's Job: {facts}. {_advice(refused, namespace, grant)}"
 

@@ -14,7 +14,7 @@ from workpool_operator.dispatch.claims import ClaimedRun
 from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import DeploymentNotFound, RenderError
 from workpool_operator.jobs.draft import Draft, draft
-from workpool_operator.jobs.render import Subject
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.threads import beside_with
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.views import WorkPool

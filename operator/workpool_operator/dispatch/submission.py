@@ -122,7 +122,9 @@ class Submission:
             grant = await self._creation.grant(refused)
             self._forbidden(f"{refused}. Grant it: {grant}")
         namespace = self._place.namespace
-        text = await beside(refusal.crash_text, refused, made, namespace=namespace, grant=grant)
+        text = await beside(
+            refusal.crash_text, refused, made.subject, namespace=namespace, grant=grant
+        )
         await self._proposals.crash(run_id, record, text)
 
 

@@ -15,7 +15,7 @@ from workpool_operator.errors import Cause, RenderError
 from workpool_operator.jobs import conformity, environment, references
 from workpool_operator.jobs.checks import ROOT
 from workpool_operator.jobs.fault import Fault, Path, at, read, written
-from workpool_operator.jobs.render import Subject
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.unresolved import unresolved
 
 _SHOWN = 5

@@ -9,8 +9,9 @@ from prefect.client.orchestration import PrefectClient
 
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import blame, checks
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import Identity
-from workpool_operator.jobs.render import Subject, render
+from workpool_operator.jobs.render import render
 
 
 @dataclass(frozen=True, slots=True)

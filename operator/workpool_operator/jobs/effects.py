@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workpool_operator.jobs import references
 from workpool_operator.jobs.fault import Path, Remark, at
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.placeholders import sole
 from workpool_operator.kube import views
 from workpool_operator.spelling import meant
-
-if TYPE_CHECKING:
-    from workpool_operator.jobs.render import Subject
 
 JOB_WATCH = "job_watch_timeout_seconds"
 POD_WATCH = "pod_watch_timeout_seconds"

@@ -26,9 +26,9 @@ from workpool_operator.jobs.comparison import (
 )
 from workpool_operator.jobs.environment import SIGTERM_BEHAVIOR
 from workpool_operator.jobs.fault import at
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import COMMAND, FLOW_RUN_ID_KEY
 from workpool_operator.jobs.names import JOB_NAME_LENGTH
-from workpool_operator.jobs.render import Subject
 from workpool_operator.kube import views
 
 _POOLS_ENVIRONMENTS = (

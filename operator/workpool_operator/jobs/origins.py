@@ -15,8 +15,8 @@ from prefect.utilities.templating import apply_values
 
 from workpool_operator.jobs import environment, lists, names, references
 from workpool_operator.jobs.fault import Path, at
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import FLOW_RUN_ID_KEY, position
-from workpool_operator.jobs.render import Subject
 from workpool_operator.kube import views
 
 TEMPLATE = "template"

@@ -2,58 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 
-from workpool_operator.errors import RenderError
-from workpool_operator.jobs import certificates, effects, environment, manifest
-from workpool_operator.jobs.certificates import Source
+from workpool_operator.jobs import certificates, effects, manifest
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import Identity
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """The server's documents of one run: `deployment` is None for a run without one.
-
-    `environment` is what the run inherits from its binding, as Kubernetes' EnvVar entries, `ca`
-    whom it trusts; `template_environment` names the variables of the process's own environment
-    that the template may read.
-    """
-
-    run: Mapping[str, Any]
-    flow: Mapping[str, Any]
-    deployment: Mapping[str, Any] | None
-    pool: Mapping[str, Any]
-    worker_name: str
-    environment: tuple[Mapping[str, Any], ...] = field(default=())
-    ca: Source | None = None
-    template_environment: frozenset[str] = frozenset()
-
-    @property
-    def job_variables(self) -> dict[str, Any]:
-        """The deployment's, overlaid by the run's; `env` is merged."""
-        return environment.overlaid(
-            _variables_of(self.deployment or {}, "the deployment"),
-            _variables_of(self.run, "the flow run"),
-        )
-
-
-def _variables_of(document: Mapping[str, Any], giver: str) -> dict[str, Any]:
-    given = document.get("job_variables") or {}
-    if not isinstance(given, Mapping):
-        raise RenderError("job_variables", f"expected a mapping, got {given!r:.80}")
-    try:
-        return environment.folded(copy.deepcopy(dict(given)))
-    except environment.Misfit as misfit:
-        name = f"env.{misfit.name}" if misfit.name else "env"
-        raise RenderError(f"job variable {name} of {giver}", str(misfit)) from misfit
 
 
 async def render(subject: Subject, identity: Identity, *, client: PrefectClient) -> dict[str, Any]:

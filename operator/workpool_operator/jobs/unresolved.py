@@ -10,7 +10,7 @@ from typing import Any
 
 from workpool_operator.jobs import references
 from workpool_operator.jobs.fault import Path, at, written
-from workpool_operator.jobs.render import Subject
+from workpool_operator.jobs.inputs import Subject
 
 _PREFIX = re.compile(r"^job_configuration: (?:\w+: )?")
 _REFERENCE = "a reference to a block has the form {$ref: {block_document_id: ID}}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from workpool_operator import settings
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
-from workpool_operator.jobs.render import Subject
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.worker.patience import until_answered
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from workpool_operator.dispatch.place import Place
 from workpool_operator.jobs import effects
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.jobs.draft import Draft, checked
+from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import identify
-from workpool_operator.jobs.render import Subject
 from workpool_operator.prefect_api.views import WorkPool
 
 
