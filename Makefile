@@ -6,11 +6,12 @@ PYTHON ?= python3
 .PHONY: help demo cluster down test test-unit test-contract test-cluster test-e2e test-faults \
 	test-scale check bench crd locks
 
+programs = .venv/bin
 ready = @$(PYTHON) -m testbed.bootstrap $@
-testbed = @.venv/bin/python -m testbed
+testbed = @$(programs)/python -m testbed
 # Most of a test's time is spent waiting for pods, so there are more at work than there are cores.
 WORKERS ?= 4
-pytest = @.venv/bin/python -m pytest
+pytest = @$(programs)/python -m pytest
 parallel = --numprocesses=$(WORKERS) --dist=loadgroup
 
 help: ## print this
@@ -55,12 +56,24 @@ test-cluster test-e2e test-faults: test-%: ## the same, with pods; all of the fa
 
 check: ## format, lint, types, import contracts, generated files, unit tests
 	$(ready)
-	$(testbed) check
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target $(checks)
+
+# Each runs to its end, two at a time, and shows what it printed; the longest is the first.
+checks = check-units check-types check-imports check-generated check-lint check-format
+.PHONY: $(checks)
+check-units: run = pytest -q --numprocesses=2 tests/unit
+check-types: run = mypy
+check-imports: run = lint-imports
+check-generated: run = python -m testbed.generated
+check-lint: run = ruff check
+check-format: run = ruff format --check
+$(checks):
+	@echo "--- $(run)" && $(programs)/$(run)
 
 bench: ## time from run to Job, beside the stock worker
 	$(ready)
 	$(testbed) up-with-images
-	@.venv/bin/python -m benchmarks
+	@$(programs)/python -m benchmarks
 
 crd: ## write the CRD from the model
 	$(ready)

@@ -21,8 +21,10 @@ from benchmarks.report import report
 from benchmarks.sides import SIDES
 from benchmarks.site import opened
 from benchmarks.trial import Plan, measure
-from testbed import progress, state
-from testbed.errors import TestbedError
+from localnode import progress
+from localnode.errors import SetupError
+from localnode.lock import exclusive
+from testbed import state
 
 RESULTS = Path(__file__).parent / "results"
 INTERRUPTED = 130
@@ -32,10 +34,10 @@ def main() -> int:
     options = _options()
     logs = state.folder() / "bench"
     try:
-        with state.exclusive(logs, purpose="measures"):
+        with exclusive(logs, purpose="measures"):
             _empty(logs)
             ours, text = asyncio.run(bench(Plan(options.runs, options.seed), logs))
-    except (TestbedError, AssertionError, httpx.HTTPError) as wrong:
+    except (SetupError, AssertionError, httpx.HTTPError) as wrong:
         print(f"bench failed: {wrong}\n  logs: {logs}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from testbed.errors import TestbedError
+from localnode.errors import SetupError
 from tests.support.kube import Kube, path
 
 WATCH_SECONDS = 7200
@@ -45,7 +45,7 @@ class Arrivals:
         """The time at which the run's Job was first seen."""
         while (found := self._find(run_id)) is None:
             if self._over:
-                raise TestbedError("the watch of Jobs ended: the API server is gone or restarted")
+                raise SetupError("the watch of Jobs ended: the API server is gone or restarted")
             self._changed.clear()
             await self._changed.wait()
         return found

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from testbed import commands
+from localnode import commands
 from testbed.environments import PEER
 from testbed.postgres import program
 from testbed.state import CHECKOUT

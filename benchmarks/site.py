@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import clusters, commands, images
+from localnode import commands
+from testbed import clusters, images
 from testbed.clusters import Cluster
 from testbed.prefect_server import PrefectServer
 from tests.support.endpoint import Endpoint

@@ -20,7 +20,7 @@ from benchmarks.figures import Sample, Trial
 from benchmarks.ground import Ground, prepared
 from benchmarks.sides import Side
 from benchmarks.site import Site
-from testbed.errors import TestbedError
+from localnode.errors import SetupError
 from tests.support.fault_proxy import wait_for_thread
 from tests.support.kube import Object
 
@@ -80,7 +80,7 @@ async def _run(ground: Ground, arrivals: Arrivals) -> Sample:
             seen = await arrivals.first(run["id"])
             await wait_for_thread(lambda: _is_recorded(site, run["id"]))
     except TimeoutError:
-        raise TestbedError(
+        raise SetupError(
             f"run {run['id']} has no recorded Job after {JOB_SECONDS} s\n  logs: {site.logs}"
         ) from None
     path = calls.claim_path(site.proxy.calls(), run["id"])

@@ -1,4 +1,4 @@
-"""`python -m testbed VERB`: the one entry of the testbed; the Makefile's targets call it."""
+"""`python -m testbed VERB`: what the Makefile's targets call."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from localnode.errors import SetupError
 from testbed import clusters
-from testbed.errors import TestbedError
 
 INTERRUPTED = 130
 
 
 def up() -> None:
-    """Brings the cluster up, or continues what an interrupted start left."""
+    """Bring the cluster up, or continue an interrupted start."""
     selection = clusters.select(os.environ)
     cluster = selection.cluster
-    print(f"cluster {cluster.name}: {selection.why}", flush=True)
+    print(f"cluster {cluster.name}: {selection.reason}", flush=True)
     cluster.up()
     print(f"cluster {cluster.name} is up; look around with\n  {cluster.kubectl} get pods -A")
 
 
 def down() -> None:
-    """Ends the cluster and what runs beside it, and leaves nothing of them."""
+    """Remove the cluster and what the demo left running beside it."""
     _call("testbed.demo", "stop")
     cluster = clusters.select(os.environ).cluster
     cluster.down()
@@ -33,12 +33,12 @@ def down() -> None:
 
 
 def demo() -> None:
-    """Runs an example flow on the cluster, from nothing to Completed."""
+    """Run an example flow on the cluster, from nothing to Completed."""
     _call("testbed.demo", "main")
 
 
 def up_with_images() -> None:
-    """Brings the cluster up with the run image and the operator's, built beside it."""
+    """Bring the cluster up, and load the run image and the operator's, built meanwhile."""
     from testbed import images
 
     with ThreadPoolExecutor(max_workers=1) as beside:
@@ -51,18 +51,13 @@ def up_with_images() -> None:
     images.operator_image(cluster)
 
 
-def check() -> None:
-    """Runs every check that needs no server."""
-    _call("testbed.checks", "main")
-
-
 def crd() -> None:
-    """Writes the CRD from the model, wherever the repository keeps it."""
+    """Write the CRD, generated from the model, wherever the repository keeps it."""
     _call("testbed.generated", "write")
 
 
 def locks() -> None:
-    """Resolves the dependencies anew."""
+    """Resolve the dependencies into the locks."""
     _call("testbed.locks", "main")
 
 
@@ -71,7 +66,6 @@ VERBS: dict[str, Callable[[], None]] = {
     "down": down,
     "demo": demo,
     "up-with-images": up_with_images,
-    "check": check,
     "crd": crd,
     "locks": locks,
 }
@@ -85,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments).verb
     try:
         VERBS[chosen]()
-    except TestbedError as wrong:
-        print(f"{chosen} failed: {wrong}", file=sys.stderr)
+    except SetupError as error:
+        print(f"{chosen} failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\n{chosen} was interrupted; the same command continues it", file=sys.stderr)
@@ -95,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _call(module: str, function: str, *arguments: object) -> None:
-    """Imports late: `up` and `down` must not pay for what only the demo needs."""
+    """Import late: `up` and `down` need not load what only the demo uses."""
     getattr(importlib.import_module(module), function)(*arguments)
 
 

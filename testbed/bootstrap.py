@@ -1,7 +1,7 @@
-"""`python3 -m testbed.bootstrap TARGET`: makes a machine ready for one target of the Makefile.
+"""`python3 -m testbed.bootstrap TARGET`: installs what one target of the Makefile needs.
 
-Promises: says first which cluster the target will use, why, and which Debian packages it installs;
-does nothing where all is there. Runs on the standard library alone, before any environment exists.
+It says first which cluster the target uses, why, and which Debian packages it installs; it does
+nothing if all is there. Runs on the standard library alone, before any environment exists.
 """
 
 from __future__ import annotations
@@ -9,16 +9,26 @@ from __future__ import annotations
 import os
 import sys
 
-from testbed import clusters, debian, environments
-from testbed.clusters.local import LocalCluster
+from localnode import debian
+from localnode.debian import Package
+from localnode.errors import SetupError
+from localnode.node import LocalNode
+from testbed import clusters, environments, state
 from testbed.environments import DEVELOPMENT, PEER, Environment
-from testbed.errors import TestbedError
 
 ON_IMAGES = {"demo", "test", "test-cluster", "test-e2e", "test-faults", "bench"}
 ON_A_CLUSTER = ON_IMAGES | {"cluster", "test-contract", "test-scale"}
 ON_POSTGRESQL = ON_A_CLUSTER - {"cluster", "demo"}
 ON_GIT = {"test", "test-cluster"}
 BESIDE_THE_PEER = {"test", "test-contract", "bench"}
+
+PYTHON = (
+    Package("ca-certificates", "/etc/ssl/certs/*"),
+    Package("python3-venv", "import ensurepip"),
+)
+IMAGES = (Package("buildah", "buildah"), Package("debootstrap", "debootstrap"))
+GIT = (Package("git", "git"),)
+POSTGRESQL = (Package("postgresql", "/usr/lib/postgresql/*/bin/postgres"),)
 
 
 def main(target: str) -> int:
@@ -27,8 +37,8 @@ def main(target: str) -> int:
         for environment in environments_of(target):
             if not environment.is_current():
                 environments.make(environment)
-    except TestbedError as wrong:
-        print(f"make {target} failed: {wrong}", file=sys.stderr)
+    except SetupError as error:
+        print(f"make {target} failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\nmake {target} was interrupted; the same command continues it", file=sys.stderr)
@@ -37,26 +47,28 @@ def main(target: str) -> int:
 
 
 def install_packages(target: str) -> None:
-    needed = [*debian.PYTHON]
+    needed = [*PYTHON]
     if target in ON_POSTGRESQL:
-        needed += debian.POSTGRESQL
+        needed += POSTGRESQL
     if target in ON_GIT:
-        needed += debian.GIT
+        needed += GIT
     purpose = f"for make {target}"
     if target in ON_A_CLUSTER:
         selection = clusters.select(os.environ)
-        purpose = f"for cluster {selection.cluster.name} ({selection.why})"
+        purpose = f"for cluster {selection.cluster.name} ({selection.reason})"
         needed += packages_of(selection.cluster, target)
     if missing := debian.missing(needed):
         print(f"Debian packages to install {purpose}: {' '.join(missing)}", flush=True)
-        debian.install(missing)
+        debian.install(
+            missing, state.cache(), otherwise=", or start Docker to use a cluster by kind"
+        )
 
 
-def packages_of(cluster: clusters.Cluster, target: str) -> tuple[debian.Package, ...]:
-    """kind brings its node as an image, and Docker builds ours."""
-    if not isinstance(cluster, LocalCluster):
+def packages_of(cluster: clusters.Cluster, target: str) -> tuple[Package, ...]:
+    """Return what the cluster needs; with kind its node is an image, and Docker builds ours."""
+    if not isinstance(cluster, LocalNode):
         return ()
-    return debian.LOCAL_NODE + (debian.IMAGES if target in ON_IMAGES else ())
+    return debian.NODE + (IMAGES if target in ON_IMAGES else ())
 
 
 def environments_of(target: str) -> list[Environment]:

@@ -1,9 +1,8 @@
 """A child process that does not outlive the process that started it.
 
-Promises: its output goes to one log file; it ignores no signal because its parent does; it is
-awaited only while it lives; `stop` ends its whole process group, and the kernel ends it when its
-parent dies, even by kill -9. That last promise hangs on the *thread* that called `start`, so start
-daemons from a thread that lasts.
+Its output goes to one log file. It ignores no signal that its parent ignores. `stop` ends its whole
+process group, and the kernel ends it when its parent dies, even by SIGKILL. To the kernel the
+parent is the *thread* that called `start`, so start daemons from a thread that lasts.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from testbed.errors import TestbedError
+from localnode.errors import SetupError
 
 POLL_SECONDS = 0.05
 
@@ -47,7 +46,7 @@ class Daemon:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                # A shell has what it runs in the background, and all its children, ignore SIGINT.
+                # What a shell starts in the background ignores SIGINT, and so do its children.
                 ["setpriv", *self.privileges, "--", "env", "--default-signal", *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -57,28 +56,28 @@ class Daemon:
             )
 
     def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:
-        """Returns when `ready()`; fails when the process ends first or the time is over."""
+        """Return when `ready()`; raises SetupError if the process ends or the time is over."""
         deadline = time.monotonic() + seconds
         while not ready():
             if self.exit_code is not None:
-                raise TestbedError(self._complaint(f"ended with exit code {self.exit_code}"))
+                raise SetupError(self._failure(f"ended with exit code {self.exit_code}"))
             if time.monotonic() > deadline:
-                raise TestbedError(self._complaint(f"was not ready after {seconds:g} s"))
+                raise SetupError(self._failure(f"was not ready after {seconds:g} s"))
             time.sleep(POLL_SECONDS)
 
     def wait(self, *, seconds: float) -> int:
-        """The exit code of a process that is expected to end."""
+        """Wait for the end of the process, and return its exit code."""
         try:
             return self._started().wait(seconds)
         except subprocess.TimeoutExpired:
-            raise TestbedError(self._complaint(f"still runs after {seconds:g} s")) from None
+            raise SetupError(self._failure(f"still runs after {seconds:g} s")) from None
 
     def send(self, number: int) -> None:
-        """Sends a signal to the process, not to its group."""
+        """Send a signal to the process, not to its group."""
         self._started().send_signal(number)
 
     def stop(self, *, number: int = signal.SIGTERM, seconds: float = 10) -> None:
-        """Asks by a signal, then kills what is left of the group. Idempotent."""
+        """Send a signal, then kill what is left of the group; can be repeated."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -91,10 +90,10 @@ class Daemon:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            raise TestbedError(f"{self.name} was not started")
+            raise SetupError(f"{self.name} was not started")
         return self._process
 
-    def _complaint(self, what: str) -> str:
-        said = self.log.read_text(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(said) if line.strip()), "nothing")
-        return f"{self.name} {what}; it said: {last}\n  log: {self.log}"
+    def _failure(self, what: str) -> str:
+        lines = self.log.read_text(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+        return f"{self.name} {what}; the last line of its log: {last}\n  log: {self.log}"

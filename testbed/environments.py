@@ -1,7 +1,7 @@
-"""The checkout's virtual environments, made from its locks.
+"""The checkout's virtual environments, installed from its locks.
 
-Promises: what is in them is what the lock names, by hash; an environment whose lock did not change
-is not touched; an interrupted installation is continued. Runs on the standard library alone.
+They hold what the lock names, by hash. An environment whose lock did not change is left alone; an
+interrupted installation is continued. Runs on the standard library alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import cache, commands, progress
+from localnode import cache, commands, progress
+from testbed import state
 from testbed.state import CHECKOUT
 
 
@@ -32,7 +33,7 @@ class Environment:
 
     @property
     def origin(self) -> str:
-        """Changes with everything that the environment is made from: where it lives, its lock."""
+        """Changes with everything that the environment is made from: its place, Python and lock."""
         files = [self.lock, CHECKOUT / "pyproject.toml"]
         return f"{self._home} {cache.key(file.read_bytes() for file in files)}"
 
@@ -40,7 +41,7 @@ class Environment:
         return self._made_from() == self.origin
 
     def can_be_updated(self) -> bool:
-        """It is whole, and of this Python and this checkout."""
+        """Return whether it is complete, and of this Python and this checkout."""
         return self._made_from().split(" ")[0] == self._home
 
     @property
@@ -61,7 +62,7 @@ def make(environment: Environment) -> None:
         environment.stamp.unlink(missing_ok=True)  # an interruption leaves nothing to trust
         if not can_be_updated:
             _create(environment)
-        # Compiled once: where Python may not write bytecode, each start would take 4 s more CPU.
+        # Compiled once: where Python cannot write bytecode, each start takes 4 s more CPU time.
         locked = ("--require-hashes", "--compile-bytecode", str(environment.lock))
         uv("sync", *locked, environment=environment)
         if environment == DEVELOPMENT:
@@ -71,10 +72,10 @@ def make(environment: Environment) -> None:
 
 
 def uv(*arguments: str, environment: Environment = DEVELOPMENT) -> None:
-    """`uv pip`, acting on the environment."""
+    """Run `uv pip` on the environment."""
     commands.run_logged(
         [DEVELOPMENT.folder / "bin" / "uv", "pip", *arguments],
-        log=cache.folder() / "logs" / f"uv-{environment.folder.name.lstrip('.')}.log",
+        log=state.cache().log(f"uv-{environment.folder.name.lstrip('.')}"),
         cwd=CHECKOUT,
         # The machine's certificates, as a proxy may end TLS.
         env=os.environ | {"VIRTUAL_ENV": str(environment.folder), "UV_SYSTEM_CERTS": "true"},
@@ -82,7 +83,7 @@ def uv(*arguments: str, environment: Environment = DEVELOPMENT) -> None:
 
 
 def requirement(name: str, lock: str) -> str:
-    """The lines of one requirement and its hashes."""
+    """Return the lines of one requirement and its hashes."""
     lines = lock.splitlines()
     begin = next(index for index, line in enumerate(lines) if line.startswith(f"{name}=="))
     end = begin + 1
@@ -99,12 +100,12 @@ def _create(environment: Environment) -> None:
 
 
 def _install_uv() -> None:
-    """By pip, as the lock names it: uv does in seconds what takes pip a minute."""
+    """Install the uv that the lock names: it does in seconds what takes pip a minute."""
     with tempfile.NamedTemporaryFile("w", suffix=".lock") as only_uv:
         only_uv.write(requirement("uv", DEVELOPMENT.lock.read_text()))
         only_uv.flush()
         pip = (DEVELOPMENT.python, "-m", "pip", "install", "--disable-pip-version-check")
         commands.run_logged(
             [*pip, "--require-hashes", "--requirement", only_uv.name],
-            log=cache.folder() / "logs" / "pip.log",
+            log=state.cache().log("pip"),
         )

@@ -1,6 +1,6 @@
-"""The files of the repository that are generated from its code, and whether they are current.
+"""The files of the repository that are generated from its code.
 
-`python -m testbed.generated` complains of the outdated ones; `make crd` renews them.
+`python -m testbed.generated` fails if one is outdated; `make crd` writes them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CRD_FILES = (CHECKOUT / "manifests" / "base" / "crd.yaml", CHART / "crds" / "crd
 
 
 def files() -> dict[Path, str]:
-    """What each of them has to hold."""
+    """Return the content that each file should have."""
     return {
         **{file: crd.render() for file in CRD_FILES},
         VALUES_SCHEMA: _values_schema(),
@@ -43,14 +43,14 @@ def outdated() -> list[Path]:
 
 
 def _values_schema() -> str:
-    """The file as it is, with the binding's spec as the CRD has it."""
+    """Return the present file with the spec of a binding as the CRD has it."""
     schema: dict[str, Any] = json.loads(VALUES_SCHEMA.read_text())
     schema["definitions"]["spec"] = _closed(crd.schema()["properties"]["spec"])
     return json.dumps(schema, indent=2) + "\n"
 
 
 def _closed(node: Mapping[str, Any]) -> dict[str, Any]:
-    """A structural schema as a plain JSON schema that refuses what it does not know."""
+    """Turn a structural schema into a plain JSON schema that refuses unknown fields."""
     plain = {key: value for key, value in node.items() if not key.startswith("x-kubernetes-")}
     if node.get("x-kubernetes-list-type") == "set":
         plain["uniqueItems"] = True
@@ -64,7 +64,7 @@ def _closed(node: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-# CEL that a JSON schema can say, too; what compares with `oldSelf` it cannot.
+# The CEL rules that a JSON schema can express; it cannot compare with `oldSelf`.
 _MATCHES = re.compile(r"(!?)self\.matches\(r'(.*)'\)")
 _NOT_EMPTY = "self.size() > 0"
 _REQUIRED = re.compile(r"has\(self\.(\w+)\.(\w+)\)")
@@ -74,7 +74,7 @@ _EXCLUSIVE = re.compile(
 
 
 def _rules(node: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The CEL rules of a structural schema, as far as a JSON schema can say them."""
+    """Translate the CEL rules of a structural schema, as far as a JSON schema can express them."""
     for rule in node.get("x-kubernetes-validations", ()):
         expression = rule["rule"]
         if match := _MATCHES.fullmatch(expression):
@@ -89,7 +89,7 @@ def _rules(node: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _without_flags(pattern: str) -> str:
-    """JavaScript's expressions, which editors read a JSON schema with, have no `(?i)`."""
+    """Spell out `(?i)`: editors read a JSON schema with JavaScript, which does not have it."""
     if not pattern.startswith("(?i)"):
         return pattern
     letters = pattern.removeprefix("(?i)")
@@ -97,5 +97,5 @@ def _without_flags(pattern: str) -> str:
 
 
 if __name__ == "__main__":
-    names = [str(file.relative_to(CHECKOUT)) for file in outdated()]
-    sys.exit(f"not what the model says: {', '.join(names)}; run 'make crd'" if names else 0)
+    if names := ", ".join(str(file.relative_to(CHECKOUT)) for file in outdated()):
+        sys.exit(f"outdated, not generated from the current model: {names}; run 'make crd'")

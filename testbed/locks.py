@@ -1,10 +1,9 @@
-"""Resolves the project's dependencies into its locks: every version, with its hashes."""
+"""Resolves the dependencies into the locks: every version, with its hashes."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from testbed import environments, progress
+from localnode import progress
+from testbed import environments
 
 COMMON = (
     "--universal",
@@ -13,12 +12,12 @@ COMMON = (
     "--no-header",
     "--upgrade",
 )
-#: What each lock is made from; the later ones agree with the runtime's on what they share.
+#: The sources of each lock; the later ones agree with the runtime's on what they share.
 LOCKS = {
     "requirements.lock": ("pyproject.toml",),
     "requirements-dev.lock": ("pyproject.toml", "--group=dev", "--constraint=requirements.lock"),
     "requirements-peer.lock": ("--group=peer", "--constraint=requirements.lock"),
-    str(Path("testbed", "go", "toolchain.lock")): (str(Path("testbed", "go", "toolchain.in")),),
+    "localnode/go/toolchain.lock": ("localnode/go/toolchain.in",),
 }
 
 

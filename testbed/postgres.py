@@ -1,6 +1,7 @@
-"""A private PostgreSQL that lives as long as its context: no password, no fsync, loopback only.
+"""A private PostgreSQL for as long as its context lasts: no password, no fsync, loopback only.
 
 Prefect's other store, SQLite, answers 503 "database is locked" from about eight parallel writers.
+pytest-postgresql does not do it: it refuses root, and the server outlives one test process.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ import socket
 from pathlib import Path
 from types import TracebackType
 
-from testbed import commands
+from localnode import commands
+from localnode.errors import SetupError
 from testbed.daemon import Daemon
-from testbed.errors import TestbedError
 
 START_SECONDS = 30
 PORTS = range(10_000, 30_000)
 USER = "postgres"
-#: Data that nobody needs after a crash is written without waiting for the disk.
+#: No data is needed after a crash, so no write waits for the disk.
 FAST = {
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
-    "dynamic_shared_memory_type": "mmap",  # nothing left in /dev/shm by a kill -9
+    "dynamic_shared_memory_type": "mmap",  # SIGKILL leaves nothing in /dev/shm
     "max_connections": "200",
 }
 
@@ -46,7 +47,7 @@ class Postgres:
                 *("-h", "127.0.0.1", "-k", "", *settings),
             ],
             log=folder / "postgres.log",
-            # QUIT: the postmaster takes its children along, which KILL does not let it do.
+            # On QUIT the postmaster ends its children, too; KILL would leave them.
             privileges=[*_as_user(), "--pdeathsig", "QUIT"],
         )
 
@@ -88,19 +89,19 @@ class Postgres:
 
 
 def program(name: str) -> str:
-    """PostgreSQL's program, of the newest version that is installed."""
+    """Return the path of PostgreSQL's program, of the newest version that is installed."""
     installed = sorted(
         Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4])
     )
     found = str(installed[-1]) if installed else shutil.which(name)
     if found is None:
-        raise TestbedError(f"PostgreSQL's {name} is missing: run 'apt-get install postgresql'")
+        raise SetupError(f"PostgreSQL's {name} is missing: run 'apt-get install postgresql'")
     return found
 
 
 def free_port(host: str) -> int:
-    """A port of the address that nothing is bound to now; not one of those that the kernel gives
-    to outgoing connections, of which one might take it first."""
+    """Return a port of the address that is free now, and not one of those that the kernel gives to
+    outgoing connections: one of them might take it first."""
     for port in random.sample(PORTS, k=100):
         with socket.socket() as probe:
             try:
@@ -108,13 +109,13 @@ def free_port(host: str) -> int:
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     continue
-                raise TestbedError(f"{host} is no address of this machine: {error}") from error
+                raise SetupError(f"{host} is not an address of this machine: {error}") from error
             return port
-    raise TestbedError(f"{host}: no port of {PORTS.start} to {PORTS.stop - 1} is free")
+    raise SetupError(f"{host}: no port of {PORTS.start} to {PORTS.stop - 1} is free")
 
 
 def _as_user() -> list[str]:
-    """PostgreSQL refuses to run as root; the capability lets it pass through root's home folder."""
+    """As root: PostgreSQL refuses to run so; the capability lets it enter root's home folder."""
     if os.geteuid() != 0:
         return []
     capability = "+dac_read_search"

@@ -1,11 +1,10 @@
 """A real `prefect server` on a private PostgreSQL, for as long as its context lasts.
 
-Promises: it answers when the context is entered; nothing of it but its logs is left afterwards, and
-no process of it when the one that entered was killed. No setting of the user's own Prefect reaches
-it.
+It answers when the context is entered. Only its logs are left afterwards, and no process of it even
+if the one that entered was killed. It ignores the settings of the user's own Prefect.
 
-`python -m testbed.prefect_server FOLDER --owner PID` serves several processes, until PID ends: it
-writes the address to FOLDER/url once the server answers.
+`python -m testbed.prefect_server FOLDER --owner PID` serves several processes until PID ends: it
+writes the address to FOLDER/url as soon as the server answers.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from localnode.errors import SetupError
 from testbed.daemon import Daemon
-from testbed.errors import TestbedError
 from testbed.postgres import Postgres, free_port
 
 START_SECONDS = 120
@@ -64,7 +63,7 @@ class PrefectServer:
             database = parts.enter_context(Postgres(self.folder))
             server = self._daemon(database.url)
             server.start()
-            # Its data go with it, so there is nothing that a gentle end would save.
+            # Its data are removed, so a graceful end would save nothing.
             parts.callback(server.stop, number=signal.SIGKILL)
             server.wait_until(self._answers, seconds=START_SECONDS)
             self._parts = parts.pop_all()
@@ -108,12 +107,12 @@ class PrefectServer:
 
 
 def main() -> None:
-    """Serves until the owner ends, or until SIGTERM."""
+    """Serve until the owner ends, or until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m testbed.prefect_server")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--owner", type=int, required=True, help="the pid that it lives for")
+    parser.add_argument("--owner", type=int, required=True, help="end when this pid ends")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--auth-string", help="the USER:PASSWORD that it asks for")
+    parser.add_argument("--auth-string", help="USER:PASSWORD that clients need")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
@@ -122,7 +121,7 @@ def main() -> None:
         with PrefectServer(options.folder, host=options.host, auth_string=auth) as server:
             _announce(options.folder / "url", server.url)
             select.select([owner], [], [])
-    except TestbedError as error:
+    except SetupError as error:
         sys.exit(str(error))
 
 

@@ -1,79 +1,49 @@
-"""The clusters that the demo and the tests run on, all behind one small interface.
+"""Selects the cluster that the demo and the tests run on.
 
-Promises: `select` says which cluster it takes and why; only CLUSTER=existing touches a cluster that
-the user's KUBECONFIG names.
+Only CLUSTER=existing uses a cluster that the user's KUBECONFIG names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
-from testbed import commands, state
-from testbed.clusters.kubectl import Kubectl
-from testbed.errors import TestbedError
+from localnode import commands
+from localnode.errors import SetupError
+from localnode.node import LocalNode
+from testbed import state
+from testbed.clusters.cluster import Cluster
+from testbed.clusters.existing import ExistingCluster
+from testbed.clusters.kind import KindCluster
 
-
-class Cluster(Protocol):
-    """A Kubernetes cluster that runs images given as archives."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def kubeconfig(self) -> Path:
-        """Complete in itself; valid from the host."""
-
-    @property
-    def kubectl(self) -> Kubectl: ...
-
-    @property
-    def host_address(self) -> str:
-        """At which pods reach a server of the host that is bound to this address or to all."""
-
-    @property
-    def node_address(self) -> str:
-        """At which the host reaches a NodePort."""
-
-    def up(self) -> None:
-        """Returns when the node is Ready and DNS serves; does nothing where they are."""
-
-    def down(self) -> None:
-        """Leaves nothing of the cluster behind, whatever state it is in."""
-
-    def is_up(self) -> bool: ...
-
-    def has_image(self, reference: str) -> bool: ...
-
-    def load_image(self, archive: Path) -> None:
-        """Takes an image archive of OCI's or Docker's format."""
+__all__ = ["Cluster", "Selection", "local", "select"]
 
 
 @dataclass(frozen=True)
 class Selection:
     cluster: Cluster
-    why: str
+    reason: str
 
 
 def select(environ: Mapping[str, str]) -> Selection:
-    """`CLUSTER` decides; without it kind where Docker answers, else the local node."""
-    from testbed.clusters.existing import ExistingCluster
-    from testbed.clusters.kind import KindCluster
-    from testbed.clusters.local import LocalCluster
-
+    """Return the cluster that `CLUSTER` names; without it kind if Docker answers, else a node."""
+    folder = state.folder(environ)
     match environ.get("CLUSTER", ""):
         case "local":
-            return Selection(LocalCluster(state.folder(environ)), "CLUSTER=local asks for it")
+            return Selection(local(environ), "CLUSTER=local asks for it")
         case "kind":
-            return Selection(KindCluster(state.folder(environ)), "CLUSTER=kind asks for it")
+            return Selection(KindCluster(folder), "CLUSTER=kind asks for it")
         case "existing":
             return Selection(ExistingCluster.of(environ), "CLUSTER=existing asks for it")
         case "" if commands.succeeds_if_installed(["docker", "info"]):
-            return Selection(KindCluster(state.folder(environ)), "'docker info' answers")
+            return Selection(KindCluster(folder), "'docker info' answers")
         case "":
-            why = "'docker info' does not answer, so it is a node in namespaces of this machine"
-            return Selection(LocalCluster(state.folder(environ)), why)
+            reason = "'docker info' does not answer, so it is a node in namespaces of this machine"
+            return Selection(local(environ), reason)
         case unknown:
-            raise TestbedError(f"CLUSTER={unknown!r} is unknown: use local, kind or existing")
+            raise SetupError(f"CLUSTER={unknown!r} is unknown: use local, kind or existing")
+
+
+def local(environ: Mapping[str, str]) -> LocalNode:
+    """Return the node of the checkout, or of `CLUSTER_NAME`."""
+    return LocalNode(state.folder(environ), state.cache(environ), up_command="make cluster")

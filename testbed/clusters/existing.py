@@ -1,7 +1,7 @@
-"""A cluster of the user's own, only by CLUSTER=existing: nothing is created or deleted in it here.
+"""A cluster of the user's own, with CLUSTER=existing only; it is neither created nor deleted here.
 
-Promises: it is named before it is used, and stays the one named, whatever becomes of the user's
-current context. Asks for what cannot be made there.
+It is named before it is used, and stays the one named even if the user's current context changes.
+What cannot be created in it, an image and a Prefect server, has to be named.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from localnode.errors import SetupError
+from localnode.kubectl import Kubectl
 from testbed import state
-from testbed.clusters.kubectl import Kubectl
-from testbed.errors import TestbedError
 
-ASKED = {
+REQUIRED = {
     "RUN_IMAGE": "an image with Prefect that the cluster can pull, for the pods of the runs",
     "PREFECT_API_URL": "a Prefect API that both the pods and this machine reach",
 }
@@ -31,15 +31,15 @@ class ExistingCluster:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> ExistingCluster:
-        missing = [f"{name} ({what})" for name, what in ASKED.items() if not environ.get(name)]
+        missing = [f"{name} ({what})" for name, what in REQUIRED.items() if not environ.get(name)]
         if missing:
-            raise TestbedError(f"CLUSTER=existing needs {' and '.join(missing)}")
+            raise SetupError(f"CLUSTER=existing needs {' and '.join(missing)}")
         return cls(_current_context(environ), prefect_api_url=environ["PREFECT_API_URL"])
 
     def up(self) -> None:
         print(f"context {self.name}, server {self._server()}", flush=True)
         if not self.is_up():
-            raise TestbedError(f"the API server of context {self.name} does not answer")
+            raise SetupError(f"the API server of context {self.name} does not answer")
 
     def down(self) -> None:
         self.kubeconfig.unlink()
@@ -49,24 +49,24 @@ class ExistingCluster:
         return self.kubectl.succeeds("get", "--raw=/readyz")
 
     def has_image(self, reference: str) -> bool:
-        """RUN_IMAGE is the cluster's own affair."""
+        """Return True: the cluster pulls RUN_IMAGE itself."""
         return True
 
     def load_image(self, archive: Path) -> None:
-        raise TestbedError(f"{archive} cannot be loaded into context {self.name}: set RUN_IMAGE")
+        raise SetupError(f"{archive} cannot be loaded into context {self.name}: set RUN_IMAGE")
 
     def _server(self) -> str:
         return self.kubectl.run("config", "view", "--output=jsonpath={.clusters[0].cluster.server}")
 
 
 def _current_context(environ: Mapping[str, str]) -> Kubectl:
-    """A copy of the user's current context, alone in a kubeconfig."""
+    """Copy the user's current context, alone, into a kubeconfig."""
     program = shutil.which("kubectl")
     if program is None:
-        raise TestbedError("CLUSTER=existing needs kubectl on the PATH")
+        raise SetupError("CLUSTER=existing needs kubectl on the PATH")
     users = Path(environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
     if not users.is_file():
-        raise TestbedError(f"CLUSTER=existing needs KUBECONFIG to name one file, not {users}")
+        raise SetupError(f"CLUSTER=existing needs KUBECONFIG to name one file, not {users}")
     alone = Kubectl(Path(program), users).run("config", "view", "--minify", "--flatten", "--raw")
     copy = state.folder(environ) / "kubeconfig"
     copy.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""A kind cluster, where Docker answers: needs no root, no Debian package and no Go.
+"""A kind cluster, which needs Docker, kind and kubectl; no root, no Debian package and no Go.
 
-kind itself has to be on the PATH, and so has kubectl. Must not touch the user's KUBECONFIG.
+The user's KUBECONFIG is neither read nor changed.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import shutil
 from functools import cached_property
 from pathlib import Path
 
-from testbed import commands, progress, state
-from testbed.clusters.kubectl import Kubectl
-from testbed.errors import TestbedError
+from localnode import commands, progress
+from localnode.errors import SetupError
+from localnode.kubectl import Kubectl
+from localnode.lock import exclusive
 
 DOCKER_NETWORK = "kind"
 
@@ -33,7 +34,7 @@ class KindCluster:
 
     @property
     def host_address(self) -> str:
-        """The gateway of kind's network, which is the host."""
+        """The gateway of kind's network, which is this machine."""
         return _ipv4(
             "{{range (index .IPAM.Config)}}{{.Gateway}} {{end}}",
             "network",
@@ -46,7 +47,7 @@ class KindCluster:
         return _ipv4(networks, "container", self._node)
 
     def up(self) -> None:
-        with state.exclusive(self.state, purpose=f"changes cluster {self.name}"):
+        with exclusive(self.state, purpose=f"changes cluster {self.name}"):
             if not self.is_up():
                 with progress.step(f"creating kind cluster {self.name}"):
                     self._kind("delete", "cluster")
@@ -60,7 +61,7 @@ class KindCluster:
             )
 
     def down(self) -> None:
-        with state.exclusive(self.state, purpose=f"changes cluster {self.name}"):
+        with exclusive(self.state, purpose=f"changes cluster {self.name}"):
             self._kind("delete", "cluster")
             shutil.rmtree(self.state)
 
@@ -81,18 +82,18 @@ class KindCluster:
 
 
 def _ipv4(template: str, kind: str, name: str) -> str:
-    """The first address of version 4 among those that the template prints."""
+    """Return the first IPv4 address that the template prints."""
     printed = commands.run(["docker", kind, "inspect", f"--format={template}", name]).split()
     for address in printed:
         if ipaddress.ip_address(address).version == 4:
             return address
-    raise TestbedError(f"docker {kind} {name} has no IPv4 address, only {printed}")
+    raise SetupError(f"docker {kind} {name} has no IPv4 address, only {printed}")
 
 
 def _installed(program: str) -> Path:
     path = shutil.which(program)
     if path is None:
-        raise TestbedError(
-            f"{program} is not on the PATH: install it, or take the local node by CLUSTER=local"
+        raise SetupError(
+            f"{program} is not on the PATH: install it, or use a local node with CLUSTER=local"
         )
     return Path(path)

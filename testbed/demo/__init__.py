@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from testbed import clusters, images, progress, state
+from localnode import progress
+from testbed import clusters, images, state
 from testbed.clusters import Cluster
 from testbed.clusters.existing import ExistingCluster
 from testbed.demo import host_operator, objects, report, server
@@ -23,7 +24,7 @@ def main() -> None:
     """Everything, in the order in which a user would do it by hand."""
     selection = clusters.select(os.environ)
     cluster = selection.cluster
-    print(f"cluster {cluster.name}: {selection.why}", flush=True)
+    print(f"cluster {cluster.name}: {selection.reason}", flush=True)
     image = _bring_up(cluster)
     api = _prefect_server(cluster, image)
     prefect = PrefectCli(api.host, state.folder())

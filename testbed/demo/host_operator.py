@@ -17,8 +17,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from localnode.errors import SetupError
 from testbed.daemon import Daemon
-from testbed.errors import TestbedError
 
 PROGRAM = Path(sys.executable).with_name("workpool-operator")
 MARK = "WORKPOOL_OPERATOR_DEMO"
@@ -64,7 +64,7 @@ def stop(folder: Path) -> None:
                 os.kill(pid, number)
         if _gone(folder):
             return
-    raise TestbedError(f"process {_pids(folder)[0]}, the demo's operator, does not end")
+    raise SetupError(f"process {_pids(folder)[0]}, the demo's operator, does not end")
 
 
 def _gone(folder: Path) -> bool:

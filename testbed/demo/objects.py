@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from testbed.clusters.kubectl import Kubectl
+from localnode.errors import SetupError
+from localnode.kubectl import Kubectl
 from testbed.demo.server import Addresses
-from testbed.errors import TestbedError
 from testbed.state import CHECKOUT
 
 CRD = CHECKOUT / "manifests" / "base" / "crd.yaml"
@@ -34,7 +34,7 @@ def wait_until_ready(kubectl: Kubectl, *, operator_log: Path) -> None:
     wait = ["wait", "--for=condition=Ready", f"--namespace={NAMESPACE}", "workpoolbinding/demo"]
     if not kubectl.succeeds(*wait, "--timeout=60s"):
         shown = kubectl.run("get", "workpoolbindings", f"--namespace={NAMESPACE}")
-        raise TestbedError(f"the binding is not Ready:\n{shown}  log: {operator_log}")
+        raise SetupError(f"the binding is not Ready:\n{shown}  log: {operator_log}")
 
 
 def _for_an_operator_on_this_machine(api: Addresses) -> str:

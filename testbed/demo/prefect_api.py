@@ -8,12 +8,12 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from testbed.errors import TestbedError
+from localnode.errors import SetupError
 
 TIMEOUT_SECONDS = 30
 
 
-class NotFound(TestbedError):
+class NotFound(SetupError):
     """What was asked for is not there."""
 
 
@@ -51,5 +51,5 @@ class PrefectApi:
                 return json.load(answer)
         except OSError as failed:  # urllib's errors are of this kind
             missing = isinstance(failed, HTTPError) and failed.code == 404
-            error = NotFound if missing else TestbedError
+            error = NotFound if missing else SetupError
             raise error(f"Prefect at {request.full_url} answered: {failed}") from None

@@ -12,9 +12,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import commands
+from localnode import commands
+from localnode.errors import SetupError
 from testbed.demo.prefect_api import PrefectApi
-from testbed.errors import TestbedError
 from testbed.state import CHECKOUT
 
 PROGRAM = Path(sys.executable).with_name("prefect")
@@ -48,11 +48,11 @@ class PrefectCli:
         try:
             done = subprocess.run([PROGRAM, *argv], env=environment, timeout=RUN_SECONDS)
         except subprocess.TimeoutExpired:
-            raise TestbedError(
+            raise SetupError(
                 f"run {name} has not ended after {RUN_SECONDS} s\n  log: {operator_log}"
             ) from None
         if done.returncode:
-            raise TestbedError(f"run {name} did not complete\n  log: {operator_log}")
+            raise SetupError(f"run {name} did not complete\n  log: {operator_log}")
         return self.api.flow_run_named(name)
 
     def _run(self, *arguments: str, **environment: str) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from testbed.clusters.kubectl import Kubectl
+from localnode.kubectl import Kubectl
 from testbed.demo import timeline
 from testbed.demo.host_operator import HostOperator
 from testbed.demo.objects import NAMESPACE

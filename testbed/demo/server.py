@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from testbed.clusters.kubectl import Kubectl
-from testbed.errors import TestbedError
+from localnode.errors import SetupError
+from localnode.kubectl import Kubectl
 from testbed.state import CHECKOUT
 
 MANIFEST = CHECKOUT / "manifests" / "quickstart" / "prefect-server.yaml"
@@ -48,9 +48,9 @@ def _wait_for_rollout(kubectl: Kubectl) -> None:
     rollout = ["rollout", "status", "deployment/prefect-server", "--namespace=prefect"]
     try:
         kubectl.run(*rollout, "--timeout=180s")
-    except TestbedError as failed:
+    except SetupError as failed:
         logs = "logs deployment/prefect-server --namespace=prefect"
-        raise TestbedError(
+        raise SetupError(
             f"the Prefect server did not start: {failed}\n  log: {kubectl} {logs}"
         ) from None
 
@@ -59,6 +59,6 @@ def _require_answer(url: str) -> None:
     try:
         urllib.request.urlopen(url, timeout=10).close()
     except (urllib.error.URLError, TimeoutError) as failed:
-        raise TestbedError(
+        raise SetupError(
             f"the Prefect server runs, but this machine cannot reach {url}: {failed}"
         ) from None

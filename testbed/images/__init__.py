@@ -1,7 +1,7 @@
-"""The images of the testbed: the run image, the operator's, and the local node's pause image.
+"""The images: for flow runs, for the operator, and one for flow runs whose user is root.
 
-Promises: an image's reference changes with what it is built from and with nothing else; it is built
-once per machine, by Docker where it answers, else by buildah, whose layers the clones share.
+The reference of an image changes with what it is built from and with nothing else. An image is
+built once per machine: by Docker if it answers, else by buildah, whose layers all checkouts share.
 """
 
 from __future__ import annotations
@@ -10,52 +10,48 @@ import os
 import tempfile
 from functools import cache as once
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from testbed import cache, commands, progress, state
+from localnode import commands, progress
+from localnode.lock import exclusive
+from testbed import state
+from testbed.clusters.cluster import Cluster
 from testbed.images.buildah import Buildah
 from testbed.images.docker import Docker
-from testbed.images.pause import PAUSE_IMAGE, pause_archive
 from testbed.images.recipe import OPERATOR, ROOTFUL, RUN, Recipe
-
-if TYPE_CHECKING:
-    from testbed.clusters import Cluster
 
 __all__ = [
     "OPERATOR",
-    "PAUSE_IMAGE",
     "ROOTFUL",
     "RUN",
     "build",
     "operator_image",
-    "pause_archive",
     "rootful_image",
     "run_image",
 ]
 
 
 def run_image(cluster: Cluster) -> str:
-    """The image of flow runs and of a Prefect server; RUN_IMAGE names one that is there already."""
+    """Load the image of flow runs and of a Prefect server; RUN_IMAGE names another one."""
     return os.environ.get("RUN_IMAGE") or _loaded(RUN, cluster)
 
 
 def rootful_image(cluster: Cluster) -> str:
-    """An image that is, where a template sees it, like Prefect's own: its user is root."""
+    """Load an image that is like Prefect's own in what a template sees: its user is root."""
     return _loaded(ROOTFUL, cluster)
 
 
 def operator_image(cluster: Cluster) -> str:
-    """The image of the operator as the checkout has it now."""
+    """Load the image of the operator, built from the checkout as it is now."""
     return _loaded(OPERATOR, cluster)
 
 
 def build(recipe: Recipe) -> str:
-    """Its reference, once it is built. Needs no cluster, so one may start meanwhile."""
+    """Build the image if needed, and return its reference; needs no cluster."""
     if recipe.base:
         build(recipe.base)
     engine = _engine()
     reference = recipe.reference(engine.base)
-    with state.exclusive(cache.folder() / ".images.lock", purpose="builds images"):
+    with exclusive(state.cache().folder / ".images.lock", purpose="builds images"):
         if not engine.has(reference):
             engine.build(recipe, reference)
     return reference
@@ -71,7 +67,7 @@ def _loaded(recipe: Recipe, cluster: Cluster) -> str:
 
 
 def _load(reference: str, cluster: Cluster) -> None:
-    with tempfile.TemporaryDirectory(dir=cache.folder()) as scratch:
+    with tempfile.TemporaryDirectory(dir=state.cache().folder) as scratch:
         archive = Path(scratch, "image.tar")
         _engine().save(reference, archive)
         cluster.load_image(archive)

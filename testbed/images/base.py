@@ -1,15 +1,16 @@
-"""The image that the Dockerfile starts from where no image registry is in reach: a Debian root.
+"""The base of the Dockerfile if no image registry is used: a Debian root file system.
 
-It brings what the Dockerfile asks of BASE, which is Python 3.11 with venv, and nothing to read.
+It has what the Dockerfile requires of BASE, Python 3.11 with venv, and no documentation.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from testbed import cache, commands, progress
-from testbed.images.alone import ALONE
-from testbed.images.archive import write_archive
+from localnode import cache, commands, progress
+from localnode.archive import write_archive
+from testbed import state
+from testbed.images.isolate import ISOLATED
 
 SUITE = "bookworm"  # its Python is 3.11, like that of the Dockerfile's own BASE
 PACKAGES = ("ca-certificates", "python3-minimal", "python3-venv")
@@ -27,8 +28,8 @@ REFERENCE = f"localhost/workpool-operator-base:{KEY}"
 
 
 def base_archive() -> Path:
-    """An archive of `REFERENCE`."""
-    return cache.entry(f"base-{KEY}.tar", _build)
+    """Return an archive of `REFERENCE`."""
+    return state.cache().entry(f"base-{KEY}.tar", _build)
 
 
 def _build(target: Path) -> None:
@@ -45,13 +46,13 @@ def _build(target: Path) -> None:
 
 def _debootstrap(root: Path) -> None:
     included = ",".join(PACKAGES)
-    log = cache.folder() / "logs" / "debootstrap.log"
+    log = state.cache().log("debootstrap")
     command = ["debootstrap", "--variant=minbase", f"--include={included}", SUITE, str(root)]
-    commands.run_logged([*command, *_mirror()], log=log, within=ALONE)
+    commands.run_logged([*command, *_mirror()], log=log, within=ISOLATED)
 
 
 def _mirror() -> list[str]:
-    """Where the machine's own apt gets the suite from; debootstrap's default where it does not."""
+    """Return the mirror that the machine's own apt uses for the suite, if it uses one."""
     form = ["--format", "$(REPO_URI)", f"Codename: {SUITE}"]
     return commands.run(["apt-get", "indextargets", *form]).split()[:1]
 

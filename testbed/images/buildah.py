@@ -1,7 +1,7 @@
 """Builds images without Docker: buildah in chroot isolation, in a storage of its own.
 
-Must not touch the user's own image storage. Layers stay in the cache, so that a change of the code
-installs no dependency again.
+The user's own image storage is not touched. Layers stay in the cache, so that a change of the code
+does not install the dependencies again.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import cache, commands, progress
+from localnode import commands, progress
+from testbed import state
 from testbed.images import base
-from testbed.images.alone import ALONE
+from testbed.images.isolate import ISOLATED
 from testbed.images.recipe import Recipe
 from testbed.state import CHECKOUT
 
@@ -23,11 +24,11 @@ class Buildah:
     base: str = base.REFERENCE
 
     def has(self, reference: str) -> bool:
-        return commands.succeeds([*ALONE, *_buildah("inspect"), "--type=image", reference])
+        return commands.succeeds([*ISOLATED, *_buildah("inspect"), "--type=image", reference])
 
     def build(self, recipe: Recipe, reference: str) -> None:
-        """Builds it from the checkout, on a base that is made where it is missing."""
-        log = cache.folder() / "logs" / f"image-{recipe.target}.log"
+        """Build it from the checkout; create the base if it is missing."""
+        log = state.cache().log(f"image-{recipe.target}")
         if not recipe.base and not self.has(self.base):
             source = f"docker-archive:{base.base_archive()}"
             _run("pull", "--quiet", source, log=log)
@@ -42,7 +43,7 @@ class Buildah:
 
     def save(self, reference: str, archive: Path) -> None:
         target = f"docker-archive:{archive}:{reference}"
-        _run("push", "--quiet", reference, target, log=cache.folder() / "logs" / "image-save.log")
+        _run("push", "--quiet", reference, target, log=state.cache().log("image-save"))
 
 
 def _environment(base: str) -> list[str]:
@@ -55,10 +56,10 @@ def _environment(base: str) -> list[str]:
 
 
 def _run(verb: str, *arguments: str, log: Path) -> None:
-    commands.run_logged([*_buildah(verb), *arguments], log=log, within=ALONE)
+    commands.run_logged([*_buildah(verb), *arguments], log=log, within=ISOLATED)
 
 
 def _buildah(verb: str) -> list[str]:
-    storage = cache.folder() / "image-layers"
+    storage = state.cache().folder / "image-layers"
     places = [f"--root={storage}/root", f"--runroot={storage}/run"]
     return ["buildah", verb, "--storage-driver=overlay", *places]

@@ -1,11 +1,12 @@
-"""Builds images with the machine's Docker, whose own cache keeps the layers."""
+"""Builds images with the machine's Docker, which caches the layers itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import cache, commands, progress
+from localnode import commands, progress
+from testbed import state
 from testbed.images.recipe import Recipe
 from testbed.state import CHECKOUT
 
@@ -18,8 +19,8 @@ class Docker:
         return commands.succeeds(["docker", "image", "inspect", reference])
 
     def build(self, recipe: Recipe, reference: str) -> None:
-        """Builds it from the checkout."""
-        log = cache.folder() / "logs" / f"image-{recipe.target}.log"
+        """Build it from the checkout."""
+        log = state.cache().log(f"image-{recipe.target}")
         options = ["--progress=plain", f"--target={recipe.target}", f"--tag={reference}"]
         options += [f"--file={CHECKOUT / recipe.file}"]
         if recipe.base:

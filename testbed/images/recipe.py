@@ -1,4 +1,4 @@
-"""What each image is built from, and so what its reference is. Reads the checkout, runs nothing."""
+"""What each image is built from, and the reference that follows from it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import cache
+from localnode import cache
 from testbed.state import CHECKOUT
 
 
@@ -21,7 +21,7 @@ class Recipe:
     base: Recipe | None = None  # whose image it starts from, where that is not the engine's base
 
     def starts_from(self, base: str) -> str:
-        """The image that the Dockerfile gets as its BASE; `base` is the engine's."""
+        """Return the image that the Dockerfile gets as its BASE; `base` is the engine's."""
         return self.base.reference(base) if self.base else base
 
     def key(self, base: str) -> str:

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from testbed.clusters import slots
-from testbed.clusters.local import LocalCluster
+from localnode import addresses
+from localnode.node import LocalNode
 from tests.support import nodes
 from tests.support.nodes import Machine
 
@@ -19,25 +19,23 @@ LOOK_UP = f"{nodes.BUSYBOX} nslookup kubernetes.default.svc.cluster.local"
 
 
 @pytest.fixture
-def node() -> Iterator[LocalCluster]:
+def node() -> Iterator[LocalNode]:
     node = nodes.own_node()
     yield node
     node.down()
 
 
 @pytest.fixture
-def other_node() -> Iterator[LocalCluster]:
+def other_node() -> Iterator[LocalNode]:
     node = nodes.own_node()
     yield node
     node.down()
 
 
-def test_two_nodes_run_pods_with_dns_side_by_side(
-    node: LocalCluster, other_node: LocalCluster
-) -> None:
+def test_two_nodes_run_pods_with_dns_side_by_side(node: LocalNode, other_node: LocalNode) -> None:
     both = (node, other_node)
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(LocalCluster.up, both))
+        list(pool.map(LocalNode.up, both))
         logs = list(pool.map(lambda each: nodes.run_job(each.kubectl, "ask", LOOK_UP), both))
     assert all("Address: 10.96.0.1" in log for log in logs)
     assert node.host_address != other_node.host_address
@@ -46,29 +44,29 @@ def test_two_nodes_run_pods_with_dns_side_by_side(
     assert nodes.run_job(other_node.kubectl, "ask-again", LOOK_UP)
 
 
-def test_down_after_a_kill_leaves_nothing_on_the_machine(node: LocalCluster) -> None:
+def test_down_after_a_kill_leaves_nothing_on_the_machine(node: LocalNode) -> None:
     before = Machine.now(node, None)
     node.up()
-    slot = slots.held_by(node.state)
+    own = addresses.held_by(node.state)
     nodes.run_job(node.kubectl, "work", "true")
-    assert Machine.now(node, slot).processes
+    assert Machine.now(node, own).processes
     nodes.kill(node)
     node.down()
-    assert Machine.now(node, slot) == before
+    assert Machine.now(node, own) == before
 
 
-def test_down_of_a_healthy_node_leaves_nothing_on_the_machine(node: LocalCluster) -> None:
+def test_down_of_a_healthy_node_leaves_nothing_on_the_machine(node: LocalNode) -> None:
     before = Machine.now(node, None)
     node.up()
-    slot = slots.held_by(node.state)
+    own = addresses.held_by(node.state)
     nodes.run_job(node.kubectl, "work", "true")
-    assert Machine.now(node, slot).interface
-    assert Machine.now(node, slot).cgroups
+    assert Machine.now(node, own).interface
+    assert Machine.now(node, own).cgroups
     node.down()
-    assert Machine.now(node, slot) == before
+    assert Machine.now(node, own) == before
 
 
-def test_up_after_a_kill_continues_with_the_objects_of_before(node: LocalCluster) -> None:
+def test_up_after_a_kill_continues_with_the_objects_of_before(node: LocalNode) -> None:
     node.up()
     node.kubectl.run("create", "configmap", "kept", "--from-literal=key=value")
     nodes.kill(node)
@@ -79,19 +77,19 @@ def test_up_after_a_kill_continues_with_the_objects_of_before(node: LocalCluster
 
 
 @pytest.mark.parametrize("seconds", [0.3, 2.0])
-def test_up_continues_where_a_killed_start_left(node: LocalCluster, seconds: float) -> None:
+def test_up_continues_where_a_killed_start_left(node: LocalNode, seconds: float) -> None:
     before = Machine.now(node, None)
     starting = nodes.start_command(node)
     nodes.wait_for_the_end_of(starting, after_seconds=seconds)
     node.up()
-    slot = slots.held_by(node.state)
+    own = addresses.held_by(node.state)
     assert nodes.run_job(node.kubectl, "work", f"{nodes.BUSYBOX} echo done") == "done\n"
     node.down()
-    assert Machine.now(node, slot) == before
+    assert Machine.now(node, own) == before
 
 
 def test_a_component_that_ends_is_named_with_its_log(
-    node: LocalCluster, capsys: pytest.CaptureFixture[str]
+    node: LocalNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
     node.up()
     nodes.kill_component(node, "kube-scheduler")

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from testbed import builds, commands
+from localnode import commands
+from testbed import builds
 from testbed.clusters import Cluster
 from testbed.state import CHECKOUT
 from workpool_operator.binding.consent import ANNOTATION

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from testbed.errors import TestbedError
+from localnode.errors import SetupError
 
 SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect.svc:4200/api"}}
 SECRET = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
@@ -205,7 +205,7 @@ async def test_a_bad_binding_is_refused_by_field_and_rule(create, spec, expected
 
 async def test_a_misspelt_field_is_refused_by_its_name(crd, cluster, namespace):
     manifest = json.dumps(binding(concurencyLimit=3))
-    with pytest.raises(TestbedError, match=r'unknown field "spec\.concurencyLimit"'):
+    with pytest.raises(SetupError, match=r'unknown field "spec\.concurencyLimit"'):
         cluster.kubectl.run("create", f"--namespace={namespace}", "--filename=-", stdin=manifest)
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from prefect.client.orchestration import PrefectClient
 
-from testbed import commands
+from localnode import commands
 from testbed.environments import PEER
 from tests.corpus import (
     environments,

@@ -75,18 +75,18 @@ def test_what_cannot_be_made_is_tried_once_and_fails_every_test(tmp_path: Path) 
         tmp_path,
         """
         import pytest
-        from testbed.errors import TestbedError
+        from localnode.errors import SetupError
         from tests.support.run import TestRun
 
         attempts = []
 
         def make():
             attempts.append(1)
-            raise TestbedError("the disk is full")
+            raise SetupError("the disk is full")
 
         @pytest.mark.parametrize("number", range(3))
         def test_failing(number):
-            with pytest.raises(TestbedError, match="the disk is full"):
+            with pytest.raises(SetupError, match="the disk is full"):
                 TestRun.current().once("thing", make)
             assert attempts == [1]
         """,
@@ -126,7 +126,7 @@ def test_a_run_that_leaves_a_namespace_fails_and_names_the_test(
 @pytest.fixture
 def interface() -> Iterator[str]:
     """A name like those of local nodes' interfaces, which no node holds."""
-    name = "wpo9001"
+    name = "localnode9001"
     yield name
     subprocess.run(["ip", "link", "delete", name], capture_output=True)
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from testbed import builds, commands
+from localnode import commands
+from testbed import builds
 from testbed.state import CHECKOUT
 
 BASE = CHECKOUT / "manifests" / "base"

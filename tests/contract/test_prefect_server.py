@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from testbed.errors import TestbedError
+from localnode.errors import SetupError
 from testbed.prefect_server import PrefectServer
 from tests.support import marks
 from tests.support.polling import poll
@@ -52,13 +52,13 @@ def test_a_server_with_an_auth_string_answers_only_who_knows_it(tmp_path: Path) 
 def test_a_server_that_cannot_start_names_its_log_and_leaves_nothing(tmp_path: Path) -> None:
     wrong = {"PREFECT_SERVER_API_KEEPALIVE_TIMEOUT": "soon"}
     server = PrefectServer(tmp_path, settings=wrong)
-    with pytest.raises(TestbedError, match=rf"prefect server ended .*\n  log: {server.log}"):
+    with pytest.raises(SetupError, match=rf"prefect server ended .*\n  log: {server.log}"):
         server.__enter__()
     assert left_behind(tmp_path) == []
 
 
 def test_an_address_of_another_machine_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(TestbedError, match=r"192\.0\.2\.1 is no address of this machine"):
+    with pytest.raises(SetupError, match=r"192\.0\.2\.1 is not an address of this machine"):
         PrefectServer(tmp_path, host="192.0.2.1")
 
 

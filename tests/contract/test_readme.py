@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from testbed import builds, commands
+from localnode import commands
+from testbed import builds
 from testbed.state import CHECKOUT
 from workpool_operator.api.v1alpha1 import Spec
 

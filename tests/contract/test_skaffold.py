@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
-from testbed import builds, commands
+from localnode import commands
+from testbed import builds
 from testbed.state import CHECKOUT
 
 MODULE = "github.com/GoogleContainerTools/skaffold/v2@v2.24.0"

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from testbed import clusters, commands, images
+from localnode import commands
+from localnode.errors import SetupError
+from testbed import clusters, images
 from testbed.clusters import Cluster
 from testbed.demo import server
 from testbed.demo.server import Addresses
-from testbed.errors import TestbedError
 from tests.support import marks
 from tests.support.binding import Binding
 from tests.support.endpoint import Endpoint
@@ -34,7 +35,7 @@ def fresh_cluster() -> Iterator[Cluster]:
     name = f"wpo-e2e-{uuid.uuid4().hex[:6]}"
     selection = clusters.select(os.environ | {"CLUSTER_NAME": name})
     if selection.cluster.name != name:
-        raise TestbedError(f"{selection.why}, but these tests install into a cluster of their own")
+        raise SetupError(f"{selection.why}, but these tests install into a cluster of their own")
     cluster = selection.cluster
     with marks.removed():
         cluster.up()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testbed import builds, commands
+from localnode import commands
+from testbed import builds
 from testbed.state import CHECKOUT
 
 CHART = CHECKOUT / "charts" / "workpool-operator"

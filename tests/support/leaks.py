@@ -10,7 +10,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from testbed.clusters import Cluster, slots
+from localnode import addresses
+from testbed.clusters import Cluster
 from tests.support import marks
 from tests.support.run import TestRun
 
@@ -62,7 +63,7 @@ def interfaces() -> set[str]:
     return {
         link
         for link in links
-        if (number := re.fullmatch(r"wpo(\d+)", link)) and not _is_held(int(number[1]))
+        if (number := re.fullmatch(r"localnode(\d+)", link)) and not _is_held(int(number[1]))
     }
 
 
@@ -77,7 +78,7 @@ def _lasting_namespaces(cluster: Cluster, run: str) -> list[str]:
 
 
 def _is_held(number: int) -> bool:
-    record = slots.REGISTRY / str(number)
+    record = addresses.REGISTRY / str(number)
     return record.exists() and Path(record.read_text()).exists()
 
 

@@ -12,23 +12,24 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from localnode import addresses, cgroups, processes
+from localnode.addresses import Addresses
+from localnode.kubectl import Kubectl
+from localnode.node import LocalNode
+from localnode.pause import PAUSE_IMAGE
 from testbed import state
-from testbed.clusters import cgroups, remains, slots
-from testbed.clusters.kubectl import Kubectl
-from testbed.clusters.local import LocalCluster
-from testbed.images import PAUSE_IMAGE
 
 #: What programs of a node would write to if it did not keep them off the machine's own folders.
 FOREIGN_FOLDERS = ("/etc/cni", "/opt", "/run/netns", "/usr/libexec", "/var/lib", "/var/log")
 BUSYBOX = "/bin/busybox"
 
 
-def own_node() -> LocalCluster:
+def own_node() -> LocalNode:
     """Not started yet."""
-    return LocalCluster(state.root() / f"wpo-test-{uuid.uuid4().hex[:6]}")
+    return LocalNode(state.root() / f"wpo-test-{uuid.uuid4().hex[:6]}", state.cache())
 
 
-def start_command(node: LocalCluster) -> subprocess.Popen[bytes]:
+def start_command(node: LocalNode) -> subprocess.Popen[bytes]:
     """`python -m testbed up` of that node, in a process that a test can kill."""
     return subprocess.Popen(
         [sys.executable, "-m", "testbed", "up"],
@@ -37,20 +38,20 @@ def start_command(node: LocalCluster) -> subprocess.Popen[bytes]:
     )
 
 
-def kill(node: LocalCluster) -> None:
+def kill(node: LocalNode) -> None:
     """What a machine out of memory does to pid 1 of the node."""
-    pid = remains.pid_of_node(node.state)
+    pid = processes.init_pid(node.state)
     assert pid is not None, f"{node.name} does not run"
     os.kill(pid, signal.SIGKILL)
 
 
-def kill_component(node: LocalCluster, name: str) -> None:
+def kill_component(node: LocalNode, name: str) -> None:
     """Returns when the node has ended for it."""
-    first = remains.pid_of_node(node.state)
+    first = processes.init_pid(node.state)
     children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
     named = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == name[:15]]
     os.kill(int(named[0]), signal.SIGKILL)
-    while remains.pid_of_node(node.state) is not None:
+    while processes.init_pid(node.state) is not None:
         time.sleep(0.05)
 
 
@@ -84,13 +85,13 @@ class Machine:
     folders: dict[str, list[str]]
 
     @classmethod
-    def now(cls, node: LocalCluster, slot: slots.Slot | None) -> Machine:
+    def now(cls, node: LocalNode, own: Addresses | None) -> Machine:
         return cls(
             processes=_processes_of(node),
             mounts=[
                 line for line in Path("/proc/mounts").read_text().splitlines() if node.name in line
             ],
-            interface=slot is not None and Path("/sys/class/net", slot.interface).exists(),
+            interface=own is not None and Path("/sys/class/net", own.interface).exists(),
             cgroups=[
                 folder
                 for hierarchy in cgroups.hierarchies()
@@ -104,7 +105,7 @@ class Machine:
         )
 
 
-def _processes_of(node: LocalCluster) -> list[str]:
+def _processes_of(node: LocalNode) -> list[str]:
     """By name in the command line or in the cgroup, which those of its pods have too."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -117,8 +118,8 @@ def _processes_of(node: LocalCluster) -> list[str]:
     return found
 
 
-def _records_of(node: LocalCluster) -> list[Path]:
-    records = slots.REGISTRY.glob("*")
+def _records_of(node: LocalNode) -> list[Path]:
+    records = addresses.REGISTRY.glob("*")
     return [record for record in records if record.read_text() == str(node.state)]
 
 

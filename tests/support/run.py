@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from localnode.errors import SetupError
+from localnode.lock import exclusive
 from testbed import clusters, state
 from testbed.daemon import Daemon
-from testbed.errors import TestbedError
 from testbed.prefect_server import START_SECONDS
 from tests.support import marks
 
@@ -75,13 +76,13 @@ class TestRun:
     def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What `make` returned in the process of the run that came first."""
         result = self.folder / f"{name}.json"
-        with state.exclusive(self.folder / f"{name}.lock", purpose=f"makes the {name}"):
+        with exclusive(self.folder / f"{name}.lock", purpose=f"makes the {name}"):
             if not result.exists():
                 with marks.removed():
                     result.write_text(json.dumps(_outcome(make)))
         made = json.loads(result.read_text())
         if "error" in made:
-            raise TestbedError(made["error"])
+            raise SetupError(made["error"])
         return dict(made)
 
     def made(self, name: str) -> dict[str, Any] | None:
@@ -136,7 +137,7 @@ def die_with_parent() -> None:
 def _outcome(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return make()
-    except TestbedError as error:
+    except SetupError as error:
         return {"error": str(error)}
 
 

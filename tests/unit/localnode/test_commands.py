@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from localnode import commands, progress
+from localnode.errors import SetupError
+
+
+def test_a_command_that_fails_is_named_with_its_last_words() -> None:
+    with pytest.raises(SetupError, match=r"^sh -c echo first >&2; echo last >&2; .* failed: last$"):
+        commands.run(["sh", "-c", "echo first >&2; echo last >&2; exit 3"])
+
+
+def test_a_long_command_that_fails_is_named_with_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "step.log"
+    with pytest.raises(SetupError, match=rf"failed: gone wrong\n  log: {log}"):
+        commands.run_logged(["sh", "-c", "echo gone wrong; exit 1"], log=log)
+
+
+def test_a_program_that_is_absent_is_no_stack_trace() -> None:
+    with pytest.raises(SetupError, match="no-such-program is not installed"):
+        commands.run(["no-such-program"])
+    assert not commands.succeeds_if_installed(["no-such-program"])
+
+
+def test_input_reaches_a_command_as_text_or_as_a_file(tmp_path: Path) -> None:
+    assert commands.run(["cat"], stdin="text") == "text"
+    (tmp_path / "file").write_text("content")
+    with (tmp_path / "file").open("rb") as file:
+        assert commands.run(["cat"], stdin=file) == "content"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(3.21, "3.2 s"), (59.96, "1 min 00 s"), (125, "2 min 05 s")]
+)
+def test_durations_read_well(seconds: float, shown: str) -> None:
+    assert progress.duration(seconds) == shown
+
+
+def test_a_step_says_what_it_does_and_how_long_so_far(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.01)
+    with progress.step("building"):
+        commands.run(["sleep", "0.1"])
+    said = capsys.readouterr().out
+    assert said.startswith("==> building\n")
+    assert "building: still running after 0." in said
+    assert said.splitlines()[-1].startswith("    building: 0.")

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from localnode import debian
+from localnode.cache import Cache
+from localnode.debian import Package
+from localnode.errors import SetupError
+from localnode.node import LocalNode
+from testbed import bootstrap, environments, state
+from testbed.clusters.kind import KindCluster
+
+ABSENT = Package("absent", "no-such-program")
+
+
+def test_a_python_that_is_too_old_is_told_what_to_do() -> None:
+    pretend = "import sys; sys.version_info = (3, 9, 2); import testbed"
+    done = subprocess.run(
+        [sys.executable, "-c", pretend], cwd=state.CHECKOUT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("workpool-operator needs Python 3.11 or newer")
+    assert "Traceback" not in done.stderr
+
+
+def test_the_set_up_runs_on_the_standard_library_alone() -> None:
+    alone = [sys.executable, "-S", "-c", "import testbed.bootstrap"]
+    subprocess.run(alone, cwd=state.CHECKOUT, check=True)
+
+
+def test_every_target_that_the_set_up_knows_is_one_of_the_makefile() -> None:
+    makefile = (state.CHECKOUT / "Makefile").read_text()
+    targets = set(
+        re.findall(r"[a-z][a-z0-9-]*", " ".join(re.findall(r"^(.*?):.*##", makefile, re.M)))
+    )
+    assert targets >= bootstrap.ON_A_CLUSTER | bootstrap.ON_POSTGRESQL | bootstrap.BESIDE_THE_PEER
+
+
+def test_only_what_is_missing_is_asked_for() -> None:
+    present = Package("sh", "sh")
+    assert debian.missing([present, ABSENT]) == ["absent"]
+
+
+def test_another_system_is_told_what_is_missing_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = tmp_path / "os-release"
+    release.write_text('ID=fedora\nID_LIKE="rhel centos"\n')
+    monkeypatch.setattr(debian, "RELEASE", release)
+    with pytest.raises(SetupError, match=r"^absent .* missing, and only on Debian"):
+        debian.install(["absent"], Cache(tmp_path))
+
+
+def test_another_user_than_root_is_told_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = tmp_path / "os-release"
+    release.write_text("ID=debian\n")
+    monkeypatch.setattr(debian, "RELEASE", release)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(SetupError, match="run this as root, or 'apt-get install absent'"):
+        debian.install(["absent"], Cache(tmp_path))
+
+
+def test_kind_needs_no_debian_package(tmp_path: Path) -> None:
+    assert bootstrap.packages_of(KindCluster(tmp_path), "demo") == ()
+    assert bootstrap.packages_of(LocalNode(tmp_path, Cache(tmp_path)), "demo")
+
+
+def test_uv_is_taken_from_the_lock_with_its_hashes() -> None:
+    lock = "a==1 \\\n    --hash=sha256:0\nuv==2 \\\n    --hash=sha256:1\n    # via x\nz==3\n"
+    expected = "uv==2 \\\n    --hash=sha256:1\n    # via x\n"
+    assert environments.requirement("uv", lock) == expected
+
+
+def test_an_environment_is_made_again_when_its_lock_changes(tmp_path: Path) -> None:
+    environment = environments.Environment(tmp_path, tmp_path / "lock")
+    environment.lock.write_text("a==1\n")
+    assert not environment.is_current()
+    environment.stamp.write_text(environment.origin)
+    assert environment.is_current()
+    environment.lock.write_text("a==2\n")
+    assert not environment.is_current()

@@ -1,0 +1,96 @@
+"""The images' references and archives, as far as they need no engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localnode.archive import write_archive
+from testbed.images import recipe
+from testbed.images.recipe import Recipe
+from testbed.state import CHECKOUT
+
+IMAGE = Recipe("example", target="run", sources=("lock", "code"))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with all that `IMAGE` is built from."""
+    (tmp_path / "code").mkdir()
+    for file in ("Dockerfile", ".dockerignore", "lock", "code/flow.py"):
+        (tmp_path / file).write_text(file)
+    monkeypatch.setattr(recipe, "CHECKOUT", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("changed", ["Dockerfile", ".dockerignore", "lock", "code/flow.py"])
+def test_a_reference_changes_with_the_content_of_each_source(checkout: Path, changed: str) -> None:
+    before = IMAGE.reference("base")
+    (checkout / changed).write_text("another")
+    assert IMAGE.reference("base") != before
+
+
+def test_a_reference_changes_with_the_base(checkout: Path) -> None:
+    assert IMAGE.reference("base") != IMAGE.reference("another base")
+
+
+def test_a_reference_changes_when_a_source_is_renamed(checkout: Path) -> None:
+    before = IMAGE.reference("base")
+    (checkout / "code/flow.py").rename(checkout / "code/flows.py")
+    assert IMAGE.reference("base") != before
+
+
+def test_a_reference_does_not_change_with_files_that_no_target_copies(checkout: Path) -> None:
+    before = IMAGE.reference("base")
+    (checkout / "code/__pycache__").mkdir()
+    (checkout / "code/__pycache__/flow.pyc").write_text("compiled")
+    (checkout / "notes").write_text("of mine")
+    assert IMAGE.reference("base") == before
+
+
+def test_a_reference_changes_with_what_the_image_below_it_is_built_from(checkout: Path) -> None:
+    (checkout / "Upper").write_text("FROM")
+    upper = Recipe("upper", target="upper", file="Upper", base=IMAGE)
+    before = upper.reference("base")
+    assert upper.starts_from("base") == IMAGE.reference("base")
+    (checkout / "lock").write_text("another")
+    assert upper.reference("base") != before
+
+
+def test_every_source_of_the_real_recipes_exists() -> None:
+    recipes = (recipe.RUN, recipe.OPERATOR, recipe.ROOTFUL)
+    sources = {name for each in recipes for name in (each.file, *each.sources)}
+    assert [name for name in sorted(sources) if not (CHECKOUT / name).exists()] == []
+
+
+def test_the_recipes_name_all_that_the_dockerfile_copies_from_the_checkout() -> None:
+    lines = (CHECKOUT / "Dockerfile").read_text().splitlines()
+    copied = [
+        line.split()[1:-1] for line in lines if line.startswith("COPY") and "--from" not in line
+    ]
+    sources = {*recipe.RUN.sources, *recipe.OPERATOR.sources}
+    assert {name for names in copied for name in names} == sources
+
+
+def test_an_archive_names_its_image_and_the_digest_of_its_layer(tmp_path: Path) -> None:
+    layer, target = tmp_path / "root.tar", tmp_path / "image.tar"
+    layer.write_bytes(b"content")
+    write_archive(target, reference="localhost/x:1", layer=layer, entrypoint=["/bin/x"])
+    with tarfile.open(target) as archive:
+        [manifest] = _json(archive, "manifest.json")
+        config = _json(archive, manifest["Config"])
+    assert manifest["RepoTags"] == ["localhost/x:1"]
+    assert config["config"]["Entrypoint"] == ["/bin/x"]
+    digest = hashlib.sha256(b"content").hexdigest()
+    assert config["rootfs"]["diff_ids"] == [f"sha256:{digest}"]
+
+
+def _json(archive: tarfile.TarFile, name: str) -> Any:
+    member = archive.extractfile(name)
+    assert member is not None
+    return json.load(member)
