@@ -101,6 +101,12 @@ def test_any_values_make_a_job_or_a_refusal_with_a_place(
     assert_sound(outcome(run=run, deployment=deployment))
 
 
+def test_half_a_character_in_what_prefect_dumps_is_refused(outcome: Outcome) -> None:
+    found = outcome(run={"image": {"\ud800": None}}, deployment={"name": "{{ image }}"})
+    assert isinstance(found, str)
+    assert found.startswith("job_variables: '\\ud800' holds half a character")
+
+
 @often
 @given(st.sampled_from(PATHS), documents, variables)
 def test_any_value_anywhere_in_a_template_is_answered(

@@ -141,9 +141,13 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
             RenderError: no Job can be made; with the path in the manifest.
         """
         self._unset_env = frozenset(name for name, value in self.env.items() if value is None)
-        super().prepare_for_flow_run(
-            flow_run, deployment, flow, work_pool, worker_name, worker_id=worker_id
-        )
+        try:
+            super().prepare_for_flow_run(
+                flow_run, deployment, flow, work_pool, worker_name, worker_id=worker_id
+            )
+        except UnicodeEncodeError as error:  # Prefect dumps the run to fill in what is left
+            text = f"{error.object!r:.80} holds half a character (a surrogate): write all of it"
+            raise RenderError("job_variables", text) from error
         self.labels = _labels_of(deployment) | _labels_of(flow_run) | self.labels
         manifest.normalise(self.job_manifest)
         container = manifest.container(self.job_manifest)
