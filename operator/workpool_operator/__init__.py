@@ -7,10 +7,10 @@ reading order:
     binding.session      one served pool: what it needs, what runs, what its status says
     dispatch.acquire     which scheduled runs are due and fit
     dispatch.workqueue   one key per flow run, one at a time
-    dispatch.reconciler  observe -> decide -> act
-    dispatch.observed    both caches and the run's last known state, as one snapshot
+    dispatch.reconciler  snapshot -> decide -> execute
+    dispatch.snapshot    the run's record and its objects in the cluster, as one snapshot
     dispatch.decide      the decision table (pure)
-    dispatch.actions     one idempotent external write per step
+    dispatch.executor    one idempotent external write per action
 
 `kube` and `prefect_api` are the only two edges; `jobs` is the pure vocabulary between them.
 """

@@ -103,5 +103,5 @@ async def test_a_run_that_is_claimed_already_gets_no_job_without_consent(
     assert f"kubectl annotate namespace {namespace}" in waiting["message"]
     assert await kube.list("jobs", namespace) == []
     await allow(namespace, "other")
-    here.record(quiet_run).refused_until = 0
+    here.know(quiet_run, refused_until=0.0)
     assert await here.settle(quiet_run) == ["CreateJob", "RecordJob"]

@@ -174,7 +174,7 @@ async def test_an_error_for_one_job_alone_is_told_from_an_outage(
     kube_proxy.on("POST", r"/jobs$", body=quiet_run["id"]).answer(500)
 
     async def tried() -> None:
-        here.record(quiet_run).refused_until = 0.0
+        here.know(quiet_run, refused_until=0.0)
         with suppress(KubernetesUnavailable):
             await here.settle(quiet_run)
 
@@ -187,7 +187,7 @@ async def test_an_error_for_one_job_alone_is_told_from_an_outage(
     await tried()
     since = here.record(quiet_run).alone_since
     assert since is not None
-    here.record(quiet_run).alone_since = since - 600
+    here.know(quiet_run, alone_since=since - 600)
     assert type(here.next(quiet_run)).__name__ in ("Read", "Crash")
     await tried()
     run = await api.read_run(quiet_run["id"])

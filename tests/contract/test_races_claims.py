@@ -103,7 +103,7 @@ async def test_race_01_the_claim_of_a_run_that_was_scheduled_says_when(
     path = f"/deployments/{deployment}/create_flow_run"
     run = await api.one("POST", path, body)
     await here.claimed(run)
-    assert not here.record(run).phantom
+    assert not here.record(run).stray_claim
     claim = here.record(run).claim
     assert claim is not None
     assert claim.scheduled_time is not None
@@ -145,7 +145,7 @@ async def test_race_02_a_claim_is_not_made_on_an_offer_of_long_ago(
 ) -> None:
     here = await start()
     await here.offer(quiet_run)
-    here.record(quiet_run).offered_at = time.monotonic() - 2.1
+    here.know(quiet_run, offered_at=time.monotonic() - 2.1)
     assert "Claim" not in await here.settle(quiet_run)
 
 
@@ -230,5 +230,5 @@ async def test_race_04_a_second_wait_is_named_because_its_name_is_another(
         ("Unschedulable", "no node takes the pod"),
         ("ImagePullBackOff", "no such image"),
     ]
-    assert not here.record(quiet_run).phantom
+    assert not here.record(quiet_run).stray_claim
     assert here.claim_id(quiet_run)

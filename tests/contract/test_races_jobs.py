@@ -19,6 +19,7 @@ from tests.support.prefect import Object, PrefectApi
 from workpool_operator.dispatch.acquire import Acquire
 from workpool_operator.dispatch.capacity import load
 from workpool_operator.dispatch.settings import PollSettings
+from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.kube import views
 from workpool_operator.prefect_api.client import PAGE_SIZE
@@ -73,15 +74,15 @@ async def test_race_06_a_run_behind_200_that_cannot_start_is_found(
         until=lambda runs: len(runs) == PAGE_SIZE,
     )
     for run in page:
-        here.ledger.of(run.id).not_before = datetime.now(UTC) + timedelta(minutes=5)
+        here.store.put(run.id, RunRecord(not_before=datetime.now(UTC) + timedelta(minutes=5)))
     queue: WorkQueue[UUID] = WorkQueue()
     acquire = Acquire(
         api=here.api,
         queue=queue,
-        ledger=here.ledger,
+        store=here.store,
         settings=PollSettings,
         queues=lambda: None,
-        load=lambda: load(here.ledger, (), ()),
+        load=lambda: load(here.store, (), ()),
         open_=lambda: True,
         heard=lambda _: None,
     )
@@ -170,7 +171,7 @@ async def test_race_14_a_job_that_is_being_deleted_is_not_met(
 
     await kube.patch("jobs", namespace, job.name, {"metadata": {"finalizers": None}})
     await kube.wait("jobs", namespace, job.name, until=lambda it: it is None)
-    here.record(quiet_run).refused_until = 0
+    here.know(quiet_run, refused_until=0.0)
     assert "CreateJob" in await here.settle(quiet_run)
     made = await the_job(kube, namespace, job.name)
     assert made["metadata"]["uid"] != job.metadata.uid

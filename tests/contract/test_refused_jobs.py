@@ -177,6 +177,6 @@ async def test_a_silence_that_lasts_is_the_reason_why_the_run_waits(
     type_, name, message = await state_of(api, quiet_run)
     assert (type_, name) == ("PENDING", "KubernetesUnavailable")
     assert "etcd is on fire" in message
-    here.record(quiet_run).refused_until = 0
+    here.know(quiet_run, refused_until=0.0)
     assert "CreateJob" in await here.settle(quiet_run)
     assert len(await kube.list("jobs", namespace)) == 1

@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from tests.contract.conftest import make_run
 from tests.support.dispatch import Dispatch
 from tests.support.polling import poll
-from workpool_operator.dispatch.steps import CreateJob
 from workpool_operator.dispatch.sweep import sweep
 from workpool_operator.errors import KubernetesUnavailable
 
@@ -45,7 +43,7 @@ def environments(kube, namespace):
 
 async def created(here: Dispatch, run: dict) -> None:
     """One attempt at it."""
-    await here.actions.act(UUID(run["id"]), CreateJob())
+    await here.create_job(run)
 
 
 async def restarted(start: Any, run: dict) -> Dispatch:
@@ -166,7 +164,7 @@ async def test_while_a_job_waits_for_a_quota_there_is_no_secret_of_it(
     kube_proxy.on("POST", JOB).once().answer(403, json=quota)
     await here.settle(run)
     assert await environments() == []
-    here.record(run).refused_until = 0.0
+    here.know(run, refused_until=0.0)
     await here.settle(run)
     job, (secret,) = await one_job(kube, namespace), await environments()
     assert is_owned(secret, job)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,17 +13,19 @@ from tests.support.snapshots import (
     look,
     pending,
     pod,
+    read_at,
     record,
     run,
+    since,
     state,
 )
 from workpool_operator.dispatch.decide import decide
-from workpool_operator.dispatch.ledger import Record
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.steps import (
     Restore,
     Step,
 )
+from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.jobs.verdict import Wait
 from workpool_operator.kube.views import FINAL_STATE_ANNOTATION
 
@@ -51,7 +52,7 @@ class Case:
     """`ago`: for how long every fact has held; `heard`: how long ago the state was heard."""
 
     sentence: str
-    known: Record
+    known: RunRecord
     step: type[Step] | Step
     objects: dict[str, Any] = field(default_factory=dict)
     ago: float = LONG
@@ -59,18 +60,17 @@ class Case:
 
 
 def decide_at(case: Case, *, now: float = NOW) -> Step:
-    known = deepcopy(case.known)
-    known.read_at = known.heard_at = NOW - case.ago - 1
-    look(known, now=NOW - case.ago, **case.objects)
-    known.read_at = known.heard_at = NOW - case.heard
+    known = read_at(case.known, NOW - case.ago - 1)
+    known = since(known, NOW - case.ago, **case.objects)
+    known = read_at(known, NOW - case.heard)
     return decide(look(known, now=now, **case.objects), POLICY, wall=WALL)
 
 
-def offered(current: Any, ago: float = 0.5, **fields: Any) -> Record:
+def offered(current: Any, ago: float = 0.5, **fields: Any) -> RunRecord:
     return record(current, offered_at=NOW - ago, **fields)
 
 
-def waiting_for(wait: Wait, **fields: Any) -> Record:
+def waiting_for(wait: Wait, **fields: Any) -> RunRecord:
     return record(CLAIMED, mine="claim", refusal=wait, **fields)
 
 

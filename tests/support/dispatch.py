@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from kubernetes_asyncio.client import Configuration
@@ -18,18 +19,19 @@ from pydantic import TypeAdapter
 
 from tests.support.prefect import Object
 from workpool_operator.binding.consent import Consent
-from workpool_operator.dispatch.actions import Actions
 from workpool_operator.dispatch.creation import Creation
 from workpool_operator.dispatch.decide import decide
-from workpool_operator.dispatch.ledger import Ledger, Record
-from workpool_operator.dispatch.observed import Objects, Observed, observe
+from workpool_operator.dispatch.executor import Executor
+from workpool_operator.dispatch.job_creator import JobCreator
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.policy import Policy
-from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.renderer import TemplateRenderer
 from workpool_operator.dispatch.settings import RunSettings
-from workpool_operator.dispatch.steps import Claim, Forget, Later, Nothing, Step
-from workpool_operator.dispatch.submission import Submission
+from workpool_operator.dispatch.snapshot import RunObjects, Snapshot, take_snapshot
+from workpool_operator.dispatch.state_proposals import StateProposals
+from workpool_operator.dispatch.steps import Claim, CreateJob, Forget, Later, Nothing, Step
+from workpool_operator.dispatch.store import RunRecord, RunStore
+from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.jobs import names
 from workpool_operator.jobs.verdict import Wait
 from workpool_operator.kube.cache import Cache
@@ -51,24 +53,33 @@ class Dispatch:
     place: Place
     api: PrefectApi
     kube: KubernetesClient
-    ledger: Ledger
+    store: RunStore
     jobs: Cache[Job]
-    actions: Actions
-    proposals: Proposals
+    executor: Executor
+    proposals: StateProposals
 
-    def record(self, run: Object) -> Record:
-        return self.ledger.of(UUID(run["id"]))
+    def record(self, run: Object) -> RunRecord:
+        return self.store.of(UUID(run["id"]))
+
+    def know(self, run: Object, **facts: Any) -> None:
+        """Have the run's record say so."""
+        self.store.put(UUID(run["id"]), replace(self.record(run), **facts))
 
     async def offer(self, run: Object) -> None:
         """As a poll does."""
-        record, now = self.record(run), time.monotonic()
-        found = await self.api.read_run(UUID(run["id"]))
-        record.heard(found, asked_at=now, now=time.monotonic())
-        record.offered_at = time.monotonic()
+        run_id, now = UUID(run["id"]), time.monotonic()
+        self.store.apply(run_id, await self.api.read_run(run_id), asked_at=now)
+        self.know(run, offered_at=time.monotonic())
 
     async def claim(self, run: Object) -> None:
         """Claim, whatever has become of the run since it was offered."""
-        await self.actions.act(UUID(run["id"]), Claim())
+        await self.executor.execute(UUID(run["id"]), Claim())
+
+    async def create_job(self, run: Object) -> None:
+        """Create the Job of the run's claim."""
+        claimed = self.record(run).claimed_run
+        assert claimed is not None
+        await self.executor.execute(UUID(run["id"]), CreateJob(claimed))
 
     async def claimed(self, run: Object) -> UUID:
         """The id of the run's claim, made now."""
@@ -82,14 +93,19 @@ class Dispatch:
         return claim.id
 
     async def explain(self, run: Object, wait: Wait) -> None:
-        await self.proposals.explain(UUID(run["id"]), self.record(run), wait)
+        claim = self.record(run).claim
+        assert claim is not None
+        await self.proposals.explain(UUID(run["id"]), wait, claim)
 
     async def read(self, run: Object) -> None:
-        await self.proposals.read(UUID(run["id"]), self.record(run))
+        await self.proposals.read(UUID(run["id"]))
 
-    def look(self, run: Object) -> Observed:
-        objects = Objects(jobs=self.jobs.of(run["id"]), gone_jobs=self.jobs.departed(run["id"]))
-        return observe(UUID(run["id"]), self.record(run), objects, now=time.monotonic())
+    def look(self, run: Object) -> Snapshot:
+        run_id = UUID(run["id"])
+        objects = RunObjects(jobs=self.jobs.of(run["id"]), gone_jobs=self.jobs.departed(run["id"]))
+        seen = take_snapshot(run_id, self.record(run), objects, now=time.monotonic())
+        self.store.put(run_id, seen.record)
+        return seen
 
     def next(self, run: Object) -> Step:
         return decide(self.look(run), Policy(), wall=datetime.now(UTC))
@@ -100,16 +116,15 @@ class Dispatch:
         while not isinstance(step := self.next(run), Nothing | Later):
             taken.append(type(step).__name__)
             assert len(taken) < MOST_STEPS, taken
-            await self.actions.act(UUID(run["id"]), step)
+            await self.executor.execute(UUID(run["id"]), step)
             if isinstance(step, Forget):
                 break
         return taken
 
     def pass_time(self, run: Object, seconds: float) -> None:
         """What is seen now has been seen for so long."""
-        self.look(run)
-        since = self.record(run).since
-        since.update({fact: then - seconds for fact, then in since.items()})
+        since = self.look(run).record.since
+        self.know(run, since={fact: then - seconds for fact, then in since.items()})
 
     async def list_jobs(self) -> None:
         """As a reflector does."""
@@ -159,28 +174,37 @@ async def dispatch(
 def _compose(
     place: Place, api: PrefectApi, kube: KubernetesClient, pool: WorkPool, creation: Creation
 ) -> Dispatch:
-    runlog, ledger = RunLog(api), Ledger()
+    runlog = RunLog(api)
     jobs: Cache[Job] = Cache(lambda _: None)
-    proposals = Proposals(
-        place, api=api, runlog=runlog, jobs_of=lambda run_id: jobs.ever_of(str(run_id))
-    )
-    submission = Submission(
+    store = RunStore(lambda run_id: place.transition_ids(run_id, jobs.ever_of(str(run_id))))
+    proposals = StateProposals(place, api=api, runlog=runlog, store=store)
+    job_creator = JobCreator(
         place,
         renderer=TemplateRenderer(place, api=api, pool=lambda: pool),
         creation=creation,
-        proposals=proposals,
+        store=store,
         job_cache=jobs,
         runlog=runlog,
         forbidden=lambda _: None,
     )
-    actions = Actions(
+    executor = Executor(
         place,
         kube=kube,
-        ledger=ledger,
+        queue=WorkQueue(),
+        store=store,
         job_cache=jobs,
         pod_cache=Cache(lambda _: None),
         proposals=proposals,
-        submission=submission,
+        job_creator=job_creator,
         settings=RunSettings,
+        listener=_NoPolls(),
     )
-    return Dispatch(place, api, kube, ledger, jobs, actions, proposals)
+    return Dispatch(place, api, kube, store, jobs, executor, proposals)
+
+
+class _NoPolls:
+    """A listener that polls for no other run."""
+
+    def capacity_freed(self) -> None: ...
+
+    def offer_expired(self) -> None: ...

@@ -11,8 +11,8 @@ from uuid import UUID, uuid5
 from pydantic import TypeAdapter
 
 from workpool_operator.dispatch.claims import Claim
-from workpool_operator.dispatch.ledger import Record
-from workpool_operator.dispatch.observed import Objects, Observed, observe
+from workpool_operator.dispatch.snapshot import RunObjects, Snapshot, take_snapshot
+from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.jobs import names
 from workpool_operator.kube import views
 from workpool_operator.kube.views import Job, Pod
@@ -211,19 +211,39 @@ def pod(
     )
 
 
-def record(current: Run | None, *, heard: float = NOW, mine: str = "", **fields: Any) -> Record:
+def record(current: Run | None, *, heard: float = NOW, mine: str = "", **fields: Any) -> RunRecord:
     """What is known of the run since `heard`; `mine` names our claim on it."""
-    known = Record(run=current, read_at=heard, heard_at=heard, valid_from=heard)
-    if mine:
-        known.claim = claim(mine)
-    for name, value in fields.items():
-        setattr(known, name, value)
-    return known
+    known = RunRecord(run=current, read_at=heard, answered_at=heard, valid_from=heard)
+    return replace(known, **{"claim": claim(mine) if mine else None, **fields})
 
 
-def look(known: Record, *, now: float = NOW, **objects: Any) -> Observed:
+def read_at(known: RunRecord, when: float) -> RunRecord:
+    """The record, had the run been read then."""
+    return replace(known, read_at=when, answered_at=when)
+
+
+def answered(
+    known: RunRecord, current: Run | None, *, at: float, asked_at: float = 0, wrote: bool = False
+) -> RunRecord:
+    """The record after the server's answer of then, by default to what was asked just then."""
+    return known.apply(current, asked_at=asked_at or at, now=at, transition_ids={MINE}, wrote=wrote)
+
+
+def look(
+    known: RunRecord,
+    *,
+    now: float = NOW,
+    foreign_jobs: frozenset[str] = frozenset(),
+    **objects: Any,
+) -> Snapshot:
     """The snapshot of a record beside the cluster's objects."""
-    return observe(RUN_ID, known, Objects(**objects), now=now)
+    found = RunObjects(**objects)
+    return take_snapshot(RUN_ID, known, found, now=now, foreign_jobs=foreign_jobs)
+
+
+def since(known: RunRecord, now: float, **objects: Any) -> RunRecord:
+    """The record after a look at these objects, then."""
+    return look(known, now=now, **objects).record
 
 
 RETRY_RUN = run(state("SCHEDULED", "AwaitingRetry", scheduled_time=WALL))

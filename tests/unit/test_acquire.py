@@ -15,8 +15,8 @@ from tests.support.snapshots import id_of, run, state
 from workpool_operator.dispatch import acquire
 from workpool_operator.dispatch.acquire import Acquire
 from workpool_operator.dispatch.capacity import Load
-from workpool_operator.dispatch.ledger import Ledger
 from workpool_operator.dispatch.settings import PollSettings
+from workpool_operator.dispatch.store import RunRecord, RunStore
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError, PrefectUnavailable
 from workpool_operator.prefect_api.client import PrefectApi
@@ -83,7 +83,7 @@ class Bench:
     def __init__(self, *names: str, concurrency_limit: int | None = None) -> None:
         self.pool = Pool([due(name) for name in names])
         self.queue: WorkQueue[UUID] = WorkQueue()
-        self.ledger = Ledger()
+        self.store = RunStore(lambda _: frozenset())
         self.taken = Load(frozenset(), frozenset())
         self.open = True
         self.queues: tuple[str, ...] | None = None
@@ -92,7 +92,7 @@ class Bench:
         self.acquire = Acquire(
             api=cast(PrefectApi, self.pool),
             queue=self.queue,
-            ledger=self.ledger,
+            store=self.store,
             settings=lambda: settings,
             queues=lambda: self.queues,
             load=self.load,
@@ -101,7 +101,7 @@ class Bench:
         )
 
     def load(self) -> Load:
-        offers = {str(id_) for id_, record in self.ledger if record.offered_at is not None}
+        offers = {str(id_) for id_, record in self.store if record.offered_at is not None}
         return Load(self.taken.running, self.taken.pending | offers)
 
     async def during(self, seconds: float = 0.05, *, do: Callable[[], None] | None = None) -> None:
@@ -176,16 +176,18 @@ async def test_a_run_that_somebody_works_on_is_not_offered() -> None:
 
 async def test_a_run_that_was_refused_is_not_offered_before_its_time() -> None:
     bench = Bench("a", "b")
-    bench.ledger.of(id_of("a")).not_before = datetime.now(UTC) + timedelta(seconds=30)
-    bench.ledger.of(id_of("b")).not_before = datetime.now(UTC) - timedelta(seconds=1)
+    for name, seconds in (("a", 30), ("b", -1)):
+        not_before = datetime.now(UTC) + timedelta(seconds=seconds)
+        bench.store.put(id_of(name), RunRecord(not_before=not_before))
     await bench.during()
     assert await bench.offered() == ["b"]
-    assert bench.ledger.of(id_of("b")).not_before is None
+    assert bench.store.of(id_of("b")).not_before is None
 
 
 def refuse(bench: Bench, runs: list[Run]) -> None:
     for each in runs:
-        bench.ledger.of(each.id).claim_refused(None, wall=datetime.now(UTC))
+        refused = bench.store.of(each.id).defer(None, wall=datetime.now(UTC))
+        bench.store.put(each.id, refused)
 
 
 async def test_runs_whose_claims_are_refused_leave_their_slots_to_others() -> None:
@@ -233,8 +235,7 @@ async def test_runs_that_are_offered_but_not_claimed_yet_count_for_the_limits() 
     bench.pool.runs, bench.pool.behind = many("page", 200), many("behind", 200)
     bench.pool.limit = 250
     for each in bench.pool.runs:
-        record = bench.ledger.of(each.id)
-        record.run, record.offered_at = each, 0.0
+        bench.store.put(each.id, RunRecord(run=each, offered_at=0.0))
     await bench.during()
     assert len(bench.queue) == 50
 
@@ -248,11 +249,10 @@ async def test_a_closed_binding_polls_and_offers_nothing() -> None:
     assert bench.pool.deployments_read == 0
 
 
-async def test_an_answer_that_the_ledger_overtook_offers_nothing() -> None:
+async def test_an_answer_that_the_store_overtook_offers_nothing() -> None:
     bench = Bench("a")
-    record = bench.ledger.of(id_of("a"))
     later = asyncio.get_running_loop().time() + 60
-    record.heard(due("a"), asked_at=later, now=later)
+    bench.store.apply(id_of("a"), due("a"), asked_at=later)
     await bench.during()
     assert await bench.offered() == []
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.support.snapshots import NOW, RUN_ID, job, pending, pod, record, run, state
 from workpool_operator.dispatch.capacity import load
-from workpool_operator.dispatch.ledger import Ledger, Record
+from workpool_operator.dispatch.store import RunRecord
 
 ME = frozenset({str(RUN_ID)})
 CLAIMED = record(run(pending()), mine="claim")
@@ -17,11 +16,9 @@ OFFERED = record(run(state("SCHEDULED")), offered_at=NOW)
 RUNNING = record(run("RUNNING"))
 
 
-def in_flight(known: Record | None = None, **objects: Any) -> int:
-    ledger = Ledger()
-    if known is not None:
-        ledger._records[RUN_ID] = replace(known)
-    return load(ledger, objects.get("jobs", ()), objects.get("pods", ())).in_flight
+def in_flight(known: RunRecord | None = None, **objects: Any) -> int:
+    records = [] if known is None else [(RUN_ID, known)]
+    return load(records, objects.get("jobs", ()), objects.get("pods", ())).in_flight
 
 
 @pytest.mark.parametrize(
@@ -48,20 +45,19 @@ def in_flight(known: Record | None = None, **objects: Any) -> int:
     ],
 )
 def test_a_run_takes_one_slot_from_its_offer_until_its_pods_are_gone(
-    known: Record | None, objects: dict[str, Any], slots: int
+    known: RunRecord | None, objects: dict[str, Any], slots: int
 ) -> None:
     assert in_flight(known, **objects) == slots
 
 
 def test_a_run_is_running_once_a_container_has_started() -> None:
-    ledger = Ledger()
-    assert load(ledger, [job()], [pod()]).pending == ME
-    assert load(ledger, [job()], [pod(phase="Running")]).running == ME
-    assert not load(ledger, [job()], [pod(phase="Running")]).pending
+    assert load((), [job()], [pod()]).pending == ME
+    assert load((), [job()], [pod(phase="Running")]).running == ME
+    assert not load((), [job()], [pod(phase="Running")]).pending
 
 
 def test_a_run_whose_job_is_suspended_is_known_and_holds_no_slot() -> None:
     """It is no candidate for a claim, though it takes nobody's place."""
-    seen = load(Ledger(), [job(suspended=True)], [])
+    seen = load((), [job(suspended=True)], [])
     assert seen.pending == seen.suspended == ME
     assert seen.in_flight == 0

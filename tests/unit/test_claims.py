@@ -21,9 +21,9 @@ from tests.support.snapshots import (
 from workpool_operator.dispatch.claims import (
     find_claim,
     in_order,
-    is_phantom,
+    is_stray_claim,
     is_stray_substate,
-    predecessor_of,
+    overwritten_state,
 )
 from workpool_operator.prefect_api.views import State
 
@@ -123,15 +123,15 @@ def test_a_run_that_was_scheduled_again_stays_so(history: list[State]) -> None:
 
 
 def test_a_claim_without_a_scheduled_time_is_a_phantom() -> None:
-    assert not is_phantom(pending(), claim())
+    assert not is_stray_claim(pending(), claim())
     late = pending(scheduled_time=None)
-    assert is_phantom(late, claim(scheduled_time=None))
+    assert is_stray_claim(late, claim(scheduled_time=None))
 
 
 def test_a_sub_state_with_another_scheduled_time_is_a_phantom() -> None:
-    assert not is_phantom(substate(), claim())
-    assert is_phantom(substate(scheduled_time=WALL), claim())
-    assert is_phantom(substate(scheduled_time=None), claim())
+    assert not is_stray_claim(substate(), claim())
+    assert is_stray_claim(substate(scheduled_time=WALL), claim())
+    assert is_stray_claim(substate(scheduled_time=None), claim())
 
 
 def test_a_sub_state_of_a_claim_that_is_over_is_stray() -> None:
@@ -143,7 +143,7 @@ def test_a_sub_state_of_a_claim_that_is_over_is_stray() -> None:
 def test_what_a_late_claim_wrote_over_is_found_with_its_data() -> None:
     late = pending("second", scheduled_time=None)
     history = [SCHEDULED, pending(), state("RUNNING"), COMPLETED, late]
-    before = predecessor_of(late, history, {MINE})
+    before = overwritten_state(late, history, {MINE})
     assert before is not None
     assert before.data == COMPLETED.data
 
@@ -152,16 +152,16 @@ def test_what_a_phantom_and_its_sub_state_wrote_over_is_found() -> None:
     late = pending("second", scheduled_time=None)
     after = substate("second", scheduled_time=None)
     history = [SCHEDULED, pending(), state("RUNNING"), COMPLETED, late, after]
-    assert predecessor_of(after, history, {MINE}) == COMPLETED
+    assert overwritten_state(after, history, {MINE}) == COMPLETED
 
 
 def test_what_a_stray_sub_state_wrote_over_is_found() -> None:
     late = substate()
     history = [SCHEDULED, pending(), state("RUNNING"), RETRY, late]
-    assert predecessor_of(late, history, {MINE}) == RETRY
+    assert overwritten_state(late, history, {MINE}) == RETRY
 
 
 def test_a_stray_sub_state_on_somebody_elses_claim_stands() -> None:
     """Undoing it would schedule a run that another worker has claimed."""
     late = substate()
-    assert predecessor_of(late, [SCHEDULED, pending(), RETRY, FOREIGN, late], {MINE}) is None
+    assert overwritten_state(late, [SCHEDULED, pending(), RETRY, FOREIGN, late], {MINE}) is None

@@ -21,7 +21,6 @@ from tests.support.snapshots import (
     run,
     state,
 )
-from workpool_operator.dispatch.ledger import Record
 from workpool_operator.dispatch.steps import (
     DeleteJob,
     Forget,
@@ -29,6 +28,7 @@ from workpool_operator.dispatch.steps import (
     Read,
     StartTtl,
 )
+from workpool_operator.dispatch.store import RunRecord
 
 CASES = [
     # Final
@@ -102,19 +102,19 @@ CASES = [
         "the Job of a run that another server knows is left alone",
         record(None, missing=True),
         Forget(),
-        {"jobs": (job(),), "strange": frozenset({NAME})},
+        {"jobs": (job(),), "foreign_jobs": frozenset({NAME})},
     ),
     Case("a deleted run without Jobs is forgotten", record(None, missing=True), Forget()),
-    Case("a Job whose run is not known yet is looked up", Record(), Read(), {"jobs": (job(),)}),
+    Case("a Job whose run is not known yet is looked up", RunRecord(), Read(), {"jobs": (job(),)}),
     Case(
         "a Job whose end is reported needs no look at its run",
-        Record(),
+        RunRecord(),
         Forget(),
         {"jobs": (job(ended="Complete", ttl=60),)},
     ),
     Case(
         "a state that something cast doubt on is read again",
-        record(RUNNING, doubted_at=NOW + 1),
+        record(RUNNING, changed_at=NOW + 1),
         Read(),
         {"jobs": (FAILED,)},
     ),

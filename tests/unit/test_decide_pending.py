@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,10 @@ from tests.support.snapshots import (
     record,
     run,
 )
+from workpool_operator.dispatch.claims import ClaimedRun
 from workpool_operator.dispatch.steps import (
+    Adopt,
+    Cancel,
     ConfirmGone,
     Crash,
     CreateJob,
@@ -43,23 +47,33 @@ from workpool_operator.dispatch.steps import (
     RenewLease,
     UndoClaim,
 )
+from workpool_operator.dispatch.store import JobFault, JobFaultReason, RunRecord
+from workpool_operator.jobs.verdict import End
 from workpool_operator.kube import views
 
 HELD = run(pending(name="JobSuspended"), pid=NAME)
 
+MINE = ClaimedRun(CLAIMED, claim())
+
+
+def impossible(reason: JobFaultReason, message: str, **fields: Any) -> RunRecord:
+    fault = JobFault(claim().id, reason, message)
+    return record(CLAIMED, **{"claim": claim(), "job_fault": fault, **fields})
+
+
 CASES = [
     # PENDING
-    Case("a claimed run without a Job gets one", record(CLAIMED, mine="claim"), CreateJob()),
+    Case("a claimed run without a Job gets one", record(CLAIMED, mine="claim"), CreateJob(MINE)),
     Case(
         "a rescheduled run's earlier Job is not its new claim's",
         record(run(pending(), pid=job_name("old")), mine="claim"),
-        CreateJob(),
+        CreateJob(ClaimedRun(run(pending(), pid=job_name("old")), claim())),
         {"jobs": (job("old", ended="Failed", ttl=60),)},
     ),
     Case("a Pending run of unknown origin is looked up", record(run("PENDING")), ReadHistory()),
     Case(
         "a Pending run of somebody else's is left alone",
-        record(run("PENDING"), disowned=id_of("PENDING")),
+        record(run("PENDING"), foreign_state_id=id_of("PENDING")),
         Nothing(),
     ),
     Case(
@@ -86,7 +100,7 @@ CASES = [
     Case(
         "a lease is renewed while the Job is waited for",
         record(RECORDED, claim=claim(lease_id=id_of("lease"))),
-        RenewLease(),
+        RenewLease(id_of("lease")),
         {"jobs": (job(),)},
     ),
     Case(
@@ -104,7 +118,7 @@ CASES = [
     Case(
         "a lease is renewed while the quota is full",
         waiting_for(QUOTA, claim=claim(lease_id=id_of("lease"))),
-        RenewLease(),
+        RenewLease(id_of("lease")),
     ),
     Case(
         "a run that may be RUNNING by now is read before its lease is renewed",
@@ -208,7 +222,7 @@ CASES = [
         Diagnose("Pod", "pod-claim"),
         {"jobs": (job(),), "pods": (pod(),)},
     ),
-    Case("a refusal that passes is named", waiting_for(QUOTA), Explain(QUOTA)),
+    Case("a refusal that passes is named", waiting_for(QUOTA), Explain(QUOTA, claim())),
     Case(
         "a refused Job is tried again later",
         record(
@@ -222,9 +236,46 @@ CASES = [
     Case(
         "and then again",
         record(run(pending(name="QuotaExceeded")), mine="claim", refusal=QUOTA),
-        CreateJob(),
+        CreateJob(ClaimedRun(run(pending(name="QuotaExceeded")), claim())),
     ),
-    Case("a phantom claim is undone", record(CLAIMED, mine="claim", phantom=True), UndoClaim()),
+    Case(
+        "a run whose deployment was deleted is cancelled",
+        impossible(JobFaultReason.DEPLOYMENT_NOT_FOUND, "Deployment d no longer exists"),
+        Cancel("Deployment d no longer exists: the run was cancelled."),
+    ),
+    Case(
+        "a run whose Job cannot be rendered crashes with the place",
+        impossible(JobFaultReason.RENDERING_FAILED, "job_manifest.spec: no object"),
+        Crash(End("The run's Job cannot be made. job_manifest.spec: no object")),
+    ),
+    Case(
+        "a run whose Job is refused for good crashes with the fix",
+        impossible(JobFaultReason.REFUSED, "The API server refused the run's Job: no. Do so."),
+        Crash(End("The API server refused the run's Job: no. Do so.")),
+    ),
+    Case(
+        "also where it was refused for the moment before",
+        impossible(JobFaultReason.REFUSED, "no", refusal=QUOTA),
+        Crash(End("no")),
+    ),
+    Case(
+        "that is not decided on a state read long ago",
+        impossible(JobFaultReason.REFUSED, "no"),
+        Read(),
+        heard=5,
+    ),
+    Case(
+        "what was found for an earlier claim says nothing of this one",
+        impossible(JobFaultReason.REFUSED, "no", claim=claim("second")),
+        CreateJob(ClaimedRun(CLAIMED, claim("second"))),
+    ),
+    Case(
+        "a run whose earlier Job goes on adopts it rather than end for one that cannot be made",
+        impossible(JobFaultReason.REFUSED, "no"),
+        Adopt(job("old"), claim()),
+        {"jobs": (job("old"),)},
+    ),
+    Case("a stray claim is undone", record(CLAIMED, mine="claim", stray_claim=True), UndoClaim()),
 ]
 
 

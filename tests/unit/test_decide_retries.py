@@ -178,7 +178,7 @@ CASES = [
     ),
     Case(
         "once",
-        replace(RETRIED, told="pod-claim"),
+        replace(RETRIED, noted="pod-claim"),
         Later(5.0),
         {"jobs": (job(deleting=True),), "pods": (leaving(20),)},
     ),

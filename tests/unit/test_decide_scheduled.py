@@ -161,7 +161,7 @@ CASES = [
     Case(
         "a retry in a process that is gone is rescheduled",
         record(run(UI_RETRY, empirical_policy={"retry_type": "in_process"})),
-        Reschedule(),
+        Reschedule(run(UI_RETRY, empirical_policy={"retry_type": "in_process"})),
         {"jobs": (job("old", ended="Failed"),)},
     ),
 ]
@@ -172,7 +172,7 @@ VANISHED = [
     Case("whose retry it is must be known", record(IN_PROCESS), ReadHistory()),
     Case(
         "somebody else's retry is left alone",
-        record(IN_PROCESS, disowned=IN_PROCESS.state.id if IN_PROCESS.state else None),
+        record(IN_PROCESS, foreign_state_id=IN_PROCESS.state.id if IN_PROCESS.state else None),
         Nothing(),
     ),
     Case("the caches may lag", record(IN_PROCESS, mine="claim"), Later(3.0), ago=2),
@@ -180,7 +180,7 @@ VANISHED = [
     Case(
         "without a Job nobody will retry it",
         record(IN_PROCESS, mine="claim", job_confirmed_gone=NAME),
-        Reschedule(),
+        Reschedule(IN_PROCESS),
     ),
     Case(
         "that is not decided on a state read long ago",

@@ -32,6 +32,7 @@ from tests.support.snapshots import (
     pod,
     record,
     run,
+    since,
     state,
 )
 from workpool_operator.dispatch.decide import decide
@@ -272,17 +273,16 @@ def test_a_pod_that_kubernetes_started_after_the_end_has_nothing_to_finish() -> 
 
 def test_a_job_whose_pod_has_just_ended_is_given_time_to_say_so() -> None:
     known = over("CRASHED", seconds=100).known
-    look(known, now=NOW - 100, **of(ONCE, WORKS))
+    known = since(known, NOW - 100, **of(ONCE, WORKS))
     done = of(ONCE, pod(phase="Failed", exit_code=0))
-    look(known, now=NOW - 1, **done)
+    known = since(known, NOW - 1, **done)
     assert decide(look(known, **done), POLICY, wall=WALL) == Later(9.0)
 
 
 def test_the_grace_is_the_bindings() -> None:
     policy = replace(POLICY, finished_grace=60)
     case = over("COMPLETED", seconds=61)
-    known = replace(case.known)
-    look(known, now=NOW - 61, **case.objects)
+    known = since(case.known, NOW - 61, **case.objects)
     assert isinstance(decide(look(known, **case.objects), policy, wall=WALL), DeleteJob)
 
 
@@ -296,8 +296,7 @@ STUCK = container(
 
 def initial(*init: Any, named: str = "Pending", **fields: Any) -> Case:
     claimed = run(pending(name=named, at=WALL - timedelta(seconds=900)), pid=NAME)
-    known = record(claimed, mine="claim")
-    known.claim = claim(timestamp=WALL - timedelta(seconds=900))
+    known = record(claimed, claim=claim(timestamp=WALL - timedelta(seconds=900)))
     first = pod(init=init, waiting="PodInitializing", **fields)
     return Case("", known, Nothing(), of(ONCE, first))
 

@@ -90,7 +90,7 @@ CASES = [
     Case("a running run whose Job is not ours to see is looked up", record(RUNNING), ReadHistory()),
     Case(
         "a running run of somebody else's is left alone",
-        record(RUNNING, disowned=id_of("RUNNING")),
+        record(RUNNING, foreign_state_id=id_of("RUNNING")),
         Nothing(),
     ),
     Case(
@@ -199,7 +199,7 @@ CASES = [
     Case("whose run is cancelled is looked up", record(run("CANCELLING")), ReadHistory()),
     Case(
         "a leftover of ours does not make a cancelled run ours",
-        record(run("CANCELLING", pid="elsewhere"), disowned=id_of("CANCELLING")),
+        record(run("CANCELLING", pid="elsewhere"), foreign_state_id=id_of("CANCELLING")),
         Nothing(),
         {"jobs": (job("old", ended="Failed"),)},
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.snapshots import (
     NOW,
     RUN_ID,
     WALL,
+    answered,
     claim,
     id_of,
     job,
@@ -18,12 +20,14 @@ from tests.support.snapshots import (
     look,
     pending,
     pod,
+    read_at,
     record,
     run,
+    since,
     state,
 )
+from workpool_operator.dispatch.claims import ClaimedRun
 from workpool_operator.dispatch.decide import decide
-from workpool_operator.dispatch.ledger import Record
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.steps import (
     Adopt,
@@ -43,6 +47,7 @@ from workpool_operator.dispatch.steps import (
     Tell,
     Withdraw,
 )
+from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.jobs import verdict
 from workpool_operator.jobs.verdict import OUTAGE, Wait
 
@@ -55,13 +60,13 @@ PREEMPTED = run(RETRY, pid=job_name("old"))
 OUR_RETRY = run(RETRY, pid=job_name("old"), empirical_policy={"retry_type": "in_process"})
 SUSPENDED = job("old", suspended=True, noted="True")
 RUNS_AGAIN = job("old", noted="False", started_at=WALL + timedelta(seconds=20))
-KEPT = record(PREEMPTED, kept=job_name("old"))
-TOLD = record(PREEMPTED, told=job_name("old"))
+KEPT = record(PREEMPTED, suspended_job=job_name("old"))
+TOLD = record(PREEMPTED, noted=job_name("old"))
 QUOTA = Wait("QuotaExceeded", "exceeded quota")
 QUOTA_RUN = run(pending(name="QuotaExceeded", at=WALL - timedelta(seconds=601)))
 
 
-def waiting(known_run: object, **fields: object) -> Record:
+def waiting(known_run: object, **fields: object) -> RunRecord:
     return record(known_run, claim=OLD_CLAIM, **fields)  # type: ignore[arg-type]
 
 
@@ -70,7 +75,7 @@ CASES = [
     Case(
         "a suspended Job is named as what the run waits for",
         waiting(RECORDED),
-        Explain(verdict.suspended(job(suspended=True))),
+        Explain(verdict.suspended(job(suspended=True)), OLD_CLAIM),
         {"jobs": (job(suspended=True),)},
     ),
     Case(
@@ -82,7 +87,10 @@ CASES = [
     Case(
         "and what it says is told",
         waiting(RECORDED, workload="2 more cpu needed"),
-        Explain(verdict.suspended(job(suspended=True, queue="user-queue"), "2 more cpu needed")),
+        Explain(
+            verdict.suspended(job(suspended=True, queue="user-queue"), "2 more cpu needed"),
+            OLD_CLAIM,
+        ),
         {"jobs": (job(suspended=True, queue="user-queue"),)},
     ),
     Case(
@@ -101,7 +109,7 @@ CASES = [
     Case(
         "the end of that wait is named too",
         waiting(HELD),
-        Explain(verdict.resumed(job())),
+        Explain(verdict.resumed(job()), OLD_CLAIM),
         {"jobs": (job(noted="True"),)},
     ),
     Case(
@@ -147,13 +155,13 @@ CASES = [
     Case(
         "a refused Job is not timed out by a claim that is much older than the refusal",
         waiting(CLAIMED, refusal=QUOTA),
-        Explain(QUOTA),
+        Explain(QUOTA, OLD_CLAIM),
         ago=1,
     ),
     Case(
         "nor by the outage before it",
         waiting(run(pending(name=OUTAGE, at=LONG_AGO)), refusal=QUOTA),
-        Explain(QUOTA),
+        Explain(QUOTA, OLD_CLAIM),
         ago=1,
     ),
     Case(
@@ -242,13 +250,13 @@ CASES = [
     Case(
         "a claim adopts the Job that was resumed",
         record(run(pending(), pid=job_name("old")), mine="claim"),
-        Adopt(RUNS_AGAIN),
+        Adopt(RUNS_AGAIN, claim()),
         {"jobs": (RUNS_AGAIN,)},
     ),
     Case(
         "also one that is suspended again meanwhile",
         record(run(pending(), pid=job_name("old")), mine="claim"),
-        Adopt(SUSPENDED),
+        Adopt(SUSPENDED, claim()),
         {"jobs": (SUSPENDED,)},
     ),
     Case(
@@ -291,7 +299,7 @@ CASES = [
     Case(
         "a preempted run whose Job was deleted gets a new one",
         record(run(pending(), pid=job_name("old")), mine="claim"),
-        CreateJob(),
+        CreateJob(ClaimedRun(run(pending(), pid=job_name("old")), claim())),
     ),
 ]
 
@@ -312,26 +320,25 @@ def test_a_job_that_was_suspended_for_an_hour_is_not_timed_out_by_its_resume() -
         (3612, job(created=LONG_AGO, started_at=at(3601))),
     ]
     for seconds, now_job in looks:
-        step = step_at(known, seconds, now_job)
+        known, step = step_at(known, seconds, now_job)
         assert not isinstance(step, Crash | Read), step
-    known.run = RESUMED
-    assert isinstance(step_at(known, 4202, looks[-1][1]), Crash)
+    _, step = step_at(replace(known, run=RESUMED), 4202, looks[-1][1])
+    assert isinstance(step, Crash)
 
 
 def at(seconds: float) -> datetime:
     return WALL + timedelta(seconds=seconds)
 
 
-def step_at(known: Record, seconds: float, now_job: object) -> Step:
-    known.read_at = known.heard_at = NOW + seconds
-    seen = look(known, now=NOW + seconds, jobs=(now_job,))
-    return decide(seen, Policy(), wall=at(seconds))
+def step_at(known: RunRecord, seconds: float, now_job: object) -> tuple[RunRecord, Step]:
+    seen = look(read_at(known, NOW + seconds), now=NOW + seconds, jobs=(now_job,))
+    return seen.record, decide(seen, Policy(), wall=at(seconds))
 
 
 def test_a_refusal_of_the_claim_that_asks_to_wait_is_waited_for() -> None:
     """The deployment's concurrency limit is full: the resumed Job's pod waits as well."""
     slot = state("SCHEDULED", "AwaitingConcurrencySlot", scheduled_time=at(30))
-    known = record(run(slot), kept=job_name("old"), not_before=at(30))
+    known = record(run(slot), suspended_job=job_name("old"), not_before=at(30))
     seen = look(known, jobs=(job("old"),))
     assert decide(seen, Policy(), wall=WALL) == Later(30.0)
     assert decide(seen, Policy(), wall=at(31)) == Claim()
@@ -339,11 +346,10 @@ def test_a_refusal_of_the_claim_that_asks_to_wait_is_waited_for() -> None:
 
 def test_the_name_of_a_suspended_job_is_kept_until_the_run_leaves_scheduled() -> None:
     known = record(PREEMPTED)
-    look(known, jobs=(SUSPENDED,))
-    look(known, jobs=(job("old"),))
-    assert known.kept == job_name("old")
-    known.heard(RUNNING, asked_at=NOW + 1, now=NOW + 1)
-    assert known.kept == ""
+    known = since(known, NOW, jobs=(SUSPENDED,))
+    known = since(known, NOW, jobs=(job("old"),))
+    assert known.suspended_job == job_name("old")
+    assert answered(known, RUNNING, at=NOW + 1).suspended_job == ""
 
 
 def test_an_adopted_job_belongs_to_the_claim_that_adopted_it() -> None:

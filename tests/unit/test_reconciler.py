@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID
 
@@ -12,74 +13,111 @@ import pytest
 
 from tests.support.snapshots import RUN_ID, job, pod, run
 from workpool_operator.dispatch import steps
-from workpool_operator.dispatch.actions import Actions
-from workpool_operator.dispatch.ledger import Ledger
+from workpool_operator.dispatch.executor import Executor
+from workpool_operator.dispatch.job_creator import JobCreator
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.reconciler import REPEATS, Reconciler
+from workpool_operator.dispatch.settings import RunSettings
+from workpool_operator.dispatch.state_proposals import StateProposals
+from workpool_operator.dispatch.store import RunStore
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError, PrefectUnavailable
 from workpool_operator.kube.cache import Cache
+from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.views import Job, Pod
 
 PLACE = Place("c", "data/etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
 
 
-class Hands:
-    """Carries out nothing but what a test says."""
+class FakeExecutor(Executor):
+    """Writes nothing but what a test says; what needs no request it carries out."""
 
-    def __init__(self, do: Callable[[UUID, steps.Step], None]) -> None:
+    def __init__(self, do: Callable[[UUID, steps.Step], None], **parts: Any) -> None:
+        absent: Any = None
+        super().__init__(
+            PLACE,
+            kube=cast(KubernetesClient, absent),
+            proposals=cast(StateProposals, self),
+            job_creator=cast(JobCreator, absent),
+            settings=RunSettings,
+            **parts,
+        )
         self.taken: list[steps.Step] = []
         self._do = do
 
-    async def act(self, run_id: UUID, step: steps.Step) -> None:
-        self.taken.append(step)
-        self._do(run_id, step)
+    async def execute(self, run_id: UUID, action: steps.Step) -> bool:
+        if not isinstance(action, steps.Nothing | steps.Later):
+            self.taken.append(action)
+        return await super().execute(run_id, action)
+
+    async def _in_prefect(
+        self, run_id: UUID, action: steps.PrefectStep | steps.KubernetesStep
+    ) -> None:
+        if isinstance(action, steps.StartTtl):
+            await self._in_kubernetes(run_id, action)
+        else:
+            self._do(run_id, action)
+
+    async def _start_ttl(self, job: Job) -> None:
+        self._do(RUN_ID, steps.StartTtl(job))
+
+    def note(self, *_: Any) -> None:
+        """No log."""
 
 
 class Bench:
-    """A reconciler whose hands are the test's."""
+    """A reconciler whose writes are the test's."""
 
     def __init__(self, do: Callable[[UUID, steps.Step], None] = lambda *_: None) -> None:
         self.queue: WorkQueue[UUID] = WorkQueue(jitter=lambda *_: 1.0)
-        self.ledger = Ledger()
+        self.store = RunStore(lambda _: frozenset())
         self.jobs: Cache[Job] = Cache(lambda _: None)
         self.pods: Cache[Pod] = Cache(lambda _: None)
-        self.hands = Hands(do)
-        self.idle = self.late = 0
+        self.freed = self.expired = 0
         self.heard: list[OperatorError] = []
         self.jobs.synced.set()
         self.pods.synced.set()
+        self.executor = FakeExecutor(
+            do,
+            queue=self.queue,
+            store=self.store,
+            job_cache=self.jobs,
+            pod_cache=self.pods,
+            listener=self,
+        )
 
     async def work(self, seconds: float = 0.05) -> list[str]:
-        """The steps taken for the run until nothing is left to do now."""
-        parts: dict[str, Any] = {"ledger": self.ledger, "jobs": self.jobs, "pods": self.pods}
+        """The actions taken for the run until nothing is left to do now."""
         loop = Reconciler(
             PLACE,
             queue=self.queue,
-            actions=cast(Actions, self.hands),
+            store=self.store,
+            jobs=self.jobs,
+            pods=self.pods,
+            executor=self.executor,
             policy=Policy,
-            idle=self._count,
-            late=self._count_late,
             heard=self.heard.append,
-            **parts,
         )
         task = asyncio.create_task(loop.run())
         self.queue.add(RUN_ID)
         await asyncio.sleep(seconds)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        return [type(step).__name__ for step in self.hands.taken]
+        return [type(step).__name__ for step in self.executor.taken]
 
     def know(self, current: Any) -> None:
-        now = time.monotonic()
-        self.ledger.of(RUN_ID).heard(current, asked_at=now, now=now)
+        self.store.apply(RUN_ID, current, asked_at=time.monotonic())
 
-    def _count(self) -> None:
-        self.idle += 1
+    def disown(self) -> None:
+        """The run's state is not of our making."""
+        self.store.put(RUN_ID, self.store.of(RUN_ID).mark_foreign())
 
-    def _count_late(self) -> None:
-        self.late += 1
+    def capacity_freed(self) -> None:
+        self.freed += 1
+
+    def offer_expired(self) -> None:
+        self.expired += 1
 
 
 async def test_a_step_without_effect_backs_off(caplog: pytest.LogCaptureFixture) -> None:
@@ -94,7 +132,7 @@ async def test_a_step_without_effect_backs_off(caplog: pytest.LogCaptureFixture)
 async def test_steps_follow_each_other_until_nothing_is_left() -> None:
     def do(run_id: UUID, step: steps.Step) -> None:
         if isinstance(step, steps.ReadHistory):
-            bench.ledger.of(run_id).disown()
+            bench.disown()
 
     bench = Bench(do)
     bench.know(run("RUNNING"))
@@ -103,28 +141,24 @@ async def test_steps_follow_each_other_until_nothing_is_left() -> None:
 
 
 async def test_what_nobody_asks_for_is_forgotten_without_a_request() -> None:
-    bench = Bench(lambda run_id, step: bench.ledger.drop(run_id))
+    bench = Bench()
     bench.jobs.put(job(ended="Complete", ttl=60))
     bench.jobs.remove("uid-claim")
     bench.pods.put(pod(phase="Succeeded"))
     bench.pods.remove("uid-pod-claim")
     assert await bench.work() == ["Forget"]
-    assert len(bench.ledger) == 0
+    assert len(bench.store) == 0
     assert bench.jobs.departed(str(RUN_ID)) == bench.pods.departed(str(RUN_ID)) == ()
-    assert bench.idle == 1
+    assert bench.freed == 1
 
 
 async def test_an_offer_that_came_too_late_asks_for_another() -> None:
-    def do(run_id: UUID, step: steps.Step) -> None:
-        bench.ledger.of(run_id).offered_at = None
-        if isinstance(step, steps.Forget):
-            bench.ledger.drop(run_id)
-
-    bench = Bench(do)
+    bench = Bench()
     bench.know(run("SCHEDULED"))
-    bench.ledger.of(RUN_ID).offered_at = time.monotonic() - 60
+    offered = replace(bench.store.of(RUN_ID), offered_at=time.monotonic() - 60)
+    bench.store.put(RUN_ID, offered)
     assert await bench.work() == ["Withdraw", "Forget"]
-    assert bench.late == 1
+    assert bench.expired == 1
 
 
 async def test_the_end_of_a_job_may_have_freed_a_slot() -> None:
@@ -135,7 +169,7 @@ async def test_the_end_of_a_job_may_have_freed_a_slot() -> None:
     bench.know(run("SCHEDULED"))
     bench.jobs.put(job(ended="Complete"))
     assert await bench.work() == ["StartTtl"]
-    assert bench.idle == 1
+    assert bench.freed == 1
 
 
 async def test_nothing_is_decided_before_both_caches_are_synced() -> None:
@@ -161,10 +195,10 @@ async def test_a_failed_step_delays_its_run_and_is_heard_of() -> None:
 
 async def test_a_defect_in_a_step_does_not_end_the_loop(caplog: pytest.LogCaptureFixture) -> None:
     def do(run_id: UUID, step: steps.Step) -> None:
-        if len(bench.hands.taken) == 1:
+        if len(bench.executor.taken) == 1:
             bench.queue.add(RUN_ID)
             raise ZeroDivisionError
-        bench.ledger.of(run_id).disown()
+        bench.disown()
 
     bench = Bench(do)
     bench.know(run("RUNNING"))
@@ -174,8 +208,7 @@ async def test_a_defect_in_a_step_does_not_end_the_loop(caplog: pytest.LogCaptur
 
 
 async def test_a_job_of_another_server_is_told_apart() -> None:
-    bench = Bench(lambda run_id, step: bench.ledger.drop(run_id))
-    record = bench.ledger.of(RUN_ID)
+    bench = Bench()
     bench.jobs.put(job())
-    record.heard(None, asked_at=time.monotonic(), now=time.monotonic())
+    bench.know(None)
     assert await bench.work() == ["Forget"]

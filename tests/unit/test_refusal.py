@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 
 from tests.support.decisions import POLICY
-from tests.support.snapshots import NOW, WALL, look, pending, record, run
+from tests.support.snapshots import NOW, WALL, claim, look, pending, read_at, record, run, since
 from tests.support.subjects import subject
 from workpool_operator.dispatch import refusal
+from workpool_operator.dispatch.claims import ClaimedRun
 from workpool_operator.dispatch.decide import decide
 from workpool_operator.dispatch.steps import Crash, CreateJob, Explain, Later
 from workpool_operator.errors import (
@@ -29,6 +30,7 @@ from workpool_operator.errors import (
 )
 from workpool_operator.jobs.verdict import OUTAGE
 
+NAMED = run(pending(name=OUTAGE))
 OUTAGE_WAIT = refusal.passing(KubernetesUnavailable("etcd is on fire"))
 # What a real API server says.
 NO_RIGHT = (
@@ -108,12 +110,11 @@ def test_a_namespace_that_is_being_deleted_is_named_as_such() -> None:
 
 def test_an_outage_that_others_do_not_see_ends_the_run_after_the_time_out() -> None:
     """As of a webhook that fails for this Job only."""
-    named = record(run(pending(name=OUTAGE)), mine="claim", refusal=OUTAGE_WAIT)
+    named = record(NAMED, mine="claim", refusal=OUTAGE_WAIT)
     known = replace(named, alone_since=NOW - POLICY.pending_timeout + 1)
-    assert decide(look(known, now=NOW), POLICY, wall=WALL) == CreateJob()
+    assert decide(look(known, now=NOW), POLICY, wall=WALL) == CreateJob(ClaimedRun(NAMED, claim()))
     over = replace(named, alone_since=NOW - POLICY.pending_timeout)
-    look(over, now=NOW - 1)
-    over.read_at = over.heard_at = NOW
+    over = read_at(since(over, NOW - 1), NOW)
     step = decide(look(over, now=NOW), POLICY, wall=WALL)
     assert isinstance(step, Crash)
     assert "etcd is on fire" in step.end.message
@@ -158,9 +159,8 @@ def test_an_outage_ends_no_run_however_long_it_takes(hours: int) -> None:
     """It says nothing about the run; what a pod waits for ends one after pendingTimeoutSeconds."""
     wall = WALL + timedelta(hours=hours)
     waits = record(run(pending()), mine="claim", refusal=OUTAGE_WAIT)
-    assert decide(look(waits, now=NOW), POLICY, wall=wall) == Explain(OUTAGE_WAIT)
-    named = run(pending(name=OUTAGE))
-    told = record(named, mine="claim", refusal=OUTAGE_WAIT, refused_until=NOW + 7)
+    assert decide(look(waits, now=NOW), POLICY, wall=wall) == Explain(OUTAGE_WAIT, claim())
+    told = record(NAMED, mine="claim", refusal=OUTAGE_WAIT, refused_until=NOW + 7)
     assert decide(look(told, now=NOW), POLICY, wall=wall) == Later(7.0)
-    over = record(named, mine="claim", refusal=OUTAGE_WAIT)
-    assert decide(look(over, now=NOW), POLICY, wall=wall) == CreateJob()
+    over = record(NAMED, mine="claim", refusal=OUTAGE_WAIT)
+    assert decide(look(over, now=NOW), POLICY, wall=wall) == CreateJob(ClaimedRun(NAMED, claim()))

@@ -28,7 +28,6 @@ from workpool_operator.binding.sharing import Share, pool_shared
 from workpool_operator.binding.status import Sight, StatusWriter
 from workpool_operator.binding.surroundings import Binding, Surroundings
 from workpool_operator.dispatch import capacity
-from workpool_operator.dispatch.ledger import Ledger
 from workpool_operator.dispatch.pipeline import Outside, Pipeline
 from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import BindingFault, KubernetesRefused, OperatorError, Unavailable
@@ -300,7 +299,7 @@ class Session:
     def _sight(self, *, stopped: bool = False, unserved: Verdict | None = None) -> Sight:
         spec, looked = self._binding.spec(), self._inspection
         pipeline = self._connection.pipeline if self._connection else None
-        load = pipeline.load() if pipeline else capacity.load(Ledger(), self._jobs, self._pods)
+        load = pipeline.load() if pipeline else capacity.load((), self._jobs, self._pods)
         polled = pipeline.acquire.polled if pipeline else None
         limit = spec.concurrency_limit
         return Sight(

@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.dispatch.backlog import Backlog
 from workpool_operator.dispatch.capacity import Load
-from workpool_operator.dispatch.ledger import Ledger
 from workpool_operator.dispatch.settings import PollSettings
+from workpool_operator.dispatch.store import RunStore
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError, Unavailable
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
@@ -55,7 +55,7 @@ class Acquire:
         *,
         api: PrefectApi,
         queue: WorkQueue[UUID],
-        ledger: Ledger,
+        store: RunStore,
         settings: Callable[[], PollSettings],
         queues: Callable[[], Sequence[str] | None],
         load: Callable[[], Load],
@@ -65,7 +65,7 @@ class Acquire:
     ) -> None:
         self._api = api
         self._queue = queue
-        self._ledger = ledger
+        self._store = store
         self._settings = settings
         self._queues = queues
         self._load = load
@@ -141,25 +141,25 @@ class Acquire:
 
     def _not_wanted(self) -> frozenset[str]:
         load, now = self._load(), self._clock.now()
-        parked = {str(run_id) for run_id, record in self._ledger if record.parked(now)}
-        return load.running | load.pending | parked
+        deferred = {str(run_id) for run_id, record in self._store if record.is_deferred(now)}
+        return load.running | load.pending | deferred
 
     def _hides_runs(self, page: list[Run]) -> bool:
         """There may be due runs behind the page: it is full, or shortened by a limit of the pool or
         a queue to runs that cannot be claimed now."""
         now = self._clock.now()
-        records = (self._ledger.get(run.id) for run in page)
-        return len(page) >= PAGE_SIZE or any(r is not None and r.parked(now) for r in records)
+        records = (self._store.get(run.id) for run in page)
+        return len(page) >= PAGE_SIZE or any(r is not None and r.is_deferred(now) for r in records)
 
     def _offered(self) -> list[Run]:
         """Runs that are about to be claimed, which the server does not count yet."""
-        offered = (record for _, record in self._ledger if record.offered_at is not None)
+        offered = (record for _, record in self._store if record.offered_at is not None)
         return [record.run for record in offered if record.run]
 
     def _outwaiting(self, runs: list[Run]) -> bool:
         """One of the runs is due, but a pod of its last attempt still takes its slot."""
         load = self._load()
-        offered = {run_id for run_id, record in self._ledger if record.offered_at is not None}
+        offered = {run_id for run_id, record in self._store if record.offered_at is not None}
         waiting = {str(run.id) for run in runs if run.id not in offered}
         return not waiting.isdisjoint(load.running | load.pending)
 
@@ -172,11 +172,12 @@ class Acquire:
         found = await self._api.deployments(ids) if ids else {}
         for run in runs:
             if run.deployment_id:
-                self._ledger.of(run.id).deployment = found.get(run.deployment_id)
+                record = self._store.of(run.id)
+                deployment = found.get(run.deployment_id)
+                self._store.put(run.id, replace(record, deployment=deployment))
 
     def _offer(self, run: Run, asked_at: float) -> None:
-        record = self._ledger.of(run.id)
-        now = self._clock.monotonic()
-        if record.heard(run, asked_at=asked_at, now=now):
-            record.offered_at, record.not_before = now, None
+        if self._store.apply(run.id, run, asked_at=asked_at):
+            record, now = self._store.of(run.id), self._clock.monotonic()
+            self._store.put(run.id, replace(record, offered_at=now, not_before=None))
             self._queue.add(run.id)

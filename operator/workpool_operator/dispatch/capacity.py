@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from uuid import UUID
 
-from workpool_operator.dispatch.ledger import Ledger
+from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.kube.views import Job, Pod
 
 
@@ -23,7 +24,9 @@ class Load:
         return len(self.running) + len(self.pending - self.suspended)
 
 
-def load(ledger: Ledger, jobs: Iterable[Job], pods: Iterable[Pod]) -> Load:
+def load(
+    records: Iterable[tuple[UUID, RunRecord]], jobs: Iterable[Job], pods: Iterable[Pod]
+) -> Load:
     """A run is in flight from the offer of its claim until its pods are gone: the union of what
     was offered or claimed, of the Jobs that have not ended, and of the pods that have not."""
     alive = [job for job in jobs if job.run_id and not job.ended]
@@ -36,9 +39,9 @@ def load(ledger: Ledger, jobs: Iterable[Job], pods: Iterable[Pod]) -> Load:
             busy.add(pod.run_id)
             if pod.started:
                 running.add(pod.run_id)
-    for run_id, record in ledger:
-        claimed = record.run and record.run.state_type == "PENDING" and record.claim
-        if record.offered_at is not None or claimed:
+    for run_id, record in records:
+        is_claimed = record.state_type == "PENDING" and record.claim is not None
+        if record.offered_at is not None or is_claimed:
             busy |= {str(run_id)} - active
             active.add(str(run_id))
     pending = frozenset(active - running)

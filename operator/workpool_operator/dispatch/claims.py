@@ -90,7 +90,7 @@ def in_order(history: Sequence[State]) -> list[State]:
     return states
 
 
-def is_phantom(state: State, claim: Claim) -> bool:
+def is_stray_claim(state: State, claim: Claim) -> bool:
     """The claim, or the sub-state that stands for it, wrote over something else than what was
     scheduled: the server copies the scheduled time from a SCHEDULED predecessor (docs/races.md,
     1)."""
@@ -105,7 +105,7 @@ def is_stray_substate(state: State, history: Sequence[State], mine: Set[UUID]) -
     return state.state_details.transition_id in {c.substate_id(state.name) for c in claims}
 
 
-def predecessor_of(state: State, history: Sequence[State], mine: Set[UUID]) -> State | None:
+def overwritten_state(state: State, history: Sequence[State], mine: Set[UUID]) -> State | None:
     """What our states up to `state` wrote over, with its data; None if that is somebody else's
     claim, which must stand."""
     ids = [entry.id for entry in history]

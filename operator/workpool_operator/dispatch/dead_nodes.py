@@ -7,48 +7,42 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from workpool_operator.dispatch.ended import is_sure
-from workpool_operator.dispatch.observed import Observed
-from workpool_operator.dispatch.policy import Policy
+from workpool_operator.dispatch.rules import Input
 from workpool_operator.dispatch.steps import Crash, Later, Read, Step, Tell
 from workpool_operator.jobs import verdict
-from workpool_operator.kube.views import Pod
+from workpool_operator.kube.views import Job, Pod
 
 LOOK_SECONDS = 15.0  # a lease is renewed meanwhile
 
 
-def overdue(seen: Observed, policy: Policy, wall: datetime) -> Step | None:
+def overdue(given: Input, job: Job) -> Step | None:
     """Every pod that the run's Job still has is to be deleted, and its node has not ended it."""
-    live = [pod for pod in seen.live_pods if pod.job_name == seen.current_name]
-    if not live or not all(_is_leaving(pod) for pod in live):
+    live = [(pod, _deadline(pod)) for pod in given.seen.live_pods if pod.job_name == job.name]
+    leaving = [(pod, deadline) for pod, deadline in live if deadline is not None]
+    if not live or len(leaving) < len(live):
         return None
-    last = max(live, key=_deadline)
-    if (rest := _rest(last, policy, wall)) > 0:
+    last, deadline = max(leaving, key=lambda pair: pair[1])
+    if (rest := _rest(given, deadline)) > 0:
         return Later(min(rest, LOOK_SECONDS))
-    if not is_sure(seen, policy, "leaving"):
-        return Read()
-    return Crash(verdict.node_lost(last))
+    return Crash(verdict.node_lost(last)) if given.is_sure("leaving") else Read()
 
 
-def blocking(seen: Observed, policy: Policy, wall: datetime) -> Step | None:
+def blocking(given: Input) -> Step | None:
     """The run is to be run again, and a pod of its last attempt may still run: its log says so."""
-    leaving = (pod for pod in seen.live_pods if _is_leaving(pod))
-    pod = next((pod for pod in leaving if _rest(pod, policy, wall) <= 0), None)
-    if pod is None or seen.told == pod.metadata.name:
+    deadlines = ((pod, _deadline(pod)) for pod in given.seen.live_pods)
+    lost = (pod for pod, due in deadlines if due is not None and _rest(given, due) <= 0)
+    pod = next(lost, None)
+    if pod is None or given.seen.record.noted == pod.metadata.name:
         return None
     return Tell(verdict.blocked(pod), about=pod.metadata.name)
 
 
-def _rest(pod: Pod, policy: Policy, wall: datetime) -> float:
-    """Seconds until its node counts as lost."""
-    return policy.node_grace - (wall - _deadline(pod)).total_seconds()
+def _rest(given: Input, deadline: datetime) -> float:
+    """Seconds until the node of a pod that was to end by then counts as lost."""
+    return given.policy.node_grace - (given.wall - deadline).total_seconds()
 
 
-def _is_leaving(pod: Pod) -> bool:
-    return pod.deleting and bool(pod.spec.node_name)
-
-
-def _deadline(pod: Pod) -> datetime:
-    """When the kubelet was to have ended it: the deletion plus the pod's own grace."""
-    assert pod.metadata.deletion_timestamp is not None
-    return pod.metadata.deletion_timestamp
+def _deadline(pod: Pod) -> datetime | None:
+    """When the kubelet was to have ended the pod: the deletion plus the pod's own grace. None for
+    one that is not being deleted, or has no node."""
+    return pod.metadata.deletion_timestamp if pod.spec.node_name else None

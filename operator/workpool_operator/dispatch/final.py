@@ -8,12 +8,9 @@ nothing ever started    the Job is deleted at once
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from workpool_operator.dispatch import sidecars
 from workpool_operator.dispatch.ended import unreported
-from workpool_operator.dispatch.observed import Observed
-from workpool_operator.dispatch.policy import Policy
+from workpool_operator.dispatch.rules import Input, Rule
 from workpool_operator.dispatch.steps import (
     DeleteJob,
     Forget,
@@ -29,61 +26,91 @@ from workpool_operator.kube.views import Job, Pod
 _REPORTED = ("COMPLETED", "FAILED")  # what a run says of itself before its hooks run
 
 
-def final(seen: Observed, policy: Policy, wall: datetime) -> Step:
+def job_lives(given: Input) -> Step | None:
     """No pod may outlive its run for long, and none may write over its end (docs/races.md, 10)."""
-    live = [job for job in seen.jobs if not job.ended]
-    if job := next((job for job in live if not job.deleting), None):
-        return _outlived(seen, job, policy, wall)
-    if job := unreported(seen.jobs):
-        return StartTtl(job, note=_untold(seen) if job is seen.current else "")
-    if live or seen.live_pods:
-        return Nothing()
-    if seen.ended_by_us and not seen.fresh("alone"):
-        return Read()  # the pod's last word may have come after ours
+    jobs = (job for job in given.seen.jobs if not (job.ended or job.deleting))
+    job = next(jobs, None)
+    if job is None:
+        return None
+    seen = given.seen
+    pods = [pod for pod in seen.live_pods if pod.job_name == job.name]
+    working = [pod for pod in pods if pod.started and not pod.flow_ended]
+    if not working and (step := sidecars.end(given, job)):
+        return step
+    finishing = any(_may_finish(given, pod) for pod in working)
+    # A pod that is being deleted may reschedule the run any time, by its SIGTERM handler.
+    leaving = bool(pods) and all(pod.deleting for pod in pods)
+    if seen.started and not leaving and (rest := _rest(given, finishing=finishing)) > 0:
+        return Later(rest)
+    return _delete(given, job, finishing=finishing)
+
+
+def job_unreported(given: Input) -> Step | None:
+    """The run's end is reported: its Job's TTL begins (docs/races.md, 15)."""
+    job = unreported(given.seen.jobs)
+    if job is None:
+        return None
+    return StartTtl(job, note=_unreported_oom(given) if job is given.seen.current else "")
+
+
+def objects_leave(given: Input) -> Step | None:
+    """A Job is being deleted, or pods have yet to end: their events follow."""
+    live = any(not job.ended for job in given.seen.jobs) or given.seen.live_pods
+    return Nothing() if live else None
+
+
+def last_word_unread(given: Input) -> Step | None:
+    """The last word of a pod that we ended may have come after ours."""
+    return Read() if given.seen.ended_by_us and not given.seen.read_since("alone") else None
+
+
+def nothing_left(_: Input) -> Step:
+    """The run is over, and so is all that belonged to it."""
     return Forget()
 
 
-def _outlived(seen: Observed, job: Job, policy: Policy, wall: datetime) -> Step:
-    pods = [pod for pod in seen.live_pods if pod.job_name == job.name]
-    working = [pod for pod in pods if pod.started and not pod.flow_ended]
-    if not working and (step := sidecars.end(seen, job, policy)):
-        return step
-    finishing = any(_may_finish(seen, pod) for pod in working)
-    grace = policy.finished_grace if finishing else policy.final_grace
-    rest = grace - _over_for(seen, wall, finishing=finishing)
-    if "settling" in seen.since:  # the Job controller is about to see that the pod has ended
-        rest = max(rest, policy.status_grace - seen.held("settling"))
-    leaving = pods and all(
-        pod.deleting for pod in pods
-    )  # a SIGTERM may reschedule the run any time
-    if seen.started and rest > 0 and not leaving:
-        return Later(rest)
-    if seen.run is None or seen.run.state is None or seen.age > policy.state_age:
+FINAL: tuple[Rule, ...] = (
+    job_lives,  # let it finish, then end it
+    job_unreported,
+    objects_leave,
+    last_word_unread,
+    nothing_left,
+)
+
+
+def _delete(given: Input, job: Job, *, finishing: bool) -> Step:
+    state = given.run.state
+    if state is None or not given.is_recent:
         return Read()
-    note = verdict.cut_off(seen.run.state_name, seconds=policy.finished_grace) if finishing else ""
-    return DeleteJob(job, final=seen.run.state, note=note)
+    seconds = given.policy.finished_grace
+    note = verdict.cut_off(given.run.state_name, seconds=seconds) if finishing else ""
+    return DeleteJob(job, final=state, note=note)
 
 
-def _may_finish(seen: Observed, pod: Pod) -> bool:
+def _rest(given: Input, *, finishing: bool) -> float:
+    """Seconds until the Job is ended; a long grace does not start anew with the operator."""
+    known = given.seen.seconds_since("known")
+    state = given.run.state
+    if finishing and state and state.timestamp:
+        known = max(known, (given.wall - state.timestamp).total_seconds())
+    rest = (given.policy.finished_grace if finishing else given.policy.final_grace) - known
+    if "settling" in given.seen.record.since:  # the Job controller is about to see the pod's end
+        rest = max(rest, given.rest("settling", given.policy.status_grace))
+    return rest
+
+
+def _may_finish(given: Input, pod: Pod) -> bool:
     """Its process reported the end and goes on for hooks and uploads; a pod that Kubernetes started
     after the end does not."""
-    run = seen.run
-    if run is None or run.state_type not in _REPORTED:
+    run = given.run
+    if run.state_type not in _REPORTED:
         return False
     started = pod.flow.state.running.started_at if pod.flow and pod.flow.state.running else None
     over = run.state.timestamp if run.state else None
     return started is None or over is None or started <= over
 
 
-def _over_for(seen: Observed, wall: datetime, *, finishing: bool) -> float:
-    """Seconds since the run was over; a long grace does not start anew with the operator."""
-    known = seen.held("known")
-    over = seen.run.state.timestamp if finishing and seen.run and seen.run.state else None
-    return max(known, (wall - over).total_seconds()) if over else known
-
-
-def _untold(seen: Observed) -> str:
+def _unreported_oom(given: Input) -> str:
     """What the report of the run's own process could not know."""
-    state = seen.run.state if seen.run else None
-    fact = verdict.out_of_memory(seen.pods)
+    state, fact = given.run.state, verdict.out_of_memory(given.seen.pods)
     return fact if state and fact not in (state.message or "") else ""

@@ -6,10 +6,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from workpool_operator.dispatch import dead_nodes, retries, sidecars, suspended
-from workpool_operator.dispatch.ended import ended, gone, is_sure
-from workpool_operator.dispatch.observed import Observed
-from workpool_operator.dispatch.policy import Policy
+from workpool_operator.dispatch.ended import ended, gone
+from workpool_operator.dispatch.rules import (
+    ClaimedInput,
+    ClaimedJobRule,
+    ClaimedRule,
+    Input,
+    first,
+)
+from workpool_operator.dispatch.snapshot import Snapshot
 from workpool_operator.dispatch.steps import (
+    Cancel,
     Crash,
     CreateJob,
     Diagnose,
@@ -23,6 +30,7 @@ from workpool_operator.dispatch.steps import (
     Report,
     Step,
 )
+from workpool_operator.dispatch.store import JobFaultReason
 from workpool_operator.jobs import verdict
 from workpool_operator.jobs.verdict import End, Wait
 from workpool_operator.kube.views import Job, Pod
@@ -31,160 +39,249 @@ from workpool_operator.kube.views import Job, Pod
 BEFORE_JOB = frozenset({"Pending", "Submitting", "QuotaExceeded", "JobRefused", verdict.OUTAGE})
 
 
-def pending(seen: Observed, policy: Policy, wall: datetime) -> Step:
-    """The run is PENDING: ours, somebody else's, or not known yet whose."""
-    if seen.claim is None:
-        return Nothing() if seen.disowned else ReadHistory()
-    if _lease_rest(seen, policy) <= 0:
-        return RenewLease() if seen.age <= policy.state_age else Read()
-    if seen.current is None:
-        return _without_job(seen, policy, wall)
-    if seen.recorded_name != seen.current.name:
-        return RecordJob(seen.current.name)
-    if seen.current.ended:
-        return retries.retry(seen, seen.current, policy) or ended(seen, seen.current, policy)
-    if step := dead_nodes.overdue(seen, policy, wall):
-        return step
-    if step := suspended.pending(seen, seen.current, policy):
-        return step
-    if step := sidecars.unreported(seen, seen.current, policy):
-        return step
-    if _is_under_way(seen) or seen.current.suspended:
-        return Later(_lease_rest(seen, policy)) if seen.claim.lease_id else Nothing()
-    return _waiting(seen, seen.current, policy, wall)
+def pending(given: Input) -> Step:
+    """The run is PENDING: ours, another's, or not known yet whose."""
+    claim = given.seen.record.claim
+    if claim is None:
+        return identify(given)
+    return first(CLAIMED, ClaimedInput(given.run, given.seen, given.policy, given.wall, claim))
 
 
-def later_pod(seen: Observed, job: Job, policy: Policy, wall: datetime) -> Step:
+def identify(given: Input) -> Step:
+    """No claim of ours is known: the run's history tells, unless it has already."""
+    return Nothing() if given.seen.record.is_foreign else ReadHistory()
+
+
+def later_pod(given: Input, job: Job) -> Step | None:
     """The run is RUNNING; a pod that the Job started in the place of another may wait as the first
     one did."""
-    if seen.newest is None or seen.newest.deleting or _is_under_way(seen) or job.suspended:
-        return Nothing()
-    return _waiting(seen, job, policy, wall)
+    newest = given.seen.newest
+    if newest is None or newest.deleting or _is_under_way(given.seen) or job.suspended:
+        return None
+    wait = verdict.waiting(newest, given.wall) or given.seen.diagnosis
+    if wait is None or given.seen.record.reported == (newest.metadata.name, wait.category):
+        return _waiting(given, job, wait, None)
+    return _waiting(given, job, wait, Report(wait, job, newest))
 
 
-def _is_under_way(seen: Observed) -> bool:
-    """The newest pod has started the flow's container, or is over: then the Job goes on."""
+# A claimed run, with or without a Job
+
+
+def lease_due(given: ClaimedInput) -> Step | None:
+    """The deployment's concurrency slot that came with the claim would be lost."""
+    lease_id = given.claim.lease_id
+    if lease_id is None or _lease_rest(given) > 0:
+        return None
+    return RenewLease(lease_id) if given.is_recent else Read()
+
+
+def without_job(given: ClaimedInput) -> Step | None:
+    """The claim's Job does not exist."""
+    return first(WITHOUT_JOB, given) if given.seen.current is None else None
+
+
+def with_job(given: ClaimedInput) -> Step | None:
+    """The claim's Job exists."""
+    return first(WITH_JOB, given, given.seen.current) if given.seen.current else None
+
+
+# Without a Job
+
+
+def job_gone(given: ClaimedInput) -> Step | None:
+    """The Job was recorded, or a sub-state was named that only a Job brings about."""
+    recorded = given.seen.recorded_name == given.seen.current_name
+    return gone(given) if recorded or given.run.state_name not in BEFORE_JOB else None
+
+
+def job_impossible(given: ClaimedInput) -> Step | None:
+    """The run can have no Job: it ends with what its creation found, and the fix."""
+    fault = given.seen.record.job_fault
+    if fault is None or fault.claim_id != given.claim.id:
+        return None
+    if not given.is_recent:
+        return Read()
+    match fault.reason:
+        case JobFaultReason.DEPLOYMENT_NOT_FOUND:
+            return Cancel(f"{fault.message}: the run was cancelled.")
+        case JobFaultReason.RENDERING_FAILED:
+            return Crash(End(f"The run's Job cannot be made. {fault.message}"))
+        case JobFaultReason.REFUSED:
+            return Crash(End(fault.message))
+
+
+def refused_too_long(given: ClaimedInput) -> Step | None:
+    """The API server has not taken the Job within the pending time-out. An outage says nothing of
+    the run unless it is the run's alone."""
+    refusal = given.seen.record.refusal
+    if refusal is None:
+        return None
+    if refusal.category == verdict.OUTAGE:
+        waited = given.seen.refused_alone
+    else:
+        waited = min(_pending_for(given), _refused_for(given, refusal))
+    return _give_up(given, refusal) if waited >= _timeout(given) else None
+
+
+def refusal_unnamed(given: ClaimedInput) -> Step | None:
+    """The sub-state does not say yet why the API server refuses the Job."""
+    refusal = given.seen.record.refusal
+    if refusal is None or refusal.category == given.run.state_name:
+        return None
+    return Explain(refusal, given.claim)
+
+
+def refused_just_now(given: ClaimedInput) -> Step | None:
+    """It is too early to try a refused Job again."""
+    record = given.seen.record
+    rest = record.refused_until - given.seen.now
+    return Later(rest) if record.refusal and rest > 0 else None
+
+
+def create(given: ClaimedInput) -> Step:
+    """The Job is to be created."""
+    return CreateJob(given.claimed)
+
+
+WITHOUT_JOB: tuple[ClaimedRule, ...] = (
+    job_gone,  # there was one, and it vanished
+    suspended.claimed,  # an earlier Job goes on: adopt it, and never run two pods at once
+    job_impossible,  # Cancelled for a deleted deployment, else Crashed
+    refused_too_long,  # Crashed
+    refusal_unnamed,
+    refused_just_now,
+    create,
+)
+
+
+# With a Job
+
+
+def unrecorded(given: Input, job: Job) -> Step | None:
+    """Prefect does not know yet where the run is."""
+    return RecordJob(job.name) if given.seen.recorded_name != job.name else None
+
+
+def under_way(given: ClaimedInput, job: Job) -> Step | None:
+    """The newest pod has started the flow's container, or is over, or the Job is suspended: its
+    events follow."""
+    if not (_is_under_way(given.seen) or job.suspended):
+        return None
+    return Later(_lease_rest(given)) if given.claim.lease_id else Nothing()
+
+
+def not_started(given: ClaimedInput, job: Job) -> Step:
+    """The flow's container has not started in the newest pod: name the wait, and end it in time."""
+    newest = given.seen.newest
+    wait = verdict.waiting(newest, given.wall) or given.seen.diagnosis
+    is_news = wait is not None and wait.category != given.run.state_name
+    return _waiting(given, job, wait, Explain(wait, given.claim) if wait and is_news else None)
+
+
+WITH_JOB: tuple[ClaimedJobRule, ...] = (
+    unrecorded,  # write infrastructure_pid
+    retries.retry,  # the infrastructure ended it before the flow ran: back to SCHEDULED
+    ended,  # Crashed: reason, exit code, remedy, last log lines
+    dead_nodes.overdue,  # Crashed, though the pod stays
+    suspended.pending,  # say what it waits for, however long
+    sidecars.unreported,  # only sidecars live: Crashed
+    under_way,
+    not_started,
+)
+
+CLAIMED: tuple[ClaimedRule, ...] = (lease_due, without_job, with_job)
+
+
+def _is_under_way(seen: Snapshot) -> bool:
     return seen.newest is not None and (seen.newest.started or seen.newest.ended)
 
 
-def _without_job(seen: Observed, policy: Policy, wall: datetime) -> Step:
-    assert seen.run is not None
-    if seen.recorded_name == seen.current_name or seen.run.state_name not in BEFORE_JOB:
-        return gone(seen, policy)
-    if step := suspended.claimed(seen):
-        return step
-    if seen.refusal is None:
-        return CreateJob()
-    outage = seen.refusal.category == verdict.OUTAGE  # says nothing of the run unless it is alone
-    waited = seen.refused_alone if outage else _pending_for(seen, wall)
-    if waited >= _timeout(seen, policy):
-        return _give_up(seen, seen.refusal, policy)
-    if seen.refusal.category != seen.run.state_name:
-        return Explain(seen.refusal)
-    rest = seen.refused_until - seen.now
-    return Later(rest) if rest > 0 else CreateJob()
+def _waiting(given: Input, job: Job, wait: Wait | None, tell: Step | None) -> Step:
+    """The Job exists and the flow's container has not started in its newest pod; `tell` names the
+    wait where that is news. Prefect refuses a RUNNING run a sub-state, and any run one of the same
+    name."""
+    newest = given.seen.newest
+    works = newest is not None and verdict.is_initializing(newest)
+    elapsed = _waited(given)
+    if (elapsed >= _timeout(given) and not works) or (wait and wait.hopeless):
+        return _give_up(given, wait)
+    look = None if works else _diagnosis(given, job)
+    return tell or look or Later(_next_look(given, elapsed))
 
 
-def _waiting(seen: Observed, job: Job, policy: Policy, wall: datetime) -> Step:
-    """The Job exists and the flow's container has not started in its newest pod."""
-    wait = verdict.waiting(seen.newest, wall) or seen.diagnosis
-    works = seen.newest is not None and verdict.is_initializing(seen.newest)
-    elapsed = _waited(seen, wall)
-    if (elapsed >= _timeout(seen, policy) and not works) or (wait and wait.hopeless):
-        return _give_up(seen, wait, policy)
-    tell = _telling(seen, job, wait) if wait else None
-    look = None if works else _diagnosis(seen, job, policy)
-    return tell or look or Later(_next_look(seen, policy, elapsed))
-
-
-def _telling(seen: Observed, job: Job, wait: Wait) -> Step | None:
-    """Prefect refuses a RUNNING run a sub-state, and any run one of the same name."""
-    assert seen.run is not None
-    if seen.run.state_type == "PENDING":
-        return Explain(wait) if wait.category != seen.run.state_name else None
-    pod = seen.newest
-    if pod is None or seen.reported == (pod.metadata.name, wait.category):
-        return None
-    return Report(wait, job, pod)
-
-
-def _diagnosis(seen: Observed, job: Job, policy: Policy) -> Step | None:
+def _diagnosis(given: Input, job: Job) -> Step | None:
     """Events say what the objects' own status does not: no pod at all, or no volume for it."""
-    if seen.now - seen.diagnosed_at < policy.diagnosis_age:
+    seen, policy = given.seen, given.policy
+    if seen.now - seen.record.diagnosed_at < policy.diagnosis_age:
         return None
-    if seen.held("podless") >= policy.podless_grace:
+    if seen.seconds_since("podless") >= policy.podless_grace:
         return Diagnose("Job", job.name)
-    if seen.newest and seen.held("creating") >= policy.creating_grace:
+    if seen.newest and seen.seconds_since("creating") >= policy.creating_grace:
         return Diagnose("Pod", seen.newest.metadata.name)
     return None
 
 
-def _next_look(seen: Observed, policy: Policy, elapsed: float) -> float:
-    soon = policy.podless_grace if not seen.pods else policy.diagnosis_age
-    return max(0.2, min(soon, _timeout(seen, policy) - elapsed))
+def _next_look(given: Input, elapsed: float) -> float:
+    soon = given.policy.diagnosis_age if given.seen.pods else given.policy.podless_grace
+    return max(0.2, min(soon, _timeout(given) - elapsed))
 
 
-def _give_up(seen: Observed, wait: Wait | None, policy: Policy) -> Step:
-    if not is_sure(seen, policy, "known"):
+def _give_up(given: Input, wait: Wait | None) -> Step:
+    if not given.is_sure("known"):
         return Read()
     if wait and wait.hopeless:
         return Crash(End(f"The run can never start. {wait.category}: {wait.message}"))
-    return Crash(verdict.never_started(wait, seen.newest, seconds=_timeout(seen, policy)))
+    return Crash(verdict.never_started(wait, given.seen.newest, seconds=_timeout(given)))
 
 
-def _lease_rest(seen: Observed, policy: Policy) -> float:
-    """Seconds until the deployment's concurrency lease, if there is one, is to be renewed."""
-    if seen.claim is None or seen.claim.lease_id is None:
-        return policy.lease_renewal
-    return policy.lease_renewal - (seen.now - seen.lease_renewed_at)
+def _lease_rest(given: ClaimedInput) -> float:
+    """Seconds until the deployment's concurrency lease is to be renewed."""
+    return given.policy.lease_renewal - (given.seen.now - given.seen.record.lease_renewed_at)
 
 
-def _waited(seen: Observed, wall: datetime) -> float:
+def _waited(given: Input) -> float:
     """Seconds that the newest pod has kept the run waiting: its working init containers did not."""
-    pod = seen.newest
+    pod, elapsed = given.seen.newest, _pending_for(given)
     if pod is None:
-        return _pending_for(seen, wall)
-    elapsed = _pending_for(seen, wall)
-    if since := _made_later(seen, pod):
-        elapsed = (wall - since).total_seconds()
-    return elapsed - verdict.initializing_seconds(pod, wall)
+        return elapsed
+    if since := _made_later(given, pod):
+        elapsed = (given.wall - since).total_seconds()
+    return elapsed - verdict.initializing_seconds(pod, given.wall)
 
 
-def _made_later(seen: Observed, pod: Pod) -> datetime | None:
+def _made_later(given: Input, pod: Pod) -> datetime | None:
     """When the Job made the pod in the place of another; of a RUNNING run any that has not started
     is one, unless the cache has yet to see it start."""
-    assert seen.run is not None
     created = pod.metadata.creation_timestamp or _EPOCH
-    if seen.run.state_type == "PENDING":
-        return created if len(seen.pods) > 1 else None
-    running = seen.run.state.timestamp if seen.run.state else None
+    if given.run.state_type == "PENDING":
+        return created if len(given.seen.pods) > 1 else None
+    running = given.run.state.timestamp if given.run.state else None
     return max(created, running or _EPOCH)
 
 
-def _pending_for(seen: Observed, wall: datetime) -> float:
+def _pending_for(given: Input) -> float:
     """Seconds since the latest of the claim, the Job's creation and its start, which a resume sets
     anew. Until the Job controller notes a start, only what this process saw counts."""
-    job = seen.current
-    stamps = [seen.claim.timestamp if seen.claim else None]
+    job, claim = given.seen.current, given.seen.record.claim
+    stamps = [claim.timestamp if claim else None]
     stamps += [job.metadata.creation_timestamp, job.start_time] if job else []
-    elapsed = min([(wall - stamp).total_seconds() for stamp in stamps if stamp], default=0.0)
-    if job is None:
-        return min(elapsed, _refused_for(seen, wall))
-    return elapsed if job.start_time else min(elapsed, seen.held("unsuspended"))
+    elapsed = min([(given.wall - stamp).total_seconds() for stamp in stamps if stamp], default=0.0)
+    if job is None or job.start_time:
+        return elapsed
+    return min(elapsed, given.seen.seconds_since("unsuspended"))
 
 
-def _refused_for(seen: Observed, wall: datetime) -> float:
+def _refused_for(given: Input, refusal: Wait) -> float:
     """Seconds since the Job was first refused, as far as this process, or the sub-state, knows."""
-    assert seen.run is not None
-    assert seen.refusal is not None
-    state = seen.run.state
-    named = seen.refusal.category == seen.run.state_name and state and state.timestamp
-    return max(seen.held("refused"), (wall - named).total_seconds() if named else 0.0)
+    state = given.run.state
+    named = refusal.category == given.run.state_name and state and state.timestamp
+    seconds = (given.wall - named).total_seconds() if named else 0.0
+    return max(given.seen.seconds_since("refused"), seconds)
 
 
-def _timeout(seen: Observed, policy: Policy) -> int:
+def _timeout(given: Input) -> int:
     """Seconds that the run may wait: its own, else the binding's."""
-    return seen.pending_timeout or policy.pending_timeout
+    return given.seen.pending_timeout or given.policy.pending_timeout
 
 
 _EPOCH = datetime.fromtimestamp(0, UTC)

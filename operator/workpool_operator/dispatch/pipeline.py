@@ -1,7 +1,7 @@
 """The dispatch path of one served pool, drawn once.
 
     events --wake--> acquire --offer--> +-------+
-    reflectors (the session's) --add--> | work  | --> reconcilers: observe -> decide -> act
+    reflectors (the session's) --add--> | work  | --> reconcilers: snapshot -> decide -> execute
     resync ---------------------add---> | queue |
     timers -------------------add_after-+-------+
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,17 +20,17 @@ from uuid import UUID
 
 from workpool_operator.dispatch import capacity
 from workpool_operator.dispatch.acquire import Acquire
-from workpool_operator.dispatch.actions import Actions
 from workpool_operator.dispatch.capacity import Load
 from workpool_operator.dispatch.creation import Creation
-from workpool_operator.dispatch.ledger import Ledger
+from workpool_operator.dispatch.executor import Executor
+from workpool_operator.dispatch.job_creator import JobCreator
 from workpool_operator.dispatch.place import Place
-from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.reconciler import Reconciler
 from workpool_operator.dispatch.renderer import TemplateRenderer
 from workpool_operator.dispatch.resync import Resync
 from workpool_operator.dispatch.settings import PollSettings, RunSettings
-from workpool_operator.dispatch.submission import Submission
+from workpool_operator.dispatch.state_proposals import StateProposals
+from workpool_operator.dispatch.store import RunStore
 from workpool_operator.dispatch.sweep import Sweeper
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError, PrefectUnavailable
@@ -87,39 +86,37 @@ class Pipeline:
         self._reading = False
         self.events_lost: str | None = ""  # why the event stream is not open; None while it is
         self._reconcilers = reconcilers
-        self.ledger = Ledger()
+        self.store = RunStore(
+            lambda run_id: place.transition_ids(run_id, jobs.ever_of(str(run_id)))
+        )
         self.queue: WorkQueue[UUID] = WorkQueue()
         self.runlog = RunLog(api)
-        proposals = Proposals(
-            place,
-            api=api,
-            runlog=self.runlog,
-            jobs_of=lambda run_id: jobs.ever_of(str(run_id)),
-        )
         creation = Creation(
             kube,
             namespace=place.namespace,
             environment_secret=self._environment_secret,
             consent=outside.consent,
         )
-        submission = Submission(
+        job_creator = JobCreator(
             place,
             renderer=TemplateRenderer(place, api=api, pool=outside.pool),
             creation=creation,
-            proposals=proposals,
+            store=self.store,
             job_cache=jobs,
             runlog=self.runlog,
             forbidden=outside.forbidden,
         )
-        self._actions = Actions(
+        self._executor = Executor(
             place,
             kube=kube,
-            ledger=self.ledger,
+            queue=self.queue,
+            store=self.store,
             job_cache=jobs,
             pod_cache=pods,
-            proposals=proposals,
-            submission=submission,
+            proposals=StateProposals(place, api=api, runlog=self.runlog, store=self.store),
+            job_creator=job_creator,
             settings=outside.settings,
+            listener=self,
         )
         self._sweeper = Sweeper(
             kube,
@@ -132,8 +129,7 @@ class Pipeline:
             api=api,
             place=place,
             queue=self.queue,
-            ledger=self.ledger,
-            proposals=proposals,
+            store=self.store,
             jobs=jobs,
             pods=pods,
             heard=outside.polled,
@@ -141,7 +137,7 @@ class Pipeline:
         self.acquire = Acquire(
             api=api,
             queue=self.queue,
-            ledger=self.ledger,
+            store=self.store,
             settings=outside.poll_settings,
             queues=outside.queues,
             load=self.load,
@@ -154,7 +150,7 @@ class Pipeline:
 
     def load(self) -> Load:
         """Which runs are in flight."""
-        return capacity.load(self.ledger, self._jobs, self._pods)
+        return capacity.load(self.store, self._jobs, self._pods)
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Create every task of the pipeline; the death of one ends all."""
@@ -180,15 +176,21 @@ class Pipeline:
         return Reconciler(
             self._place,
             queue=self.queue,
-            ledger=self.ledger,
+            store=self.store,
             jobs=self._jobs,
             pods=self._pods,
-            actions=self._actions,
+            executor=self._executor,
             policy=lambda: self._outside.settings().timeouts,
-            idle=self.acquire.slot_freed,
-            late=self.acquire.wake,
             heard=self._doubted,
         )
+
+    def capacity_freed(self) -> None:
+        """See `Listener`."""
+        self.acquire.slot_freed()
+
+    def offer_expired(self) -> None:
+        """See `Listener`."""
+        self.acquire.wake()
 
     def _environment_secret(self) -> bool:
         return self._outside.settings().environment_secret
@@ -217,7 +219,7 @@ class Pipeline:
 
     def caught_up(self) -> None:
         """A cache is complete again: what backs off from an outage need not wait any longer."""
-        self.ledger.outage_over()
+        self.store.end_outage()
         self.resync.wake()
 
     def resume(self) -> None:
@@ -230,8 +232,8 @@ class Pipeline:
         that we know are read again."""
         if state_type == "SCHEDULED" and self._polls(queue):
             self.acquire.wake()
-        if state_type == "CANCELLING" or self.ledger.get(run_id) is not None:
-            self.ledger.of(run_id).doubt(time.monotonic())
+        if state_type == "CANCELLING" or self.store.get(run_id) is not None:
+            self.store.mark_stale(run_id)
             self.queue.add(run_id)
 
     def _polls(self, queue: str | None) -> bool:

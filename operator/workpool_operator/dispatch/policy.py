@@ -16,7 +16,7 @@ class Policy:
     final_grace: float = 30.0
     kubelet_grace: float = 30.0  # to end a pod, beside the pod's own terminationGracePeriodSeconds
     cancel_grace: float = 60.0
-    leftover_grace: float = 60.0
+    previous_job_grace: float = 60.0
     podless_grace: float = 2.0
     creating_grace: float = 15.0
     diagnosis_age: float = 10.0

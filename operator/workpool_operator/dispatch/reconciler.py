@@ -1,22 +1,21 @@
-"""The loops that keep every run on its way: take a key, observe, decide, act, until nothing is left
-to do now. A failed action delays its key; no failure ends a loop.
+"""The loops that keep every run on its way: take a key, take a snapshot, decide, execute, until
+nothing is left to do now. A failed action delays its key; no failure ends a loop.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from uuid import UUID
 
-from workpool_operator.dispatch.actions import Actions
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.dispatch.decide import decide
-from workpool_operator.dispatch.ledger import Ledger
-from workpool_operator.dispatch.observed import Objects, Observed, observe
+from workpool_operator.dispatch.executor import Executor
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.policy import Policy
-from workpool_operator.dispatch.steps import Forget, Later, Nothing, StartTtl, Step, Withdraw
+from workpool_operator.dispatch.snapshot import RunObjects, Snapshot, take_snapshot
+from workpool_operator.dispatch.steps import Later, Step
+from workpool_operator.dispatch.store import RunStore
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError, Unavailable
 from workpool_operator.kube.cache import Cache
@@ -24,38 +23,34 @@ from workpool_operator.kube.views import Job, Pod
 
 log = logging.getLogger(__name__)
 
-REPEATS = 4  # the same step more often in one look has no effect: it backs off like a failure
+REPEATS = 4  # more of the same action for one key have no effect: it backs off like a failure
 
 
 class Reconciler:
-    """`policy` is read at each look; `idle()` is called when a Job is over or a run left
-    nothing more to do, so that a slot may be free; `late()` when an offer was too old to claim on;
-    `heard(error)` when a step failed."""
+    """`policy` is read for each decision; `heard(error)` is called when an action failed."""
 
     def __init__(
         self,
         place: Place,
         *,
         queue: WorkQueue[UUID],
-        ledger: Ledger,
+        store: RunStore,
         jobs: Cache[Job],
         pods: Cache[Pod],
-        actions: Actions,
+        executor: Executor,
         policy: Callable[[], Policy],
-        idle: Callable[[], None],
-        late: Callable[[], None],
         heard: Callable[[OperatorError], None],
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._place = place
         self._queue = queue
-        self._ledger = ledger
+        self._store = store
         self._jobs = jobs
         self._pods = pods
-        self._actions = actions
+        self._executor = executor
         self._policy = policy
-        self._idle = idle
-        self._late = late
         self._heard = heard
+        self._clock = clock
 
     async def run(self) -> None:
         """Work for ever; several of these may run side by side."""
@@ -78,40 +73,36 @@ class Reconciler:
 
     async def _reconcile(self, run_id: UUID) -> None:
         taken: list[Step] = []
-        while not isinstance(step := self._next(run_id), Nothing | Later):
-            if taken.count(step) == REPEATS:
-                raise OperatorError(f"{type(step).__name__} has no effect")
-            taken.append(step)
-            log.debug("run %s: %s", run_id, type(step).__name__)
-            await self._actions.act(run_id, step)
-            if step == Withdraw(late=True):
-                self._late()
-            if isinstance(step, StartTtl):
-                self._idle()
-            if isinstance(step, Forget):
-                self._forget(run_id)
-                return
-        if isinstance(step, Later):
-            self._queue.add_after(run_id, max(0.05, step.seconds))
+        again = True
+        while again:
+            action = self._decide(run_id)
+            if taken.count(action) == REPEATS:
+                raise OperatorError(f"{type(action).__name__} has no effect")
+            taken.append(action)
+            log.debug("run %s: %s", run_id, type(action).__name__)
+            again = await self._executor.execute(run_id, action)
 
-    def _next(self, run_id: UUID) -> Step:
+    def _decide(self, run_id: UUID) -> Step:
         if not (self._jobs.synced.is_set() and self._pods.synced.is_set()):
             return Later(0.2)
-        return decide(self._observe(run_id), self._policy(), wall=datetime.now(UTC))
+        seen = self._snapshot(run_id)
+        self._store.put(run_id, seen.record)
+        return decide(seen, self._policy(), wall=self._clock.now())
 
-    def _observe(self, run_id: UUID) -> Observed:
+    def _snapshot(self, run_id: UUID) -> Snapshot:
         key = str(run_id)
         jobs = self._jobs.of(key)
-        objects = Objects(
+        objects = RunObjects(
             jobs=jobs,
             pods=self._pods.of(key),
             gone_jobs=self._jobs.departed(key),
             gone_pods=self._pods.departed(key),
-            strange=frozenset(job.name for job in jobs if not self._place.owns(job)),
         )
-        return observe(run_id, self._ledger.of(run_id), objects, now=time.monotonic())
-
-    def _forget(self, run_id: UUID) -> None:
-        self._jobs.forget(str(run_id))
-        self._pods.forget(str(run_id))
-        self._idle()
+        foreign = frozenset(job.name for job in jobs if not self._place.owns(job))
+        return take_snapshot(
+            run_id,
+            self._store.of(run_id),
+            objects,
+            now=self._clock.monotonic(),
+            foreign_jobs=foreign,
+        )

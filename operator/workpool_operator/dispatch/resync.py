@@ -14,9 +14,8 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.dispatch.ledger import Ledger
 from workpool_operator.dispatch.place import Place
-from workpool_operator.dispatch.proposals import Proposals
+from workpool_operator.dispatch.store import RunStore
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube.cache import Cache
@@ -32,7 +31,7 @@ UNSETTLED = ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]
 
 
 class Resync:
-    """`adopted` is set once everything that existed at the start is in the ledger."""
+    """`adopted` is set once everything that existed at the start is in the store."""
 
     def __init__(
         self,
@@ -40,8 +39,7 @@ class Resync:
         api: PrefectApi,
         place: Place,
         queue: WorkQueue[UUID],
-        ledger: Ledger,
-        proposals: Proposals,
+        store: RunStore,
         jobs: Cache[Job],
         pods: Cache[Pod],
         heard: Callable[[OperatorError], None],
@@ -49,8 +47,7 @@ class Resync:
         self._api = api
         self._place = place
         self._queue = queue
-        self._ledger = ledger
-        self._proposals = proposals
+        self._store = store
         self._jobs = jobs
         self._pods = pods
         self._heard = heard
@@ -87,7 +84,7 @@ class Resync:
 
     async def _sweep(self) -> None:
         found = {run.id for run in (*await self._unsettled(), *await self._retrying())}
-        known = {run_id for run_id, _ in self._ledger}
+        known = {run_id for run_id, _ in self._store}
         ids = {UUID(run_id) for run_id in self._jobs.run_ids() | self._pods.run_ids() if run_id}
         for batch in _batches(sorted((ids | known) - found)):
             await self._by_id(batch)
@@ -125,7 +122,7 @@ class Resync:
             offset += len(page)
             wanted = [run for run in page if if_(run)]
             for run in wanted:
-                self._hear(run, asked_at)
+                self._store.apply(run.id, run, asked_at=asked_at)
             runs += wanted
             if len(page) < PAGE_SIZE:
                 return runs
@@ -135,12 +132,9 @@ class Resync:
         asked_at = time.monotonic()
         runs = await self._api.filter_runs({"flow_runs": {"id": {"any_": wanted}}})
         for run in runs:
-            self._hear(run, asked_at)
+            self._store.apply(run.id, run, asked_at=asked_at)
         for run_id in set(ids) - {run.id for run in runs}:
-            self._ledger.of(run_id).doubt(time.monotonic())  # a read of its own says if it is gone
-
-    def _hear(self, run: Run, asked_at: float) -> None:
-        self._proposals.heard(self._ledger.of(run.id), run, asked_at=asked_at)
+            self._store.mark_stale(run_id)  # a read of its own says if it is gone
 
 
 def _batches(ids: Iterable[UUID]) -> Iterator[list[UUID]]:

@@ -10,9 +10,8 @@ from collections.abc import Sequence, Set
 from uuid import UUID
 
 from workpool_operator.dispatch.claims import claims_in
-from workpool_operator.dispatch.ended import is_sure
-from workpool_operator.dispatch.observed import Observed
-from workpool_operator.dispatch.policy import Policy
+from workpool_operator.dispatch.rules import ClaimedInput
+from workpool_operator.dispatch.snapshot import Snapshot
 from workpool_operator.dispatch.steps import Crash, PutBack, Read, ReadHistory, Step
 from workpool_operator.jobs import disruption, verdict
 from workpool_operator.kube.views import Job
@@ -21,15 +20,16 @@ from workpool_operator.prefect_api.views import State
 DELAYS = (10.0, 30.0, 90.0)  # seconds before the first, second and every further new Job
 
 
-def retry(seen: Observed, job: Job, policy: Policy) -> Step | None:
+def retry(given: ClaimedInput, job: Job) -> Step | None:
     """The claimed run's Job has ended; None where that was not the infrastructure alone."""
-    if not (job.failed and _unbegun(seen)):
+    seen = given.seen
+    if not (job.ended and job.failed and _unbegun(seen)):
         return None
-    if not is_sure(seen, policy, "ended"):
+    if not given.is_sure("ended"):
         return Read()
-    if seen.infrastructure_retries is None:
+    made, limit = seen.record.infrastructure_retries, given.policy.infrastructure_retries
+    if made is None:
         return ReadHistory()
-    made, limit = seen.infrastructure_retries, policy.infrastructure_retries
     if made >= limit:
         return Crash(verdict.given_up(verdict.ended(job, seen.pods), limit=limit))
     delay = DELAYS[min(made, len(DELAYS) - 1)]
@@ -50,7 +50,7 @@ def count(history: Sequence[State], mine: Set[UUID]) -> int:
     return made
 
 
-def _unbegun(seen: Observed) -> bool:
+def _unbegun(seen: Snapshot) -> bool:
     """No pod of the Job ran the flow's container, or still could on a node that is cut off, and
     the infrastructure ended the last one."""
     if seen.started or not seen.pods:

@@ -1,15 +1,18 @@
 """Every step that can be decided for a run, as plain data: at most one external write each. Pure.
 
-`decide` chooses them, `actions` carries them out.
+`decide` chooses them, `executor` carries them out.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
+from workpool_operator.dispatch import claims
+from workpool_operator.dispatch.claims import ClaimedRun
 from workpool_operator.jobs.verdict import End, Wait
 from workpool_operator.kube.views import Job, Pod
-from workpool_operator.prefect_api.views import State
+from workpool_operator.prefect_api.views import Run, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,15 @@ class Restore:
 class CreateJob:
     """Create the Job of the run's claim."""
 
+    claimed: ClaimedRun
+
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
     """Note the run's claim on a Job that was made for an earlier one."""
 
     job: Job
+    claim: claims.Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +99,10 @@ class RecordJob:
 
 @dataclass(frozen=True, slots=True)
 class Explain:
-    """Name the sub-state by what the run waits for."""
+    """Name the claim's sub-state by what the run waits for."""
 
     wait: Wait
+    claim: claims.Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,8 @@ class AskQueue:
 @dataclass(frozen=True, slots=True)
 class RenewLease:
     """Keep the deployment's concurrency slot until the run is RUNNING."""
+
+    lease_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +203,17 @@ class StartTtl:
 class Reschedule:
     """Make a run that no poll returns poll-able again (docs/races.md, 26)."""
 
+    run: Run
 
-Step = (
-    Nothing | Forget | Later | Read | ReadHistory | Withdraw | Claim | UndoClaim | Restore
-    | CreateJob | Adopt | PutBack | RecordJob | Explain | Diagnose | AskQueue | RenewLease | Crash
-    | Cancel | ConfirmGone | DeleteJob | StartTtl | Reschedule | StopRetries | EndPod
-    | Report | Tell
+
+# By what they reach, in the order in which the executor matches them.
+LocalStep = Nothing | Later | Forget | Withdraw | Tell
+PrefectStep = (
+    Read | ReadHistory | Claim | UndoClaim | Restore | RecordJob | Explain | PutBack | RenewLease
+    | Reschedule | Cancel | Crash
 )  # fmt: skip
+KubernetesStep = (
+    CreateJob | Adopt | Diagnose | AskQueue | ConfirmGone | DeleteJob | StopRetries | EndPod
+    | Report | StartTtl
+)  # fmt: skip
+Step = LocalStep | PrefectStep | KubernetesStep

@@ -7,11 +7,7 @@ so that two pods of a run never execute at once.
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from workpool_operator.dispatch.ended import is_sure
-from workpool_operator.dispatch.observed import Observed
-from workpool_operator.dispatch.policy import Policy
+from workpool_operator.dispatch.rules import ClaimedInput, Input
 from workpool_operator.dispatch.steps import (
     Adopt,
     AskQueue,
@@ -29,50 +25,58 @@ from workpool_operator.jobs import verdict
 from workpool_operator.kube.views import Job
 
 
-def pending(seen: Observed, job: Job, policy: Policy) -> Step | None:
+def pending(given: ClaimedInput, job: Job) -> Step | None:
     """The claimed run's Job is suspended, or was when its sub-state was named."""
-    assert seen.run is not None
-    named = seen.run.state_name == verdict.SUSPENDED
+    seen, claim = given.seen, given.claim
+    named = given.run.state_name == verdict.SUSPENDED
     if not job.suspended:
-        return Explain(verdict.resumed(job)) if named and not seen.started else None
+        return Explain(verdict.resumed(job), claim) if named and not seen.started else None
     if named:
         return None
-    if (rest := policy.podless_grace - seen.held("suspended")) > 0:
+    if (rest := given.rest("suspended", given.policy.podless_grace)) > 0:
         return Later(rest)  # a queue with room resumes it at once
-    if job.queue and seen.workload is None:
+    if job.queue and seen.record.workload is None:
         return AskQueue(job.name)
-    return Explain(verdict.suspended(job, seen.workload or ""))
+    return Explain(verdict.suspended(job, seen.record.workload or ""), claim)
 
 
-def running(seen: Observed, job: Job, policy: Policy) -> Step | None:
+def running(given: Input, job: Job) -> Step | None:
     """The Job was suspended under a running flow whose process did not reschedule the run."""
-    if not job.suspended or seen.pods_live:
+    if not job.suspended or given.seen.pods_live:
         return None
-    if (rest := policy.report_grace - seen.held("preempted")) > 0:
+    if (rest := given.rest("preempted", given.policy.report_grace)) > 0:
         return Later(rest)
-    return PutBack(verdict.preempted(job)) if is_sure(seen, policy, "preempted") else Read()
+    return PutBack(verdict.preempted(job)) if given.is_sure("preempted") else Read()
 
 
-def scheduled(seen: Observed, policy: Policy, wall: datetime) -> Step | None:
-    """The run is to be run again, and a Job of it is suspended or was resumed."""
-    kept = next((job for job in seen.leftovers if job.suspended and not job.deleting), None)
-    if kept is not None:
-        if seen.offered_at is not None:
-            return Withdraw()
-        return Nothing() if seen.told == kept.name else Tell(verdict.kept(kept), about=kept.name)
-    if not any(_was_resumed(seen, job) for job in seen.leftovers):
+def kept(given: Input) -> Step | None:
+    """The run is to be run again, and a Job of it is suspended: it keeps its place in the queue."""
+    record = given.seen.record
+    jobs = (job for job in given.seen.previous_jobs if job.suspended and not job.deleting)
+    job = next(jobs, None)
+    if job is None:
         return None
-    if seen.not_before and (rest := (seen.not_before - wall).total_seconds()) > 0:
+    if record.offered_at is not None:
+        return Withdraw()
+    return Nothing() if record.noted == job.name else Tell(verdict.kept(job), about=job.name)
+
+
+def resumed(given: Input) -> Step | None:
+    """The run is to be run again, and its Job was resumed: the run is claimed, polled or not."""
+    if not any(_was_resumed(given, job) for job in given.seen.previous_jobs):
+        return None
+    not_before = given.seen.record.not_before
+    if not_before and (rest := (not_before - given.wall).total_seconds()) > 0:
         return Later(rest)
-    return Claim() if seen.age <= policy.state_age else Read()
+    return Claim() if given.is_recent else Read()
 
 
-def claimed(seen: Observed) -> Step | None:
+def claimed(given: ClaimedInput) -> Step | None:
     """The run is claimed, and an earlier Job of it still has pods or may get some."""
-    job = next((job for job in seen.leftovers if _may_execute(job)), None)
+    job = next((job for job in given.seen.previous_jobs if _may_execute(job)), None)
     if job is not None:
-        return Adopt(job)
-    return Later(5.0) if seen.overlapping else None
+        return Adopt(job, given.claim)
+    return Later(5.0) if given.seen.overlapping else None
 
 
 def _may_execute(job: Job) -> bool:
@@ -80,13 +84,13 @@ def _may_execute(job: Job) -> bool:
     return not (job.ended or job.deleting or job.condition("FailureTarget", "SuccessCriteriaMet"))
 
 
-def _was_resumed(seen: Observed, job: Job) -> bool:
+def _was_resumed(given: Input, job: Job) -> bool:
     """It was seen suspended since the run is SCHEDULED, or says itself that it was."""
     if not _may_execute(job):
         return False
-    if job.name == seen.kept:
+    if job.name == given.seen.record.suspended_job:
         return True
-    rescheduled_at = seen.run.state.timestamp if seen.run and seen.run.state else None
+    rescheduled_at = given.run.state.timestamp if given.run.state else None
     if rescheduled_at is None or not job.was_suspended:
         return False
     return job.start_time is None or job.start_time > rescheduled_at

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.dispatch.ledger import Record
 from workpool_operator.dispatch.place import Place
-from workpool_operator.dispatch.proposals import Proposals
+from workpool_operator.dispatch.state_proposals import StateProposals
+from workpool_operator.dispatch.store import RunRecord, RunStore
 from workpool_operator.errors import OperatorError, PrefectRefused, PrefectUnavailable
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
 from workpool_operator.prefect_api.runlog import RunLog
@@ -35,42 +36,52 @@ class Claims:
     def __init__(self, place: Place, *, api: PrefectApi, runlog: RunLog) -> None:
         self._place = place
         self._api = api
-        self._proposals = Proposals(place, api=api, runlog=runlog)
+        self._runlog = runlog
 
-    async def make(self, run: Run, *, heard_at: float) -> Record | None:
+    def _proposals(self) -> StateProposals:
+        """With a memory of their own, which knows nothing yet."""
+        store = RunStore(lambda run_id: {self._place.transition_id(run_id)})
+        return StateProposals(self._place, api=self._api, runlog=self._runlog, store=store)
+
+    async def make(self, run: Run, *, heard_at: float) -> RunRecord | None:
         """Claim the run, whose state was heard then; None where it is not to be had.
 
         Without an answer the run is read before it is claimed again, until it is known whether the
         claim holds.
         """
-        record, sent = Record(), False
-        record.heard(run, asked_at=heard_at, now=heard_at)
+        proposals, sent = self._proposals(), False
+        store = proposals.store
+        ids = store.transition_ids(run.id)
+        known = RunRecord().apply(run, asked_at=heard_at, now=heard_at, transition_ids=ids)
+        store.put(run.id, known)
 
-        async def attempt() -> Record | None:
+        async def attempt() -> RunRecord | None:
             nonlocal sent
-            if record.stale or time.monotonic() - record.heard_at > STATE_AGE_SECONDS:
-                await self._proposals.read(run.id, record)
+            record = store.of(run.id)
+            if record.is_stale or time.monotonic() - record.answered_at > STATE_AGE_SECONDS:
+                await proposals.read(run.id)
+                record = store.of(run.id)
             if record.state_type != "SCHEDULED":  # a claim whose answer was lost is ours
-                return record if sent and record.claim and not record.phantom else None
+                return record if sent and record.claim and not record.stray_claim else None
             sent = True
-            return await self._claim(record, run.id)
+            return await self._claim(proposals, run.id)
 
         return await until_answered(attempt, about=f"run {run.id}: its claim")
 
-    async def _claim(self, record: Record, run_id: UUID) -> Record | None:
+    async def _claim(self, proposals: StateProposals, run_id: UUID) -> RunRecord | None:
         """The record if this very request made the claim: the worker beside us has the same id."""
-        proof = self._place.transition_id(run_id)
-        answer = await self._say(record, name="Pending", transition_id=proof)
-        if record.phantom and answer.accepted:
-            await self._proposals.undo_claim(run_id, record)
+        store, proof = proposals.store, self._place.transition_id(run_id)
+        answer = await self._say(store, run_id, name="Pending", transition_id=proof)
+        if store.of(run_id).stray_claim and answer.accepted:
+            await proposals.undo_claim(run_id)
             return None
-        if not answer.accepted or record.claim is None:
+        if not answer.accepted or store.of(run_id).claim is None:
             log.info("run %s is not to be had: %s", run_id, answer.reason or answer.state.name)
             return None
-        record.lease_renewed_at = time.monotonic()
-        return record
+        store.put(run_id, replace(store.of(run_id), lease_renewed_at=time.monotonic()))
+        return store.of(run_id)
 
-    async def take(self, run_id: UUID) -> Record | None:
+    async def take(self, run_id: UUID) -> RunRecord | None:
         """Claim a run that no poll brought, also one that a client keeps PENDING."""
         asked_at = time.monotonic()
         run = await self._api.read_run(run_id)
@@ -80,27 +91,33 @@ class Claims:
             run = await self._api.read_run(run_id)
         return await self.make(run, heard_at=asked_at) if run else None
 
-    async def submitting(self, record: Record) -> None:
-        """Name the sub-state as Prefect's workers do; nothing depends on it."""
-        assert record.run is not None and record.claim is not None
+    async def submitting(self, record: RunRecord) -> RunRecord:
+        """Name the sub-state as Prefect's workers do, and return the record after it; nothing
+        depends on it."""
+        if (claimed := record.claimed_run) is None:
+            return record
+        run_id, store = claimed.run.id, self._proposals().store
+        store.put(run_id, record)
         try:
-            proof = record.claim.substate_id(SUBMITTING)
-            await self._say(record, name=SUBMITTING, transition_id=proof)
+            proof = claimed.claim.substate_id(SUBMITTING)
+            await self._say(store, run_id, name=SUBMITTING, transition_id=proof)
         except OperatorError as error:
-            log.debug("run %s is not called %s: %s", record.run.id, SUBMITTING, error)
+            log.debug("run %s is not called %s: %s", run_id, SUBMITTING, error)
+        return store.of(run_id)
 
-    async def _say(self, record: Record, *, name: str, transition_id: UUID) -> Answer:
-        run = record.run
-        assert run is not None
+    async def _say(
+        self, store: RunStore, run_id: UUID, *, name: str, transition_id: UUID
+    ) -> Answer:
         details = {"transition_id": str(transition_id)}
         proposal: dict[str, Any] = {"type": "PENDING", "name": name, "state_details": details}
         asked_at = time.monotonic()
         try:
-            answer = await self._api.set_state(run.id, proposal)
+            answer = await self._api.set_state(run_id, proposal)
         except PrefectUnavailable:
-            record.doubt(time.monotonic())
+            store.mark_stale(run_id)
             raise
-        self._proposals.heard(record, run.in_state(answer.state), asked_at=asked_at, wrote=True)
+        if (run := store.of(run_id).run) is not None:
+            store.apply(run_id, run.in_state(answer.state), asked_at=asked_at, wrote=True)
         return answer
 
     async def crash(self, run_id: UUID, message: str, *, claim_id: UUID | None) -> bool:
@@ -108,14 +125,14 @@ class Claims:
         another claim than the one that is reported on, if it is known; whether."""
 
         async def attempt() -> bool:
-            record = Record()
-            await self._proposals.read(run_id, record)
-            if record.state_type not in ("PENDING", "RUNNING"):
+            proposals = self._proposals()
+            await proposals.read(run_id)
+            if proposals.store.of(run_id).state_type not in ("PENDING", "RUNNING"):
                 return False
-            if claim_id and await self._claim_of(run_id, record) != claim_id:
+            if claim_id and await self._claim_of(proposals, run_id) != claim_id:
                 return False
-            await self._proposals.crash(run_id, record, message)
-            return record.state_type == "CRASHED"
+            await proposals.crash(run_id, message)
+            return proposals.store.of(run_id).state_type == "CRASHED"
 
         try:
             return await until_answered(attempt, about=f"run {run_id}: its end")
@@ -123,25 +140,28 @@ class Claims:
             log.warning("run %s cannot be ended: %s", run_id, refused)
             return False
 
-    async def _claim_of(self, run_id: UUID, record: Record) -> UUID | None:
+    @staticmethod
+    async def _claim_of(proposals: StateProposals, run_id: UUID) -> UUID | None:
         """The id of the claim of ours that the run is under now."""
-        if record.claim is None:
-            await self._proposals.read_history(run_id, record)
-        return record.claim.id if record.claim else None
+        if proposals.store.of(run_id).claim is None:
+            await proposals.read_history(run_id)
+        claim = proposals.store.of(run_id).claim
+        return claim.id if claim else None
 
     async def schedule(self, run_id: UUID) -> None:
         """Hand a run that a client keeps PENDING to the pool, from where it is claimed."""
         await self._api.set_state(run_id, {"type": "SCHEDULED", "name": "Scheduled"})
 
     @staticmethod
-    def namespace_of(record: Record) -> str:
+    def namespace_of(record: RunRecord) -> str:
         """Where the Job of the claim is, as far as it is recorded: a run may still have the
         `infrastructure_pid` of an earlier attempt."""
-        assert record.run is not None and record.claim is not None
-        namespace, _, name = (record.run.infrastructure_pid or "").partition(":")
-        return namespace if record.claim.made(name, run_id=record.run.id) else ""
+        if (claimed := record.claimed_run) is None:
+            return ""
+        namespace, _, name = (claimed.run.infrastructure_pid or "").partition(":")
+        return namespace if claimed.claim.made(name, run_id=claimed.run.id) else ""
 
-    async def unfinished(self) -> AsyncIterator[Record]:
+    async def unfinished(self) -> AsyncIterator[RunRecord]:
         """The pool's runs that a worker of it has claimed from here and that have not ended."""
         where: dict[str, Any] = {
             "work_pools": {"id": {"any_": [str(self._place.pool_id)]}},
@@ -159,13 +179,14 @@ class Claims:
                 return
             offset += len(page)
 
-    async def _recognise(self, run: Run, asked_at: float) -> Record | None:
+    async def _recognise(self, run: Run, asked_at: float) -> RunRecord | None:
         """The run's record if its last claim is one of ours."""
-        record = Record()
-        self._proposals.heard(record, run, asked_at=asked_at)
-        if record.claim is None and run.state_name != "Pending":  # a Pending names its owner
-            await self._proposals.read_history(run.id, record)
-        if record.phantom:
-            await self._proposals.undo_claim(run.id, record)
+        proposals = self._proposals()
+        store = proposals.store
+        store.apply(run.id, run, asked_at=asked_at)
+        if store.of(run.id).claim is None and run.state_name != "Pending":
+            await proposals.read_history(run.id)  # a Pending names its owner
+        if store.of(run.id).stray_claim:
+            await proposals.undo_claim(run.id)
             return None
-        return record if record.claim else None
+        return store.of(run.id) if store.of(run.id).claim else None

@@ -1,6 +1,6 @@
 """One namespace of a worker: the operator's own dispatch path, but for polls, which are Prefect's.
 
-    reflectors --> caches --> queue --> reconcilers: observe -> decide -> act
+    reflectors --> caches --> queue --> reconcilers: snapshot -> decide -> execute
                       |                     |
                       +----> followers <----+
 
@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.dispatch.actions import Actions
 from workpool_operator.dispatch.creation import Creation, no_consent_needed
-from workpool_operator.dispatch.ledger import Ledger, Record
+from workpool_operator.dispatch.executor import Executor
+from workpool_operator.dispatch.job_creator import JobCreator
 from workpool_operator.dispatch.place import Place
-from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.reconciler import Reconciler
-from workpool_operator.dispatch.submission import Submission
+from workpool_operator.dispatch.state_proposals import StateProposals
+from workpool_operator.dispatch.store import RunRecord, RunStore
 from workpool_operator.dispatch.sweep import Sweeper
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import KubernetesRefused, OperatorError, PrefectUnavailable
@@ -64,17 +64,13 @@ class Engine:
         self._settings = settings.run_settings()
         self._followers: dict[UUID, Follower] = {}
         self._trouble = Trouble(log, place.namespace)
-        self._ledger = Ledger()
+        self._store = RunStore(
+            lambda run_id: place.transition_ids(run_id, self._jobs.ever_of(str(run_id)))
+        )
         self._queue: WorkQueue[UUID] = WorkQueue()
         self._jobs: Cache[Job] = Cache(self._changed)
         self._pods: Cache[Pod] = Cache(self._changed)
-        self._proposals = Proposals(
-            place,
-            api=api,
-            runlog=runlog,
-            jobs_of=lambda run_id: self._jobs.ever_of(str(run_id)),
-        )
-        submission = Submission(
+        job_creator = JobCreator(
             place,
             renderer=ConfigurationRenderer(place, configured=self._configuration, pool=pool),
             creation=Creation(
@@ -83,20 +79,22 @@ class Engine:
                 environment_secret=lambda: self._settings.environment_secret,
                 consent=no_consent_needed,
             ),
-            proposals=self._proposals,
+            store=self._store,
             job_cache=self._jobs,
             runlog=runlog,
             forbidden=lambda text: self._trouble.begins("cannot create Jobs", text),
         )
-        self._actions = Actions(
+        self._executor = Executor(
             place,
             kube=kube,
-            ledger=self._ledger,
+            queue=self._queue,
+            store=self._store,
             job_cache=self._jobs,
             pod_cache=self._pods,
-            proposals=self._proposals,
-            submission=submission,
+            proposals=StateProposals(place, api=api, runlog=runlog, store=self._store),
+            job_creator=job_creator,
             settings=lambda: self._settings,
+            listener=self,
         )
         self._sweeper = Sweeper(
             kube,
@@ -123,16 +121,18 @@ class Engine:
 
     @contextmanager
     def follow(
-        self, record: Record, configuration: KubernetesJobConfiguration | None
+        self, record: RunRecord, configuration: KubernetesJobConfiguration | None
     ) -> Iterator[Follower]:
         """Take a claimed run over; with a configuration its Job is made where there is none."""
-        assert record.run is not None and record.claim is not None
-        run_id = record.run.id
-        follower = Follower(self.namespace, run_id, record.claim.id, configuration)
-        if time.monotonic() - record.heard_at > self._settings.timeouts.state_age:
-            record.doubt(time.monotonic())  # it may have been cancelled while it was configured
+        claimed = record.claimed_run
+        if claimed is None:
+            raise ValueError("only a claimed run is followed")
+        run_id = claimed.run.id
+        follower = Follower(self.namespace, run_id, claimed.claim.id, configuration)
         self._followers[run_id] = follower
-        self._ledger.take(run_id, record)
+        self._store.put(run_id, record)
+        if time.monotonic() - record.answered_at > self._settings.timeouts.state_age:
+            self._store.mark_stale(run_id)  # it may have been cancelled while it was configured
         self._show(follower)
         self._queue.add(run_id)
         try:
@@ -142,8 +142,8 @@ class Engine:
 
     def woken(self, run_id: UUID) -> None:
         """Prefect says that the run changed: it is read again if it is known here."""
-        if (record := self._ledger.get(run_id)) is not None:
-            record.doubt(time.monotonic())
+        if self._store.get(run_id) is not None:
+            self._store.mark_stale(run_id)
             self._queue.add(run_id)
 
     def _configuration(self, run_id: UUID) -> KubernetesJobConfiguration | None:
@@ -167,7 +167,14 @@ class Engine:
     def _judge(self, follower: Follower) -> None:
         if self._synced:
             live = [pod for pod in self._pods.of(str(follower.run_id)) if not pod.ended]
-            follower.judge(self._ledger.get(follower.run_id), live)
+            follower.judge(self._store.get(follower.run_id), live)
+
+    def capacity_freed(self) -> None:
+        """See `Listener`: the end of a run may be reported."""
+        self._judge_all()
+
+    def offer_expired(self) -> None:
+        """See `Listener`: a worker polls by itself."""
 
     def _judge_all(self) -> None:
         for follower in self._followers.values():
@@ -194,8 +201,8 @@ class Engine:
             ids = [str(run_id) for run_id in known[start : start + PAGE_SIZE]]
             asked_at = time.monotonic()
             for run in await self._api.filter_runs({"flow_runs": {"id": {"any_": ids}}}):
-                if record := self._ledger.get(run.id):
-                    self._proposals.heard(record, run, asked_at=asked_at)
+                if self._store.get(run.id) is not None:
+                    self._store.apply(run.id, run, asked_at=asked_at)
         for run_id in known:
             self._queue.add(run_id)
 
@@ -225,13 +232,11 @@ class Engine:
         return Reconciler(
             self._place,
             queue=self._queue,
-            ledger=self._ledger,
+            store=self._store,
             jobs=self._jobs,
             pods=self._pods,
-            actions=self._actions,
+            executor=self._executor,
             policy=lambda: self._settings.timeouts,
-            idle=self._judge_all,
-            late=_nothing,
             heard=self._heard,
         )
 
@@ -244,7 +249,3 @@ def _unseen(error: KubernetesRefused, resource: Resource[Any], namespace: str) -
     text = str(error).rstrip(". ")
     advice = f"Grant the worker's ServiceAccount to list and watch {resource.plural}"
     return OperatorError(f"{text}. {advice} in namespace {namespace!r}.")
-
-
-def _nothing() -> None:
-    """No offer is ever late here: a worker claims what it polled by itself."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from workpool_operator.dispatch.ledger import Record
+from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.errors import OperatorError
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.kube.views import Job, Pod
@@ -48,7 +48,7 @@ class Follower:
         self._pods |= {pod.metadata.uid: pod for pod in pods if name and pod.job_name == name}
         self._news.set()
 
-    def judge(self, record: Record | None, live_pods: Iterable[Pod]) -> None:
+    def judge(self, record: RunRecord | None, live_pods: Iterable[Pod]) -> None:
         """Settle it if the run's end is reported and nothing of the Job runs any more; `record` is
         None once the run is forgotten."""
         name = self.job.name if self.job else ""
@@ -86,6 +86,6 @@ class Follower:
         job = self.job
         return job is not None and job.ended and job.spec.ttl_seconds_after_finished is not None
 
-    def _is_awaited(self, record: Record | None) -> bool:
+    def _is_awaited(self, record: RunRecord | None) -> bool:
         """The run is still this claim's, so that its Job is to be made or to be missed."""
         return record is not None and record.claim is not None and record.claim.id == self.claim_id

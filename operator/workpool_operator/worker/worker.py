@@ -26,7 +26,7 @@ from workpool_operator.worker.configuration import ResolvedConfiguration
 from workpool_operator.worker.steady import SteadyWorker, TaskStatus
 
 if TYPE_CHECKING:
-    from workpool_operator.dispatch.ledger import Record
+    from workpool_operator.dispatch.store import RunRecord
     from workpool_operator.worker.runtime import Runtime
 
 
@@ -59,7 +59,7 @@ class KubernetesJobWorker(
         super().__init__(*args, **options)
         self._runtime: Runtime | None = None
         self._adopted: UUID | None = None
-        self._claimed: dict[UUID, Record] = {}
+        self._claimed: dict[UUID, RunRecord] = {}
 
     # Life
 
@@ -122,7 +122,9 @@ class KubernetesJobWorker(
     async def _propose_submitting_state(self, flow_run: FlowRun) -> None:
         record = self._claimed.get(flow_run.id)
         if record and record.run and record.run.state_name == "Pending":
-            await self.runtime.claims.submitting(record)
+            named = await self.runtime.claims.submitting(record)
+            if flow_run.id in self._claimed:
+                self._claimed[flow_run.id] = named
 
     async def _propose_crashed_state(
         self, flow_run: FlowRun, message: str, client: PrefectClient | None = None
@@ -192,14 +194,14 @@ class KubernetesJobWorker(
         run_id = flow_run.id if flow_run else None
         await self.runtime.kill(infrastructure_pid, run_id=run_id, grace_seconds=grace_seconds)
 
-    def _serve(self, record: Record) -> None:
+    def _serve(self, record: RunRecord) -> None:
         """Remember the claim for `run`, and for whatever this task reports once its seat is free:
         by then the run may have been claimed again."""
         assert record.run is not None and record.claim is not None
         self._claimed[record.run.id] = record
         _served.set(record.claim.id)
 
-    async def _claim(self, run_id: UUID) -> Record:
+    async def _claim(self, run_id: UUID) -> RunRecord:
         """Claim a run that no poll brought, as one that a client keeps PENDING."""
         record = await (await self.runtime.open(self.work_pool.id)).take(run_id)
         if record is None:
@@ -208,14 +210,14 @@ class KubernetesJobWorker(
 
     # What an earlier worker left
 
-    def _adopt(self, record: Record) -> None:
+    def _adopt(self, record: RunRecord) -> None:
         assert record.run is not None and self._runs_task_group is not None
         run_id = record.run.id
         if run_id not in self._seats and run_id not in self._submitting_flow_run_ids:
             self._seats.take(run_id, standing=True)
             self._runs_task_group.start_soon(self._resume, record)
 
-    async def _resume(self, record: Record) -> None:
+    async def _resume(self, record: RunRecord) -> None:
         assert record.run is not None and self._runs_task_group is not None
         flow_run = FlowRun.model_validate(record.run.document)
         self._logger.info("Taking up flow run %s (%s).", flow_run.id, record.run.state_name)
@@ -231,7 +233,7 @@ class KubernetesJobWorker(
         finally:
             self._release_limit_slot(flow_run.id)
 
-    async def _follow_on(self, flow_run: FlowRun, record: Record, namespace: str) -> None:
+    async def _follow_on(self, flow_run: FlowRun, record: RunRecord, namespace: str) -> None:
         """Follow a Job that exists, or did."""
         namespace = namespace or (await self._configuration_of(flow_run)).namespace
         engine = await self.runtime.engine(namespace)

@@ -1,23 +1,25 @@
-"""One coroutine per step: each makes one external write, may be repeated, and ends by telling the
-ledger what it learnt. Decides nothing.
+"""Carries out what the table decided: each action makes at most one external write, may be
+repeated, and ends with what it learnt in the store. Decides nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import replace
+from typing import Any, assert_never
 from uuid import UUID
 
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.dispatch import steps
-from workpool_operator.dispatch.ledger import Ledger, Record
+from workpool_operator.dispatch.job_creator import JobCreator
+from workpool_operator.dispatch.listener import Listener
 from workpool_operator.dispatch.place import Place
-from workpool_operator.dispatch.proposals import Proposals
 from workpool_operator.dispatch.settings import RunSettings
-from workpool_operator.dispatch.submission import Submission
+from workpool_operator.dispatch.state_proposals import StateProposals
+from workpool_operator.dispatch.store import RunStore
+from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import (
     KubernetesConflict,
     KubernetesNotFound,
@@ -35,97 +37,124 @@ from workpool_operator.prefect_api.views import State
 
 log = logging.getLogger(__name__)
 
+SOONEST_SECONDS = 0.05
 LOG_LINES = 20
 LOG_BYTES = str(1 << 20)
 LOG_SECONDS = 5.0
 
 
-class Actions:
-    """The hands of the reconciler; `settings` is a live view."""
+class Executor:
+    """The one door to every write; `settings` is a live view.
+
+    A precondition of acting, such as holding a Lease, is checked in `execute` and nowhere else
+    (docs/decisions/0032).
+    """
 
     def __init__(
         self,
         place: Place,
         *,
         kube: KubernetesClient,
-        ledger: Ledger,
+        queue: WorkQueue[UUID],
+        store: RunStore,
         job_cache: Cache[Job],
         pod_cache: Cache[Pod],
-        proposals: Proposals,
-        submission: Submission,
+        proposals: StateProposals,
+        job_creator: JobCreator,
         settings: Callable[[], RunSettings],
+        listener: Listener,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._namespace = place.namespace
         self._kube = kube
-        self._ledger = ledger
+        self._queue = queue
+        self._store = store
         self._job_cache = job_cache
         self._pod_cache = pod_cache
         self._proposals = proposals
-        self._submission = submission
+        self._job_creator = job_creator
         self._settings = settings
+        self._listener = listener
+        self._clock = clock
 
-    async def act(self, run_id: UUID, step: steps.Step) -> None:
-        """Carry out one step. Whatever Prefect did not answer plainly is read again.
+    async def execute(self, run_id: UUID, action: steps.Step) -> bool:
+        """Carry out one action; return whether to decide again at once. Whatever Prefect did not
+        answer plainly is read again.
 
         Raises:
-            Unavailable: nobody knows whether it had its effect; decide again later.
+            Unavailable: it may have had its effect or not; decide again later.
             Refused: it had none, for a reason that the table does not foresee.
         """
-        record = self._ledger.of(run_id)
         try:
-            await self._prefect(run_id, record, step)
-            await self._kubernetes(run_id, record, step)
+            match action:
+                case steps.Nothing():
+                    return False
+                case steps.Later(seconds=seconds):
+                    self._queue.add_after(run_id, max(SOONEST_SECONDS, seconds))
+                    return False
+                case steps.Forget():
+                    self._forget(run_id)
+                    return False
+                case steps.Withdraw(late=late):
+                    self._withdraw(run_id, late=late)
+                case steps.Tell(text=text, about=about):
+                    self._proposals.note(run_id, text, level=logging.INFO)
+                    self._store.put(run_id, replace(self._store.of(run_id), noted=about))
+                case _:
+                    await self._in_prefect(run_id, action)
         except PrefectUnavailable:
-            record.doubt(time.monotonic())
+            self._store.mark_stale(run_id)
             raise
         except PrefectNotFound:
-            record.doubt(time.monotonic())
+            self._store.mark_stale(run_id)
+        return True
 
-    async def _prefect(self, run_id: UUID, record: Record, step: steps.Step) -> None:
-        say = self._proposals
-        match step:
-            case steps.Forget():
-                self._ledger.drop(run_id)
-            case steps.Withdraw():
-                record.offered_at = None
+    async def _in_prefect(
+        self, run_id: UUID, action: steps.PrefectStep | steps.KubernetesStep
+    ) -> None:
+        propose = self._proposals
+        match action:
             case steps.Read():
-                await say.read(run_id, record)
+                await propose.read(run_id)
             case steps.ReadHistory():
-                await say.read_history(run_id, record)
+                await propose.read_history(run_id)
             case steps.Claim():
-                await say.claim(run_id, record)
+                await propose.claim(run_id)
             case steps.UndoClaim():
-                await say.undo_claim(run_id, record)
+                await propose.undo_claim(run_id)
             case steps.Restore(state=state):
-                await say.restore(run_id, record, state)
+                await propose.restore(run_id, state)
             case steps.RecordJob(name=name):
-                await say.record_job(run_id, record, name)
-            case steps.Explain(wait=wait):
-                await say.explain(run_id, record, wait)
+                await propose.record_job(run_id, name)
+            case steps.Explain(wait=wait, claim=claim):
+                await propose.explain(run_id, wait, claim)
             case steps.PutBack(wait=wait, delay=delay):
-                await say.put_back(run_id, record, wait, delay=delay)
-            case steps.Tell(text=text, about=about):
-                say.note(run_id, text, level=logging.INFO)
-                record.told = about
-            case steps.RenewLease():
-                await say.renew_lease(run_id, record)
-            case steps.Reschedule():
-                await say.reschedule(run_id, record)
+                await propose.put_back(run_id, wait, delay=delay)
+            case steps.RenewLease(lease_id=lease_id):
+                await propose.renew_lease(run_id, lease_id)
+            case steps.Reschedule(run=run):
+                await propose.reschedule(run)
             case steps.Cancel(message=message):
-                await say.cancel(run_id, record, message)
+                await propose.cancel(run_id, message)
+            case steps.Crash(end=end):
+                text = verdict.with_logs(end, await self._last_lines(end))
+                await propose.crash(run_id, text)
+            case _:
+                await self._in_kubernetes(run_id, action)
 
-    async def _kubernetes(self, run_id: UUID, record: Record, step: steps.Step) -> None:
-        match step:
-            case steps.CreateJob():
-                await self._submission.create_job(run_id, record)
-            case steps.Adopt(job=job):
-                await self._adopt(record, job)
+    async def _in_kubernetes(self, run_id: UUID, action: steps.KubernetesStep) -> None:
+        match action:
+            case steps.CreateJob(claimed=claimed):
+                await self._job_creator.create_job(claimed)
+            case steps.Adopt(job=job, claim=claim):
+                annotations = {views.CLAIM_ANNOTATION: str(claim.id)}
+                await self._patch(job, metadata={"annotations": annotations})
             case steps.Diagnose(kind=kind, name=name):
-                await self._diagnose(record, kind, name)
+                await self._diagnose(run_id, kind, name)
             case steps.AskQueue(name=name):
-                await self._ask_queue(record, name)
+                await self._ask_queue(run_id, name)
             case steps.ConfirmGone(name=name):
-                await self._confirm_gone(record, name)
+                await self._confirm_gone(run_id, name)
             case steps.DeleteJob(job=job, final=final, note=note):
                 await self._delete_job(job, final)
                 self._proposals.note(run_id, note)
@@ -134,25 +163,41 @@ class Actions:
             case steps.EndPod(pod=pod):
                 await self._end_pod(pod)
             case steps.Report(wait=wait, job=job, pod=pod):
-                await self._report(run_id, record, wait, job=job, pod=pod)
+                await self._report(run_id, wait, job=job, pod=pod)
             case steps.StartTtl(job=job, note=note):
                 await self._start_ttl(job)
                 self._proposals.note(run_id, note)
-            case steps.Crash(end=end):
-                text = verdict.with_logs(end, await self._last_lines(end))
-                await self._proposals.crash(run_id, record, text)
+                self._listener.capacity_freed()
+            case _:
+                assert_never(action)
 
-    async def _diagnose(self, record: Record, kind: str, name: str) -> None:
+    def _forget(self, run_id: UUID) -> None:
+        self._store.drop(run_id)
+        self._job_cache.forget(str(run_id))
+        self._pod_cache.forget(str(run_id))
+        self._listener.capacity_freed()
+
+    def _withdraw(self, run_id: UUID, *, late: bool) -> None:
+        self._store.put(run_id, replace(self._store.of(run_id), offered_at=None))
+        if late:
+            self._listener.offer_expired()
+
+    async def _diagnose(self, run_id: UUID, kind: str, name: str) -> None:
         found = await self._events(kind, name)
-        record.diagnosed_at = time.monotonic()
-        record.diagnosis = verdict.refused(found, what=f"{kind} {name}")
+        diagnosis = verdict.refused(found, what=f"{kind} {name}")
+        record = self._store.of(run_id)
+        self._store.put(
+            run_id, replace(record, diagnosed_at=self._clock.monotonic(), diagnosis=diagnosis)
+        )
 
-    async def _ask_queue(self, record: Record, job_name: str) -> None:
+    async def _ask_queue(self, run_id: UUID, job_name: str) -> None:
         """Kueue tells the Job which Workload stands for it, and the Workload what it lacks."""
-        record.workload = ""  # it is asked once: the wait is named also where Events cannot be read
+        # It is asked once: the wait is named also where Events cannot be read.
+        self._store.put(run_id, replace(self._store.of(run_id), workload=""))
         workload = queueing.workload_of(await self._events("Job", job_name))
         found = await self._events("Workload", workload) if workload else ()
-        record.workload = queueing.pending_reason(found)
+        reason = queueing.pending_reason(found)
+        self._store.put(run_id, replace(self._store.of(run_id), workload=reason))
 
     async def _events(self, kind: str, name: str) -> tuple[Event, ...]:
         about = f"involvedObject.kind={kind},involvedObject.name={name}"
@@ -172,16 +217,14 @@ class Actions:
             log.debug("no log of container %s of pod %s: %s", end.container, end.pod, error)
             return ""
 
-    async def _report(
-        self, run_id: UUID, record: Record, wait: Wait, *, job: Job, pod: Pod
-    ) -> None:
+    async def _report(self, run_id: UUID, wait: Wait, *, job: Job, pod: Pod) -> None:
         """By an Event whose name says whether an earlier process did; it is decoration, too."""
         event = events.of_job(
             job,
             reason=wait.category,
             message=wait.message,
             about=pod.metadata,
-            now=datetime.now(UTC),
+            now=self._clock.now(),
         )
         known = False
         try:
@@ -189,7 +232,8 @@ class Actions:
         except OperatorError as error:
             known = isinstance(error, KubernetesConflict)
             log.debug("no Event on Job %s: %s", job.name, error)
-        record.reported = (pod.metadata.name, wait.category)
+        reported = (pod.metadata.name, wait.category)
+        self._store.put(run_id, replace(self._store.of(run_id), reported=reported))
         text = f"Pod {pod.metadata.name} does not start. {wait.category}: {wait.message}"
         self._proposals.note(run_id, "" if known else text, level=wait.level)
 
@@ -205,15 +249,16 @@ class Actions:
         except (KubernetesNotFound, KubernetesConflict):
             self._pod_cache.remove(uid)
 
-    async def _confirm_gone(self, record: Record, name: str) -> None:
+    async def _confirm_gone(self, run_id: UUID, name: str) -> None:
         """Also of a Job in another namespace, as of a binding that was made anew with another."""
-        recorded = record.run.infrastructure_pid if record.run else None
+        run = self._store.of(run_id).run
+        recorded = run.infrastructure_pid if run else None
         namespace, _, recorded_name = (recorded or "").rpartition(":")
         where = namespace if recorded_name == name and namespace else self._namespace
         try:
             self._job_cache.offer(await self._kube.get(JOBS, where, name))
         except KubernetesNotFound:
-            record.job_confirmed_gone = name
+            self._store.put(run_id, replace(self._store.of(run_id), job_confirmed_gone=name))
 
     async def _delete_job(self, job: Job, final: State | None) -> None:
         """Foreground: the Job, and with it its annotation, outlives the pod's SIGTERM handler."""
@@ -226,11 +271,6 @@ class Actions:
             self._job_cache.remove(job.metadata.uid)
         else:
             self._job_cache.offer(left)
-
-    async def _adopt(self, record: Record, job: Job) -> None:
-        assert record.claim is not None
-        claim = {views.CLAIM_ANNOTATION: str(record.claim.id)}
-        await self._patch(job, metadata={"annotations": claim})
 
     async def _start_ttl(self, job: Job) -> None:
         own = manifest.ttl_of(job.metadata.annotations)

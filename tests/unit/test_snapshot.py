@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.snapshots import NOW, RETRY_RUN, job, job_name, look, pending, pod, record, run
+from tests.support.snapshots import (
+    NOW,
+    RETRY_RUN,
+    answered,
+    job,
+    job_name,
+    look,
+    pending,
+    pod,
+    record,
+    run,
+    since,
+)
 from workpool_operator.kube.views import FINAL_STATE_ANNOTATION
 
 CLAIMED = run(pending(), pid=job_name("old"))
@@ -14,7 +26,7 @@ RUNNING = run("RUNNING", pid=job_name())
 def test_the_current_job_of_a_pending_run_is_its_claims_not_the_recorded_one() -> None:
     seen = look(record(CLAIMED, mine="claim"), jobs=(job("old", ended="Failed"), job()))
     assert seen.current == job()
-    assert seen.leftovers == (job("old", ended="Failed"),)
+    assert seen.previous_jobs == (job("old", ended="Failed"),)
     assert seen.current_name == job_name()
 
 
@@ -36,21 +48,21 @@ def test_the_job_of_a_run_that_was_renamed_keeps_its_name() -> None:
 def test_every_job_of_a_scheduled_run_is_a_leftover() -> None:
     seen = look(record(RETRY_RUN), jobs=(job("old"), job("older", ended="Complete")))
     assert seen.current is None
-    assert seen.live_leftovers == (job("old"),)
+    assert seen.live_previous_jobs == (job("old"),)
     assert seen.overlapping
 
 
 def test_a_pod_that_outlives_its_job_overlaps() -> None:
     seen = look(record(RETRY_RUN), pods=(pod("old", phase="Running"),))
     assert seen.overlapping
-    assert seen.live_leftovers == ()
+    assert seen.live_previous_jobs == ()
     assert not look(record(RETRY_RUN), pods=(pod("old", phase="Failed"),)).overlapping
 
 
 def test_a_job_that_ended_while_its_pod_runs_overlaps() -> None:
     ended = job("old", ended="Complete")
     seen = look(record(RETRY_RUN), jobs=(ended,), pods=(pod("old", phase="Running"),))
-    assert seen.live_leftovers == (ended,)
+    assert seen.live_previous_jobs == (ended,)
 
 
 def test_the_last_status_of_a_deleted_pod_is_the_current_jobs() -> None:
@@ -61,27 +73,34 @@ def test_the_last_status_of_a_deleted_pod_is_the_current_jobs() -> None:
 
 
 def test_a_fact_is_counted_from_when_it_was_first_seen() -> None:
+    first = look(record(RUNNING, mine="claim"), now=NOW)
+    assert first.seconds_since("gone") == 0
+    assert look(first.record, now=NOW + 3).seconds_since("gone") == 3
+    found = look(first.record, now=NOW + 4, jobs=(job(),))
+    assert found.seconds_since("gone") == 0
+    assert look(found.record, now=NOW + 6).seconds_since("gone") == 0
+
+
+def test_a_snapshot_changes_nothing_that_it_is_taken_of() -> None:
     known = record(RUNNING, mine="claim")
-    assert look(known, now=NOW).held("gone") == 0
-    assert look(known, now=NOW + 3).held("gone") == 3
-    assert look(known, now=NOW + 4, jobs=(job(),)).held("gone") == 0
-    assert look(known, now=NOW + 6).held("gone") == 0
+    look(known, now=NOW)
+    assert known == record(RUNNING, mine="claim")
+    assert look(known, now=NOW + 3).seconds_since("gone") == 0
 
 
 def test_facts_of_one_job_are_not_those_of_the_next() -> None:
-    known = record(RUNNING, mine="claim")
-    look(known, now=NOW)
-    known.heard(run("RUNNING", pid="another-1"), asked_at=NOW + 1, now=NOW + 1)
-    assert look(known, now=NOW + 9).held("gone") == 0
+    known = since(record(RUNNING, mine="claim"), NOW)
+    known = answered(known, run("RUNNING", pid="another-1"), at=NOW + 1)
+    assert look(known, now=NOW + 9).seconds_since("gone") == 0
 
 
 def test_a_state_is_fresh_that_was_asked_for_after_the_fact() -> None:
-    known = record(RUNNING)
     failed = (job(ended="Failed"),)
-    assert not look(known, now=NOW + 1, jobs=failed).fresh("ended")
-    known.heard(RUNNING, asked_at=NOW + 2, now=NOW + 5)
+    first = look(record(RUNNING), now=NOW + 1, jobs=failed)
+    assert not first.read_since("ended")
+    known = answered(first.record, RUNNING, asked_at=NOW + 2, at=NOW + 5)
     seen = look(known, now=NOW + 6, jobs=failed)
-    assert seen.fresh("ended")
+    assert seen.read_since("ended")
     assert seen.age == 1
 
 

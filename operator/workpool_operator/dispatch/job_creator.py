@@ -1,0 +1,162 @@
+"""Has the Job of a claimed run rendered and created. Ends no run: what keeps the Job from being
+created becomes a fact of the run's record, and the table decides what follows.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import UUID
+
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
+from workpool_operator.dispatch import refusal
+from workpool_operator.dispatch.claims import ClaimedRun
+from workpool_operator.dispatch.creation import Created, Creation
+from workpool_operator.dispatch.place import Place
+from workpool_operator.dispatch.renderer import JobRenderer
+from workpool_operator.dispatch.store import NEVER, JobFault, JobFaultReason, RunStore
+from workpool_operator.errors import (
+    BindingFault,
+    DeploymentNotFound,
+    KubernetesRefused,
+    KubernetesUnavailable,
+    OperatorError,
+    RenderError,
+)
+from workpool_operator.jobs import effects
+from workpool_operator.jobs.draft import Draft
+from workpool_operator.jobs.threads import beside
+from workpool_operator.kube.cache import Cache
+from workpool_operator.kube.views import Job
+from workpool_operator.prefect_api.runlog import RunLog
+
+LONGEST_REFUSAL_SECONDS = 60.0
+
+
+class JobCreator:
+    """Has Jobs rendered and created; `forbidden(message)` is called when the API server refuses
+    them for a reason that is the binding's."""
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        renderer: JobRenderer,
+        creation: Creation,
+        store: RunStore,
+        job_cache: Cache[Job],
+        runlog: RunLog,
+        forbidden: Callable[[str], None],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._place = place
+        self._renderer = renderer
+        self._creation = creation
+        self._store = store
+        self._job_cache = job_cache
+        self._runlog = runlog
+        self._forbidden = forbidden
+        self._clock = clock
+        self._created_at = NEVER  # the last Job of any run
+
+    async def create_job(self, claimed: ClaimedRun) -> None:
+        """Create the Job of the run's claim, or note in the run's record why there is none.
+
+        Raises:
+            Unavailable: what the Job is made from cannot be read now, or the API server did not
+                answer for the first time.
+        """
+        run_id = claimed.run.id
+        deployment = self._store.of(run_id).deployment
+        try:
+            made = await self._renderer.render(claimed, deployment=deployment)
+            if made is None:
+                self._store.put(run_id, self._store.of(run_id).mark_foreign())
+                return
+            record = self._store.of(run_id)
+            timeout = effects.pending_timeout(made.subject)
+            deployment = made.subject.deployment
+            self._store.put(run_id, replace(record, deployment=deployment, pending_timeout=timeout))
+            await self._submit(claimed, made)
+        except DeploymentNotFound as error:
+            self._note_fault(claimed, JobFaultReason.DEPLOYMENT_NOT_FOUND, str(error))
+        except RenderError as error:
+            self._note_fault(claimed, JobFaultReason.RENDERING_FAILED, str(error))
+
+    async def _submit(self, claimed: ClaimedRun, made: Draft) -> None:
+        run_id = claimed.run.id
+        try:
+            created = await self._creation.create(made.manifest, claim_id=claimed.claim.id)
+        except BindingFault as fault:
+            self._wait(run_id, fault)
+        except KubernetesRefused as refused:
+            await self._refused(claimed, made, refused)
+        except KubernetesUnavailable as error:
+            self._note_outage(run_id)
+            record = self._store.of(run_id)
+            if not record.refusals:  # once is no news
+                self._store.put(run_id, replace(record, refusals=1))
+                raise
+            self._wait(run_id, error)
+        else:
+            await self._created(run_id, made, created)
+
+    async def _created(self, run_id: UUID, made: Draft, created: Created) -> None:
+        self._created_at = self._clock.monotonic()
+        record = self._store.of(run_id)
+        self._store.put(
+            run_id, replace(record, refusal=None, refusals=0, deployment=None, alone_since=None)
+        )
+        self._job_cache.offer(created.job)
+        self._runlog.write(run_id, self._success(created))
+        for text in await beside(effects.in_vain, made.subject, namespace=made.fixed_namespace):
+            self._runlog.write(run_id, text, level=logging.WARNING)
+
+    async def _refused(self, claimed: ClaimedRun, made: Draft, refused: KubernetesRefused) -> None:
+        """What time can mend is waited for; the rest is a fault, with the fix."""
+        if refusal.passing(refused):
+            self._wait(claimed.run.id, refused)
+            return
+        grant = ""
+        if refusal.lacks_right(refused):
+            grant = await self._creation.grant(refused)
+            self._forbidden(f"{refused}. Grant it: {grant}")
+        namespace = self._place.namespace
+        text = await beside(
+            refusal.crash_text, refused, made.subject, namespace=namespace, grant=grant
+        )
+        self._note_fault(claimed, JobFaultReason.REFUSED, text)
+
+    def _note_fault(self, claimed: ClaimedRun, reason: JobFaultReason, message: str) -> None:
+        run_id, fault = claimed.run.id, JobFault(claimed.claim.id, reason, message)
+        self._store.put(run_id, replace(self._store.of(run_id), job_fault=fault))
+
+    def _note_outage(self, run_id: UUID) -> None:
+        """Since when Jobs of other runs are created, while this one's is not."""
+        record, now = self._store.of(run_id), self._clock.monotonic()
+        is_alone = record.refusals and self._created_at > record.refused_at
+        alone_since = now if record.alone_since is None and is_alone else record.alone_since
+        self._store.put(run_id, replace(record, alone_since=alone_since, refused_at=now))
+
+    def _wait(self, run_id: UUID, error: OperatorError) -> None:
+        """Note why the Job was not taken, and when it is tried again."""
+        record = self._store.of(run_id)
+        refusals = record.refusals + 1
+        delay = min(2.0**refusals, LONGEST_REFUSAL_SECONDS) * random.uniform(0.8, 1.2)
+        delay = max(delay, getattr(error, "retry_after", None) or 0.0)
+        self._store.put(
+            run_id,
+            replace(
+                record,
+                refusals=refusals,
+                refusal=refusal.passing(error),
+                refused_until=self._clock.monotonic() + delay,
+            ),
+        )
+
+    def _success(self, created: Created) -> str:
+        job = f"{self._place.namespace}/{created.job.name}"
+        secret = f"; its environment is in Secret {created.secret}" if created.secret else ""
+        return f"Created Kubernetes Job {job}{secret}."
