@@ -1,10 +1,12 @@
-"""The operator's dispatch path in the test's own process, for precise interleavings."""
+"""The operator's dispatch path and the worker type in the test's own process, whose Jobs are
+suspended: precise interleavings, and no pods."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ import pytest
 from tests.support.dispatch import Dispatch, dispatch
 from tests.support.fault_proxy import FaultProxy
 from tests.support.prefect import Object, PrefectApi, stock_template
+from tests.support.quiet_pool import QuietPool
+from tests.support.worker_type import Workplace
 from workpool_operator.prefect_api.server import Server
 
 
@@ -61,3 +65,20 @@ async def make_run(
         job_variables=job_variables or {},
     )
     return await api.create_run(deployment["id"], **fields)
+
+
+@pytest.fixture
+async def quiet(api: PrefectApi, namespace: str) -> AsyncIterator[QuietPool]:
+    """A pool of the worker type."""
+    pool = await QuietPool.create(api, namespace)
+    yield pool
+    await api.delete_pool(pool.name)
+
+
+@pytest.fixture
+def place(
+    quiet: QuietPool, prefect_proxy: FaultProxy, kube_proxy: FaultProxy, tmp_path: Path
+) -> Workplace:
+    """Runs workers of that pool behind both proxies."""
+    kubeconfig = kube_proxy.write_kubeconfig(tmp_path / "kubeconfig")
+    return Workplace(quiet.name, prefect_proxy.url, kubeconfig)

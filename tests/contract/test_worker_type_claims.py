@@ -3,55 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
 
 from tests.support.fault_proxy import FaultProxy
-from tests.support.kube import Kube, Object
+from tests.support.kube import Kube
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi
 from tests.support.quiet_pool import QuietPool
 from tests.support.worker_type import Workplace
 from workpool_operator.worker import KubernetesJobWorker
-
-
-@pytest.fixture
-async def quiet(api: PrefectApi, namespace: str) -> AsyncIterator[QuietPool]:
-    pool = await QuietPool.create(api, namespace)
-    yield pool
-    await api.delete_pool(pool.name)
-
-
-@pytest.fixture
-def place(
-    quiet: QuietPool, prefect_proxy: FaultProxy, kube_proxy: FaultProxy, tmp_path: Path
-) -> Workplace:
-    """Behind both proxies."""
-    kubeconfig = kube_proxy.write_kubeconfig(tmp_path / "kubeconfig")
-    return Workplace(quiet.name, prefect_proxy.url, kubeconfig)
-
-
-async def only_job(kube: Kube, quiet: QuietPool) -> Object:
-    """The one Job of the test's namespace, once there is any."""
-    jobs = await poll(lambda: kube.list("jobs", quiet.namespace), until=bool)
-    assert len(jobs) == 1
-    return jobs[0]
-
-
-async def recorded(api: PrefectApi, run: Object) -> Object:
-    """The run, once its Job is recorded."""
-    return await api.wait(run["id"], until=lambda run: bool(run["infrastructure_pid"]))
-
-
-def variables_of(job: Object) -> dict[str, Any]:
-    """The environment of the flow's container."""
-    container = job["spec"]["template"]["spec"]["containers"][0]
-    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container["env"]}
-
 
 # Claims
 
@@ -101,8 +64,8 @@ async def test_an_answer_that_is_lost_makes_neither_a_second_claim_nor_a_second_
     async with place.worker() as worker:
         await worker.get_and_submit_flow_runs()
         await lost.wait()
-        await recorded(api, run)
-        await only_job(kube, quiet)
+        await quiet.recorded(run)
+        await quiet.only_job(kube)
     assert (await api.state_names(run["id"])).count("Pending") == 1
 
 
@@ -116,8 +79,8 @@ async def test_a_run_that_a_client_keeps_pending_is_never_touched(
         assert (await api.read_run(run["id"]))["state_name"] == "Pending"
         await api.set_state(run["id"], "SCHEDULED")
         await worker.get_and_submit_flow_runs()
-        await recorded(api, run)
-        await only_job(kube, quiet)
+        await quiet.recorded(run)
+        await quiet.only_job(kube)
 
 
 # Deployments
@@ -148,7 +111,7 @@ async def test_an_error_of_the_api_leaves_a_run_to_the_next_poll(
         await settled(worker)
         assert (await api.read_run(run["id"]))["state_type"] == "SCHEDULED"
         await worker.get_and_submit_flow_runs()
-        await recorded(api, run)
+        await quiet.recorded(run)
 
 
 async def test_a_claimed_run_outlasts_an_error_of_the_api(
@@ -160,7 +123,7 @@ async def test_a_claimed_run_outlasts_an_error_of_the_api(
     async with place.worker() as worker:
         await worker.get_and_submit_flow_runs()
         await failed.wait()
-        await recorded(api, run)
+        await quiet.recorded(run)
 
 
 async def test_a_run_without_a_deployment_runs_the_command_it_was_given(
@@ -177,8 +140,8 @@ async def test_a_run_without_a_deployment_runs_the_command_it_was_given(
     run = await api.one("POST", "/flow_runs/", body)
     async with place.worker() as worker:
         await worker.get_and_submit_flow_runs()
-        await recorded(api, run)
-    job = await only_job(kube, quiet)
+        await quiet.recorded(run)
+    job = await quiet.only_job(kube)
     container = job["spec"]["template"]["spec"]["containers"][0]
     assert container["args"] == ["python", "-m", "mine", "--now"]
     assert not [key for key in job["metadata"]["labels"] if key.startswith("prefect.io/deployment")]

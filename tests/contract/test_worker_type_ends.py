@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +16,6 @@ from prefect.client.schemas.worker_channel import (
 )
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
 
-from tests.support.endpoint import Endpoint
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, Object
 from tests.support.polling import poll
@@ -29,26 +26,11 @@ from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.worker import KubernetesJobWorker
 
 
-@pytest.fixture
-async def quiet(api: PrefectApi, namespace: str) -> AsyncIterator[QuietPool]:
-    pool = await QuietPool.create(api, namespace)
-    yield pool
-    await api.delete_pool(pool.name)
-
-
-@pytest.fixture
-def place(
-    quiet: QuietPool, prefect_server: Endpoint, kube_proxy: FaultProxy, tmp_path: Path
-) -> Workplace:
-    kubeconfig = kube_proxy.write_kubeconfig(tmp_path / "kubeconfig")
-    return Workplace(quiet.name, prefect_server.url, kubeconfig)
-
-
 async def submitted(worker: KubernetesJobWorker, quiet: QuietPool) -> Object:
     """A run whose Job is made and recorded."""
     run = await quiet.run()
     await worker.get_and_submit_flow_runs()
-    return await quiet.api.wait(run["id"], until=lambda run: bool(run["infrastructure_pid"]))
+    return await quiet.recorded(run)
 
 
 async def configuration_of(worker: KubernetesJobWorker, run: Object) -> KubernetesJobConfiguration:

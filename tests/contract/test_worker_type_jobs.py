@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,34 +15,6 @@ from tests.support.prefect import PrefectApi
 from tests.support.quiet_pool import QuietPool
 from tests.support.worker_type import TYPE, Workplace
 from workpool_operator.worker import KubernetesJobWorker
-
-
-@pytest.fixture
-async def quiet(api: PrefectApi, namespace: str) -> AsyncIterator[QuietPool]:
-    pool = await QuietPool.create(api, namespace)
-    yield pool
-    await api.delete_pool(pool.name)
-
-
-@pytest.fixture
-def place(
-    quiet: QuietPool, prefect_proxy: FaultProxy, kube_proxy: FaultProxy, tmp_path: Path
-) -> Workplace:
-    """Behind both proxies."""
-    kubeconfig = kube_proxy.write_kubeconfig(tmp_path / "kubeconfig")
-    return Workplace(quiet.name, prefect_proxy.url, kubeconfig)
-
-
-async def only_job(kube: Kube, quiet: QuietPool) -> Object:
-    """The one Job of the test's namespace, once there is any."""
-    jobs = await poll(lambda: kube.list("jobs", quiet.namespace), until=bool)
-    assert len(jobs) == 1
-    return jobs[0]
-
-
-async def recorded(api: PrefectApi, run: Object) -> Object:
-    """The run, once its Job is recorded."""
-    return await api.wait(run["id"], until=lambda run: bool(run["infrastructure_pid"]))
 
 
 def variables_of(job: Object) -> dict[str, Any]:
@@ -60,7 +30,7 @@ async def test_a_run_and_its_job_name_their_worker_and_their_pool(
     run = await quiet.run()
     async with place.worker() as worker:
         await worker.get_and_submit_flow_runs()
-        run = await recorded(api, run)
+        run = await quiet.recorded(run)
     pool = await api.read_pool(quiet.name)
     expected = {
         "prefect.worker.name": "here",
@@ -69,7 +39,7 @@ async def test_a_run_and_its_job_name_their_worker_and_their_pool(
         "prefect.work-pool.id": pool["id"],
     }
     assert expected.items() <= run["labels"].items()
-    job = await only_job(kube, quiet)
+    job = await quiet.only_job(kube)
     assert run["infrastructure_pid"] == f"{quiet.namespace}:{job['metadata']['name']}"
     attribution = {
         "PREFECT__FLOW_RUN_ID": run["id"],
@@ -95,7 +65,7 @@ async def test_a_template_that_changes_while_a_run_is_built_is_the_next_runs(
         changed.base_job_template["job_configuration"]["job_manifest"]["spec"]["parallelism"] = 7
         worker._record_work_pool_snapshot(changed)
         building.release()
-        job = await only_job(kube, quiet)
+        job = await quiet.only_job(kube)
     assert job["spec"]["parallelism"] == 1
 
 
@@ -189,8 +159,8 @@ async def test_a_cluster_that_does_not_answer_is_waited_for_under_a_state_that_s
         waiting = await api.wait(run["id"], until=lambda run: bool(run["state"]["message"]))
         assert "Kubernetes API" in waiting["state"]["message"]
         kube_proxy.forget()
-        await recorded(api, run)
-    await only_job(kube, quiet)
+        await quiet.recorded(run)
+    await quiet.only_job(kube)
 
 
 # Secrets
@@ -204,7 +174,7 @@ async def test_the_api_key_reaches_the_job_through_a_secret_that_the_worker_keep
     await quiet.run()
     async with place.worker(settings={"api.key": key}) as worker:
         await worker.get_and_submit_flow_runs()
-        job = await only_job(kube, quiet)
+        job = await quiet.only_job(kube)
     assert key not in json.dumps(job)
     reference = variables_of(job)["PREFECT_API_KEY"]["secretKeyRef"]
     secret = await kube.get("secrets", quiet.namespace, reference["name"])
@@ -222,7 +192,7 @@ async def test_a_secret_that_the_user_names_is_preferred(
     await quiet.run()
     async with place.worker(settings={"api.key": "pnu_1"}) as worker:
         await worker.get_and_submit_flow_runs()
-        job = await only_job(kube, quiet)
+        job = await quiet.only_job(kube)
     named = {"name": "mine", "key": "token"}
     assert variables_of(job)["PREFECT_API_KEY"] == {"secretKeyRef": named}
     assert await kube.list("secrets", quiet.namespace) == []

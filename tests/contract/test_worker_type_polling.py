@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,6 @@ from tests.support.prefect import Object, PrefectApi
 from tests.support.quiet_pool import QuietPool
 from tests.support.worker_type import TYPE, Workplace
 from workpool_operator.worker import KubernetesJobWorker
-
-
-@pytest.fixture
-async def quiet(api: PrefectApi, namespace: str) -> AsyncIterator[QuietPool]:
-    pool = await QuietPool.create(api, namespace)
-    yield pool
-    await api.delete_pool(pool.name)
-
-
-@pytest.fixture
-def place(quiet: QuietPool, prefect_server: Endpoint, cluster: Cluster) -> Workplace:
-    return Workplace(quiet.name, prefect_server.url, cluster.kubeconfig)
 
 
 async def submitted(worker: KubernetesJobWorker) -> set[str]:
@@ -156,25 +143,24 @@ async def test_a_pool_without_a_template_gets_ours(
 
 
 async def test_a_server_that_cannot_be_reached_at_the_start_is_waited_for(
-    prefect_proxy: FaultProxy, quiet: QuietPool, cluster: Cluster
+    prefect_proxy: FaultProxy, quiet: QuietPool, place: Workplace
 ) -> None:
     """docs/conformance.md, 13."""
     run = await quiet.run()
-    place = Workplace(quiet.name, prefect_proxy.url, cluster.kubeconfig)
     async with AsyncExitStack() as stack:
         with prefect_proxy.offline():
-            worker = await stack.enter_async_context(place.worker())
+            patient = place.worker(settings={"client.max_retries": 0})
+            worker = await stack.enter_async_context(patient)
             assert await submitted(worker) == set()
         await worker.sync_with_backend()
         assert await submitted(worker) == {run["id"]}
 
 
 async def test_a_server_that_asks_to_come_back_later_is_polled_again(
-    prefect_proxy: FaultProxy, quiet: QuietPool, cluster: Cluster
+    prefect_proxy: FaultProxy, quiet: QuietPool, place: Workplace
 ) -> None:
     """Prefect's own loop ends the worker for a 429."""
     run = await quiet.run()
-    place = Workplace(quiet.name, prefect_proxy.url, cluster.kubeconfig)
     async with place.worker(settings={"client.max_retries": 0}) as worker:
         prefect_proxy.on("POST", r"/get_scheduled_flow_runs$").once().answer(429)
         assert await submitted(worker) == set()
@@ -182,10 +168,9 @@ async def test_a_server_that_asks_to_come_back_later_is_polled_again(
 
 
 async def test_credentials_that_are_refused_at_the_start_end_the_worker(
-    prefect_proxy: FaultProxy, quiet: QuietPool, cluster: Cluster
+    prefect_proxy: FaultProxy, quiet: QuietPool, place: Workplace
 ) -> None:
     """docs/conformance.md, 13."""
-    place = Workplace(quiet.name, prefect_proxy.url, cluster.kubeconfig)
     prefect_proxy.on("*", r"/work_pools/").answer(401)
     with pytest.raises(PrefectHTTPStatusError, match="401"):
         async with place.worker():

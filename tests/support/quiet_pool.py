@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tests.support.kube import Kube
+from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
 from tests.support.worker_type import TYPE
 from workpool_operator.worker import KubernetesJobWorker
@@ -60,3 +62,13 @@ class QuietPool:
         if state != "SCHEDULED":
             await self.api.set_state(run["id"], state, force=True)
         return run
+
+    async def recorded(self, run: Object) -> Object:
+        """Return the run once its Job is recorded."""
+        return await self.api.wait(run["id"], until=lambda run: bool(run["infrastructure_pid"]))
+
+    async def only_job(self, kube: Kube) -> Object:
+        """Return the one Job of the test's namespace once there is any."""
+        jobs = await poll(lambda: kube.list("jobs", self.namespace), until=bool)
+        assert len(jobs) == 1
+        return jobs[0]
