@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from benchmarks.ground import Ground
-from testbed.daemon import Daemon
 from tests.support.binding import Binding
 from tests.support.operator import Operator
 from tests.support.polling import poll
@@ -18,11 +17,12 @@ from tests.support.stock_worker import StockWorker
 
 START_SECONDS = 90
 
-Side = Callable[[Ground], AbstractAsyncContextManager[Daemon]]
+#: Yields the pid.
+Side = Callable[[Ground], AbstractAsyncContextManager[int]]
 
 
 @asynccontextmanager
-async def operator(ground: Ground) -> AsyncIterator[Daemon]:
+async def operator(ground: Ground) -> AsyncIterator[int]:
     """`workpool-operator run` with one binding."""
     site = ground.site
     process = Operator.start(
@@ -36,7 +36,7 @@ async def operator(ground: Ground) -> AsyncIterator[Daemon]:
         await process.ready(seconds=START_SECONDS)
         await binding.apply(workPool={"name": ground.pool}, server={"url": site.proxy.url})
         await binding.ready(seconds=START_SECONDS)
-        yield process.daemon
+        yield process.pid
         await binding.delete()
         await binding.gone()
     finally:
@@ -45,7 +45,7 @@ async def operator(ground: Ground) -> AsyncIterator[Daemon]:
 
 
 @asynccontextmanager
-async def stock_worker(ground: Ground) -> AsyncIterator[Daemon]:
+async def stock_worker(ground: Ground) -> AsyncIterator[int]:
     """`prefect worker start --type kubernetes` of prefect-kubernetes."""
     site = ground.site
     worker = StockWorker(
@@ -57,7 +57,7 @@ async def stock_worker(ground: Ground) -> AsyncIterator[Daemon]:
     )
     with worker.running() as process:
         await _online(ground)
-        yield process
+        yield process.pid
 
 
 #: In the order in which they are measured.

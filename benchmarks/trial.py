@@ -42,14 +42,14 @@ async def measure(side: Side, site: Site, *, name: str, plan: Plan) -> Trial:
     """Starts the side, warms it up with one run, and measures the plan's runs."""
     async with (
         prepared(site) as ground,
-        side(ground) as process,
+        side(ground) as pid,
         watched(site.kube, ground.namespace) as arrivals,
     ):
         await _run(ground, arrivals)
-        idle = await _cpu_share(process.pid, IDLE_SECONDS)
-        before, began = usage.of_session(process.pid), time.monotonic()
+        idle = await _cpu_share(pid, IDLE_SECONDS)
+        before, began = usage.of_session(pid), time.monotonic()
         samples = await _runs(ground, arrivals, name=name, plan=plan)
-        after, seconds = usage.of_session(process.pid), time.monotonic() - began
+        after, seconds = usage.of_session(pid), time.monotonic() - began
     return Trial(
         name=name,
         samples=tuple(samples),

@@ -251,17 +251,30 @@ def operator(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Iterator[Callable[..., Awaitable[Operator]]]:
-    """`await operator()`: a process that serves the test's namespace; failures show its log."""
+    """`await operator()`: a process that serves the test's namespace; failures show its log.
+
+    It is preloaded, unless it has to be `fresh` or `env` has more than the operator's own settings:
+    libraries read theirs when they are imported.
+    """
     started: list[Operator] = []
     logs = request.node.stash.setdefault(OPERATOR_LOGS, [])
 
     async def start(
-        *, also_in: str = "", kubeconfig: Path = cluster.kubeconfig, ready: bool = True, **env: str
+        *,
+        also_in: str = "",
+        kubeconfig: Path = cluster.kubeconfig,
+        ready: bool = True,
+        fresh: bool = False,
+        **env: str,
     ) -> Operator:
         namespaces = [namespace, also_in] if also_in else [namespace]
         logs.append(tmp_path / f"operator-{len(started) + 1}.log")
         process = Operator.start(
-            namespaces=namespaces, kubeconfig=kubeconfig, log=logs[-1], env=env
+            namespaces=namespaces,
+            kubeconfig=kubeconfig,
+            log=logs[-1],
+            env=env,
+            preloaded=not fresh and all(name.startswith("WORKPOOL_OPERATOR_") for name in env),
         )
         started.append(process)
         if ready:

@@ -6,21 +6,21 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
 from aiohttp import web
 
-from testbed.prefect_server import PrefectServer
 from tests.contract.conftest import make_run
 from tests.support.binding import Binding
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube
 from tests.support.operator import Operator
 from tests.support.polling import poll
-from tests.support.prefect import Object, PrefectApi
+from tests.support.prefect import GUARDED_AUTH, Object, PrefectApi
 from workpool_operator.errors import PrefectRefused
 from workpool_operator.prefect_api.client import PrefectApi as OwnApi
 from workpool_operator.prefect_api.events import EventStream, Wake
@@ -28,7 +28,6 @@ from workpool_operator.prefect_api.server import Server
 
 StartOperator = Callable[..., Awaitable[Operator]]
 Bind = Callable[..., Awaitable[Binding]]
-AUTH = "admin:a-long-password"
 LEAK = "of-the-operators-environment"
 
 
@@ -92,13 +91,6 @@ assert threading.active_count() == 1, threading.enumerate()
     assert done.stderr.count("seen once") == 1
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """A real server that asks for an auth string."""
-    with PrefectServer(tmp_path_factory.mktemp("guarded"), auth_string=AUTH) as server:
-        yield server
-
-
 async def listen(server: Server, pool: Object, wake: Wake) -> asyncio.Task[Any]:
     opened: asyncio.Queue[str | None] = asyncio.Queue()
     stream = EventStream(server, pool_id=UUID(pool["id"]), wake=wake, connected=opened.put_nowait)
@@ -112,12 +104,12 @@ async def listen(server: Server, pool: Object, wake: Wake) -> asyncio.Task[Any]:
 
 
 async def test_race_21_events_of_a_server_with_an_auth_string_are_heard(
-    guarded: PrefectServer,
+    guarded: str,
 ) -> None:
     heard: asyncio.Queue[tuple[UUID, str, str | None]] = asyncio.Queue()
-    async with PrefectApi(guarded.url, auth_string=AUTH) as api:
-        pool = await api.create_pool("guarded")
-        server = Server(guarded.url, auth_string=AUTH)
+    async with PrefectApi(guarded, auth_string=GUARDED_AUTH) as api:
+        pool = await api.create_pool(f"guarded-{uuid.uuid4().hex[:8]}")
+        server = Server(guarded, auth_string=GUARDED_AUTH)
         task = await listen(server, pool, lambda *event: heard.put_nowait(event))
         run = await make_run(api, pool)
         async with asyncio.timeout(10):
@@ -128,9 +120,9 @@ async def test_race_21_events_of_a_server_with_an_auth_string_are_heard(
 
 @pytest.mark.parametrize("auth", [None, "admin:wrong"])
 async def test_race_21_a_wrong_auth_string_is_refused_everywhere(
-    guarded: PrefectServer, auth: str | None
+    guarded: str, auth: str | None
 ) -> None:
-    server = Server(guarded.url, auth_string=auth)
+    server = Server(guarded, auth_string=auth)
     async with OwnApi(server, pool="any") as api:
         with pytest.raises(PrefectRefused) as caught:
             await api.work_pool()

@@ -37,7 +37,7 @@ async def test_a_hundred_bindings_in_one_process_are_ready_and_each_serves_its_r
             api.one("POST", f"/work_pools/{pool_of[each.name]}/queues", {"name": each.name})
             for each in bindings
         )
-        process = await operator()
+        process = await operator(fresh=True)
         await gather(
             each.apply(
                 workPool={"name": pool_of[each.name]},

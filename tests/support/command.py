@@ -1,21 +1,26 @@
-"""The commands as a person runs them: the console script, in a process with nothing of ours."""
+"""The commands as a person runs them, in a process with nothing of ours in its environment."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 from typer.testing import CliRunner
 
 from tests.support.operator import PROGRAM
+from tests.support.preloaded import Preloaded
 from workpool_operator.cli import app
+
+TIMEOUT_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -52,16 +57,37 @@ class Command:
     env: Mapping[str, str]
 
     def run(self, *arguments: str | Path, stdin: str = "", **env: str) -> Said:
+        """Run it in a process; preloaded, unless Prefect's settings are given: those are read when
+        Prefect is imported."""
+        words = [*map(str, arguments)]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.home)} | dict(self.env) | env
+        preloaded = not any(name.startswith("PREFECT_") for name in environment)
+        said = (self._fork if preloaded else self._start)(words, stdin, environment)
+        assert "Traceback" not in said.err, said.err
+        return said
+
+    def _start(self, arguments: list[str], stdin: str, env: dict[str, str]) -> Said:
         done = subprocess.run(
-            [PROGRAM, *map(str, arguments)],
+            [PROGRAM, *arguments],
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=120,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.home)} | dict(self.env) | env,
+            timeout=TIMEOUT_SECONDS,
+            env=env,
         )
-        assert "Traceback" not in done.stderr, done.stderr
         return Said(done.returncode, done.stdout, done.stderr)
+
+    def _fork(self, arguments: list[str], stdin: str, env: dict[str, str]) -> Said:
+        with TemporaryDirectory() as folder:
+            given, out, err = (Path(folder, name) for name in ("in", "out", "err"))
+            given.write_text(stdin)
+            process = Preloaded(arguments, log=out, errors=err, stdin=given, env=env)
+            process.start()
+            try:
+                code = process.wait(seconds=TIMEOUT_SECONDS)
+            finally:
+                process.stop(number=signal.SIGKILL)
+            return Said(code, out.read_text(), err.read_text())
 
     def here(self, *arguments: str | Path, stdin: str = "") -> Said:
         """The same in the test's own process, which has imported everything already."""

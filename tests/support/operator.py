@@ -1,4 +1,4 @@
-"""The operator as tests run it: a real `workpool-operator run` in a process of its own."""
+"""The operator as tests run it: `workpool-operator run` in a process of its own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import httpx
 from testbed.daemon import Daemon
 from testbed.postgres import free_port
 from tests.support.polling import poll
+from tests.support.preloaded import Preloaded
 
 PROGRAM = Path(sys.executable).with_name("workpool-operator")
 
@@ -23,7 +24,7 @@ PROGRAM = Path(sys.executable).with_name("workpool-operator")
 class Operator:
     """One process; a restart is a new Operator."""
 
-    daemon: Daemon
+    daemon: Daemon | Preloaded
     health: str
 
     @classmethod
@@ -34,19 +35,24 @@ class Operator:
         kubeconfig: Path,
         log: Path,
         env: Mapping[str, str] | None = None,
+        preloaded: bool = False,
     ) -> Operator:
-        """Restricted to the namespaces, if any; `env` is added to its environment."""
+        """Start one that serves only these namespaces, if any; `env` is added to its environment.
+
+        A preloaded one is forked off a process that has imported the program already.
+        """
         port = free_port("127.0.0.1")
+        arguments = ["run", "--health-port", str(port)]
+        arguments += [f"--namespace={namespace}" for namespace in namespaces]
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
         }
-        daemon = Daemon(
-            "operator",
-            [str(PROGRAM), "run", "--health-port", str(port)]
-            + [f"--namespace={namespace}" for namespace in namespaces],
-            log=log,
-            env=inherited | {"KUBECONFIG": str(kubeconfig)} | dict(env or {}),
-        )
+        environment = inherited | {"KUBECONFIG": str(kubeconfig)} | dict(env or {})
+        daemon: Daemon | Preloaded
+        if preloaded:
+            daemon = Preloaded(arguments, log=log, env=environment)
+        else:
+            daemon = Daemon("operator", [str(PROGRAM), *arguments], log=log, env=environment)
         daemon.start()
         return cls(daemon, f"http://127.0.0.1:{port}")
 

@@ -1,0 +1,10 @@
+"""Imported once by the process that `tests.support.preloaded` forks: all that the program imports,
+after the environment was cleaned as the program cleans it."""
+
+import os
+
+from workpool_operator.cli.run import isolate
+
+isolate(os.environ)
+
+from workpool_operator import app, handlers, telemetry  # noqa: E402, F401 - after isolate
