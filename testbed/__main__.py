@@ -1,9 +1,8 @@
-"""`python -m testbed VERB`: what the Makefile's targets call."""
+"""`python -m testbed VERB`: what the Makefile's targets call; a verb imports what it alone uses."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -26,7 +25,9 @@ def up() -> None:
 
 def down() -> None:
     """Remove the cluster and what the demo left running beside it."""
-    _call("testbed.demo", "stop")
+    from testbed import demo, state
+
+    demo.stop(state.folder())
     cluster = clusters.select(os.environ).cluster
     cluster.down()
     print(f"cluster {cluster.name} is down")
@@ -34,7 +35,9 @@ def down() -> None:
 
 def demo() -> None:
     """Run an example flow on the cluster, from nothing to Completed."""
-    _call("testbed.demo", "main")
+    from testbed import demo
+
+    demo.main()
 
 
 def up_with_images() -> None:
@@ -53,12 +56,16 @@ def up_with_images() -> None:
 
 def crd() -> None:
     """Write the CRD, generated from the model, wherever the repository keeps it."""
-    _call("testbed.generated", "write")
+    from testbed import generated
+
+    generated.write()
 
 
 def locks() -> None:
     """Resolve the dependencies into the locks."""
-    _call("testbed.locks", "main")
+    from testbed import locks
+
+    locks.main()
 
 
 VERBS: dict[str, Callable[[], None]] = {
@@ -86,11 +93,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{chosen} was interrupted; the same command continues it", file=sys.stderr)
         return INTERRUPTED
     return 0
-
-
-def _call(module: str, function: str, *arguments: object) -> None:
-    """Import late: `up` and `down` need not load what only the demo uses."""
-    getattr(importlib.import_module(module), function)(*arguments)
 
 
 if __name__ == "__main__":

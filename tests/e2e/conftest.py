@@ -16,10 +16,9 @@ import pytest
 
 from localnode import commands
 from localnode.errors import SetupError
-from testbed import clusters, images
+from testbed import clusters, images, quickstart
 from testbed.clusters import Cluster
-from testbed.demo import server
-from testbed.demo.server import Addresses
+from testbed.quickstart import Addresses
 from tests.support import marks
 from tests.support.binding import Binding
 from tests.support.endpoint import Endpoint
@@ -35,7 +34,7 @@ def fresh_cluster() -> Iterator[Cluster]:
     name = f"wpo-e2e-{uuid.uuid4().hex[:6]}"
     selection = clusters.select(os.environ | {"CLUSTER_NAME": name})
     if selection.cluster.name != name:
-        raise SetupError(f"{selection.why}, but these tests install into a cluster of their own")
+        raise SetupError(f"{selection.reason}, but these tests install into a cluster of their own")
     cluster = selection.cluster
     with marks.removed():
         cluster.up()
@@ -57,7 +56,7 @@ def operator_image(fresh_cluster: Cluster) -> str:
 def addresses(fresh_cluster: Cluster, run_image: str) -> Addresses:
     """Of the Prefect server of manifests/quickstart."""
     node_address = fresh_cluster.node_address
-    return server.start(fresh_cluster.kubectl, image=run_image, node_address=node_address)
+    return quickstart.start(fresh_cluster.kubectl, image=run_image, node_address=node_address)
 
 
 @pytest.fixture(scope="session")

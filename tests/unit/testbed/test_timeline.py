@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from testbed.demo import timeline
+from testbed import timeline
 
 HISTORY = [
     {"type": "SCHEDULED", "timestamp": "2026-01-01T10:00:00.500000Z"},

@@ -1,4 +1,4 @@
-"""The demo's Prefect server in the cluster: manifests/quickstart, run from the run image."""
+"""The Prefect server of manifests/quickstart, run from the run image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Addresses:
 
 
 def start(kubectl: Kubectl, *, image: str, node_address: str) -> Addresses:
-    """Returns when the server answers this machine."""
+    """Start the server, and return when it answers this machine."""
     kubectl.run("apply", "--filename=-", stdin=_manifest(image))
     _wait_for_rollout(kubectl)
     port = kubectl.run("get", "service/prefect-server", "--namespace=prefect", NODE_PORT)
