@@ -47,6 +47,32 @@ async def settled(worker: KubernetesJobWorker) -> None:
     await poll(submitting, until=lambda ids: not ids)
 
 
+async def test_of_two_workers_that_claim_a_run_at_once_one_follows_it(
+    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
+) -> None:
+    """Both propose the same transition id: the run is that worker's whose proposal was accepted."""
+    run = await quiet.run()
+    late = prefect_proxy.on("POST", r"/set_state$").nth(1).hold()
+    accepted = prefect_proxy.on("POST", r"/set_state$").nth(2).after().hold()
+    async with (
+        place.worker(name="first", limit=1) as first,
+        place.worker(name="second", limit=1) as second,
+    ):
+        await first.get_and_submit_flow_runs()
+        await late.wait()
+        await second.get_and_submit_flow_runs()
+        await accepted.wait()
+        late.release()
+        await settled(first)
+        assert first.limiter.borrowed_tokens == 0
+        accepted.release()
+        await recorded(api, run)
+        await settled(second)
+        assert second.limiter.borrowed_tokens == 1
+    await only_job(kube, quiet)
+    assert (await api.state_names(run["id"])).count("Pending") == 1
+
+
 @pytest.mark.parametrize("faulty", ["set_state", "jobs"])
 async def test_an_answer_that_is_lost_makes_neither_a_second_claim_nor_a_second_job(
     faulty: str,
