@@ -66,10 +66,10 @@ async def test_of_two_workers_that_claim_a_run_at_once_one_follows_it(
         await settled(first)
         assert first.limiter.borrowed_tokens == 0
         accepted.release()
-        await recorded(api, run)
+        await quiet.recorded(run)
         await settled(second)
         assert second.limiter.borrowed_tokens == 1
-    await only_job(kube, quiet)
+    await quiet.only_job(kube)
     assert (await api.state_names(run["id"])).count("Pending") == 1
 
 

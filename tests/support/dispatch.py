@@ -27,14 +27,14 @@ from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.renderer import TemplateRenderer
 from workpool_operator.dispatch.settings import RunSettings
-from workpool_operator.dispatch.snapshot import RunObjects, Snapshot, take_snapshot
+from workpool_operator.dispatch.snapshot import Snapshot, take_snapshot
 from workpool_operator.dispatch.state_proposals import StateProposals
 from workpool_operator.dispatch.steps import Claim, CreateJob, Forget, Later, Nothing, Step
 from workpool_operator.dispatch.store import RunRecord, RunStore
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.jobs import names
 from workpool_operator.jobs.verdict import Wait
-from workpool_operator.kube.cache import Cache
+from workpool_operator.kube.cache import Cache, RunObjects
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.views import Job, Page
 from workpool_operator.prefect_api.client import PrefectApi
@@ -129,7 +129,7 @@ class Dispatch:
     async def list_jobs(self) -> None:
         """As a reflector does."""
         body = await self.kube.request("GET", JOBS.path(self.place.namespace))
-        self.jobs.replace(_jobs.validate_json(body).items)
+        self.jobs.replace(_jobs.validate_json(body).items, namespace=self.place.namespace)
 
 
 @asynccontextmanager

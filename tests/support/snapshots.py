@@ -11,10 +11,11 @@ from uuid import UUID, uuid5
 from pydantic import TypeAdapter
 
 from workpool_operator.dispatch.claims import Claim
-from workpool_operator.dispatch.snapshot import RunObjects, Snapshot, take_snapshot
+from workpool_operator.dispatch.snapshot import Snapshot, take_snapshot
 from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.jobs import names
 from workpool_operator.kube import views
+from workpool_operator.kube.cache import RunObjects
 from workpool_operator.kube.views import Job, Pod
 from workpool_operator.prefect_api.views import Run, State, StateDetails
 
@@ -114,6 +115,7 @@ def job(
         {
             "metadata": {
                 "name": job_name(id_),
+                "namespace": "data",
                 "uid": f"uid-{id_}",
                 "resourceVersion": version,
                 "deletionTimestamp": WALL if deleting else None,
@@ -188,6 +190,7 @@ def pod(
         {
             "metadata": {
                 "name": f"pod-{id_}{suffix}",
+                "namespace": "data",
                 "uid": f"uid-pod-{id_}{suffix}",
                 "resourceVersion": version,
                 "creationTimestamp": created,

@@ -42,11 +42,17 @@ def test_what_a_full_list_lacks_was_deleted(jobs: Cache[Job], changes: list[str]
     jobs.put(job())
     jobs.put(job("old"))
     changes.clear()
-    jobs.replace([job("old"), job("older")])
+    jobs.replace([job("old"), job("older")], namespace="data")
     assert {item.metadata.uid for item in jobs} == {"uid-old", "uid-older"}
     assert jobs.departed(RUN) == (job(),)
     assert len(changes) == 2
     assert jobs.synced.is_set()
+
+
+def test_a_list_of_one_namespace_says_nothing_of_another(jobs: Cache[Job]) -> None:
+    jobs.put(job())
+    jobs.replace([], namespace="elsewhere")
+    assert jobs.of(RUN) == (job(),)
 
 
 def test_an_answer_is_taken_where_the_watch_knows_nothing_newer(jobs: Cache[Job]) -> None:
@@ -71,7 +77,7 @@ def test_an_answer_does_not_revive_what_was_deleted_since(jobs: Cache[Job]) -> N
 
 def test_an_object_that_a_list_was_too_old_to_show_comes_back(jobs: Cache[Job]) -> None:
     jobs.offer(job(version="12"))
-    jobs.replace([])
+    jobs.replace([], namespace="data")
     jobs.offer(job(version="12"))
     assert jobs.of(RUN) == (job(version="12"),)
     assert jobs.departed(RUN) == ()

@@ -32,10 +32,8 @@ from workpool_operator.dispatch.pipeline import Outside, Pipeline
 from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import BindingFault, KubernetesRefused, OperatorError, Unavailable
 from workpool_operator.jobs import names
-from workpool_operator.kube.cache import Cache
-from workpool_operator.kube.client import JOBS, PODS, Resource
-from workpool_operator.kube.reflector import Reflector
-from workpool_operator.kube.views import BINDING_LABEL, POOL_LABEL, Job, Pod, is_uuid
+from workpool_operator.kube.cluster import ClusterCache, Subscriber
+from workpool_operator.kube.views import BINDING_LABEL, POOL_LABEL, is_uuid
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.server import Server
 from workpool_operator.prefect_api.views import WorkPool
@@ -48,7 +46,7 @@ FAILED_STATUS_SECONDS = 3.0
 FAREWELL_SECONDS = 1.5
 
 
-class Session:
+class Session(Subscriber):
     """Serves one binding; `announce` is told when Ready or its reason changes."""
 
     def __init__(
@@ -71,8 +69,13 @@ class Session:
         self._inspection = Inspection(
             binding, around, job_namespace=self._namespace, run_secrets=self._run_secrets
         )
-        self._jobs: Cache[Job] = Cache(self._run_changed)
-        self._pods: Cache[Pod] = Cache(self._run_changed)
+        self._cluster = ClusterCache(
+            around.kube,
+            selector=f"{BINDING_LABEL}={self._binding_id}",
+            alive=lambda resource: self._beat(resource, within=STUCK_SECONDS),
+            clock=around.clock,
+        )
+        self._cluster.watch(self._namespace)
         self._connection: Connection | None = None
         self._server: Server | None = None
         self._trouble = Trouble(log, binding.key)
@@ -81,7 +84,7 @@ class Session:
     @property
     def synced(self) -> bool:
         """Both caches hold what the cluster holds."""
-        return self._jobs.synced.is_set() and self._pods.synced.is_set()
+        return self._cluster.is_synced(self._namespace)
 
     @property
     def starting(self) -> bool:
@@ -91,11 +94,11 @@ class Session:
     async def run(self) -> None:
         """Serve for ever."""
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._reflector(JOBS, self._jobs).run(), name="jobs")
-                group.create_task(self._reflector(PODS, self._pods).run(), name="pods")
-                group.create_task(self._keep_status(), name="status")
-                group.create_task(self._keep_connected(), name="connections")
+            with self._cluster.subscribe(self):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._cluster.run(), name="cluster")
+                    group.create_task(self._keep_status(), name="status")
+                    group.create_task(self._keep_connected(), name="connections")
         finally:
             self._around.shares.pop(self._binding.key, None)
             for part in ("jobs", "pods", "status", "connections"):
@@ -184,7 +187,7 @@ class Session:
     def _pool_of_jobs(self) -> UUID | None:
         """The pool that the Jobs were made for, where it is gone: also the end of one that has
         ended may not be reported yet."""
-        labels = (job.spec.template.labels.get(POOL_LABEL) for job in self._jobs)
+        labels = (job.spec.template.labels.get(POOL_LABEL) for job in self._cluster.jobs)
         known = Counter(label for label in labels if label and is_uuid(label))
         return UUID(known.most_common(1)[0][0]) if known else None
 
@@ -213,8 +216,8 @@ class Session:
             ),
             api=api,
             kube=self._around.kube,
-            jobs=self._jobs,
-            pods=self._pods,
+            jobs=self._cluster.jobs,
+            pods=self._cluster.pods,
             reconcilers=self._around.reconcilers,
         )
 
@@ -247,31 +250,20 @@ class Session:
 
     # Kubernetes
 
-    def _reflector(self, resource: Resource[Any], cache: Cache[Any]) -> Reflector[Any]:
-        return Reflector(
-            self._around.kube,
-            resource,
-            namespace=self._namespace,
-            selector=f"{BINDING_LABEL}={self._binding_id}",
-            cache=cache,
-            heard=lambda error: self._reflected(resource, error),
-            alive=lambda: self._beat(resource.plural, within=STUCK_SECONDS),
-            clock=self._around.clock,
-        )
+    def listed(self, namespace: str, resource: str) -> None:
+        """See `kube.cluster.Subscriber`."""
+        self._trouble.over(f"cannot follow {resource}")
+        if self._connection:
+            self._connection.pipeline.caught_up()
 
-    def _reflected(self, resource: Resource[Any], error: OperatorError | None) -> None:
-        """A refusal becomes a condition, too: the rights are looked at."""
-        trouble = f"cannot follow {resource.plural}"
-        if error is None:
-            self._trouble.over(trouble)
-            if self._connection:
-                self._connection.pipeline.caught_up()
-            return
-        self._trouble.begins(trouble, error)
+    def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
+        """Log the failure; a refusal becomes a condition, too: the rights are looked at."""
+        self._trouble.begins(f"cannot follow {resource}", error)
         if isinstance(error, KubernetesRefused):
             self._inspection.ask()
 
-    def _run_changed(self, run_id: str) -> None:
+    def changed(self, run_id: UUID) -> None:
+        """See `kube.cluster.Subscriber`."""
         if self._connection:
             self._connection.pipeline.changed(run_id)
 
@@ -299,7 +291,8 @@ class Session:
     def _sight(self, *, stopped: bool = False, unserved: Verdict | None = None) -> Sight:
         spec, looked = self._binding.spec(), self._inspection
         pipeline = self._connection.pipeline if self._connection else None
-        load = pipeline.load() if pipeline else capacity.load((), self._jobs, self._pods)
+        jobs, pods = self._cluster.jobs, self._cluster.pods
+        load = pipeline.load() if pipeline else capacity.load((), jobs, pods)
         polled = pipeline.acquire.polled if pipeline else None
         limit = spec.concurrency_limit
         return Sight(

@@ -212,10 +212,9 @@ class Pipeline:
         await self.resync.adopted.wait()
         await self.acquire.run()
 
-    def changed(self, run_id: str) -> None:
-        """A Job or pod of the run changed; "" for one that belongs to no run."""
-        if run_id:
-            self.queue.add(UUID(run_id))
+    def changed(self, run_id: UUID) -> None:
+        """A Job or pod of the run changed."""
+        self.queue.add(run_id)
 
     def caught_up(self) -> None:
         """A cache is complete again: what backs off from an outage need not wait any longer."""

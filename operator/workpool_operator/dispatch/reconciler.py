@@ -13,12 +13,12 @@ from workpool_operator.dispatch.decide import decide
 from workpool_operator.dispatch.executor import Executor
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.policy import Policy
-from workpool_operator.dispatch.snapshot import RunObjects, Snapshot, take_snapshot
+from workpool_operator.dispatch.snapshot import Snapshot, take_snapshot
 from workpool_operator.dispatch.steps import Later, Step
 from workpool_operator.dispatch.store import RunStore
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError, Unavailable
-from workpool_operator.kube.cache import Cache
+from workpool_operator.kube.cache import Cache, RunObjects
 from workpool_operator.kube.views import Job, Pod
 
 log = logging.getLogger(__name__)

@@ -10,18 +10,9 @@ from workpool_operator.dispatch.claims import recorded_job
 from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.jobs import names, verdict
 from workpool_operator.jobs.verdict import OUTAGE, Wait
+from workpool_operator.kube.cache import RunObjects
 from workpool_operator.kube.views import FINAL_STATE_ANNOTATION, Job, Pod
 from workpool_operator.prefect_api.views import Run
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunObjects:
-    """A run's objects in the cluster; the gone ones as they were last seen."""
-
-    jobs: tuple[Job, ...] = ()
-    pods: tuple[Pod, ...] = ()
-    gone_jobs: tuple[Job, ...] = ()
-    gone_pods: tuple[Pod, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,18 +1,29 @@
 """What the cluster holds of one kind, by key and by flow run.
 
-A cache belongs to one reflector; others may only `offer` what a request of theirs was answered,
-which is taken where it is newer. A deleted object stays readable as `departed` until its run is
-forgotten, because a pod's exit code is often known only from its last status (docs/races.md, 16).
-No I/O, no awaits.
+A cache belongs to the reflectors of its namespaces; others may only `offer` what a request of
+theirs was answered, which is taken where it is newer. A deleted object stays readable as `departed`
+until its run is forgotten, because a pod's exit code is often known only from its last status
+(docs/races.md, 16). No I/O, no awaits.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from workpool_operator.kube.views import Metadata
+from workpool_operator.kube.views import Job, Metadata, Pod
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunObjects:
+    """A run's objects in the cluster; the gone ones as they were last seen."""
+
+    jobs: tuple[Job, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    gone_jobs: tuple[Job, ...] = ()
+    gone_pods: tuple[Pod, ...] = ()
 
 
 class Owned(Protocol):
@@ -90,11 +101,13 @@ class Cache(Generic[O]):
             self._departed.setdefault(item.run_id, {})[uid] = item
         self._changed(item.run_id)
 
-    def replace(self, items: Iterable[O]) -> None:
-        """Take a full list as the truth: what is known and not listed was deleted."""
+    def replace(self, items: Iterable[O], *, namespace: str) -> None:
+        """Take a full list of the namespace as the truth: what is known and not listed was
+        deleted."""
         listed = {item.metadata.uid: item for item in items}
-        for uid in self._by_uid.keys() - listed.keys():
-            self.remove(uid)
+        for uid, item in tuple(self._by_uid.items()):
+            if item.metadata.namespace == namespace and uid not in listed:
+                self.remove(uid)
         for uid, item in listed.items():
             known = self._by_uid.get(uid)
             if known is None or known.metadata.resource_version != item.metadata.resource_version:

@@ -59,6 +59,7 @@ class Reflector(Generic[O]):
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._client = client
+        self._namespace = namespace
         self._path = resource.path(namespace)
         self._selector = selector
         self._cache = cache
@@ -103,7 +104,7 @@ class Reflector(Generic[O]):
             query["continue"] = page.metadata.continue_
         for item in items:
             self._check(item)
-        self._cache.replace(items)
+        self._cache.replace(items, namespace=self._namespace)
         self._heard(None)
         return page.metadata.resource_version
 

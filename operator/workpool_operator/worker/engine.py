@@ -15,7 +15,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 from uuid import UUID
 
 from workpool_operator.dispatch.creation import Creation, no_consent_needed
@@ -29,10 +28,9 @@ from workpool_operator.dispatch.sweep import Sweeper
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import KubernetesRefused, OperatorError, PrefectUnavailable
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
-from workpool_operator.kube.cache import Cache
-from workpool_operator.kube.client import JOBS, PODS, KubernetesClient, Resource
-from workpool_operator.kube.reflector import Reflector
-from workpool_operator.kube.views import BINDING_LABEL, Job, Pod
+from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.kube.cluster import ClusterCache, Subscriber
+from workpool_operator.kube.views import BINDING_LABEL
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
 from workpool_operator.prefect_api.runlog import RunLog
 from workpool_operator.prefect_api.views import WorkPool
@@ -47,7 +45,7 @@ RECONCILERS = 4
 REFRESH_SECONDS = 60.0  # a run's end in Prefect is seen so late where the event stream is refused
 
 
-class Engine:
+class Engine(Subscriber):
     """Keeps the runs of `place` on their way; `follow` waits for one of them."""
 
     def __init__(
@@ -68,8 +66,9 @@ class Engine:
             lambda run_id: place.transition_ids(run_id, self._jobs.ever_of(str(run_id)))
         )
         self._queue: WorkQueue[UUID] = WorkQueue()
-        self._jobs: Cache[Job] = Cache(self._changed)
-        self._pods: Cache[Pod] = Cache(self._changed)
+        self._cluster = ClusterCache(kube, selector=f"{BINDING_LABEL}={place.binding_id}")
+        self._cluster.watch(place.namespace)
+        self._jobs, self._pods = self._cluster.jobs, self._cluster.pods
         job_creator = JobCreator(
             place,
             renderer=ConfigurationRenderer(place, configured=self._configuration, pool=pool),
@@ -111,8 +110,7 @@ class Engine:
     def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Every task of the engine; the death of one ends the worker."""
         loops = [
-            self._reflector(JOBS, self._jobs).run(),
-            self._reflector(PODS, self._pods).run(),
+            self._follow_cluster(),
             self._refresh(),
             self._sweeper.run(),
             *(self._reconciler().run() for _ in range(RECONCILERS)),
@@ -152,12 +150,11 @@ class Engine:
 
     # What changes
 
-    def _changed(self, run_id: str) -> None:
-        if not run_id:
-            return
-        if follower := self._followers.get(UUID(run_id)):
+    def changed(self, run_id: UUID) -> None:
+        """See `kube.cluster.Subscriber`."""
+        if follower := self._followers.get(run_id):
             self._show(follower)
-        self._queue.add(UUID(run_id))
+        self._queue.add(run_id)
 
     def _show(self, follower: Follower) -> None:
         key = str(follower.run_id)
@@ -182,7 +179,7 @@ class Engine:
 
     @property
     def _synced(self) -> bool:
-        return self._jobs.synced.is_set() and self._pods.synced.is_set()
+        return self._cluster.is_synced(self.namespace)
 
     # Loops
 
@@ -206,27 +203,21 @@ class Engine:
         for run_id in known:
             self._queue.add(run_id)
 
-    def _reflector(self, resource: Resource[Any], cache: Cache[Any]) -> Reflector[Any]:
-        return Reflector(
-            self._kube,
-            resource,
-            namespace=self.namespace,
-            selector=f"{BINDING_LABEL}={self._place.binding_id}",
-            cache=cache,
-            heard=lambda error: self._reflected(resource, error),
-        )
+    async def _follow_cluster(self) -> None:
+        with self._cluster.subscribe(self):
+            await self._cluster.run()
 
-    def _reflected(self, resource: Resource[Any], error: OperatorError | None) -> None:
-        """A refusal before the first list ends what waits here: nothing could be seen of it."""
-        trouble = f"cannot follow {resource.plural}"
-        if error is None:
-            self._trouble.over(trouble)
-            self._judge_all()
-            return
-        self._trouble.begins(trouble, error)
+    def listed(self, namespace: str, resource: str) -> None:
+        """See `kube.cluster.Subscriber`."""
+        self._trouble.over(f"cannot follow {resource}")
+        self._judge_all()
+
+    def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
+        """End what waits here if the first list is refused: nothing could be seen of it."""
+        self._trouble.begins(f"cannot follow {resource}", error)
         if isinstance(error, KubernetesRefused) and not self._synced:
             for follower in self._followers.values():
-                follower.fail(_unseen(error, resource, self.namespace))
+                follower.fail(_unseen(error, resource, namespace))
 
     def _reconciler(self) -> Reconciler:
         return Reconciler(
@@ -245,7 +236,7 @@ class Engine:
         log.info("%s: %s: %s", self.namespace, trouble, error)
 
 
-def _unseen(error: KubernetesRefused, resource: Resource[Any], namespace: str) -> OperatorError:
+def _unseen(error: KubernetesRefused, resource: str, namespace: str) -> OperatorError:
     text = str(error).rstrip(". ")
-    advice = f"Grant the worker's ServiceAccount to list and watch {resource.plural}"
+    advice = f"Grant the worker's ServiceAccount to list and watch {resource}"
     return OperatorError(f"{text}. {advice} in namespace {namespace!r}.")

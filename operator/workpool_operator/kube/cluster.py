@@ -1,0 +1,144 @@
+"""What the cluster holds of one owner's flow runs, in any number of namespaces.
+
+    watch(namespace) --> Reflector of Jobs --> Cache of Jobs --+
+                     +-> Reflector of Pods --> Cache of Pods --+--> subscribers
+
+It outlives whoever subscribes: a new connection to Prefect starts with what is known already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol
+from uuid import UUID
+
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
+from workpool_operator.errors import OperatorError
+from workpool_operator.kube.cache import Cache, RunObjects
+from workpool_operator.kube.client import JOBS, PODS, KubernetesClient, Resource
+from workpool_operator.kube.reflector import Reflector
+from workpool_operator.kube.views import Job, Pod
+
+
+class Subscriber(Protocol):
+    """Gets every change of the cache; a class that names it as its base overrides what it needs."""
+
+    def changed(self, run_id: UUID) -> None:
+        """Handle that a Job or pod of the run was added, changed or deleted."""
+
+    def listed(self, namespace: str, resource: str) -> None:
+        """Handle that the cache was made equal to the cluster by a full list."""
+
+    def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
+        """Handle that a list or watch failed; the reflector tries again by itself."""
+
+
+class ClusterCache:
+    """The Jobs and pods that match `selector` in each watched namespace.
+
+    `alive(resource)` is called whenever a reflector's loop comes round.
+    """
+
+    def __init__(
+        self,
+        client: KubernetesClient,
+        *,
+        selector: str,
+        alive: Callable[[str], None] = lambda _: None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._client = client
+        self._selector = selector
+        self._alive = alive
+        self._clock = clock
+        self._subscribers: list[Subscriber] = []
+        self._unlisted: dict[str, set[str]] = {}  # by namespace: the resources not listed yet
+        self._waiting: list[Reflector[Any]] = []  # until `run`
+        self._group: asyncio.TaskGroup | None = None
+        self.jobs: Cache[Job] = Cache(self._changed)
+        self.pods: Cache[Pod] = Cache(self._changed)
+
+    def watch(self, namespace: str) -> None:
+        """Follow the namespace from now on; again is no change."""
+        if namespace in self._unlisted:
+            return
+        self._unlisted[namespace] = {JOBS.plural, PODS.plural}
+        self._start(self._reflector(JOBS, namespace, self.jobs))
+        self._start(self._reflector(PODS, namespace, self.pods))
+
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """The namespaces that are followed."""
+        return frozenset(self._unlisted)
+
+    def is_synced(self, namespace: str) -> bool:
+        """Return whether the namespace's Jobs and pods were listed."""
+        return self._unlisted.get(namespace) == set()
+
+    def objects(self, run_id: UUID) -> RunObjects:
+        """Return what is known of the run."""
+        key = str(run_id)
+        return RunObjects(
+            jobs=self.jobs.of(key),
+            pods=self.pods.of(key),
+            gone_jobs=self.jobs.departed(key),
+            gone_pods=self.pods.departed(key),
+        )
+
+    def forget(self, run_id: UUID) -> None:
+        """Drop the run's gone objects: its end is reported."""
+        self.jobs.forget(str(run_id))
+        self.pods.forget(str(run_id))
+
+    @contextmanager
+    def subscribe(self, subscriber: Subscriber) -> Iterator[None]:
+        """Pass every change to the subscriber."""
+        self._subscribers.append(subscriber)
+        try:
+            yield
+        finally:
+            self._subscribers.remove(subscriber)
+
+    async def run(self) -> None:
+        """Follow for ever; a defect of a reflector ends it."""
+        async with asyncio.TaskGroup() as self._group:
+            for reflector in self._waiting:
+                self._start(reflector)
+            await asyncio.Event().wait()
+
+    def _start(self, reflector: Reflector[Any]) -> None:
+        if self._group is None:
+            self._waiting.append(reflector)
+        else:
+            self._group.create_task(reflector.run(), name="reflector")
+
+    def _reflector(
+        self, resource: Resource[Any], namespace: str, cache: Cache[Any]
+    ) -> Reflector[Any]:
+        return Reflector(
+            self._client,
+            resource,
+            namespace=namespace,
+            selector=self._selector,
+            cache=cache,
+            heard=partial(self._followed, namespace, resource.plural),
+            alive=partial(self._alive, resource.plural),
+            clock=self._clock,
+        )
+
+    def _followed(self, namespace: str, resource: str, error: OperatorError | None) -> None:
+        if error is None:
+            self._unlisted[namespace].discard(resource)
+        for subscriber in tuple(self._subscribers):
+            if error is None:
+                subscriber.listed(namespace, resource)
+            else:
+                subscriber.failed(namespace, resource, error)
+
+    def _changed(self, run_id: str) -> None:
+        if run_id:
+            for subscriber in tuple(self._subscribers):
+                subscriber.changed(UUID(run_id))
