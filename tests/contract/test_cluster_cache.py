@@ -1,0 +1,100 @@
+"""The cache of several namespaces, on the real API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID, uuid4
+
+from kubernetes_asyncio.client import Configuration
+
+from tests.support.fault_proxy import FaultProxy
+from tests.support.kube import Kube
+from tests.support.polling import poll
+from workpool_operator.errors import OperatorError
+from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.kube.cluster import ClusterCache, Subscriber
+from workpool_operator.kube.views import RUN_LABEL
+
+LABEL = "tests/cluster-cache"
+
+
+def manifest(run_id: UUID) -> dict[str, object]:
+    labels = {LABEL: "yes", RUN_LABEL: str(run_id)}
+    pod = {"containers": [{"name": "c", "image": "none"}], "restartPolicy": "Never"}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    return {
+        "metadata": {"name": f"of-{run_id}", "labels": labels},
+        "spec": {"suspend": True, "template": template},
+    }
+
+
+class Recorder(Subscriber):
+    """Remembers what it was called with."""
+
+    def __init__(self) -> None:
+        self.changes: list[UUID] = []
+        self.failures: dict[str, OperatorError] = {}
+
+    def changed(self, run_id: UUID) -> None:
+        self.changes.append(run_id)
+
+    def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
+        self.failures[namespace] = error
+
+
+@asynccontextmanager
+async def following(url: str, *namespaces: str) -> AsyncIterator[tuple[ClusterCache, Recorder]]:
+    """A running cache that watches the namespaces one after the other."""
+    recorder = Recorder()
+    async with KubernetesClient(Configuration(host=url)) as client:
+        cluster = ClusterCache(client, selector=f"{LABEL}=yes")
+        with cluster.subscribe(recorder):
+            task = asyncio.create_task(cluster.run())
+            await asyncio.sleep(0)
+            for namespace in namespaces:
+                cluster.watch(namespace)
+            yield cluster, recorder
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def names_of(cluster: ClusterCache, run_id: UUID) -> list[tuple[str, str]]:
+    jobs = cluster.objects(run_id).jobs
+    return sorted((job.metadata.namespace, job.name) for job in jobs)
+
+
+async def test_a_run_is_found_in_each_namespace_that_is_watched(
+    kube_proxy: FaultProxy, kube: Kube, namespace: str, elsewhere: str
+) -> None:
+    run_id = uuid4()
+    name = f"of-{run_id}"
+    async with following(kube_proxy.url, namespace, elsewhere) as (cluster, recorder):
+        for where in (namespace, elsewhere):
+            await kube.create("jobs", where, manifest(run_id))
+        both = sorted([(namespace, name), (elsewhere, name)])
+        await poll(lambda: names_of(cluster, run_id), until=lambda found: found == both)
+        await kube.delete("jobs", elsewhere, name)
+        left = [(namespace, name)]
+        await poll(lambda: names_of(cluster, run_id), until=lambda found: found == left)
+        assert [job.metadata.namespace for job in cluster.objects(run_id).gone_jobs] == [elsewhere]
+        assert set(recorder.changes) == {run_id}
+
+
+async def test_a_namespace_that_cannot_be_listed_leaves_the_others_synced(
+    kube_proxy: FaultProxy, namespace: str, elsewhere: str
+) -> None:
+    kube_proxy.on("GET", rf"/namespaces/{elsewhere}/jobs$").answer(403, json={"message": "no"})
+    async with following(kube_proxy.url, namespace, elsewhere) as (cluster, recorder):
+
+        async def failures() -> dict[str, OperatorError]:
+            return recorder.failures
+
+        await poll(failures, until=bool)
+
+        async def synced() -> list[bool]:
+            return [cluster.is_synced(each) for each in (namespace, elsewhere, "not-watched")]
+
+        await poll(synced, until=lambda found: found == [True, False, False])
+        assert set(recorder.failures) == {elsewhere}
