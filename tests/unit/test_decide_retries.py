@@ -30,7 +30,7 @@ from tests.support.snapshots import (
     run,
     state,
 )
-from workpool_operator.dispatch import retries
+from workpool_operator.dispatch.claims import count_retries
 from workpool_operator.dispatch.steps import (
     Crash,
     DeleteJob,
@@ -222,8 +222,8 @@ def test_retries_are_counted_from_the_history_by_the_claims_that_they_follow() -
     ]
     by_a_person = state("SCHEDULED", name, id_="by hand")
     history = [pending("one"), by_us[0], by_a_person, pending("two"), by_us[1]]
-    assert retries.count(history, {MINE}) == 2
-    assert retries.count([*history, state("CRASHED"), pending("three")], {MINE}) == 0
+    assert count_retries(history, {MINE}) == 2
+    assert count_retries([*history, state("CRASHED"), pending("three")], {MINE}) == 0
 
 
 def test_a_retry_says_which_it_is_why_and_when() -> None:

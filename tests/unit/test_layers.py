@@ -14,7 +14,7 @@ SOURCES = CHECKOUT / "operator"
 def say_pure() -> set[str]:
     """The modules whose docstring has the word."""
     return {
-        ".".join(file.relative_to(SOURCES).with_suffix("").parts)
+        ".".join(file.relative_to(SOURCES).with_suffix("").parts).removesuffix(".__init__")
         for file in SOURCES.rglob("*.py")
         if re.search(r"\bPure\b", ast.get_docstring(ast.parse(file.read_text())) or "")
     }

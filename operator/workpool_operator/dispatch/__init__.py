@@ -1,1 +1,1 @@
-"""From a due run to its reported end: acquire -> work queue -> observe -> decide -> act."""
+"""From a due run to its reported end: acquire -> work queue -> snapshot -> decide -> execute."""

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from workpool_operator.jobs import names
+from workpool_operator.jobs.verdict import INFRASTRUCTURE_RETRY
 from workpool_operator.prefect_api.views import Run, State
 
 # By how much the clocks of a server's replicas may differ: states are in the order of these.
@@ -117,6 +118,20 @@ def overwritten_state(state: State, history: Sequence[State], mine: Set[UUID]) -
         if not is_ours and not is_stray_substate(entry, history, mine):
             return None
     return None
+
+
+def count_retries(history: Sequence[State], mine: Set[UUID]) -> int:
+    """Return how often the run was put back for its infrastructure since it was last final,
+    as its states (oldest first) say; `mine` are the transition ids of our claims."""
+    claims = claims_in(history, mine)
+    ids = {claim.substate_id(INFRASTRUCTURE_RETRY) for claim in claims}
+    made = 0
+    for state in history:
+        if state.final:
+            made = 0
+        elif state.type == "SCHEDULED" and state.state_details.transition_id in ids:
+            made += 1
+    return made
 
 
 def claims_in(states: Sequence[State], mine: Set[UUID]) -> list[Claim]:

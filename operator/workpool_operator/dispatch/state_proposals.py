@@ -13,9 +13,9 @@ from typing import Any
 from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
-from workpool_operator.dispatch import retries
 from workpool_operator.dispatch.claims import (
     Claim,
+    count_retries,
     find_claim,
     is_stray_claim,
     is_stray_substate,
@@ -97,7 +97,7 @@ class StateProposals:
         mine = self.store.transition_ids(run_id)
         record = replace(
             record.with_claim(find_claim(run, history, mine)),
-            infrastructure_retries=retries.count(history, mine),
+            infrastructure_retries=count_retries(history, mine),
         )
         if record.claim is not None:
             stray = state.type == "PENDING" and is_stray_claim(state, record.claim)

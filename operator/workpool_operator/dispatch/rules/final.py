@@ -8,9 +8,8 @@ nothing ever started    the Job is deleted at once
 
 from __future__ import annotations
 
-from workpool_operator.dispatch import sidecars
-from workpool_operator.dispatch.ended import unreported
-from workpool_operator.dispatch.rules import Input, Rule
+from workpool_operator.dispatch.rules import Input, Rule, sidecars
+from workpool_operator.dispatch.rules.ended import unreported
 from workpool_operator.dispatch.steps import (
     DeleteJob,
     Forget,

@@ -6,16 +6,11 @@ Job. Once the flow's container ran, Prefect's own retry settings decide.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-from uuid import UUID
-
-from workpool_operator.dispatch.claims import claims_in
 from workpool_operator.dispatch.rules import ClaimedInput
 from workpool_operator.dispatch.snapshot import Snapshot
 from workpool_operator.dispatch.steps import Crash, PutBack, Read, ReadHistory, Step
 from workpool_operator.jobs import disruption, verdict
 from workpool_operator.kube.views import Job
-from workpool_operator.prefect_api.views import State
 
 DELAYS = (10.0, 30.0, 90.0)  # seconds before the first, second and every further new Job
 
@@ -34,20 +29,6 @@ def retry(given: ClaimedInput, job: Job) -> Step | None:
         return Crash(verdict.given_up(verdict.ended(job, seen.pods), limit=limit))
     delay = DELAYS[min(made, len(DELAYS) - 1)]
     return PutBack(verdict.retried(seen.pods, number=made + 1, limit=limit, delay=delay), delay)
-
-
-def count(history: Sequence[State], mine: Set[UUID]) -> int:
-    """How often the run was put back so since it was last final, as its states (oldest first) say;
-    `mine` are the transition ids of our claims."""
-    claims = claims_in(history, mine)
-    ids = {claim.substate_id(verdict.INFRASTRUCTURE_RETRY) for claim in claims}
-    made = 0
-    for state in history:
-        if state.final:
-            made = 0
-        elif state.type == "SCHEDULED" and state.state_details.transition_id in ids:
-            made += 1
-    return made
 
 
 def _unbegun(seen: Snapshot) -> bool:

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from workpool_operator.dispatch import dead_nodes, retries, sidecars, suspended
-from workpool_operator.dispatch.ended import ended, gone
 from workpool_operator.dispatch.rules import (
     ClaimedInput,
     ClaimedJobRule,
     ClaimedRule,
     Input,
+    Rule,
     first,
+    lost_nodes,
+    retries,
+    sidecars,
+    suspended,
 )
+from workpool_operator.dispatch.rules.ended import ended, gone
 from workpool_operator.dispatch.snapshot import Snapshot
 from workpool_operator.dispatch.steps import (
     Cancel,
@@ -37,14 +41,6 @@ from workpool_operator.kube.views import Job, Pod
 
 # Sub-states that are named before the Job exists: under them, too, a missing Job is to be created.
 BEFORE_JOB = frozenset({"Pending", "Submitting", "QuotaExceeded", "JobRefused", verdict.OUTAGE})
-
-
-def pending(given: Input) -> Step:
-    """The run is PENDING: ours, another's, or not known yet whose."""
-    claim = given.seen.record.claim
-    if claim is None:
-        return identify(given)
-    return first(CLAIMED, ClaimedInput(given.run, given.seen, given.policy, given.wall, claim))
 
 
 def identify(given: Input) -> Step:
@@ -182,7 +178,7 @@ WITH_JOB: tuple[ClaimedJobRule, ...] = (
     unrecorded,  # write infrastructure_pid
     retries.retry,  # the infrastructure ended it before the flow ran: back to SCHEDULED
     ended,  # Crashed: reason, exit code, remedy, last log lines
-    dead_nodes.overdue,  # Crashed, though the pod stays
+    lost_nodes.overdue,  # Crashed, though the pod stays
     suspended.pending,  # say what it waits for, however long
     sidecars.unreported,  # only sidecars live: Crashed
     under_way,
@@ -190,6 +186,21 @@ WITH_JOB: tuple[ClaimedJobRule, ...] = (
 )
 
 CLAIMED: tuple[ClaimedRule, ...] = (lease_due, without_job, with_job)
+
+
+def unclaimed(given: Input) -> Step | None:
+    """The run is another's, or it is not known yet whose."""
+    return identify(given) if given.seen.record.claim is None else None
+
+
+def claimed(given: Input) -> Step | None:
+    """The run is ours."""
+    if (claim := given.seen.record.claim) is None:
+        return None
+    return first(CLAIMED, ClaimedInput(given.run, given.seen, given.policy, given.wall, claim))
+
+
+PENDING: tuple[Rule, ...] = (unclaimed, claimed)
 
 
 def _is_under_way(seen: Snapshot) -> bool:
