@@ -1,0 +1,79 @@
+"""What keeps a Job from being created is noted in the run's record: the table ends the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+
+from tests.support.snapshots import RUN_ID, claim, id_of, pending, record, run
+from workpool_operator.dispatch.claims import ClaimedRun
+from workpool_operator.dispatch.creation import Creation
+from workpool_operator.dispatch.job_creator import JobCreator
+from workpool_operator.dispatch.place import Place
+from workpool_operator.dispatch.store import JobFault, JobFaultReason, RunStore
+from workpool_operator.errors import DeploymentNotFound, PrefectUnavailable, RenderError
+from workpool_operator.jobs.draft import Draft
+from workpool_operator.kube.cache import Cache
+from workpool_operator.prefect_api.runlog import RunLog
+
+CLAIMED = ClaimedRun(run(pending()), claim())
+
+
+class Renderer:
+    """Renders nothing, for the reason that a test gives."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    async def render(
+        self, claimed: ClaimedRun, *, deployment: Mapping[str, Any] | None
+    ) -> Draft | None:
+        if self._error:
+            raise self._error
+        return None
+
+
+async def store_after(error: Exception | None) -> RunStore:
+    """What is remembered after one attempt, which reaches neither Prefect nor the cluster."""
+    absent: Any = None
+    store = RunStore(lambda _: frozenset())
+    store.put(RUN_ID, record(CLAIMED.run, mine="claim"))
+    creator = JobCreator(
+        cast(Place, absent),
+        renderer=Renderer(error),
+        creation=cast(Creation, absent),
+        store=store,
+        job_cache=Cache(lambda _: None),
+        runlog=cast(RunLog, absent),
+        forbidden=lambda _: None,
+    )
+    await creator.create_job(CLAIMED)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (DeploymentNotFound("Deployment d no longer exists"), JobFaultReason.DEPLOYMENT_NOT_FOUND),
+        (RenderError("job_manifest.spec", "no object"), JobFaultReason.RENDERING_FAILED),
+    ],
+)
+async def test_a_job_that_cannot_be_rendered_is_a_fault_of_its_claim(
+    error: Exception, reason: JobFaultReason
+) -> None:
+    known = (await store_after(error)).of(RUN_ID)
+    assert known.job_fault == JobFault(claim().id, reason, str(error))
+    assert known.run == CLAIMED.run
+
+
+async def test_a_run_that_another_process_submits_is_left_to_it() -> None:
+    known = (await store_after(None)).of(RUN_ID)
+    assert known.foreign_state_id == id_of("claim")
+    assert known.job_fault is None
+
+
+async def test_a_server_that_does_not_answer_says_nothing_of_the_run() -> None:
+    with pytest.raises(PrefectUnavailable):
+        await store_after(PrefectUnavailable("no answer"))
