@@ -191,7 +191,8 @@ class Executor:
         )
 
     async def _ask_queue(self, run_id: UUID, job_name: str) -> None:
-        """Kueue tells the Job which Workload stands for it, and the Workload what it lacks."""
+        """Read from the Events which Workload Kueue made for the Job, and what the Workload
+        lacks."""
         # It is asked once: the wait is named also where Events cannot be read.
         self._store.put(run_id, replace(self._store.of(run_id), workload=""))
         workload = queueing.workload_of(await self._events("Job", job_name))
@@ -218,7 +219,8 @@ class Executor:
             return ""
 
     async def _report(self, run_id: UUID, wait: Wait, *, job: Job, pod: Pod) -> None:
-        """By an Event whose name says whether an earlier process did; it is decoration, too."""
+        """Report the wait in the run's log and by an Event on the Job. The Event's name shows
+        whether an earlier process reported it."""
         event = events.of_job(
             job,
             reason=wait.category,

@@ -1,4 +1,4 @@
-"""What the dispatch path tells whoever started it."""
+"""What the dispatch path reports to its owner."""
 
 from __future__ import annotations
 

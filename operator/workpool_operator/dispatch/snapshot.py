@@ -38,7 +38,7 @@ class Snapshot:
 
     @property
     def run(self) -> Run | None:
-        """The run as the server last told it."""
+        """The run as it was last read."""
         return self.record.run
 
     @property
@@ -134,8 +134,8 @@ def take_snapshot(
     now: float,
     foreign_jobs: frozenset[str] = frozenset(),
 ) -> Snapshot:
-    """Return the snapshot; its record is to be remembered, so that facts are timed from when they
-    were first seen."""
+    """Return the snapshot. Its record is the one to remember: it has the time at which each fact
+    was first seen."""
     computed = _current_name(record)
     current = next((job for job in objects.jobs if _is_current(job, record, computed)), None)
     name = current.name if current else _adopted_name(record, objects) or computed

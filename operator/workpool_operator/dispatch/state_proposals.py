@@ -35,7 +35,7 @@ LEASE_SECONDS = 300
 
 
 class StateProposals:
-    """Reads and changes runs on the server; `runlog` tells a run's readers what was done."""
+    """Reads and changes runs on the server; `runlog` writes what was done to the run's log."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class StateProposals:
             )
 
     async def read_history(self, run_id: UUID) -> None:
-        """Learn from the run's states whose claim it runs, or waits, under."""
+        """Find in the run's states the claim under which it runs or waits."""
         record = self.store.of(run_id)
         run, state = record.run, record.state
         if run is None or state is None:

@@ -87,7 +87,7 @@ class RunRecord:
 
     @property
     def state(self) -> State | None:
-        """The run's state as far as the server told it: a poll tells type and name only."""
+        """The run's full state; None where only a poll, which omits it, has been read."""
         return self.run.state if self.run else None
 
     @property
@@ -107,7 +107,7 @@ class RunRecord:
 
     @property
     def is_foreign(self) -> bool:
-        """The run's present state is known not to be of our making."""
+        """The history showed that the operator did not make the run's present state."""
         state_id = self.state.id if self.state else None
         return self.foreign_state_id is not None and state_id == self.foreign_state_id
 
@@ -129,7 +129,7 @@ class RunRecord:
 
         `transition_ids` are those of our claims on the run. `wrote`: the answer is to a change of
         ours, which reads on their way may not know yet. Where a read overtook such a change,
-        nothing tells which of the two is newer: the record is stale then.
+        it is open which of the two is newer: the record is stale then.
         """
         if asked_at < self.valid_from:
             return self.mark_stale(now) if wrote else self
@@ -152,13 +152,13 @@ class RunRecord:
         return replace(self, changed_at=now)
 
     def mark_foreign(self) -> RunRecord:
-        """Return a record whose present state is not of our making: it is left alone until it
-        changes."""
+        """Return a record whose present state the operator did not make: the run is left alone
+        until it changes."""
         state_id = self.state.id if self.state else None
         return replace(self, claim=None, stray_claim=False, foreign_state_id=state_id)
 
     def with_claim(self, claim: Claim | None) -> RunRecord:
-        """Return a record whose present state is of this claim of ours, or of none."""
+        """Return a record whose present state belongs to this claim, or to none of ours."""
         if claim and claim.lease_id == self.lost_lease:
             claim = replace(claim, lease_id=None)
         return replace(self, claim=claim)
@@ -206,7 +206,7 @@ class RunRecord:
         return known
 
     def _identify(self, transition_ids: Set[UUID]) -> RunRecord:
-        """Settle whose claim the state is of, as far as the state itself proves it (docs/races.md,
+        """Settle which claim the state belongs to, as far as the state proves it (docs/races.md,
         3)."""
         if self.state_type == "PENDING" and self.state is not None:
             return self._identify_pending(self.state, transition_ids)

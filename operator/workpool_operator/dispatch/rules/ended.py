@@ -12,7 +12,7 @@ from workpool_operator.kube.views import Job
 
 
 def ended(given: Input, job: Job) -> Step | None:
-    """The Job failed, or completed and the run's report has had time to arrive."""
+    """Crash a run whose Job failed, or completed and left the run's report time to arrive."""
     if not job.ended:
         return None
     rest = given.rest("ended", _grace(given, job))
@@ -22,13 +22,14 @@ def ended(given: Input, job: Job) -> Step | None:
 
 
 def unreported(jobs: tuple[Job, ...]) -> Job | None:
-    """Return a Job that ended and whose TTL has not begun: that is how a reported end is marked."""
+    """Return a Job that ended and whose TTL has not begun: the TTL marks a reported end."""
     waiting = (job for job in jobs if job.ended and job.spec.ttl_seconds_after_finished is None)
     return next((job for job in waiting if not job.deleting), None)
 
 
 def _grace(given: Input, job: Job) -> float:
-    """For the run's report, or for the status of the pod that made the Job fail."""
+    """Return how many seconds the run's report, or the status of the pod that failed the Job, has
+    to arrive."""
     if not job.failed:
         return given.policy.report_grace
     is_explained = job.exceeded_deadline or any(pod.ended for pod in given.seen.pods)
@@ -36,7 +37,7 @@ def _grace(given: Input, job: Job) -> float:
 
 
 def gone(given: Input) -> Step:
-    """There was a Job, and there is none (caches may lag: a live GET has the last word)."""
+    """Crash a run whose Job vanished. Caches may lag: a live GET has the last word."""
     seen = given.seen
     if (rest := given.rest("gone", given.policy.vanish_grace)) > 0:
         return Later(rest)

@@ -26,7 +26,8 @@ _REPORTED = ("COMPLETED", "FAILED")  # what a run says of itself before its hook
 
 
 def job_lives(given: Input) -> Step | None:
-    """No pod may outlive its run for long, and none may write over its end (docs/races.md, 10)."""
+    """Delete a Job that outlives its run, after a grace: no pod may write over the run's end
+    (docs/races.md, 10)."""
     jobs = (job for job in given.seen.jobs if not (job.ended or job.deleting))
     job = next(jobs, None)
     if job is None:
@@ -45,7 +46,7 @@ def job_lives(given: Input) -> Step | None:
 
 
 def job_unreported(given: Input) -> Step | None:
-    """The run's end is reported: its Job's TTL begins (docs/races.md, 15)."""
+    """Start the TTL of a Job whose run's end is reported (docs/races.md, 15)."""
     job = unreported(given.seen.jobs)
     if job is None:
         return None
@@ -53,18 +54,19 @@ def job_unreported(given: Input) -> Step | None:
 
 
 def objects_leave(given: Input) -> Step | None:
-    """A Job is being deleted, or pods have yet to end: their events follow."""
+    """Wait for the events of a Job that is being deleted, or of pods that have yet to end."""
     live = any(not job.ended for job in given.seen.jobs) or given.seen.live_pods
     return Nothing() if live else None
 
 
 def last_word_unread(given: Input) -> Step | None:
-    """The last word of a pod that we ended may have come after ours."""
+    """Read the run once more after the operator ended a pod, whose last report may have come
+    later."""
     return Read() if given.seen.ended_by_us and not given.seen.read_since("alone") else None
 
 
 def nothing_left(_: Input) -> Step:
-    """The run is over, and so is all that belonged to it."""
+    """Forget a run that is over, with all that belonged to it."""
     return Forget()
 
 
@@ -87,7 +89,8 @@ def _delete(given: Input, job: Job, *, finishing: bool) -> Step:
 
 
 def _rest(given: Input, *, finishing: bool) -> float:
-    """Seconds until the Job is ended; a long grace does not start anew with the operator."""
+    """Return the seconds until the Job is deleted; a long grace does not start anew with the
+    operator."""
     known = given.seen.seconds_since("known")
     state = given.run.state
     if finishing and state and state.timestamp:
@@ -99,8 +102,8 @@ def _rest(given: Input, *, finishing: bool) -> float:
 
 
 def _may_finish(given: Input, pod: Pod) -> bool:
-    """Its process reported the end and goes on for hooks and uploads; a pod that Kubernetes started
-    after the end does not."""
+    """Return whether the pod's process reported the end and goes on for hooks and uploads; a pod
+    that Kubernetes started after the end does not."""
     run = given.run
     if run.state_type not in _REPORTED:
         return False
@@ -110,6 +113,6 @@ def _may_finish(given: Input, pod: Pod) -> bool:
 
 
 def _unreported_oom(given: Input) -> str:
-    """What the report of the run's own process could not know."""
+    """Return what the report of the run's own process could not know."""
     state, fact = given.run.state, verdict.out_of_memory(given.seen.pods)
     return fact if state and fact not in (state.message or "") else ""

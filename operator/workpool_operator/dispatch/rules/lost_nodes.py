@@ -16,7 +16,8 @@ LOOK_SECONDS = 15.0  # a lease is renewed meanwhile
 
 
 def overdue(given: Input, job: Job) -> Step | None:
-    """Every pod that the run's Job still has is to be deleted, and its node has not ended it."""
+    """Crash a run whose Job has only pods that are being deleted and that their node has not ended
+    in time."""
     live = [(pod, _deadline(pod)) for pod in given.seen.live_pods if pod.job_name == job.name]
     leaving = [(pod, deadline) for pod, deadline in live if deadline is not None]
     if not live or len(leaving) < len(live):
@@ -28,7 +29,8 @@ def overdue(given: Input, job: Job) -> Step | None:
 
 
 def blocking(given: Input) -> Step | None:
-    """The run is to be run again, and a pod of its last attempt may still run: its log says so."""
+    """Write to the run's log that its next attempt waits for a pod on a lost node, which may still
+    run."""
     deadlines = ((pod, _deadline(pod)) for pod in given.seen.live_pods)
     lost = (pod for pod, due in deadlines if due is not None and _rest(given, due) <= 0)
     pod = next(lost, None)
@@ -38,11 +40,12 @@ def blocking(given: Input) -> Step | None:
 
 
 def _rest(given: Input, deadline: datetime) -> float:
-    """Seconds until the node of a pod that was to end by then counts as lost."""
+    """Return the seconds until the node of a pod that should have ended by `deadline` counts as
+    lost."""
     return given.policy.node_grace - (given.wall - deadline).total_seconds()
 
 
 def _deadline(pod: Pod) -> datetime | None:
-    """When the kubelet was to have ended the pod: the deletion plus the pod's own grace. None for
-    one that is not being deleted, or has no node."""
+    """Return when the kubelet should have ended the pod: the deletion plus the pod's own grace.
+    None for a pod that is not being deleted, or has no node."""
     return pod.metadata.deletion_timestamp if pod.spec.node_name else None

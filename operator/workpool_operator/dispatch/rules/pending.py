@@ -39,18 +39,19 @@ from workpool_operator.jobs import verdict
 from workpool_operator.jobs.verdict import End, Wait
 from workpool_operator.kube.views import Job, Pod
 
-# Sub-states that are named before the Job exists: under them, too, a missing Job is to be created.
+# Sub-states from before the Job exists: under them a missing Job is created.
 BEFORE_JOB = frozenset({"Pending", "Submitting", "QuotaExceeded", "JobRefused", verdict.OUTAGE})
 
 
 def identify(given: Input) -> Step:
-    """No claim of ours is known: the run's history tells, unless it has already."""
+    """Read the history of a run without a known claim of ours; leave the run alone if the history
+    showed that it is another's."""
     return Nothing() if given.seen.record.is_foreign else ReadHistory()
 
 
 def later_pod(given: Input, job: Job) -> Step | None:
-    """The run is RUNNING; a pod that the Job started in the place of another may wait as the first
-    one did."""
+    """Report what a replacement pod of a RUNNING run waits for, and crash the run in time: it may
+    wait as the first pod did."""
     newest = given.seen.newest
     if newest is None or newest.deleting or _is_under_way(given.seen) or job.suspended:
         return None
@@ -64,7 +65,7 @@ def later_pod(given: Input, job: Job) -> Step | None:
 
 
 def lease_due(given: ClaimedInput) -> Step | None:
-    """The deployment's concurrency slot that came with the claim would be lost."""
+    """Renew the lease of the deployment's concurrency slot that came with the claim."""
     lease_id = given.claim.lease_id
     if lease_id is None or _lease_rest(given) > 0:
         return None
@@ -72,12 +73,12 @@ def lease_due(given: ClaimedInput) -> Step | None:
 
 
 def without_job(given: ClaimedInput) -> Step | None:
-    """The claim's Job does not exist."""
+    """Apply the rules for a claim whose Job does not exist."""
     return first(WITHOUT_JOB, given) if given.seen.current is None else None
 
 
 def with_job(given: ClaimedInput) -> Step | None:
-    """The claim's Job exists."""
+    """Apply the rules for a claim whose Job exists."""
     return first(WITH_JOB, given, given.seen.current) if given.seen.current else None
 
 
@@ -85,13 +86,14 @@ def with_job(given: ClaimedInput) -> Step | None:
 
 
 def job_gone(given: ClaimedInput) -> Step | None:
-    """The Job was recorded, or a sub-state was named that only a Job brings about."""
+    """Treat the Job as vanished if it was recorded, or if the sub-state is one that only a Job
+    brings about."""
     recorded = given.seen.recorded_name == given.seen.current_name
     return gone(given) if recorded or given.run.state_name not in BEFORE_JOB else None
 
 
 def job_impossible(given: ClaimedInput) -> Step | None:
-    """The run can have no Job: it ends with what its creation found, and the fix."""
+    """End a run that can have no Job, with what its creation found and the fix."""
     fault = given.seen.record.job_fault
     if fault is None or fault.claim_id != given.claim.id:
         return None
@@ -107,8 +109,8 @@ def job_impossible(given: ClaimedInput) -> Step | None:
 
 
 def refused_too_long(given: ClaimedInput) -> Step | None:
-    """The API server has not taken the Job within the pending time-out. An outage says nothing of
-    the run unless it is the run's alone."""
+    """Crash a run whose Job the API server has refused for longer than the pending time-out. An
+    outage says nothing about the run unless it is the run's alone."""
     refusal = given.seen.record.refusal
     if refusal is None:
         return None
@@ -120,7 +122,7 @@ def refused_too_long(given: ClaimedInput) -> Step | None:
 
 
 def refusal_unnamed(given: ClaimedInput) -> Step | None:
-    """The sub-state does not say yet why the API server refuses the Job."""
+    """Report why the API server refuses the Job, unless the sub-state says so already."""
     refusal = given.seen.record.refusal
     if refusal is None or refusal.category == given.run.state_name:
         return None
@@ -128,14 +130,14 @@ def refusal_unnamed(given: ClaimedInput) -> Step | None:
 
 
 def refused_just_now(given: ClaimedInput) -> Step | None:
-    """It is too early to try a refused Job again."""
+    """Wait until a refused Job is due to be tried again."""
     record = given.seen.record
     rest = record.refused_until - given.seen.now
     return Later(rest) if record.refusal and rest > 0 else None
 
 
 def create(given: ClaimedInput) -> Step:
-    """The Job is to be created."""
+    """Create the Job."""
     return CreateJob(given.claimed)
 
 
@@ -154,20 +156,21 @@ WITHOUT_JOB: tuple[ClaimedRule, ...] = (
 
 
 def unrecorded(given: Input, job: Job) -> Step | None:
-    """Prefect does not know yet where the run is."""
+    """Record the Job's name in Prefect."""
     return RecordJob(job.name) if given.seen.recorded_name != job.name else None
 
 
 def under_way(given: ClaimedInput, job: Job) -> Step | None:
-    """The newest pod has started the flow's container, or is over, or the Job is suspended: its
-    events follow."""
+    """Wait for events once the newest pod has started the flow's container or is over, or while the
+    Job is suspended."""
     if not (_is_under_way(given.seen) or job.suspended):
         return None
     return Later(_lease_rest(given)) if given.claim.lease_id else Nothing()
 
 
 def not_started(given: ClaimedInput, job: Job) -> Step:
-    """The flow's container has not started in the newest pod: name the wait, and end it in time."""
+    """Report what the newest pod waits for before the flow's container starts, and crash the run in
+    time."""
     newest = given.seen.newest
     wait = verdict.waiting(newest, given.wall) or given.seen.diagnosis
     is_news = wait is not None and wait.category != given.run.state_name
@@ -189,12 +192,12 @@ CLAIMED: tuple[ClaimedRule, ...] = (lease_due, without_job, with_job)
 
 
 def unclaimed(given: Input) -> Step | None:
-    """The run is another's, or it is not known yet whose."""
+    """Find out whose a run without a known claim is; leave another's alone."""
     return identify(given) if given.seen.record.claim is None else None
 
 
 def claimed(given: Input) -> Step | None:
-    """The run is ours."""
+    """Apply the rules for a run under a claim of ours."""
     if (claim := given.seen.record.claim) is None:
         return None
     return first(CLAIMED, ClaimedInput(given.run, given.seen, given.policy, given.wall, claim))
@@ -208,9 +211,9 @@ def _is_under_way(seen: Snapshot) -> bool:
 
 
 def _waiting(given: Input, job: Job, wait: Wait | None, tell: Step | None) -> Step:
-    """The Job exists and the flow's container has not started in its newest pod; `tell` names the
-    wait where that is news. Prefect refuses a RUNNING run a sub-state, and any run one of the same
-    name."""
+    """Return the action for a Job whose newest pod has not started the flow's container; `tell`
+    reports the wait if that is news. Prefect refuses a RUNNING run a sub-state, and any run a
+    sub-state of the same name."""
     newest = given.seen.newest
     works = newest is not None and verdict.is_initializing(newest)
     elapsed = _waited(given)
@@ -221,7 +224,8 @@ def _waiting(given: Input, job: Job, wait: Wait | None, tell: Step | None) -> St
 
 
 def _diagnosis(given: Input, job: Job) -> Step | None:
-    """Events say what the objects' own status does not: no pod at all, or no volume for it."""
+    """Read Events if they may explain what the objects' own status does not: no pod at all, or no
+    volume for it."""
     seen, policy = given.seen, given.policy
     if seen.now - seen.record.diagnosed_at < policy.diagnosis_age:
         return None
@@ -246,12 +250,13 @@ def _give_up(given: Input, wait: Wait | None) -> Step:
 
 
 def _lease_rest(given: ClaimedInput) -> float:
-    """Seconds until the deployment's concurrency lease is to be renewed."""
+    """Return the seconds until the deployment's concurrency lease is due for renewal."""
     return given.policy.lease_renewal - (given.seen.now - given.seen.record.lease_renewed_at)
 
 
 def _waited(given: Input) -> float:
-    """Seconds that the newest pod has kept the run waiting: its working init containers did not."""
+    """Return for how many seconds the newest pod has kept the run waiting, without the time that
+    its init containers worked."""
     pod, elapsed = given.seen.newest, _pending_for(given)
     if pod is None:
         return elapsed
@@ -261,8 +266,8 @@ def _waited(given: Input) -> float:
 
 
 def _made_later(given: Input, pod: Pod) -> datetime | None:
-    """When the Job made the pod in the place of another; of a RUNNING run any that has not started
-    is one, unless the cache has yet to see it start."""
+    """Return when the Job made the pod as a replacement; None for its first. Any pod of a RUNNING
+    run that has not started is one, unless the cache has yet to see it start."""
     created = pod.metadata.creation_timestamp or _EPOCH
     if given.run.state_type == "PENDING":
         return created if len(given.seen.pods) > 1 else None
@@ -271,8 +276,8 @@ def _made_later(given: Input, pod: Pod) -> datetime | None:
 
 
 def _pending_for(given: Input) -> float:
-    """Seconds since the latest of the claim, the Job's creation and its start, which a resume sets
-    anew. Until the Job controller notes a start, only what this process saw counts."""
+    """Return the seconds since the latest of the claim, the Job's creation and its start, which a
+    resume sets anew. Until the Job controller notes a start, only what this process saw counts."""
     job, claim = given.seen.current, given.seen.record.claim
     stamps = [claim.timestamp if claim else None]
     stamps += [job.metadata.creation_timestamp, job.start_time] if job else []
@@ -283,7 +288,8 @@ def _pending_for(given: Input) -> float:
 
 
 def _refused_for(given: Input, refusal: Wait) -> float:
-    """Seconds since the Job was first refused, as far as this process, or the sub-state, knows."""
+    """Return the seconds since the Job was first refused, as far as this process or the sub-state
+    knows."""
     state = given.run.state
     named = refusal.category == given.run.state_name and state and state.timestamp
     seconds = (given.wall - named).total_seconds() if named else 0.0
@@ -291,7 +297,7 @@ def _refused_for(given: Input, refusal: Wait) -> float:
 
 
 def _timeout(given: Input) -> int:
-    """Seconds that the run may wait: its own, else the binding's."""
+    """Return for how many seconds the run may wait: its own limit, else the binding's."""
     return given.seen.pending_timeout or given.policy.pending_timeout
 
 

@@ -16,7 +16,7 @@ DELAYS = (10.0, 30.0, 90.0)  # seconds before the first, second and every furthe
 
 
 def retry(given: ClaimedInput, job: Job) -> Step | None:
-    """The claimed run's Job has ended; None where that was not the infrastructure alone."""
+    """Put a claimed run back whose pod the infrastructure alone ended, as often as it may be."""
     seen = given.seen
     if not (job.ended and job.failed and _unbegun(seen)):
         return None
@@ -32,8 +32,8 @@ def retry(given: ClaimedInput, job: Job) -> Step | None:
 
 
 def _unbegun(seen: Snapshot) -> bool:
-    """No pod of the Job ran the flow's container, or still could on a node that is cut off, and
-    the infrastructure ended the last one."""
+    """Return whether no pod of the Job ran the flow's container, or still could on a node that is
+    cut off, and the infrastructure ended the last one."""
     if seen.started or not seen.pods:
         return False
     if any(pod.spec.node_name for pod in seen.live_pods if pod.job_name == seen.current_name):

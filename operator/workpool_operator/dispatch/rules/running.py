@@ -29,14 +29,14 @@ from workpool_operator.kube.views import Job
 
 
 def job_missing(given: Input) -> Step | None:
-    """The run has no Job: it is another's, or its Job vanished."""
+    """Treat a run without a Job as another's, or as one whose Job vanished."""
     if given.seen.current is not None:
         return None
     return identify(given) if given.seen.record.claim is None else gone(given)
 
 
 def job_runs(given: Input) -> Step | None:
-    """The run's Job exists."""
+    """Apply the rules for a run whose Job exists."""
     return first(WITH_JOB, given, given.seen.current) if given.seen.current else None
 
 
@@ -56,12 +56,13 @@ RUNNING: tuple[Rule, ...] = (job_missing, job_runs)
 
 
 def pause_unread(given: Input) -> Step | None:
-    """Only the full state tells a pause that keeps its pod from one that does not."""
+    """Read the full state: only it distinguishes a pause that keeps its pod from one that does
+    not."""
     return Read() if given.run.state is None else None
 
 
 def run_suspended(given: Input) -> Step | None:
-    """A suspended run has no pod and wants none; a blocking pause needs its pod."""
+    """Expect no pod of a suspended run, and end what is left; a blocking pause needs its pod."""
     state = given.run.state
     reschedules = state is not None and state.state_details.pause_reschedule
     if not (reschedules or given.run.state_name == "Suspended"):
@@ -79,13 +80,13 @@ PAUSED: tuple[Rule, ...] = (pause_unread, run_suspended, *RUNNING)
 
 
 def not_known_ours(given: Input) -> Step | None:
-    """It has no Job here, and no claim of ours is known."""
+    """Find out whose a run is that has no Job here and no known claim of ours."""
     is_known = given.seen.current is not None or given.seen.record.claim is not None
     return None if is_known else identify(given)
 
 
 def may_end_itself(given: Input) -> Step | None:
-    """The flow's own process cancels itself, unless only its sidecars are left."""
+    """Give the flow's own process time to cancel itself, unless only sidecars are left."""
     seen = given.seen
     is_over = bool(seen.outlived) and seen.read_since("outlived")
     if is_over or not _live_jobs(seen) or not _has_started(given):
@@ -95,18 +96,18 @@ def may_end_itself(given: Input) -> Step | None:
 
 
 def read_long_ago(given: Input) -> Step | None:
-    """What follows ends something."""
+    """Read a state of long ago again before something is ended."""
     return None if given.is_recent else Read()
 
 
 def delete_job(given: Input) -> Step | None:
-    """Its Job is ended first, so that nothing of the run goes on after it is Cancelled."""
+    """Delete the run's Jobs first, so that nothing of it goes on after it is Cancelled."""
     jobs = (job for job in _live_jobs(given.seen) if not job.deleting)
     return next((DeleteJob(job) for job in jobs), None)
 
 
 def cancel(given: Input) -> Step:
-    """The run's process did not say itself that it is cancelled."""
+    """Cancel a run whose own process did not report that it is cancelled."""
     by_us = "Cancelled by the operator: the run's own process did not end by itself."
     return Cancel(by_us if _has_started(given) else "Cancelled before it started.")
 

@@ -1,6 +1,6 @@
-"""Rules for a run that is to be run, or to be run again. Pure.
+"""Rules for a run that waits for its first or its next attempt. Pure.
 
-Two pods of a run must not overlap: it is claimed once nothing of its last attempt may still run.
+Two pods of a run must not overlap: the run is claimed once nothing of its last attempt may run.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ from workpool_operator.prefect_api.views import State
 
 
 def message_unread(given: Input) -> Step | None:
-    """A poll does not tell the state's message, by which the next rules tell a SIGTERM handler from
-    a person."""
+    """Read the state's message, which a poll omits: the next rules need it to tell the retry of a
+    SIGTERM handler from that of a person."""
     seen = given.seen
     is_wanted = given.run.state is None and (seen.previous_jobs or seen.ended_by_us)
     return Read() if is_wanted else None
 
 
 def end_undone(given: Input) -> Step | None:
-    """The Job that we ended: its pod rescheduled its finished run. Only the pod's SIGTERM handler
-    writes AwaitingRetry without a message; a person's retry has one."""
+    """Restore the final state of a run whose Job the operator ended and whose pod rescheduled it on
+    its way out. Only the pod's SIGTERM handler writes AwaitingRetry without a message; a person's
+    retry has one."""
     run, job = given.run, given.seen.ended_by_us
     if job is None or run.state_name != "AwaitingRetry" or (run.state and run.state.message):
         return None
@@ -46,8 +47,8 @@ def end_undone(given: Input) -> Step | None:
 
 
 def over_deadline(given: Input) -> Step | None:
-    """The recorded Job ran into activeDeadlineSeconds, and its SIGTERM handler rescheduled the run,
-    which would run into it again and again (docs/races.md, 11)."""
+    """Crash a run whose recorded Job exceeded activeDeadlineSeconds. Its SIGTERM handler
+    rescheduled the run, which would exceed the limit again and again (docs/races.md, 11)."""
     seen = given.seen
     for job in seen.previous_jobs:
         if job.exceeded_deadline and job.name == seen.recorded_name and unreported((job,)):
@@ -56,7 +57,8 @@ def over_deadline(given: Input) -> Step | None:
 
 
 def overlapping(given: Input) -> Step | None:
-    """The last attempt's pod still runs, or could: two must not overlap (docs/races.md, 12)."""
+    """Wait while the last attempt's pod runs, or could; delete its Job after a grace: two pods must
+    not overlap (docs/races.md, 12)."""
     seen = given.seen
     if not seen.overlapping:
         return None
@@ -75,15 +77,16 @@ def overlapping(given: Input) -> Step | None:
 
 
 def process_ended(given: Input) -> Step | None:
-    """It was to go on in its own process, whose Job is over: no poll returns it (docs/races.md,
-    26)."""
+    """Reschedule a run that was to go on in its own process, whose Job is over: no poll returns it
+    (docs/races.md, 26)."""
     seen = given.seen
     is_over = given.run.retries_in_process and (seen.previous_jobs or seen.gone_jobs)
     return Reschedule(given.run) if is_over else None
 
 
 def process_out_of_sight(given: Input) -> Step | None:
-    """It waits to go on in its own process, and no Job of it is here: is that process gone?"""
+    """Reschedule a run that was to go on in its own process and has no Job here, once it is certain
+    that the process is gone."""
     seen = given.seen
     if not given.run.retries_in_process or not seen.recorded_name:
         return None
@@ -99,13 +102,13 @@ def process_out_of_sight(given: Input) -> Step | None:
 
 
 def previous_job_unreported(given: Input) -> Step | None:
-    """The end of an earlier Job needs no report any more: its TTL begins."""
+    """Start the TTL of an earlier Job, whose end needs no report any more."""
     job = unreported(given.seen.previous_jobs)
     return StartTtl(job) if job else None
 
 
 def not_offered(given: Input) -> Step | None:
-    """A poll offers it when it is due; refused claims are remembered until then (docs/races.md,
+    """Leave a run to the next poll, and remember its refused claims until then (docs/races.md,
     7)."""
     record = given.seen.record
     if record.offered_at is not None:
@@ -116,14 +119,15 @@ def not_offered(given: Input) -> Step | None:
 
 
 def offer_too_old(given: Input) -> Step | None:
-    """A claim on a state of long ago may run a finished run again (docs/races.md, 2)."""
+    """Drop an old offer: a claim on a state of long ago may run a finished run again
+    (docs/races.md, 2)."""
     offered_at = given.seen.record.offered_at
     is_old = offered_at is not None and given.seen.now - offered_at > given.policy.state_age
     return Withdraw(late=True) if is_old else None
 
 
 def claim(_: Input) -> Step:
-    """The run is due, a slot is free, and nothing of it is left in the cluster."""
+    """Claim a run that is due, has a slot, and has nothing left in the cluster."""
     return Claim()
 
 

@@ -22,8 +22,8 @@ from workpool_operator.kube.views import Job
 
 
 def unreported(given: Input, job: Job) -> Step | None:
-    """The run has not ended, the flow's container has: the Job's next attempt follows, or the run
-    crashes. None where no pod is like that, or all of it is ending anyway."""
+    """Crash a run whose flow's container ended without a report while sidecars live, or end the pod
+    for the Job's next attempt. None if no pod is like that, or all of it is ending anyway."""
     outlived = given.seen.outlived
     pod = next((p for p in outlived if p.job_name == job.name and not p.deleting), None)
     if pod is None or job.deleting or (end := verdict.flow_ended(pod)) is None:
@@ -39,8 +39,7 @@ def unreported(given: Input, job: Job) -> Step | None:
 
 
 def end(given: Input, job: Job) -> Step | None:
-    """No end of the flow is waited for any more: its sidecars have their grace. None if none
-    live."""
+    """End the sidecars of a flow that is over, after their grace. None if none live."""
     pod = next((pod for pod in given.seen.outlived if pod.job_name == job.name), None)
     if pod is None:
         return None

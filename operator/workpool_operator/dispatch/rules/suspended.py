@@ -26,7 +26,7 @@ from workpool_operator.kube.views import Job
 
 
 def pending(given: ClaimedInput, job: Job) -> Step | None:
-    """The claimed run's Job is suspended, or was when its sub-state was named."""
+    """Report what the suspended Job of a claimed run waits for, and that the wait is over."""
     seen, claim = given.seen, given.claim
     named = given.run.state_name == verdict.SUSPENDED
     if not job.suspended:
@@ -41,7 +41,8 @@ def pending(given: ClaimedInput, job: Job) -> Step | None:
 
 
 def running(given: Input, job: Job) -> Step | None:
-    """The Job was suspended under a running flow whose process did not reschedule the run."""
+    """Put back a run whose Job was suspended under a running flow, if its process did not
+    reschedule it."""
     if not job.suspended or given.seen.pods_live:
         return None
     if (rest := given.rest("preempted", given.policy.report_grace)) > 0:
@@ -50,7 +51,8 @@ def running(given: Input, job: Job) -> Step | None:
 
 
 def kept(given: Input) -> Step | None:
-    """The run is to be run again, and a Job of it is suspended: it keeps its place in the queue."""
+    """Keep a suspended Job of a run that waits for its next attempt: it has a place in the
+    queue."""
     record = given.seen.record
     jobs = (job for job in given.seen.previous_jobs if job.suspended and not job.deleting)
     job = next(jobs, None)
@@ -62,7 +64,7 @@ def kept(given: Input) -> Step | None:
 
 
 def resumed(given: Input) -> Step | None:
-    """The run is to be run again, and its Job was resumed: the run is claimed, polled or not."""
+    """Claim a run whose suspended Job was resumed, whether or not a poll offered it."""
     if not any(_was_resumed(given, job) for job in given.seen.previous_jobs):
         return None
     not_before = given.seen.record.not_before
@@ -72,7 +74,7 @@ def resumed(given: Input) -> Step | None:
 
 
 def claimed(given: ClaimedInput) -> Step | None:
-    """The run is claimed, and an earlier Job of it still has pods or may get some."""
+    """Adopt an earlier Job of a claimed run that has pods or may get some."""
     job = next((job for job in given.seen.previous_jobs if _may_execute(job)), None)
     if job is not None:
         return Adopt(job, given.claim)
@@ -80,12 +82,12 @@ def claimed(given: ClaimedInput) -> Step | None:
 
 
 def _may_execute(job: Job) -> bool:
-    """It has pods or makes new ones: nothing has decided its end yet."""
+    """Return whether the Job has pods or makes new ones: nothing has decided its end yet."""
     return not (job.ended or job.deleting or job.condition("FailureTarget", "SuccessCriteriaMet"))
 
 
 def _was_resumed(given: Input, job: Job) -> bool:
-    """It was seen suspended since the run is SCHEDULED, or says itself that it was."""
+    """Return whether the Job was suspended since the run became SCHEDULED."""
     if not _may_execute(job):
         return False
     if job.name == given.seen.record.suspended_job:
