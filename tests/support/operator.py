@@ -75,7 +75,8 @@ class Operator:
         return text
 
     async def _probe(self, name: str) -> tuple[int, str]:
-        async with httpx.AsyncClient(trust_env=False) as http:
+        # Loading certificates, which plain HTTP does not need, takes 20 ms of CPU time.
+        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
             try:
                 answer = await http.get(f"{self.health}/{name}")
             except httpx.TransportError:
