@@ -2,15 +2,10 @@
 
 Reading order, as the data goes:
 
-    site        what both sides share: cluster, Prefect server, a proxy before it
-    ground      what each has of its own: namespace, pool, deployment
-    sides       the two programs that serve a pool, each as a process of its own
-    arrivals    when each Job was seen, by a watch
-    calls       which requests of a side belong to a run's claim path
-    trial       one run after the other, on one side
-    usage       memory and processor time of a process, by the kernel's count
-    render      processor time of making one manifest, alone
-    figures     samples -> percentiles, targets and what misses them
-    facts       machine, load and versions, on which all of it depends
-    report      the tables
+    contenders  the two programs, the servers that both share, the pool that each has
+    measure     one run after the other, on one contender: when its Job was seen, what it used
+    claim_path  which calls to Prefect belong to a run's claim
+    render      CPU time of rendering one manifest, alone
+    statistics  samples -> percentiles, targets and which of them are missed
+    report      the tables, and the machine and versions that the figures depend on
 """

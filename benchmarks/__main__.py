@@ -1,6 +1,6 @@
-"""`python -m benchmarks`: measures both sides, prints the report and writes it to a file.
+"""`python -m benchmarks`: measures both contenders, prints the report and writes it to a file.
 
-Ends with 1 where ours misses a target, with 2 where nothing could be measured.
+Exits with 1 if ours misses a target, with 2 if nothing could be measured.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks import facts, render
-from benchmarks.figures import Trial, missed
-from benchmarks.report import report
-from benchmarks.sides import SIDES
-from benchmarks.site import opened
-from benchmarks.trial import Plan, measure
+from benchmarks import render
+from benchmarks.contenders import CONTENDERS, environment
+from benchmarks.measure import Plan, measure
+from benchmarks.report import machine_and_servers, report
+from benchmarks.statistics import Measurement, missed
 from localnode import progress
 from localnode.errors import SetupError
 from localnode.lock import exclusive
@@ -37,8 +36,8 @@ def main() -> int:
         with exclusive(logs, purpose="measures"):
             _empty(logs)
             ours, text = asyncio.run(bench(Plan(options.runs, options.seed), logs))
-    except (SetupError, AssertionError, httpx.HTTPError) as wrong:
-        print(f"bench failed: {wrong}\n  logs: {logs}", file=sys.stderr)
+    except (SetupError, AssertionError, httpx.HTTPError) as error:
+        print(f"bench failed: {error}\n  logs: {logs}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nbench was interrupted", file=sys.stderr)
@@ -49,29 +48,29 @@ def main() -> int:
     return 1 if missed(ours) else 0
 
 
-async def bench(plan: Plan, logs: Path) -> tuple[Trial, str]:
-    """Our trial and the report on all."""
+async def bench(plan: Plan, logs: Path) -> tuple[Measurement, str]:
+    """Return our measurement, and the report on all."""
     load = os.getloadavg()[0]
-    async with opened(logs) as site:
-        trials = []
-        for name, side in SIDES.items():
+    async with environment(logs) as shared:
+        measured = []
+        for name, contender in CONTENDERS.items():
             with progress.step(f"{name}: {plan.runs} runs"):
-                trials.append(await measure(side, site, name=name, plan=plan))
-        machine = await facts.gather(site.kube, site.api, load=load)
+                measured.append(await measure(contender, shared, name=name, plan=plan))
+        machine = await machine_and_servers(shared.kube, shared.api, load=load)
     renderings = await render.measure()
-    return trials[0], report(trials, machine, renderings=renderings)
+    return measured[0], report(measured, machine, renderings=renderings)
 
 
 def _empty(folder: Path) -> None:
-    """The folder itself stays: it is the lock."""
+    """Remove the content of the folder; the folder itself is the lock."""
     for each in folder.iterdir():
         shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--runs", type=int, default=30, help="of each side (30)")
-    parser.add_argument("--seed", type=int, default=1, help="of the pauses between runs (1)")
+    parser.add_argument("--runs", type=int, default=30, help="runs per contender (30)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the pauses between runs (1)")
     today = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}.md"
     parser.add_argument("--output", type=Path, default=today, help="the report's file")
     return parser.parse_args()

@@ -1,7 +1,7 @@
-"""Processor time of rendering one Job, on both sides, each in a process of its own.
+"""The CPU time of rendering one Job by both contenders, each in a process of its own.
 
-`python -m benchmarks.render` measures and prints it alone: it needs neither cluster nor server,
-as no template here names a block.
+`python -m benchmarks.render` measures this alone. It needs neither cluster nor server, because no
+template here names a block.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from dataclasses import replace
 
 from prefect.client.orchestration import PrefectClient
 
-from benchmarks import facts
-from benchmarks.figures import OURS, Rendering
-from benchmarks.report import report_of_rendering
+from benchmarks.report import report_of_rendering, this_machine
+from benchmarks.statistics import OURS, Rendering
 from testbed.environments import PEER
 from tests.corpus.case import IDENTITY, Case, Object
 from workpool_operator.cli.stock import stock_worker
@@ -33,7 +32,7 @@ VALUES: Object = {
 
 
 async def measure(renders: int = RENDERS) -> list[Rendering]:
-    """Ours with both templates, and the stock worker with its own."""
+    """Measure ours with both templates, and the stock worker with its own."""
     stock, own = Case("stock", run=VALUES), Case("ours", template=own_template(), run=VALUES)
     async with PrefectClient("http://127.0.0.1:9/api") as nowhere:
         ours = [await of_ours(case, renders=renders, client=nowhere) for case in (stock, own)]
@@ -45,7 +44,7 @@ async def measure(renders: int = RENDERS) -> list[Rendering]:
 
 
 def own_template() -> Object:
-    """Of a pool of type kubernetes-operator."""
+    """Return the template of a pool of type kubernetes-operator."""
     return {
         "job_configuration": KubernetesJobConfiguration.json_template(),
         "variables": KubernetesJobVariables.model_json_schema(),
@@ -53,8 +52,8 @@ def own_template() -> Object:
 
 
 async def of_ours(case: Case, *, renders: int, client: PrefectClient) -> list[float]:
-    """Seconds of each."""
-    await render(case.subject, IDENTITY, client=client)  # what is read once is not counted
+    """Return the seconds of each render."""
+    await render(case.subject, IDENTITY, client=client)  # the first one reads what is read once
     taken = []
     for subject in (each.subject for each in _runs(case, renders)):
         began = time.thread_time()
@@ -70,14 +69,14 @@ def _stock(case: Case, renders: int) -> list[float]:
 
 
 def _runs(case: Case, count: int) -> list[Case]:
-    """As no two runs have one name, nothing that is kept of the last one helps the next."""
+    """Give each run a name of its own, so that nothing cached from the last one helps the next."""
     return [replace(case, run_name=f"run-{uuid.uuid4().hex[:8]}") for _ in range(count)]
 
 
 def main() -> int:
     load = os.getloadavg()[0]
     measured = asyncio.run(measure())
-    print(report_of_rendering(measured, facts.of_this_machine(load=load)), end="")
+    print(report_of_rendering(measured, this_machine(load=load)), end="")
     return 1 if any(each.misses_its_target for each in measured) else 0
 
 

@@ -1,8 +1,8 @@
-"""Which of a side's requests to Prefect belong to the claim path of one run.
+"""Which of a contender's requests to Prefect belong to the claim path of one run.
 
 The path begins when the run is created and ends with the request that records the Job's name as
-`infrastructure_pid`. Of the polls the one that finds the run counts; what recurs without any run
-does not, and neither do log and event batches. Both sides are counted by the same rule.
+`infrastructure_pid`. Of the polls only the one that finds the run counts. Requests that recur
+without any run do not count, nor do log and event batches. The rule is the same for both.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tests.support.fault_proxy import Call
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 POLL = "POST /work_pools/{name}/get_scheduled_flow_runs"
-APART = {
+NOT_COUNTED = {
     r"POST /work_pools/[^/]+/workers/heartbeat": "heartbeat",
     r"GET /work_pools/[^/]+": "refresh of the pool",
-    r"GET /(admin/version|health|csrf-token)": "looks at the server",
+    r"GET /(admin/version|health|csrf-token)": "check of the server",
     r"POST /logs/?": "log batch",
     r"POST /events/?": "event batch",
     r"GET .*/(events/in|events/out|connect)": "websocket",
@@ -29,34 +29,34 @@ APART = {
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class ClaimPath:
     """The requests of one run's claim path, and those of the same time that are not counted."""
 
     counted: Counter[str]
-    apart: Counter[str]
+    not_counted: Counter[str]
 
 
-def claim_path(calls: Sequence[Call], run_id: str) -> Path:
-    """`calls` are all requests since just before the run was created."""
+def of_run(calls: Sequence[Call], run_id: str) -> ClaimPath:
+    """Count the path; `calls` are all requests since just before the run was created."""
     until = next(index for index, call in enumerate(calls) if records_job(call, run_id))
     names = [name(call) for call in calls[: until + 1]]
-    counted = Counter(it for it in names if it != POLL and not _apart(it))
+    counted = Counter(it for it in names if it != POLL and not _kind_not_counted(it))
     polls = names.count(POLL)
-    apart = Counter(_apart(it) for it in names if _apart(it))
-    return Path(
+    not_counted = Counter(_kind_not_counted(it) for it in names if _kind_not_counted(it))
+    return ClaimPath(
         counted=counted + Counter({POLL: 1}),
-        apart=apart + Counter({"poll that finds nothing new": max(polls - 1, 0)}),
+        not_counted=not_counted + Counter({"poll that finds nothing new": max(polls - 1, 0)}),
     )
 
 
 def records_job(call: Call, run_id: str) -> bool:
-    """Whether it has told Prefect the name of the run's Job."""
-    mine = call.method == "PATCH" and call.path.endswith(f"/flow_runs/{run_id}")
-    return mine and b"infrastructure_pid" in call.body and call.status is not None
+    """Return whether the call recorded the name of the run's Job in Prefect."""
+    of_run = call.method == "PATCH" and call.path.endswith(f"/flow_runs/{run_id}")
+    return of_run and b"infrastructure_pid" in call.body and call.status is not None
 
 
 def name(call: Call) -> str:
-    """The request without what differs between runs: `POST /flow_runs/{id}/set_state Pending`."""
+    """Name a request without ids, such as `POST /flow_runs/{id}/set_state Pending`."""
     path = ID.sub("{id}", call.path.removeprefix("/api"))
     path = re.sub(r"(/work_pools)/[^/]+(?=/(get_|queues))", r"\1/{name}", path)
     state = f" {_state(call)}" if path.endswith("/set_state") else ""
@@ -64,13 +64,13 @@ def name(call: Call) -> str:
 
 
 def per_run(runs: Sequence[Counter[str]]) -> dict[str, float]:
-    """The mean number per run of every name, the most frequent first."""
+    """Return the mean number per run of every name, the most frequent first."""
     total = sum(runs, Counter[str]())
     return {name: count / len(runs) for name, count in total.most_common()}
 
 
-def _apart(call: str) -> str:
-    return next((kind for form, kind in APART.items() if re.fullmatch(form, call)), "")
+def _kind_not_counted(call: str) -> str:
+    return next((kind for form, kind in NOT_COUNTED.items() if re.fullmatch(form, call)), "")
 
 
 def _state(call: Call) -> str:

@@ -1,4 +1,4 @@
-"""Samples -> the figures that are promised, and which of them miss their target."""
+"""Turns samples into the figures that are promised, and finds those that miss their target."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.calls import Path
+from benchmarks.claim_path import ClaimPath
 
 OURS = "workpool-operator"
-RENDER_SECONDS = 0.002  # of processor time, at most, in the mean
+RENDER_SECONDS = 0.002  # of CPU time, the mean at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +18,13 @@ class Sample:
     """One run: seconds from its creation until its Job was seen; the machine's load (1 min)."""
 
     seconds: float
-    path: Path
+    path: ClaimPath
     load: float
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """One side's runs, and what its program used meanwhile."""
+class Measurement:
+    """The runs of one contender, and what its program used meanwhile."""
 
     name: str
     samples: tuple[Sample, ...]
@@ -38,7 +38,7 @@ class Trial:
         return len(self.samples)
 
     def percentile(self, share: float) -> float:
-        """By nearest rank: a value that was measured, the highest one from 99 % of 30 on."""
+        """By nearest rank: a measured value; of 30 samples p99 is the highest."""
         return nearest_rank([sample.seconds for sample in self.samples], share)
 
     @property
@@ -52,15 +52,15 @@ class Trial:
 
     @property
     def cpu_seconds_per_run(self) -> float:
-        """Beyond what the idle program uses in the same time."""
+        """Without what the idle program uses in the same time."""
         return (self.cpu_seconds - self.idle_cpu_share * self.seconds) / self.runs
 
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """What each of many renders took one side, all of one template."""
+    """The CPU time of each of many renders of one template by one contender."""
 
-    side: str
+    contender: str
     template: str
     seconds: tuple[float, ...]
 
@@ -74,7 +74,7 @@ class Rendering:
 
     @property
     def misses_its_target(self) -> bool:
-        return self.side == OURS and self.mean > RENDER_SECONDS
+        return self.contender == OURS and self.mean > RENDER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,28 +83,28 @@ class Target:
     at_most: float
     unit: str
     digits: int
-    of: Callable[[Trial], float]
+    of: Callable[[Measurement], float]
 
-    def missed_by(self, trial: Trial) -> str:
-        """A sentence, "" if the target is met."""
-        value = self.of(trial)
+    def missed_by(self, measured: Measurement) -> str:
+        """Return a sentence, or "" if the target is met."""
+        value = self.of(measured)
         if value <= self.at_most:
             return ""
-        wanted = f"{self.at_most:g} {self.unit}"
-        return f"Target missed: {self.figure} is {value:.3g}, the target is {wanted}."
+        target = f"{self.at_most:g} {self.unit}"
+        return f"Target missed: {self.figure} is {value:.3g}, the target is {target}."
 
 
 TARGETS = (
-    Target("run created -> Job, p50", 0.5, "s", 2, lambda trial: trial.percentile(0.50)),
-    Target("run created -> Job, p99", 2.0, "s", 2, lambda trial: trial.percentile(0.99)),
-    Target("Prefect calls per run, at most", 4, "calls", 0, lambda trial: max(trial.calls)),
+    Target("run created -> Job, p50", 0.5, "s", 2, lambda measured: measured.percentile(0.50)),
+    Target("run created -> Job, p99", 2.0, "s", 2, lambda measured: measured.percentile(0.99)),
+    Target("Prefect calls per run, at most", 4, "calls", 0, lambda measured: max(measured.calls)),
 )
 
 
 def nearest_rank(values: Sequence[float], share: float) -> float:
-    """The smallest value that is not exceeded by `share` of all."""
+    """Return the smallest value that `share` of all values do not exceed."""
     return sorted(values)[math.ceil(share * len(values)) - 1]
 
 
-def missed(trial: Trial) -> list[str]:
-    return [wrong for target in TARGETS if (wrong := target.missed_by(trial))]
+def missed(measured: Measurement) -> list[str]:
+    return [sentence for target in TARGETS if (sentence := target.missed_by(measured))]
