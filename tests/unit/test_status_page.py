@@ -13,7 +13,7 @@ from workpool_operator.binding.named_key import FORBIDDEN
 PACKAGE = Path(next(iter(workpool_operator.binding.__path__)))
 DOCS = Path(__file__).parents[2] / "docs"
 STATUS = (DOCS / "status.md").read_text()
-FAULTS = STATUS.partition("## Conditions and reasons")[2].partition("Two conditions have no")[0]
+FAULTS = STATUS.partition("## Conditions and reasons")[2].partition("Two conditions do not")[0]
 NOT_A_FAULTS = {"NotChecked", "InvalidSpec", "InternalError"}
 
 

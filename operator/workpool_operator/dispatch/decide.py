@@ -31,7 +31,7 @@
 
 Each state has an ordered list of rules, and the first that applies decides. Nothing destructive is
 decided on a state that was read before the fact that asks for it. Each rule that answers a measured
-trap names its number in the study of races.
+trap cites its number in docs/races.md.
 """
 
 from __future__ import annotations
