@@ -346,7 +346,7 @@ def later(waiting: str, *, age: float, known: Any = None, **fields: Any) -> Case
     return Case("", known or record(RUNS), Nothing(), objects, ago=age)
 
 
-def test_what_a_later_pod_of_a_running_run_waits_for_is_told_once_per_reason() -> None:
+def test_what_a_replacement_pod_of_a_running_run_waits_for_is_told_once_per_reason() -> None:
     step = decide_at(later("ErrImagePull", age=30))
     assert isinstance(step, Report)
     assert step.wait.category == "ImagePullBackOff"
@@ -358,14 +358,14 @@ def test_what_a_later_pod_of_a_running_run_waits_for_is_told_once_per_reason() -
     assert isinstance(decide_at(later("ImagePullBackOff", age=30, known=other)), Report)
 
 
-def test_a_later_pod_has_its_own_time_out() -> None:
+def test_a_replacement_pod_has_its_own_time_out() -> None:
     step = decide_at(later("ErrImagePull", age=601))
     assert isinstance(step, Crash)
     assert "Pod pod-claim-2 did not start" in step.end.message
     assert "ImagePullBackOff" in step.end.message
 
 
-def test_a_later_pod_of_a_pending_run_is_explained_and_timed_out_alike() -> None:
+def test_a_replacement_pod_of_a_pending_run_is_explained_and_timed_out_alike() -> None:
     known = record(RECORDED, mine="claim")
     assert isinstance(decide_at(later("ErrImagePull", age=30, known=known)), Explain)
     assert isinstance(decide_at(later("ErrImagePull", age=601, known=known)), Crash)
@@ -384,6 +384,6 @@ def test_between_two_attempts_of_a_job_nothing_is_timed_out() -> None:
     check(replace(case, known=record(RECORDED, mine="claim")))
 
 
-def test_a_later_pod_that_runs_is_left_alone() -> None:
+def test_a_replacement_pod_that_runs_is_left_alone() -> None:
     second = pod(phase="Running", number=2, created=WALL)
     check(Case("", record(RUNS), Nothing(), {"jobs": (TWICE,), "pods": (FIRST, second)}))

@@ -1,37 +1,65 @@
 """The decision table: one snapshot in, one action out. Pure.
 
-    Prefect state   current Job          action
-    SCHEDULED       previous one alive   wait for its pods, delete it after a grace, then claim
-    SCHEDULED       previous suspended   keep it; once it is resumed claim, and adopt it (suspended)
-    SCHEDULED       one that we ended    restore the final state that its SIGTERM handler undid
-    SCHEDULED       deadline exceeded    Crashed, the limit named
-    SCHEDULED       retries in process, gone   have polls return it again
-    SCHEDULED       none, offered        claim
-    PENDING, mine   none                 create the Job; say why the API server refuses it (pending)
-    PENDING, mine   impossible           deployment deleted: Cancelled; its Job cannot be rendered,
-                                         or is refused for good: Crashed with the fix (pending)
-    PENDING, mine   waits                record its name; say what it waits for (pending)
-    PENDING, mine   suspended            say what it waits for, however long (suspended)
-    PENDING, mine   infrastructure       back to SCHEDULED, so often as it may be (retries)
-    PENDING, mine   deployment's lease   renew it until the run starts
-    PENDING, other  any                  leave alone
-    PENDING, stray  any                  restore what a late claim of ours wrote over
-    PENDING/RUNNING Failed               Crashed: reason, exit code, remedy, last log lines (ended)
-    PENDING/RUNNING Complete             Crashed after a grace: "exited 0 without reporting"
-    RUNNING         suspended, no pods   AwaitingRetry
-    PENDING/RUNNING node is lost         Crashed, though the pod stays (lost_nodes)
-    PENDING/RUNNING gone                 Crashed after a grace and a confirming read: "vanished"
-    PAUSED          ended, gone          as RUNNING if a pod is wanted; a suspended run: nothing
-    CANCELLING      any                  delete the Job, then Cancelled
-    RUNNING         a later pod waits    report it; Crashed after the pending time-out (pending)
-    any             only sidecars live   Crashed if nothing was reported; the pod's end (sidecars)
-    final           alive                after a grace: annotate with the state, then delete (final)
-    unknown (404)   ours                 delete
-    not read yet    any                  read, unless only Jobs with reported ends are left
+Before any rule:
 
-Each state has an ordered list of rules, and the first that applies decides. Nothing destructive is
-decided on a state that was read before the fact that asks for it. Each rule that answers a measured
-trap cites its number in docs/races.md.
+    changed, or not read    read the run; forget it if only Jobs with reported ends are left of it
+    unknown (404)           delete its Jobs, but for those of another server or pool
+    stray claim             restore what a late claim of ours wrote over
+
+The rules of each state, in order; the first that applies decides:
+
+    SCHEDULED   message_unread           read the state's message, which a poll omits
+                end_undone               restore the final state that a SIGTERM handler undid
+                over_deadline            Crashed, the limit named
+                suspended.kept           keep the Job and its place in the queue; say so once
+                suspended.resumed        claim the run; the claim adopts the Job
+                overlapping              wait for the last attempt's pods; delete its Job in time
+                process_ended            have polls return a run that was to retry in process
+                process_out_of_sight     so, too, once its Job is confirmed gone
+                previous_job_unreported  start its TTL
+                not_offered              leave the run to the next poll
+                offer_too_old            drop the offer; have a poll make another
+                claim                    claim the run
+    PENDING     unclaimed                find out whose it is; leave another's alone
+                lease_due                renew the deployment's concurrency slot
+      no Job    job_gone                 Crashed after a grace and a live GET: "vanished"
+                suspended.claimed        adopt an earlier Job that goes on
+                job_impossible           deployment deleted: Cancelled; else Crashed with the fix
+                refused_too_long         Crashed after the pending time-out
+                refusal_unnamed          name the sub-state by the API server's reason
+                refused_just_now         wait to try again
+                create                   create the Job
+      Job       unrecorded               write infrastructure_pid
+                retries.retry            ended by the infrastructure: SCHEDULED, so often as it may
+                ended.ended              Crashed: reason, exit code, remedy, last log lines
+                lost_nodes.overdue       Crashed, though the pod stays
+                suspended.pending        name the sub-state by what the Job waits for
+                sidecars.flow_ended      only sidecars live: Crashed if nothing was reported
+                under_way                wait for events
+                not_started              name the sub-state; Crashed after the pending time-out
+    RUNNING     job_missing              find out whose it is; Crashed if its Job vanished
+                unrecorded               write infrastructure_pid
+                ended.ended              Crashed: reason, exit code, remedy, last log lines
+                suspended.running        SCHEDULED: AwaitingRetry
+                lost_nodes.overdue       Crashed, though the pod stays
+                sidecars.flow_ended      only sidecars live: Crashed if nothing was reported
+                replacement_pod          report what it waits for; Crashed after the time-out
+    PAUSED      pause_unread             read whether the pause keeps its pod
+                run_suspended            start the TTL; end the sidecars; else nothing
+                                         then as RUNNING
+    CANCELLING  unknown_run              find out whose it is; leave another's alone
+                may_end_itself           wait for the run's own process
+                read_long_ago            read the run
+                delete_job               delete its Jobs
+                cancel                   Cancelled
+    final       job_lives                let it finish; mark it with the state and delete it
+                job_unreported           start its TTL
+                objects_leave            wait for events
+                last_word_unread         read the run
+                nothing_left             forget the run
+
+Nothing destructive is decided on a state that was read before the fact that asks for it. Each rule
+that answers a measured trap cites its number in docs/races.md.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def job_lives(given: Input) -> Step | None:
     seen = given.seen
     pods = [pod for pod in seen.live_pods if pod.job_name == job.name]
     working = [pod for pod in pods if pod.started and not pod.flow_ended]
-    if not working and (step := sidecars.end(given, job)):
+    if not working and (step := sidecars.end_pods(given, job)):
         return step
     finishing = any(_may_finish(given, pod) for pod in working)
     # A pod that is being deleted may reschedule the run any time, by its SIGTERM handler.

@@ -28,7 +28,7 @@ def overdue(given: Input, job: Job) -> Step | None:
     return Crash(verdict.node_lost(last)) if given.is_sure("leaving") else Read()
 
 
-def blocking(given: Input) -> Step | None:
+def blocked(given: Input) -> Step | None:
     """Write to the run's log that its next attempt waits for a pod on a lost node, which may still
     run."""
     deadlines = ((pod, _deadline(pod)) for pod in given.seen.live_pods)

@@ -49,7 +49,7 @@ def identify(given: Input) -> Step:
     return Nothing() if given.seen.record.is_foreign else ReadHistory()
 
 
-def later_pod(given: Input, job: Job) -> Step | None:
+def replacement_pod(given: Input, job: Job) -> Step | None:
     """Report what a replacement pod of a RUNNING run waits for, and crash the run in time: it may
     wait as the first pod did."""
     newest = given.seen.newest
@@ -183,7 +183,7 @@ WITH_JOB: tuple[ClaimedJobRule, ...] = (
     ended,  # Crashed: reason, exit code, remedy, last log lines
     lost_nodes.overdue,  # Crashed, though the pod stays
     suspended.pending,  # say what it waits for, however long
-    sidecars.unreported,  # only sidecars live: Crashed
+    sidecars.flow_ended,  # only sidecars live: Crashed
     under_way,
     not_started,
 )

@@ -12,7 +12,7 @@ from workpool_operator.dispatch.rules import (
     suspended,
 )
 from workpool_operator.dispatch.rules.ended import ended, gone, unreported
-from workpool_operator.dispatch.rules.pending import identify, later_pod, unrecorded
+from workpool_operator.dispatch.rules.pending import identify, replacement_pod, unrecorded
 from workpool_operator.dispatch.snapshot import Snapshot
 from workpool_operator.dispatch.steps import (
     Cancel,
@@ -45,8 +45,8 @@ WITH_JOB: tuple[JobRule, ...] = (
     ended,  # Crashed: reason, exit code, remedy, last log lines
     suspended.running,  # back to SCHEDULED
     lost_nodes.overdue,  # Crashed, though the pod stays
-    sidecars.unreported,  # only sidecars live: Crashed
-    later_pod,  # the Job started another pod, which may wait
+    sidecars.flow_ended,  # only sidecars live: Crashed
+    replacement_pod,  # the Job started another pod, which may wait
 )
 
 RUNNING: tuple[Rule, ...] = (job_missing, job_runs)
@@ -70,7 +70,7 @@ def run_suspended(given: Input) -> Step | None:
     if job := unreported(given.seen.jobs):
         return StartTtl(job)
     live = next((job for job in given.seen.jobs if not (job.ended or job.deleting)), None)
-    return (sidecars.end(given, live) if live else None) or Nothing()
+    return (sidecars.end_pods(given, live) if live else None) or Nothing()
 
 
 PAUSED: tuple[Rule, ...] = (pause_unread, run_suspended, *RUNNING)
@@ -79,7 +79,7 @@ PAUSED: tuple[Rule, ...] = (pause_unread, run_suspended, *RUNNING)
 # CANCELLING
 
 
-def not_known_ours(given: Input) -> Step | None:
+def unknown_run(given: Input) -> Step | None:
     """Find out whose a run is that has no Job here and no known claim of ours."""
     is_known = given.seen.current is not None or given.seen.record.claim is not None
     return None if is_known else identify(given)
@@ -113,7 +113,7 @@ def cancel(given: Input) -> Step:
 
 
 CANCELLING: tuple[Rule, ...] = (
-    not_known_ours,
+    unknown_run,
     may_end_itself,
     read_long_ago,
     delete_job,

@@ -68,8 +68,8 @@ def overlapping(given: Input) -> Step | None:
         return Nothing()
     job = next((job for job in seen.live_previous_jobs if not job.deleting), None)
     if job is None:
-        return lost_nodes.blocking(given) or Later(5.0)
-    if not job.ended and (step := sidecars.end(given, job)):
+        return lost_nodes.blocked(given) or Later(5.0)
+    if not job.ended and (step := sidecars.end_pods(given, job)):
         return step
     if (rest := given.rest("previous", given.policy.previous_job_grace)) > 0:
         return Later(rest)

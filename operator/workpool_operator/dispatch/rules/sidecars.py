@@ -21,7 +21,7 @@ from workpool_operator.jobs import verdict
 from workpool_operator.kube.views import Job
 
 
-def unreported(given: Input, job: Job) -> Step | None:
+def flow_ended(given: Input, job: Job) -> Step | None:
     """Crash a run whose flow's container ended without a report while sidecars live, or end the pod
     for the Job's next attempt. None if no pod is like that, or all of it is ending anyway."""
     outlived = given.seen.outlived
@@ -38,7 +38,7 @@ def unreported(given: Input, job: Job) -> Step | None:
     return Crash(end) if given.is_sure("outlived") else Read()
 
 
-def end(given: Input, job: Job) -> Step | None:
+def end_pods(given: Input, job: Job) -> Step | None:
     """End the sidecars of a flow that is over, after their grace. None if none live."""
     pod = next((pod for pod in given.seen.outlived if pod.job_name == job.name), None)
     if pod is None:
