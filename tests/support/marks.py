@@ -52,6 +52,6 @@ def processes(mark: str) -> list[Process]:
 
 
 def _bears(folder: Path, mark: str) -> bool:
-    sought = f"{VARIABLE}={mark}".encode()
-    entries = (folder / "environ").read_bytes().split(b"\0")
-    return any(entry == sought or entry.startswith(sought + b":") for entry in entries)
+    environment = b"\0" + (folder / "environ").read_bytes() + b"\0"
+    sought = f"\0{VARIABLE}={mark}".encode()
+    return sought + b"\0" in environment or sought + b":" in environment

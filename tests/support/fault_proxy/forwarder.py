@@ -6,7 +6,6 @@ that has none.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -27,9 +26,6 @@ HOP_BY_HOP = {
 }
 #: Kubernetes' watches and followed logs, which must not be read to their end.
 FOLLOWS = re.compile(r"(^|&)(watch|follow)=(1|true)", re.IGNORECASE)
-
-#: Time for closed TLS connections to receive the other side's close_notify.
-TLS_CLOSE_SECONDS = 0.25
 
 WebSocket = aiohttp.ClientWebSocketResponse | web.WebSocketResponse
 
@@ -52,8 +48,10 @@ class Forwarder:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        assert self._client.connector is not None
+        # Not to wait for the other side's close_notify.
+        await self._client.connector.close(abort_ssl=True)
         await self._client.close()
-        await asyncio.sleep(TLS_CLOSE_SECONDS)
 
     @asynccontextmanager
     async def forward(
