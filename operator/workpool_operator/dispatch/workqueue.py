@@ -6,6 +6,8 @@ Guarantees:
 - `add_after` keeps the earliest time that was asked for; `add` overrides any;
 - `back_off` delays a key 1, 2, 4 ... 300 s with jitter until `forget` starts it afresh, and nothing
   brings the key back before `at_least`, which a server asked for.
+
+Times are the event loop's, whose timers it sets.
 """
 
 from __future__ import annotations
