@@ -10,7 +10,7 @@ import yaml
 
 from tests.support.command import Command
 from tests.support.prefect import stock_template
-from workpool_operator.cli import comparison
+from workpool_operator.cli import comparison, comparison_output
 from workpool_operator.cli.redaction import Redaction
 
 KEY = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
@@ -216,8 +216,9 @@ def test_a_difference_that_nothing_documents_is_one_and_is_told():
     stock, ours = job(tty=True), job(tty=False)
     found = comparison.Comparison(stock, ours, differences(stock, ours))
     assert found.equivalent is False
-    text = found.text(Redaction())
+    text = comparison_output.as_text(found, Redaction())
     assert "not documented: a defect" in text
     assert "spec.template.spec.containers[0].tty" in text
     same = comparison.Comparison(ours, ours, [])
-    assert (same.equivalent, same.text(Redaction())) == (True, "no difference")
+    assert same.equivalent is True
+    assert comparison_output.as_text(same, Redaction()) == "no difference"

@@ -12,10 +12,11 @@ from typing import Literal
 
 import typer
 
-from workpool_operator.cli import output
+from workpool_operator.cli import comparison_output, output
 from workpool_operator.cli.annotated import annotated
 from workpool_operator.cli.comparison import compare
 from workpool_operator.cli.material import Wanted
+from workpool_operator.cli.redaction import REDACTED
 from workpool_operator.cli.rendering import Call, Rendered, rendered
 from workpool_operator.cli.stock import stock_worker
 from workpool_operator.errors import KubernetesRefused, OperatorError
@@ -73,11 +74,11 @@ async def _answer(found: Rendered, call: Call, options: Options) -> bool:
 
 def _compare(found: Rendered, call: Call, options: Options) -> bool:
     with stock_worker(options.peer_python, environment=_opens(found.server)) as worker:
-        comparison = compare(found.manifest, found.subject, worker)
+        comparison = compare(found.manifest, found.subject, worker, credential=REDACTED)
     if options.output_format == "json":
-        output.say(output.as_json(comparison.document(call.redaction)))
+        output.say(output.as_json(comparison_output.as_document(comparison, call.redaction)))
     else:
-        output.say(comparison.text(call.redaction))
+        output.say(comparison_output.as_text(comparison, call.redaction))
     return comparison.equivalent
 
 

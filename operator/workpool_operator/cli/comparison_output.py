@@ -1,0 +1,68 @@
+"""How a command shows a comparison with the stock worker: a diff and reasons, or a document."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from workpool_operator.cli import output
+from workpool_operator.cli.comparison import Comparison
+from workpool_operator.cli.redaction import Redaction
+from workpool_operator.jobs.equivalence import RULES, Difference
+from workpool_operator.jobs.manifest import container
+
+UNDOCUMENTED = "not documented: a defect, please report it"
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+
+Object = dict[str, Any]
+
+
+def as_text(comparison: Comparison, redaction: Redaction) -> str:
+    """Return a unified diff, then why each place differs."""
+    if not comparison.differences:
+        return "no difference"
+    diff = _diff(redaction.document(comparison.stock), redaction.document(comparison.ours))
+    return "\n".join([*diff, "", *_reasons(comparison.differences)])
+
+
+def as_document(comparison: Comparison, redaction: Redaction) -> Object:
+    """Return the same for a program."""
+    return {
+        "equivalent": comparison.equivalent,
+        "differences": [{"path": each.path, "rule": each.rule} for each in comparison.differences],
+        "stock": redaction.document(comparison.stock),
+        "ours": redaction.document(comparison.ours),
+    }
+
+
+def _reasons(differences: list[Difference]) -> Iterator[str]:
+    """Each rule with the places that it covers; what has none comes last."""
+    for rule in RULES:
+        if paths := [each.path for each in differences if each.rule == rule.name]:
+            yield from (output.styled(f"{rule.name}: {rule.here}", "cyan"), *_indented(paths))
+    if paths := [each.path for each in differences if each.rule is None]:
+        yield from (output.styled(UNDOCUMENTED, "red"), *_indented(paths))
+
+
+def _diff(*manifests: Object) -> Iterator[str]:
+    stock, ours = (output.as_yaml(_sorted(each)).splitlines() for each in manifests)
+    for line in difflib.unified_diff(stock, ours, "stock worker", "operator", lineterm=""):
+        colour = _COLOURS.get(line[:1])
+        yield output.styled(line, colour) if colour else line
+
+
+def _indented(paths: list[str]) -> Iterator[str]:
+    return (f"  {path}" for path in paths)
+
+
+def _sorted(manifest: Object) -> Any:
+    """In an order that both sides share."""
+    container(manifest)["env"].sort(key=lambda entry: str(entry.get("name")))
+    return _by_key(manifest)
+
+
+def _by_key(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _by_key(value[key]) for key in sorted(value)}
+    return [_by_key(item) for item in value] if isinstance(value, list) else value
