@@ -68,10 +68,10 @@ def stop(folder: Path) -> None:
 
 
 def _bring_up(cluster: Cluster) -> str:
-    """Bring the cluster up and meanwhile build the run image; return the image's reference."""
-    if isinstance(cluster, ExistingCluster):
+    """Bring the cluster up and meanwhile build the run image, unless RUN_IMAGE names one."""
+    if image_given := os.environ.get("RUN_IMAGE"):
         cluster.up()
-        return images.run_image(cluster)
+        return image_given
     with ThreadPoolExecutor(max_workers=1) as pool:
         image = pool.submit(images.build, images.RUN)
         cluster.up()
