@@ -306,7 +306,7 @@ class JobsSpec(CrdModel):
     api_key: RunSecretValue | None = Field(
         default=None,
         description=(
-            "The API key that run pods use, which may be a lesser one than the operator's. "
+            "The API key that run pods use; it may have fewer rights than the operator's. "
             "Default: that of server.apiKey; where Jobs run in another namespace, the operator "
             "keeps a copy of its Secret there, and needs the right to write Secrets there."
         ),
