@@ -99,7 +99,7 @@ REFUSED_HERE: Final = (
     ),
     Outcome(
         "a variable without a name",
-        "the stock worker drops it without a word",
+        "the stock worker drops it silently",
         re.compile("env.*: expected a name in each entry"),
     ),
 )

@@ -223,7 +223,7 @@ class KubernetesJobVariables(BaseVariables):
         default=None,
         title="Finished Job TTL",
         description="Seconds for which a finished Job is kept. Empty: as the binding or the "
-        "worker has it, an hour unless told otherwise.",
+        "worker has it, by default an hour.",
     )
 
 
