@@ -94,6 +94,6 @@ def test_a_component_that_ends_is_named_with_its_log(
     node.up()
     nodes.kill_component(node, "kube-scheduler")
     node.up()
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     log = node.state / "log" / "kube-scheduler.log"
-    assert f"had ended: kube-scheduler ended by signal 9; its log: {log}" in said
+    assert f"had ended: kube-scheduler ended by signal 9; its log: {log}" in printed

@@ -1,8 +1,8 @@
-"""One run of the tests: what its processes (one per `-n`) share, and what is made once for all.
+"""One run of the tests: what its processes (one per `-n`) share, and what is created once for all.
 
-Promises: what costs time is made by the first test that needs it, while the others wait; whoever
-comes after a failure gets the same failure; the process that began the run ends what was made, and
-its Prefect server ends with that process even when it is killed. A cluster that was up stays up.
+What costs time is created by the first test that needs it, while the others wait; after a failure
+the others get the same failure. The process that began the run ends what was created, and its
+Prefect server ends with that process even if it is killed. A cluster that was up stays up.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def test_a_module_that_is_not_required_has_no_version() -> None:
         builds.required_version("k8s.io/minikube", NODE.folder / "go.mod")
 
 
-def test_a_go_that_is_too_old_is_seen(tmp_path: Path) -> None:
+def test_a_go_that_is_too_old_is_recognised(tmp_path: Path) -> None:
     old = tmp_path / "go"
     old.write_text("#!/bin/sh\necho go version go1.19.8 linux/amd64\n")
     old.chmod(0o755)

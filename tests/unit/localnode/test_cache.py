@@ -62,5 +62,5 @@ def test_a_second_builder_waits_for_the_first_and_takes_its_entry(builds: Cache)
     assert built == ["first"]
 
 
-def test_keys_tell_where_one_part_ends_and_the_next_begins() -> None:
+def test_a_key_depends_on_where_one_part_ends_and_the_next_begins() -> None:
     assert cache.key(["ab", "c"]) != cache.key(["a", "bc"])

@@ -8,18 +8,18 @@ from localnode import commands, progress
 from localnode.errors import SetupError
 
 
-def test_a_command_that_fails_is_named_with_its_last_words() -> None:
+def test_the_error_of_a_command_has_its_last_line_of_output() -> None:
     with pytest.raises(SetupError, match=r"^sh -c echo first >&2; echo last >&2; .* failed: last$"):
         commands.run(["sh", "-c", "echo first >&2; echo last >&2; exit 3"])
 
 
-def test_a_long_command_that_fails_is_named_with_its_log(tmp_path: Path) -> None:
+def test_the_error_of_a_long_command_names_its_log(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "step.log"
     with pytest.raises(SetupError, match=rf"failed: gone wrong\n  log: {log}"):
         commands.run_logged(["sh", "-c", "echo gone wrong; exit 1"], log=log)
 
 
-def test_a_program_that_is_absent_is_no_stack_trace() -> None:
+def test_the_error_for_a_missing_program_names_it() -> None:
     with pytest.raises(SetupError, match="no-such-program is not installed"):
         commands.run(["no-such-program"])
     assert not commands.succeeds_if_installed(["no-such-program"])
@@ -39,13 +39,13 @@ def test_durations_read_well(seconds: float, shown: str) -> None:
     assert progress.duration(seconds) == shown
 
 
-def test_a_step_says_what_it_does_and_how_long_so_far(
+def test_a_step_prints_its_name_and_its_duration_so_far(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "EVERY_SECONDS", 0.01)
     with progress.step("building"):
         commands.run(["sleep", "0.1"])
-    said = capsys.readouterr().out
-    assert said.startswith("==> building\n")
-    assert "building: still running after 0." in said
-    assert said.splitlines()[-1].startswith("    building: 0.")
+    printed = capsys.readouterr().out
+    assert printed.startswith("==> building\n")
+    assert "building: still running after 0." in printed
+    assert printed.splitlines()[-1].startswith("    building: 0.")

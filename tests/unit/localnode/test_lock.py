@@ -8,7 +8,7 @@ import pytest
 from localnode.lock import exclusive
 
 
-def test_one_holds_a_folder_and_the_next_waits_and_says_so(
+def test_a_second_holder_waits_and_prints_why(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     order: list[str] = []

@@ -19,7 +19,7 @@ from testbed.clusters.kind import KindCluster
 ABSENT = Package("absent", "no-such-program")
 
 
-def test_a_python_that_is_too_old_is_told_what_to_do() -> None:
+def test_a_python_that_is_too_old_gets_a_message_with_the_fix() -> None:
     pretend = "import sys; sys.version_info = (3, 9, 2); import testbed"
     done = subprocess.run(
         [sys.executable, "-c", pretend], cwd=state.CHECKOUT, capture_output=True, text=True
@@ -29,12 +29,12 @@ def test_a_python_that_is_too_old_is_told_what_to_do() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_set_up_runs_on_the_standard_library_alone() -> None:
+def test_bootstrap_runs_on_the_standard_library_alone() -> None:
     alone = [sys.executable, "-S", "-c", "import testbed.bootstrap"]
     subprocess.run(alone, cwd=state.CHECKOUT, check=True)
 
 
-def test_every_target_that_the_set_up_knows_is_one_of_the_makefile() -> None:
+def test_every_target_that_bootstrap_knows_is_in_the_makefile() -> None:
     makefile = (state.CHECKOUT / "Makefile").read_text()
     targets = set(
         re.findall(r"[a-z][a-z0-9-]*", " ".join(re.findall(r"^(.*?):.*##", makefile, re.M)))
@@ -42,12 +42,12 @@ def test_every_target_that_the_set_up_knows_is_one_of_the_makefile() -> None:
     assert targets >= bootstrap.ON_A_CLUSTER | bootstrap.ON_POSTGRESQL | bootstrap.BESIDE_THE_PEER
 
 
-def test_only_what_is_missing_is_asked_for() -> None:
+def test_only_missing_packages_are_installed() -> None:
     present = Package("sh", "sh")
     assert debian.missing([present, ABSENT]) == ["absent"]
 
 
-def test_another_system_is_told_what_is_missing_and_what_to_do(
+def test_the_message_on_another_system_names_the_packages_and_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = tmp_path / "os-release"
@@ -57,7 +57,7 @@ def test_another_system_is_told_what_is_missing_and_what_to_do(
         debian.install(["absent"], Cache(tmp_path))
 
 
-def test_another_user_than_root_is_told_what_to_run(
+def test_the_message_without_root_names_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = tmp_path / "os-release"

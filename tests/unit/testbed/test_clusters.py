@@ -25,7 +25,7 @@ def install(folder: Path, name: str, script: str) -> None:
     program.chmod(0o755)
 
 
-def test_kind_is_taken_where_docker_answers(programs: Path) -> None:
+def test_kind_is_selected_if_docker_answers(programs: Path) -> None:
     install(programs, "docker", "exit 0")
     selection = clusters.select({})
     assert isinstance(selection.cluster, KindCluster)
@@ -33,18 +33,18 @@ def test_kind_is_taken_where_docker_answers(programs: Path) -> None:
 
 
 @pytest.mark.usefixtures("programs")
-def test_the_local_node_is_taken_where_there_is_no_docker() -> None:
+def test_the_local_node_is_selected_without_docker() -> None:
     selection = clusters.select({})
     assert isinstance(selection.cluster, LocalNode)
     assert "'docker info' does not answer" in selection.reason
 
 
-def test_the_local_node_is_taken_where_docker_does_not_answer(programs: Path) -> None:
+def test_the_local_node_is_selected_if_docker_does_not_answer(programs: Path) -> None:
     install(programs, "docker", "exit 1")
     assert isinstance(clusters.select({}).cluster, LocalNode)
 
 
-def test_cluster_overrides_what_docker_says(programs: Path) -> None:
+def test_the_variable_cluster_overrides_docker(programs: Path) -> None:
     install(programs, "docker", "exit 0")
     assert isinstance(clusters.select({"CLUSTER": "local"}).cluster, LocalNode)
 
@@ -55,7 +55,7 @@ def test_an_unknown_cluster_is_refused_with_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("given", ["RUN_IMAGE", "PREFECT_API_URL"])
-def test_an_existing_cluster_is_asked_for_what_cannot_be_made_there(given: str) -> None:
+def test_an_existing_cluster_needs_what_cannot_be_created_in_it(given: str) -> None:
     missing = ({"RUN_IMAGE", "PREFECT_API_URL"} - {given}).pop()
     with pytest.raises(SetupError, match=f"CLUSTER=existing needs {missing}"):
         clusters.select({"CLUSTER": "existing", given: "something"})
@@ -82,18 +82,18 @@ def test_an_existing_cluster_is_the_current_context_of_kubeconfig(
     assert cluster.host_address == "prefect.example"
 
 
-def test_a_local_node_that_is_not_up_says_what_to_run(tmp_path: Path) -> None:
+def test_the_message_of_a_node_that_is_not_up_names_the_command(tmp_path: Path) -> None:
     environ = {"CLUSTER_NAME": "absent", "WORKPOOL_OPERATOR_STATE": str(tmp_path)}
     with pytest.raises(SetupError, match="node absent is not up: run 'make cluster'"):
         _ = clusters.local(environ).host_address
 
 
-def test_the_users_kubeconfig_is_not_asked(
+def test_the_users_kubeconfig_is_not_read(
     tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", "/users/own")
     install(programs, "docker", "exit 0")
     install(programs, "kubectl", 'echo "$@"')
     environ = {"CLUSTER_NAME": "mine", "WORKPOOL_OPERATOR_STATE": str(tmp_path)}
-    said = clusters.select(environ).cluster.kubectl.run("get", "pods")
-    assert said == f"--kubeconfig={tmp_path}/mine/kubeconfig get pods\n"
+    printed = clusters.select(environ).cluster.kubectl.run("get", "pods")
+    assert printed == f"--kubeconfig={tmp_path}/mine/kubeconfig get pods\n"

@@ -15,7 +15,7 @@ from testbed.daemon import Daemon
 WAITS = "from localnode import commands; commands.run(['sh', '-c', 'echo $$ > {}; exec sleep 60'])"
 
 
-def test_a_daemon_heeds_the_signals_that_a_background_shell_ignores(tmp_path: Path) -> None:
+def test_a_daemon_receives_the_signals_that_a_background_shell_ignores(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     daemon = Daemon("sleep", ["sleep", "60"], log=tmp_path / "log")
     try:
@@ -27,11 +27,11 @@ def test_a_daemon_heeds_the_signals_that_a_background_shell_ignores(tmp_path: Pa
     assert daemon.wait(seconds=5) == -signal.SIGINT
 
 
-def test_a_command_ends_with_whoever_waits_for_it(tmp_path: Path) -> None:
-    told = tmp_path / "pid"
-    waiting = subprocess.Popen([sys.executable, "-c", WAITS.format(told)])
-    eventually(lambda: told.exists() and told.read_text().endswith("\n"))
-    command = int(told.read_text())
+def test_a_command_ends_with_the_process_that_waits_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    waiting = subprocess.Popen([sys.executable, "-c", WAITS.format(file)])
+    eventually(lambda: file.exists() and file.read_text().endswith("\n"))
+    command = int(file.read_text())
     waiting.kill()
     waiting.wait()
     eventually(lambda: name_of(command) != "sleep")

@@ -7,7 +7,7 @@ import pytest
 from testbed import generated
 
 
-def test_an_outdated_generated_file_is_noticed_and_written_anew(
+def test_an_outdated_generated_file_is_reported_and_rewritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [tmp_path / "one.yaml", tmp_path / "other.yaml"]

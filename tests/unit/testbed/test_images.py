@@ -1,16 +1,11 @@
-"""The images' references and archives, as far as they need no engine."""
+"""What an image is built from, and its reference."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from localnode.archive import write_archive
 from testbed.images import recipe
 from testbed.images.recipe import Recipe
 from testbed.state import CHECKOUT
@@ -53,7 +48,9 @@ def test_a_reference_does_not_change_with_files_that_no_target_copies(checkout: 
     assert IMAGE.reference("base") == before
 
 
-def test_a_reference_changes_with_what_the_image_below_it_is_built_from(checkout: Path) -> None:
+def test_a_reference_changes_with_the_sources_of_the_image_that_it_starts_from(
+    checkout: Path,
+) -> None:
     (checkout / "Upper").write_text("FROM")
     upper = Recipe("upper", target="upper", file="Upper", base=IMAGE)
     before = upper.reference("base")
@@ -75,22 +72,3 @@ def test_the_recipes_name_all_that_the_dockerfile_copies_from_the_checkout() -> 
     ]
     sources = {*recipe.RUN.sources, *recipe.OPERATOR.sources}
     assert {name for names in copied for name in names} == sources
-
-
-def test_an_archive_names_its_image_and_the_digest_of_its_layer(tmp_path: Path) -> None:
-    layer, target = tmp_path / "root.tar", tmp_path / "image.tar"
-    layer.write_bytes(b"content")
-    write_archive(target, reference="localhost/x:1", layer=layer, entrypoint=["/bin/x"])
-    with tarfile.open(target) as archive:
-        [manifest] = _json(archive, "manifest.json")
-        config = _json(archive, manifest["Config"])
-    assert manifest["RepoTags"] == ["localhost/x:1"]
-    assert config["config"]["Entrypoint"] == ["/bin/x"]
-    digest = hashlib.sha256(b"content").hexdigest()
-    assert config["rootfs"]["diff_ids"] == [f"sha256:{digest}"]
-
-
-def _json(archive: tarfile.TarFile, name: str) -> Any:
-    member = archive.extractfile(name)
-    assert member is not None
-    return json.load(member)

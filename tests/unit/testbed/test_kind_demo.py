@@ -80,7 +80,7 @@ def calls(tmp_path: Path, node_port: int, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.mark.usefixtures("calls")
-def test_no_package_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_package_is_installed(capsys: pytest.CaptureFixture[str]) -> None:
     bootstrap.install_packages("demo")
     assert capsys.readouterr().out == ""
 

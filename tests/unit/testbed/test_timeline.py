@@ -26,9 +26,9 @@ def steps(*, job: str, pod: str, state: str = "terminated") -> dict[str, float]:
     )
 
 
-def test_each_step_is_told_in_seconds_since_the_run_was_created() -> None:
-    told = steps(job="2026-01-01T10:00:01Z", pod="2026-01-01T10:00:02Z")
-    assert told == {
+def test_each_step_is_shown_in_seconds_since_the_run_was_created() -> None:
+    shown = steps(job="2026-01-01T10:00:01Z", pod="2026-01-01T10:00:02Z")
+    assert shown == {
         "run created": 0.0,
         "claimed by the operator": 0.2,
         "Job created": 0.5,
@@ -39,10 +39,10 @@ def test_each_step_is_told_in_seconds_since_the_run_was_created() -> None:
 
 
 def test_a_time_that_kubernetes_cut_to_whole_seconds_is_not_before_its_cause() -> None:
-    told = steps(job="2026-01-01T10:00:00Z", pod="2026-01-01T10:00:00Z")
-    assert told["Job created"] == told["pod running"] == told["claimed by the operator"]
+    shown = steps(job="2026-01-01T10:00:00Z", pod="2026-01-01T10:00:00Z")
+    assert shown["Job created"] == shown["pod running"] == shown["claimed by the operator"]
 
 
 def test_a_pod_that_still_runs_has_its_time_too() -> None:
-    told = steps(job="2026-01-01T10:00:01Z", pod="2026-01-01T10:00:03Z", state="running")
-    assert told["pod running"] == 2.5
+    shown = steps(job="2026-01-01T10:00:01Z", pod="2026-01-01T10:00:03Z", state="running")
+    assert shown["pod running"] == 2.5

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import pytest
+
+from localnode.errors import SetupError
+from testbed import builds
+
+
+def test_an_unknown_tool_is_refused_by_name() -> None:
+    with pytest.raises(SetupError, match="builds 'minikube'"):
+        builds.tool("minikube")
+
+
+def test_every_program_is_a_tool_of_its_module() -> None:
+    lines = (builds.HELM.folder / "go.mod").read_text().split("tool ", 1)[1].splitlines()
+    assert [line.rpartition("/")[2] for line in lines[:1]] == list(builds.HELM.programs)
