@@ -1,7 +1,7 @@
 """The composition root: builds what all bindings share, and one session per binding.
 
-    handlers (kopf) --a binding--> App.serve --> Session --+--> reflectors --> caches
-                                                           +--> pipeline: acquire -> queue -> act
+    handlers (kopf) --a binding--> App.serve --> Session --+--> ClusterCache
+                                                           +--> Connection: RunController, Acquire
                                                            +--> status
 
 Every background task is created inside a session's TaskGroups or here; nothing is fire and forget.

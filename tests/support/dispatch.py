@@ -17,12 +17,13 @@ from uuid import UUID
 from kubernetes_asyncio.client import Configuration
 from pydantic import TypeAdapter
 
+from tests.support.cluster_cache import synced_cluster
 from tests.support.prefect import Object
 from workpool_operator.binding.consent import Consent
-from workpool_operator.dispatch.creation import Creation
+from workpool_operator.dispatch.controller import RunController
 from workpool_operator.dispatch.decide import decide
 from workpool_operator.dispatch.executor import Executor
-from workpool_operator.dispatch.job_creator import JobCreator
+from workpool_operator.dispatch.listener import Listener
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.renderer import TemplateRenderer
@@ -31,14 +32,12 @@ from workpool_operator.dispatch.snapshot import Snapshot, take_snapshot
 from workpool_operator.dispatch.state_proposals import StateProposals
 from workpool_operator.dispatch.steps import Claim, CreateJob, Forget, Later, Nothing, Step
 from workpool_operator.dispatch.store import RunRecord, RunStore
-from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.jobs import names
 from workpool_operator.jobs.verdict import Wait
 from workpool_operator.kube.cache import Cache, RunObjects
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.views import Job, Page
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.runlog import RunLog
 from workpool_operator.prefect_api.server import Server
 from workpool_operator.prefect_api.views import WorkPool
 
@@ -53,10 +52,23 @@ class Dispatch:
     place: Place
     api: PrefectApi
     kube: KubernetesClient
-    store: RunStore
-    jobs: Cache[Job]
-    executor: Executor
-    proposals: StateProposals
+    controller: RunController
+
+    @property
+    def store(self) -> RunStore:
+        return self.controller.store
+
+    @property
+    def jobs(self) -> Cache[Job]:
+        return self.controller._cluster.jobs
+
+    @property
+    def executor(self) -> Executor:
+        return self.controller._executor
+
+    @property
+    def proposals(self) -> StateProposals:
+        return self.controller.proposals
 
     def record(self, run: Object) -> RunRecord:
         return self.store.of(UUID(run["id"]))
@@ -67,9 +79,10 @@ class Dispatch:
 
     async def offer(self, run: Object) -> None:
         """As a poll does."""
-        run_id, now = UUID(run["id"]), time.monotonic()
-        self.store.apply(run_id, await self.api.read_run(run_id), asked_at=now)
-        self.know(run, offered_at=time.monotonic())
+        read_at = time.monotonic()
+        found = await self.api.read_run(UUID(run["id"]))
+        assert found is not None
+        self.controller.offer(found, read_at=read_at)
 
     async def claim(self, run: Object) -> None:
         """Claim, whatever has become of the run since it was offered."""
@@ -162,49 +175,15 @@ async def dispatch(
         await stack.enter_async_context(kube)
         own = bound_in or namespace
         consent = Consent(kube, binding_namespace=own, job_namespace=namespace)
-        creation = Creation(
-            kube,
-            namespace=namespace,
-            environment_secret=lambda: environment_secret,
+        controller = RunController(
+            place,
+            prefect=api,
+            kube=kube,
+            cluster=synced_cluster(namespace),
+            renderer=TemplateRenderer(place, api=api, pool=lambda: WorkPool.of(pool)),
+            settings=lambda: RunSettings(environment_secret=environment_secret),
+            listener=Listener(),
+            workers=0,
             consent=consent.check,
         )
-        yield _compose(place, api, kube, WorkPool.of(pool), creation)
-
-
-def _compose(
-    place: Place, api: PrefectApi, kube: KubernetesClient, pool: WorkPool, creation: Creation
-) -> Dispatch:
-    runlog = RunLog(api)
-    jobs: Cache[Job] = Cache(lambda _: None)
-    store = RunStore(lambda run_id: place.transition_ids(run_id, jobs.ever_of(str(run_id))))
-    proposals = StateProposals(place, api=api, runlog=runlog, store=store)
-    job_creator = JobCreator(
-        place,
-        renderer=TemplateRenderer(place, api=api, pool=lambda: pool),
-        creation=creation,
-        store=store,
-        job_cache=jobs,
-        runlog=runlog,
-        forbidden=lambda _: None,
-    )
-    executor = Executor(
-        place,
-        kube=kube,
-        queue=WorkQueue(),
-        store=store,
-        job_cache=jobs,
-        pod_cache=Cache(lambda _: None),
-        proposals=proposals,
-        job_creator=job_creator,
-        settings=RunSettings,
-        listener=_NoPolls(),
-    )
-    return Dispatch(place, api, kube, store, jobs, executor, proposals)
-
-
-class _NoPolls:
-    """A listener that polls for no other run."""
-
-    def capacity_freed(self) -> None: ...
-
-    def offer_expired(self) -> None: ...
+        yield Dispatch(place, api, kube, controller)

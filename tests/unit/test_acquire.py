@@ -11,13 +11,13 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.controller import OfflineController
 from tests.support.snapshots import id_of, run, state
 from workpool_operator.dispatch import acquire
 from workpool_operator.dispatch.acquire import Acquire
 from workpool_operator.dispatch.capacity import Load
 from workpool_operator.dispatch.settings import PollSettings
-from workpool_operator.dispatch.store import RunRecord, RunStore
-from workpool_operator.dispatch.workqueue import WorkQueue
+from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.errors import OperatorError, PrefectUnavailable
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.views import Run, WorkPool
@@ -79,30 +79,33 @@ class Pool:
         return {id_: {"id": str(id_)} for id_ in ids}
 
 
+class Controller(OfflineController):
+    """Has in flight what a test says, and the offers."""
+
+    taken = Load(frozenset(), frozenset())
+
+    def in_flight(self) -> Load:
+        offers = {str(id_) for id_, record in self.store if record.offered_at is not None}
+        return Load(self.taken.running, self.taken.pending | offers)
+
+
 class Bench:
     def __init__(self, *names: str, concurrency_limit: int | None = None) -> None:
         self.pool = Pool([due(name) for name in names])
-        self.queue: WorkQueue[UUID] = WorkQueue()
-        self.store = RunStore(lambda _: frozenset())
-        self.taken = Load(frozenset(), frozenset())
+        self.controller = Controller(prefect=self.pool)
+        self.queue, self.store = self.controller.queue, self.controller.store
         self.open = True
         self.queues: tuple[str, ...] | None = None
         self.heard: list[OperatorError | None] = []
         settings = PollSettings(concurrency_limit=concurrency_limit)
         self.acquire = Acquire(
-            api=cast(PrefectApi, self.pool),
-            queue=self.queue,
-            store=self.store,
+            self.controller,
+            prefect=cast(PrefectApi, self.pool),
             settings=lambda: settings,
             queues=lambda: self.queues,
-            load=self.load,
-            open_=lambda: self.open,
-            heard=self.heard.append,
+            may_claim=lambda: self.open,
+            polled=self.heard.append,
         )
-
-    def load(self) -> Load:
-        offers = {str(id_) for id_, record in self.store if record.offered_at is not None}
-        return Load(self.taken.running, self.taken.pending | offers)
 
     async def during(self, seconds: float = 0.05, *, do: Callable[[], None] | None = None) -> None:
         """Let the loop run."""
@@ -129,7 +132,7 @@ async def test_runs_are_offered_in_the_order_of_the_poll() -> None:
     await bench.during()
     assert await bench.offered() == ["c", "a", "b"]
     assert bench.pool.deployments_read == 1
-    assert bench.acquire.polled.queued == 0
+    assert bench.acquire.last.queued == 0
 
 
 @pytest.mark.parametrize(("queues", "asked"), [(None, ()), (("high",), ("high",))])
@@ -148,16 +151,16 @@ async def test_without_a_queue_nothing_is_polled_rather_than_every_queue() -> No
     await bench.during()
     assert bench.pool.polls == 0
     assert bench.heard == [None]
-    assert bench.acquire.polled.at is None
+    assert bench.acquire.last.at is None
 
 
 async def test_no_more_runs_are_offered_than_there_are_slots() -> None:
     bench = Bench("a", "b", "c", concurrency_limit=3)
-    bench.taken = Load(running=frozenset({"x"}), pending=frozenset({"y"}))
+    bench.controller.taken = Load(running=frozenset({"x"}), pending=frozenset({"y"}))
     await bench.during()
     assert await bench.offered() == ["a"]
-    assert bench.acquire.polled.queued == 2
-    assert bench.acquire.polled.left_behind
+    assert bench.acquire.last.queued == 2
+    assert bench.acquire.last.left_behind
 
 
 async def test_an_offer_holds_its_slot() -> None:
@@ -169,7 +172,7 @@ async def test_an_offer_holds_its_slot() -> None:
 
 async def test_a_run_that_somebody_works_on_is_not_offered() -> None:
     bench = Bench("a", "b")
-    bench.taken = Load(running=frozenset({str(id_of("a"))}), pending=frozenset())
+    bench.controller.taken = Load(running=frozenset({str(id_of("a"))}), pending=frozenset())
     await bench.during()
     assert await bench.offered() == ["b"]
 
@@ -245,7 +248,7 @@ async def test_a_closed_binding_polls_and_offers_nothing() -> None:
     bench.open = False
     await bench.during()
     assert await bench.offered() == []
-    assert bench.acquire.polled.queued == 1
+    assert bench.acquire.last.queued == 1
     assert bench.pool.deployments_read == 0
 
 
@@ -272,7 +275,7 @@ async def test_a_slot_that_becomes_free_polls_only_if_runs_wait(limit: int, poll
 
 async def test_the_end_of_a_run_s_last_attempt_polls_for_the_next() -> None:
     bench = Bench("a")
-    bench.taken = Load(frozenset({str(id_of("a"))}), frozenset())
+    bench.controller.taken = Load(frozenset({str(id_of("a"))}), frozenset())
     await bench.during(do=bench.acquire.slot_freed)
     assert bench.pool.polls == 2
 

@@ -11,23 +11,21 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.cluster_cache import synced_cluster, unsynced_cluster
+from tests.support.controller import OfflineController
 from tests.support.snapshots import RUN_ID, job, pod, run
 from workpool_operator.dispatch import steps
 from workpool_operator.dispatch.executor import Executor
 from workpool_operator.dispatch.job_creator import JobCreator
-from workpool_operator.dispatch.place import Place
-from workpool_operator.dispatch.policy import Policy
-from workpool_operator.dispatch.reconciler import REPEATS, Reconciler
+from workpool_operator.dispatch.listener import Listener
+from workpool_operator.dispatch.reconciler import REPEATS
 from workpool_operator.dispatch.settings import RunSettings
 from workpool_operator.dispatch.state_proposals import StateProposals
-from workpool_operator.dispatch.store import RunStore
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError, PrefectUnavailable
-from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import KubernetesClient
-from workpool_operator.kube.views import Job, Pod
-
-PLACE = Place("c", "data/etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
+from workpool_operator.kube.cluster import ClusterCache
+from workpool_operator.kube.views import Job
 
 
 class FakeExecutor(Executor):
@@ -36,7 +34,6 @@ class FakeExecutor(Executor):
     def __init__(self, do: Callable[[UUID, steps.Step], None], **parts: Any) -> None:
         absent: Any = None
         super().__init__(
-            PLACE,
             kube=cast(KubernetesClient, absent),
             proposals=cast(StateProposals, self),
             job_creator=cast(JobCreator, absent),
@@ -66,39 +63,45 @@ class FakeExecutor(Executor):
         """No log."""
 
 
-class Bench:
-    """A reconciler whose writes are the test's."""
+class Controller(OfflineController):
+    """Its writes are the test's."""
 
-    def __init__(self, do: Callable[[UUID, steps.Step], None] = lambda *_: None) -> None:
-        self.queue: WorkQueue[UUID] = WorkQueue(jitter=lambda *_: 1.0)
-        self.store = RunStore(lambda _: frozenset())
-        self.jobs: Cache[Job] = Cache(lambda _: None)
-        self.pods: Cache[Pod] = Cache(lambda _: None)
-        self.freed = self.expired = 0
-        self.heard: list[OperatorError] = []
-        self.jobs.synced.set()
-        self.pods.synced.set()
-        self.executor = FakeExecutor(
-            do,
+    def __init__(self, do: Callable[[UUID, steps.Step], None], **parts: Any) -> None:
+        self._do = do
+        super().__init__(**parts)
+
+    def _make_executor(self, *_: Any) -> FakeExecutor:
+        self.queue = WorkQueue(jitter=lambda *_: 1.0)
+        return FakeExecutor(
+            self._do,
+            namespace_of=self.namespace_of,
             queue=self.queue,
             store=self.store,
-            job_cache=self.jobs,
-            pod_cache=self.pods,
-            listener=self,
+            cluster=self._cluster,
+            listener=self._listener,
         )
+
+
+class Bench(Listener):
+    """A reconciler whose writes are the test's, and what it reports."""
+
+    def __init__(
+        self,
+        do: Callable[[UUID, steps.Step], None] = lambda *_: None,
+        *,
+        cluster: ClusterCache | None = None,
+    ) -> None:
+        cluster = cluster or synced_cluster()
+        self.jobs, self.pods = cluster.jobs, cluster.pods
+        self.freed = self.expired = 0
+        self.heard: list[OperatorError] = []
+        self.controller = Controller(do, cluster=cluster, listener=self)
+        self.queue, self.store = self.controller.queue, self.controller.store
+        self.executor = cast(FakeExecutor, self.controller._executor)
 
     async def work(self, seconds: float = 0.05) -> list[str]:
         """The actions taken for the run until nothing is left to do now."""
-        loop = Reconciler(
-            PLACE,
-            queue=self.queue,
-            store=self.store,
-            jobs=self.jobs,
-            pods=self.pods,
-            executor=self.executor,
-            policy=Policy,
-            heard=self.heard.append,
-        )
+        loop = self.controller._make_reconciler()
         task = asyncio.create_task(loop.run())
         self.queue.add(RUN_ID)
         await asyncio.sleep(seconds)
@@ -115,6 +118,9 @@ class Bench:
 
     def capacity_freed(self) -> None:
         self.freed += 1
+
+    def prefect_failed(self, error: PrefectUnavailable) -> None:
+        self.heard.append(error)
 
     def offer_expired(self) -> None:
         self.expired += 1
@@ -173,8 +179,7 @@ async def test_the_end_of_a_job_may_have_freed_a_slot() -> None:
 
 
 async def test_nothing_is_decided_before_both_caches_are_synced() -> None:
-    bench = Bench()
-    bench.pods.synced.clear()
+    bench = Bench(cluster=unsynced_cluster())
     bench.know(run("RUNNING"))
     assert await bench.work() == []
     bench.queue.close()

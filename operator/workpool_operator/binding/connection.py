@@ -1,4 +1,4 @@
-"""One connection: a pipeline on one server, with one set of credentials, on one pool.
+"""One connection: a RunController on one server, with one set of credentials, on one pool.
 
 It ends when one of them is another. The next connection adopts from both stores what it left.
 """
@@ -9,12 +9,19 @@ import asyncio
 from uuid import UUID
 
 from workpool_operator.api.v1alpha1 import Spec
+from workpool_operator.binding import conditions as c
 from workpool_operator.binding.inspection import Inspection
 from workpool_operator.binding.surroundings import Binding, Surroundings
-from workpool_operator.dispatch.pipeline import Pipeline
-from workpool_operator.errors import OperatorError
+from workpool_operator.dispatch.acquire import Acquire
+from workpool_operator.dispatch.controller import RunController
+from workpool_operator.dispatch.listener import Listener
+from workpool_operator.dispatch.place import Place
+from workpool_operator.dispatch.renderer import TemplateRenderer
+from workpool_operator.errors import BindingFault, OperatorError, PrefectUnavailable, Unavailable
+from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.heartbeat import Heartbeat
+from workpool_operator.prefect_api.views import WorkPool
 
 DRAIN_SECONDS = 2.5
 STUCK_SECONDS = 300.0  # longer than all requests of one look, or of one action, together
@@ -24,8 +31,8 @@ class _Stale(Exception):
     """Another connection is needed; says why."""
 
 
-class Connection:
-    """Serves `pool_id` through `api` by `pipeline`."""
+class Connection(Listener):
+    """Serves the owner's pool through `api`: a RunController, a poll loop and a heartbeat."""
 
     def __init__(
         self,
@@ -33,17 +40,50 @@ class Connection:
         around: Surroundings,
         *,
         api: PrefectApi,
-        pool_id: UUID,
-        pipeline: Pipeline,
+        owner: Place,
+        cluster: ClusterCache,
         inspection: Inspection,
     ) -> None:
         self._binding = binding
         self._around = around
         self._api = api
-        self.pool_id = pool_id
+        self._owner = owner
         self._inspection = inspection
         self._made_for = _identity(binding.spec())
-        self.pipeline = pipeline
+        self._missed = False  # something that only a resync finds again
+        self.events_lost: str | None = ""  # why the event stream is not open; None while it is
+        self.controller = RunController(
+            owner,
+            prefect=api,
+            kube=around.kube,
+            cluster=cluster,
+            renderer=TemplateRenderer(owner, api=api, pool=self._served_pool),
+            settings=binding.run_settings,
+            listener=self,
+            workers=around.reconcilers,
+            consent=inspection.consent.check,
+            clock=around.clock,
+        )
+        self.poller = Acquire(
+            self.controller,
+            prefect=api,
+            settings=binding.poll_settings,
+            queues=lambda: inspection.queues,
+            may_claim=inspection.may_claim,
+            polled=self._polled,
+            clock=around.clock,
+        )
+
+    @property
+    def pool_id(self) -> UUID:
+        """The pool that is served."""
+        return self._owner.pool_id
+
+    def _served_pool(self) -> WorkPool:
+        """A run that was claimed before the template broke, or by an earlier process, waits."""
+        if self._inspection.served is None:
+            raise Unavailable("its Job waits for a valid base job template of the work pool")
+        return self._inspection.served
 
     async def serve(self, *, worker: str) -> str:
         """Serve until another connection is needed; the reason."""
@@ -53,30 +93,75 @@ class Connection:
         )
         try:
             async with asyncio.TaskGroup() as group:
-                self.pipeline.start(group)
+                group.create_task(self.controller.run(), name="controller")
+                group.create_task(self._poll_once_adopted(), name="polls")
                 group.create_task(heartbeat.run(), name="heartbeat")
                 group.create_task(self._keep_looking(), name="looks")
         except* _Stale as reasons:
             reason = str(reasons.exceptions[0])
         finally:
-            self.pipeline.queue.close()
             for part in ("acquire", "looks", "reconcilers"):
                 self._around.pulse.stop(f"{self._binding.key} {part}")
         return reason
 
     async def drain(self) -> None:
         """Before the end: let the writes in progress end, begin no more."""
-        await self.pipeline.drain(DRAIN_SECONDS)
+        await self.controller.drain(DRAIN_SECONDS)
 
-    def polled(self, error: OperatorError | None) -> None:
-        """A poll ended, well or not."""
-        self._beat("acquire")
-        self._inspection.polled(error)
+    async def _poll_once_adopted(self) -> None:
+        await self.controller.ready()
+        await self.poller.run()
 
     def check_reconcilers(self) -> None:
         """To be called regularly: a run that is held too long has a stuck reconciler."""
-        if self.pipeline.queue.held_for() < STUCK_SECONDS:
+        if self.controller.busy_seconds < STUCK_SECONDS:
             self._beat("reconcilers", within=60)
+
+    # What the engine and the poll loop report
+
+    def _polled(self, error: OperatorError | None) -> None:
+        """After an outage a poll shows only what is SCHEDULED: the rest is read anew."""
+        self._missed |= error is not None
+        if self._missed and error is None:
+            self._missed = False
+            self.controller.resync()
+        self.resync_failed(error)
+
+    def resync_failed(self, error: OperatorError | None) -> None:
+        """Let the status say whether the server answers."""
+        self._beat("acquire")
+        self._inspection.polled(error)
+
+    def prefect_failed(self, error: PrefectUnavailable) -> None:
+        """Find out by a poll whether the server answers."""
+        self.poller.wake()
+
+    def events_changed(self, lost: str | None) -> None:
+        """Events may have been missed, or the server may be gone: a poll finds out."""
+        self.events_lost = lost
+        self._missed |= self.controller.has_begun
+        self.poller.wake()
+
+    def run_scheduled(self, queue: str | None) -> None:
+        """Poll if the queue is polled; one that the event does not name may be any."""
+        queues = self._inspection.queues
+        if queue is None or queues is None or queue in queues:
+            self.poller.wake()
+
+    def jobs_forbidden(self, message: str) -> None:
+        """Let a condition say so, until the rights are looked at again."""
+        self._inspection.failed(BindingFault(c.JOBS_PERMITTED, "JobsForbidden", message))
+        self._inspection.ask()
+
+    def capacity_freed(self) -> None:
+        """Poll if the last poll left runs behind."""
+        self.poller.slot_freed()
+
+    def offer_expired(self) -> None:
+        """Poll again: the run is still due."""
+        self.poller.wake()
+
+    # What it stands on
 
     async def _keep_looking(self) -> None:
         """Look again and again at what the connection stands on."""
@@ -93,7 +178,8 @@ class Connection:
                 await self.drain()
                 raise _Stale(stale)
             if self._inspection.may_claim() and not could_claim:
-                self.pipeline.resume()
+                self.poller.wake()
+                self.controller.resync()
 
     async def _look(self) -> str | None:
         """Why another connection is needed, if it is."""

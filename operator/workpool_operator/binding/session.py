@@ -1,4 +1,4 @@
-"""One served pool: from the binding's spec to a running pipeline and a truthful status.
+"""One served pool: from the binding's spec to a running controller and a truthful status.
 
 The reflectors, the inspection and the status writer live as long as the session; connections come
 and go. A fault of the binding stops claims; the runs in flight are followed as soon as server and
@@ -28,15 +28,13 @@ from workpool_operator.binding.sharing import Share, pool_shared
 from workpool_operator.binding.status import Sight, StatusWriter
 from workpool_operator.binding.surroundings import Binding, Surroundings
 from workpool_operator.dispatch import capacity
-from workpool_operator.dispatch.pipeline import Outside, Pipeline
 from workpool_operator.dispatch.place import Place
-from workpool_operator.errors import BindingFault, KubernetesRefused, OperatorError, Unavailable
+from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.jobs import names
 from workpool_operator.kube.cluster import ClusterCache, Subscriber
 from workpool_operator.kube.views import BINDING_LABEL, POOL_LABEL, is_uuid
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.server import Server
-from workpool_operator.prefect_api.views import WorkPool
 from workpool_operator.telemetry import Trouble
 
 log = logging.getLogger(__name__)
@@ -196,36 +194,10 @@ class Session(Subscriber):
             self._binding,
             self._around,
             api=api,
-            pool_id=pool_id,
-            pipeline=self._make_pipeline(api, pool_id),
+            owner=self._place(api, pool_id),
+            cluster=self._cluster,
             inspection=self._inspection,
         )
-
-    def _make_pipeline(self, api: PrefectApi, pool_id: UUID) -> Pipeline:
-        return Pipeline(
-            self._place(api, pool_id),
-            Outside(
-                settings=self._binding.run_settings,
-                poll_settings=self._binding.poll_settings,
-                pool=self._served_pool,
-                queues=lambda: self._inspection.queues,
-                may_claim=self._inspection.may_claim,
-                polled=self._polled,
-                forbidden=self._forbidden,
-                consent=self._inspection.consent.check,
-            ),
-            api=api,
-            kube=self._around.kube,
-            jobs=self._cluster.jobs,
-            pods=self._cluster.pods,
-            reconcilers=self._around.reconcilers,
-        )
-
-    def _served_pool(self) -> WorkPool:
-        """A run that was claimed before the template broke, or by an earlier process, waits."""
-        if self._inspection.served is None:
-            raise Unavailable("its Job waits for a valid base job template of the work pool")
-        return self._inspection.served
 
     def _place(self, api: PrefectApi, pool_id: UUID) -> Place:
         return place_of(
@@ -237,35 +209,20 @@ class Session(Subscriber):
             template_environment=self._around.template_environment,
         )
 
-    def _polled(self, error: OperatorError | None) -> None:
-        if self._connection:
-            self._connection.polled(error)
-
-    def _forbidden(self, message: str) -> None:
-        self._inspection.failed(BindingFault(c.JOBS_PERMITTED, "JobsForbidden", message))
-        self._inspection.ask()
-
     def _api(self, server: Server) -> PrefectApi:
         return prerequisites.client(self._binding.spec(), server)
 
     # Kubernetes
 
     def listed(self, namespace: str, resource: str) -> None:
-        """See `kube.cluster.Subscriber`."""
+        """Note that a failure is over."""
         self._trouble.over(f"cannot follow {resource}")
-        if self._connection:
-            self._connection.pipeline.caught_up()
 
     def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
         """Log the failure; a refusal becomes a condition, too: the rights are looked at."""
         self._trouble.begins(f"cannot follow {resource}", error)
         if isinstance(error, KubernetesRefused):
             self._inspection.ask()
-
-    def changed(self, run_id: UUID) -> None:
-        """See `kube.cluster.Subscriber`."""
-        if self._connection:
-            self._connection.pipeline.changed(run_id)
 
     # Status
 
@@ -290,10 +247,10 @@ class Session(Subscriber):
 
     def _sight(self, *, stopped: bool = False, unserved: Verdict | None = None) -> Sight:
         spec, looked = self._binding.spec(), self._inspection
-        pipeline = self._connection.pipeline if self._connection else None
+        connection = self._connection
         jobs, pods = self._cluster.jobs, self._cluster.pods
-        load = pipeline.load() if pipeline else capacity.load((), jobs, pods)
-        polled = pipeline.acquire.polled if pipeline else None
+        load = connection.controller.in_flight() if connection else capacity.load((), jobs, pods)
+        polled = connection.poller.last if connection else None
         limit = spec.concurrency_limit
         return Sight(
             generation=looked.generation,
@@ -323,7 +280,7 @@ class Session(Subscriber):
             self._around.shares.pop(self._binding.key, None)
             unknown = Verdict("Unknown", "NotChecked", "Known once the server answers.")
             return {c.EVENTS_CONNECTED: unknown, c.POOL_SHARED: unknown}
-        lost, interval = self._connection.pipeline.events_lost, spec.poll.interval_seconds
+        lost, interval = self._connection.events_lost, spec.poll.interval_seconds
         own = Share(
             binding=self._binding.key,
             worker=self._worker_name,

@@ -10,16 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.dispatch.backlog import Backlog
-from workpool_operator.dispatch.capacity import Load
+from workpool_operator.dispatch.controller import RunController
 from workpool_operator.dispatch.settings import PollSettings
-from workpool_operator.dispatch.store import RunStore
-from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError, Unavailable
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
 from workpool_operator.prefect_api.views import Run
@@ -45,37 +42,33 @@ class Polled:
 class Acquire:
     """The poll loop of one pool.
 
-    `settings`, `queues` (None: all; with none there is nothing to poll) and `load` are live views;
-    `open_()` says whether runs may be claimed at all; `heard(error)` is called after every poll,
-    with None unless it failed.
+    `settings` and `queues` (None: all; with none there is nothing to poll) are live views;
+    `may_claim()` says whether runs may be claimed at all; `polled(error)` is called after every
+    poll, with None unless it failed.
     """
 
     def __init__(
         self,
+        controller: RunController,
         *,
-        api: PrefectApi,
-        queue: WorkQueue[UUID],
-        store: RunStore,
+        prefect: PrefectApi,
         settings: Callable[[], PollSettings],
         queues: Callable[[], Sequence[str] | None],
-        load: Callable[[], Load],
-        open_: Callable[[], bool],
-        heard: Callable[[OperatorError | None], None],
+        may_claim: Callable[[], bool],
+        polled: Callable[[OperatorError | None], None],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._api = api
-        self._queue = queue
-        self._store = store
+        self._controller = controller
+        self._prefect = prefect
         self._settings = settings
         self._queues = queues
-        self._load = load
-        self._open = open_
-        self._heard = heard
+        self._may_claim = may_claim
+        self._polled = polled
         self._clock = clock
-        self._backlog = Backlog(api)
+        self._backlog = Backlog(prefect)
         self._wake = asyncio.Event()
         self._asked_at = float("-inf")
-        self.polled = Polled()
+        self.last = Polled()
 
     def wake(self) -> None:
         """Poll now: something may be due."""
@@ -83,7 +76,7 @@ class Acquire:
 
     def slot_freed(self) -> None:
         """Poll now if the last poll left runs behind for want of a slot."""
-        if self.polled.left_behind:
+        if self.last.left_behind:
             self._wake.set()
 
     async def run(self) -> None:
@@ -94,13 +87,13 @@ class Acquire:
             try:
                 await self._poll()
             except OperatorError as error:
-                self._heard(error)
+                self._polled(error)
                 asked = error.retry_after if isinstance(error, Unavailable) else None
                 await asyncio.sleep(min(asked or delay, LONGEST_WAIT_SECONDS))
                 delay = min(delay * 2, FAILED_POLL_SECONDS[1])
                 continue
             delay = FAILED_POLL_SECONDS[0]
-            self._heard(None)
+            self._polled(None)
             await self._pause(self._settings().interval)
 
     async def _pause(self, seconds: float) -> None:
@@ -118,7 +111,7 @@ class Acquire:
         settings, queues = self._settings(), queues or ()
         before = self._clock.now() + timedelta(seconds=settings.prefetch)
         self._asked_at = asked_at = self._clock.monotonic()
-        page = await self._api.poll(queues=queues, before=before)
+        page = await self._prefect.poll(queues=queues, before=before)
         candidates = self._candidates(page)
         free = self._free(settings.concurrency_limit)
         if len(candidates) < free and self._hides_runs(page):
@@ -126,13 +119,11 @@ class Acquire:
             candidates += await self._backlog.beyond(
                 known, queues=queues, before=before, taken=[*candidates, *self._offered()]
             )
-        chosen = candidates[:free] if self._open() else []
-        await self._read_deployments(chosen)
-        for run in chosen:
-            self._offer(run, asked_at)
+        chosen = candidates[:free] if self._may_claim() else []
+        await self._offer(chosen, asked_at)
         left = len(candidates) - len(chosen)
         behind = left > 0 or self._outwaiting(page)
-        self.polled = Polled(self._clock.now(), queued=left, left_behind=behind)
+        self.last = Polled(self._clock.now(), queued=left, left_behind=behind)
 
     def _candidates(self, runs: list[Run]) -> list[Run]:
         """Runs that nobody here works on and that no refusal has put off."""
@@ -140,44 +131,38 @@ class Acquire:
         return [run for run in runs if str(run.id) not in not_wanted]
 
     def _not_wanted(self) -> frozenset[str]:
-        load, now = self._load(), self._clock.now()
-        deferred = {str(run_id) for run_id, record in self._store if record.is_deferred(now)}
+        load, now = self._controller.in_flight(), self._clock.now()
+        records = self._controller.store
+        deferred = {str(run_id) for run_id, record in records if record.is_deferred(now)}
         return load.running | load.pending | deferred
 
     def _hides_runs(self, page: list[Run]) -> bool:
         """There may be due runs behind the page: it is full, or shortened by a limit of the pool or
         a queue to runs that cannot be claimed now."""
         now = self._clock.now()
-        records = (self._store.get(run.id) for run in page)
+        records = (self._controller.store.get(run.id) for run in page)
         return len(page) >= PAGE_SIZE or any(r is not None and r.is_deferred(now) for r in records)
 
     def _offered(self) -> list[Run]:
         """Runs that are about to be claimed, which the server does not count yet."""
-        offered = (record for _, record in self._store if record.offered_at is not None)
+        offered = (record for _, record in self._controller.store if record.offered_at is not None)
         return [record.run for record in offered if record.run]
 
     def _outwaiting(self, runs: list[Run]) -> bool:
         """One of the runs is due, but a pod of its last attempt still takes its slot."""
-        load = self._load()
-        offered = {run_id for run_id, record in self._store if record.offered_at is not None}
+        load = self._controller.in_flight()
+        offered = {run.id for run in self._offered()}
         waiting = {str(run.id) for run in runs if run.id not in offered}
         return not waiting.isdisjoint(load.running | load.pending)
 
     def _free(self, limit: int | None) -> int:
-        return PAGE_SIZE if limit is None else max(0, limit - self._load().in_flight)
+        taken = self._controller.in_flight().in_flight
+        return PAGE_SIZE if limit is None else max(0, limit - taken)
 
-    async def _read_deployments(self, runs: list[Run]) -> None:
-        """One call for all: a deployment's job variables are never kept between polls."""
+    async def _offer(self, runs: list[Run], read_at: float) -> None:
+        """With one call for all deployments: their job variables are never kept between polls."""
         ids = {run.deployment_id for run in runs if run.deployment_id}
-        found = await self._api.deployments(ids) if ids else {}
+        found = await self._prefect.deployments(ids) if ids else {}
         for run in runs:
-            if run.deployment_id:
-                record = self._store.of(run.id)
-                deployment = found.get(run.deployment_id)
-                self._store.put(run.id, replace(record, deployment=deployment))
-
-    def _offer(self, run: Run, asked_at: float) -> None:
-        if self._store.apply(run.id, run, asked_at=asked_at):
-            record, now = self._store.of(run.id), self._clock.monotonic()
-            self._store.put(run.id, replace(record, offered_at=now, not_before=None))
-            self._queue.add(run.id)
+            deployment = found.get(run.deployment_id) if run.deployment_id else None
+            self._controller.offer(run, read_at=read_at, deployment=deployment)

@@ -57,6 +57,13 @@ class ClaimedRun:
     run: Run
     claim: Claim
 
+    @property
+    def recorded_namespace(self) -> str:
+        """The namespace of the claim's Job as Prefect has it, "" if it was not recorded: the run
+        may still have the `infrastructure_pid` of an earlier attempt."""
+        namespace, _, name = (self.run.infrastructure_pid or "").partition(":")
+        return namespace if self.claim.made(name, run_id=self.run.id) else ""
+
 
 def recorded_job(run: Run | None) -> str:
     """Return the name part of `infrastructure_pid` (`namespace:job-name`), "" without one."""

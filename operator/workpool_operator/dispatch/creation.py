@@ -53,17 +53,15 @@ class Creation:
         self,
         kube: KubernetesClient,
         *,
-        namespace: str,
         environment_secret: Callable[[], bool],
         consent: Callable[[], Awaitable[None]],
     ) -> None:
         self._kube = kube
         self._consent = consent
-        self._namespace = namespace
         self._environment_secret = environment_secret
 
     async def create(self, manifest: Object, *, claim_id: UUID) -> Created:
-        """The Job that the manifest asks for, made now or by an earlier attempt.
+        """Return the Job that the manifest asks for, created now or by an earlier attempt.
 
         Raises:
             BindingFault: the namespace does not let it in.
@@ -77,60 +75,66 @@ class Creation:
             return Created(await self._create_or_meet(wanted.job, claim_id))
         return await self._create_with(wanted.secret, wanted.job, claim_id)
 
-    async def grant(self, refused: KubernetesRefused) -> str:
-        """How to give the operator the right that it lacks."""
+    async def grant(self, refused: KubernetesRefused, namespace: str) -> str:
+        """Return how to give the operator the right that it lacks in the namespace."""
         lacks = isinstance(refused, SecretRefused)
         role = permissions.WRITES_SECRETS if lacks else permissions.MAKES_JOBS
-        return await permissions.grant(self._kube, self._namespace, role)
+        return await permissions.grant(self._kube, namespace, role)
 
     async def _create_with(self, secret: Object, manifest: Object, claim_id: UUID) -> Created:
-        name = secret["metadata"]["name"]
+        name, namespace = secret["metadata"]["name"], _namespace(manifest)
         job = None
-        if not await self._put(secret):
-            job = await self._earlier(secret, manifest["metadata"]["name"], claim_id)
+        if not await self._put(namespace, secret):
+            job = await self._earlier(secret, manifest, claim_id)
         if job is None:
             job = await self._create_or_discard(name, manifest, claim_id)
-        await self._give(name, job)
+        await self._give(namespace, name, job)
         return Created(job, secret=name)
 
-    async def _put(self, secret: Object) -> bool:
+    async def _put(self, namespace: str, secret: Object) -> bool:
         try:
-            return await secrets.put(self._kube, self._namespace, secret)
+            return await secrets.put(self._kube, namespace, secret)
         except KubernetesRefused as refused:
             raise SecretRefused(refused) from refused
 
-    async def _earlier(self, secret: Object, job_name: str, claim_id: UUID) -> Job | None:
-        """The Job of an earlier attempt. Without one its Secret is made anew: the values may be
-        others by now, and whoever sweeps the old one away must miss the new one."""
+    async def _earlier(self, secret: Object, manifest: Object, claim_id: UUID) -> Job | None:
+        """Return the Job of an earlier attempt. Without one its Secret is made anew: the values may
+        be others by now, and whoever sweeps the old one away must miss the new one."""
         with suppress(KubernetesNotFound):
-            return await self._meet(job_name, claim_id)
-        await secrets.discard(self._kube, self._namespace, secret["metadata"]["name"])
-        await self._put(secret)
+            return await self._meet(manifest, claim_id)
+        namespace = _namespace(manifest)
+        await secrets.discard(self._kube, namespace, secret["metadata"]["name"])
+        await self._put(namespace, secret)
         return None
 
     async def _create_or_discard(self, secret: str, manifest: Object, claim_id: UUID) -> Job:
         try:
             return await self._create_or_meet(manifest, claim_id)
         except KubernetesRefused:
-            await secrets.discard(self._kube, self._namespace, secret)
+            await secrets.discard(self._kube, _namespace(manifest), secret)
             raise
 
     async def _create_or_meet(self, manifest: Object, claim_id: UUID) -> Job:
         try:
-            return await self._kube.create(JOBS, self._namespace, manifest)
+            return await self._kube.create(JOBS, _namespace(manifest), manifest)
         except KubernetesConflict:
-            return await self._meet(manifest["metadata"]["name"], claim_id)
+            return await self._meet(manifest, claim_id)
 
-    async def _meet(self, name: str, claim_id: UUID) -> Job:
-        """The Job of that name, only if it is this claim's."""
-        found = await self._kube.get(JOBS, self._namespace, name)
+    async def _meet(self, manifest: Object, claim_id: UUID) -> Job:
+        """Return the Job of the manifest's name, only if it is this claim's."""
+        name = manifest["metadata"]["name"]
+        found = await self._kube.get(JOBS, _namespace(manifest), name)
         if found.deleting or found.claim_id != str(claim_id):
             text = f"Job {name} exists and is being deleted or is not this run's"
             raise KubernetesConflict(text)
         return found
 
-    async def _give(self, secret: str, job: Job) -> None:
+    async def _give(self, namespace: str, secret: str, job: Job) -> None:
         try:
-            await secrets.give(self._kube, self._namespace, secret, to=job)
+            await secrets.give(self._kube, namespace, secret, to=job)
         except OperatorError as error:
             log.debug("Secret %s is given to its Job by the next sweep: %s", secret, error)
+
+
+def _namespace(manifest: Object) -> str:
+    return str(manifest["metadata"]["namespace"])

@@ -15,7 +15,6 @@ from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.dispatch import steps
 from workpool_operator.dispatch.job_creator import JobCreator
 from workpool_operator.dispatch.listener import Listener
-from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.settings import RunSettings
 from workpool_operator.dispatch.state_proposals import StateProposals
 from workpool_operator.dispatch.store import RunStore
@@ -30,8 +29,8 @@ from workpool_operator.errors import (
 from workpool_operator.jobs import manifest, queueing, verdict
 from workpool_operator.jobs.verdict import End, Wait
 from workpool_operator.kube import events, views
-from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import EVENTS, JOBS, PODS, KubernetesClient
+from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.kube.views import Event, Job, Pod
 from workpool_operator.prefect_api.views import State
 
@@ -52,25 +51,23 @@ class Executor:
 
     def __init__(
         self,
-        place: Place,
         *,
+        namespace_of: Callable[[UUID], str],
         kube: KubernetesClient,
         queue: WorkQueue[UUID],
         store: RunStore,
-        job_cache: Cache[Job],
-        pod_cache: Cache[Pod],
+        cluster: ClusterCache,
         proposals: StateProposals,
         job_creator: JobCreator,
         settings: Callable[[], RunSettings],
         listener: Listener,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._namespace = place.namespace
+        self._namespace_of = namespace_of
         self._kube = kube
         self._queue = queue
         self._store = store
-        self._job_cache = job_cache
-        self._pod_cache = pod_cache
+        self._cluster = cluster
         self._proposals = proposals
         self._job_creator = job_creator
         self._settings = settings
@@ -125,7 +122,7 @@ class Executor:
             case steps.Restore(state=state):
                 await propose.restore(run_id, state)
             case steps.RecordJob(name=name):
-                await propose.record_job(run_id, name)
+                await propose.record_job(run_id, f"{self._namespace_of(run_id)}:{name}")
             case steps.Explain(wait=wait, claim=claim):
                 await propose.explain(run_id, wait, claim)
             case steps.PutBack(wait=wait, delay=delay):
@@ -137,7 +134,7 @@ class Executor:
             case steps.Cancel(message=message):
                 await propose.cancel(run_id, message)
             case steps.Crash(end=end):
-                text = verdict.with_logs(end, await self._last_lines(end))
+                text = verdict.with_logs(end, await self._last_lines(run_id, end))
                 await propose.crash(run_id, text)
             case _:
                 await self._in_kubernetes(run_id, action)
@@ -173,8 +170,7 @@ class Executor:
 
     def _forget(self, run_id: UUID) -> None:
         self._store.drop(run_id)
-        self._job_cache.forget(str(run_id))
-        self._pod_cache.forget(str(run_id))
+        self._cluster.forget(run_id)
         self._listener.capacity_freed()
 
     def _withdraw(self, run_id: UUID, *, late: bool) -> None:
@@ -183,7 +179,7 @@ class Executor:
             self._listener.offer_expired()
 
     async def _diagnose(self, run_id: UUID, kind: str, name: str) -> None:
-        found = await self._events(kind, name)
+        found = await self._events(run_id, kind, name)
         diagnosis = verdict.refused(found, what=f"{kind} {name}")
         record = self._store.of(run_id)
         self._store.put(
@@ -195,21 +191,21 @@ class Executor:
         lacks."""
         # It is asked once: the wait is named also where Events cannot be read.
         self._store.put(run_id, replace(self._store.of(run_id), workload=""))
-        workload = queueing.workload_of(await self._events("Job", job_name))
-        found = await self._events("Workload", workload) if workload else ()
+        workload = queueing.workload_of(await self._events(run_id, "Job", job_name))
+        found = await self._events(run_id, "Workload", workload) if workload else ()
         reason = queueing.pending_reason(found)
         self._store.put(run_id, replace(self._store.of(run_id), workload=reason))
 
-    async def _events(self, kind: str, name: str) -> tuple[Event, ...]:
+    async def _events(self, run_id: UUID, kind: str, name: str) -> tuple[Event, ...]:
         about = f"involvedObject.kind={kind},involvedObject.name={name}"
-        return await self._kube.list(EVENTS, self._namespace, field_selector=about)
+        return await self._kube.list(EVENTS, self._namespace_of(run_id), field_selector=about)
 
-    async def _last_lines(self, end: End) -> str:
+    async def _last_lines(self, run_id: UUID, end: End) -> str:
         """The end of the log of the container that decided; "" where it cannot be had: it explains
         an end, and never delays one for long."""
         if not end.container:
             return ""
-        path = PODS.path(self._namespace, end.pod) + "/log"
+        path = PODS.path(self._namespace_of(run_id), end.pod) + "/log"
         query = {"container": end.container, "tailLines": str(LOG_LINES), "limitBytes": LOG_BYTES}
         try:
             async with asyncio.timeout(LOG_SECONDS):
@@ -230,7 +226,7 @@ class Executor:
         )
         known = False
         try:
-            await self._kube.create(EVENTS, self._namespace, event)
+            await self._kube.create(EVENTS, job.metadata.namespace, event)
         except OperatorError as error:
             known = isinstance(error, KubernetesConflict)
             log.debug("no Event on Job %s: %s", job.name, error)
@@ -241,24 +237,24 @@ class Executor:
 
     async def _end_pod(self, pod: Pod) -> None:
         """The kubelet ends it as if its own deadline had passed, and keeps it with its log."""
-        name, uid = pod.metadata.name, pod.metadata.uid
+        name, namespace, uid = pod.metadata.name, pod.metadata.namespace, pod.metadata.uid
         change = {
             "metadata": {"uid": uid},
             "spec": {"activeDeadlineSeconds": views.STOP_DEADLINE_SECONDS},
         }
         try:
-            self._pod_cache.offer(await self._kube.patch(PODS, self._namespace, name, change))
+            self._cluster.pods.offer(await self._kube.patch(PODS, namespace, name, change))
         except (KubernetesNotFound, KubernetesConflict):
-            self._pod_cache.remove(uid)
+            self._cluster.pods.remove(uid)
 
     async def _confirm_gone(self, run_id: UUID, name: str) -> None:
         """Also of a Job in another namespace, as of a binding that was made anew with another."""
         run = self._store.of(run_id).run
         recorded = run.infrastructure_pid if run else None
         namespace, _, recorded_name = (recorded or "").rpartition(":")
-        where = namespace if recorded_name == name and namespace else self._namespace
+        where = namespace if recorded_name == name and namespace else self._namespace_of(run_id)
         try:
-            self._job_cache.offer(await self._kube.get(JOBS, where, name))
+            self._cluster.jobs.offer(await self._kube.get(JOBS, where, name))
         except KubernetesNotFound:
             self._store.put(run_id, replace(self._store.of(run_id), job_confirmed_gone=name))
 
@@ -268,11 +264,12 @@ class Executor:
             text = f"{final.type}/{final.name}/{final.message or ''}"
             annotations = {views.FINAL_STATE_ANNOTATION: text}
             await self._patch(job, metadata={"annotations": annotations})
-        left = await self._kube.delete(JOBS, self._namespace, job.name, uid=job.metadata.uid)
+        namespace, uid = job.metadata.namespace, job.metadata.uid
+        left = await self._kube.delete(JOBS, namespace, job.name, uid=uid)
         if left is None:
-            self._job_cache.remove(job.metadata.uid)
+            self._cluster.jobs.remove(job.metadata.uid)
         else:
-            self._job_cache.offer(left)
+            self._cluster.jobs.offer(left)
 
     async def _start_ttl(self, job: Job) -> None:
         own = manifest.ttl_of(job.metadata.annotations)
@@ -283,7 +280,8 @@ class Executor:
         """Merge the change into exactly this Job, where it still exists."""
         metadata = {**change.get("metadata", {}), "uid": job.metadata.uid}
         patch = {**change, "metadata": metadata}
+        namespace = job.metadata.namespace
         try:
-            self._job_cache.offer(await self._kube.patch(JOBS, self._namespace, job.name, patch))
+            self._cluster.jobs.offer(await self._kube.patch(JOBS, namespace, job.name, patch))
         except (KubernetesNotFound, KubernetesConflict):
-            self._job_cache.remove(job.metadata.uid)
+            self._cluster.jobs.remove(job.metadata.uid)

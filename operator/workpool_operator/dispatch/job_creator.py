@@ -14,7 +14,6 @@ from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.dispatch import refusal
 from workpool_operator.dispatch.claims import ClaimedRun
 from workpool_operator.dispatch.creation import Created, Creation
-from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.renderer import JobRenderer
 from workpool_operator.dispatch.store import NEVER, JobFault, JobFaultReason, RunStore
 from workpool_operator.errors import (
@@ -41,7 +40,6 @@ class JobCreator:
 
     def __init__(
         self,
-        place: Place,
         *,
         renderer: JobRenderer,
         creation: Creation,
@@ -51,7 +49,6 @@ class JobCreator:
         forbidden: Callable[[str], None],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._place = place
         self._renderer = renderer
         self._creation = creation
         self._store = store
@@ -110,7 +107,7 @@ class JobCreator:
             run_id, replace(record, refusal=None, refusals=0, deployment=None, alone_since=None)
         )
         self._job_cache.offer(created.job)
-        self._runlog.write(run_id, self._success(created))
+        self._runlog.write(run_id, _success(created))
         for text in await beside(effects.in_vain, made.subject, namespace=made.fixed_namespace):
             self._runlog.write(run_id, text, level=logging.WARNING)
 
@@ -121,9 +118,9 @@ class JobCreator:
             return
         grant = ""
         if refusal.lacks_right(refused):
-            grant = await self._creation.grant(refused)
+            grant = await self._creation.grant(refused, made.namespace)
             self._forbidden(f"{refused}. Grant it: {grant}")
-        namespace = self._place.namespace
+        namespace = made.namespace
         text = await beside(
             refusal.crash_text, refused, made.subject, namespace=namespace, grant=grant
         )
@@ -156,7 +153,8 @@ class JobCreator:
             ),
         )
 
-    def _success(self, created: Created) -> str:
-        job = f"{self._place.namespace}/{created.job.name}"
-        secret = f"; its environment is in Secret {created.secret}" if created.secret else ""
-        return f"Created Kubernetes Job {job}{secret}."
+
+def _success(created: Created) -> str:
+    job = f"{created.job.metadata.namespace}/{created.job.name}"
+    secret = f"; its environment is in Secret {created.secret}" if created.secret else ""
+    return f"Created Kubernetes Job {job}{secret}."

@@ -13,11 +13,18 @@ from workpool_operator.jobs.certificates import Source
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.kube import views
 from workpool_operator.kube.views import Job
+from workpool_operator.prefect_api.views import Answer
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One binding, one server, one pool, one namespace."""
+    """One binding or worker, one server, one pool.
+
+    `namespace` is that of every Job, "" if each Job's is its own.
+
+    `exclusive`: several processes claim under the same transition ids at the same time, as the
+    workers of one pool do, and each keeps to the runs that it claimed itself.
+    """
 
     cluster_id: str
     binding: str  # namespace/name
@@ -29,12 +36,22 @@ class Place:
     environment: tuple[dict[str, Any], ...]
     ca: Source | None = None
     template_environment: frozenset[str] = frozenset()  # what templates read of the operator's own
+    exclusive: bool = False
 
     def transition_id(self, run_id: UUID) -> UUID:
         """What proves that a claim on the run is ours."""
         return names.transition_id(
             cluster_id=self.cluster_id, binding=self.binding, pool_id=self.pool_id, run_id=run_id
         )
+
+    def is_granted(self, answer: Answer) -> bool:
+        """Return whether the answer to a proposed claim of ours makes the run this process's.
+
+        A claim that stands already is proved by its transition id, so that a lost answer is asked
+        for again. An exclusive owner needs the acceptance of this very proposal: another process
+        may have made the same one.
+        """
+        return answer.accepted or not self.exclusive
 
     def transition_ids(self, run_id: UUID, jobs: Iterable[Job]) -> Set[UUID]:
         """What proves one: also an earlier pool's, of which the run's Jobs tell. A pool that is
@@ -44,8 +61,8 @@ class Place:
             replace(self, pool_id=pool).transition_id(run_id) for pool in {self.pool_id, *pools}
         }
 
-    def identity(self, run_id: UUID, claim: Claim) -> Identity:
-        """What the Job of the claim carries."""
+    def identity(self, run_id: UUID, claim: Claim, *, namespace: str = "") -> Identity:
+        """What the Job of the claim carries; the namespace is the owner's unless it has none."""
         return Identity(
             run_id=run_id,
             claim_id=claim.id,
@@ -53,7 +70,7 @@ class Place:
             binding=self.binding,
             binding_id=self.binding_id,
             server=self.server_url,
-            namespace=self.namespace,
+            namespace=self.namespace or namespace,
         )
 
     def owns(self, job: Job) -> bool:

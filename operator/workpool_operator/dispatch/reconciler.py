@@ -11,15 +11,15 @@ from uuid import UUID
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.dispatch.decide import decide
 from workpool_operator.dispatch.executor import Executor
+from workpool_operator.dispatch.listener import Listener
 from workpool_operator.dispatch.place import Place
-from workpool_operator.dispatch.policy import Policy
+from workpool_operator.dispatch.settings import RunSettings
 from workpool_operator.dispatch.snapshot import Snapshot, take_snapshot
-from workpool_operator.dispatch.steps import Later, Step
+from workpool_operator.dispatch.steps import Later, Nothing, Step
 from workpool_operator.dispatch.store import RunStore
 from workpool_operator.dispatch.workqueue import WorkQueue
-from workpool_operator.errors import OperatorError, Unavailable
-from workpool_operator.kube.cache import Cache, RunObjects
-from workpool_operator.kube.views import Job, Pod
+from workpool_operator.errors import OperatorError, PrefectUnavailable, Unavailable
+from workpool_operator.kube.cluster import ClusterCache
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,11 @@ REPEATS = 4  # more of the same action for one key have no effect: it backs off 
 
 
 class Reconciler:
-    """`policy` is read for each decision; `heard(error)` is called when an action failed."""
+    """Takes runs from the queue; `settings` is a live view.
+
+    `hold(run_id)` says what to do instead while nothing can be decided about the run, and
+    `reconciled(run_id)` is called after each look at it, well or not.
+    """
 
     def __init__(
         self,
@@ -35,21 +39,23 @@ class Reconciler:
         *,
         queue: WorkQueue[UUID],
         store: RunStore,
-        jobs: Cache[Job],
-        pods: Cache[Pod],
+        cluster: ClusterCache,
         executor: Executor,
-        policy: Callable[[], Policy],
-        heard: Callable[[OperatorError], None],
+        settings: Callable[[], RunSettings],
+        listener: Listener,
+        hold: Callable[[UUID], Nothing | Later | None],
+        reconciled: Callable[[UUID], None],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._place = place
         self._queue = queue
         self._store = store
-        self._jobs = jobs
-        self._pods = pods
+        self._cluster = cluster
         self._executor = executor
-        self._policy = policy
-        self._heard = heard
+        self._settings = settings
+        self._listener = listener
+        self._hold = hold
+        self._reconciled = reconciled
         self._clock = clock
 
     async def run(self) -> None:
@@ -60,7 +66,8 @@ class Reconciler:
                 await self._reconcile(run_id)
                 self._queue.forget(run_id)
             except OperatorError as error:
-                self._heard(error)
+                if isinstance(error, PrefectUnavailable):
+                    self._listener.prefect_failed(error)
                 wait = getattr(error, "retry_after", None) or 0.0
                 delay = self._queue.back_off(run_id, at_least=wait)
                 level = logging.DEBUG if isinstance(error, Unavailable) else logging.WARNING
@@ -70,6 +77,7 @@ class Reconciler:
                 log.exception("run %s: a defect of the operator; again in %.0f s", run_id, delay)
             finally:
                 self._queue.done(run_id)
+                self._reconciled(run_id)
 
     async def _reconcile(self, run_id: UUID) -> None:
         taken: list[Step] = []
@@ -83,22 +91,15 @@ class Reconciler:
             again = await self._executor.execute(run_id, action)
 
     def _decide(self, run_id: UUID) -> Step:
-        if not (self._jobs.synced.is_set() and self._pods.synced.is_set()):
-            return Later(0.2)
+        if held := self._hold(run_id):
+            return held
         seen = self._snapshot(run_id)
         self._store.put(run_id, seen.record)
-        return decide(seen, self._policy(), wall=self._clock.now())
+        return decide(seen, self._settings().timeouts, wall=self._clock.now())
 
     def _snapshot(self, run_id: UUID) -> Snapshot:
-        key = str(run_id)
-        jobs = self._jobs.of(key)
-        objects = RunObjects(
-            jobs=jobs,
-            pods=self._pods.of(key),
-            gone_jobs=self._jobs.departed(key),
-            gone_pods=self._pods.departed(key),
-        )
-        foreign = frozenset(job.name for job in jobs if not self._place.owns(job))
+        objects = self._cluster.objects(run_id)
+        foreign = frozenset(job.name for job in objects.jobs if not self._place.owns(job))
         return take_snapshot(
             run_id,
             self._store.of(run_id),

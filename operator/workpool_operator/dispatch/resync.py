@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.store import RunStore
 from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError
-from workpool_operator.kube.cache import Cache
-from workpool_operator.kube.views import Job, Pod
+from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
 from workpool_operator.prefect_api.views import Run
 
 log = logging.getLogger(__name__)
 
-INTERVAL_SECONDS = 300.0
 FAILED_SECONDS = 2.0
 UNSETTLED = ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]
 
@@ -40,18 +38,23 @@ class Resync:
         place: Place,
         queue: WorkQueue[UUID],
         store: RunStore,
-        jobs: Cache[Job],
-        pods: Cache[Pod],
-        heard: Callable[[OperatorError], None],
+        cluster: ClusterCache,
+        failed: Callable[[OperatorError], None],
+        interval: float,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._api = api
         self._place = place
         self._queue = queue
         self._store = store
-        self._jobs = jobs
-        self._pods = pods
-        self._heard = heard
+        self._cluster = cluster
+        self._failed = failed
+        self._interval = interval
+        self._clock = clock
         self._wake = asyncio.Event()
+        self._error: OperatorError | None = None
+        self._passed = asyncio.Event()  # once, well or not
+        self.has_begun = False
         self.adopted = asyncio.Event()
 
     def wake(self) -> None:
@@ -59,37 +62,55 @@ class Resync:
         self._wake.set()
 
     async def run(self) -> None:
-        """Go through both stores at once, when woken, and every five minutes."""
+        """Go through both stores at once, when woken, and after each interval."""
+        self.has_begun = True
         while True:
             self._wake.clear()
             try:
-                await self._synced()
-                await self._sweep()
+                if self._place.namespace:
+                    await self._cluster.synced(self._place.namespace)
+                await self._list_both()
                 self.adopted.set()
+                self._passed.set()
                 await self._pause()
             except OperatorError as error:
-                self._heard(error)
+                self._error = error
+                self._passed.set()
+                self._failed(error)
                 await asyncio.sleep(FAILED_SECONDS)
+
+    async def attempt(self) -> None:
+        """Wait until both stores were read.
+
+        Raises:
+            OperatorError: they could not be read so far; it is tried again.
+        """
+        await self._passed.wait()
+        if not self.adopted.is_set() and self._error:
+            raise self._error
 
     async def _pause(self) -> None:
         try:
-            async with asyncio.timeout(INTERVAL_SECONDS):
+            async with asyncio.timeout(self._interval):
                 await self._wake.wait()
         except TimeoutError:
             pass
 
-    async def _synced(self) -> None:
-        await self._jobs.synced.wait()
-        await self._pods.synced.wait()
-
-    async def _sweep(self) -> None:
-        found = {run.id for run in (*await self._unsettled(), *await self._retrying())}
+    async def _list_both(self) -> None:
+        found = {run.id for run in await self._of_pool()}
         known = {run_id for run_id, _ in self._store}
-        ids = {UUID(run_id) for run_id in self._jobs.run_ids() | self._pods.run_ids() if run_id}
+        ids = self._cluster.run_ids()
         for batch in _batches(sorted((ids | known) - found)):
             await self._by_id(batch)
         for run_id in ids | known | found:
             self._queue.add(run_id)
+
+    async def _of_pool(self) -> list[Run]:
+        """The pool's runs that somebody has to see to; what others claim in the time of an
+        exclusive owner is theirs."""
+        if self._place.exclusive and self.adopted.is_set():
+            return []
+        return [*await self._unsettled(), *await self._retrying()]
 
     async def _unsettled(self) -> list[Run]:
         """The pool's runs that somebody is answerable for."""
@@ -117,7 +138,7 @@ class Resync:
         runs: list[Run] = []
         offset = 0
         while True:
-            asked_at = time.monotonic()
+            asked_at = self._clock.monotonic()
             page = await self._api.filter_runs({**where, "offset": offset})
             offset += len(page)
             wanted = [run for run in page if if_(run)]
@@ -129,7 +150,7 @@ class Resync:
 
     async def _by_id(self, ids: list[UUID]) -> None:
         wanted = [str(run_id) for run_id in ids]
-        asked_at = time.monotonic()
+        asked_at = self._clock.monotonic()
         runs = await self._api.filter_runs({"flow_runs": {"id": {"any_": wanted}}})
         for run in runs:
             self._store.apply(run.id, run, asked_at=asked_at)

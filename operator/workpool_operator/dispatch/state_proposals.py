@@ -112,13 +112,15 @@ class StateProposals:
 
     async def claim(self, run_id: UUID) -> None:
         """Propose PENDING: the claim holds if the answer's state is PENDING with our transition id,
-        whatever the answer's status."""
+        whatever the answer's status, unless the owner is exclusive."""
         proposal = {
             "type": "PENDING",
             "name": "Pending",
             "state_details": {"transition_id": str(self._place.transition_id(run_id))},
         }
         asked_at = self._clock.monotonic()
+        # Also if the answer is lost.
+        self.store.put(run_id, replace(self.store.of(run_id), claimed_here=True))
         try:
             answer = await self._propose(run_id, proposal)
         except PrefectNotFound:
@@ -127,7 +129,8 @@ class StateProposals:
             self._defer(run_id, None)
             raise
         if (record := self.store.of(run_id)).claim is not None:
-            self.store.put(run_id, replace(record, lease_renewed_at=asked_at))
+            granted = self._place.is_granted(answer)
+            self.store.put(run_id, replace(record, lease_renewed_at=asked_at, claimed_here=granted))
         if answer.state.type == "SCHEDULED":
             self._defer(run_id, answer.state)
             log.debug("run %s was not claimed: %s: %s", run_id, answer.status, answer.reason)
@@ -179,9 +182,8 @@ class StateProposals:
 
     # What became of it
 
-    async def record_job(self, run_id: UUID, name: str) -> None:
+    async def record_job(self, run_id: UUID, pid: str) -> None:
         """Write `infrastructure_pid`."""
-        pid = f"{self._place.namespace}:{name}"
         await self._change(run_id, infrastructure_pid=pid)
 
     async def reschedule(self, run: Run) -> None:
@@ -189,15 +191,21 @@ class StateProposals:
         policy = {**run.empirical_policy, "retry_type": "reschedule"}
         await self._change(run.id, empirical_policy=policy)
 
-    async def explain(self, run_id: UUID, wait: Wait, claim: Claim) -> None:
-        """Name the claim's sub-state by what the run waits for."""
+    async def name_substate(
+        self, run_id: UUID, claim: Claim, name: str, message: str | None = None
+    ) -> Answer:
+        """Name the PENDING state of the claim."""
         proposal = {
             "type": "PENDING",
-            "name": wait.category,
-            "message": wait.message,
-            "state_details": {"transition_id": str(claim.substate_id(wait.category))},
+            "name": name,
+            "message": message,
+            "state_details": {"transition_id": str(claim.substate_id(name))},
         }
-        answer = await self._propose(run_id, proposal)
+        return await self._propose(run_id, proposal)
+
+    async def explain(self, run_id: UUID, wait: Wait, claim: Claim) -> None:
+        """Name the claim's sub-state by what the run waits for."""
+        answer = await self.name_substate(run_id, claim, wait.category, wait.message)
         if answer.accepted and not self.store.of(run_id).stray_claim:
             self._runlog.write(run_id, f"{wait.category}: {wait.message}", level=wait.level)
 

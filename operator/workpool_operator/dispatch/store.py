@@ -54,6 +54,7 @@ class RunRecord:
     changed_at: float = NEVER  # when something last said, or left open, that the state changed
     # Whose run it is
     claim: Claim | None = None
+    claimed_here: bool = False  # this process proposed the claim, and no other's was found
     foreign_state_id: UUID | None = None  # the state under which history showed no claim of ours
     stray_claim: bool = False  # a state of ours was accepted on a run that was not SCHEDULED
     lease_renewed_at: float = NEVER
@@ -195,6 +196,7 @@ class RunRecord:
             return replace(
                 known,
                 claim=None,
+                claimed_here=False,
                 job_confirmed_gone="",
                 refusal=None,
                 job_fault=None,

@@ -7,14 +7,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import KubernetesForbidden, OperatorError
 from workpool_operator.jobs.environment_secret import secret_name
 from workpool_operator.kube import secrets
-from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.kube.secrets import Bare
 from workpool_operator.kube.views import BINDING_LABEL, Job
 
@@ -45,40 +46,49 @@ async def sweep(
 
 
 class Sweeper:
-    """Sweeps at the start and every five minutes, while `wanted()`."""
+    """Sweeps each namespace once it is synced, and every five minutes, while `wanted()`."""
 
     def __init__(
         self,
         kube: KubernetesClient,
         *,
-        namespace: str,
         binding_id: str,
-        jobs: Cache[Job],
+        cluster: ClusterCache,
         wanted: Callable[[], bool],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._kube = kube
-        self._namespace = namespace
         self._binding_id = binding_id
-        self._jobs = jobs
+        self._cluster = cluster
         self._wanted = wanted
         self._clock = clock
+        self._known: set[str] = set()
+        self._wake = asyncio.Event()
+
+    def synced(self, namespace: str) -> None:
+        """Sweep now unless the namespace was swept before."""
+        if namespace not in self._known:
+            self._known.add(namespace)
+            self._wake.set()
 
     async def run(self) -> None:
         """For ever; no failure ends it."""
         while True:
-            await self._jobs.synced.wait()
-            if self._wanted():
-                await self._sweep()
-            await asyncio.sleep(INTERVAL_SECONDS)
+            self._wake.clear()
+            for namespace in self._cluster.namespaces:
+                if self._wanted() and self._cluster.is_synced(namespace):
+                    await self._sweep(namespace)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL_SECONDS):
+                    await self._wake.wait()
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, namespace: str) -> None:
         try:
             await sweep(
                 self._kube,
-                self._namespace,
+                namespace,
                 binding_id=self._binding_id,
-                jobs=list(self._jobs),
+                jobs=list(self._cluster.jobs),
                 before=self._clock.now() - GRACE,
             )
         except OperatorError as error:

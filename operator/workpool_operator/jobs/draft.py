@@ -25,6 +25,11 @@ class Draft:
     manifest: dict[str, Any]
     fixed_namespace: str = ""
 
+    @property
+    def namespace(self) -> str:
+        """The namespace of the Job."""
+        return str(self.manifest["metadata"]["namespace"])
+
 
 async def draft(subject: Subject, identity: Identity, *, client: PrefectClient) -> Draft:
     """The run's Job.

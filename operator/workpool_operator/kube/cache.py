@@ -8,7 +8,6 @@ until its run is forgotten, because a pod's exit code is often known only from i
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -48,7 +47,6 @@ class Cache(Generic[O]):
         self._by_uid: dict[str, O] = {}
         self._by_run: dict[str, dict[str, O]] = {}
         self._departed: dict[str, dict[str, O]] = {}
-        self.synced = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._by_uid)
@@ -112,7 +110,6 @@ class Cache(Generic[O]):
             known = self._by_uid.get(uid)
             if known is None or known.metadata.resource_version != item.metadata.resource_version:
                 self.put(item)
-        self.synced.set()
 
     def forget(self, run_id: str) -> None:
         """Drop the run's departed objects: its end is reported."""

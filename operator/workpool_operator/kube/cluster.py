@@ -9,10 +9,11 @@ It outlives whoever subscribes: a new connection to Prefect starts with what is 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
@@ -23,8 +24,8 @@ from workpool_operator.kube.reflector import Reflector
 from workpool_operator.kube.views import Job, Pod
 
 
-class Subscriber(Protocol):
-    """Gets every change of the cache; a class that names it as its base overrides what it needs."""
+class Subscriber:
+    """Gets every change of the cache; a subclass overrides what it needs."""
 
     def changed(self, run_id: UUID) -> None:
         """Handle that a Job or pod of the run was added, changed or deleted."""
@@ -56,6 +57,7 @@ class ClusterCache:
         self._clock = clock
         self._subscribers: list[Subscriber] = []
         self._unlisted: dict[str, set[str]] = {}  # by namespace: the resources not listed yet
+        self._synced: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._waiting: list[Reflector[Any]] = []  # until `run`
         self._group: asyncio.TaskGroup | None = None
         self.jobs: Cache[Job] = Cache(self._changed)
@@ -76,7 +78,15 @@ class ClusterCache:
 
     def is_synced(self, namespace: str) -> bool:
         """Return whether the namespace's Jobs and pods were listed."""
-        return self._unlisted.get(namespace) == set()
+        return self._synced[namespace].is_set()
+
+    async def synced(self, namespace: str) -> None:
+        """Wait until the namespace is synced."""
+        await self._synced[namespace].wait()
+
+    def run_ids(self) -> set[UUID]:
+        """Return every run that has an object."""
+        return {UUID(run_id) for run_id in self.jobs.run_ids() | self.pods.run_ids() if run_id}
 
     def objects(self, run_id: UUID) -> RunObjects:
         """Return what is known of the run."""
@@ -132,6 +142,8 @@ class ClusterCache:
     def _followed(self, namespace: str, resource: str, error: OperatorError | None) -> None:
         if error is None:
             self._unlisted[namespace].discard(resource)
+            if not self._unlisted[namespace]:
+                self._synced[namespace].set()
         for subscriber in tuple(self._subscribers):
             if error is None:
                 subscriber.listed(namespace, resource)

@@ -55,7 +55,7 @@ class ConfigurationRenderer:
         )
         # From a copy: the Job may have to be rendered again.
         manifest = configuration.model_copy(deep=True).job_manifest
-        identity = self._place.identity(run.id, claimed.claim)
+        identity = self._place.identity(run.id, claimed.claim, namespace=configuration.namespace)
         identify(manifest, identity, run_name=configuration.job_name)
         effects.annotate(manifest, subject)
         return checked(subject, manifest)

@@ -1,4 +1,4 @@
-"""What a started worker holds: both APIs, its claims, and one engine for each namespace of Jobs.
+"""What a started worker holds: both APIs, the cluster cache and the controller of its pool's runs.
 
 Nothing is asked of Kubernetes before `open`, which may fail and be called again: a worker that
 cannot reach its cluster claims nothing, says why, and stays up.
@@ -7,9 +7,10 @@ cannot reach its cluster claims nothing, says why, and stays up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any, Self
 from uuid import UUID
@@ -17,25 +18,33 @@ from uuid import UUID
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
 
 from workpool_operator import settings
+from workpool_operator.dispatch.controller import RunController
+from workpool_operator.dispatch.handle import RunHandle
+from workpool_operator.dispatch.listener import Listener
 from workpool_operator.dispatch.place import Place
-from workpool_operator.errors import KubernetesRefused, OperatorError
+from workpool_operator.errors import KubernetesRefused, OperatorError, PrefectUnavailable
 from workpool_operator.jobs import names
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.kube import secrets
 from workpool_operator.kube.client import JOBS, KubernetesClient
-from workpool_operator.kube.views import Job
+from workpool_operator.kube.cluster import ClusterCache, Subscriber
+from workpool_operator.kube.views import BINDING_LABEL
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.events import EventStream
-from workpool_operator.prefect_api.runlog import RunLog
 from workpool_operator.prefect_api.views import Run, WorkPool
+from workpool_operator.telemetry import Trouble
 from workpool_operator.worker import killing, surroundings
-from workpool_operator.worker.claims import Claims
-from workpool_operator.worker.engine import Engine
 from workpool_operator.worker.patience import until_answered
+from workpool_operator.worker.renderer import ConfigurationRenderer
 from workpool_operator.worker.settings import PREFIX, WorkerSettings
 
+log = logging.getLogger(__name__)
 
-class Runtime:
+RECONCILERS = 4
+RESYNC_SECONDS = 60.0  # a run's end in Prefect is seen so late where the event stream is refused
+DRAIN_SECONDS = 2.0
+
+
+class Runtime(Listener, Subscriber):
     """Use it as an async context manager, then `open` it for the pool that the worker serves;
     `work_pool()` is that pool as the worker last saw it."""
 
@@ -49,105 +58,133 @@ class Runtime:
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
-        self._kube: KubernetesClient | None = None
-        self._place: Place | None = None
-        self._claims: Claims | None = None
-        self._engines: dict[str, Engine] = {}
+        self._client: KubernetesClient | None = None
+        self._owner: Place | None = None
+        self._controller: RunController | None = None
+        self._namespaces: set[str] = set()  # whose pods have their credentials
+        self._trouble = Trouble(log, worker_name)
+        self._configurations: dict[UUID, KubernetesJobConfiguration] = {}
         self._credentials: tuple[dict[str, Any], ...] = ()
         self.api = PrefectApi(self._around.server, pool=pool)
-        self.runlog = RunLog(self.api)
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
         await self._stack.enter_async_context(self.api)
-        self._spawn(self.runlog.run(), name="runlog")
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Jobs go on without the worker; whoever comes next takes them up."""
-        for task in self._tasks:
-            task.cancel()
         try:
+            if self._controller:
+                await self._controller.drain(DRAIN_SECONDS)
+            for task in self._tasks:
+                task.cancel()
             await self._group.__aexit__(None, None, None)
         finally:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(2):
-                    await self.runlog.flush()
             await self._stack.aclose()
 
-    async def open(self, pool_id: UUID) -> Claims:
-        """Ready to claim runs of the pool.
+    async def open(self, pool_id: UUID) -> RunController:
+        """Return the controller of the pool's runs, ready to claim.
 
         Raises:
             OperatorError: the cluster, or what identifies it, cannot be read now.
         """
         async with self._opening:
-            if self._place is None or self._place.pool_id != pool_id:
-                self._serve(await self._look(pool_id))
-        return self.claims
+            if self._owner is None or self._owner.pool_id != pool_id:
+                self._serve(await self._identify(pool_id))
+        return self.controller
 
-    def _serve(self, place: Place) -> None:
-        """From now on; the engines of a pool that was before go on to the end of its runs."""
-        self._engines, self._place = {}, place
-        self._claims = Claims(place, api=self.api, runlog=self.runlog)
-        events = EventStream(
-            self._around.server,
-            pool_id=place.pool_id,
-            wake=self._woken,
-            connected=_ignore,
+    def _serve(self, owner: Place) -> None:
+        """Serve the owner's pool from now on; the runs of a pool that was before go on to their
+        end."""
+        self._owner = owner
+        self._namespaces.clear()
+        self._cluster = ClusterCache(self._kube, selector=f"{BINDING_LABEL}={owner.binding_id}")
+        self._controller = RunController(
+            owner,
+            prefect=self.api,
+            kube=self._kube,
+            cluster=self._cluster,
+            renderer=ConfigurationRenderer(
+                owner, configured=self._configurations.get, pool=self._work_pool
+            ),
+            settings=self._settings.run_settings,
+            listener=self,
+            workers=RECONCILERS,
+            resync_seconds=RESYNC_SECONDS,
         )
-        self._spawn(events.run(), name="events")
+        self._stack.enter_context(self._cluster.subscribe(self))
+        self._spawn(self._cluster.run(), name="cluster")
+        self._spawn(self._controller.run(), name="controller")
 
     @property
     def is_open(self) -> bool:
-        return self._claims is not None
+        """The cluster is known, and runs can be claimed."""
+        return self._controller is not None
 
     @property
-    def claims(self) -> Claims:
-        assert self._claims is not None
-        return self._claims
+    def controller(self) -> RunController:
+        """The controller of the pool that is served."""
+        assert self._controller is not None
+        return self._controller
 
     @property
-    def place(self) -> Place:
-        assert self._place is not None
-        return self._place
+    def owner(self) -> Place:
+        """Whose runs they are."""
+        assert self._owner is not None
+        return self._owner
 
     @property
-    def _cluster(self) -> KubernetesClient:
-        assert self._kube is not None
-        return self._kube
+    def _kube(self) -> KubernetesClient:
+        assert self._client is not None
+        return self._client
 
-    async def engine(self, namespace: str) -> Engine:
-        """The namespace's engine, with what its pods need to reach the server."""
-        if namespace not in self._engines:
+    async def watch(self, namespace: str) -> None:
+        """Follow the Jobs of the namespace, whose pods get what they need to reach the server."""
+        if namespace not in self._namespaces:
             keep = partial(self._keep_credentials, namespace)
             await until_answered(keep, about=f"{namespace}: credentials of its pods")
-        if namespace not in self._engines:
-            place = replace(self.place, namespace=namespace)
-            engine = Engine(
-                place,
-                api=self.api,
-                kube=self._cluster,
-                runlog=self.runlog,
-                settings=self._settings,
-                pool=self._work_pool,
-            )
-            self._tasks += engine.start(self._group)
-            self._engines[namespace] = engine
-        return self._engines[namespace]
+            self._namespaces.add(namespace)
+        self._cluster.watch(namespace)
+
+    @contextmanager
+    def creating(
+        self, handle: RunHandle, configuration: KubernetesJobConfiguration
+    ) -> Iterator[None]:
+        """Have the run's Job created from the configuration if there is none."""
+        self._configurations[handle.run_id] = configuration
+        try:
+            with handle.following(configuration.namespace):
+                yield
+        finally:
+            self._configurations.pop(handle.run_id, None)
+
+    async def take(self, run_id: UUID) -> RunHandle | None:
+        """Claim a run that no poll brought, also one that a client keeps PENDING."""
+        read_at = time.monotonic()
+        run = await self.api.read_run(run_id)
+        if run and run.state_type == "PENDING":
+            await self.schedule(run_id)
+            read_at = time.monotonic()
+            run = await self.api.read_run(run_id)
+        return await self.controller.claim(run, read_at=read_at) if run else None
+
+    async def schedule(self, run_id: UUID) -> None:
+        """Hand a run that a client keeps PENDING to the pool, from where it is claimed."""
+        await self.api.set_state(run_id, {"type": "SCHEDULED", "name": "Scheduled"})
 
     async def is_outlived(self, run: Run) -> bool:
-        """The Job of the run's last attempt is ours and has not ended: its engine sees to it."""
+        """The Job of the run's last attempt is ours and has not ended: it is followed now."""
         namespace, _, name = (run.infrastructure_pid or "").partition(":")
         if not name:
             return False
         try:
-            job: Job = await self._cluster.get(JOBS, namespace, name)
+            job = await self._kube.get(JOBS, namespace, name)
         except KubernetesRefused:
             return False
-        if job.ended or not self.place.owns(job):
+        if job.ended or not self.owner.owns(job):
             return False
-        await self.engine(namespace)
+        await self.watch(namespace)
         return True
 
     async def kill(
@@ -156,11 +193,9 @@ class Runtime:
         """Delete the Job of that name (`killing`)."""
         namespace, name = killing.parse(infrastructure_pid)
         try:
-            await killing.kill(
-                self._cluster, self.place, namespace, name, grace_seconds=grace_seconds
-            )
+            await killing.kill(self._kube, self.owner, namespace, name, grace_seconds=grace_seconds)
         except InfrastructureNotFound:
-            if run_id and not await killing.made_here(self.api, self.place, run_id, name):
+            if run_id and not await killing.made_here(self.api, self.owner, run_id, name):
                 raise InfrastructureNotAvailable(
                     f"Job {namespace}/{name} was not made by a worker of this pool on this cluster."
                 ) from None
@@ -170,9 +205,9 @@ class Runtime:
         """Give the run what the worker's own settings say, below what the run says itself."""
         configuration.inherit((*self._around.entries, *self._credentials))
 
-    async def _look(self, pool_id: UUID) -> Place:
-        if self._kube is None:
-            self._kube = await self._stack.enter_async_context(
+    async def _identify(self, pool_id: UUID) -> Place:
+        if self._client is None:
+            self._client = await self._stack.enter_async_context(
                 await KubernetesClient.from_environment()
             )
         cluster_id = await self._kube.namespace_uid(self._kube.namespace)
@@ -186,11 +221,12 @@ class Runtime:
             pool_id=pool_id,
             environment=(),
             template_environment=settings.template_environment(),
+            exclusive=True,
         )
 
     async def _keep_credentials(self, namespace: str) -> None:
         """The Secret outlives the worker, whose Jobs need it."""
-        owner = f"worker {self._pool} {self.place.binding_id[:12]}"
+        owner = f"worker {self._pool} {self.owner.binding_id[:12]}"
         given = self._around.credentials(self._settings, owner=owner)
         if given.kept:
             await self._keep(namespace, given.kept)
@@ -198,7 +234,7 @@ class Runtime:
 
     async def _keep(self, namespace: str, secret: dict[str, Any]) -> None:
         try:
-            await secrets.keep(self._cluster, namespace, secret)
+            await secrets.keep(self._kube, namespace, secret)
         except KubernetesRefused as refused:
             advice = (
                 f"Grant the worker's ServiceAccount to create and patch Secrets in {namespace!r}, "
@@ -207,13 +243,32 @@ class Runtime:
             text = str(refused).rstrip(". ")
             raise OperatorError(f"The Secret of its credentials: {text}. {advice}") from refused
 
-    def _woken(self, run_id: UUID, state_type: str, queue: str | None) -> None:
-        for engine in self._engines.values():
-            engine.woken(run_id)
+    # What the engine and the cluster cache report
+
+    def listed(self, namespace: str, resource: str) -> None:
+        """Note that a failure is over."""
+        self._trouble.over(f"cannot follow {resource} in namespace {namespace}")
+
+    def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
+        """End what waits in the namespace if its first list is refused: nothing can be seen."""
+        self._trouble.begins(f"cannot follow {resource} in namespace {namespace}", error)
+        if isinstance(error, KubernetesRefused) and not self._cluster.is_synced(namespace):
+            text = str(error).rstrip(". ")
+            advice = f"Grant the worker's ServiceAccount to list and watch {resource}"
+            fault = OperatorError(f"{text}. {advice} in namespace {namespace!r}.")
+            self.controller.fail(namespace, fault)
+
+    def jobs_forbidden(self, message: str) -> None:
+        """Log it: each run that it concerns ends with the grant."""
+        self._trouble.begins("cannot create Jobs", message)
+
+    def prefect_failed(self, error: PrefectUnavailable) -> None:
+        """Log it: it is tried again."""
+        log.info("Prefect does not answer: %s", error)
+
+    def resync_failed(self, error: OperatorError) -> None:
+        """Log it: it is tried again."""
+        log.info("the runs of the pool cannot be read: %s", error)
 
     def _spawn(self, loop: Any, *, name: str) -> None:
         self._tasks.append(self._group.create_task(loop, name=name))
-
-
-def _ignore(why: str | None) -> None:
-    """Whether the stream is open makes no difference but of latency."""

@@ -26,7 +26,7 @@ from workpool_operator.worker.configuration import ResolvedConfiguration
 from workpool_operator.worker.steady import SteadyWorker, TaskStatus
 
 if TYPE_CHECKING:
-    from workpool_operator.dispatch.store import RunRecord
+    from workpool_operator.dispatch.handle import RunHandle
     from workpool_operator.worker.runtime import Runtime
 
 
@@ -59,7 +59,7 @@ class KubernetesJobWorker(
         super().__init__(*args, **options)
         self._runtime: Runtime | None = None
         self._adopted: UUID | None = None
-        self._claimed: dict[UUID, RunRecord] = {}
+        self._claimed: dict[UUID, RunHandle] = {}
 
     # Life
 
@@ -97,10 +97,10 @@ class KubernetesJobWorker(
 
     async def get_ready(self) -> None:
         """The cluster is known, and what lives there is taken up before anything new is."""
-        claims = await self.runtime.open(self.work_pool.id)
+        controller = await self.runtime.open(self.work_pool.id)
         if self._adopted != self.work_pool.id:
-            async for record in claims.unfinished():
-                self._adopt(record)
+            for handle in await controller.adopted():
+                self._adopt(handle)
             self._adopted = self.work_pool.id
 
     # States
@@ -112,33 +112,37 @@ class KubernetesJobWorker(
             self._logger.info("Flow run %s waits for its last Job to end.", flow_run.id)
             return False
         age = (datetime.now(UTC) - self._last_polled_time).total_seconds()
-        record = await self.runtime.claims.make(run, heard_at=time.monotonic() - age)
-        if record is None:
+        handle = await self.runtime.controller.claim(run, read_at=time.monotonic() - age)
+        if handle is None:
             self.get_flow_run_logger(flow_run).info("Aborted submission of flow run.")
             return False
-        self._serve(record)
+        self._serve(handle)
         return True
 
     async def _propose_submitting_state(self, flow_run: FlowRun) -> None:
-        record = self._claimed.get(flow_run.id)
-        if record and record.run and record.run.state_name == "Pending":
-            named = await self.runtime.claims.submitting(record)
-            if flow_run.id in self._claimed:
-                self._claimed[flow_run.id] = named
+        from workpool_operator.worker import reports  # imports Kubernetes' client
+
+        if flow_run.id in self._claimed:
+            await reports.submitting(self.runtime.controller, flow_run.id)
 
     async def _propose_crashed_state(
         self, flow_run: FlowRun, message: str, client: PrefectClient | None = None
     ) -> None:
         """Only what the engine left unsaid: its reports, and the run's own, stand."""
+        from workpool_operator.worker import reports  # imports Kubernetes' client
+
         if not self.runtime.is_open:
             await super()._propose_crashed_state(flow_run, message, client)
-        elif await self.runtime.claims.crash(flow_run.id, message, claim_id=_served.get()):
+        elif await reports.crashed(
+            self.runtime.controller, flow_run.id, message, claim_id=_served.get()
+        ):
             text = f"Reported flow run '{flow_run.id}' as crashed: {message}"
             self.get_flow_run_logger(flow_run).info(text)
 
     def _release_limit_slot(self, flow_run_id: UUID) -> None:
         super()._release_limit_slot(flow_run_id)
-        self._claimed.pop(flow_run_id, None)
+        if handle := self._claimed.pop(flow_run_id, None):
+            handle.close()
 
     # Runs
 
@@ -155,26 +159,29 @@ class KubernetesJobWorker(
         started = task_status.started if task_status else _ignore
         if flow_run.id not in self._claimed:
             self._serve(await self._claim(flow_run.id))
-        record = self._claimed.pop(flow_run.id)
+        handle = self._claimed.pop(flow_run.id)
         try:
-            engine = await self.runtime.engine(configuration.namespace)
+            await self.runtime.watch(configuration.namespace)
             self.runtime.inherit(configuration)
-            with engine.follow(record, configuration) as follower:
-                job = await follower.created()
-                started(follower.identifier if job else InfrastructureError(follower.identifier))
-                code = await follower.ended()
-                return KubernetesJobWorkerResult(identifier=follower.identifier, status_code=code)
+            with self.runtime.creating(handle, configuration):
+                job = await handle.job()
+                started(handle.identifier if job else InfrastructureError(handle.identifier))
+                code = await handle.exit_code()
+                return KubernetesJobWorkerResult(identifier=handle.identifier, status_code=code)
         except OperatorError as error:
             await self._propose_crashed_state(flow_run, f"The run's Job cannot be made. {error}")
             started(error)
             namespace = configuration.namespace
             return KubernetesJobWorkerResult(identifier=f"{namespace}:", status_code=125)
+        finally:
+            handle.close()
 
     async def _initiate_run(
         self, flow_run: FlowRun, configuration: KubernetesJobConfiguration
     ) -> None:
         """A flow that was submitted without a deployment goes the way of all runs of the pool."""
-        await (await self.runtime.open(self.work_pool.id)).schedule(flow_run.id)
+        await self.runtime.open(self.work_pool.id)
+        await self.runtime.schedule(flow_run.id)
 
     async def kill_infrastructure(
         self,
@@ -194,52 +201,54 @@ class KubernetesJobWorker(
         run_id = flow_run.id if flow_run else None
         await self.runtime.kill(infrastructure_pid, run_id=run_id, grace_seconds=grace_seconds)
 
-    def _serve(self, record: RunRecord) -> None:
+    def _serve(self, handle: RunHandle) -> None:
         """Remember the claim for `run`, and for whatever this task reports once its seat is free:
         by then the run may have been claimed again."""
-        assert record.run is not None and record.claim is not None
-        self._claimed[record.run.id] = record
-        _served.set(record.claim.id)
+        self._claimed[handle.run_id] = handle
+        _served.set(handle.claimed.claim.id)
 
-    async def _claim(self, run_id: UUID) -> RunRecord:
+    async def _claim(self, run_id: UUID) -> RunHandle:
         """Claim a run that no poll brought, as one that a client keeps PENDING."""
-        record = await (await self.runtime.open(self.work_pool.id)).take(run_id)
-        if record is None:
+        await self.runtime.open(self.work_pool.id)
+        handle = await self.runtime.take(run_id)
+        if handle is None:
             raise InfrastructureError(f"Flow run {run_id} is not SCHEDULED: it cannot be claimed.")
-        return record
+        return handle
 
     # What an earlier worker left
 
-    def _adopt(self, record: RunRecord) -> None:
-        assert record.run is not None and self._runs_task_group is not None
-        run_id = record.run.id
-        if run_id not in self._seats and run_id not in self._submitting_flow_run_ids:
-            self._seats.take(run_id, standing=True)
-            self._runs_task_group.start_soon(self._resume, record)
+    def _adopt(self, handle: RunHandle) -> None:
+        assert self._runs_task_group is not None
+        run_id = handle.run_id
+        if run_id in self._seats or run_id in self._submitting_flow_run_ids:
+            handle.close()
+            return
+        self._seats.take(run_id, standing=True)
+        self._runs_task_group.start_soon(self._resume, handle)
 
-    async def _resume(self, record: RunRecord) -> None:
-        assert record.run is not None and self._runs_task_group is not None
-        flow_run = FlowRun.model_validate(record.run.document)
-        self._logger.info("Taking up flow run %s (%s).", flow_run.id, record.run.state_name)
-        namespace = self.runtime.claims.namespace_of(record)
-        if record.run.state_type == "PENDING" and not namespace:
-            self._serve(record)
+    async def _resume(self, handle: RunHandle) -> None:
+        assert self._runs_task_group is not None
+        flow_run = FlowRun.model_validate(handle.claimed.run.document)
+        self._logger.info("Taking up flow run %s (%s).", flow_run.id, flow_run.state_name)
+        namespace = handle.claimed.recorded_namespace
+        if handle.claimed.run.state_type == "PENDING" and not namespace:
+            self._serve(handle)
             await self._runs_task_group.start(self._submit_run_and_capture_errors, flow_run)
             return
         try:
-            await self._follow_on(flow_run, record, namespace)
+            await self._follow_on(flow_run, handle, namespace)
         except Exception as error:
             self._logger.warning("Flow run %s is not followed: %s", flow_run.id, error)
         finally:
             self._release_limit_slot(flow_run.id)
 
-    async def _follow_on(self, flow_run: FlowRun, record: RunRecord, namespace: str) -> None:
+    async def _follow_on(self, flow_run: FlowRun, handle: RunHandle, namespace: str) -> None:
         """Follow a Job that exists, or did."""
         namespace = namespace or (await self._configuration_of(flow_run)).namespace
-        engine = await self.runtime.engine(namespace)
-        with engine.follow(record, None) as follower:
-            code = await follower.ended()
-        result = KubernetesJobWorkerResult(identifier=follower.identifier, status_code=code)
+        await self.runtime.watch(namespace)
+        with handle.following(namespace):
+            code = await handle.exit_code()
+        result = KubernetesJobWorkerResult(identifier=handle.identifier, status_code=code)
         told = KubernetesJobConfiguration(job_manifest={})
         told._related_objects = {"flow-run": flow_run}
         self._emit_flow_run_executed_event(result, told)

@@ -1,0 +1,55 @@
+"""What a worker reports of a run itself, beside the engine."""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID
+
+from workpool_operator.dispatch.controller import RunController
+from workpool_operator.errors import OperatorError, PrefectRefused
+from workpool_operator.worker.patience import until_answered
+
+log = logging.getLogger(__name__)
+
+SUBMITTING = "Submitting"
+
+
+async def submitting(controller: RunController, run_id: UUID) -> None:
+    """Name the sub-state as Prefect's workers do; nothing depends on it."""
+    claimed = controller.store.of(run_id).claimed_run
+    if claimed is None or claimed.run.state_name != "Pending":
+        return
+    try:
+        await controller.proposals.name_substate(run_id, claimed.claim, SUBMITTING)
+    except OperatorError as error:
+        controller.store.mark_stale(run_id)
+        log.debug("run %s is not called %s: %s", run_id, SUBMITTING, error)
+
+
+async def crashed(
+    controller: RunController, run_id: UUID, message: str, *, claim_id: UUID | None
+) -> bool:
+    """End the run Crashed unless it has ended, was rescheduled, is suspended, or goes on under
+    another claim than the one that is reported on, if it is known; return whether it was ended."""
+
+    async def attempt() -> bool:
+        store, proposals = controller.store, controller.proposals
+        await proposals.read(run_id)
+        if store.of(run_id).state_type not in ("PENDING", "RUNNING"):
+            return False
+        if claim_id:
+            if store.of(run_id).claim is None:
+                await proposals.read_history(run_id)
+            claim = store.of(run_id).claim
+            if claim is None or claim.id != claim_id:
+                return False
+        await proposals.crash(run_id, message)
+        return store.of(run_id).state_type == "CRASHED"
+
+    try:
+        return await until_answered(attempt, about=f"run {run_id}: its end")
+    except PrefectRefused as refused:
+        log.warning("run %s cannot be ended: %s", run_id, refused)
+        return False
+    finally:
+        controller.enqueue(run_id)
