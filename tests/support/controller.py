@@ -17,7 +17,7 @@ PLACE = Place("c", "data/etl", "b", "w", "data", "http://server/api", UUID(int=1
 class OfflineController(RunController):
     """Whatever a test does not give it is absent: nothing may use it."""
 
-    def __init__(self, **parts: Any) -> None:
+    def __init__(self, owner: Place = PLACE, **parts: Any) -> None:
         absent: Any = cast(Any, None)
         given = {
             "prefect": absent,
@@ -28,4 +28,4 @@ class OfflineController(RunController):
             "listener": Listener(),
             "workers": 0,
         }
-        super().__init__(PLACE, **(given | parts))
+        super().__init__(owner, **(given | parts))
