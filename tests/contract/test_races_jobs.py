@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import httpx
 import pytest
@@ -17,10 +16,8 @@ from tests.support.kube import Kube
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
 from workpool_operator.dispatch.acquire import Acquire
-from workpool_operator.dispatch.capacity import load
 from workpool_operator.dispatch.settings import PollSettings
 from workpool_operator.dispatch.store import RunRecord
-from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.kube import views
 from workpool_operator.prefect_api.client import PAGE_SIZE
 
@@ -75,16 +72,14 @@ async def test_race_06_a_run_behind_200_that_cannot_start_is_found(
     )
     for run in page:
         here.store.put(run.id, RunRecord(not_before=datetime.now(UTC) + timedelta(minutes=5)))
-    queue: WorkQueue[UUID] = WorkQueue()
+    queue = here.controller.queue
     acquire = Acquire(
-        api=here.api,
-        queue=queue,
-        store=here.store,
+        here.controller,
+        prefect=here.api,
         settings=PollSettings,
         queues=lambda: None,
-        load=lambda: load(here.store, (), ()),
-        open_=lambda: True,
-        heard=lambda _: None,
+        may_claim=lambda: True,
+        polled=lambda _: None,
     )
     task = asyncio.create_task(acquire.run())
     async with asyncio.timeout(20):
