@@ -11,7 +11,6 @@ from tests.support.snapshots import RUN_ID, claim, id_of, pending, record, run
 from workpool_operator.dispatch.claims import ClaimedRun
 from workpool_operator.dispatch.creation import Creation
 from workpool_operator.dispatch.job_creator import JobCreator
-from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.store import JobFault, JobFaultReason, RunStore
 from workpool_operator.errors import DeploymentNotFound, PrefectUnavailable, RenderError
 from workpool_operator.jobs.draft import Draft
@@ -41,7 +40,6 @@ async def store_after(error: Exception | None) -> RunStore:
     store = RunStore(lambda _: frozenset())
     store.put(RUN_ID, record(CLAIMED.run, mine="claim"))
     creator = JobCreator(
-        cast(Place, absent),
         renderer=Renderer(error),
         creation=cast(Creation, absent),
         store=store,
