@@ -16,11 +16,11 @@ from localnode.node import LocalNode
 from testbed import clusters, environments, state
 from testbed.environments import DEVELOPMENT, PEER, Environment
 
-ON_IMAGES = {"demo", "test", "test-cluster", "test-e2e", "test-faults", "bench"}
-ON_A_CLUSTER = ON_IMAGES | {"cluster", "test-contract", "test-scale"}
-ON_POSTGRESQL = ON_A_CLUSTER - {"cluster", "demo"}
-ON_GIT = {"test", "test-cluster"}
-BESIDE_THE_PEER = {"test", "test-contract", "bench"}
+NEEDS_IMAGES = {"demo", "test", "test-cluster", "test-e2e", "test-faults", "bench"}
+NEEDS_CLUSTER = NEEDS_IMAGES | {"cluster", "test-contract", "test-scale"}
+NEEDS_POSTGRESQL = NEEDS_CLUSTER - {"cluster", "demo"}
+NEEDS_GIT = {"test", "test-cluster"}
+NEEDS_STOCK_WORKER = {"test", "test-contract", "bench"}
 
 PYTHON = (
     Package("ca-certificates", "/etc/ssl/certs/*"),
@@ -48,12 +48,12 @@ def main(target: str) -> int:
 
 def install_packages(target: str) -> None:
     needed = [*PYTHON]
-    if target in ON_POSTGRESQL:
+    if target in NEEDS_POSTGRESQL:
         needed += POSTGRESQL
-    if target in ON_GIT:
+    if target in NEEDS_GIT:
         needed += GIT
     purpose = f"for make {target}"
-    if target in ON_A_CLUSTER:
+    if target in NEEDS_CLUSTER:
         selection = clusters.select(os.environ)
         purpose = f"for cluster {selection.cluster.name} ({selection.reason})"
         needed += packages_of(selection.cluster, target)
@@ -68,11 +68,11 @@ def packages_of(cluster: clusters.Cluster, target: str) -> tuple[Package, ...]:
     """Return what the cluster needs; with kind its node is an image, and Docker builds ours."""
     if not isinstance(cluster, LocalNode):
         return ()
-    return debian.NODE + (IMAGES if target in ON_IMAGES else ())
+    return debian.NODE + (IMAGES if target in NEEDS_IMAGES else ())
 
 
 def environments_of(target: str) -> list[Environment]:
-    return [DEVELOPMENT, PEER] if target in BESIDE_THE_PEER else [DEVELOPMENT]
+    return [DEVELOPMENT, PEER] if target in NEEDS_STOCK_WORKER else [DEVELOPMENT]
 
 
 if __name__ == "__main__":

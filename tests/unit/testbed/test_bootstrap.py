@@ -39,7 +39,10 @@ def test_every_target_that_bootstrap_knows_is_in_the_makefile() -> None:
     targets = set(
         re.findall(r"[a-z][a-z0-9-]*", " ".join(re.findall(r"^(.*?):.*##", makefile, re.M)))
     )
-    assert targets >= bootstrap.ON_A_CLUSTER | bootstrap.ON_POSTGRESQL | bootstrap.BESIDE_THE_PEER
+    assert (
+        targets
+        >= bootstrap.NEEDS_CLUSTER | bootstrap.NEEDS_POSTGRESQL | bootstrap.NEEDS_STOCK_WORKER
+    )
 
 
 def test_only_missing_packages_are_installed() -> None:
