@@ -117,7 +117,7 @@ class Connection(Listener):
         if self.controller.busy_seconds < STUCK_SECONDS:
             self._beat("reconcilers", within=60)
 
-    # What the engine and the poll loop report
+    # What the controller and the poll loop report
 
     def _polled(self, error: OperatorError | None) -> None:
         """After an outage a poll shows only what is SCHEDULED: the rest is read anew."""

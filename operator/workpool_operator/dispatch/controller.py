@@ -1,4 +1,4 @@
-"""The engine: what happens to the runs of one work pool, drawn once and wired in one place.
+"""What happens to the runs of one work pool, drawn once and wired in one place.
 
 Everything else in this package is a part of it. A binding and a worker differ in their renderer
 (`renderer`), in who offers runs (`acquire` or Prefect's own loops), and in nothing else.

@@ -1,4 +1,4 @@
-"""What the engine reports that concerns more than one run."""
+"""What a RunController reports that concerns more than one run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from workpool_operator.errors import OperatorError, PrefectUnavailable
 
 
 class Listener:
-    """Whoever runs a `RunController`; a subclass overrides what it needs.
+    """Whoever runs the controller; a subclass overrides what it needs.
 
-    No method may block: each is called from within the engine's loops.
+    No method may block: each is called from within the controller's loops.
     """
 
     def prefect_failed(self, error: PrefectUnavailable) -> None:

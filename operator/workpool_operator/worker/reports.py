@@ -1,4 +1,4 @@
-"""What a worker reports of a run itself, beside the engine."""
+"""What a worker reports of a run itself, beside the controller."""
 
 from __future__ import annotations
 

@@ -243,7 +243,7 @@ class Runtime(Listener, Subscriber):
             text = str(refused).rstrip(". ")
             raise OperatorError(f"The Secret of its credentials: {text}. {advice}") from refused
 
-    # What the engine and the cluster cache report
+    # What the controller and the cluster cache report
 
     def listed(self, namespace: str, resource: str) -> None:
         """Note that a failure is over."""

@@ -1,8 +1,8 @@
-"""Prefect's BaseWorker with the operator's engine behind it.
+"""Prefect's BaseWorker with the operator's RunController behind it.
 
 Prefect's loops poll, count, label and emit as ever. Overridden are the claim, which becomes
 provable; `run`, which follows the Job to its end instead of forgetting it; and the report of that
-end, which the engine makes.
+end, which the controller makes.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class KubernetesJobWorker(
     async def _propose_crashed_state(
         self, flow_run: FlowRun, message: str, client: PrefectClient | None = None
     ) -> None:
-        """Only what the engine left unsaid: its reports, and the run's own, stand."""
+        """Report only what the controller did not: its reports, and the run's own, stand."""
         from workpool_operator.worker import reports  # imports Kubernetes' client
 
         if not self.runtime.is_open:
