@@ -87,7 +87,7 @@ class RunController(Subscriber):
         self._handles: dict[UUID, RunHandle] = {}
         self._offers: dict[UUID, asyncio.Event] = {}
         # What the runs' own logs say of the operator's doings.
-        self.run_log = RunLog(prefect)
+        self.run_log = RunLog(prefect, clock=clock)
         # Everything that is written to Prefect, and what its answers prove.
         self.proposals = self._make_proposals()
         # From a decision to the one external write that it asks for.
@@ -177,6 +177,7 @@ class RunController(Subscriber):
             pool_id=self._owner.pool_id,
             wake=self._run_changed,
             connected=self._events_changed,
+            clock=self.clock,
         )
 
     # Life

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
@@ -18,6 +17,7 @@ from uuid import UUID
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
 
 from workpool_operator import settings
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.dispatch.controller import RunController
 from workpool_operator.dispatch.handle import RunHandle
 from workpool_operator.dispatch.listener import Listener
@@ -48,8 +48,16 @@ class Runtime(Listener, Subscriber):
     """Use it as an async context manager, then `open` it for the pool that the worker serves;
     `work_pool()` is that pool as the worker last saw it."""
 
-    def __init__(self, *, pool: str, worker_name: str, work_pool: Callable[[], WorkPool]) -> None:
+    def __init__(
+        self,
+        *,
+        pool: str,
+        worker_name: str,
+        work_pool: Callable[[], WorkPool],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self._pool = pool
+        self._clock = clock
         self._work_pool = work_pool
         self._worker_name = worker_name
         self._settings = WorkerSettings()
@@ -99,7 +107,9 @@ class Runtime(Listener, Subscriber):
         end."""
         self._owner = owner
         self._namespaces.clear()
-        self._cluster = ClusterCache(self._kube, selector=f"{BINDING_LABEL}={owner.binding_id}")
+        self._cluster = ClusterCache(
+            self._kube, selector=f"{BINDING_LABEL}={owner.binding_id}", clock=self._clock
+        )
         self._controller = RunController(
             owner,
             prefect=self.api,
@@ -112,6 +122,7 @@ class Runtime(Listener, Subscriber):
             listener=self,
             workers=RECONCILERS,
             resync_seconds=RESYNC_SECONDS,
+            clock=self._clock,
         )
         self._stack.enter_context(self._cluster.subscribe(self))
         self._spawn(self._cluster.run(), name="cluster")
@@ -161,11 +172,11 @@ class Runtime(Listener, Subscriber):
 
     async def take(self, run_id: UUID) -> RunHandle | None:
         """Claim a run that no poll brought, also one that a client keeps PENDING."""
-        read_at = time.monotonic()
+        read_at = self._clock.monotonic()
         run = await self.api.read_run(run_id)
         if run and run.state_type == "PENDING":
             await self.schedule(run_id)
-            read_at = time.monotonic()
+            read_at = self._clock.monotonic()
             run = await self.api.read_run(run_id)
         return await self.controller.claim(run, read_at=read_at) if run else None
 

@@ -7,7 +7,6 @@ against the limit: until `run` returns, or whoever took the run over says so.
 from __future__ import annotations
 
 import abc
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.logging.loggers import get_logger
 from prefect.workers.base import BaseWorker, BaseWorkerResult, C, R, V
 
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import OperatorError
 from workpool_operator.telemetry import Trouble
 from workpool_operator.worker.seats import Seats
@@ -32,6 +32,7 @@ class SteadyWorker(BaseWorker[C, V, R], abc.ABC):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._seats = Seats()
+        self._clock: Clock = SYSTEM_CLOCK
         self._trouble = Trouble(get_logger(f"workers.{self.type}"), self.name)
 
     @abc.abstractmethod
@@ -52,7 +53,7 @@ class SteadyWorker(BaseWorker[C, V, R], abc.ABC):
             if isinstance(error, httpx.HTTPStatusError) and not _asks_to_wait(error):
                 raise
             self._trouble.begins("no flow run is submitted", error)
-            self._last_polled_time = datetime.now(UTC)
+            self._last_polled_time = self._clock.now()
             return []
         self._trouble.over("no flow run is submitted")
         return submitted

@@ -7,9 +7,7 @@ end, which the controller makes.
 
 from __future__ import annotations
 
-import time
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -73,6 +71,7 @@ class KubernetesJobWorker(
                 pool=self._work_pool_name,
                 worker_name=self.name,
                 work_pool=lambda: WorkPool.of(self.work_pool.model_dump(mode="json")),
+                clock=self._clock,
             )
             self._runtime = await runtime.__aenter__()
         except BaseException:
@@ -111,8 +110,8 @@ class KubernetesJobWorker(
         if await self.runtime.is_outlived(run):
             self._logger.info("Flow run %s waits for its last Job to end.", flow_run.id)
             return False
-        age = (datetime.now(UTC) - self._last_polled_time).total_seconds()
-        handle = await self.runtime.controller.claim(run, read_at=time.monotonic() - age)
+        age = (self._clock.now() - self._last_polled_time).total_seconds()
+        handle = await self.runtime.controller.claim(run, read_at=self._clock.monotonic() - age)
         if handle is None:
             self.get_flow_run_logger(flow_run).info("Aborted submission of flow run.")
             return False
