@@ -24,8 +24,8 @@ from workpool_operator.binding.status import Sight, StatusWriter
 from workpool_operator.binding.surroundings import Binding, Surroundings
 from workpool_operator.errors import KubernetesRefused, OperatorError, Unavailable
 from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.logs import ProblemLogger
 from workpool_operator.settings import Settings
-from workpool_operator.telemetry import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
-        self._pulse = health.Pulse()
+        self._pulse = health.Watchdog()
         self._sessions: dict[str, Session] = {}
         self._unserved: dict[str, StatusWriter] = {}
-        self._trouble = Trouble(log, "operator")
+        self._trouble = ProblemLogger(log, "operator")
         self._obstacle = "starting"
 
     async def __aenter__(self) -> Self:
@@ -60,19 +60,21 @@ class App:
             heartbeat_seconds=self._settings.heartbeat_seconds,
             template_environment=self._settings.template_environment,
         )
-        probes = health.serve(self._settings.health_port, pulse=self._pulse, unready=self._unready)
+        probes = health.serve(
+            self._settings.health_port, watchdog=self._pulse, unready=self._unready
+        )
         await stack.enter_async_context(probes)
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def sees_bindings(self, namespaces: Sequence[str]) -> bool:
+    async def can_watch_bindings(self, namespaces: Sequence[str]) -> bool:
         """Whether there is any use in watching; why not is told once, and by readiness."""
         self._obstacle = await presence.obstacle(self._around.kube, namespaces)
         if self._obstacle:
-            self._trouble.begins("cannot see any WorkPoolBinding", self._obstacle)
+            self._trouble.report("cannot see any WorkPoolBinding", self._obstacle)
         else:
-            self._trouble.over("cannot see any WorkPoolBinding")
+            self._trouble.resolved("cannot see any WorkPoolBinding")
         return not self._obstacle
 
     async def serve(
@@ -149,13 +151,13 @@ class App:
             cluster_id = await self._around.kube.namespace_uid(binding.namespace)
             session = Session(binding, self._around, cluster_id=cluster_id, announce=announce)
         except OperatorError as error:
-            self._trouble.begins(f"cannot serve {binding.key}", error)
-            await self._say_unserved(binding, announce, error)
+            self._trouble.report(f"cannot serve {binding.key}", error)
+            await self._report_unserved(binding, announce, error)
             return None
-        self._trouble.over(f"cannot serve {binding.key}")
+        self._trouble.resolved(f"cannot serve {binding.key}")
         return session
 
-    async def _say_unserved(
+    async def _report_unserved(
         self, binding: Binding, announce: Callable[[Verdict], None], error: OperatorError
     ) -> None:
         """Where the API server answers, the status says why."""

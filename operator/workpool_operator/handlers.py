@@ -43,7 +43,7 @@ async def operate(app: App, *, namespaces: Sequence[str]) -> None:
     async with app:
         while not stop.is_set():
             try:
-                if await app.sees_bindings(namespaces):
+                if await app.can_watch_bindings(namespaces):
                     await _watch(app, namespaces=namespaces, stop=stop)
             except Exception as error:
                 log.warning("the watch of WorkPoolBindings ended, it starts again: %s", error)

@@ -19,7 +19,7 @@ from workpool_operator.errors import OperatorError
 log = logging.getLogger(__name__)
 
 
-class Pulse:
+class Watchdog:
     """Who promised to come round when."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -34,7 +34,7 @@ class Pulse:
         """`name` promises nothing any more."""
         self._due.pop(name, None)
 
-    def stuck(self) -> list[str]:
+    def overdue(self) -> list[str]:
         """Who is overdue, and by how much."""
         now = self._clock.monotonic()
         return [f"{name} is {now - due:.0f} s late" for name, due in self._due.items() if due < now]
@@ -42,12 +42,12 @@ class Pulse:
 
 @asynccontextmanager
 async def serve(
-    port: int, *, pulse: Pulse, unready: Callable[[], list[str]]
+    port: int, *, watchdog: Watchdog, unready: Callable[[], list[str]]
 ) -> AsyncIterator[None]:
     """Answer probes while the context is open; `unready` names what is not synced yet."""
 
     async def healthz(_: web.Request) -> web.Response:
-        return _answer(pulse.stuck())
+        return _answer(watchdog.overdue())
 
     async def readyz(_: web.Request) -> web.Response:
         return _answer(unready())

@@ -7,4 +7,4 @@ from workpool_operator.cli.run import isolate
 
 isolate(os.environ)
 
-from workpool_operator import app, handlers, telemetry  # noqa: E402, F401 - after isolate
+from workpool_operator import app, handlers, logs  # noqa: E402, F401 - after isolate

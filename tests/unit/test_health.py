@@ -12,7 +12,7 @@ from tests.support.clock import FakeClock
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.session import Session
 from workpool_operator.binding.surroundings import Binding, Surroundings
-from workpool_operator.health import Pulse
+from workpool_operator.health import Watchdog
 
 
 @pytest.fixture
@@ -21,50 +21,50 @@ def clock() -> FakeClock:
 
 
 def test_a_loop_in_time_is_not_stuck(clock: FakeClock) -> None:
-    pulse = Pulse(clock)
+    pulse = Watchdog(clock)
     pulse.beat("data/etl status", within=60)
     clock.advance(59)
-    assert pulse.stuck() == []
+    assert pulse.overdue() == []
     pulse.beat("data/etl status", within=60)
     clock.advance(59)
-    assert pulse.stuck() == []
+    assert pulse.overdue() == []
 
 
 def test_a_stuck_loop_is_named_with_how_late_it_is(clock: FakeClock) -> None:
-    pulse = Pulse(clock)
+    pulse = Watchdog(clock)
     pulse.beat("data/etl status", within=60)
     pulse.beat("data/etl looks", within=300)
     clock.advance(65)
-    assert pulse.stuck() == ["data/etl status is 5 s late"]
+    assert pulse.overdue() == ["data/etl status is 5 s late"]
 
 
 def test_a_loop_that_ended_promises_nothing(clock: FakeClock) -> None:
-    pulse = Pulse(clock)
+    pulse = Watchdog(clock)
     pulse.beat("data/etl status", within=60)
     pulse.stop("data/etl status")
     pulse.stop("never began")
     clock.advance(1000)
-    assert pulse.stuck() == []
+    assert pulse.overdue() == []
 
 
 async def test_a_session_whose_writes_never_return_is_stuck_and_one_that_ended_is_not(
     clock: FakeClock,
 ) -> None:
     """No API does this to it, since every request ends in time: only a defect would."""
-    pulse = Pulse(clock)
+    pulse = Watchdog(clock)
     task = asyncio.create_task(session(pulse).run())
     await asyncio.sleep(0.05)
-    assert pulse.stuck() == []
+    assert pulse.overdue() == []
     clock.advance(61)
-    assert pulse.stuck() == ["data/etl status is 1 s late"]
+    assert pulse.overdue() == ["data/etl status is 1 s late"]
     clock.advance(240)
-    assert "data/etl connections is 1 s late" in pulse.stuck()
+    assert "data/etl connections is 1 s late" in pulse.overdue()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert pulse.stuck() == []
+    assert pulse.overdue() == []
 
 
-def session(pulse: Pulse) -> Session:
+def session(pulse: Watchdog) -> Session:
     """One that waits for ever for whatever it asks of Kubernetes."""
 
     async def never(*_: object, **__: object) -> bytes:

@@ -24,7 +24,7 @@ from workpool_operator.errors import (
     PrefectRefused,
     PrefectUnavailable,
 )
-from workpool_operator.health import Pulse
+from workpool_operator.health import Watchdog
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.server import Server
@@ -102,7 +102,7 @@ class Bench:
         monkeypatch.setattr("workpool_operator.binding.inspection.base_job_template", template)
         self.inspection = Inspection(
             binding,
-            Surroundings(kube=kube, pulse=Pulse(), reconcilers=1, heartbeat_seconds=30),
+            Surroundings(kube=kube, pulse=Watchdog(), reconcilers=1, heartbeat_seconds=30),
             job_namespace="data",
             run_secrets=RunSecrets(binding, kube, binding_id="b"),
         )

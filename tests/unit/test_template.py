@@ -11,7 +11,7 @@ from tests.support.prefect import stock_template
 from workpool_operator.jobs.fault import read
 from workpool_operator.jobs.references import names_at, used_variables
 from workpool_operator.jobs.template import doubts_about_template, faults_of_template
-from workpool_operator.spelling import meant
+from workpool_operator.suggestions import did_you_mean
 
 Object = dict[str, Any]
 CONTAINER = "spec.template.spec.containers[0]"
@@ -188,5 +188,5 @@ def test_an_environment_that_is_merged_has_an_effect_without_a_placeholder() -> 
 
 
 def test_a_hint_is_given_where_a_name_is_alike() -> None:
-    assert meant("cpu_limits", ["cpu_limit", "image"]) == " (did you mean cpu_limit?)"
-    assert meant("volumes", ["cpu_limit", "image"]) == ""
+    assert did_you_mean("cpu_limits", ["cpu_limit", "image"]) == " (did you mean cpu_limit?)"
+    assert did_you_mean("volumes", ["cpu_limit", "image"]) == ""

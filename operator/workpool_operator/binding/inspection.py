@@ -30,10 +30,10 @@ from workpool_operator.errors import (
     PrefectRefused,
     PrefectUnavailable,
 )
+from workpool_operator.logs import ProblemLogger
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.server import Server
 from workpool_operator.prefect_api.views import WorkPool
-from workpool_operator.telemetry import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Inspection:
             clock=around.clock,
         )
         self._wanted = asyncio.Event()
-        self._trouble = Trouble(log, binding.key)
+        self._trouble = ProblemLogger(log, binding.key)
         self._at = c.SERVER_RESOLVED  # the condition that is being looked at
         self._server: Server | None = None
         self._failed_polls = 0
@@ -177,7 +177,7 @@ class Inspection:
         beside = await self._run_secrets.ensure(api.server)
         where = f"The operator may make Jobs in namespace {self._job_namespace!r}."
         self.conditions.holds(c.JOBS_PERMITTED, "Allowed", where + beside)
-        self._trouble.over(UNASKED)
+        self._trouble.resolved(UNASKED)
 
     async def _look_for_queues(self, spec: Spec, api: PrefectApi) -> BindingFault | None:
         """What is wrong with the queues of the spec; a poll leaves out those that are missing."""
@@ -200,7 +200,7 @@ class Inspection:
         """It is only worth a remark, and changes slowly."""
         if self._around.clock.monotonic() - self._workers_asked_at < WORKERS_SECONDS:
             return
-        self.workers = await self._around.workers.of(
+        self.workers = await self._around.workers.get(
             (api.server, api.pool), lambda: prerequisites.workers_online(api)
         )
         self._workers_asked_at = self._around.clock.monotonic()
@@ -215,7 +215,7 @@ class Inspection:
         )
         self.conditions.holds(c.SERVER_REACHABLE, "Connected", f"{server.address} answers.")
         if self.server_version is None:
-            self.server_version = await self._around.versions.of(
+            self.server_version = await self._around.versions.get(
                 api.server, lambda: prerequisites.server_version(api)
             )
 
@@ -230,7 +230,7 @@ class Inspection:
                 text = f"{error}. Grant it to the operator as the chart and manifests/base do."
                 self._fails(BindingFault(self._at, "KubernetesRefused", text))
             case OperatorError():
-                self._trouble.begins(UNASKED, error)
+                self._trouble.report(UNASKED, error)
             case _:
                 self._defect(error)
 
@@ -251,9 +251,9 @@ class Inspection:
         self._poll_error = error
         self._failed_polls = self._failed_polls + 1 if error else 0
         if error is None:
-            self._trouble.over(UNPOLLED)
+            self._trouble.resolved(UNPOLLED)
         else:
-            self._trouble.begins(UNPOLLED, error)
+            self._trouble.report(UNPOLLED, error)
         if error is not None or not self.conditions.all_hold():
             self._wanted.set()
 

@@ -33,9 +33,9 @@ from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.jobs import names
 from workpool_operator.kube.cluster import ClusterCache, Subscriber
 from workpool_operator.kube.views import BINDING_LABEL, POOL_LABEL, is_uuid
+from workpool_operator.logs import ProblemLogger
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.server import Server
-from workpool_operator.telemetry import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Session(Subscriber):
         self._cluster.watch(self._namespace)
         self._connection: Connection | None = None
         self._server: Server | None = None
-        self._trouble = Trouble(log, binding.key)
+        self._trouble = ProblemLogger(log, binding.key)
         self._writer = StatusWriter(around.kube, binding, announce=announce, clock=around.clock)
 
     @property
@@ -216,11 +216,11 @@ class Session(Subscriber):
 
     def listed(self, namespace: str, resource: str) -> None:
         """Note that a failure is over."""
-        self._trouble.over(f"cannot follow {resource}")
+        self._trouble.resolved(f"cannot follow {resource}")
 
     def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
         """Log the failure; a refusal becomes a condition, too: the rights are looked at."""
-        self._trouble.begins(f"cannot follow {resource}", error)
+        self._trouble.report(f"cannot follow {resource}", error)
         if isinstance(error, KubernetesRefused):
             self._inspection.ask()
 
@@ -240,9 +240,9 @@ class Session(Subscriber):
         try:
             await self._writer.write(self._sight())
         except OperatorError as error:
-            self._trouble.begins("cannot write its status", error)
+            self._trouble.report("cannot write its status", error)
             return FAILED_STATUS_SECONDS
-        self._trouble.over("cannot write its status")
+        self._trouble.resolved("cannot write its status")
         return STATUS_SECONDS
 
     def _sight(self, *, stopped: bool = False, unserved: Verdict | None = None) -> Sight:

@@ -13,9 +13,9 @@ from workpool_operator.binding.sharing import Share
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.settings import PollSettings, RunSettings
-from workpool_operator.health import Pulse
+from workpool_operator.health import Watchdog
 from workpool_operator.kube.client import KubernetesClient
-from workpool_operator.recent import Recent
+from workpool_operator.ttl_cache import TTLCache
 
 LOOKS_AT_ONCE = 8
 RECENT_SECONDS = 10.0
@@ -71,16 +71,16 @@ class Surroundings:
     """
 
     kube: KubernetesClient
-    pulse: Pulse
+    pulse: Watchdog
     reconcilers: int
     heartbeat_seconds: int
     template_environment: frozenset[str] = frozenset()
     clock: Clock = SYSTEM_CLOCK
     shares: dict[str, Share] = field(default_factory=dict)
     looks: dict[str, asyncio.Semaphore] = field(default_factory=lambda: defaultdict(_a_few))
-    versions: Recent[str] = field(default_factory=lambda: Recent(seconds=RECENT_SECONDS))
-    workers: Recent[Sequence[str] | None] = field(
-        default_factory=lambda: Recent(seconds=RECENT_SECONDS)
+    versions: TTLCache[str] = field(default_factory=lambda: TTLCache(seconds=RECENT_SECONDS))
+    workers: TTLCache[Sequence[str] | None] = field(
+        default_factory=lambda: TTLCache(seconds=RECENT_SECONDS)
     )
 
 

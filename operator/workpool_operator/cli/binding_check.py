@@ -21,7 +21,7 @@ from workpool_operator.cli.findings import Finding
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.jobs import grammar
 from workpool_operator.jobs.fault import at
-from workpool_operator.spelling import meant
+from workpool_operator.suggestions import did_you_mean
 
 API_VERSION = f"{v1alpha1.GROUP}/{v1alpha1.VERSION}"
 POOL_TYPES: tuple[str, ...] = get_args(v1alpha1.WorkPoolSpec.model_fields["type"].annotation)
@@ -45,7 +45,7 @@ def check(binding: Mapping[str, Any]) -> Iterator[Finding]:
     """Everything that is wrong with the manifest."""
     for key in binding:
         if key not in _TOP:
-            yield Finding((key,), f"unknown field{meant(key, _TOP)}")
+            yield Finding((key,), f"unknown field{did_you_mean(key, _TOP)}")
     yield from _check_kind(binding)
     yield from _check_metadata(binding.get("metadata"))
     if not isinstance(spec := binding.get("spec"), Mapping):
@@ -140,7 +140,7 @@ def _properties(validator: Any, properties: Schema, instance: Any, schema: Schem
         return
     for name in instance:
         if name not in properties:
-            text = f"unknown field{meant(name, properties)}"
+            text = f"unknown field{did_you_mean(name, properties)}"
             yield ValidationError(text, path=[name])
     for name, field in properties.items():
         if name in instance:
@@ -164,7 +164,7 @@ def _type(validator: Any, type_: str, instance: Any, schema: Schema) -> Errors:
 def _enum(validator: Any, options: list[Any], instance: Any, schema: Schema) -> Errors:
     if instance not in options:
         text = f"must be {' or '.join(map(str, options))}, is {_shown(instance)}"
-        yield ValidationError(text + meant(str(instance), options))
+        yield ValidationError(text + did_you_mean(str(instance), options))
 
 
 def _limit(

@@ -40,13 +40,13 @@ def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
     settings = read_settings(health_port)
     ignored = isolate(os.environ)
     open_all_files()
-    from workpool_operator import telemetry
+    from workpool_operator import logs
     from workpool_operator.app import App
     from workpool_operator.handlers import operate
 
     gc.collect()
     gc.freeze()  # what is imported stays: a collection of all would stop the loop for 100 ms
-    telemetry.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log_level, settings.log_format)
     for text in ignored:
         log.warning("%s", text)
     with errors_in_one_line():

@@ -33,7 +33,7 @@ from workpool_operator.jobs.manifest import Identity
 from workpool_operator.jobs.references import is_placeholder, schemas, used_variables
 from workpool_operator.jobs.render import render
 from workpool_operator.jobs.template import doubts_about_template, faults_of_template
-from workpool_operator.spelling import meant
+from workpool_operator.suggestions import did_you_mean
 
 _PARTS = ("job_configuration", "variables")
 _PROPERTIES: Path = ("variables", "properties")
@@ -46,7 +46,7 @@ def check(template: Mapping[str, Any]) -> Iterator[Finding]:
     """Everything that is wrong with the template, and what is doubtful."""
     for key in template:
         if key not in _PARTS:
-            text = f"is no part of a base job template{meant(key, _PARTS)}"
+            text = f"is no part of a base job template{did_you_mean(key, _PARTS)}"
             yield Finding((key,), text, "warning")
     faults = faults_of_template(template)
     yield from map(Finding.of, faults)

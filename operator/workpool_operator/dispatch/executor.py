@@ -183,7 +183,7 @@ class Executor:
         diagnosis = verdict.refused(found, what=f"{kind} {name}")
         record = self._store.of(run_id)
         self._store.put(
-            run_id, replace(record, diagnosed_at=self._clock.monotonic(), diagnosis=diagnosis)
+            run_id, replace(record, diagnosed_at=self._clock.monotonic(), diagnosis=reason)
         )
 
     async def _ask_queue(self, run_id: UUID, job_name: str) -> None:

@@ -16,7 +16,7 @@ from workpool_operator.jobs.fault import Path, Remark, at
 from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.placeholders import sole
 from workpool_operator.kube import views
-from workpool_operator.spelling import meant
+from workpool_operator.suggestions import did_you_mean
 
 JOB_WATCH = "job_watch_timeout_seconds"
 POD_WATCH = "pod_watch_timeout_seconds"
@@ -134,7 +134,7 @@ def _unused(given: Mapping[str, Any], template: Mapping[str, Any]) -> Iterator[s
             told.setdefault(path[0] if whole else ".".join(path), []).append(path)
     known = {name[0] for name in used}
     for name, leaves in islice(told.items(), _MOST_TOLD + 1):
-        hint = _hint(template, leaves[:_MOST_TOLD]) or meant(name, known)
+        hint = _hint(template, leaves[:_MOST_TOLD]) or did_you_mean(name, known)
         yield f"{name} has no effect: no placeholder of the pool's template uses it{hint}"
 
 

@@ -24,7 +24,7 @@ from workpool_operator.jobs.references import (
     variable,
 )
 from workpool_operator.kube import flow_container
-from workpool_operator.spelling import meant
+from workpool_operator.suggestions import did_you_mean
 
 _CONFIGURATION = MANIFEST[:1]
 _BLOCK = "{{ prefect.blocks.TYPE.NAME }}, with the block's type and name"
@@ -52,7 +52,7 @@ def doubts_about_template(
     for path, text in placeholders(at(template, _CONFIGURATION), _CONFIGURATION):
         for name in sorted(names_in(text)):
             if not name.startswith(ELSEWHERE) and variable(name) not in known:
-                yield Fault(path, text, f"a variable of the template{meant(name, known)}")
+                yield Fault(path, text, f"a variable of the template{did_you_mean(name, known)}")
             elif why := unread(name, template_environment):
                 yield Remark(path, f"{{{{ {name} }}}} {why}")
     yield from effects.in_template(template)

@@ -22,7 +22,7 @@ from kubernetes_asyncio import config as kube_config
 from kubernetes_asyncio.client import ApiClient, Configuration
 from pydantic import TypeAdapter, ValidationError
 
-from workpool_operator import network
+from workpool_operator import connection_errors
 from workpool_operator.errors import (
     Cause,
     KubernetesBadRequest,
@@ -38,8 +38,8 @@ from workpool_operator.errors import (
 )
 from workpool_operator.kube import reading, views
 from workpool_operator.kube.kubeconfig import Kubeconfig
-from workpool_operator.recent import Recent
 from workpool_operator.settings import tls_strict
+from workpool_operator.ttl_cache import TTLCache
 
 T = TypeVar("T")
 Object = dict[str, Any]
@@ -123,7 +123,7 @@ class KubernetesClient:
         # networks in NO_PROXY; kopf calls it directly, and so does this one.
         connector = self._api.rest_client.pool_manager.connector
         self._session = aiohttp.ClientSession(connector=connector, connector_owner=False)
-        self._reviews: Recent[bool] = Recent(seconds=REVIEW_SECONDS)
+        self._reviews: TTLCache[bool] = TTLCache(seconds=REVIEW_SECONDS)
 
     @classmethod
     async def from_environment(cls, kubeconfig: Kubeconfig = DEFAULT_KUBECONFIG) -> Self:
@@ -190,7 +190,7 @@ class KubernetesClient:
             answer = await self.request("POST", path, body=body)
             return bool(reading.field(answer, "status", "allowed"))
 
-        return await self._reviews.of(tuple(attributes.values()), ask)
+        return await self._reviews.get(tuple(attributes.values()), ask)
 
     async def create(self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any]) -> T:
         """Create the object and return it as the API server stored it."""
@@ -287,7 +287,9 @@ class KubernetesClient:
                 opening.reschedule(None)
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise KubernetesUnavailable(f"{method} {path}: {network.reason(error)}") from error
+            raise KubernetesUnavailable(
+                f"{method} {path}: {connection_errors.explain(error)}"
+            ) from error
 
     async def _authorization(self) -> dict[str, str]:
         """Asked for each request: a service account's token is replaced while we run."""

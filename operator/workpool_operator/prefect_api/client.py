@@ -24,7 +24,7 @@ from prefect.settings import (
 )
 from pydantic import TypeAdapter, ValidationError
 
-from workpool_operator import network
+from workpool_operator import connection_errors
 from workpool_operator.errors import (
     PrefectForbidden,
     PrefectNotFound,
@@ -189,7 +189,9 @@ class PrefectApi:
         except httpx.HTTPStatusError as error:
             raise _error(error, self.server) from error
         except (httpx.HTTPError, TimeoutError) as error:
-            raise PrefectUnavailable(f"{method} {path}: {network.reason(error)}") from error
+            raise PrefectUnavailable(
+                f"{method} {path}: {connection_errors.explain(error)}"
+            ) from error
         except _UNREADABLE as error:  # of the CSRF token, which is asked for before
             raise PrefectRefused(f"{method} {path}: {_NOT_PREFECT}", status=200) from error
         except (httpx.InvalidURL, ValueError) as error:  # never their text: it may quote a header

@@ -24,7 +24,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
-from workpool_operator import network
+from workpool_operator import connection_errors
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.prefect_api.proxies import proxy_of
 from workpool_operator.prefect_api.server import Server
@@ -78,7 +78,7 @@ class EventStream:
             except Refused as error:
                 why, refused = str(error), True
             except (OSError, WebSocketException, TimeoutError, ValueError) as error:
-                why = network.reason(error)
+                why = connection_errors.explain(error)
             log.debug("event stream of %s: %s", self._server.address, why)
             self._connected(why)
             if self._clock.monotonic() - started > longest:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from workpool_operator.errors import OperatorError, PrefectNotFound
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
-from workpool_operator.spelling import near
+from workpool_operator.suggestions import close_matches
 
 Object = dict[str, Any]
 _SHOWN = 5
@@ -63,7 +63,7 @@ async def _page(api: PrefectApi, kind: str, **filters: Any) -> list[Object]:
 
 
 def _hint(name: str, known: list[str]) -> str:
-    if found := near(name, known):
+    if found := close_matches(name, known):
         return f" Did you mean {' or '.join(map(repr, found))}?"
     if not known:
         return " It has none."

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import httpx
 
-from workpool_operator import network
+from workpool_operator import connection_errors
 from workpool_operator.errors import PrefectUnavailable, PrefectUntrusted
 
 RETRIED_BY_THE_CLIENT = frozenset({408, 429, 502, 503})
@@ -27,8 +27,8 @@ class OnceTransport(httpx.AsyncHTTPTransport):
                 return response
             await response.aclose()
         except httpx.TransportError as error:
-            kind = PrefectUntrusted if network.is_untrusted(error) else PrefectUnavailable
-            raise kind(f"{_named(request)}: {network.reason(error)}") from error
+            kind = PrefectUntrusted if connection_errors.is_untrusted(error) else PrefectUnavailable
+            raise kind(f"{_named(request)}: {connection_errors.explain(error)}") from error
         wait = response.headers.get("Retry-After", "")
         raise PrefectUnavailable(
             f"{_named(request)}: HTTP {response.status_code}",

@@ -13,7 +13,7 @@ from workpool_operator import settings
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.jobs.inputs import Subject
-from workpool_operator.worker.patience import until_answered
+from workpool_operator.retry import retry_unavailable
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -53,7 +53,7 @@ class ResolvedConfiguration(KubernetesJobConfiguration):
             return await resolve(run, **context | {"deployment": deployment})
 
         try:
-            return await until_answered(attempt, about=f"run {flow_run.id}: its configuration")
+            return await retry_unavailable(attempt, about=f"run {flow_run.id}: its configuration")
         except RenderError as error:
             from workpool_operator.jobs import blame  # 0.8 s that a good run does not need
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from workpool_operator.dispatch.controller import RunController
 from workpool_operator.errors import OperatorError, PrefectRefused
-from workpool_operator.worker.patience import until_answered
+from workpool_operator.retry import retry_unavailable
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ async def crashed(
         return store.of(run_id).state_type == "CRASHED"
 
     try:
-        return await until_answered(attempt, about=f"run {run_id}: its end")
+        return await retry_unavailable(attempt, about=f"run {run_id}: its end")
     except PrefectRefused as refused:
         log.warning("run %s cannot be ended: %s", run_id, refused)
         return False

@@ -29,11 +29,11 @@ from workpool_operator.kube import secrets
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache, Subscriber
 from workpool_operator.kube.views import BINDING_LABEL
+from workpool_operator.logs import ProblemLogger
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.views import Run, WorkPool
-from workpool_operator.telemetry import Trouble
+from workpool_operator.retry import retry_unavailable
 from workpool_operator.worker import killing, surroundings
-from workpool_operator.worker.patience import until_answered
 from workpool_operator.worker.renderer import ConfigurationRenderer
 from workpool_operator.worker.settings import PREFIX, WorkerSettings
 
@@ -70,7 +70,7 @@ class Runtime(Listener, Subscriber):
         self._owner: Place | None = None
         self._controller: RunController | None = None
         self._namespaces: set[str] = set()  # whose pods have their credentials
-        self._trouble = Trouble(log, worker_name)
+        self._trouble = ProblemLogger(log, worker_name)
         self._configurations: dict[UUID, KubernetesJobConfiguration] = {}
         self._credentials: tuple[dict[str, Any], ...] = ()
         self.api = PrefectApi(self._around.server, pool=pool)
@@ -154,7 +154,7 @@ class Runtime(Listener, Subscriber):
         """Follow the Jobs of the namespace, whose pods get what they need to reach the server."""
         if namespace not in self._namespaces:
             keep = partial(self._keep_credentials, namespace)
-            await until_answered(keep, about=f"{namespace}: credentials of its pods")
+            await retry_unavailable(keep, about=f"{namespace}: credentials of its pods")
             self._namespaces.add(namespace)
         self._cluster.watch(namespace)
 
@@ -258,11 +258,11 @@ class Runtime(Listener, Subscriber):
 
     def listed(self, namespace: str, resource: str) -> None:
         """Note that a failure is over."""
-        self._trouble.over(f"cannot follow {resource} in namespace {namespace}")
+        self._trouble.resolved(f"cannot follow {resource} in namespace {namespace}")
 
     def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
         """End what waits in the namespace if its first list is refused: nothing can be seen."""
-        self._trouble.begins(f"cannot follow {resource} in namespace {namespace}", error)
+        self._trouble.report(f"cannot follow {resource} in namespace {namespace}", error)
         if isinstance(error, KubernetesRefused) and not self._cluster.is_synced(namespace):
             text = str(error).rstrip(". ")
             advice = f"Grant the worker's ServiceAccount to list and watch {resource}"
@@ -271,7 +271,7 @@ class Runtime(Listener, Subscriber):
 
     def jobs_forbidden(self, message: str) -> None:
         """Log it: each run that it concerns ends with the grant."""
-        self._trouble.begins("cannot create Jobs", message)
+        self._trouble.report("cannot create Jobs", message)
 
     def prefect_failed(self, error: PrefectUnavailable) -> None:
         """Log it: it is tried again."""

@@ -19,7 +19,7 @@ from prefect.workers.base import BaseWorker, BaseWorkerResult, C, R, V
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import OperatorError
-from workpool_operator.telemetry import Trouble
+from workpool_operator.logs import ProblemLogger
 from workpool_operator.worker.seats import Seats
 
 TaskStatus = anyio.abc.TaskStatus[Any]
@@ -33,7 +33,7 @@ class SteadyWorker(BaseWorker[C, V, R], abc.ABC):
         super().__init__(*args, **options)
         self._seats = Seats()
         self._clock: Clock = SYSTEM_CLOCK
-        self._trouble = Trouble(get_logger(f"workers.{self.type}"), self.name)
+        self._trouble = ProblemLogger(get_logger(f"workers.{self.type}"), self.name)
 
     @abc.abstractmethod
     async def get_ready(self) -> None:
@@ -52,10 +52,10 @@ class SteadyWorker(BaseWorker[C, V, R], abc.ABC):
         except (OperatorError, httpx.HTTPStatusError) as error:
             if isinstance(error, httpx.HTTPStatusError) and not _asks_to_wait(error):
                 raise
-            self._trouble.begins("no flow run is submitted", error)
+            self._trouble.report("no flow run is submitted", error)
             self._last_polled_time = self._clock.now()
             return []
-        self._trouble.over("no flow run is submitted")
+        self._trouble.resolved("no flow run is submitted")
         return submitted
 
     async def _submit_scheduled_flow_runs(

@@ -9,14 +9,14 @@ from itertools import islice
 _MOST_COMPARED = 1000  # a hint is not worth more
 
 
-def near(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
+def close_matches(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
     """The known names that are like it, the nearest first; upper and lower case are one."""
     by_folded = {each.casefold(): each for each in islice(known, _MOST_COMPARED)}
     found = difflib.get_close_matches(name.casefold(), by_folded, n=most, cutoff=0.6)
     return [by_folded[each] for each in found]
 
 
-def meant(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint at the one that was meant, if there is one."""
-    found = near(name, known, most=1)
+    found = close_matches(name, known, most=1)
     return f" (did you mean {found[0]}?)" if found else ""

@@ -56,7 +56,7 @@ def configure(level: str, format_: Literal["text", "json"]) -> None:
             logging.getLogger(name).handlers.clear()
 
 
-class Trouble:
+class ProblemLogger:
     """The troubles of one subject; `what` names one, as the middle of a sentence."""
 
     def __init__(self, log: logging.Logger, subject: str) -> None:
@@ -64,13 +64,13 @@ class Trouble:
         self._subject = subject
         self._known: dict[str, str] = {}
 
-    def begins(self, what: str, why: object) -> None:
+    def report(self, what: str, why: object) -> None:
         """It holds, because of `why`; told unless the same was told last."""
         if self._known.get(what) != str(why):
             self._known[what] = str(why)
             self._log.warning("%s: %s: %s", self._subject, what, why)
 
-    def over(self, what: str) -> None:
+    def resolved(self, what: str) -> None:
         """It does not hold; told if it did."""
         if self._known.pop(what, None) is not None:
             self._log.info("%s: no longer: %s", self._subject, what)

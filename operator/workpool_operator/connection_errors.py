@@ -18,10 +18,10 @@ _ERRNO = re.compile(r"\[Errno (-?\d+)\]")
 _STATUS = re.compile(r"\d{3}\b")
 
 
-def reason(error: BaseException) -> str:
+def explain(error: BaseException) -> str:
     """What `error`, or what it came of, says; as the middle of a sentence."""
     found = list(_chain(error))
-    for words in (_tls, _name, _status, _errno, _silence, _close):
+    for words in (_tls_error, _name, _status, _errno, _timeout, _websocket_close):
         for each in found:
             if text := words(each):
                 return text
@@ -47,7 +47,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         waiting += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
 
 
-def _tls(error: BaseException) -> str:
+def _tls_error(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message.rstrip('.')}"
     reason = getattr(error, "reason", None) if isinstance(error, ssl.SSLError) else None
@@ -80,12 +80,12 @@ def _errno(error: BaseException) -> str:
     return os.strerror(number).lower() if number else ""
 
 
-def _silence(error: BaseException) -> str:
+def _timeout(error: BaseException) -> str:
     is_silent = isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
     return "no answer in time" if is_silent else ""
 
 
-def _close(error: BaseException) -> str:
+def _websocket_close(error: BaseException) -> str:
     """A websocket's close has a number of its own (RFC 6455, 7.4)."""
     code = getattr(getattr(error, "rcvd", None), "code", None)
     return f"the connection was closed ({code})" if code else ""

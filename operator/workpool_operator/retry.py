@@ -18,14 +18,14 @@ T = TypeVar("T")
 BACKOFF_SECONDS = (0.5, 30.0)
 
 
-async def until_answered(ask: Callable[[], Awaitable[T]], *, about: str) -> T:
-    """The answer; whoever asks decides in `ask` what of the last attempt still holds."""
+async def retry_unavailable(request: Callable[[], Awaitable[T]], *, about: str) -> T:
+    """The answer; whoever asks decides in `request` what of the last attempt still holds."""
     delay, longest = BACKOFF_SECONDS
     while True:
         try:
-            return await ask()
+            return await request()
         except (httpx.HTTPError, Unavailable) as error:
-            if not is_passing(error):
+            if not is_transient(error):
                 raise
             log.warning("%s: %s; again in %.0f s", about, error, delay)
             asked = getattr(error, "retry_after", None) or 0.0
@@ -33,7 +33,7 @@ async def until_answered(ask: Callable[[], Awaitable[T]], *, about: str) -> T:
         delay = min(delay * 2, longest)
 
 
-def is_passing(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """The server did not answer, or asked to come back: nobody has to change anything."""
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.support.clock import FakeClock
-from workpool_operator.recent import Recent
+from workpool_operator.ttl_cache import TTLCache
 
 
 class Asked:
@@ -26,41 +26,41 @@ class Asked:
 
 
 async def test_those_who_ask_at_once_and_soon_after_share_one_answer() -> None:
-    recent, ask = Recent[int](seconds=60), Asked()
-    assert await asyncio.gather(*(recent.of("key", ask) for _ in range(100))) == [1] * 100
-    assert await recent.of("key", ask) == 1
+    recent, ask = TTLCache[int](seconds=60), Asked()
+    assert await asyncio.gather(*(recent.get("key", ask) for _ in range(100))) == [1] * 100
+    assert await recent.get("key", ask) == 1
 
 
 async def test_an_old_answer_is_asked_for_again() -> None:
     clock, ask = FakeClock(), Asked()
-    recent = Recent[int](seconds=10, clock=clock)
-    assert await recent.of("key", ask) == 1
+    recent = TTLCache[int](seconds=10, clock=clock)
+    assert await recent.get("key", ask) == 1
     clock.advance(9.9)
-    assert await recent.of("key", ask) == 1
+    assert await recent.get("key", ask) == 1
     clock.advance(0.1)
-    assert await recent.of("key", ask) == 2
+    assert await recent.get("key", ask) == 2
 
 
 async def test_each_key_has_its_own_answer() -> None:
-    recent, ask = Recent[int](seconds=60), Asked()
-    assert [await recent.of("one", ask), await recent.of("other", ask)] == [1, 2]
-    assert await recent.of("one", ask) == 1
+    recent, ask = TTLCache[int](seconds=60), Asked()
+    assert [await recent.get("one", ask), await recent.get("other", ask)] == [1, 2]
+    assert await recent.get("one", ask) == 1
 
 
 async def test_a_failure_is_nobody_elses_answer() -> None:
-    recent, ask = Recent[int](seconds=60), Asked(OSError())
+    recent, ask = TTLCache[int](seconds=60), Asked(OSError())
     one, other = await asyncio.gather(
-        recent.of("key", ask), recent.of("key", ask), return_exceptions=True
+        recent.get("key", ask), recent.get("key", ask), return_exceptions=True
     )
     assert isinstance(one, OSError)
     assert other == 2
 
 
 async def test_who_gives_up_leaves_the_question_to_the_next() -> None:
-    recent, ask = Recent[int](seconds=60), Asked()
-    first = asyncio.create_task(recent.of("key", ask))
+    recent, ask = TTLCache[int](seconds=60), Asked()
+    first = asyncio.create_task(recent.get("key", ask))
     await asyncio.sleep(0)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    assert await recent.of("key", ask) == 2
+    assert await recent.get("key", ask) == 2

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from workpool_operator import network
+from workpool_operator import connection_errors
 
 SECRET = "pnu_TOPSECRET1234"
 
@@ -55,8 +55,8 @@ CLIENTS = [by_httpx, by_aiohttp, by_websockets]
 async def failure(call, url: str) -> str:
     with pytest.raises(Exception) as failed:  # noqa: PT011 - whatever the library raises
         await asyncio.wait_for(call(url), 10)
-    assert SECRET not in network.reason(failed.value)
-    return network.reason(failed.value)
+    assert SECRET not in connection_errors.explain(failed.value)
+    return connection_errors.explain(failed.value)
 
 
 @pytest.mark.parametrize("call", CLIENTS)
@@ -93,7 +93,7 @@ async def test_what_does_not_speak_tls_is_said_not_to(call):
 def test_a_header_with_a_line_break_is_never_quoted():
     """h11's own words hold the value."""
     error = httpx.LocalProtocolError(f"Illegal header value b'Bearer {SECRET}\\nmore'")
-    assert network.reason(error) == "the connection failed (LocalProtocolError)"
+    assert connection_errors.explain(error) == "the connection failed (LocalProtocolError)"
 
 
 @pytest.mark.parametrize(
@@ -108,11 +108,11 @@ def test_a_header_with_a_line_break_is_never_quoted():
     ],
 )
 def test_what_is_said_is_made_from_type_and_number(error, text):
-    assert network.reason(error) == text
+    assert connection_errors.explain(error) == text
 
 
 def test_the_cause_is_found_behind_what_a_library_made_of_it():
     group = ExceptionGroup("tries", [OSError(113, "x"), OSError(113, "x")])
     error = httpx.ConnectError("All connection attempts failed")
     error.__cause__ = group
-    assert network.reason(error) == "no route to host"
+    assert connection_errors.explain(error) == "no route to host"

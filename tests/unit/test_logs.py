@@ -7,19 +7,19 @@ import logging
 
 import pytest
 
-from workpool_operator import telemetry
-from workpool_operator.telemetry import Trouble
+from workpool_operator import logs
+from workpool_operator.logs import ProblemLogger
 
 
 def test_a_trouble_that_lasts_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    trouble = Trouble(logging.getLogger("test"), "data/etl")
-    trouble.over("cannot follow jobs")
+    trouble = ProblemLogger(logging.getLogger("test"), "data/etl")
+    trouble.resolved("cannot follow jobs")
     for why in ("refused", "refused", "no answer", "no answer"):
-        trouble.begins("cannot follow jobs", why)
-    trouble.over("cannot follow jobs")
-    trouble.over("cannot follow jobs")
-    trouble.begins("cannot follow jobs", "no answer")
+        trouble.report("cannot follow jobs", why)
+    trouble.resolved("cannot follow jobs")
+    trouble.resolved("cannot follow jobs")
+    trouble.report("cannot follow jobs", "no answer")
     assert caplog.messages == [
         "data/etl: cannot follow jobs: refused",
         "data/etl: cannot follow jobs: no answer",
@@ -31,7 +31,7 @@ def test_a_trouble_that_lasts_is_told_once(caplog: pytest.LogCaptureFixture) -> 
 def test_kopf_does_not_tell_every_attempt(capsys: pytest.CaptureFixture[str]) -> None:
     before = logging.root.handlers[:], logging.root.level
     try:
-        telemetry.configure("INFO", "json")
+        logs.configure("INFO", "json")
         logging.getLogger("kopf.objects").error("Request attempt #1/9 failed; will retry")
         logging.getLogger("kopf.objects").warning("something else")
         logging.getLogger("kopf.activities.startup").info("Activity succeeded")
