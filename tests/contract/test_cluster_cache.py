@@ -15,7 +15,7 @@ from tests.support.polling import poll
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache, Subscriber
-from workpool_operator.kube.views import RUN_LABEL
+from workpool_operator.kube.models import RUN_LABEL
 
 LABEL = "tests/cluster-cache"
 

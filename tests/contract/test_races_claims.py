@@ -155,7 +155,7 @@ async def test_race_03_a_claim_keeps_its_id_and_its_job_name_through_replays_and
     first = await start()
     claim = await first.claimed(quiet_run)
     await first.settle(quiet_run)
-    (job,) = first.jobs.of(quiet_run["id"])
+    (job,) = first.jobs.by_run(quiet_run["id"])
 
     replayed = await start()
     await replayed.offer(quiet_run)

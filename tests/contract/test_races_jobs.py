@@ -18,7 +18,7 @@ from tests.support.prefect import Object, PrefectApi
 from workpool_operator.dispatch.acquire import Acquire
 from workpool_operator.dispatch.settings import PollSettings
 from workpool_operator.dispatch.store import RunRecord
-from workpool_operator.kube import views
+from workpool_operator.kube import models
 from workpool_operator.prefect_api.client import PAGE_SIZE
 
 Start = Callable[..., Awaitable[Dispatch]]
@@ -122,7 +122,7 @@ async def test_race_09_a_job_that_is_about_to_fail_has_not_ended(
     name = await has_job(here, quiet_run)
     await set_conditions(kube, namespace, name, "FailureTarget")
     await here.list_jobs()
-    (job,) = here.jobs.of(quiet_run["id"])
+    (job,) = here.jobs.by_run(quiet_run["id"])
     assert [condition.type for condition in job.status.conditions] == ["FailureTarget"]
     assert not job.ended
     assert await here.settle(quiet_run) == []
@@ -150,7 +150,7 @@ async def test_race_14_a_job_that_is_being_deleted_is_not_met(
     first = await start()
     await first.claimed(quiet_run)
     await first.settle(quiet_run)
-    (job,) = first.jobs.of(quiet_run["id"])
+    (job,) = first.jobs.by_run(quiet_run["id"])
     await kube.patch(
         "jobs", namespace, job.name, {"metadata": {"finalizers": ["example.com/held"]}}
     )
@@ -185,7 +185,7 @@ async def test_race_14_a_job_without_its_labels_is_known_by_its_pod_template(
     await again.read(quiet_run)
     await again.settle(quiet_run)
     assert again.look(quiet_run).current_name == name
-    change = {"spec": {"template": {"metadata": {"labels": {views.RUN_LABEL: "other"}}}}}
+    change = {"spec": {"template": {"metadata": {"labels": {models.RUN_LABEL: "other"}}}}}
     await kube.patch("jobs", namespace, name, {"spec": {"suspend": False}})
     with pytest.raises(httpx.HTTPStatusError, match="immutable"):
         await kube.patch("jobs", namespace, name, change)

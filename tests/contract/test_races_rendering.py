@@ -13,7 +13,7 @@ from tests.support.dispatch import Dispatch
 from tests.support.kube import Kube
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
-from workpool_operator.kube import views
+from workpool_operator.kube import models
 
 Start = Callable[..., Awaitable[Dispatch]]
 
@@ -46,7 +46,7 @@ async def test_race_13_a_long_name_keeps_its_hash_on_the_job_and_on_the_pod(
     await kube.patch("jobs", namespace, name, {"spec": {"suspend": False}})
     (pod,) = await poll(lambda: kube.list("pods", namespace), until=bool)
     assert pod["metadata"]["name"].startswith(f"{name}-")
-    assert pod["metadata"]["labels"][views.RUN_LABEL] == run["id"]
+    assert pod["metadata"]["labels"][models.RUN_LABEL] == run["id"]
 
 
 async def test_race_17_no_job_or_pod_has_the_label_that_the_stock_workers_observer_acts_on(
@@ -59,7 +59,7 @@ async def test_race_17_no_job_or_pod_has_the_label_that_the_stock_workers_observ
     for plural in ("jobs", "pods"):
         assert await kube.list(plural, namespace, selector="prefect.io/flow-run-id") == []
         (each,) = await kube.list(
-            plural, namespace, selector=f"{views.RUN_LABEL}={quiet_run['id']}"
+            plural, namespace, selector=f"{models.RUN_LABEL}={quiet_run['id']}"
         )
         assert each["metadata"]["annotations"]["prefect.io/flow-run-id"] == quiet_run["id"]
 

@@ -14,8 +14,8 @@ from tests.support.polling import poll
 from workpool_operator.kube import reflector
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import JOBS, KubernetesClient
+from workpool_operator.kube.models import Job
 from workpool_operator.kube.reflector import Reflector
-from workpool_operator.kube.views import Job
 
 LABEL = "tests/reflector"
 

@@ -360,7 +360,7 @@ async def test_a_copy_is_written_only_where_it_changes_and_holds_nothing_of_the_
     async def keep(variable: str) -> dict:
         copy = credentials.provide({variable: "value"}, named={}, owner="data/etl").kept
         assert copy is not None
-        await secrets.keep(here.kube, elsewhere, copy)
+        await secrets.apply(here.kube, elsewhere, copy)
         (found,) = await kube.list("secrets", elsewhere, selector=KEPT)
         return dict(found)
 

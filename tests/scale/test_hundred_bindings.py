@@ -16,7 +16,7 @@ from typing import Any
 from tests.support.binding import Binding
 from tests.support.polling import poll
 from tests.support.prefect import stock_template
-from workpool_operator.kube.views import BINDING_ANNOTATION
+from workpool_operator.kube.models import BINDING_ANNOTATION
 
 BINDINGS, POOLS = 100, 4
 READY_SECONDS = 30  # from the last binding's creation

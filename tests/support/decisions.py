@@ -27,7 +27,7 @@ from workpool_operator.dispatch.steps import (
 )
 from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.jobs.verdict import Wait
-from workpool_operator.kube.views import FINAL_STATE_ANNOTATION
+from workpool_operator.kube.models import FINAL_STATE_ANNOTATION
 
 POLICY = Policy()
 LONG = 1000.0

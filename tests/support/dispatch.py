@@ -36,7 +36,7 @@ from workpool_operator.jobs import names
 from workpool_operator.jobs.verdict import Wait
 from workpool_operator.kube.cache import Cache, RunObjects
 from workpool_operator.kube.client import JOBS, KubernetesClient
-from workpool_operator.kube.views import Job, Page
+from workpool_operator.kube.models import Job, Page
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.server import Server
 from workpool_operator.prefect_api.views import WorkPool
@@ -115,7 +115,9 @@ class Dispatch:
 
     def look(self, run: Object) -> Snapshot:
         run_id = UUID(run["id"])
-        objects = RunObjects(jobs=self.jobs.of(run["id"]), gone_jobs=self.jobs.departed(run["id"]))
+        objects = RunObjects(
+            jobs=self.jobs.by_run(run["id"]), gone_jobs=self.jobs.tombstones(run["id"])
+        )
         seen = take_snapshot(run_id, self.record(run), objects, now=time.monotonic())
         self.store.put(run_id, seen.record)
         return seen

@@ -14,9 +14,9 @@ from workpool_operator.dispatch.claims import Claim
 from workpool_operator.dispatch.snapshot import Snapshot, take_snapshot
 from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.jobs import names
-from workpool_operator.kube import views
+from workpool_operator.kube import models
 from workpool_operator.kube.cache import RunObjects
-from workpool_operator.kube.views import Job, Pod
+from workpool_operator.kube.models import Job, Pod
 from workpool_operator.prefect_api.views import Run, State, StateDetails
 
 NOW = 1000.0  # seconds, monotonic
@@ -107,10 +107,10 @@ def job(
 ) -> Job:
     """The Job of the claim `id_`; `ended` is "", "Complete" or "Failed"; `noted` is the status of
     its condition Suspended, `adopted_by` the claim that took it over."""
-    labels = {views.RUN_LABEL: str(RUN_ID), views.CLAIM_LABEL: str(id_of(id_))}
+    labels = {models.RUN_LABEL: str(RUN_ID), models.CLAIM_LABEL: str(id_of(id_))}
     conditions = [{"type": ended, "status": "True", "reason": reason}] if ended else []
     conditions += [{"type": "Suspended", "status": noted}] if noted else []
-    adoption = {views.CLAIM_ANNOTATION: str(id_of(adopted_by))} if adopted_by else {}
+    adoption = {models.CLAIM_ANNOTATION: str(id_of(adopted_by))} if adopted_by else {}
     return _job.validate_python(
         {
             "metadata": {
@@ -120,7 +120,7 @@ def job(
                 "resourceVersion": version,
                 "deletionTimestamp": WALL if deleting else None,
                 "creationTimestamp": created,
-                "labels": {views.QUEUE_LABEL: queue} if queue else {},
+                "labels": {models.QUEUE_LABEL: queue} if queue else {},
                 "annotations": {**(annotations or {}), **adoption},
             },
             "spec": {
@@ -184,7 +184,7 @@ def pod(
         flow.setdefault("running", WALL)
     listed = list(containers) or [container(**flow)]
     blocked = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    labels = {views.RUN_LABEL: str(RUN_ID), views.JOB_NAME_LABEL: job_name(id_)}
+    labels = {models.RUN_LABEL: str(RUN_ID), models.JOB_NAME_LABEL: job_name(id_)}
     suffix = "" if number == 1 else f"-{number}"
     return _pod.validate_python(
         {
@@ -196,7 +196,7 @@ def pod(
                 "creationTimestamp": created,
                 "deletionTimestamp": WALL if deleting is True else deleting or None,
                 "labels": labels,
-                "annotations": {views.CONTAINER_ANNOTATION: recorded} if recorded else {},
+                "annotations": {models.CONTAINER_ANNOTATION: recorded} if recorded else {},
             },
             "spec": {"containers": listed, "initContainers": list(init), **(spec or {})},
             "status": {

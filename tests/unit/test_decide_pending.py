@@ -49,7 +49,7 @@ from workpool_operator.dispatch.steps import (
 )
 from workpool_operator.dispatch.store import JobFault, JobFaultReason, RunRecord
 from workpool_operator.jobs.verdict import End
-from workpool_operator.kube import views
+from workpool_operator.kube import models
 
 HELD = run(pending(name="JobSuspended"), pid=NAME)
 
@@ -157,7 +157,7 @@ CASES = [
         record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=91))),
         Crash,
         {
-            "jobs": (job(annotations={views.PENDING_TIMEOUT_ANNOTATION: "90"}),),
+            "jobs": (job(annotations={models.PENDING_TIMEOUT_ANNOTATION: "90"}),),
             "pods": (pod(waiting="ErrImagePull"),),
         },
     ),
@@ -166,7 +166,7 @@ CASES = [
         record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=3000))),
         Explain,
         {
-            "jobs": (job(annotations={views.PENDING_TIMEOUT_ANNOTATION: "3600"}),),
+            "jobs": (job(annotations={models.PENDING_TIMEOUT_ANNOTATION: "3600"}),),
             "pods": (pod(waiting="ErrImagePull"),),
         },
     ),
@@ -185,7 +185,7 @@ CASES = [
         record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=91))),
         Explain,
         {
-            "jobs": (job(annotations={views.PENDING_TIMEOUT_ANNOTATION: "soon"}),),
+            "jobs": (job(annotations={models.PENDING_TIMEOUT_ANNOTATION: "soon"}),),
             "pods": (pod(waiting="ErrImagePull"),),
         },
     ),

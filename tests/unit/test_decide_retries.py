@@ -43,7 +43,7 @@ from workpool_operator.dispatch.steps import (
 )
 from workpool_operator.jobs import verdict
 from workpool_operator.jobs.disruption import by_infrastructure
-from workpool_operator.kube.views import Pod
+from workpool_operator.kube.models import Pod
 
 LIMIT = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi."
 

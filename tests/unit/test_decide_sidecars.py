@@ -49,7 +49,7 @@ from workpool_operator.dispatch.steps import (
     StopRetries,
 )
 from workpool_operator.jobs import verdict
-from workpool_operator.kube.views import Job, Pod
+from workpool_operator.kube.models import Job, Pod
 
 AGENT = container("agent", running=WALL)
 ENVOY = container("istio-proxy", running=WALL, restart_policy="Always")

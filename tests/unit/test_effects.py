@@ -11,7 +11,7 @@ from tests.support.prefect import stock_template
 from tests.support.subjects import IDENTITY, subject
 from workpool_operator.jobs import effects
 from workpool_operator.jobs.draft import draft
-from workpool_operator.kube import views
+from workpool_operator.kube import models
 
 Object = dict[str, Any]
 
@@ -133,5 +133,5 @@ async def test_pod_watch_timeout_seconds_is_the_runs_pending_time_out_where_some
     assert effects.pending_timeout(subject(**given)) == seconds
     async with PrefectClient("http://127.0.0.1:9/api") as client:
         made = await draft(subject(**given), IDENTITY, client=client)
-    recorded = made.manifest["metadata"]["annotations"].get(views.PENDING_TIMEOUT_ANNOTATION)
+    recorded = made.manifest["metadata"]["annotations"].get(models.PENDING_TIMEOUT_ANNOTATION)
     assert recorded == (None if seconds is None else str(seconds))

@@ -12,7 +12,7 @@ from tests.corpus.case import Object
 from workpool_operator.jobs import equivalence, refusals
 from workpool_operator.jobs.comparison import ABSENT
 from workpool_operator.jobs.equivalence import differences
-from workpool_operator.kube import views
+from workpool_operator.kube import models
 
 ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
 STOCK: Object = {
@@ -52,8 +52,8 @@ def ours() -> Object:
     made["metadata"] = {
         "name": "run-0123456789ab",
         "namespace": "data",
-        "labels": {"team": "data", views.RUN_LABEL: "1"},
-        "annotations": {"prefect.io/flow-run-id": "1", views.TTL_ANNOTATION: "60"},
+        "labels": {"team": "data", models.RUN_LABEL: "1"},
+        "annotations": {"prefect.io/flow-run-id": "1", models.TTL_ANNOTATION: "60"},
     }
     del made["spec"]["ttlSecondsAfterFinished"], made["spec"]["template"]["spec"]["parallelism"]
     made["spec"]["parallelism"] = 1
@@ -103,7 +103,7 @@ _ENV = "spec.template.spec.containers[0].env"
         (lambda made: made["metadata"]["labels"].update(team="other"), "metadata.labels.team"),
         (lambda made: made["metadata"]["labels"].update(new="x"), "metadata.labels.new"),
         (
-            lambda made: made["metadata"]["annotations"].pop(views.TTL_ANNOTATION),
+            lambda made: made["metadata"]["annotations"].pop(models.TTL_ANNOTATION),
             "spec.ttlSecondsAfterFinished",
         ),
         (lambda made: made["spec"].pop("parallelism"), "spec.template.spec.parallelism"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workpool_operator.jobs import queueing
-from workpool_operator.kube.views import Event
+from workpool_operator.kube.models import Event
 
 CREATED = Event(
     reason="CreatedWorkload", message="Created Workload: data/job-etl-1a2b3", type="Normal"

@@ -25,7 +25,7 @@ from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError, PrefectUnavailable
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache
-from workpool_operator.kube.views import Job
+from workpool_operator.kube.models import Job
 
 
 class FakeExecutor(Executor):
@@ -154,7 +154,7 @@ async def test_what_nobody_asks_for_is_forgotten_without_a_request() -> None:
     bench.pods.remove("uid-pod-claim")
     assert await bench.work() == ["Forget"]
     assert len(bench.store) == 0
-    assert bench.jobs.departed(str(RUN_ID)) == bench.pods.departed(str(RUN_ID)) == ()
+    assert bench.jobs.tombstones(str(RUN_ID)) == bench.pods.tombstones(str(RUN_ID)) == ()
     assert bench.freed == 1
 
 

@@ -17,7 +17,7 @@ from workpool_operator.jobs import render as rendering
 from workpool_operator.jobs.environment import SIGTERM_BEHAVIOR
 from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import Identity
-from workpool_operator.kube import views
+from workpool_operator.kube import models
 
 Object = dict[str, Any]
 RUN = UUID("11111111-1111-4111-8111-111111111111")
@@ -198,7 +198,7 @@ async def test_labels_of_run_and_deployment_are_on_the_job_and_ours_win(
     given = subject(base=base, run={"labels": {"tier": "silver"}})
     assert given.deployment is not None
     of_run = {"team": "payments", "cost center": 42, "urgent": True, "prefect.flow.id": "x"}
-    ours = {"prefect.io/flow-run-name": "forged", views.RUN_LABEL: "forged"}
+    ours = {"prefect.io/flow-run-name": "forged", models.RUN_LABEL: "forged"}
     labelled = Subject(
         run={**given.run, "labels": of_run | ours},
         flow=given.flow,
@@ -212,7 +212,7 @@ async def test_labels_of_run_and_deployment_are_on_the_job_and_ours_win(
         assert (labels["team"], labels["tier"]) == ("payments", "silver")
         assert (labels["cost-center"], labels["urgent"]) == ("42", "true")
         assert labels["prefect.io/flow-run-name"] == "brave-lynx"
-        assert labels[views.RUN_LABEL] == str(RUN)
+        assert labels[models.RUN_LABEL] == str(RUN)
         assert "prefect.flow.id" not in labels
 
 
@@ -307,8 +307,8 @@ async def test_a_misplaced_parallelism_is_put_right(client: PrefectClient) -> No
 async def test_a_ttl_waits_until_the_end_is_reported(client: PrefectClient) -> None:
     manifest = await render(client, run={"finished_job_ttl": 5})
     assert "ttlSecondsAfterFinished" not in manifest["spec"]
-    assert manifest["metadata"]["annotations"][views.TTL_ANNOTATION] == "5"
-    assert views.TTL_ANNOTATION not in (await render(client))["metadata"]["annotations"]
+    assert manifest["metadata"]["annotations"][models.TTL_ANNOTATION] == "5"
+    assert models.TTL_ANNOTATION not in (await render(client))["metadata"]["annotations"]
 
 
 @pytest.mark.parametrize("ttl", [2**31, "9" * 5000, -1, "soon", 1.5, True])
@@ -324,14 +324,14 @@ async def test_a_ttl_that_kubernetes_would_refuse_is_told_before_the_job_is_made
 
 @pytest.mark.parametrize("text", ["never", "-1", "", "1.5", str(2**31)])
 def test_a_ttl_that_a_job_of_before_kept_and_that_is_none_is_passed_over(text: str) -> None:
-    assert manifests.ttl_of({views.TTL_ANNOTATION: text}) is None
+    assert manifests.ttl_of({models.TTL_ANNOTATION: text}) is None
     assert manifests.ttl_of({}) is None
 
 
 FORGED = {
-    views.FINAL_STATE_ANNOTATION: "COMPLETED/Completed/",
-    views.TTL_ANNOTATION: "never",
-    views.PREFIX + "of-tomorrow": "1",
+    models.FINAL_STATE_ANNOTATION: "COMPLETED/Completed/",
+    models.TTL_ANNOTATION: "never",
+    models.PREFIX + "of-tomorrow": "1",
 }
 
 
@@ -361,7 +361,7 @@ def _metadata_of(manifest: Object) -> tuple[Object, Object]:
 
 
 def _marks(entries: Object) -> Object:
-    return {key: value for key, value in entries.items() if key.startswith(views.PREFIX)}
+    return {key: value for key, value in entries.items() if key.startswith(models.PREFIX)}
 
 
 async def test_race_17_the_stock_workers_observer_finds_no_label_of_its_own(
@@ -381,7 +381,7 @@ async def test_race_17_the_stock_workers_observer_finds_no_label_of_its_own(
 async def test_our_labels_are_on_the_job_and_on_its_pods_and_cannot_be_replaced(
     client: PrefectClient,
 ) -> None:
-    manifest = await render(client, run={"labels": {views.RUN_LABEL: "forged", "team": "etl"}})
+    manifest = await render(client, run={"labels": {models.RUN_LABEL: "forged", "team": "etl"}})
     for metadata in (manifest["metadata"], manifest["spec"]["template"]["metadata"]):
         assert metadata["labels"].items() >= IDENTITY.labels.items()
         assert metadata["labels"]["team"] == "etl"

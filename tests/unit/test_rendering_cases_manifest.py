@@ -21,7 +21,7 @@ from tests.corpus.published import SIDECAR, minimal
 from tests.corpus.refusals import manifest as minimal_with
 from tests.corpus.rendered import container, job, names
 from workpool_operator.errors import RenderError
-from workpool_operator.kube import views
+from workpool_operator.kube import models
 
 VERSION = "3.8.8"
 LABELS = {
@@ -41,10 +41,10 @@ LABELS = {
     "prefect.io/worker-name": "etl.data-cluster",
 }
 OURS = {
-    views.BINDING_LABEL: "b" * 32,
-    views.RUN_LABEL: str(RUN),
-    views.CLAIM_LABEL: str(CLAIM),
-    views.POOL_LABEL: str(POOL),
+    models.BINDING_LABEL: "b" * 32,
+    models.RUN_LABEL: str(RUN),
+    models.CLAIM_LABEL: str(CLAIM),
+    models.POOL_LABEL: str(POOL),
 }
 ENV = [
     {"name": "PREFECT_API_URL", "value": "http://prefect:4200/api"},
@@ -80,9 +80,9 @@ async def test_case_25_the_stock_template_without_values_gives_exactly_this_job(
             "labels": LABELS | OURS,
             "annotations": {
                 "prefect.io/flow-run-id": str(RUN),
-                views.BINDING_ANNOTATION: "data/etl",
-                views.SERVER_ANNOTATION: "http://prefect:4200/api",
-                views.CONTAINER_ANNOTATION: "prefect-job",
+                models.BINDING_ANNOTATION: "data/etl",
+                models.SERVER_ANNOTATION: "http://prefect:4200/api",
+                models.CONTAINER_ANNOTATION: "prefect-job",
             },
         },
         "spec": {
@@ -95,7 +95,7 @@ async def test_case_25_the_stock_template_without_values_gives_exactly_this_job(
                     "labels": LABELS | OURS,
                     "annotations": {
                         "prefect.io/flow-run-id": str(RUN),
-                        views.CONTAINER_ANNOTATION: "prefect-job",
+                        models.CONTAINER_ANNOTATION: "prefect-job",
                     },
                 },
                 "spec": {"restartPolicy": "Never", "containers": [CONTAINER]},
@@ -164,7 +164,7 @@ async def test_case_27_an_annotations_key_is_repaired() -> None:
 
 async def test_case_27_without_annotations_the_pods_have_ours_alone() -> None:
     made = await job(Case("none"))
-    ours = {"prefect.io/flow-run-id", views.CONTAINER_ANNOTATION}
+    ours = {"prefect.io/flow-run-id", models.CONTAINER_ANNOTATION}
     assert set(made["spec"]["template"]["metadata"]["annotations"]) == ours
 
 
@@ -201,7 +201,7 @@ async def test_case_28_a_sidecar_and_volumes_are_untouched_and_the_first_contain
             "spec.template.spec.containers.0.imagePullPolicy",
             "Always",
         ),
-        ({"finished_job_ttl": 123}, f"metadata.annotations.{views.TTL_ANNOTATION}", "123"),
+        ({"finished_job_ttl": 123}, f"metadata.annotations.{models.TTL_ANNOTATION}", "123"),
         ({"labels": {"foo": "BAR"}}, "metadata.labels.foo", "BAR"),
         ({"namespace": "other"}, "metadata.namespace", "data"),
         ({"backoff_limit": 3}, "spec.backoffLimit", 3),

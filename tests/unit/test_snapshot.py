@@ -17,7 +17,7 @@ from tests.support.snapshots import (
     run,
     since,
 )
-from workpool_operator.kube.views import FINAL_STATE_ANNOTATION
+from workpool_operator.kube.models import FINAL_STATE_ANNOTATION
 
 CLAIMED = run(pending(), pid=job_name("old"))
 RUNNING = run("RUNNING", pid=job_name())

@@ -10,7 +10,7 @@ import pytest
 from tests.support.snapshots import WALL, container, job, pod
 from workpool_operator.jobs import verdict
 from workpool_operator.jobs.verdict import End, Wait
-from workpool_operator.kube.views import Event, Job, Pod
+from workpool_operator.kube.models import Event, Job, Pod
 
 FAILED = job(ended="Failed", reason="BackoffLimitExceeded")
 DEADLINE = job(ended="Failed", reason="DeadlineExceeded")

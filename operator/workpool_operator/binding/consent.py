@@ -13,13 +13,13 @@ from workpool_operator.api.v1alpha1 import GROUP
 from workpool_operator.binding import conditions as c
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import BindingFault, KubernetesNotFound, KubernetesRefused
-from workpool_operator.kube import permissions, views
+from workpool_operator.kube import models, permissions
 from workpool_operator.kube.client import KubernetesClient
 
 ANNOTATION = f"{GROUP}/allowed-binding-namespaces"
 ANY = "*"
 FRESH_SECONDS = 10.0  # no Job is made later than that after a consent is withdrawn
-_namespace = TypeAdapter(views.Namespace)
+_namespace = TypeAdapter(models.Namespace)
 
 
 def allowed(annotation: str) -> frozenset[str]:
@@ -82,7 +82,7 @@ class Consent:
             body = await self._kube.request("GET", f"/api/v1/namespaces/{name}")
         except KubernetesRefused as refused:
             raise await self._unread(refused) from refused
-        return views.answer(_namespace, body).metadata.annotations.get(ANNOTATION, "")
+        return models.decode(_namespace, body).metadata.annotations.get(ANNOTATION, "")
 
     async def _unread(self, refused: KubernetesRefused) -> BindingFault:
         name = self._job_namespace

@@ -31,9 +31,9 @@ from workpool_operator.jobs.credentials import (
     Credentials,
     SecretKey,
 )
-from workpool_operator.kube import permissions, secrets, views
+from workpool_operator.kube import models, permissions, secrets
 from workpool_operator.kube.client import JOBS, SECRETS, KubernetesClient
-from workpool_operator.kube.views import BINDING_LABEL, Job
+from workpool_operator.kube.models import BINDING_LABEL, Job
 from workpool_operator.prefect_api.server import Server
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class RunSecrets:
         said = await self._look_at_named(spec)
         if kept is None:
             return said
-        await secrets.keep(self._kube, self._namespace, kept)
+        await secrets.apply(self._kube, self._namespace, kept)
         name = kept["metadata"]["name"]
         return f" Run pods have what opens the server from Secret {name!r} there.{said}"
 
@@ -159,7 +159,7 @@ class RunSecrets:
     async def _give_up_kept(self, jobs: tuple[Job, ...]) -> None:
         name = credentials.kept_name(self._binding.key)
         try:
-            await secrets.leave(self._kube, self._namespace, name, to=jobs)
+            await secrets.release(self._kube, self._namespace, name, jobs=jobs)
         except KubernetesRefused as refused:
             if self._kept_fields():  # else it never had the right, nor the need
                 log.warning("%s: Secret %s stays: %s", self._binding.key, name, refused)
@@ -189,7 +189,7 @@ def given(binding: Binding, server: Server) -> Credentials:
         {variable: value for variable, value in values.items() if value is not None},
         named=named,
         owner=binding.key,
-        annotations={views.BINDING_ANNOTATION: binding.key},
+        annotations={models.BINDING_ANNOTATION: binding.key},
         ca=_ca(spec, server, is_apart=is_apart),
     )
 

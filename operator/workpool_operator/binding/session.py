@@ -32,7 +32,7 @@ from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.jobs import names
 from workpool_operator.kube.cluster import ClusterCache, Subscriber
-from workpool_operator.kube.views import BINDING_LABEL, POOL_LABEL, is_uuid
+from workpool_operator.kube.models import BINDING_LABEL, POOL_LABEL, is_uuid
 from workpool_operator.logs import ProblemLogger
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.server import Server

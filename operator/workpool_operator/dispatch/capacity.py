@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from workpool_operator.dispatch.store import RunRecord
-from workpool_operator.kube.views import Job, Pod
+from workpool_operator.kube.models import Job, Pod
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,7 +318,7 @@ class RunController(Subscriber):
             return handle.namespace
         if (claimed := self.store.of(run_id).claimed_run) and claimed.recorded_namespace:
             return claimed.recorded_namespace
-        jobs = self._cluster.jobs.ever_of(str(run_id))
+        jobs = self._cluster.jobs.by_run_with_tombstones(str(run_id))
         return next((job.metadata.namespace for job in jobs), "")
 
     def _hold(self, run_id: UUID) -> Nothing | Later | None:
@@ -397,7 +397,9 @@ class RunController(Subscriber):
         self._listener.events_changed(lost)
 
     def _transition_ids(self, run_id: UUID) -> Set[UUID]:
-        return self._owner.transition_ids(run_id, self._cluster.jobs.ever_of(str(run_id)))
+        return self._owner.transition_ids(
+            run_id, self._cluster.jobs.by_run_with_tombstones(str(run_id))
+        )
 
     def _environment_secret(self) -> bool:
         return self._settings().environment_secret

@@ -25,7 +25,7 @@ from workpool_operator.errors import (
 from workpool_operator.jobs.environment_secret import Detached, detach
 from workpool_operator.kube import permissions, secrets
 from workpool_operator.kube.client import JOBS, KubernetesClient
-from workpool_operator.kube.views import Job
+from workpool_operator.kube.models import Job
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Creation:
 
     async def _put(self, namespace: str, secret: Object) -> bool:
         try:
-            return await secrets.put(self._kube, namespace, secret)
+            return await secrets.create(self._kube, namespace, secret)
         except KubernetesRefused as refused:
             raise SecretRefused(refused) from refused
 
@@ -103,7 +103,7 @@ class Creation:
         with suppress(KubernetesNotFound):
             return await self._meet(manifest, claim_id)
         namespace = _namespace(manifest)
-        await secrets.discard(self._kube, namespace, secret["metadata"]["name"])
+        await secrets.delete(self._kube, namespace, secret["metadata"]["name"])
         await self._put(namespace, secret)
         return None
 
@@ -111,7 +111,7 @@ class Creation:
         try:
             return await self._create_or_meet(manifest, claim_id)
         except KubernetesRefused:
-            await secrets.discard(self._kube, _namespace(manifest), secret)
+            await secrets.delete(self._kube, _namespace(manifest), secret)
             raise
 
     async def _create_or_meet(self, manifest: Object, claim_id: UUID) -> Job:
@@ -131,7 +131,7 @@ class Creation:
 
     async def _give(self, namespace: str, secret: str, job: Job) -> None:
         try:
-            await secrets.give(self._kube, namespace, secret, to=job)
+            await secrets.adopt(self._kube, namespace, secret, job=job)
         except OperatorError as error:
             log.debug("Secret %s is given to its Job by the next sweep: %s", secret, error)
 

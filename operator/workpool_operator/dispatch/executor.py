@@ -28,10 +28,10 @@ from workpool_operator.errors import (
 )
 from workpool_operator.jobs import manifest, queueing, verdict
 from workpool_operator.jobs.verdict import End, Wait
-from workpool_operator.kube import events, views
+from workpool_operator.kube import events, models
 from workpool_operator.kube.client import EVENTS, JOBS, PODS, KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache
-from workpool_operator.kube.views import Event, Job, Pod
+from workpool_operator.kube.models import Event, Job, Pod
 from workpool_operator.prefect_api.views import State
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ class Executor:
             case steps.CreateJob(claimed=claimed):
                 await self._job_creator.create_job(claimed)
             case steps.Adopt(job=job, claim=claim):
-                annotations = {views.CLAIM_ANNOTATION: str(claim.id)}
+                annotations = {models.CLAIM_ANNOTATION: str(claim.id)}
                 await self._patch(job, metadata={"annotations": annotations})
             case steps.Diagnose(kind=kind, name=name):
                 await self._diagnose(run_id, kind, name)
@@ -217,7 +217,7 @@ class Executor:
     async def _report(self, run_id: UUID, wait: Wait, *, job: Job, pod: Pod) -> None:
         """Report the wait in the run's log and by an Event on the Job. The Event's name shows
         whether an earlier process reported it."""
-        event = events.of_job(
+        event = events.job_warning(
             job,
             reason=wait.category,
             message=wait.message,
@@ -240,10 +240,10 @@ class Executor:
         name, namespace, uid = pod.metadata.name, pod.metadata.namespace, pod.metadata.uid
         change = {
             "metadata": {"uid": uid},
-            "spec": {"activeDeadlineSeconds": views.STOP_DEADLINE_SECONDS},
+            "spec": {"activeDeadlineSeconds": models.STOP_DEADLINE_SECONDS},
         }
         try:
-            self._cluster.pods.offer(await self._kube.patch(PODS, namespace, name, change))
+            self._cluster.pods.put_if_newer(await self._kube.patch(PODS, namespace, name, change))
         except (KubernetesNotFound, KubernetesConflict):
             self._cluster.pods.remove(uid)
 
@@ -254,22 +254,22 @@ class Executor:
         namespace, _, recorded_name = (recorded or "").rpartition(":")
         where = namespace if recorded_name == name and namespace else self._namespace_of(run_id)
         try:
-            self._cluster.jobs.offer(await self._kube.get(JOBS, where, name))
+            self._cluster.jobs.put_if_newer(await self._kube.get(JOBS, where, name))
         except KubernetesNotFound:
             self._store.put(run_id, replace(self._store.of(run_id), job_confirmed_gone=name))
 
     async def _delete_job(self, job: Job, final: State | None) -> None:
         """Foreground: the Job, and with it its annotation, outlives the pod's SIGTERM handler."""
-        if final and views.FINAL_STATE_ANNOTATION not in job.metadata.annotations:
+        if final and models.FINAL_STATE_ANNOTATION not in job.metadata.annotations:
             text = f"{final.type}/{final.name}/{final.message or ''}"
-            annotations = {views.FINAL_STATE_ANNOTATION: text}
+            annotations = {models.FINAL_STATE_ANNOTATION: text}
             await self._patch(job, metadata={"annotations": annotations})
         namespace, uid = job.metadata.namespace, job.metadata.uid
         left = await self._kube.delete(JOBS, namespace, job.name, uid=uid)
         if left is None:
             self._cluster.jobs.remove(job.metadata.uid)
         else:
-            self._cluster.jobs.offer(left)
+            self._cluster.jobs.put_if_newer(left)
 
     async def _start_ttl(self, job: Job) -> None:
         own = manifest.ttl_of(job.metadata.annotations)
@@ -282,6 +282,8 @@ class Executor:
         patch = {**change, "metadata": metadata}
         namespace = job.metadata.namespace
         try:
-            self._cluster.jobs.offer(await self._kube.patch(JOBS, namespace, job.name, patch))
+            self._cluster.jobs.put_if_newer(
+                await self._kube.patch(JOBS, namespace, job.name, patch)
+            )
         except (KubernetesNotFound, KubernetesConflict):
             self._cluster.jobs.remove(job.metadata.uid)

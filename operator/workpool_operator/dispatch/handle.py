@@ -16,7 +16,7 @@ from workpool_operator.dispatch.claims import ClaimedRun
 from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube.cache import RunObjects
-from workpool_operator.kube.views import ContainerStatus, Job, Pod, Terminated
+from workpool_operator.kube.models import ContainerStatus, Job, Pod, Terminated
 
 NEVER_STARTED = 125  # "container failed to run", in Prefect's own table of exit codes
 STOPPED = 143  # SIGTERM: how Kubernetes ends a pod whose status nobody saw
@@ -139,7 +139,9 @@ def exit_code(job: Job | None, pods: Iterable[Pod]) -> int:
     """
     if job and job.condition("Complete"):
         return 0
-    flows = [flow for pod in sorted(pods, key=_created_at, reverse=True) if (flow := pod.flow)]
+    flows = [
+        flow for pod in sorted(pods, key=_created_at, reverse=True) if (flow := pod.flow_status)
+    ]
     codes = (end.exit_code for flow in flows if (end := _end(flow)))
     if (code := next(codes, None)) is not None:
         return code

@@ -28,7 +28,7 @@ from workpool_operator.jobs import effects
 from workpool_operator.jobs.draft import Draft
 from workpool_operator.jobs.threads import beside
 from workpool_operator.kube.cache import Cache
-from workpool_operator.kube.views import Job
+from workpool_operator.kube.models import Job
 from workpool_operator.prefect_api.runlog import RunLog
 
 LONGEST_REFUSAL_SECONDS = 60.0
@@ -106,7 +106,7 @@ class JobCreator:
         self._store.put(
             run_id, replace(record, refusal=None, refusals=0, deployment=None, alone_since=None)
         )
-        self._job_cache.offer(created.job)
+        self._job_cache.put_if_newer(created.job)
         self._runlog.write(run_id, _success(created))
         for text in await beside(effects.in_vain, made.subject, namespace=made.fixed_namespace):
             self._runlog.write(run_id, text, level=logging.WARNING)

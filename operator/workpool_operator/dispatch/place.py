@@ -11,8 +11,8 @@ from workpool_operator.dispatch.claims import Claim
 from workpool_operator.jobs import names
 from workpool_operator.jobs.certificates import Source
 from workpool_operator.jobs.manifest import Identity
-from workpool_operator.kube import views
-from workpool_operator.kube.views import Job
+from workpool_operator.kube import models
+from workpool_operator.kube.models import Job
 from workpool_operator.prefect_api.views import Answer
 
 
@@ -79,11 +79,11 @@ class Place:
         return self._is_of_server(job) and _pool_of(job) == self.pool_id
 
     def _is_of_server(self, job: Job) -> bool:
-        return job.metadata.annotations.get(views.SERVER_ANNOTATION) == self.server_url
+        return job.metadata.annotations.get(models.SERVER_ANNOTATION) == self.server_url
 
 
 def _pool_of(job: Job) -> UUID | None:
     try:
-        return UUID(job.spec.template.labels.get(views.POOL_LABEL, ""))
+        return UUID(job.spec.template.labels.get(models.POOL_LABEL, ""))
     except ValueError:
         return None

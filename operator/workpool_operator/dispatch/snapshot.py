@@ -11,7 +11,7 @@ from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.jobs import names, verdict
 from workpool_operator.jobs.verdict import OUTAGE, Wait
 from workpool_operator.kube.cache import RunObjects
-from workpool_operator.kube.views import FINAL_STATE_ANNOTATION, Job, Pod
+from workpool_operator.kube.models import FINAL_STATE_ANNOTATION, Job, Pod
 from workpool_operator.prefect_api.views import Run
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from workpool_operator.dispatch import claims
 from workpool_operator.dispatch.claims import ClaimedRun
 from workpool_operator.jobs.verdict import End, Wait
-from workpool_operator.kube.views import Job, Pod
+from workpool_operator.kube.models import Job, Pod
 from workpool_operator.prefect_api.views import Run, State
 
 

@@ -16,8 +16,8 @@ from workpool_operator.jobs.environment_secret import secret_name
 from workpool_operator.kube import secrets
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache
-from workpool_operator.kube.secrets import Bare
-from workpool_operator.kube.views import BINDING_LABEL, Job
+from workpool_operator.kube.models import BINDING_LABEL, Job
+from workpool_operator.kube.secrets import SecretMetadata
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +36,13 @@ async def sweep(
     """Once; `jobs` are all that the binding has. Deletes only what was made `before`, or all."""
     owners = {secret_name(job.name): job for job in jobs}
     selector = f"{BINDING_LABEL}={binding_id}"
-    for found in await secrets.waiting(kube, namespace, selector=selector):
+    for found in await secrets.list_unowned(kube, namespace, selector=selector):
         name, uid = found.metadata.name, found.metadata.uid
         if job := owners.get(name):
-            await secrets.give(kube, namespace, name, to=job)
+            await secrets.adopt(kube, namespace, name, job=job)
         elif before is None or _made_before(found, before):
             log.info("Secret %s/%s is deleted: its Job was never made", namespace, name)
-            await secrets.discard(kube, namespace, name, uid=uid)
+            await secrets.delete(kube, namespace, name, uid=uid)
 
 
 class Sweeper:
@@ -97,6 +97,6 @@ class Sweeper:
             log.log(level, "cannot sweep the Secrets of environments: %s", error)
 
 
-def _made_before(found: Bare, when: datetime) -> bool:
+def _made_before(found: SecretMetadata, when: datetime) -> bool:
     made = found.metadata.creation_timestamp
     return made is not None and made <= when

@@ -23,7 +23,7 @@ from slugify import slugify
 
 from workpool_operator.jobs import certificates
 from workpool_operator.jobs.certificates import Source
-from workpool_operator.kube import views
+from workpool_operator.kube import models
 
 API_KEY = "PREFECT_API_KEY"
 AUTH_STRING = "PREFECT_API_AUTH_STRING"
@@ -100,7 +100,7 @@ def _kept(values: Mapping[str, str], owner: str, annotations: Mapping[str, str])
         "kind": "Secret",
         "metadata": {
             "name": kept_name(owner),
-            "labels": views.MANAGED | {views.SECRET_LABEL: KEPT},
+            "labels": models.MANAGED | {models.SECRET_LABEL: KEPT},
             "annotations": dict(annotations),
             "ownerReferences": None,  # those of Jobs that outlived a binding before (kube.secrets)
         },

@@ -6,7 +6,7 @@ condition DisruptionTarget, which whoever is about to end a pod sets. Nothing is
 
 from __future__ import annotations
 
-from workpool_operator.kube.views import Condition, Pod
+from workpool_operator.kube.models import Condition, Pod
 
 # What a kubelet's message about an eviction says, and what helps; the first that fits.
 _EVICTED = (

@@ -15,7 +15,7 @@ from workpool_operator.jobs import references
 from workpool_operator.jobs.fault import Path, Remark, at
 from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.placeholders import sole
-from workpool_operator.kube import views
+from workpool_operator.kube import models
 from workpool_operator.suggestions import did_you_mean
 
 JOB_WATCH = "job_watch_timeout_seconds"
@@ -59,7 +59,7 @@ def annotate(manifest: dict[str, Any], subject: Subject) -> None:
     """Record on the Job what decides about it after a restart of the operator."""
     if (seconds := pending_timeout(subject)) is not None:
         annotations = manifest["metadata"].setdefault("annotations", {})
-        annotations[views.PENDING_TIMEOUT_ANNOTATION] = str(seconds)
+        annotations[models.PENDING_TIMEOUT_ANNOTATION] = str(seconds)
 
 
 def in_vain(subject: Subject, *, namespace: str = "") -> list[str]:

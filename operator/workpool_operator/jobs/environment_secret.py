@@ -15,7 +15,7 @@ from typing import Any
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import manifest as manifests
 from workpool_operator.jobs.fault import Size
-from workpool_operator.kube import views
+from workpool_operator.kube import models
 
 ENVIRONMENT = "environment"  # the kind of Secret, as its label tells
 SUFFIX = "-env"
@@ -87,15 +87,15 @@ def _free_key(variable: str, taken: Collection[str]) -> str:
 
 
 def _secret(name: str, data: dict[str, str], of_job: Mapping[str, Any]) -> Object:
-    whose = {k: v for k, v in of_job["labels"].items() if k.startswith(views.PREFIX)}
-    kind = {views.SECRET_LABEL: ENVIRONMENT, views.WAITS_FOR_JOB_LABEL: "true"}
+    whose = {k: v for k, v in of_job["labels"].items() if k.startswith(models.PREFIX)}
+    kind = {models.SECRET_LABEL: ENVIRONMENT, models.WAITS_FOR_JOB_LABEL: "true"}
     run = of_job.get("annotations", {}).get(manifests.FLOW_RUN_ID_KEY)
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
             "name": name,
-            "labels": whose | views.MANAGED | kind,
+            "labels": whose | models.MANAGED | kind,
             "annotations": {manifests.FLOW_RUN_ID_KEY: run} if run else {},
         },
         "stringData": data,

@@ -29,7 +29,7 @@ from workpool_operator.jobs.fault import at
 from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import COMMAND, FLOW_RUN_ID_KEY
 from workpool_operator.jobs.names import JOB_NAME_LENGTH
-from workpool_operator.kube import views
+from workpool_operator.kube import models
 
 _POOLS_ENVIRONMENTS = (
     ("job_configuration", "env"),
@@ -128,7 +128,7 @@ def _is_name(place: Place, sides: Sides) -> bool:
 
 
 def _is_our_mark(place: Place, sides: Sides) -> bool:
-    return place.is_mark and place.path[-1].startswith(views.PREFIX)
+    return place.is_mark and place.path[-1].startswith(models.PREFIX)
 
 
 def _is_run_id(place: Place, sides: Sides) -> bool:
@@ -175,7 +175,7 @@ def _is_namespace(place: Place, sides: Sides) -> bool:
 
 
 def _is_ttl(place: Place, sides: Sides) -> bool:
-    kept = sides.ours.get("metadata", "annotations", views.TTL_ANNOTATION)
+    kept = sides.ours.get("metadata", "annotations", models.TTL_ANNOTATION)
     is_ttl = place.path == ("spec", "ttlSecondsAfterFinished")
     return is_ttl and place.ours is ABSENT and (place.stock is None or kept == str(place.stock))
 

@@ -16,7 +16,7 @@ from prefect.utilities.processutils import command_from_string
 
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import lists, names, scalars
-from workpool_operator.kube import flow_container, views
+from workpool_operator.kube import flow_container, models
 
 FLOW_RUN_ID_KEY = "prefect.io/flow-run-id"
 CONTAINERS = "job_manifest.spec.template.spec.containers"
@@ -43,18 +43,18 @@ class Identity:
     def labels(self) -> dict[str, str]:
         """On the Job and, where nobody can strip them, on its pod template (docs/races.md, 14)."""
         return {
-            views.BINDING_LABEL: self.binding_id,
-            views.RUN_LABEL: str(self.run_id),
-            views.CLAIM_LABEL: str(self.claim_id),
-            views.POOL_LABEL: str(self.pool_id),
+            models.BINDING_LABEL: self.binding_id,
+            models.RUN_LABEL: str(self.run_id),
+            models.CLAIM_LABEL: str(self.claim_id),
+            models.POOL_LABEL: str(self.pool_id),
         }
 
     @property
     def annotations(self) -> dict[str, str]:
         return {
             FLOW_RUN_ID_KEY: str(self.run_id),
-            views.BINDING_ANNOTATION: self.binding,
-            views.SERVER_ANNOTATION: self.server,
+            models.BINDING_ANNOTATION: self.binding,
+            models.SERVER_ANNOTATION: self.server,
         }
 
 
@@ -133,7 +133,7 @@ def position(manifest: Any) -> int:
     """Where in the list of containers that one is; also of a manifest with placeholders."""
     containers = at(manifest, "spec.template.spec.containers")
     items = containers if isinstance(containers, list) else ()
-    return flow_container.position(
+    return flow_container.find_index(
         [str(item.get("name", "")) if isinstance(item, Mapping) else "" for item in items]
     )
 
@@ -200,10 +200,10 @@ def identify(manifest: Object, identity: Identity, *, run_name: str) -> None:
         metadata["labels"] = _users(metadata, "labels") | identity.labels
         metadata["annotations"] = _users(metadata, "annotations")
         metadata["annotations"][FLOW_RUN_ID_KEY] = str(identity.run_id)
-        metadata["annotations"][views.CONTAINER_ANNOTATION] = str(container(manifest)["name"])
+        metadata["annotations"][models.CONTAINER_ANNOTATION] = str(container(manifest)["name"])
     job["annotations"] |= identity.annotations
     if ttl is not None:
-        job["annotations"][views.TTL_ANNOTATION] = str(ttl)
+        job["annotations"][models.TTL_ANNOTATION] = str(ttl)
     job.pop("generateName", None)
     job["namespace"] = identity.namespace
     job["name"] = names.job_name(
@@ -214,7 +214,7 @@ def identify(manifest: Object, identity: Identity, *, run_name: str) -> None:
 def _users(metadata: Object, key: str) -> Object:
     """What a user may set: our own prefix is ours alone, as the operator acts on what it says."""
     given = part(metadata, key)
-    return {name: value for name, value in given.items() if not name.startswith(views.PREFIX)}
+    return {name: value for name, value in given.items() if not name.startswith(models.PREFIX)}
 
 
 def _metadata(manifest: Object) -> tuple[Object, Object]:
@@ -237,7 +237,7 @@ def _take_ttl(spec: Object) -> int | None:
 def ttl_of(annotations: Mapping[str, str]) -> int | None:
     """The TTL that a Job's annotations keep for when its end is reported; None without a usable
     one."""
-    return _seconds(annotations.get(views.TTL_ANNOTATION, ""))
+    return _seconds(annotations.get(models.TTL_ANNOTATION, ""))
 
 
 def _seconds(ttl: Any) -> int | None:

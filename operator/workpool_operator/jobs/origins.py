@@ -17,7 +17,7 @@ from workpool_operator.jobs import environment, lists, names, references
 from workpool_operator.jobs.fault import Path, at
 from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import FLOW_RUN_ID_KEY, position
-from workpool_operator.kube import views
+from workpool_operator.kube import models
 
 TEMPLATE = "template"
 POOL = "pool default"
@@ -186,7 +186,7 @@ class _Sources:
     def _of_mark(self, path: Path, field: str) -> str:
         """Of a label or an annotation."""
         key = str(path[-1])
-        if key.startswith(views.PREFIX) or key == FLOW_RUN_ID_KEY:
+        if key.startswith(models.PREFIX) or key == FLOW_RUN_ID_KEY:
             return OPERATOR
         configured = self._configured(field)
         if isinstance(configured, Mapping) and key in map(names.label_key, configured):

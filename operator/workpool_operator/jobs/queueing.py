@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workpool_operator.kube.views import Event
+from workpool_operator.kube.models import Event
 
 
 def workload_of(events: Sequence[Event]) -> str:

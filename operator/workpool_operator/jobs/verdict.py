@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from workpool_operator.jobs.disruption import disruption, disruption_target
-from workpool_operator.kube.views import ContainerSpec, ContainerStatus, Event, Job, Pod, Terminated
+from workpool_operator.kube.models import (
+    ContainerSpec,
+    ContainerStatus,
+    Event,
+    Job,
+    Pod,
+    Terminated,
+)
 
 MESSAGE_LENGTH = 4000
 SUSPENDED = "JobSuspended"
@@ -100,12 +107,12 @@ def waiting(pod: Pod | None, now: datetime) -> Wait | None:
 
 def is_initializing(pod: Pod) -> bool:
     """An ordinary init container runs: the pod works, it does not wait."""
-    return any(status.state.running for status in pod.init)
+    return any(status.state.running for status in pod.init_statuses)
 
 
 def initializing_seconds(pod: Pod, now: datetime) -> float:
     """For how long ordinary init containers have worked."""
-    return sum((_run_time(status, now) for status in pod.init), 0.0)
+    return sum((_run_time(status, now) for status in pod.init_statuses), 0.0)
 
 
 def suspended(job: Job, workload: str = "") -> Wait:
@@ -219,8 +226,8 @@ def blocked(pod: Pod) -> str:
 
 def flow_ended(pod: Pod) -> End | None:
     """How the flow's container ended where its pod goes on for other containers."""
-    end = pod.flow.state.terminated if pod.flow else None
-    return _container_end(pod, pod.flow, end) if pod.flow and end else None
+    end = pod.flow_status.state.terminated if pod.flow_status else None
+    return _container_end(pod, pod.flow_status, end) if pod.flow_status and end else None
 
 
 def cut_off(state: str, *, seconds: int) -> str:
@@ -283,7 +290,10 @@ def _text(given: str) -> str:
 
 def _container_waits(pod: Pod) -> Wait | None:
     """Init containers come first; one beside the flow's does not keep it from starting."""
-    for status in (*pod.status.init_container_statuses, *((pod.flow,) if pod.flow else ())):
+    for status in (
+        *pod.status.init_container_statuses,
+        *((pod.flow_status,) if pod.flow_status else ()),
+    ):
         state = status.state.waiting
         if state and state.reason in _WAITING:
             image = _spec_of(pod, status.name).image
@@ -301,7 +311,7 @@ def _initializing(pod: Pod, now: datetime) -> Wait | None:
         if not status.state.running or seconds < _TOLD_SECONDS:
             continue
         runs = f"container '{status.name}' has been running for {seconds:.0f} s"
-        if status.name not in pod.sidecars:
+        if status.name not in pod.sidecar_names:
             return _wait(INITIALIZING, runs)
         if not status.started:
             category = "CrashLoopBackOff" if status.restart_count else "SidecarNotStarted"
@@ -336,10 +346,10 @@ def _last_end(pods: Sequence[Pod]) -> tuple[Pod, ContainerStatus, Terminated] | 
     for pod in _newest_first(pods):
         ends = [
             (pod, status, end)
-            for status in (*((pod.flow,) if pod.flow else ()), *pod.init)
+            for status in (*((pod.flow_status,) if pod.flow_status else ()), *pod.init_statuses)
             if (end := status.state.terminated or status.last_state.terminated)
         ]
-        failed = [each for each in ends if each[1] is pod.flow or each[2].exit_code]
+        failed = [each for each in ends if each[1] is pod.flow_status or each[2].exit_code]
         known = [each for each in failed if each[2].reason != _UNKNOWN]
         if found := next(iter(known or failed), None):
             return found
@@ -350,7 +360,7 @@ def _unfinished(pods: Sequence[Pod]) -> str:
     """The init container at which a pod was stopped that never came to the flow."""
     if not pods or (pod := newest(pods)).started:
         return ""
-    ends = {status.name: status.state.terminated for status in pod.init if status.has_run}
+    ends = {status.name: status.state.terminated for status in pod.init_statuses if status.has_run}
     found = (name for name, end in ends.items() if end is None or end.exit_code)
     return "".join(f" Its init container '{name}' had not ended by itself." for name in found)
 

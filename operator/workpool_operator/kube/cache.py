@@ -1,9 +1,9 @@
 """What the cluster holds of one kind, by key and by flow run.
 
-A cache belongs to the reflectors of its namespaces; others may only `offer` what a request of
-theirs was answered, which is taken where it is newer. A deleted object stays readable as `departed`
-until its run is forgotten, because a pod's exit code is often known only from its last status
-(docs/races.md, 16). No I/O, no awaits.
+A cache belongs to the reflectors of its namespaces; others may only `put_if_newer` what a request
+of theirs was answered, which is taken where it is newer. A deleted object stays readable as
+`tombstones` until its run is forgotten, because a pod's exit code is often known only from its last
+status (docs/races.md, 16). No I/O, no awaits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from workpool_operator.kube.views import Job, Metadata, Pod
+from workpool_operator.kube.models import Job, Metadata, Pod
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class RunObjects:
     gone_pods: tuple[Pod, ...] = ()
 
 
-class Owned(Protocol):
+class HasRunId(Protocol):
     """An object that carries the id of the flow run it was made for."""
 
     @property
@@ -35,7 +35,7 @@ class Owned(Protocol):
     def run_id(self) -> str: ...
 
 
-O = TypeVar("O", bound=Owned)  # noqa: E741
+O = TypeVar("O", bound=HasRunId)  # noqa: E741
 Changed = Callable[[str], None]
 
 
@@ -54,17 +54,17 @@ class Cache(Generic[O]):
     def __iter__(self) -> Iterator[O]:
         return iter(self._by_uid.values())
 
-    def of(self, run_id: str) -> tuple[O, ...]:
+    def by_run(self, run_id: str) -> tuple[O, ...]:
         """The run's objects that exist."""
         return tuple(self._by_run.get(run_id, {}).values())
 
-    def departed(self, run_id: str) -> tuple[O, ...]:
+    def tombstones(self, run_id: str) -> tuple[O, ...]:
         """The last known views of the run's objects that exist no more."""
         return tuple(self._departed.get(run_id, {}).values())
 
-    def ever_of(self, run_id: str) -> tuple[O, ...]:
+    def by_run_with_tombstones(self, run_id: str) -> tuple[O, ...]:
         """Both."""
-        return (*self.of(run_id), *self.departed(run_id))
+        return (*self.by_run(run_id), *self.tombstones(run_id))
 
     def run_ids(self) -> set[str]:
         """Every run that has an object."""
@@ -73,13 +73,13 @@ class Cache(Generic[O]):
     def put(self, item: O) -> None:
         """Insert or replace."""
         uid = item.metadata.uid
-        self._take_out(uid)
+        self._unindex(uid)
         _discard(self._departed, item.run_id, uid)
         self._by_uid[uid] = item
         self._by_run.setdefault(item.run_id, {})[uid] = item
         self._changed(item.run_id)
 
-    def offer(self, item: O) -> None:
+    def put_if_newer(self, item: O) -> None:
         """What a request was answered: the watch may have brought something newer meanwhile."""
         uid = item.metadata.uid
         known = self._by_uid.get(uid)
@@ -91,8 +91,8 @@ class Cache(Generic[O]):
         self.put(item)
 
     def remove(self, uid: str) -> None:
-        """The object is gone; what it last said stays in `departed`."""
-        item = self._take_out(uid)
+        """The object is gone; what it last said stays in `tombstones`."""
+        item = self._unindex(uid)
         if item is None:
             return
         if item.run_id:  # else no run's end would ever forget it
@@ -111,11 +111,11 @@ class Cache(Generic[O]):
             if known is None or known.metadata.resource_version != item.metadata.resource_version:
                 self.put(item)
 
-    def forget(self, run_id: str) -> None:
+    def drop_tombstones(self, run_id: str) -> None:
         """Drop the run's departed objects: its end is reported."""
         self._departed.pop(run_id, None)
 
-    def _take_out(self, uid: str) -> O | None:
+    def _unindex(self, uid: str) -> O | None:
         """Drop the object from where it is found, which is not where a changed label puts it."""
         item = self._by_uid.pop(uid, None)
         if item is not None:
@@ -130,7 +130,7 @@ def _discard(index: dict[str, dict[str, O]], run_id: str, uid: str) -> None:
         index.pop(run_id, None)
 
 
-def _version(item: Owned) -> int:
+def _version(item: HasRunId) -> int:
     """Resource versions of one kind are ordered; one that is no number counts as old."""
     version = item.metadata.resource_version
     return int(version) if version.isdigit() else 0

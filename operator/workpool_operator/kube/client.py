@@ -36,7 +36,7 @@ from workpool_operator.errors import (
     KubernetesUnavailable,
     OperatorError,
 )
-from workpool_operator.kube import reading, views
+from workpool_operator.kube import decoding, models
 from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.settings import tls_strict
 from workpool_operator.ttl_cache import TTLCache
@@ -59,7 +59,7 @@ _REFUSALS = {
 }
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _WARNING = re.compile(r'299 \S+ "(.*)"')
-_status = TypeAdapter(views.Status)
+_status = TypeAdapter(models.Status)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Resource(Generic[T]):
         Raises:
             KubernetesUnavailable: it holds none.
         """
-        return views.answer(self._object, body)
+        return models.decode(self._object, body)
 
     def read_list(self, body: bytes) -> tuple[T, ...]:
         """Return the objects of the list that the body holds.
@@ -89,21 +89,21 @@ class Resource(Generic[T]):
         Raises:
             KubernetesUnavailable: it holds none.
         """
-        return views.answer(self._page, body).items
+        return models.decode(self._page, body).items
 
     @cached_property
     def _object(self) -> TypeAdapter[T]:
         return TypeAdapter(self.view)
 
     @cached_property
-    def _page(self) -> TypeAdapter[views.Page[T]]:
+    def _page(self) -> TypeAdapter[models.Page[T]]:
         view: Any = self.view
-        return TypeAdapter(views.Page[view])
+        return TypeAdapter(models.Page[view])
 
 
-JOBS = Resource("/apis/batch/v1", "jobs", views.Job)
-PODS = Resource("/api/v1", "pods", views.Pod)
-EVENTS = Resource("/api/v1", "events", views.Event)
+JOBS = Resource("/apis/batch/v1", "jobs", models.Job)
+PODS = Resource("/api/v1", "pods", models.Pod)
+EVENTS = Resource("/api/v1", "events", models.Event)
 SECRETS = Resource("/api/v1", "secrets", Object)
 CONFIG_MAPS = Resource("/api/v1", "configmaps", Object)
 
@@ -177,7 +177,7 @@ class KubernetesClient:
     async def namespace_uid(self, namespace: str) -> str:
         """Unique as a cluster's, and readable with a Role (docs/decisions/0001-cluster-id.md)."""
         body = await self.request("GET", f"/api/v1/namespaces/{namespace}")
-        return str(reading.field(body, "metadata", "uid"))
+        return str(decoding.field(body, "metadata", "uid"))
 
     async def allowed(self, namespace: str, *, verb: str, group: str, resource: str) -> bool:
         """Whether the caller may do that; an answer is good for some seconds, because every binding
@@ -188,7 +188,7 @@ class KubernetesClient:
             path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
             body = {"spec": {"resourceAttributes": attributes}}
             answer = await self.request("POST", path, body=body)
-            return bool(reading.field(answer, "status", "allowed"))
+            return bool(decoding.field(answer, "status", "allowed"))
 
         return await self._reviews.get(tuple(attributes.values()), ask)
 
@@ -235,7 +235,7 @@ class KubernetesClient:
             body = await self.request("DELETE", resource.path(namespace, name), body=options)
         except (KubernetesNotFound, KubernetesConflict):
             return None
-        return None if reading.field(body, "kind") == "Status" else resource.read(body)
+        return None if decoding.field(body, "kind") == "Status" else resource.read(body)
 
     async def request(
         self,
@@ -311,7 +311,7 @@ def _error(
     try:
         status = _status.validate_json(body)
     except ValidationError:
-        status = views.Status()  # no API server's: a page that may repeat what was sent
+        status = models.Status()  # no API server's: a page that may repeat what was sent
     text = status.message or f"{method} {path}: HTTP {response.status}"
     if response.status in (400, 422) and f"/{SECRETS.plural}" in path:
         text = f"{method} {path}: HTTP {response.status} {status.reason}"  # it quotes the values

@@ -20,8 +20,8 @@ from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube.cache import Cache, RunObjects
 from workpool_operator.kube.client import JOBS, PODS, KubernetesClient, Resource
+from workpool_operator.kube.models import Job, Pod
 from workpool_operator.kube.reflector import Reflector
-from workpool_operator.kube.views import Job, Pod
 
 
 class Subscriber:
@@ -92,16 +92,16 @@ class ClusterCache:
         """Return what is known of the run."""
         key = str(run_id)
         return RunObjects(
-            jobs=self.jobs.of(key),
-            pods=self.pods.of(key),
-            gone_jobs=self.jobs.departed(key),
-            gone_pods=self.pods.departed(key),
+            jobs=self.jobs.by_run(key),
+            pods=self.pods.by_run(key),
+            gone_jobs=self.jobs.tombstones(key),
+            gone_pods=self.pods.tombstones(key),
         )
 
     def forget(self, run_id: UUID) -> None:
         """Drop the run's gone objects: its end is reported."""
-        self.jobs.forget(str(run_id))
-        self.pods.forget(str(run_id))
+        self.jobs.drop_tombstones(str(run_id))
+        self.pods.drop_tombstones(str(run_id))
 
     @contextmanager
     def subscribe(self, subscriber: Subscriber) -> Iterator[None]:

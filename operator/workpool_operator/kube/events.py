@@ -6,13 +6,13 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
-from workpool_operator.kube.views import Job, Metadata
+from workpool_operator.kube.models import Job, Metadata
 
 COMPONENT = "workpool-operator"
 MESSAGE_LENGTH = 1024  # the API server takes no longer one
 
 
-def of_job(
+def job_warning(
     job: Job, *, reason: str, message: str, about: Metadata, now: datetime
 ) -> dict[str, Any]:
     """A warning on a Job about one of its pods, under a name that is the same for the same reason:

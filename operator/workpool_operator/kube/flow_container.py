@@ -11,7 +11,7 @@ from collections.abc import Sequence
 DEFAULT_NAME = "prefect-job"  # the stock worker's
 
 
-def position(names: Sequence[str], *, recorded: str = "") -> int:
+def find_index(names: Sequence[str], *, recorded: str = "") -> int:
     """Where in the list it is: the one of the recorded name, else `prefect-job`, else the first."""
     for name in (recorded, DEFAULT_NAME):
         if name and name in names:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from workpool_operator import settings
 from workpool_operator.errors import KubernetesRefused
-from workpool_operator.kube import reading
+from workpool_operator.kube import decoding
 from workpool_operator.kube.client import KubernetesClient
 
 Right = tuple[str, str, str]  # verb, API group, resource
@@ -61,6 +61,6 @@ async def _subject(kube: KubernetesClient) -> str:
         body = await kube.request("POST", path, body={})
     except KubernetesRefused:  # only where the cluster took it from everybody
         return "--serviceaccount=NAMESPACE:NAME (of the operator)"
-    user = str(reading.field(body, "status", "userInfo", "username"))
+    user = str(decoding.field(body, "status", "userInfo", "username"))
     account = user.removeprefix("system:serviceaccount:")
     return f"--serviceaccount={account}" if account != user else f"--user={user}"

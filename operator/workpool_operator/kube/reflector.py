@@ -25,8 +25,8 @@ from workpool_operator.errors import (
 )
 from workpool_operator.kube.cache import Cache, O
 from workpool_operator.kube.client import KubernetesClient, Resource
-from workpool_operator.kube.reading import Reader
-from workpool_operator.kube.views import RUN_LABEL, Status, where
+from workpool_operator.kube.decoding import Decoder
+from workpool_operator.kube.models import RUN_LABEL, Status, first_mismatch
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ WATCH_SECONDS = 270
 SILENCE_SECONDS = 75.0  # bookmarks come every 60 s: a longer silence is a dead connection
 BACKOFF_SECONDS = (0.2, 10.0)  # a right that was granted shows within 15 s
 
-Heard = Callable[[OperatorError | None], None]
+Listed = Callable[[OperatorError | None], None]
 
 
 class Reflector(Generic[O]):
@@ -54,7 +54,7 @@ class Reflector(Generic[O]):
         namespace: str,
         selector: str,
         cache: Cache[O],
-        heard: Heard,
+        heard: Listed,
         alive: Callable[[], None] = lambda: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -66,7 +66,7 @@ class Reflector(Generic[O]):
         self._heard = heard
         self._alive = alive
         self._clock = clock
-        self._reader = Reader(resource.view, odd=self._does_not_fit)
+        self._reader = Decoder(resource.view, odd=self._log_undecodable)
         self._told: set[str] = set()
 
     async def run(self) -> None:
@@ -97,7 +97,7 @@ class Reflector(Generic[O]):
         while True:
             body = await self._client.request("GET", self._path, query=query)
             self._alive()
-            page = self._reader.page(body)
+            page = self._reader.list_page(body)
             items.extend(page.items)
             if not page.metadata.continue_:
                 break
@@ -136,7 +136,7 @@ class Reflector(Generic[O]):
 
     def _apply(self, line: bytes) -> str:
         """The version to go on from; "" to list again."""
-        event = self._reader.event(line)
+        event = self._reader.watch_event(line)
         if isinstance(event, str):
             return event
         if isinstance(event.object, Status):
@@ -151,14 +151,16 @@ class Reflector(Generic[O]):
 
     def _check(self, item: O) -> None:
         if not item.run_id:
-            self._tell(
+            self._log_mismatch(
                 item.metadata.uid, item.metadata.name, f"label {RUN_LABEL} is no flow run id"
             )
 
-    def _does_not_fit(self, metadata: dict[str, Any], error: ValidationError) -> None:
-        self._tell(str(metadata.get("uid")), str(metadata.get("name")), where(error))
+    def _log_undecodable(self, metadata: dict[str, Any], error: ValidationError) -> None:
+        self._log_mismatch(
+            str(metadata.get("uid")), str(metadata.get("name")), first_mismatch(error)
+        )
 
-    def _tell(self, uid: str, name: str, why: str) -> None:
+    def _log_mismatch(self, uid: str, name: str, why: str) -> None:
         """Once per object: it is there again in each list."""
         if uid not in self._told:
             self._told.add(uid)

@@ -13,25 +13,25 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from workpool_operator.errors import KubernetesConflict, KubernetesNotFound
-from workpool_operator.kube import views
+from workpool_operator.kube import models
 from workpool_operator.kube.client import MERGE_PATCH, SECRETS, KubernetesClient
-from workpool_operator.kube.views import Job, Metadata, Page
+from workpool_operator.kube.models import Job, Metadata, Page
 
 Object = Mapping[str, Any]
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="ignore"))
-class Bare:
+class SecretMetadata:
     """A Secret of which nothing but the metadata was read."""
 
     metadata: Metadata
 
 
-_bare: TypeAdapter[Page[Bare]] = TypeAdapter(Page[Bare])
+_secret_metadata: TypeAdapter[Page[SecretMetadata]] = TypeAdapter(Page[SecretMetadata])
 
 
-async def keep(kube: KubernetesClient, namespace: str, secret: Object) -> None:
+async def apply(kube: KubernetesClient, namespace: str, secret: Object) -> None:
     """Make the Secret what `secret` says, whether it exists or not; nulls are taken away.
 
     Without an effect where nothing changed, so that it may be repeated often.
@@ -45,17 +45,19 @@ async def keep(kube: KubernetesClient, namespace: str, secret: Object) -> None:
         await kube.request("POST", SECRETS.path(namespace), body={**secret, "data": data})
 
 
-async def leave(kube: KubernetesClient, namespace: str, name: str, *, to: Iterable[Job]) -> None:
+async def release(
+    kube: KubernetesClient, namespace: str, name: str, *, jobs: Iterable[Job]
+) -> None:
     """Keep the Secret no longer: it goes with the last of the Jobs that still need it, or now."""
-    owners = [_owner(job) for job in to if not job.ended]
+    owners = [_owner(job) for job in jobs if not job.ended]
     if owners:
         change = {"metadata": {"ownerReferences": owners}}
         await _unless_gone(kube, "PATCH", SECRETS.path(namespace, name), change)
     else:
-        await discard(kube, namespace, name)
+        await delete(kube, namespace, name)
 
 
-async def put(kube: KubernetesClient, namespace: str, secret: Object) -> bool:
+async def create(kube: KubernetesClient, namespace: str, secret: Object) -> bool:
     """Create the Secret; False where there is one of that name."""
     try:
         await kube.request("POST", SECRETS.path(namespace), body=secret)
@@ -64,20 +66,22 @@ async def put(kube: KubernetesClient, namespace: str, secret: Object) -> bool:
     return True
 
 
-async def give(kube: KubernetesClient, namespace: str, name: str, *, to: Job) -> None:
+async def adopt(kube: KubernetesClient, namespace: str, name: str, *, job: Job) -> None:
     """Make the Secret, if it exists, that Job's own: it goes when the Job goes."""
-    metadata = {"ownerReferences": [_owner(to)], "labels": {views.WAITS_FOR_JOB_LABEL: None}}
+    metadata = {"ownerReferences": [_owner(job)], "labels": {models.WAITS_FOR_JOB_LABEL: None}}
     await _unless_gone(kube, "PATCH", SECRETS.path(namespace, name), {"metadata": metadata})
 
 
-async def waiting(kube: KubernetesClient, namespace: str, *, selector: str) -> tuple[Bare, ...]:
+async def list_unowned(
+    kube: KubernetesClient, namespace: str, *, selector: str
+) -> tuple[SecretMetadata, ...]:
     """The Secrets that belong to no Job yet; asks for nothing but their metadata."""
-    query = {"labelSelector": f"{selector},{views.WAITS_FOR_JOB_LABEL}"}
+    query = {"labelSelector": f"{selector},{models.WAITS_FOR_JOB_LABEL}"}
     body = await kube.request("GET", SECRETS.path(namespace), query=query, accept=_METADATA_ONLY)
-    return views.answer(_bare, body).items
+    return models.decode(_secret_metadata, body).items
 
 
-async def discard(
+async def delete(
     kube: KubernetesClient, namespace: str, name: str, *, uid: str | None = None
 ) -> None:
     """Delete the Secret, if it exists; with a uid, only that very one."""

@@ -14,7 +14,7 @@ from workpool_operator.dispatch.claims import claims_in
 from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import KubernetesNotFound, KubernetesRefused
 from workpool_operator.kube.client import JOBS, KubernetesClient
-from workpool_operator.kube.views import BINDING_LABEL
+from workpool_operator.kube.models import BINDING_LABEL
 from workpool_operator.prefect_api.client import PrefectApi
 
 

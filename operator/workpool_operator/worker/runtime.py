@@ -28,7 +28,7 @@ from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.kube import secrets
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache, Subscriber
-from workpool_operator.kube.views import BINDING_LABEL
+from workpool_operator.kube.models import BINDING_LABEL
 from workpool_operator.logs import ProblemLogger
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.views import Run, WorkPool
@@ -245,7 +245,7 @@ class Runtime(Listener, Subscriber):
 
     async def _keep(self, namespace: str, secret: dict[str, Any]) -> None:
         try:
-            await secrets.keep(self._kube, namespace, secret)
+            await secrets.apply(self._kube, namespace, secret)
         except KubernetesRefused as refused:
             advice = (
                 f"Grant the worker's ServiceAccount to create and patch Secrets in {namespace!r}, "

@@ -11,7 +11,7 @@ from workpool_operator.dispatch.claims import Claim, ClaimedRun
 from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.snapshot import Snapshot
 from workpool_operator.dispatch.steps import Nothing, Step
-from workpool_operator.kube.views import Job
+from workpool_operator.kube.models import Job
 from workpool_operator.prefect_api.views import Run
 
 P = ParamSpec("P")

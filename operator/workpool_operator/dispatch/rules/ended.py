@@ -8,7 +8,7 @@ from __future__ import annotations
 from workpool_operator.dispatch.rules import Input
 from workpool_operator.dispatch.steps import ConfirmGone, Crash, Later, Read, Step
 from workpool_operator.jobs import verdict
-from workpool_operator.kube.views import Job
+from workpool_operator.kube.models import Job
 
 
 def ended(given: Input, job: Job) -> Step | None:

@@ -20,7 +20,7 @@ from workpool_operator.dispatch.steps import (
     Step,
 )
 from workpool_operator.jobs import verdict
-from workpool_operator.kube.views import Job, Pod
+from workpool_operator.kube.models import Job, Pod
 
 _REPORTED = ("COMPLETED", "FAILED")  # what a run says of itself before its hooks run
 
@@ -107,7 +107,11 @@ def _may_finish(given: Input, pod: Pod) -> bool:
     run = given.run
     if run.state_type not in _REPORTED:
         return False
-    started = pod.flow.state.running.started_at if pod.flow and pod.flow.state.running else None
+    started = (
+        pod.flow_status.state.running.started_at
+        if pod.flow_status and pod.flow_status.state.running
+        else None
+    )
     over = run.state.timestamp if run.state else None
     return started is None or over is None or started <= over
 

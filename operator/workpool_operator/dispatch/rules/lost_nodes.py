@@ -10,7 +10,7 @@ from datetime import datetime
 from workpool_operator.dispatch.rules import Input
 from workpool_operator.dispatch.steps import Crash, Later, Read, Step, Tell
 from workpool_operator.jobs import verdict
-from workpool_operator.kube.views import Job, Pod
+from workpool_operator.kube.models import Job, Pod
 
 LOOK_SECONDS = 15.0  # a lease is renewed meanwhile
 

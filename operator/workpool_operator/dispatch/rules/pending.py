@@ -37,7 +37,7 @@ from workpool_operator.dispatch.steps import (
 from workpool_operator.dispatch.store import JobFaultReason
 from workpool_operator.jobs import verdict
 from workpool_operator.jobs.verdict import End, Wait
-from workpool_operator.kube.views import Job, Pod
+from workpool_operator.kube.models import Job, Pod
 
 # Sub-states from before the Job exists: under them a missing Job is created.
 BEFORE_JOB = frozenset({"Pending", "Submitting", "QuotaExceeded", "JobRefused", verdict.OUTAGE})

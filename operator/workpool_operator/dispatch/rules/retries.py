@@ -10,7 +10,7 @@ from workpool_operator.dispatch.rules import ClaimedInput
 from workpool_operator.dispatch.snapshot import Snapshot
 from workpool_operator.dispatch.steps import Crash, PutBack, Read, ReadHistory, Step
 from workpool_operator.jobs import disruption, verdict
-from workpool_operator.kube.views import Job
+from workpool_operator.kube.models import Job
 
 DELAYS = (10.0, 30.0, 90.0)  # seconds before the first, second and every further new Job
 

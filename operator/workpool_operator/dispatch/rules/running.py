@@ -23,7 +23,7 @@ from workpool_operator.dispatch.steps import (
     StartTtl,
     Step,
 )
-from workpool_operator.kube.views import Job
+from workpool_operator.kube.models import Job
 
 # RUNNING
 

@@ -24,7 +24,7 @@ from workpool_operator.dispatch.steps import (
     Withdraw,
 )
 from workpool_operator.jobs import verdict
-from workpool_operator.kube.views import FINAL_STATE_ANNOTATION, Job
+from workpool_operator.kube.models import FINAL_STATE_ANNOTATION, Job
 from workpool_operator.prefect_api.views import State
 
 

@@ -18,7 +18,7 @@ from workpool_operator.dispatch.steps import (
     StopRetries,
 )
 from workpool_operator.jobs import verdict
-from workpool_operator.kube.views import Job
+from workpool_operator.kube.models import Job
 
 
 def flow_ended(given: Input, job: Job) -> Step | None:

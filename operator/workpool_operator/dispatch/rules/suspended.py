@@ -22,7 +22,7 @@ from workpool_operator.dispatch.steps import (
     Withdraw,
 )
 from workpool_operator.jobs import verdict
-from workpool_operator.kube.views import Job
+from workpool_operator.kube.models import Job
 
 
 def pending(given: ClaimedInput, job: Job) -> Step | None:

@@ -14,19 +14,19 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from workpool_operator.errors import KubernetesUnavailable
-from workpool_operator.kube.views import (
+from workpool_operator.kube.models import (
     ListMeta,
     Page,
     Status,
     WatchEvent,
-    answer,
-    not_kubernetes,
-    where,
+    decode,
+    first_mismatch,
+    not_a_kubernetes_answer,
 )
 
 V = TypeVar("V")
 
-Odd = Callable[[dict[str, Any], ValidationError], None]
+Mismatch = Callable[[dict[str, Any], ValidationError], None]
 _status: TypeAdapter[WatchEvent[Status]] = TypeAdapter(WatchEvent[Status])
 _list_meta = TypeAdapter(ListMeta)
 
@@ -42,43 +42,45 @@ def field(body: bytes, *path: str) -> Any:
         for key in path:
             found = found[key]
     except (LookupError, TypeError) as error:
-        raise KubernetesUnavailable(not_kubernetes(".".join(path) + ": missing")) from error
+        raise KubernetesUnavailable(
+            not_a_kubernetes_answer(".".join(path) + ": missing")
+        ) from error
     return found
 
 
-class Reader(Generic[V]):
+class Decoder(Generic[V]):
     """Reads lists and watches of the objects that `view` is the view of."""
 
-    def __init__(self, view: type[V], *, odd: Odd) -> None:
+    def __init__(self, view: type[V], *, odd: Mismatch) -> None:
         of: Any = view
         self._odd = odd
         self._page: TypeAdapter[Page[V]] = TypeAdapter(Page[of])
         self._event: TypeAdapter[WatchEvent[V]] = TypeAdapter(WatchEvent[of])
         self._object: TypeAdapter[V] = TypeAdapter(view)
 
-    def page(self, body: bytes) -> Page[V]:
+    def list_page(self, body: bytes) -> Page[V]:
         """One page of a list."""
         try:
             return self._page.validate_json(body)
         except ValidationError:
             return self._page_in_part(_json(body))
 
-    def event(self, line: bytes) -> WatchEvent[V] | WatchEvent[Status] | str:
+    def watch_event(self, line: bytes) -> WatchEvent[V] | WatchEvent[Status] | str:
         """One line of a watch; of an odd object only its resource version."""
         try:
             event = self._event.validate_json(line)
         except ValidationError as error:
             return self._other_event(line, error)
-        return answer(_status, line) if event.type == "ERROR" else event
+        return decode(_status, line) if event.type == "ERROR" else event
 
     def _page_in_part(self, page: Any) -> Page[V]:
         if not isinstance(page, dict) or not isinstance(page.get("items") or [], list):
-            raise KubernetesUnavailable(not_kubernetes("no list"))
-        metadata = answer(_list_meta, json.dumps(page.get("metadata")).encode())
-        items = (self._one(item) for item in page.get("items") or [])
+            raise KubernetesUnavailable(not_a_kubernetes_answer("no list"))
+        metadata = decode(_list_meta, json.dumps(page.get("metadata")).encode())
+        items = (self._decode_item(item) for item in page.get("items") or [])
         return Page(metadata, tuple(item for item in items if item is not None))
 
-    def _one(self, item: Any) -> V | None:
+    def _decode_item(self, item: Any) -> V | None:
         try:
             return self._object.validate_python(item)
         except ValidationError as error:
@@ -88,9 +90,9 @@ class Reader(Generic[V]):
     def _other_event(self, line: bytes, error: ValidationError) -> WatchEvent[Status] | str:
         raw = _json(line)
         if not isinstance(raw, dict) or not isinstance(raw.get("object"), dict):
-            raise KubernetesUnavailable(not_kubernetes(where(error))) from error
+            raise KubernetesUnavailable(not_a_kubernetes_answer(first_mismatch(error))) from error
         if raw.get("type") == "ERROR":
-            return answer(_status, line)
+            return decode(_status, line)
         metadata = _metadata(raw["object"])
         self._odd(metadata, error)
         return str(metadata.get("resourceVersion") or "")
@@ -100,7 +102,7 @@ def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise KubernetesUnavailable(not_kubernetes("no JSON")) from error
+        raise KubernetesUnavailable(not_a_kubernetes_answer("no JSON")) from error
 
 
 def _metadata(item: Any) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import pytest
 
 from workpool_operator.dispatch.capacity import load
 from workpool_operator.errors import KubernetesUnavailable
-from workpool_operator.kube import reading, views
+from workpool_operator.kube import decoding, models
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import JOBS
-from workpool_operator.kube.reading import Reader
-from workpool_operator.kube.views import RUN_LABEL, Job, Pod, Status, WatchEvent
+from workpool_operator.kube.decoding import Decoder
+from workpool_operator.kube.models import RUN_LABEL, Job, Pod, Status, WatchEvent
 
 RUN = str(UUID(int=7))
 
@@ -38,14 +38,16 @@ ODD: dict[str, Any] = {
 class Odd:
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.reader: Reader[Job] = Reader(Job, odd=lambda meta, _: self.names.append(meta["name"]))
+        self.reader: Decoder[Job] = Decoder(
+            Job, odd=lambda meta, _: self.names.append(meta["name"])
+        )
 
 
 @pytest.mark.parametrize("odd", [name for name in ODD if isinstance(ODD[name], dict)])
 def test_an_odd_object_is_left_out_of_its_list_and_named(odd: str) -> None:
     seen = Odd()
     body = {"metadata": {"resourceVersion": "9"}, "items": [job("a"), ODD[odd], job("b")]}
-    page = seen.reader.page(json.dumps(body).encode())
+    page = seen.reader.list_page(json.dumps(body).encode())
     assert [item.name for item in page.items] == ["a", "b"]
     assert page.metadata.resource_version == "9"
     assert seen.names == ["odd"]
@@ -55,7 +57,7 @@ def test_an_odd_object_is_left_out_of_its_list_and_named(odd: str) -> None:
 def test_an_odd_object_of_a_watch_is_passed_over(odd: str) -> None:
     seen = Odd()
     line = json.dumps({"type": "MODIFIED", "object": ODD[odd]}).encode()
-    assert seen.reader.event(line) == str(ODD[odd]["metadata"].get("resourceVersion", ""))
+    assert seen.reader.watch_event(line) == str(ODD[odd]["metadata"].get("resourceVersion", ""))
     assert seen.names == ["odd"]
 
 
@@ -64,7 +66,7 @@ def test_an_odd_object_of_a_watch_is_passed_over(odd: str) -> None:
 )
 def test_an_error_of_a_watch_is_read_whatever_it_lacks(status: dict[str, Any]) -> None:
     line = json.dumps({"type": "ERROR", "object": status}).encode()
-    event = Odd().reader.event(line)
+    event = Odd().reader.watch_event(line)
     assert isinstance(event, WatchEvent)
     assert event.object == Status(code=status.get("code", 0), message="ill")
 
@@ -72,11 +74,11 @@ def test_an_error_of_a_watch_is_read_whatever_it_lacks(status: dict[str, Any]) -
 @pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"[]", b'{"items": 3}', b"[" * 100_000])
 def test_what_is_no_answer_of_a_kubernetes_api_is_asked_for_again(body: bytes) -> None:
     for read in (
-        Odd().reader.page,
-        Odd().reader.event,
+        Odd().reader.list_page,
+        Odd().reader.watch_event,
         JOBS.read,
         JOBS.read_list,
-        lambda body: reading.field(body, "metadata", "uid"),
+        lambda body: decoding.field(body, "metadata", "uid"),
     ):
         with pytest.raises(KubernetesUnavailable, match="not the answer of a Kubernetes API"):
             read(body)
@@ -89,13 +91,13 @@ def test_what_carries_a_run_id_that_is_none_belongs_to_no_run_and_takes_no_slot(
     changed: list[str] = []
     jobs: Cache[Job] = Cache(changed.append)
     pods: Cache[Pod] = Cache(changed.append)
-    jobs.put(Odd().reader.page(json.dumps(_list(job("a", run_id=label))).encode()).items[0])
-    pods.put(Pod(views.Metadata(name="p", uid="p", labels={RUN_LABEL: label})))
+    jobs.put(Odd().reader.list_page(json.dumps(_list(job("a", run_id=label))).encode()).items[0])
+    pods.put(Pod(models.Metadata(name="p", uid="p", labels={RUN_LABEL: label})))
     assert set(changed) == {""}
     assert load((), jobs, pods).in_flight == 0
     for cache, uid in ((jobs, "a"), (pods, "p")):
         cache.remove(uid)
-        assert cache.departed("") == (), "nobody would ever forget it"
+        assert cache.tombstones("") == (), "nobody would ever forget it"
 
 
 def _list(*items: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.snapshots import RUN_ID, job, pod
 from workpool_operator.kube.cache import Cache
-from workpool_operator.kube.views import RUN_LABEL, Job, Pod
+from workpool_operator.kube.models import RUN_LABEL, Job, Pod
 
 RUN = str(RUN_ID)
 
@@ -24,7 +24,7 @@ def jobs(changes: list[str]) -> Cache[Job]:
 def test_an_object_is_found_by_its_run(jobs: Cache[Job], changes: list[str]) -> None:
     jobs.put(job())
     jobs.put(job("old"))
-    assert jobs.of(RUN) == (job(), job("old"))
+    assert jobs.by_run(RUN) == (job(), job("old"))
     assert jobs.run_ids() == {RUN}
     assert changes == [RUN, RUN]
 
@@ -32,10 +32,10 @@ def test_an_object_is_found_by_its_run(jobs: Cache[Job], changes: list[str]) -> 
 def test_a_deleted_object_stays_readable_until_its_run_is_forgotten(jobs: Cache[Job]) -> None:
     jobs.put(job())
     jobs.remove("uid-claim")
-    assert jobs.of(RUN) == ()
-    assert jobs.departed(RUN) == (job(),)
-    jobs.forget(RUN)
-    assert jobs.departed(RUN) == ()
+    assert jobs.by_run(RUN) == ()
+    assert jobs.tombstones(RUN) == (job(),)
+    jobs.drop_tombstones(RUN)
+    assert jobs.tombstones(RUN) == ()
 
 
 def test_what_a_full_list_lacks_was_deleted(jobs: Cache[Job], changes: list[str]) -> None:
@@ -44,42 +44,42 @@ def test_what_a_full_list_lacks_was_deleted(jobs: Cache[Job], changes: list[str]
     changes.clear()
     jobs.replace([job("old"), job("older")], namespace="data")
     assert {item.metadata.uid for item in jobs} == {"uid-old", "uid-older"}
-    assert jobs.departed(RUN) == (job(),)
+    assert jobs.tombstones(RUN) == (job(),)
     assert len(changes) == 2
 
 
 def test_a_list_of_one_namespace_says_nothing_of_another(jobs: Cache[Job]) -> None:
     jobs.put(job())
     jobs.replace([], namespace="elsewhere")
-    assert jobs.of(RUN) == (job(),)
+    assert jobs.by_run(RUN) == (job(),)
 
 
 def test_an_answer_is_taken_where_the_watch_knows_nothing_newer(jobs: Cache[Job]) -> None:
-    jobs.offer(job(version="5"))
-    assert jobs.of(RUN) == (job(version="5"),)
-    jobs.offer(job(version="12", ttl=60))
-    assert jobs.of(RUN) == (job(version="12", ttl=60),)
+    jobs.put_if_newer(job(version="5"))
+    assert jobs.by_run(RUN) == (job(version="5"),)
+    jobs.put_if_newer(job(version="12", ttl=60))
+    assert jobs.by_run(RUN) == (job(version="12", ttl=60),)
 
 
 def test_an_answer_that_the_watch_overtook_is_not_taken(jobs: Cache[Job]) -> None:
     jobs.put(job(ended="Complete", version="12"))
-    jobs.offer(job(version="5"))
-    assert jobs.of(RUN) == (job(ended="Complete", version="12"),)
+    jobs.put_if_newer(job(version="5"))
+    assert jobs.by_run(RUN) == (job(ended="Complete", version="12"),)
 
 
 def test_an_answer_does_not_revive_what_was_deleted_since(jobs: Cache[Job]) -> None:
     jobs.put(job(version="12"))
     jobs.remove("uid-claim")
-    jobs.offer(job(version="5"))
-    assert jobs.of(RUN) == ()
+    jobs.put_if_newer(job(version="5"))
+    assert jobs.by_run(RUN) == ()
 
 
 def test_an_object_that_a_list_was_too_old_to_show_comes_back(jobs: Cache[Job]) -> None:
-    jobs.offer(job(version="12"))
+    jobs.put_if_newer(job(version="12"))
     jobs.replace([], namespace="data")
-    jobs.offer(job(version="12"))
-    assert jobs.of(RUN) == (job(version="12"),)
-    assert jobs.departed(RUN) == ()
+    jobs.put_if_newer(job(version="12"))
+    assert jobs.by_run(RUN) == (job(version="12"),)
+    assert jobs.tombstones(RUN) == ()
 
 
 def test_a_pod_whose_label_is_taken_away_leaves_its_run() -> None:
@@ -88,5 +88,5 @@ def test_a_pod_whose_label_is_taken_away_leaves_its_run() -> None:
     stripped = pod(version="2")
     del stripped.metadata.labels[RUN_LABEL]
     pods.put(stripped)
-    assert pods.of(RUN) == ()
+    assert pods.by_run(RUN) == ()
     assert len(pods) == 1

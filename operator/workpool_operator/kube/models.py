@@ -163,7 +163,8 @@ class PodSpec:
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Pod:
-    """A pod of ours. Its `flow` is the container that runs the flow, wherever it is listed."""
+    """A pod of ours. Its `flow_status` is the container that runs the flow, wherever it is
+    listed."""
 
     metadata: Metadata
     spec: PodSpec = Field(default_factory=PodSpec)
@@ -197,10 +198,10 @@ class Pod:
         """The name of the flow's container; "" where the pod has none."""
         names = [container.name for container in self.spec.containers]
         recorded = self.metadata.annotations.get(CONTAINER_ANNOTATION, "")
-        return names[flow_container.position(names, recorded=recorded)] if names else ""
+        return names[flow_container.find_index(names, recorded=recorded)] if names else ""
 
     @property
-    def flow(self) -> ContainerStatus | None:
+    def flow_status(self) -> ContainerStatus | None:
         """The status of the flow's container, once the kubelet has given one."""
         name = self.flow_container
         return next((s for s in self.status.container_statuses if s.name == name), None)
@@ -208,12 +209,12 @@ class Pod:
     @property
     def started(self) -> bool:
         """The flow's container runs or has run."""
-        return self.flow is not None and self.flow.has_run
+        return self.flow_status is not None and self.flow_status.has_run
 
     @property
     def flow_ended(self) -> bool:
         """The flow's container is over, and its restart policy does not start it again."""
-        end = self.flow.state.terminated if self.flow else None
+        end = self.flow_status.state.terminated if self.flow_status else None
         if end is None or self.ended:
             return self.ended
         return not self._restarts(self.flow_container, exit_code=end.exit_code)
@@ -230,13 +231,13 @@ class Pod:
         return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
     @property
-    def init(self) -> tuple[ContainerStatus, ...]:
+    def init_statuses(self) -> tuple[ContainerStatus, ...]:
         """The statuses of its ordinary init containers."""
         statuses = self.status.init_container_statuses
-        return tuple(status for status in statuses if status.name not in self.sidecars)
+        return tuple(status for status in statuses if status.name not in self.sidecar_names)
 
     @property
-    def sidecars(self) -> frozenset[str]:
+    def sidecar_names(self) -> frozenset[str]:
         """The names of its native sidecars: init containers that go on beside the flow."""
         return frozenset(c.name for c in self.spec.init_containers if c.restart_policy == "Always")
 
@@ -408,7 +409,7 @@ class Status:
     details: StatusDetails = Field(default_factory=StatusDetails)
 
 
-def answer(view: TypeAdapter[T], body: bytes) -> T:
+def decode(view: TypeAdapter[T], body: bytes) -> T:
     """The whole answer as its view.
 
     Raises:
@@ -417,16 +418,16 @@ def answer(view: TypeAdapter[T], body: bytes) -> T:
     try:
         return view.validate_json(body)
     except ValidationError as error:
-        raise KubernetesUnavailable(not_kubernetes(where(error))) from error
+        raise KubernetesUnavailable(not_a_kubernetes_answer(first_mismatch(error))) from error
 
 
-def where(error: ValidationError) -> str:
+def first_mismatch(error: ValidationError) -> str:
     """The first thing that does not fit, without its value."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
 
 
-def not_kubernetes(why: str) -> str:
+def not_a_kubernetes_answer(why: str) -> str:
     return f"this is not the answer of a Kubernetes API ({why})"
 
 

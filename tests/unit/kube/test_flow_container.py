@@ -12,8 +12,8 @@ from tests.corpus.rendered import job as rendered
 from tests.support.snapshots import WALL, container, pod
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs.template import faults_of_template
-from workpool_operator.kube.flow_container import position
-from workpool_operator.kube.views import CONTAINER_ANNOTATION
+from workpool_operator.kube.flow_container import find_index
+from workpool_operator.kube.models import CONTAINER_ANNOTATION
 
 Object = dict[str, Any]
 AGENT: Object = {"name": "log-agent", "image": "busybox:1.36", "args": ["sleep", "3600"]}
@@ -33,7 +33,7 @@ FLOW: Object = {"name": "prefect-job", "image": "acme/etl:7", "args": "{{ comman
 def test_it_is_the_recorded_one_else_prefect_job_else_the_first(
     names: list[str], recorded: str, index: int
 ) -> None:
-    assert position(names, recorded=recorded) == index
+    assert find_index(names, recorded=recorded) == index
 
 
 # Rendering
