@@ -16,7 +16,7 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.prefect import Object, PrefectApi, stock_template
 from tests.support.quiet_pool import QuietPool
 from tests.support.worker_type import Workplace
-from workpool_operator.prefect_api.server import Server
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def start(
 
         async def begin(**options: Any) -> Dispatch:
             context = dispatch(
-                server=Server(prefect_proxy.url),
+                server=PrefectEndpoint(prefect_proxy.url),
                 kube_url=kube_proxy.url,
                 pool=quiet_pool,
                 namespace=namespace,

@@ -17,7 +17,7 @@ from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.outcome import Outcome
 from workpool_operator.binding.rehearsal import Rehearsal
 from workpool_operator.jobs.fault import read
-from workpool_operator.prefect_api.views import WorkPool
+from workpool_operator.prefect_api.models import WorkPool
 
 Start = Callable[..., Awaitable[Dispatch]]
 

@@ -18,7 +18,7 @@ from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
 from workpool_operator.errors import KubernetesUnavailable, PrefectUnavailable
 from workpool_operator.jobs.verdict import OUTAGE
-from workpool_operator.prefect_api.client import Server
+from workpool_operator.prefect_api.client import PrefectEndpoint
 
 Start = Callable[..., Awaitable[Dispatch]]
 PAGE = {"Content-Type": "text/html"}
@@ -96,7 +96,10 @@ async def test_runs_of_a_pool_that_was_made_anew_are_followed_to_their_end(
     anew = await api.create_pool(quiet_pool["name"], template=template)
     assert anew["id"] != quiet_pool["id"]
     context = dispatch(
-        server=Server(prefect_proxy.url), kube_url=kube_proxy.url, pool=anew, namespace=namespace
+        server=PrefectEndpoint(prefect_proxy.url),
+        kube_url=kube_proxy.url,
+        pool=anew,
+        namespace=namespace,
     )
     async with context as here:
         await here.list_jobs()

@@ -23,8 +23,8 @@ from tests.support.polling import poll
 from tests.support.prefect import GUARDED_AUTH, Object, PrefectApi
 from workpool_operator.errors import PrefectRefused
 from workpool_operator.prefect_api.client import PrefectApi as OwnApi
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.prefect_api.events import EventStream, Wake
-from workpool_operator.prefect_api.server import Server
 
 StartOperator = Callable[..., Awaitable[Operator]]
 Bind = Callable[..., Awaitable[Binding]]
@@ -91,7 +91,7 @@ assert threading.active_count() == 1, threading.enumerate()
     assert done.stderr.count("seen once") == 1
 
 
-async def listen(server: Server, pool: Object, wake: Wake) -> asyncio.Task[Any]:
+async def listen(server: PrefectEndpoint, pool: Object, wake: Wake) -> asyncio.Task[Any]:
     opened: asyncio.Queue[str | None] = asyncio.Queue()
     stream = EventStream(server, pool_id=UUID(pool["id"]), wake=wake, connected=opened.put_nowait)
     task = asyncio.create_task(stream.run())
@@ -109,7 +109,7 @@ async def test_race_21_events_of_a_server_with_an_auth_string_are_heard(
     heard: asyncio.Queue[tuple[UUID, str, str | None]] = asyncio.Queue()
     async with PrefectApi(guarded, auth_string=GUARDED_AUTH) as api:
         pool = await api.create_pool(f"guarded-{uuid.uuid4().hex[:8]}")
-        server = Server(guarded, auth_string=GUARDED_AUTH)
+        server = PrefectEndpoint(guarded, auth_string=GUARDED_AUTH)
         task = await listen(server, pool, lambda *event: heard.put_nowait(event))
         run = await make_run(api, pool)
         async with asyncio.timeout(10):
@@ -122,7 +122,7 @@ async def test_race_21_events_of_a_server_with_an_auth_string_are_heard(
 async def test_race_21_a_wrong_auth_string_is_refused_everywhere(
     guarded: str, auth: str | None
 ) -> None:
-    server = Server(guarded, auth_string=auth)
+    server = PrefectEndpoint(guarded, auth_string=auth)
     async with OwnApi(server, pool="any") as api:
         with pytest.raises(PrefectRefused) as caught:
             await api.work_pool()

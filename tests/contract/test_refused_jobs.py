@@ -15,7 +15,7 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, Object, path
 from tests.support.prefect import PrefectApi
 from workpool_operator.errors import KubernetesUnavailable
-from workpool_operator.prefect_api.server import Server
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 
 Start = Callable[..., Awaitable[Dispatch]]
 
@@ -100,7 +100,7 @@ async def test_case_45_a_namespace_that_is_not_there_is_named(
 ) -> None:
     absent = "test-absent-namespace"
     context = dispatch(
-        server=Server(prefect_server.url),
+        server=PrefectEndpoint(prefect_server.url),
         kube_url=kube_proxy.url,
         pool=quiet_pool,
         namespace=absent,

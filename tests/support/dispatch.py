@@ -38,8 +38,8 @@ from workpool_operator.kube.cache import Cache, RunObjects
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.models import Job, Page
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.server import Server
-from workpool_operator.prefect_api.views import WorkPool
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
+from workpool_operator.prefect_api.models import WorkPool
 
 MOST_STEPS = 20
 _jobs = TypeAdapter(Page[Job])
@@ -150,7 +150,7 @@ class Dispatch:
 @asynccontextmanager
 async def dispatch(
     *,
-    server: Server,
+    server: PrefectEndpoint,
     kube_url: str,
     pool: Object,
     namespace: str,

@@ -17,7 +17,7 @@ from workpool_operator.jobs import names
 from workpool_operator.kube import models
 from workpool_operator.kube.cache import RunObjects
 from workpool_operator.kube.models import Job, Pod
-from workpool_operator.prefect_api.views import Run, State, StateDetails
+from workpool_operator.prefect_api.models import Run, State, StateDetails
 
 NOW = 1000.0  # seconds, monotonic
 WALL = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -22,8 +22,8 @@ from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.rehearsal import Rehearsal
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.server import Server
-from workpool_operator.prefect_api.views import WorkPool
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
+from workpool_operator.prefect_api.models import WorkPool
 
 Object = dict[str, Any]
 MIB = 1 << 20
@@ -111,7 +111,7 @@ async def cost(template: Object) -> tuple[float, float]:
             longest = max(longest, time.process_time() - before)
 
     kube = KubernetesClient(Configuration(host=NOWHERE))
-    async with kube, PrefectApi(Server(f"{NOWHERE}/api"), pool="etl") as api:
+    async with kube, PrefectApi(PrefectEndpoint(f"{NOWHERE}/api"), pool="etl") as api:
         consent = Consent(kube, binding_namespace="data", job_namespace="data")
         rehearsal = Rehearsal(kube, namespace="data", consent=consent)
         turns = asyncio.create_task(turn())

@@ -20,8 +20,8 @@ from workpool_operator.dispatch.settings import PollSettings
 from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.errors import OperatorError, PrefectUnavailable
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.views import Run, WorkPool
-from workpool_operator.prefect_api.views import WorkQueue as QueueView
+from workpool_operator.prefect_api.models import Run, WorkPool
+from workpool_operator.prefect_api.models import WorkQueue as QueueView
 
 SCHEDULED = run(state("SCHEDULED"))
 QUEUE = QueueView(id_of("queue"), "default", priority=1)

@@ -25,7 +25,7 @@ from workpool_operator.dispatch.claims import (
     is_stray_substate,
     overwritten_state,
 )
-from workpool_operator.prefect_api.views import State
+from workpool_operator.prefect_api.models import State
 
 SCHEDULED = state("SCHEDULED", scheduled_time=DUE)
 RETRY = state("SCHEDULED", "AwaitingRetry", scheduled_time=WALL)

@@ -17,7 +17,7 @@ from workpool_operator.errors import (
     PrefectUnavailable,
     PrefectUntrusted,
 )
-from workpool_operator.prefect_api.server import Server
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 
 URL = "http://prefect.example:4200/api"
 DOWN = PrefectUnavailable("GET /work_pools/etl: connection refused")
@@ -86,7 +86,7 @@ async def test_what_a_binding_names_cannot_be_read_without_a_cluster():
     ],
 )
 def test_an_address_that_is_likely_to_be_wrong_is_said_to_be(url, doubt):
-    found = Access(Server(url), url="PREFECT_API_URL", credentials="", ca="")
+    found = Access(PrefectEndpoint(url), url="PREFECT_API_URL", credentials="", ca="")
     text = told(found, PrefectNotFound("GET /x: HTTP 404", status=404))
     assert doubt in text
     assert "pod" not in text

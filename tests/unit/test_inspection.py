@@ -27,8 +27,8 @@ from workpool_operator.errors import (
 from workpool_operator.health import Watchdog
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.server import Server
-from workpool_operator.prefect_api.views import Worker, WorkPool, WorkQueue
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
+from workpool_operator.prefect_api.models import Worker, WorkPool, WorkQueue
 
 TEMPLATE = {"job_configuration": {"job_manifest": {"spec": {"template": {"spec": {}}}}}}
 POOL = WorkPool.of(
@@ -40,7 +40,7 @@ class Api:
     """A Prefect server that fails where it is told to."""
 
     def __init__(self) -> None:
-        self.server = Server("http://server/api")
+        self.server = PrefectEndpoint("http://server/api")
         self.pool = "etl"
         self.found: WorkPool | None = POOL
         self.queues = ["default", "high"]
@@ -274,7 +274,7 @@ async def test_what_the_operator_did_not_foresee_is_a_condition_and_told_once(
 def test_an_address_that_no_client_can_be_made_for_is_a_condition(url: str) -> None:
     spec = Spec.model_validate({"workPool": {"name": "etl"}, "server": {"url": url}})
     with pytest.raises(BindingFault, match="spec.server.url") as raised:
-        prerequisites.client(spec, Server(url))
+        prerequisites.client(spec, PrefectEndpoint(url))
     assert (raised.value.condition, raised.value.reason) == (c.SERVER_RESOLVED, "InvalidServerURL")
 
 

@@ -15,7 +15,7 @@ from workpool_operator.dispatch.store import JobFault, JobFaultReason, RunStore
 from workpool_operator.errors import DeploymentNotFound, PrefectUnavailable, RenderError
 from workpool_operator.jobs.draft import Draft
 from workpool_operator.kube.cache import Cache
-from workpool_operator.prefect_api.runlog import RunLog
+from workpool_operator.prefect_api.run_logs import RunLogSender
 
 CLAIMED = ClaimedRun(run(pending()), claim())
 
@@ -44,7 +44,7 @@ async def store_after(error: Exception | None) -> RunStore:
         creation=cast(Creation, absent),
         store=store,
         job_cache=Cache(lambda _: None),
-        runlog=cast(RunLog, absent),
+        runlog=cast(RunLogSender, absent),
         forbidden=lambda _: None,
     )
     await creator.create_job(CLAIMED)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.snapshots import pending
 from workpool_operator.dispatch.place import Place
-from workpool_operator.prefect_api.views import Answer
+from workpool_operator.prefect_api.models import SetStateResult
 
 BINDING = Place("c", "data/etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
 WORKER = replace(BINDING, binding="worker:etl", exclusive=True)
@@ -17,12 +17,12 @@ WORKER = replace(BINDING, binding="worker:etl", exclusive=True)
 
 @pytest.mark.parametrize("status", ["REJECT", "ABORT", "WAIT"])
 def test_a_claim_that_stands_already_is_the_bindings_and_no_workers(status: str) -> None:
-    answer = Answer(status, pending())
+    answer = SetStateResult(status, pending())
     assert BINDING.is_granted(answer)
     assert not WORKER.is_granted(answer)
 
 
 def test_a_claim_that_was_accepted_is_its_proposers() -> None:
-    answer = Answer("ACCEPT", pending())
+    answer = SetStateResult("ACCEPT", pending())
     assert BINDING.is_granted(answer)
     assert WORKER.is_granted(answer)

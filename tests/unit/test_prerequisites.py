@@ -21,7 +21,7 @@ from workpool_operator.errors import (
     PrefectUnavailable,
     PrefectUntrusted,
 )
-from workpool_operator.prefect_api.server import Server, Trust
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
 
 INSIDE = "http://prefect-server.prefect.svc:4200/api"
 SECRET = "a-secret-4711"
@@ -56,7 +56,7 @@ def reference(name: str, key: str) -> dict[str, Any]:
 class Api:
     """A client whose every request ends in one error."""
 
-    def __init__(self, error: OperatorError, server: Server) -> None:
+    def __init__(self, error: OperatorError, server: PrefectEndpoint) -> None:
         self.server = server
         self._error = error
 
@@ -66,7 +66,7 @@ class Api:
 
 async def fault(error: OperatorError, url: str = INSIDE, **server: Any) -> BindingFault:
     with pytest.raises(BindingFault) as raised:
-        await prerequisites.ask_for_pool(Api(error, Server(url, **server)))  # type: ignore[arg-type]
+        await prerequisites.ask_for_pool(Api(error, PrefectEndpoint(url, **server)))  # type: ignore[arg-type]
     assert SECRET not in str(raised.value)
     return raised.value
 
@@ -153,12 +153,12 @@ def test_a_proxy_that_cannot_be_used_is_a_condition(monkeypatch):
 # Secrets and ConfigMaps that a binding names
 
 
-async def read(server: Spec, kube: Cluster) -> Server:
+async def read(server: Spec, kube: Cluster) -> PrefectEndpoint:
     return await prerequisites.credentials(
         server,
         namespace="data",
         kube=kube,
-        trust=Trust(),  # type: ignore[arg-type]
+        trust=TLSTrust(),  # type: ignore[arg-type]
     )
 
 

@@ -9,7 +9,7 @@ from tests.support.snapshots import RUN_ID, claim, job_name, run
 from workpool_operator.dispatch.claims import ClaimedRun
 from workpool_operator.dispatch.place import Place
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
-from workpool_operator.prefect_api.views import WorkPool
+from workpool_operator.prefect_api.models import WorkPool
 from workpool_operator.worker.renderer import ConfigurationRenderer
 
 PLACE = Place("c", "worker:etl", "b", "w", "data", "http://server/api", UUID(int=1), ())

@@ -14,7 +14,7 @@ from workpool_operator.binding.surroundings import Binding
 from workpool_operator.jobs import certificates
 from workpool_operator.jobs.certificates import Source
 from workpool_operator.jobs.credentials import API_KEY, CA, CUSTOM_HEADERS, Credentials, kept_name
-from workpool_operator.prefect_api.server import Server, Trust
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
 
 URL = "https://prefect.example/api"
 KEPT = kept_name("data/etl")
@@ -37,11 +37,11 @@ FULL = {
 def given(server: dict[str, Any], **jobs: Any) -> Credentials:
     spec = Spec.model_validate({"workPool": {"name": "p"}, "server": server, "jobs": jobs})
     binding = Binding("data", "etl", spec=lambda: spec, generation=lambda: 1, status={})
-    called = Server(
+    called = PrefectEndpoint(
         server["url"],
         api_key="pnu_1" if "apiKey" in server else None,
         headers=HEADERS if "headers" in server else (),
-        trust=Trust(PEM if "caBundle" in server else None),
+        trust=TLSTrust(PEM if "caBundle" in server else None),
     )
     return run_secrets.given(binding, called)
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from workpool_operator.binding.conditions import Conditions, Situation, Verdict
 from workpool_operator.binding.status import Sight, compose
-from workpool_operator.prefect_api.views import WorkPool
+from workpool_operator.prefect_api.models import WorkPool
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SIGHT = Sight(

@@ -11,7 +11,7 @@ from workpool_operator.binding.outcome import MOST
 from workpool_operator.binding.rehearsal import Rehearsal
 from workpool_operator.errors import BindingFault
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.views import WorkPool
+from workpool_operator.prefect_api.models import WorkPool
 
 _LISTED = 3  # a condition is read in a terminal
 

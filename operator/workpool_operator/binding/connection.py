@@ -21,7 +21,7 @@ from workpool_operator.errors import BindingFault, OperatorError, PrefectUnavail
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.heartbeat import Heartbeat
-from workpool_operator.prefect_api.views import WorkPool
+from workpool_operator.prefect_api.models import WorkPool
 
 DRAIN_SECONDS = 2.5
 STUCK_SECONDS = 300.0  # longer than all requests of one look, or of one action, together

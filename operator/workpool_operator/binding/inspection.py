@@ -32,8 +32,8 @@ from workpool_operator.errors import (
 )
 from workpool_operator.logs import ProblemLogger
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.server import Server
-from workpool_operator.prefect_api.views import WorkPool
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
+from workpool_operator.prefect_api.models import WorkPool
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Inspection:
         self._wanted = asyncio.Event()
         self._trouble = ProblemLogger(log, binding.key)
         self._at = c.SERVER_RESOLVED  # the condition that is being looked at
-        self._server: Server | None = None
+        self._server: PrefectEndpoint | None = None
         self._failed_polls = 0
         self._poll_error: OperatorError | None = None
         # Not in the first look: where a hundred bindings start at once, it can wait.
@@ -97,7 +97,7 @@ class Inspection:
         self.workers: Sequence[str] | None = None
         self.server_version: str | None = None  # empty where the server does not tell
 
-    async def credentials(self) -> Server:
+    async def credentials(self) -> PrefectEndpoint:
         """The server that the spec names, with the values of its Secrets.
 
         Raises:
@@ -108,7 +108,7 @@ class Inspection:
         spec = self._binding.spec()
         url, namespace = prerequisites.server_url(spec), self._binding.namespace
         trust = await prerequisites.trust(spec, namespace=namespace, kube=self._kube)
-        shown = Server(url).address
+        shown = PrefectEndpoint(url).address
         self.conditions.holds(c.SERVER_RESOLVED, "Resolved", f"The Prefect API is {shown}.")
         self._at = c.CREDENTIALS_VALID
         self._server = await prerequisites.credentials(
@@ -210,8 +210,10 @@ class Inspection:
         server = api.server
         self.conditions.holds(
             c.CREDENTIALS_VALID,
-            "Anonymous" if server.anonymous else "Accepted",
-            "The server asks for none." if server.anonymous else "The server accepts what is sent.",
+            "Anonymous" if server.without_credentials else "Accepted",
+            "The server asks for none."
+            if server.without_credentials
+            else "The server accepts what is sent.",
         )
         self.conditions.holds(c.SERVER_REACHABLE, "Connected", f"{server.address} answers.")
         if self.server_version is None:

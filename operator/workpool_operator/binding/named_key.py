@@ -11,7 +11,7 @@ from workpool_operator.api.v1alpha1 import CABundle, ConfigMapKeySelector, Secre
 from workpool_operator.errors import BindingFault, KubernetesNotFound, KubernetesRefused
 from workpool_operator.kube import permissions
 from workpool_operator.kube.client import CONFIG_MAPS, SECRETS, KubernetesClient, Object, Resource
-from workpool_operator.prefect_api import server
+from workpool_operator.prefect_api import endpoint
 
 FORBIDDEN = "Forbidden"  # how the reason of a fault ends where the operator may not look
 
@@ -34,7 +34,7 @@ class NamedKey:
             BindingFault: there is none to be had; with the field and the fix.
         """
         value = (await self.text(kube)).strip()
-        if fault := server.value_fault(value):
+        if fault := endpoint.header_value_problem(value):
             raise self.invalid(f"{fault}: it must hold nothing but the value, in one line")
         return value
 
@@ -45,7 +45,7 @@ class NamedKey:
             BindingFault: there are none; with the field and the fix.
         """
         try:
-            return server.certificates(await self.text(kube))
+            return endpoint.certificates(await self.text(kube))
         except ValueError as error:
             text = "it must hold the certificates of the CA, each from -----BEGIN CERTIFICATE-----"
             raise self.invalid(f"{error}: {text}") from error
@@ -134,5 +134,5 @@ def ca_key(named: CABundle, *, namespace: str, path: str, condition: str) -> Nam
 
 def _is_header(item: tuple[str, object]) -> bool:
     name, value = item
-    is_value = isinstance(value, str) and not server.value_fault(value)
-    return is_value and not server.header_fault(name, authorized=False)
+    is_value = isinstance(value, str) and not endpoint.header_value_problem(value)
+    return is_value and not endpoint.header_name_problem(name, authorized=False)

@@ -31,9 +31,9 @@ from workpool_operator.errors import (
 from workpool_operator.kube import permissions
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.prefect_api.endpoint import Headers, PrefectEndpoint, TLSTrust
+from workpool_operator.prefect_api.models import WorkPool
 from workpool_operator.prefect_api.proxies import proxy_of
-from workpool_operator.prefect_api.server import Headers, Server, Trust
-from workpool_operator.prefect_api.views import WorkPool
 
 log = logging.getLogger(__name__)
 
@@ -64,23 +64,23 @@ def server_url(spec: Spec) -> str:
     return url
 
 
-async def trust(spec: Spec, *, namespace: str, kube: KubernetesClient) -> Trust:
+async def trust(spec: Spec, *, namespace: str, kube: KubernetesClient) -> TLSTrust:
     """Whose certificates the server may have."""
     named = spec.server.ca_bundle
     if named is None:
-        return Trust()
+        return TLSTrust()
     key = ca_key(
         named, namespace=namespace, path="spec.server.caBundle", condition=c.SERVER_RESOLVED
     )
-    return Trust(ca_bundle=await key.certificates(kube))
+    return TLSTrust(ca_bundle=await key.certificates(kube))
 
 
 async def credentials(
-    spec: Spec, *, namespace: str, kube: KubernetesClient, trust: Trust
-) -> Server:
+    spec: Spec, *, namespace: str, kube: KubernetesClient, trust: TLSTrust
+) -> PrefectEndpoint:
     """The server with the values of the Secrets that the spec names."""
     server = spec.server
-    return Server(
+    return PrefectEndpoint(
         url=server_url(spec),
         api_key=await _secret("apiKey", server.api_key, namespace, kube),
         auth_string=await _secret("authString", server.auth_string, namespace, kube),
@@ -152,7 +152,7 @@ async def jobs_permitted(kube: KubernetesClient, namespace: str, consent: Consen
         )
 
 
-def client(spec: Spec, server: Server) -> PrefectApi:
+def client(spec: Spec, server: PrefectEndpoint) -> PrefectApi:
     """A client of the server; nothing is asked of it yet."""
     try:
         _ = urlsplit(server.url).port  # httpx takes any number for one
@@ -165,8 +165,8 @@ def _no_url(url: str) -> BindingFault:
     return BindingFault(
         c.SERVER_RESOLVED,
         "InvalidServerURL",
-        f"spec.server.url {Server(url).address!r} is not a URL. Correct its host and port; for "
-        "example http://prefect-server.prefect.svc:4200/api",
+        f"spec.server.url {PrefectEndpoint(url).address!r} is not a URL. "
+        "Correct its host and port; for example http://prefect-server.prefect.svc:4200/api",
     )
 
 
@@ -210,7 +210,7 @@ def poll_fault(error: OperatorError, api: PrefectApi) -> BindingFault:
     )
 
 
-def server_fault(error: OperatorError, server: Server) -> BindingFault:
+def server_fault(error: OperatorError, server: PrefectEndpoint) -> BindingFault:
     """What a failed request to Prefect says about the binding."""
     if isinstance(error, PrefectUnauthorized | PrefectForbidden):
         return _unauthorized(error, server)
@@ -238,9 +238,11 @@ def server_fault(error: OperatorError, server: Server) -> BindingFault:
     )
 
 
-def _unauthorized(error: PrefectUnauthorized | PrefectForbidden, server: Server) -> BindingFault:
+def _unauthorized(
+    error: PrefectUnauthorized | PrefectForbidden, server: PrefectEndpoint
+) -> BindingFault:
     sent = "an API key" if server.api_key else "an auth string"
-    if server.anonymous:
+    if server.without_credentials:
         sent = "a request without credentials"
     return BindingFault(
         c.CREDENTIALS_VALID,
@@ -252,7 +254,7 @@ def _unauthorized(error: PrefectUnauthorized | PrefectForbidden, server: Server)
     )
 
 
-def _redirected(error: PrefectRedirects, server: Server) -> BindingFault:
+def _redirected(error: PrefectRedirects, server: PrefectEndpoint) -> BindingFault:
     """Not followed: a POST would become a GET, and credentials would go there."""
     if error.is_api:
         fix = f"Set spec.server.url to {error.to}."
@@ -269,19 +271,19 @@ def _redirected(error: PrefectRedirects, server: Server) -> BindingFault:
     )
 
 
-def _doubts(server: Server) -> str:
+def _doubts(server: PrefectEndpoint) -> str:
     found = [f"Look at spec.server.url: {doubt}" for doubt in addresses.doubts(server.address)]
     if addresses.is_cloud(server.url) and not _authorized(server):
         found.append("Prefect Cloud needs an API key: name its Secret in spec.server.apiKey")
     return "".join(f" {doubt}." for doubt in found)
 
 
-def _authorized(server: Server) -> bool:
+def _authorized(server: PrefectEndpoint) -> bool:
     named = (name.lower() for name, _ in server.headers)
-    return not server.anonymous or "authorization" in named
+    return not server.without_credentials or "authorization" in named
 
 
-def _by_proxy(server: Server) -> str:
+def _by_proxy(server: PrefectEndpoint) -> str:
     proxy = proxy_of(server.url)
     if proxy is None:
         return ""

@@ -31,7 +31,7 @@ from workpool_operator.jobs.template import doubts_about_template, faults_of_tem
 from workpool_operator.jobs.threads import beside, beside_with
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.views import WorkPool
+from workpool_operator.prefect_api.models import WorkPool
 
 AGAIN_SECONDS = 600.0
 SOON_SECONDS = 60.0  # without an answer, or after a refusal

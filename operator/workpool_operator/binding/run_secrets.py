@@ -34,7 +34,7 @@ from workpool_operator.jobs.credentials import (
 from workpool_operator.kube import models, permissions, secrets
 from workpool_operator.kube.client import JOBS, SECRETS, KubernetesClient
 from workpool_operator.kube.models import BINDING_LABEL, Job
-from workpool_operator.prefect_api.server import Server
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +71,11 @@ class RunSecrets:
         self._binding_id = binding_id
         self._namespace = binding.spec().jobs.namespace or binding.namespace
 
-    def given(self, server: Server) -> Credentials:
+    def given(self, server: PrefectEndpoint) -> Credentials:
         """What a run's pod gets to call the server with."""
         return given(self._binding, server)
 
-    async def ensure(self, server: Server) -> str:
+    async def ensure(self, server: PrefectEndpoint) -> str:
         """Have in place what a Job made now refers to; what there is to say about it.
 
         Raises:
@@ -171,7 +171,7 @@ class RunSecrets:
             log.warning("%s: Secrets of environments may stay: %s", self._binding.key, refused)
 
 
-def given(binding: Binding, server: Server) -> Credentials:
+def given(binding: Binding, server: PrefectEndpoint) -> Credentials:
     """What a run's pod gets to call the server with. Pure."""
     spec = binding.spec()
     is_apart = (spec.jobs.namespace or binding.namespace) != binding.namespace
@@ -194,7 +194,7 @@ def given(binding: Binding, server: Server) -> Credentials:
     )
 
 
-def _ca(spec: Spec, server: Server, *, is_apart: bool) -> Source | str | None:
+def _ca(spec: Spec, server: PrefectEndpoint, *, is_apart: bool) -> Source | str | None:
     named = spec.jobs.ca_bundle or (spec.server.ca_bundle if _trusts_the_same(spec) else None)
     if named is None:
         return None

@@ -35,7 +35,7 @@ from workpool_operator.kube.cluster import ClusterCache, Subscriber
 from workpool_operator.kube.models import BINDING_LABEL, POOL_LABEL, is_uuid
 from workpool_operator.logs import ProblemLogger
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.server import Server
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Session(Subscriber):
         )
         self._cluster.watch(self._namespace)
         self._connection: Connection | None = None
-        self._server: Server | None = None
+        self._server: PrefectEndpoint | None = None
         self._trouble = ProblemLogger(log, binding.key)
         self._writer = StatusWriter(around.kube, binding, announce=announce, clock=around.clock)
 
@@ -209,7 +209,7 @@ class Session(Subscriber):
             template_environment=self._around.template_environment,
         )
 
-    def _api(self, server: Server) -> PrefectApi:
+    def _api(self, server: PrefectEndpoint) -> PrefectApi:
         return prerequisites.client(self._binding.spec(), server)
 
     # Kubernetes
@@ -255,7 +255,7 @@ class Session(Subscriber):
         return Sight(
             generation=looked.generation,
             worker_name=self._worker_name,
-            server_url=Server(spec.server.url or "").address,
+            server_url=PrefectEndpoint(spec.server.url or "").address,
             verdicts=looked.conditions.verdicts(),
             situation=Situation(
                 suspended=spec.suspend,

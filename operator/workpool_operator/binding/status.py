@@ -25,7 +25,7 @@ from workpool_operator.binding.conditions import (
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.kube.client import MERGE_PATCH, KubernetesClient, Resource
-from workpool_operator.prefect_api.views import WorkPool
+from workpool_operator.prefect_api.models import WorkPool
 
 log = logging.getLogger(__name__)
 

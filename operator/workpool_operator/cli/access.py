@@ -26,8 +26,8 @@ from workpool_operator.errors import (
 from workpool_operator.jobs.credentials import API_KEY, AUTH_STRING, VARIABLES
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api import profile
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
 from workpool_operator.prefect_api.profile import SSL_CERT_FILE, URL
-from workpool_operator.prefect_api.server import Server, Trust
 
 NO_SERVER = (
     f"no Prefect server: set {URL}, choose a profile (prefect profile use), give --binding, or "
@@ -39,7 +39,7 @@ NO_SERVER = (
 class Access:
     """A server, and the settings that it is from, as a person finds them."""
 
-    server: Server
+    server: PrefectEndpoint
     url: str
     credentials: str
     ca: str
@@ -75,18 +75,18 @@ async def _of_binding(binding: Binding, kube: KubernetesClient | None, named: st
     )
 
 
-async def _with_own(binding: Binding) -> Server:
+async def _with_own(binding: Binding) -> PrefectEndpoint:
     """What the environment has opens it."""
     own = profile.current()
     return replace(own, url=prerequisites.server_url(binding.spec()))
 
 
-async def _with_its_own(binding: Binding, kube: KubernetesClient | None) -> Server:
+async def _with_its_own(binding: Binding, kube: KubernetesClient | None) -> PrefectEndpoint:
     """What the binding names opens it; whom this machine trusts is trusted, too."""
     spec, trust = binding.spec(), profile.current().trust
     named = [spec.server.api_key, spec.server.auth_string, spec.server.headers]
     if not any((*named, spec.server.ca_bundle)):
-        return Server(prerequisites.server_url(spec), trust=trust)
+        return PrefectEndpoint(prerequisites.server_url(spec), trust=trust)
     if kube is None:
         text = f"what spec.server of {binding.key} names is in a cluster that cannot be reached"
         raise OperatorError(f"{text}; set {' or '.join(VARIABLES)} instead")
@@ -96,7 +96,7 @@ async def _with_its_own(binding: Binding, kube: KubernetesClient | None) -> Serv
         spec,
         namespace=binding.namespace,
         kube=kube,
-        trust=Trust(ca_bundle=both, verify=trust.verify),
+        trust=TLSTrust(ca_bundle=both, verify=trust.verify),
     )
 
 
@@ -126,7 +126,7 @@ def _reason(error: PrefectUnavailable) -> str:
 def _refusal(error: PrefectRefused, found: Access, where: str) -> str:
     if isinstance(error, PrefectUnauthorized | PrefectForbidden):
         sent = "the API key" if found.server.api_key else "the auth string"
-        if found.server.anonymous:
+        if found.server.without_credentials:
             sent = "a request without credentials"
         return f"{where} answered {error.status} to {sent}: set {found.credentials}"
     return f"{where} answered {error.status}: {error}"

@@ -13,7 +13,7 @@ from uuid import UUID
 from workpool_operator.errors import OperatorError
 from workpool_operator.prefect_api import lookup
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.views import Run
+from workpool_operator.prefect_api.models import Run
 
 NOBODY = UUID(int=0)
 _LONG_AGO = "2000-01-01T00:00:00Z"

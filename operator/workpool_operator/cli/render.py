@@ -26,8 +26,8 @@ from workpool_operator.jobs.fault import written
 from workpool_operator.jobs.origins import origins
 from workpool_operator.kube.client import DEFAULT_KUBECONFIG, JOBS
 from workpool_operator.kube.kubeconfig import Kubeconfig
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.prefect_api.profile import URL
-from workpool_operator.prefect_api.server import Server
 
 Format = Literal["yaml", "json"]
 
@@ -82,7 +82,7 @@ def _compare(found: Rendered, call: Call, options: Options) -> bool:
     return comparison.equivalent
 
 
-def _opens(server: Server | None) -> dict[str, str]:
+def _opens(server: PrefectEndpoint | None) -> dict[str, str]:
     """Where the stock worker reads blocks and variables."""
     if server is None:
         return {}

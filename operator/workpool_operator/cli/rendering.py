@@ -35,7 +35,7 @@ from workpool_operator.jobs.render import render
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.server import Server
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 
 Object = dict[str, Any]
 
@@ -47,7 +47,7 @@ class Rendered:
     manifest: Object
     sent: Object
     subject: Subject
-    server: Server | None
+    server: PrefectEndpoint | None
 
 
 @dataclass
@@ -127,7 +127,9 @@ async def _binding(call: Call) -> Binding | None:
     return await bindings.find(call.binding, kube=call.kube) if call.binding else None
 
 
-async def _open(binding: Binding | None, call: Call) -> tuple[Server | None, PrefectApi | None]:
+async def _open(
+    binding: Binding | None, call: Call
+) -> tuple[PrefectEndpoint | None, PrefectApi | None]:
     if not call.wanted.needs_server:
         return None, None
     call.access = await access.server(binding, call.kube, named=call.binding)

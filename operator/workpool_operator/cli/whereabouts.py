@@ -27,8 +27,8 @@ from workpool_operator.jobs.fault import at
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.server import Server, Trust
-from workpool_operator.prefect_api.views import Run
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
+from workpool_operator.prefect_api.models import Run
 
 NO_CLUSTER = str(NOBODY)
 
@@ -89,14 +89,14 @@ def _place(binding: Binding, found: Material, cluster_id: str) -> Place:
     )
 
 
-def _with_credentials(server: ServerSpec) -> Server:
+def _with_credentials(server: ServerSpec) -> PrefectEndpoint:
     """Which ones the operator has; their values are not needed, and so not there."""
-    return Server(
+    return PrefectEndpoint(
         server.url or "",
         api_key="" if server.api_key else None,
         auth_string="" if server.auth_string else None,
         headers=tuple((header.name, "") for header in server.headers or ()),
-        trust=Trust(ca_bundle=""),
+        trust=TLSTrust(ca_bundle=""),
     )
 
 

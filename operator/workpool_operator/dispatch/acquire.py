@@ -19,7 +19,7 @@ from workpool_operator.dispatch.controller import RunController
 from workpool_operator.dispatch.settings import PollSettings
 from workpool_operator.errors import OperatorError, Unavailable
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
-from workpool_operator.prefect_api.views import Run
+from workpool_operator.prefect_api.models import Run
 
 log = logging.getLogger(__name__)
 

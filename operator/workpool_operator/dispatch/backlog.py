@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
-from workpool_operator.prefect_api.views import Run, WorkQueue
+from workpool_operator.prefect_api.models import Run, WorkQueue
 
 UNLIMITED = float("inf")
 _ACTIVE = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}

@@ -38,8 +38,8 @@ from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache, Subscriber
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.events import EventStream
-from workpool_operator.prefect_api.runlog import RunLog
-from workpool_operator.prefect_api.views import Run
+from workpool_operator.prefect_api.models import Run
+from workpool_operator.prefect_api.run_logs import RunLogSender
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class RunController(Subscriber):
         self._handles: dict[UUID, RunHandle] = {}
         self._offers: dict[UUID, asyncio.Event] = {}
         # What the runs' own logs say of the operator's doings.
-        self.run_log = RunLog(prefect, clock=clock)
+        self.run_log = RunLogSender(prefect, clock=clock)
         # Everything that is written to Prefect, and what its answers prove.
         self.proposals = self._make_proposals()
         # From a decision to the one external write that it asks for.

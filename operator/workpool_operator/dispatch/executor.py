@@ -32,7 +32,7 @@ from workpool_operator.kube import events, models
 from workpool_operator.kube.client import EVENTS, JOBS, PODS, KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.kube.models import Event, Job, Pod
-from workpool_operator.prefect_api.views import State
+from workpool_operator.prefect_api.models import State
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from workpool_operator.jobs.draft import Draft
 from workpool_operator.jobs.threads import beside
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.models import Job
-from workpool_operator.prefect_api.runlog import RunLog
+from workpool_operator.prefect_api.run_logs import RunLogSender
 
 LONGEST_REFUSAL_SECONDS = 60.0
 
@@ -45,7 +45,7 @@ class JobCreator:
         creation: Creation,
         store: RunStore,
         job_cache: Cache[Job],
-        runlog: RunLog,
+        runlog: RunLogSender,
         forbidden: Callable[[str], None],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:

@@ -13,7 +13,7 @@ from workpool_operator.jobs.certificates import Source
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.kube import models
 from workpool_operator.kube.models import Job
-from workpool_operator.prefect_api.views import Answer
+from workpool_operator.prefect_api.models import SetStateResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Place:
             cluster_id=self.cluster_id, binding=self.binding, pool_id=self.pool_id, run_id=run_id
         )
 
-    def is_granted(self, answer: Answer) -> bool:
+    def is_granted(self, answer: SetStateResult) -> bool:
         """Return whether the answer to a proposed claim of ours makes the run this process's.
 
         A claim that stands already is proved by its transition id, so that a lost answer is asked

@@ -17,7 +17,7 @@ from workpool_operator.jobs.draft import Draft, draft
 from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.threads import beside_with
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.views import WorkPool
+from workpool_operator.prefect_api.models import WorkPool
 
 
 class JobRenderer(Protocol):

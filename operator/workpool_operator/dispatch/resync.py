@@ -20,7 +20,7 @@ from workpool_operator.dispatch.workqueue import WorkQueue
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
-from workpool_operator.prefect_api.views import Run
+from workpool_operator.prefect_api.models import Run
 
 log = logging.getLogger(__name__)
 

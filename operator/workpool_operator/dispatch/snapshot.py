@@ -12,7 +12,7 @@ from workpool_operator.jobs import names, verdict
 from workpool_operator.jobs.verdict import OUTAGE, Wait
 from workpool_operator.kube.cache import RunObjects
 from workpool_operator.kube.models import FINAL_STATE_ANNOTATION, Job, Pod
-from workpool_operator.prefect_api.views import Run
+from workpool_operator.prefect_api.models import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

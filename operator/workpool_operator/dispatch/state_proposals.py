@@ -26,8 +26,8 @@ from workpool_operator.dispatch.store import RunStore
 from workpool_operator.errors import PrefectNotFound, PrefectRefused, PrefectUnavailable
 from workpool_operator.jobs.verdict import Wait
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.runlog import RunLog
-from workpool_operator.prefect_api.views import Answer, Run, State
+from workpool_operator.prefect_api.models import Run, SetStateResult, State
+from workpool_operator.prefect_api.run_logs import RunLogSender
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class StateProposals:
         place: Place,
         *,
         api: PrefectApi,
-        runlog: RunLog,
+        runlog: RunLogSender,
         store: RunStore,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -193,7 +193,7 @@ class StateProposals:
 
     async def name_substate(
         self, run_id: UUID, claim: Claim, name: str, message: str | None = None
-    ) -> Answer:
+    ) -> SetStateResult:
         """Name the PENDING state of the claim."""
         proposal = {
             "type": "PENDING",
@@ -252,14 +252,14 @@ class StateProposals:
             self._runlog.write(run_id, message, level=level)
             log.info("run %s ended %s: %s", run_id, proposal["name"], message.split("\n")[0])
 
-    async def _propose(self, run_id: UUID, proposal: dict[str, Any]) -> Answer:
+    async def _propose(self, run_id: UUID, proposal: dict[str, Any]) -> SetStateResult:
         asked_at = self._clock.monotonic()
         answer = await self._api.set_state(run_id, proposal)
         run = self.store.of(run_id).run
         if run is None:
             self.store.mark_stale(run_id)
         else:
-            state = run.in_state(answer.state)
+            state = run.with_state(answer.state)
             self.store.apply(run_id, state, asked_at=asked_at, wrote=True)
         return answer
 

@@ -12,7 +12,7 @@ from workpool_operator.dispatch import claims
 from workpool_operator.dispatch.claims import ClaimedRun
 from workpool_operator.jobs.verdict import End, Wait
 from workpool_operator.kube.models import Job, Pod
-from workpool_operator.prefect_api.views import Run, State
+from workpool_operator.prefect_api.models import Run, State
 
 
 @dataclass(frozen=True, slots=True)

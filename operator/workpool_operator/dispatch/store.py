@@ -17,7 +17,7 @@ from uuid import UUID
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.dispatch.claims import Claim, ClaimedRun, is_stray_claim, recorded_job
 from workpool_operator.jobs.verdict import OUTAGE, Wait
-from workpool_operator.prefect_api.views import Run, State
+from workpool_operator.prefect_api.models import Run, State
 
 NEVER = float("-inf")
 FIRST_DEFERRAL, LONGEST_DEFERRAL = timedelta(seconds=30), timedelta(minutes=4)
@@ -276,7 +276,7 @@ class RunStore:
         """Note fields of the run, none of its state, that the operator wrote itself."""
         known = self.of(run_id)
         if known.run is not None:
-            self.put(run_id, replace(known, run=known.run.changed(**fields)))
+            self.put(run_id, replace(known, run=known.run.with_changes(**fields)))
 
     def mark_stale(self, run_id: UUID) -> None:
         """Have the run read before anything else is decided about it."""

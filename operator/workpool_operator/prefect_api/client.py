@@ -33,10 +33,17 @@ from workpool_operator.errors import (
     PrefectUnauthorized,
     PrefectUnavailable,
 )
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
+from workpool_operator.prefect_api.models import (
+    Run,
+    SetStateResult,
+    State,
+    Worker,
+    WorkPool,
+    WorkQueue,
+)
 from workpool_operator.prefect_api.proxies import proxy_of
-from workpool_operator.prefect_api.server import Server
 from workpool_operator.prefect_api.transport import OnceTransport
-from workpool_operator.prefect_api.views import Answer, Run, State, Worker, WorkPool, WorkQueue
 
 RUN_NOT_FOUND = "Flow run not found"  # the body of Prefect's own 404
 PAGE_SIZE = 200  # the server's own limit for polls and filters
@@ -51,7 +58,7 @@ _REFUSALS = {401: PrefectUnauthorized, 403: PrefectForbidden, 404: PrefectNotFou
 _NOT_PREFECT = "this is not the answer of a Prefect API"
 _UNREADABLE = (json.JSONDecodeError, UnicodeDecodeError, ValidationError, RecursionError)
 
-_answer = TypeAdapter(Answer)
+_answer = TypeAdapter(SetStateResult)
 _objects = TypeAdapter(list[dict[str, Any]])  # strict: of an empty mapping no run is read as gone
 _states = TypeAdapter(list[State])
 _queues = TypeAdapter(list[WorkQueue])
@@ -61,7 +68,7 @@ _workers = TypeAdapter(list[Worker])
 class PrefectApi:
     """One server, one pool name; use it as an async context manager."""
 
-    def __init__(self, server: Server, *, pool: str) -> None:
+    def __init__(self, server: PrefectEndpoint, *, pool: str) -> None:
         """
         Raises:
             OperatorError: the environment names a proxy that cannot be used.
@@ -140,7 +147,7 @@ class PrefectApi:
             states, key=lambda state: state.timestamp.timestamp() if state.timestamp else 0
         )
 
-    async def set_state(self, run_id: UUID, state: dict[str, Any]) -> Answer:
+    async def set_state(self, run_id: UUID, state: dict[str, Any]) -> SetStateResult:
         """Propose a state; never forced."""
         details = {**state.get("state_details", {}), "flow_run_id": str(run_id)}
         body = {"state": {**state, "state_details": details}, "force": False}
@@ -178,7 +185,7 @@ class PrefectApi:
         try:
             return view(answer)
         except (ValidationError, LookupError, TypeError, ValueError, AttributeError) as error:
-            text = f"{method} {path}: {_NOT_PREFECT}{_misfit(error)}"
+            text = f"{method} {path}: {_NOT_PREFECT}{_mismatch(error)}"
             raise PrefectRefused(text, status=200) from error
 
     async def request(self, method: str, path: str, body: Any = None) -> Any:
@@ -217,7 +224,7 @@ def _ids(answer: Any) -> dict[UUID, dict[str, Any]]:
     return {UUID(document["id"]): document for document in _objects.validate_python(answer)}
 
 
-def _misfit(error: Exception) -> str:
+def _mismatch(error: Exception) -> str:
     """What does not fit, without its value."""
     if not isinstance(error, ValidationError):
         return ""
@@ -225,7 +232,7 @@ def _misfit(error: Exception) -> str:
     return f" ({'.'.join(map(str, first['loc']))}: {first['msg']})"
 
 
-def _client(server: Server) -> PrefectClient:
+def _client(server: PrefectEndpoint) -> PrefectClient:
     """Its headers are the server's, and none of the settings of the user's own Prefect."""
     proxy, verify = proxy_of(server.url), server.trust.context()
     transport = OnceTransport(verify=verify, limits=LIMITS, proxy=proxy.url if proxy else None)
@@ -251,13 +258,15 @@ def _without_headers_of_the_user() -> AbstractContextManager[object]:
     return temporary_settings(restore_defaults={PREFECT_CLIENT_CUSTOM_HEADERS})
 
 
-def _error(error: httpx.HTTPStatusError, server: Server) -> PrefectRefused | PrefectUnavailable:
+def _error(
+    error: httpx.HTTPStatusError, server: PrefectEndpoint
+) -> PrefectRefused | PrefectUnavailable:
     """Of an answer only what a Prefect API says: a gateway's page may repeat what was sent."""
     response = error.response
     text = f"{response.request.method} {response.request.url.path}: HTTP {response.status_code}"
     if response.is_redirect:
         return _redirect(response, server, text)
-    said = _said(response)
+    said = _prefect_reason(response)
     text = server.redacted(f"{text} {said or ''}".rstrip())
     if response.status_code >= 500 or (response.status_code == 404 and said is None):
         return PrefectUnavailable(text)
@@ -265,7 +274,7 @@ def _error(error: httpx.HTTPStatusError, server: Server) -> PrefectRefused | Pre
     return kind(text, status=response.status_code)
 
 
-def _said(response: httpx.Response) -> str | None:
+def _prefect_reason(response: httpx.Response) -> str | None:
     """The reason that a Prefect API gives; None where something else answers, as an ingress without
     a way to the server, which answers 404, too, with a page, text or other JSON."""
     try:
@@ -278,7 +287,7 @@ def _said(response: httpx.Response) -> str | None:
     return " ".join(reason.split())[:300] if isinstance(reason, str) else ""
 
 
-def _redirect(response: httpx.Response, server: Server, text: str) -> PrefectRedirects:
+def _redirect(response: httpx.Response, server: PrefectEndpoint, text: str) -> PrefectRedirects:
     target = response.request.url.join(response.headers["Location"])
     base = target.copy_with(query=None, fragment=None, userinfo=b"")
     asked = response.request.url.path.removeprefix(httpx.URL(server.url).path.rstrip("/"))

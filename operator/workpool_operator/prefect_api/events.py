@@ -26,8 +26,8 @@ from websockets.typing import Subprotocol
 
 from workpool_operator import connection_errors
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.prefect_api.proxies import proxy_of
-from workpool_operator.prefect_api.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class EventStream:
 
     def __init__(
         self,
-        server: Server,
+        server: PrefectEndpoint,
         *,
         pool_id: UUID,
         wake: Wake,
@@ -151,7 +151,7 @@ class _Connect(connect):
         return exc
 
 
-def _connect(server: Server, url: str) -> connect:
+def _connect(server: PrefectEndpoint, url: str) -> connect:
     """With what Prefect's own clients send."""
     proxy = proxy_of(url)
     headers = dict(server.headers)

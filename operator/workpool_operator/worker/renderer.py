@@ -17,7 +17,7 @@ from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.jobs.draft import Draft, checked
 from workpool_operator.jobs.inputs import Subject
 from workpool_operator.jobs.manifest import identify
-from workpool_operator.prefect_api.views import WorkPool
+from workpool_operator.prefect_api.models import WorkPool
 
 
 class ConfigurationRenderer:

@@ -31,7 +31,7 @@ from workpool_operator.kube.cluster import ClusterCache, Subscriber
 from workpool_operator.kube.models import BINDING_LABEL
 from workpool_operator.logs import ProblemLogger
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.views import Run, WorkPool
+from workpool_operator.prefect_api.models import Run, WorkPool
 from workpool_operator.retry import retry_unavailable
 from workpool_operator.worker import killing, surroundings
 from workpool_operator.worker.renderer import ConfigurationRenderer

@@ -21,7 +21,7 @@ from workpool_operator.jobs.credentials import (
     SecretKey,
 )
 from workpool_operator.prefect_api import profile
-from workpool_operator.prefect_api.server import Server
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.worker.settings import PREFIX, WorkerSettings
 
 # Paths of the worker's own machine; and what may hold credentials that are not the run's.
@@ -37,7 +37,7 @@ NOT_HANDED_ON = (
 class Surroundings:
     """`environment` are plain variables of run pods, `secrets` those that go by reference."""
 
-    server: Server
+    server: PrefectEndpoint
     environment: dict[str, str]
     secrets: dict[str, str]
 

@@ -12,7 +12,7 @@ from workpool_operator.dispatch.policy import Policy
 from workpool_operator.dispatch.snapshot import Snapshot
 from workpool_operator.dispatch.steps import Nothing, Step
 from workpool_operator.kube.models import Job
-from workpool_operator.prefect_api.views import Run
+from workpool_operator.prefect_api.models import Run
 
 P = ParamSpec("P")
 

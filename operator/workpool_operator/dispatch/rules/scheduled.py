@@ -25,7 +25,7 @@ from workpool_operator.dispatch.steps import (
 )
 from workpool_operator.jobs import verdict
 from workpool_operator.kube.models import FINAL_STATE_ANNOTATION, Job
-from workpool_operator.prefect_api.views import State
+from workpool_operator.prefect_api.models import State
 
 
 def message_unread(given: Input) -> Step | None:

@@ -65,11 +65,11 @@ class Run:
     def of(cls, document: dict[str, Any]) -> Self:
         return _run.validate_python({**document, "document": document})  # type: ignore[return-value]
 
-    def in_state(self, state: State) -> Self:
+    def with_state(self, state: State) -> Self:
         """The same run after a change of state."""
         return replace(self, state=state, state_type=state.type, state_name=state.name)
 
-    def changed(self, **fields: Any) -> Self:
+    def with_changes(self, **fields: Any) -> Self:
         """The same run after an update of fields."""
         return replace(self, **fields, document={**self.document, **fields})
 
@@ -116,7 +116,7 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
-class Answer:
+class SetStateResult:
     """The server's answer to a proposed state: `state` is the one the run has now.
 
     `status` (ACCEPT, REJECT, ABORT, WAIT) decides, never the HTTP code.

@@ -19,17 +19,17 @@ log = logging.getLogger(__name__)
 
 LOGGER_NAME = "prefect.flow_runs.worker"  # as the stock worker's, so that the UI files it alike
 FLUSH_SECONDS = 1.0
-BATCH = 200
-KEPT = 10_000
+BATCH_SIZE = 200
+MAX_PENDING = 10_000
 
 
-class RunLog:
+class RunLogSender:
     """A bounded buffer of log lines and the loop that sends them."""
 
     def __init__(self, api: PrefectApi, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._api = api
         self._clock = clock
-        self._lines: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._lines: deque[dict[str, Any]] = deque(maxlen=MAX_PENDING)
 
     def write(self, run_id: UUID, message: str, *, level: int = logging.INFO) -> None:
         """Queue one line."""
@@ -51,7 +51,7 @@ class RunLog:
 
     async def flush(self) -> None:
         """Send one batch, if there is any."""
-        count = min(BATCH, len(self._lines))
+        count = min(BATCH_SIZE, len(self._lines))
         batch = [self._lines.popleft() for _ in range(count)]
         if not batch:
             return

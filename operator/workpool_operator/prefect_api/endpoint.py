@@ -29,7 +29,7 @@ _RESERVED = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TLSTrust:
     """Which certificates are accepted: those of `SSL_CERT_FILE` or the system, with Mozilla's list
     and `ca_bundle` (`certificates` of a PEM file) beside them; any where `verify` is false."""
 
@@ -42,14 +42,14 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class PrefectEndpoint:
     """`headers` are sent beside the credentials, with every request and to the event stream."""
 
     url: str
     api_key: str | None = field(default=None, repr=False)
     auth_string: str | None = field(default=None, repr=False)
     headers: Headers = field(default=(), repr=False)
-    trust: Trust = field(default=Trust(), repr=False)
+    trust: TLSTrust = field(default=TLSTrust(), repr=False)
 
     @property
     def address(self) -> str:
@@ -57,7 +57,7 @@ class Server:
         return _USER.sub("", self.url)
 
     @property
-    def anonymous(self) -> bool:
+    def without_credentials(self) -> bool:
         return self.api_key is None and self.auth_string is None
 
     def redacted(self, text: str) -> str:
@@ -74,7 +74,7 @@ class Server:
         return {secret for secret in secrets if secret and len(secret) > 3}
 
 
-def value_fault(value: str) -> str:
+def header_value_problem(value: str) -> str:
     """Why the value cannot be sent in a header, without the value; empty where it can."""
     if not value:
         return "is empty"
@@ -85,7 +85,7 @@ def value_fault(value: str) -> str:
     return ""
 
 
-def header_fault(name: str, *, authorized: bool) -> str:
+def header_name_problem(name: str, *, authorized: bool) -> str:
     """Why no header of that name can be added; `authorized`: an Authorization is sent already."""
     if not _TOKEN.fullmatch(name):
         return "is not the name of an HTTP header"
@@ -113,7 +113,7 @@ def certificates(text: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _context(trust: Trust, *, strict: bool) -> ssl.SSLContext:
+def _context(trust: TLSTrust, *, strict: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     if trust.ca_bundle is not None:

@@ -14,7 +14,7 @@ import pytest
 
 from workpool_operator.errors import PrefectRefused
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.server import Server
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 
 RUN = UUID(int=1)
 CALLS: dict[str, Callable[[PrefectApi], Awaitable[Any]]] = {
@@ -58,7 +58,7 @@ async def answering(body: bytes) -> AsyncIterator[PrefectApi]:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
-        api = PrefectApi(Server(f"http://127.0.0.1:{port}/api"), pool="p")
+        api = PrefectApi(PrefectEndpoint(f"http://127.0.0.1:{port}/api"), pool="p")
         async with api:
             yield api
 

@@ -26,10 +26,10 @@ from workpool_operator.errors import (
     PrefectUnavailable,
     PrefectUntrusted,
 )
-from workpool_operator.prefect_api import profile, server
+from workpool_operator.prefect_api import endpoint, profile
 from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
 from workpool_operator.prefect_api.events import EventStream
-from workpool_operator.prefect_api.server import Server, Trust
 
 HOST = "prefect.example"
 SECRET = "a-secret-4711"
@@ -85,12 +85,12 @@ async def serving(answer=version, *, tls: ssl.SSLContext | None = None) -> Async
         await runner.cleanup()
 
 
-async def ask(at: Server) -> str:
+async def ask(at: PrefectEndpoint) -> str:
     async with PrefectApi(at, pool="p") as api:
         return await api.version()
 
 
-async def listen(at: Server) -> str | None:
+async def listen(at: PrefectEndpoint) -> str | None:
     """What the stream first says of itself: None when it opened."""
     said: asyncio.Queue[str | None] = asyncio.Queue()
     stream = EventStream(at, pool_id=UUID(int=1), wake=lambda *_: None, connected=said.put_nowait)
@@ -112,7 +112,7 @@ async def test_requests_and_the_event_stream_go_through_the_proxy_which_alone_kn
     async with serving() as heard:
         with ForwardProxy({HOST: LOOPBACK}) as proxy:
             monkeypatch.setenv(variable, proxy.url)
-            at = Server(f"http://{HOST}:{heard.port}/api")
+            at = PrefectEndpoint(f"http://{HOST}:{heard.port}/api")
             assert await ask(at) == "3.8.8"
             assert await listen(at) is None
         assert proxy.asked[0] == f"GET http://{HOST}:{heard.port}/api/admin/version"
@@ -124,13 +124,13 @@ async def test_https_goes_through_a_tunnel_of_the_proxy_and_http_does_not(monkey
     async with serving(tls=ca.server) as heard, serving() as plain:
         with ForwardProxy({HOST: LOOPBACK}) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-            at = Server(f"https://{HOST}:{heard.port}/api", trust=Trust(ca.pem))
+            at = PrefectEndpoint(f"https://{HOST}:{heard.port}/api", trust=TLSTrust(ca.pem))
             assert await ask(at) == "3.8.8"
             assert await listen(at) is None
             assert set(proxy.asked) == {f"CONNECT {HOST}:{heard.port}"}
             proxy.asked.clear()
             monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
-            inside = Server(f"http://{LOOPBACK}:{plain.port}/api")
+            inside = PrefectEndpoint(f"http://{LOOPBACK}:{plain.port}/api")
             assert await ask(inside) == "3.8.8"
             assert await listen(inside) is None
             assert proxy.asked == []
@@ -139,7 +139,7 @@ async def test_https_goes_through_a_tunnel_of_the_proxy_and_http_does_not(monkey
 async def test_a_proxy_that_is_down_is_an_outage(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     with pytest.raises(PrefectUnavailable, match="connection refused"):
-        await ask(Server(f"http://{HOST}/api"))
+        await ask(PrefectEndpoint(f"http://{HOST}/api"))
 
 
 # Headers
@@ -150,7 +150,7 @@ async def test_headers_go_to_requests_and_to_the_event_stream_and_those_of_a_pro
         {prefect_settings.PREFECT_CLIENT_CUSTOM_HEADERS: {"X-Of-The-User": "somewhere else"}}
     )
     async with serving() as heard:
-        at = Server(
+        at = PrefectEndpoint(
             f"http://{LOOPBACK}:{heard.port}/api",
             auth_string="me:secret",
             headers=(("CF-Access-Client-Id", "abc"), ("CF-Access-Client-Secret", SECRET)),
@@ -183,12 +183,12 @@ async def test_headers_go_to_requests_and_to_the_event_stream_and_those_of_a_pro
     ],
 )
 def test_a_header_that_cannot_be_added_is_said_not_to(name, why):
-    assert why in server.header_fault(name, authorized=True)
+    assert why in endpoint.header_name_problem(name, authorized=True)
 
 
 def test_an_authorization_of_ones_own_is_possible_where_there_is_no_other():
-    assert server.header_fault("Authorization", authorized=False) == ""
-    assert server.header_fault("CF-Access-Client-Id", authorized=True) == ""
+    assert endpoint.header_name_problem("Authorization", authorized=False) == ""
+    assert endpoint.header_name_problem("CF-Access-Client-Id", authorized=True) == ""
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_an_authorization_of_ones_own_is_possible_where_there_is_no_other():
     ],
 )
 def test_a_value_that_no_header_can_hold_is_told_without_it(value, fault):
-    assert server.value_fault(value) == fault
+    assert endpoint.header_value_problem(value) == fault
 
 
 # What a server answers is not repeated
@@ -215,7 +215,7 @@ async def test_a_page_that_repeats_what_was_sent_is_not_quoted():
         return web.json_response({"detail": f"no entry with {dict(request.headers)}"}, status=403)
 
     async with serving(echo) as heard:
-        at = Server(
+        at = PrefectEndpoint(
             f"http://{LOOPBACK}:{heard.port}/api",
             auth_string="me:secret-4712",
             headers=(("X-Key", SECRET),),
@@ -233,7 +233,7 @@ async def test_of_a_web_page_nothing_is_quoted_at_all():
 
     async with serving(page) as heard:
         with pytest.raises(PrefectUnavailable, match=r"^GET /api/admin/version: HTTP 500$"):
-            await ask(Server(f"http://{LOOPBACK}:{heard.port}/api"))
+            await ask(PrefectEndpoint(f"http://{LOOPBACK}:{heard.port}/api"))
 
 
 async def test_the_reason_that_prefect_gives_is_kept():
@@ -242,7 +242,7 @@ async def test_the_reason_that_prefect_gives_is_kept():
 
     async with serving(answer) as heard:
         with pytest.raises(PrefectNotFound, match="HTTP 404 Work queue 'hihg' not found"):
-            await ask(Server(f"http://{LOOPBACK}:{heard.port}/api"))
+            await ask(PrefectEndpoint(f"http://{LOOPBACK}:{heard.port}/api"))
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ async def test_a_failed_request_raises_the_type_of_its_http_code(status, kind):
 
     async with serving(answer) as heard:
         with pytest.raises(OperatorError, match=f"HTTP {status}") as raised:
-            await ask(Server(f"http://{LOOPBACK}:{heard.port}/api"))
+            await ask(PrefectEndpoint(f"http://{LOOPBACK}:{heard.port}/api"))
     assert type(raised.value) is kind
 
 
@@ -278,7 +278,7 @@ async def test_a_redirect_is_told_with_the_address_of_the_api_and_not_followed(s
         return web.Response(status=status, headers={"Location": target})
 
     async with serving(upgrade) as heard:
-        at = Server(f"http://{LOOPBACK}:{heard.port}/api", api_key=SECRET)
+        at = PrefectEndpoint(f"http://{LOOPBACK}:{heard.port}/api", api_key=SECRET)
         with pytest.raises(PrefectRedirects) as told:
             await ask(at)
         assert await listen(at)
@@ -294,7 +294,7 @@ async def test_a_redirect_to_a_login_page_names_only_its_server():
 
     async with serving(login) as heard:
         with pytest.raises(PrefectRedirects) as told:
-            await ask(Server(f"http://{LOOPBACK}:{heard.port}/api"))
+            await ask(PrefectEndpoint(f"http://{LOOPBACK}:{heard.port}/api"))
     assert (told.value.to, told.value.is_api) == ("https://login.example.com", False)
 
 
@@ -305,12 +305,12 @@ async def test_a_private_ca_is_trusted_where_it_is_named_and_else_told_as_not_tr
     ca = PrivateCA.make(tmp_path, host=LOOPBACK)
     async with serving(tls=ca.server) as heard:
         url = f"https://{LOOPBACK}:{heard.port}/api"
-        for trust in (Trust(ca.pem), Trust(verify=False)):
-            assert await ask(Server(url, trust=trust)) == "3.8.8"
-            assert await listen(Server(url, trust=trust)) is None
+        for trust in (TLSTrust(ca.pem), TLSTrust(verify=False)):
+            assert await ask(PrefectEndpoint(url, trust=trust)) == "3.8.8"
+            assert await listen(PrefectEndpoint(url, trust=trust)) is None
         with pytest.raises(PrefectUntrusted, match="its certificate is not trusted: unable to get"):
-            await ask(Server(url))
-        assert "not trusted" in str(await listen(Server(url)))
+            await ask(PrefectEndpoint(url))
+        assert "not trusted" in str(await listen(PrefectEndpoint(url)))
 
 
 async def test_a_ca_without_key_usage_is_trusted_where_the_setting_says_so(tmp_path, monkeypatch):
@@ -325,7 +325,7 @@ async def test_a_ca_without_key_usage_is_trusted_where_the_setting_says_so(tmp_p
     monkeypatch.setattr(ssl, "create_default_context", strict)
     ca = PrivateCA.make(tmp_path, host=LOOPBACK, strict=False)
     async with serving(tls=ca.server) as heard:
-        at = Server(f"https://{LOOPBACK}:{heard.port}/api", trust=Trust(ca.pem))
+        at = PrefectEndpoint(f"https://{LOOPBACK}:{heard.port}/api", trust=TLSTrust(ca.pem))
         with pytest.raises(PrefectUntrusted):
             await ask(at)
         monkeypatch.setenv("WORKPOOL_OPERATOR_TLS_STRICT", "false")
@@ -340,12 +340,12 @@ async def test_a_ca_without_key_usage_is_trusted_where_the_setting_says_so(tmp_p
 def test_of_a_pem_file_only_the_certificates_are_kept(tmp_path):
     ca = PrivateCA.make(tmp_path, host=LOOPBACK)
     key = "-----BEGIN PRIVATE KEY-----\nMIG2\n-----END PRIVATE KEY-----\n"
-    assert server.certificates(f"# Türk CA\n{ca.pem}\n{key}") == ca.pem
+    assert endpoint.certificates(f"# Türk CA\n{ca.pem}\n{key}") == ca.pem
     with pytest.raises(ValueError, match="holds no certificate in PEM form"):
-        server.certificates(key)
+        endpoint.certificates(key)
     broken = f"{BEGIN}\nAAAA\n{END}"
     with pytest.raises(ValueError, match="holds a certificate that cannot be read"):
-        server.certificates(broken)
+        endpoint.certificates(broken)
 
 
 # The user's own Prefect, for a command and for the worker type
@@ -365,7 +365,7 @@ def test_the_users_prefect_names_headers_and_ca_as_its_own_client_uses_them(tmp_
         found = profile.current()
     assert found.url == "https://prefect/api"
     assert found.headers == (("X-Key", "abc"),)
-    assert found.trust == Trust(ca.pem, verify=False)
+    assert found.trust == TLSTrust(ca.pem, verify=False)
     assert SECRET not in repr(found)
 
 
@@ -388,5 +388,5 @@ def test_a_setting_of_the_users_prefect_that_cannot_be_used_is_named(name, value
 
 
 def test_no_client_keeps_a_password_of_an_address_in_what_is_shown():
-    at = Server("https://me:secret@prefect/api")
+    at = PrefectEndpoint("https://me:secret@prefect/api")
     assert at.address == "https://prefect/api"

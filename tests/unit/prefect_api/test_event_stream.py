@@ -16,8 +16,8 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 
 from tests.support.polling import poll
 from workpool_operator.prefect_api import events
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.prefect_api.events import EventStream
-from workpool_operator.prefect_api.server import Server
 
 RUN = UUID(int=7)
 ODD_FRAMES = [
@@ -62,7 +62,7 @@ class Listener:
         async with serve(serve_one, "127.0.0.1", 0, process_request=admit) as server:
             port = server.sockets[0].getsockname()[1]
             stream = EventStream(
-                Server(f"http://127.0.0.1:{port}/api"),
+                PrefectEndpoint(f"http://127.0.0.1:{port}/api"),
                 pool_id=UUID(int=1),
                 wake=lambda *change: self.woken.append(change),
                 connected=self.told.append,
@@ -188,7 +188,7 @@ async def test_an_address_that_is_none_is_told_and_ends_nothing(
     monkeypatch.setattr(events, "BACKOFF_SECONDS", (0.01, 0.1))
     told: list[str | None] = []
     stream = EventStream(
-        Server("http://host:abc/api"),
+        PrefectEndpoint("http://host:abc/api"),
         pool_id=UUID(int=1),
         wake=lambda *_: None,
         connected=told.append,
