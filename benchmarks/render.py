@@ -20,9 +20,9 @@ from benchmarks.statistics import OURS, Rendering
 from testbed.environments import PEER
 from tests.corpus.case import IDENTITY, Case, Object
 from workpool_operator.cli.stock import stock_worker
+from workpool_operator.jobs.base_job_template import KubernetesJobVariables
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
-from workpool_operator.jobs.render import render
-from workpool_operator.jobs.variables import KubernetesJobVariables
+from workpool_operator.jobs.render import render_manifest
 
 RENDERS = 1000
 VALUES: Object = {
@@ -53,11 +53,13 @@ def own_template() -> Object:
 
 async def of_ours(case: Case, *, renders: int, client: PrefectClient) -> list[float]:
     """Return the seconds of each render."""
-    await render(case.subject, IDENTITY, client=client)  # the first one reads what is read once
+    await render_manifest(
+        case.subject, IDENTITY, client=client
+    )  # the first one reads what is read once
     taken = []
     for subject in (each.subject for each in _runs(case, renders)):
         began = time.thread_time()
-        await render(subject, IDENTITY, client=client)
+        await render_manifest(subject, IDENTITY, client=client)
         taken.append(time.thread_time() - began)
     return taken
 

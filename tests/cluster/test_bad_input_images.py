@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.kube import Kube, Object
-from workpool_operator.jobs import grammar
+from workpool_operator.jobs import formats
 
 IMAGES = [
     *("busybox", "a:1", "localhost:5000/a/b:1", "REGISTRY.example/a", "a/b_c__d---e.f:T_.-1"),
@@ -48,4 +48,4 @@ async def test_an_image_reference_is_one_exactly_where_a_kubelet_can_pull_it(
         seconds=60,
     )
     for image, reason in refusals(seen).items():
-        assert (reason != "InvalidImageName") == grammar.is_image(image), (image, reason)
+        assert (reason != "InvalidImageName") == formats.is_image(image), (image, reason)

@@ -15,7 +15,7 @@ from tests.support.git import served_repository
 from tests.support.polling import poll
 from tests.support.run import TestRun
 from tests.support.templates import TYPE, default_template
-from workpool_operator.jobs.variables import HOME, TEMPORARY
+from workpool_operator.jobs.base_job_template import HOME, TEMPORARY
 
 FLOWS_VOLUME = {
     "volumes": [{"name": "flows", "configMap": {"name": CONFIG_MAP}}],

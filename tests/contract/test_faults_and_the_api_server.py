@@ -13,9 +13,9 @@ import pytest
 
 from tests.support.kube import Kube, Object, path
 from tests.support.manifests import CONTAINER, VALUES, places, with_value
-from workpool_operator.jobs import shapes
-from workpool_operator.jobs.checks import faults
-from workpool_operator.jobs.fault import Fault, Path
+from workpool_operator.jobs import job_schema
+from workpool_operator.jobs.field_errors import FieldError, Path
+from workpool_operator.jobs.validation import find_errors
 
 MANY = 1500  # of some 12000, another choice in each run
 # Where the API server is content and we are not, on purpose.
@@ -33,7 +33,7 @@ async def tried(kube: Kube, job: Object) -> httpx.Response:
 
 
 async def test_any_value_in_any_field_is_judged_as_the_api_server_judges_it(kube: Kube) -> None:
-    shape = shapes.job()
+    shape = job_schema.job_type()
     every = [
         (place, value)
         for key in ("metadata", "spec")
@@ -43,7 +43,7 @@ async def test_any_value_in_any_field_is_judged_as_the_api_server_judges_it(kube
     seed = random.randrange(10**6)
     for place, value in random.Random(seed).sample(every, MANY):
         job = with_value(place, value)
-        answer, found = await tried(kube, job), faults(job)
+        answer, found = await tried(kube, job), find_errors(job)
         why = f"seed {seed}: {place} = {value!r}: {answer.status_code} {answer.text[:300]}, {found}"
         if answer.is_success:
             assert [fault for fault in found if not _is_ours(fault)] == [], why
@@ -51,7 +51,7 @@ async def test_any_value_in_any_field_is_judged_as_the_api_server_judges_it(kube
             assert found or "parsing time" in answer.text, why
 
 
-def _is_ours(fault: Fault) -> bool:
+def _is_ours(fault: FieldError) -> bool:
     return fault.path[-1] in STRICTER
 
 
@@ -81,7 +81,7 @@ def _is_ours(fault: Fault) -> bool:
 async def test_a_quantity_is_one_exactly_where_it_is_one_there(kube: Kube, quantity: Any) -> None:
     job = with_value((*CONTAINER, "resources"), {"limits": {"memory": quantity}})
     answer = await tried(kube, job)
-    assert answer.is_success == (faults(job) == []), answer.text
+    assert answer.is_success == (find_errors(job) == []), answer.text
 
 
 @pytest.mark.parametrize("quantity", [".", "Gi", "e3", "+", "-", "+Gi", "-k", "+."])
@@ -90,7 +90,7 @@ async def test_a_quantity_without_a_number_is_none_although_it_is_0_there(
 ) -> None:
     job = with_value((*CONTAINER, "resources"), {"limits": {"memory": quantity}})
     assert (await tried(kube, job)).is_success
-    assert faults(job) != []
+    assert find_errors(job) != []
 
 
 _VARIABLE: Path = (*CONTAINER, "env", 0)
@@ -132,7 +132,7 @@ async def test_names_and_references_are_right_exactly_where_they_are_there(
     for entry in job["spec"]["template"]["spec"]["containers"][0].get("env", ()):
         entry["name"] = "A"
     answer = await tried(kube, job)
-    assert answer.is_success == (faults(job) == []), (answer.text[:300], faults(job))
+    assert answer.is_success == (find_errors(job) == []), (answer.text[:300], find_errors(job))
 
 
 @pytest.mark.parametrize("mounts", [_MOUNTED, [*_MOUNTED, {"name": "data", "mountPath": "/data"}]])
@@ -140,7 +140,7 @@ async def test_mounts_are_right_exactly_where_they_are_there(kube: Kube, mounts:
     job = with_value((*CONTAINER, "volumeMounts"), mounts)
     job["spec"]["template"]["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
     answer = await tried(kube, job)
-    assert answer.is_success == (faults(job) == []), answer.text[:300]
+    assert answer.is_success == (find_errors(job) == []), answer.text[:300]
 
 
 async def test_an_object_is_too_large_here_only_where_it_is_there(
@@ -150,7 +150,7 @@ async def test_an_object_is_too_large_here_only_where_it_is_there(
     the API server says then is about labels that it generates itself."""
     job = with_value((*CONTAINER, "args"), ["x" * 100_000] * 17)
     job["spec"]["suspend"] = True
-    [fault] = faults(job)
+    [fault] = find_errors(job)
     assert "the limit of one object" in str(fault)
     assert (await kube.http.post(path("jobs", namespace), json=job)).is_error
 
@@ -165,7 +165,7 @@ async def test_a_name_of_a_variable_is_one_exactly_where_it_is_one_there(
 ) -> None:
     job = with_value((*CONTAINER, "env"), [{"name": name, "value": ""}])
     answer = await tried(kube, job)
-    assert answer.is_success == (faults(job) == []), answer.text
+    assert answer.is_success == (find_errors(job) == []), answer.text
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ async def test_a_containers_name_is_one_exactly_where_it_is_one_there(
 ) -> None:
     job = with_value((*CONTAINER, "name"), name)
     answer = await tried(kube, job)
-    assert answer.is_success == (faults(job) == []), answer.text
+    assert answer.is_success == (find_errors(job) == []), answer.text
 
 
 @pytest.mark.parametrize(
@@ -188,4 +188,4 @@ async def test_a_request_fits_its_limit_exactly_where_it_does_there(
     resources = {"requests": {"memory": request_}, "limits": {"memory": limit}}
     job = with_value((*CONTAINER, "resources"), resources)
     answer = await tried(kube, job)
-    assert answer.is_success == (faults(job) == []), answer.text
+    assert answer.is_success == (find_errors(job) == []), answer.text

@@ -16,7 +16,7 @@ from workpool_operator.binding import rehearsal
 from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.outcome import Outcome
 from workpool_operator.binding.rehearsal import Rehearsal
-from workpool_operator.jobs.fault import read
+from workpool_operator.jobs.field_errors import parse_path
 from workpool_operator.prefect_api.models import WorkPool
 
 Start = Callable[..., Awaitable[Dispatch]]
@@ -29,7 +29,7 @@ def template(*, defaults: Object | None = None, **places: Any) -> Object:
     """The stock template with these values in its manifest and these defaults of variables."""
     base = stock_template()
     for text, value in places.items():
-        *parents, last = read(text)
+        *parents, last = parse_path(text)
         node: Any = base["job_configuration"]["job_manifest"]
         for part in parents:
             node = node[part] if isinstance(node, list) else node.setdefault(part, {})

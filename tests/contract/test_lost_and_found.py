@@ -17,7 +17,7 @@ from tests.support.kube import Kube, path
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
 from workpool_operator.errors import KubernetesUnavailable, PrefectUnavailable
-from workpool_operator.jobs.verdict import OUTAGE
+from workpool_operator.jobs.diagnosis import OUTAGE
 from workpool_operator.prefect_api.client import PrefectEndpoint
 
 Start = Callable[..., Awaitable[Dispatch]]

@@ -12,12 +12,12 @@ from tests.support.dispatch import Dispatch
 from tests.support.fault_proxy import FaultProxy
 from tests.support.prefect import Object, PrefectApi
 from workpool_operator.errors import PrefectUnavailable
-from workpool_operator.jobs.verdict import Wait
+from workpool_operator.jobs.diagnosis import WaitReason
 
 Start = Callable[..., Awaitable[Dispatch]]
 SET_STATE = r"/set_state$"
 DATA = {"type": "reference", "storage_key": "the-result"}
-UNSCHEDULABLE = Wait("Unschedulable", "no node takes the pod")
+UNSCHEDULABLE = WaitReason("Unschedulable", "no node takes the pod")
 
 
 async def finish(api: PrefectApi, run: Object, type_: str, **state: Any) -> None:
@@ -177,7 +177,7 @@ async def test_race_03_a_sub_state_of_our_own_still_proves_the_claim_after_a_res
 ) -> None:
     first = await start()
     claim = await first.claimed(quiet_run)
-    wait = Wait("QuotaExceeded", "exceeded quota: pods")
+    wait = WaitReason("QuotaExceeded", "exceeded quota: pods")
     await first.explain(quiet_run, wait)
     restarted = await start()
     await restarted.read(quiet_run)
@@ -223,8 +223,8 @@ async def test_race_04_a_second_wait_is_named_because_its_name_is_another(
     here = await start()
     await here.claimed(quiet_run)
     await here.explain(quiet_run, UNSCHEDULABLE)
-    await here.explain(quiet_run, Wait("ImagePullBackOff", "no such image"))
-    await here.explain(quiet_run, Wait("ImagePullBackOff", "another message"))
+    await here.explain(quiet_run, WaitReason("ImagePullBackOff", "no such image"))
+    await here.explain(quiet_run, WaitReason("ImagePullBackOff", "another message"))
     states = [(s["name"], s["message"]) for s in await api.states(quiet_run["id"])]
     assert states[2:] == [
         ("Unschedulable", "no node takes the pod"),

@@ -358,7 +358,9 @@ async def test_a_copy_is_written_only_where_it_changes_and_holds_nothing_of_the_
     here = await start()
 
     async def keep(variable: str) -> dict:
-        copy = credentials.provide({variable: "value"}, named={}, owner="data/etl").kept
+        copy = credentials.plan_credentials(
+            {variable: "value"}, named={}, owner="data/etl"
+        ).managed_secret
         assert copy is not None
         await secrets.apply(here.kube, elsewhere, copy)
         (found,) = await kube.list("secrets", elsewhere, selector=KEPT)

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from tests.support.prefect import stock_template
 from workpool_operator.jobs import certificates
-from workpool_operator.jobs.certificates import Source
-from workpool_operator.jobs.inputs import Subject
+from workpool_operator.jobs.certificates import CASource
+from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import Identity
 
 Object = dict[str, Any]
@@ -74,13 +74,13 @@ class Case:
     flow_name: str = "hello"
     labels: Object = field(default_factory=dict)
     deployments_labels: Object = field(default_factory=dict)
-    ca: Source | None = None
+    ca: CASource | None = None
 
     @property
-    def subject(self) -> Subject:
+    def subject(self) -> RenderInput:
         """As our renderer takes it: documents of its own."""
         trusted = (certificates.ENTRY,) if self.ca else ()
-        return Subject(environment=(*INHERITED, *trusted), ca=self.ca, **self._documents())
+        return RenderInput(environment=(*INHERITED, *trusted), ca=self.ca, **self._documents())
 
     @property
     def document(self) -> Object:

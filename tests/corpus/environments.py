@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.corpus.case import Case, template_with
-from workpool_operator.jobs.certificates import Source
+from workpool_operator.jobs.certificates import CASource
 
 SIGTERM = "PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR"
 
@@ -161,14 +161,14 @@ CASES = [
         template=template_with(container={"env": [{"value": "1"}, plain("A")]}),
     ),
     Case("env: none in the container", template=template_with(container={"env": None})),
-    Case("env: the binding's CA", ca=Source("ConfigMap", "server", "ca.pem")),
+    Case("env: the binding's CA", ca=CASource("ConfigMap", "server", "ca.pem")),
     Case(
         "env: the binding's CA beside other volumes",
         template=template_with(
             container={"volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]},
             pod={"volumes": [{"name": "scratch", "emptyDir": {}}]},
         ),
-        ca=Source("Secret", "server", "ca.pem"),
+        ca=CASource("Secret", "server", "ca.pem"),
     ),
     Case(
         "env: entries of a list with a variable inside",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from prefect.client.orchestration import PrefectClient
 
 from tests.corpus.case import IDENTITY, Case, Object
-from workpool_operator.jobs.render import render
+from workpool_operator.jobs.render import render_manifest
 
 
 async def job(case: Case) -> Object:
     """The manifest; blocks and variables have no server here."""
     async with PrefectClient("http://127.0.0.1:9/api") as nowhere:
-        return await render(case.subject, IDENTITY, client=nowhere)
+        return await render_manifest(case.subject, IDENTITY, client=nowhere)
 
 
 def container(manifest: Object) -> Object:

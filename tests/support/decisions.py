@@ -26,14 +26,14 @@ from workpool_operator.dispatch.steps import (
     Step,
 )
 from workpool_operator.dispatch.store import RunRecord
-from workpool_operator.jobs.verdict import Wait
+from workpool_operator.jobs.diagnosis import WaitReason
 from workpool_operator.kube.models import FINAL_STATE_ANNOTATION
 
 POLICY = Policy()
 LONG = 1000.0
 NAME = job_name()
 FINAL = {FINAL_STATE_ANNOTATION: "CRASHED/Crashed/out of memory"}
-QUOTA = Wait("QuotaExceeded", "exceeded quota")
+QUOTA = WaitReason("QuotaExceeded", "exceeded quota")
 SCHEDULED = state("SCHEDULED", "Scheduled", scheduled_time=WALL)
 RETRY = state("SCHEDULED", "AwaitingRetry", scheduled_time=WALL)
 UI_RETRY = state("SCHEDULED", "AwaitingRetry", message="Retry from the UI", scheduled_time=WALL)
@@ -70,7 +70,7 @@ def offered(current: Any, ago: float = 0.5, **fields: Any) -> RunRecord:
     return record(current, offered_at=NOW - ago, **fields)
 
 
-def waiting_for(wait: Wait, **fields: Any) -> RunRecord:
+def waiting_for(wait: WaitReason, **fields: Any) -> RunRecord:
     return record(CLAIMED, mine="claim", refusal=wait, **fields)
 
 

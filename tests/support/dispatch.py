@@ -33,7 +33,7 @@ from workpool_operator.dispatch.state_proposals import StateProposals
 from workpool_operator.dispatch.steps import Claim, CreateJob, Forget, Later, Nothing, Step
 from workpool_operator.dispatch.store import RunRecord, RunStore
 from workpool_operator.jobs import names
-from workpool_operator.jobs.verdict import Wait
+from workpool_operator.jobs.diagnosis import WaitReason
 from workpool_operator.kube.cache import Cache, RunObjects
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.models import Job, Page
@@ -105,7 +105,7 @@ class Dispatch:
         assert claim is not None
         return claim.id
 
-    async def explain(self, run: Object, wait: Wait) -> None:
+    async def explain(self, run: Object, wait: WaitReason) -> None:
         claim = self.record(run).claim
         assert claim is not None
         await self.proposals.explain(UUID(run["id"]), wait, claim)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.support.kube import Object
-from workpool_operator.jobs import shapes
-from workpool_operator.jobs.fault import Path
-from workpool_operator.jobs.shapes import Shape
+from workpool_operator.jobs import job_schema
+from workpool_operator.jobs.field_errors import Path
+from workpool_operator.jobs.job_schema import FieldType
 
 CONTAINER: Path = ("spec", "template", "spec", "containers", 0)
 JOB: Object = {
@@ -29,7 +29,7 @@ JOB: Object = {
 VALUES = ["text", 5, True, 1.5, [], {}, ["x"], {"a": "b"}, [None], None, -1, 2**40, "1Gi"]
 
 
-def places(shape: Shape, here: Path = ()) -> Iterator[Path]:
+def places(shape: FieldType, here: Path = ()) -> Iterator[Path]:
     """Every field that a person may set, down to the leaves."""
     if here and here[-1] not in ("status", "managedFields", "ephemeralContainers", "namespace"):
         yield here
@@ -61,7 +61,7 @@ def _at(node: Any, part: Any, new: Any) -> Any:
 
 def every() -> Iterator[Object]:
     """A Job for each field and each of the values."""
-    shape = shapes.job()
+    shape = job_schema.job_type()
     for key in ("metadata", "spec"):
         for place in places(shape.fields[key], (key,)):
             yield from (with_value(place, value) for value in VALUES)

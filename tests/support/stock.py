@@ -11,7 +11,7 @@ from tests.corpus.case import IDENTITY, WORKER_ENVIRONMENT, Case
 from workpool_operator.cli.stock import StockWorker
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import equivalence, refusals
-from workpool_operator.jobs.render import render
+from workpool_operator.jobs.render import render_manifest
 
 Object = dict[str, Any]
 
@@ -67,6 +67,6 @@ def _stock(case: Case, worker: StockWorker) -> Rendered:
 
 async def _ours(case: Case, client: PrefectClient) -> Rendered:
     try:
-        return Rendered(await render(case.subject, IDENTITY, client=client))
+        return Rendered(await render_manifest(case.subject, IDENTITY, client=client))
     except RenderError as error:
         return Rendered(error=str(error))

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from tests.support.kube import Object
 from tests.support.prefect import stock_template
-from workpool_operator.jobs.inputs import Subject
+from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import Identity
 
 RUN = UUID("11111111-1111-4111-8111-111111111111")
@@ -32,10 +32,10 @@ def subject(
     deployment: Any = None,
     base: Any = STOCK,
     names: str = "hello",
-) -> Subject:
+) -> RenderInput:
     """A run of a deployment, with these job variables, in a pool with this template."""
     flow_run: Object = {"id": str(RUN), "name": names, "flow_id": str(POOL), "job_variables": run}
-    return Subject(
+    return RenderInput(
         run=flow_run,
         flow={"id": str(POOL), "name": names, **_MADE},
         deployment={

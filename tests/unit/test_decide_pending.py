@@ -48,7 +48,7 @@ from workpool_operator.dispatch.steps import (
     UndoClaim,
 )
 from workpool_operator.dispatch.store import JobFault, JobFaultReason, RunRecord
-from workpool_operator.jobs.verdict import End
+from workpool_operator.jobs.diagnosis import Termination
 from workpool_operator.kube import models
 
 HELD = run(pending(name="JobSuspended"), pid=NAME)
@@ -246,17 +246,17 @@ CASES = [
     Case(
         "a run whose Job cannot be rendered crashes with the place",
         impossible(JobFaultReason.RENDERING_FAILED, "job_manifest.spec: no object"),
-        Crash(End("The run's Job cannot be made. job_manifest.spec: no object")),
+        Crash(Termination("The run's Job cannot be made. job_manifest.spec: no object")),
     ),
     Case(
         "a run whose Job is refused for good crashes with the fix",
         impossible(JobFaultReason.REFUSED, "The API server refused the run's Job: no. Do so."),
-        Crash(End("The API server refused the run's Job: no. Do so.")),
+        Crash(Termination("The API server refused the run's Job: no. Do so.")),
     ),
     Case(
         "also where it was refused for the moment before",
         impossible(JobFaultReason.REFUSED, "no", refusal=QUOTA),
-        Crash(End("no")),
+        Crash(Termination("no")),
     ),
     Case(
         "that is not decided on a state read long ago",

@@ -41,7 +41,7 @@ from workpool_operator.dispatch.steps import (
     ReadHistory,
     Tell,
 )
-from workpool_operator.jobs import verdict
+from workpool_operator.jobs import diagnosis
 from workpool_operator.jobs.disruption import by_infrastructure
 from workpool_operator.kube.models import Pod
 
@@ -73,7 +73,9 @@ def failed(found: Pod, **objects: Any) -> dict[str, Any]:
 
 
 def put_back(found: Pod, number: int, delay: float) -> PutBack:
-    return PutBack(verdict.retried([found], number=number, limit=3, delay=delay), delay)
+    return PutBack(
+        diagnosis.retry_after_disruption([found], number=number, limit=3, delay=delay), delay
+    )
 
 
 CASES = [
@@ -103,7 +105,7 @@ CASES = [
     Case(
         "until it was as often as it may be",
         record(RECORDED, mine="claim", infrastructure_retries=3),
-        Crash(verdict.given_up(verdict.ended(FAILED, [REJECTED]), limit=3)),
+        Crash(diagnosis.retries_exhausted(diagnosis.termination(FAILED, [REJECTED]), limit=3)),
         failed(REJECTED),
     ),
     Case(
@@ -129,13 +131,13 @@ CASES = [
     Case(
         "a pod that a lost node does not end ends its run",
         record(RUNNING),
-        Crash(verdict.node_lost(leaving(20))),
+        Crash(diagnosis.node_lost(leaving(20))),
         {"jobs": (job(),), "pods": (leaving(20),)},
     ),
     Case(
         "also before it started anything: a node that is cut off may still start it",
         record(RECORDED, mine="claim", infrastructure_retries=0),
-        Crash(verdict.node_lost(leaving(20, phase="Pending"))),
+        Crash(diagnosis.node_lost(leaving(20, phase="Pending"))),
         {"jobs": (job(),), "pods": (leaving(20, phase="Pending"),)},
     ),
     Case(
@@ -173,7 +175,7 @@ CASES = [
     Case(
         "a retry of the run waits for it, and says so",
         RETRIED,
-        Tell(verdict.blocked(leaving(20)), about="pod-claim"),
+        Tell(diagnosis.waits_for_lost_node(leaving(20)), about="pod-claim"),
         {"jobs": (job(deleting=True),), "pods": (leaving(20),)},
     ),
     Case(
@@ -215,7 +217,7 @@ def test_an_end_is_the_infrastructures_where_the_pod_says_so(found: Pod, expecte
 
 def test_retries_are_counted_from_the_history_by_the_claims_that_they_follow() -> None:
     first, second = claim("one"), claim("two")
-    name = verdict.INFRASTRUCTURE_RETRY
+    name = diagnosis.INFRASTRUCTURE_RETRY
     by_us = [
         state("SCHEDULED", name, id_=f"retry-{each.id}", transition_id=each.substate_id(name))
         for each in (first, second)
@@ -227,14 +229,14 @@ def test_retries_are_counted_from_the_history_by_the_claims_that_they_follow() -
 
 
 def test_a_retry_says_which_it_is_why_and_when() -> None:
-    message = verdict.retried([REJECTED], number=2, limit=3, delay=30.0).message
+    message = diagnosis.retry_after_disruption([REJECTED], number=2, limit=3, delay=30.0).message
     assert "Infrastructure retry 2 of 3: no code of the flow ran." in message
     assert "OutOfcpu" in message
     assert message.endswith("A new Job follows in 30 s.")
 
 
 def test_a_lost_node_is_named_with_what_to_do() -> None:
-    message = verdict.node_lost(leaving(20)).message
+    message = diagnosis.node_lost(leaving(20)).message
     assert message.startswith("Node worker-3 is lost")
     assert "DeletionByTaintManager" in message
     assert message.endswith("kubectl delete node worker-3")

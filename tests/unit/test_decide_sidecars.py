@@ -48,7 +48,7 @@ from workpool_operator.dispatch.steps import (
     Report,
     StopRetries,
 )
-from workpool_operator.jobs import verdict
+from workpool_operator.jobs import diagnosis
 from workpool_operator.kube.models import Job, Pod
 
 AGENT = container("agent", running=WALL)
@@ -69,7 +69,7 @@ def native(code: int) -> Pod:
 
 
 def crashed(pod: Pod) -> Crash:
-    end = verdict.flow_ended(pod)
+    end = diagnosis.flow_ended(pod)
     assert end is not None
     return Crash(end)
 

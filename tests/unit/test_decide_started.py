@@ -36,7 +36,7 @@ from workpool_operator.dispatch.steps import (
     RecordJob,
     StartTtl,
 )
-from workpool_operator.jobs import verdict
+from workpool_operator.jobs import diagnosis
 
 CASES = [
     # PENDING or RUNNING, and the Job over
@@ -147,12 +147,12 @@ CASES = [
     Case(
         "what the report of the run's own process could not know is told to its log",
         record(run(state("CRASHED", "Crashed", message="SIGKILL"), pid=NAME)),
-        StartTtl(FAILED, note=verdict.out_of_memory([OOM])),
+        StartTtl(FAILED, note=diagnosis.out_of_memory([OOM])),
         {"jobs": (FAILED,), "pods": (OOM,)},
     ),
     Case(
         "what the run's state says is not told again",
-        record(run(state("CRASHED", "Crashed", message=verdict.out_of_memory([OOM])), pid=NAME)),
+        record(run(state("CRASHED", "Crashed", message=diagnosis.out_of_memory([OOM])), pid=NAME)),
         StartTtl(FAILED),
         {"jobs": (FAILED,), "pods": (OOM,)},
     ),

@@ -48,8 +48,8 @@ from workpool_operator.dispatch.steps import (
     Withdraw,
 )
 from workpool_operator.dispatch.store import RunRecord
-from workpool_operator.jobs import verdict
-from workpool_operator.jobs.verdict import OUTAGE, Wait
+from workpool_operator.jobs import diagnosis
+from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
 
 LONG_AGO = WALL - timedelta(hours=2)
 JUST_NOW = WALL - timedelta(seconds=5)
@@ -62,7 +62,7 @@ SUSPENDED = job("old", suspended=True, noted="True")
 RUNS_AGAIN = job("old", noted="False", started_at=WALL + timedelta(seconds=20))
 KEPT = record(PREEMPTED, suspended_job=job_name("old"))
 TOLD = record(PREEMPTED, noted=job_name("old"))
-QUOTA = Wait("QuotaExceeded", "exceeded quota")
+QUOTA = WaitReason("QuotaExceeded", "exceeded quota")
 QUOTA_RUN = run(pending(name="QuotaExceeded", at=WALL - timedelta(seconds=601)))
 
 
@@ -75,7 +75,7 @@ CASES = [
     Case(
         "a suspended Job is named as what the run waits for",
         waiting(RECORDED),
-        Explain(verdict.suspended(job(suspended=True)), OLD_CLAIM),
+        Explain(diagnosis.suspended(job(suspended=True)), OLD_CLAIM),
         {"jobs": (job(suspended=True),)},
     ),
     Case(
@@ -88,7 +88,7 @@ CASES = [
         "and what it says is told",
         waiting(RECORDED, workload="2 more cpu needed"),
         Explain(
-            verdict.suspended(job(suspended=True, queue="user-queue"), "2 more cpu needed"),
+            diagnosis.suspended(job(suspended=True, queue="user-queue"), "2 more cpu needed"),
             OLD_CLAIM,
         ),
         {"jobs": (job(suspended=True, queue="user-queue"),)},
@@ -109,7 +109,7 @@ CASES = [
     Case(
         "the end of that wait is named too",
         waiting(HELD),
-        Explain(verdict.resumed(job()), OLD_CLAIM),
+        Explain(diagnosis.resumed(job()), OLD_CLAIM),
         {"jobs": (job(noted="True"),)},
     ),
     Case(
@@ -174,7 +174,7 @@ CASES = [
     Case(
         "a run is put back where its Job was suspended under it",
         record(RUNNING),
-        PutBack(verdict.preempted(job(suspended=True))),
+        PutBack(diagnosis.suspended_while_running(job(suspended=True))),
         {"jobs": (job(suspended=True),)},
     ),
     Case(
@@ -193,7 +193,7 @@ CASES = [
     Case(
         "a suspended Job is kept, and the run's log told of it",
         record(PREEMPTED),
-        Tell(verdict.kept(SUSPENDED), about=job_name("old")),
+        Tell(diagnosis.keeps_place_in_queue(SUSPENDED), about=job_name("old")),
         {"jobs": (SUSPENDED,)},
     ),
     Case("once", TOLD, Nothing(), {"jobs": (SUSPENDED,)}),
@@ -359,9 +359,9 @@ def test_an_adopted_job_belongs_to_the_claim_that_adopted_it() -> None:
 
 def test_a_suspended_job_says_which_queue_it_waits_in_or_how_to_resume_it() -> None:
     queued = job(suspended=True, queue="user-queue")
-    assert "queue 'user-queue': `kubectl" in verdict.suspended(queued).message
-    lacks = verdict.suspended(queued, "2 more cpu needed").message
+    assert "queue 'user-queue': `kubectl" in diagnosis.suspended(queued).message
+    lacks = diagnosis.suspended(queued, "2 more cpu needed").message
     assert "queue 'user-queue': 2 more cpu needed." in lacks
-    by_hand = verdict.suspended(job(suspended=True)).message
+    by_hand = diagnosis.suspended(job(suspended=True)).message
     assert f"patch job {NAME}" in by_hand
     assert '{"spec":{"suspend":false}}' in by_hand

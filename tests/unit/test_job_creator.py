@@ -13,7 +13,7 @@ from workpool_operator.dispatch.creation import Creation
 from workpool_operator.dispatch.job_creator import JobCreator
 from workpool_operator.dispatch.store import JobFault, JobFaultReason, RunStore
 from workpool_operator.errors import DeploymentNotFound, PrefectUnavailable, RenderError
-from workpool_operator.jobs.draft import Draft
+from workpool_operator.jobs.rendered_job import RenderedJob
 from workpool_operator.kube.cache import Cache
 from workpool_operator.prefect_api.run_logs import RunLogSender
 
@@ -28,7 +28,7 @@ class Renderer:
 
     async def render(
         self, claimed: ClaimedRun, *, deployment: Mapping[str, Any] | None
-    ) -> Draft | None:
+    ) -> RenderedJob | None:
         if self._error:
             raise self._error
         return None

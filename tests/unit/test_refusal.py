@@ -28,7 +28,7 @@ from workpool_operator.errors import (
     OperatorError,
     SecretRefused,
 )
-from workpool_operator.jobs.verdict import OUTAGE
+from workpool_operator.jobs.diagnosis import OUTAGE
 
 NAMED = run(pending(name=OUTAGE))
 OUTAGE_WAIT = refusal.passing(KubernetesUnavailable("etcd is on fire"))
@@ -81,7 +81,7 @@ def test_what_time_can_mend_is_waited_for_with_the_text(
 ) -> None:
     wait = refusal.passing(error)
     assert wait is not None
-    assert (wait.category, wait.hopeless) == (category, False)
+    assert (wait.category, wait.is_permanent) == (category, False)
     assert str(error) in wait.message
 
 

@@ -12,12 +12,18 @@ from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import run_secrets
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.jobs import certificates
-from workpool_operator.jobs.certificates import Source
-from workpool_operator.jobs.credentials import API_KEY, CA, CUSTOM_HEADERS, Credentials, kept_name
+from workpool_operator.jobs.certificates import CASource
+from workpool_operator.jobs.credentials import (
+    API_KEY,
+    CA,
+    CUSTOM_HEADERS,
+    Credentials,
+    managed_secret_name,
+)
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
 
 URL = "https://prefect.example/api"
-KEPT = kept_name("data/etl")
+KEPT = managed_secret_name("data/etl")
 HEADERS = (("CF-Access-Client-Id", "abc"), ("CF-Access-Client-Secret", "s3cret"))
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
@@ -57,14 +63,14 @@ def sources(credentials: Credentials) -> dict[str, tuple[str, str]]:
 
 
 def kept(credentials: Credentials) -> dict[str, str]:
-    data = (credentials.kept or {"data": {}})["data"]
+    data = (credentials.managed_secret or {"data": {}})["data"]
     return {key: base64.b64decode(value).decode() for key, value in data.items() if value}
 
 
 def test_in_the_bindings_namespace_key_and_ca_are_the_users_own_and_only_headers_are_a_copy():
     found = given(FULL)
     assert sources(found) == {API_KEY: ("prefect", "key"), CUSTOM_HEADERS: (KEPT, CUSTOM_HEADERS)}
-    assert found.ca == Source("ConfigMap", "ca", "ca.pem")
+    assert found.ca == CASource("ConfigMap", "ca", "ca.pem")
     assert certificates.ENTRY in found.entries
     assert list(kept(found)) == [CUSTOM_HEADERS]
     assert json.loads(kept(found)[CUSTOM_HEADERS]) == dict(HEADERS)
@@ -73,7 +79,7 @@ def test_in_the_bindings_namespace_key_and_ca_are_the_users_own_and_only_headers
 def test_in_another_namespace_all_of_them_are_copies_in_one_secret():
     found = given(FULL, namespace="runs")
     assert sources(found) == {API_KEY: (KEPT, API_KEY), CUSTOM_HEADERS: (KEPT, CUSTOM_HEADERS)}
-    assert found.ca == Source("Secret", KEPT, CA)
+    assert found.ca == CASource("Secret", KEPT, CA)
     assert kept(found)[CA] == PEM
     assert kept(found)[API_KEY] == "pnu_1"
 
@@ -90,8 +96,8 @@ def test_what_the_namespace_of_the_jobs_has_for_them_needs_no_copy():
         API_KEY: ("lesser", "key"),
         CUSTOM_HEADERS: ("access-json", "headers.json"),
     }
-    assert found.ca == Source("Secret", "ca", "tls.crt")
-    assert found.kept is None
+    assert found.ca == CASource("Secret", "ca", "tls.crt")
+    assert found.managed_secret is None
 
 
 @pytest.mark.parametrize(
@@ -103,7 +109,7 @@ def test_pods_with_an_address_of_their_own_send_no_headers_and_trust_the_ca_wher
     found = given(FULL, serverURL=address)
     assert sources(found) == {API_KEY: ("prefect", "key")}
     assert (found.ca is not None) is ca
-    assert found.kept is None
+    assert found.managed_secret is None
 
 
 def test_headers_alone_are_a_copy_and_no_value_is_in_a_repr():
@@ -128,7 +134,7 @@ def job(**pod: Any) -> dict[str, Any]:
 
 def mounted(**pod: Any) -> dict[str, Any]:
     made = job(**pod)
-    certificates.mount(made, Source("ConfigMap", "ca", "ca.pem"))
+    certificates.mount_ca(made, CASource("ConfigMap", "ca", "ca.pem"))
     found: dict[str, Any] = made["spec"]["template"]["spec"]
     return found
 

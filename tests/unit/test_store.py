@@ -30,7 +30,7 @@ from workpool_operator.dispatch.store import (
     RunRecord,
     RunStore,
 )
-from workpool_operator.jobs.verdict import OUTAGE, Wait
+from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
 
 SCHEDULED = run(state("SCHEDULED", scheduled_time=WALL))
 CLAIMED = run(pending())
@@ -79,7 +79,7 @@ def test_a_second_404_does_not_start_the_count_afresh() -> None:
 
 
 def test_a_scheduled_run_has_no_claim_any_more() -> None:
-    known = record(CLAIMED, mine="claim", refusal=Wait("Q", "q"), job_confirmed_gone="x")
+    known = record(CLAIMED, mine="claim", refusal=WaitReason("Q", "q"), job_confirmed_gone="x")
     known = answered(known, SCHEDULED, at=NOW + 1)
     assert known.claim is None
     assert known.refusal is None
@@ -205,7 +205,10 @@ def test_a_fault_of_a_job_is_void_once_its_run_is_scheduled_again() -> None:
 
 def test_the_end_of_an_outage_ends_only_the_waits_for_it() -> None:
     store = RunStore(lambda _: set())
-    refusals = {id_of("PENDING"): Wait(OUTAGE, "no answer"), RUN_ID: Wait("QuotaExceeded", "full")}
+    refusals = {
+        id_of("PENDING"): WaitReason(OUTAGE, "no answer"),
+        RUN_ID: WaitReason("QuotaExceeded", "full"),
+    }
     for run_id, refusal in refusals.items():
         store.put(run_id, RunRecord(refusal=refusal, refused_until=NOW + 60))
     store.end_outage()

@@ -21,9 +21,14 @@ from workpool_operator.errors import (
     KubernetesRefused,
     RenderError,
 )
-from workpool_operator.jobs.blame import crash_text, in_template, refusal_text, render_text
-from workpool_operator.jobs.fault import Fault, Path, at, read
-from workpool_operator.jobs.inputs import Subject
+from workpool_operator.jobs.attribution import (
+    invalid_manifest_message,
+    rejected_fields_message,
+    render_error_message,
+    template_path,
+)
+from workpool_operator.jobs.field_errors import FieldError, Path, get_path, parse_path
+from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.references import (
     ELSEWHERE,
     MANIFEST,
@@ -62,17 +67,19 @@ class Outcome:
         )
 
 
-def of_error(error: RenderError, subject: Subject) -> Outcome:
+def of_error(error: RenderError, subject: RenderInput) -> Outcome:
     """Nothing could be rendered."""
-    return _judged(render_text(error, subject), in_template(read(error.path)), subject=subject)
+    return _judged(
+        render_error_message(error, subject), template_path(parse_path(error.path)), subject=subject
+    )
 
 
-def of_faults(found: Iterable[Fault], subject: Subject) -> Outcome:
+def of_faults(found: Iterable[FieldError], subject: RenderInput) -> Outcome:
     """The rendered manifest has these."""
     return sum((_of_fault(fault, subject) for fault in islice(found, MOST)), Outcome())
 
 
-def of_refusal(refused: KubernetesRefused, subject: Subject) -> Outcome:
+def of_refusal(refused: KubernetesRefused, subject: RenderInput) -> Outcome:
     """The API server does not take the manifest."""
     text = str(refused).rstrip(".")
     if isinstance(refused, KubernetesConflict):
@@ -85,20 +92,22 @@ def of_refusal(refused: KubernetesRefused, subject: Subject) -> Outcome:
     return Outcome(unasked=text)
 
 
-def _of_fault(fault: Fault, subject: Subject) -> Outcome:
-    places = in_template(fault.against), in_template(fault.path)
-    return _judged(crash_text([fault], subject), *places, subject=subject)
+def _of_fault(fault: FieldError, subject: RenderInput) -> Outcome:
+    places = template_path(fault.against), template_path(fault.path)
+    return _judged(invalid_manifest_message([fault], subject), *places, subject=subject)
 
 
-def _of_cause(cause: Cause, subject: Subject) -> Outcome:
-    text = refusal_text([cause], subject)
+def _of_cause(cause: Cause, subject: RenderInput) -> Outcome:
+    text = rejected_fields_message([cause], subject)
     for speaks, place in _SPEAKS_OF_ANOTHER.items():
-        if speaks.search(cause.message) and names_in(at(subject.pool["base_job_template"], place)):
+        if speaks.search(cause.message) and names_in(
+            get_path(subject.pool["base_job_template"], place)
+        ):
             return Outcome(doubts=(text,))
-    return _judged(text, (*MANIFEST, *read(cause.field)), subject=subject)
+    return _judged(text, (*MANIFEST, *parse_path(cause.field)), subject=subject)
 
 
-def _judged(text: str, *places: Path, subject: Subject) -> Outcome:
+def _judged(text: str, *places: Path, subject: RenderInput) -> Outcome:
     """Whose a fault is that some places of the template make together."""
     if len(places[-1]) < 2:  # a block or variable, which may be there tomorrow
         return Outcome(doubts=(text,))

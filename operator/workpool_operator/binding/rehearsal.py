@@ -23,12 +23,12 @@ from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.outcome import Outcome
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import KubernetesRefused, OperatorError, RenderError
-from workpool_operator.jobs import checks
-from workpool_operator.jobs.inputs import Subject
+from workpool_operator.jobs import validation
+from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import Identity
-from workpool_operator.jobs.render import render
-from workpool_operator.jobs.template import doubts_about_template, faults_of_template
-from workpool_operator.jobs.threads import beside, beside_with
+from workpool_operator.jobs.render import render_manifest
+from workpool_operator.jobs.template_validation import template_errors, template_warnings
+from workpool_operator.jobs.threads import run_in_thread, run_with_client
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import WorkPool
@@ -64,7 +64,7 @@ class Rehearsal:
 
     async def of(self, pool: WorkPool, api: PrefectApi) -> Outcome:
         """What became of the pool's template."""
-        key = await beside(_digest, pool.base_job_template)
+        key = await run_in_thread(_digest, pool.base_job_template)
         for_what, until = self._asked
         if key == for_what and self._clock.monotonic() < until:
             return self._last
@@ -77,25 +77,27 @@ class Rehearsal:
         return seen
 
     async def _look(self, pool: WorkPool, api: PrefectApi) -> Outcome:
-        read = await beside(_read, pool.base_job_template, self._template_environment)
+        read = await run_in_thread(_read, pool.base_job_template, self._template_environment)
         if read.faults:
             return read
         subject = _stand_in(pool, self._template_environment)
         identity = self._identity(pool, api)
         try:
-            made = await beside_with(api.client, lambda client: _made(subject, identity, client))
+            made = await run_with_client(
+                api.client, lambda client: _made(subject, identity, client)
+            )
         except OperatorError as error:
             return Outcome(unasked=str(error)) + read
         return (made if isinstance(made, Outcome) else await self._ask(made, subject)) + read
 
-    async def _ask(self, manifest: Mapping[str, Any], subject: Subject) -> Outcome:
+    async def _ask(self, manifest: Mapping[str, Any], subject: RenderInput) -> Outcome:
         query = {"dryRun": "All", "fieldValidation": "Ignore"}
         path = JOBS.path(self._namespace)
         try:
             await self._consent.check()  # a refusal there may show what others must not see
             await self._kube.request("POST", path, query=query, body=manifest)
         except KubernetesRefused as refused:
-            return await beside(outcome.of_refusal, refused, subject)
+            return await run_in_thread(outcome.of_refusal, refused, subject)
         except OperatorError as error:
             return Outcome(unasked=str(error))
         return Outcome()
@@ -114,30 +116,30 @@ class Rehearsal:
 
 def _read(template: Mapping[str, Any], template_environment: frozenset[str]) -> Outcome:
     """What is to be seen of the template itself."""
-    if found := faults_of_template(template):
+    if found := template_errors(template):
         return Outcome(faults=tuple(str(fault) for fault in found))
-    doubts = doubts_about_template(template, template_environment=template_environment)
+    doubts = template_warnings(template, template_environment=template_environment)
     return Outcome(remarks=tuple(str(doubt) for doubt in islice(doubts, MOST_REMARKS)))
 
 
 async def _made(
-    subject: Subject, identity: Identity, client: PrefectClient
+    subject: RenderInput, identity: Identity, client: PrefectClient
 ) -> dict[str, Any] | Outcome:
     """The manifest that the template makes, or why it makes none."""
     try:
-        manifest = await render(subject, identity, client=client)
+        manifest = await render_manifest(subject, identity, client=client)
     except RenderError as error:
         return outcome.of_error(error, subject)
     except RecursionError:
         return Outcome(faults=("job_configuration: nested more deeply than can be rendered",))
-    found = checks.faults(manifest)
+    found = validation.find_errors(manifest)
     return outcome.of_faults(found, subject) if found else manifest
 
 
-def _stand_in(pool: WorkPool, template_environment: frozenset[str]) -> Subject:
+def _stand_in(pool: WorkPool, template_environment: frozenset[str]) -> RenderInput:
     """A run of nobody, which sets no job variable."""
     flow = {"id": str(_NOBODY), "name": NAME, "created": _LONG_AGO, "updated": _LONG_AGO}
-    return Subject(
+    return RenderInput(
         run={"id": str(_NOBODY), "name": NAME, "flow_id": str(_NOBODY)},
         flow=flow,
         deployment=None,

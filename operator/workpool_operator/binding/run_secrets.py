@@ -23,7 +23,7 @@ from workpool_operator.errors import (
     Unavailable,
 )
 from workpool_operator.jobs import credentials, names
-from workpool_operator.jobs.certificates import Source
+from workpool_operator.jobs.certificates import CASource
 from workpool_operator.jobs.credentials import (
     API_KEY,
     AUTH_STRING,
@@ -81,7 +81,7 @@ class RunSecrets:
         Raises:
             BindingFault: something is not there, or may not be made.
         """
-        spec, kept = self._binding.spec(), self.given(server).kept
+        spec, kept = self._binding.spec(), self.given(server).managed_secret
         await self._permitted(spec)
         said = await self._look_at_named(spec)
         if kept is None:
@@ -119,7 +119,7 @@ class RunSecrets:
     async def _has_kept(self) -> bool:
         """In its own namespace the operator may look before it tries to delete."""
         try:
-            name = credentials.kept_name(self._binding.key)
+            name = credentials.managed_secret_name(self._binding.key)
             await self._kube.request("GET", SECRETS.path(self._namespace, name))
         except KubernetesRefused:
             return False
@@ -157,7 +157,7 @@ class RunSecrets:
         return await self._kube.list(JOBS, self._namespace, label_selector=selector)
 
     async def _give_up_kept(self, jobs: tuple[Job, ...]) -> None:
-        name = credentials.kept_name(self._binding.key)
+        name = credentials.managed_secret_name(self._binding.key)
         try:
             await secrets.release(self._kube, self._namespace, name, jobs=jobs)
         except KubernetesRefused as refused:
@@ -185,7 +185,7 @@ def given(binding: Binding, server: PrefectEndpoint) -> Credentials:
         named[CUSTOM_HEADERS] = SecretKey(ref.name, ref.key)
     elif spec.jobs.server_url is None:
         values[CUSTOM_HEADERS] = credentials.custom_headers(server.headers)
-    return credentials.provide(
+    return credentials.plan_credentials(
         {variable: value for variable, value in values.items() if value is not None},
         named=named,
         owner=binding.key,
@@ -194,14 +194,14 @@ def given(binding: Binding, server: PrefectEndpoint) -> Credentials:
     )
 
 
-def _ca(spec: Spec, server: PrefectEndpoint, *, is_apart: bool) -> Source | str | None:
+def _ca(spec: Spec, server: PrefectEndpoint, *, is_apart: bool) -> CASource | str | None:
     named = spec.jobs.ca_bundle or (spec.server.ca_bundle if _trusts_the_same(spec) else None)
     if named is None:
         return None
     if is_apart and not spec.jobs.ca_bundle:
         return server.trust.ca_bundle
     kind: Literal["ConfigMap", "Secret"] = "Secret" if named.secret_key_ref else "ConfigMap"
-    return Source(kind, named.selector.name, named.selector.key)
+    return CASource(kind, named.selector.name, named.selector.key)
 
 
 def _trusts_the_same(spec: Spec) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workpool_operator.cli import documents, output
-from workpool_operator.jobs.fault import Path
+from workpool_operator.jobs.field_errors import Path
 
 MOST_COLUMNS = 80  # a longer line has its comment right behind it
 

@@ -19,8 +19,8 @@ from workpool_operator.api import crd, v1alpha1
 from workpool_operator.binding import addresses
 from workpool_operator.cli.findings import Finding
 from workpool_operator.cli.redaction import Redaction
-from workpool_operator.jobs import grammar
-from workpool_operator.jobs.fault import at
+from workpool_operator.jobs import formats
+from workpool_operator.jobs.field_errors import get_path
 from workpool_operator.suggestions import did_you_mean
 
 API_VERSION = f"{v1alpha1.GROUP}/{v1alpha1.VERSION}"
@@ -59,7 +59,7 @@ def check(binding: Mapping[str, Any]) -> Iterator[Finding]:
 def _check_addresses(spec: Mapping[str, Any]) -> Iterator[Finding]:
     """What is valid and hardly works."""
     for path in (_SERVER_URL, ("jobs", "serverURL")):
-        url = at(spec, path)
+        url = get_path(spec, path)
         if not isinstance(url, str):
             continue
         if Redaction().text(url) != url:
@@ -67,8 +67,12 @@ def _check_addresses(spec: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(("spec", *path), text, "warning")
         for doubt in addresses.doubts(url) if _WELL_FORMED.match(url) else ():
             yield Finding(("spec", *path), doubt, "warning")
-    url = at(spec, _SERVER_URL)
-    if isinstance(url, str) and addresses.is_cloud(url) and not at(spec, ("server", "apiKey")):
+    url = get_path(spec, _SERVER_URL)
+    if (
+        isinstance(url, str)
+        and addresses.is_cloud(url)
+        and not get_path(spec, ("server", "apiKey"))
+    ):
         text = "Prefect Cloud needs an API key: set server.apiKey.secretKeyRef"
         yield Finding(("spec", "server"), text, "warning")
 
@@ -90,7 +94,7 @@ def _check_metadata(metadata: Any) -> Iterator[Finding]:
         text = "must be lower-case letters, digits, - and ., at most 253 of them"
         yield Finding(("metadata", "name"), f"{text}, is {_shown(name)}")
     namespace = metadata.get("namespace")
-    if namespace is not None and not grammar.is_label_name(str(namespace)):
+    if namespace is not None and not formats.is_label_name(str(namespace)):
         text = "must be lower-case letters, digits and -, at most 63 of them"
         yield Finding(("metadata", "namespace"), f"{text}, is {_shown(namespace)}")
     yield from _check_marks(metadata)
@@ -102,12 +106,12 @@ def _check_marks(metadata: Mapping[str, Any]) -> Iterator[Finding]:
         given = metadata.get(field)
         for key, value in given.items() if isinstance(given, Mapping) else ():
             path = ("metadata", field, key)
-            if not grammar.is_label_key(key):
-                yield Finding(path, f"must have {grammar.LABEL_KEY}, is {_shown(key)}")
+            if not formats.is_label_key(key):
+                yield Finding(path, f"must have {formats.LABEL_KEY}, is {_shown(key)}")
             elif not isinstance(value, str):
                 yield Finding(path, f"must be text, is {_shown(value)}: quote it")
-            elif field == "labels" and not grammar.is_label_value(value):
-                yield Finding(path, f"must be {grammar.LABEL_VALUE}, is {_shown(value)}")
+            elif field == "labels" and not formats.is_label_value(value):
+                yield Finding(path, f"must be {formats.LABEL_VALUE}, is {_shown(value)}")
 
 
 def _is_name(name: Any, *, length: int) -> bool:

@@ -16,7 +16,7 @@ from workpool_operator.cli import binding_check, objects
 from workpool_operator.cli.documents import Unreadable
 from workpool_operator.cli.objects import Object
 from workpool_operator.errors import KubernetesRefused, OperatorError
-from workpool_operator.jobs.fault import at
+from workpool_operator.jobs.field_errors import get_path
 from workpool_operator.kube.client import KubernetesClient
 
 _IN_CLUSTER = re.compile(r"[a-z0-9-]+/[a-z0-9.-]+")
@@ -71,7 +71,7 @@ def _not_one(file: str, name: str, every: Sequence[Object], found: Sequence[Obje
 
 def _names(found: Object) -> list[str]:
     """How it may be named: with its namespace, where it says one, or without."""
-    namespace, name = (at(found.value, ("metadata", key)) for key in ("namespace", "name"))
+    namespace, name = (get_path(found.value, ("metadata", key)) for key in ("namespace", "name"))
     return [str(name), *([f"{namespace}/{name}"] if namespace else [])]
 
 

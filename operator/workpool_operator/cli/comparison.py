@@ -11,7 +11,7 @@ from workpool_operator.errors import RenderError
 from workpool_operator.jobs import certificates
 from workpool_operator.jobs.credentials import CUSTOM_HEADERS, VARIABLES
 from workpool_operator.jobs.equivalence import Difference, differences
-from workpool_operator.jobs.inputs import Subject
+from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.refusals import accepted_here
 
 Object = dict[str, Any]
@@ -31,7 +31,9 @@ class Comparison:
         return all(each.rule for each in self.differences)
 
 
-def compare(ours: Object, subject: Subject, worker: StockWorker, *, credential: str) -> Comparison:
+def compare(
+    ours: Object, subject: RenderInput, worker: StockWorker, *, credential: str
+) -> Comparison:
     """What the stock worker makes of the same documents, with `credential` in place of what it
     would write into the Job in plain text.
 
@@ -56,7 +58,7 @@ def compare(ours: Object, subject: Subject, worker: StockWorker, *, credential: 
     return Comparison(stock, ours, found)
 
 
-def _environment(subject: Subject, credential: str) -> dict[str, str]:
+def _environment(subject: RenderInput, credential: str) -> dict[str, str]:
     """The stock worker's own, as it would be set up for the same runs."""
     plain = {
         e["name"]: e["value"]

@@ -10,7 +10,7 @@ from workpool_operator.cli import output
 from workpool_operator.cli.comparison import Comparison
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.jobs.equivalence import RULES, Difference
-from workpool_operator.jobs.manifest import container
+from workpool_operator.jobs.manifest import get_flow_container
 
 UNDOCUMENTED = "not documented: a defect, please report it"
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
@@ -58,7 +58,7 @@ def _indented(paths: list[str]) -> Iterator[str]:
 
 def _sorted(manifest: Object) -> Any:
     """In an order that both sides share."""
-    container(manifest)["env"].sort(key=lambda entry: str(entry.get("name")))
+    get_flow_container(manifest)["env"].sort(key=lambda entry: str(entry.get("name")))
     return _by_key(manifest)
 
 

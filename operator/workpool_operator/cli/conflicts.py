@@ -9,7 +9,7 @@ from typing import Any
 
 from workpool_operator.cli.findings import Finding
 from workpool_operator.cli.objects import Object
-from workpool_operator.jobs.fault import at
+from workpool_operator.jobs.field_errors import get_path
 
 Found = Iterator[tuple[Object, Finding]]
 
@@ -25,7 +25,9 @@ def conflicts(bindings: Iterable[Object]) -> Found:
 def _same_name(bindings: Iterable[Object]) -> Found:
     first: dict[tuple[str, str], Object] = {}
     for binding in bindings:
-        namespace, name = (at(binding.value, ("metadata", key)) for key in ("namespace", "name"))
+        namespace, name = (
+            get_path(binding.value, ("metadata", key)) for key in ("namespace", "name")
+        )
         if not isinstance(name, str):
             continue
         other = first.setdefault((str(namespace or ""), name), binding)
@@ -38,7 +40,7 @@ def _same_runs(bindings: Iterable[Object]) -> Found:
     served: dict[tuple[str, str], _Served] = defaultdict(_Served)
     for binding in bindings:
         spec = binding.value.get("spec")
-        server, pool = at(spec, ("server", "url")), at(spec, ("workPool", "name"))
+        server, pool = get_path(spec, ("server", "url")), get_path(spec, ("workPool", "name"))
         if not (isinstance(server, str) and isinstance(pool, str)):
             continue
         shared = served[server.rstrip("/"), pool].add(binding, _queues(spec))
@@ -51,7 +53,7 @@ def _same_runs(bindings: Iterable[Object]) -> Found:
 
 def _queues(spec: Any) -> list[str]:
     """Those that are named; none stands for all of the pool's."""
-    named = at(spec, ("workQueues",))
+    named = get_path(spec, ("workQueues",))
     return [each for each in named if isinstance(each, str)] if isinstance(named, list) else []
 
 

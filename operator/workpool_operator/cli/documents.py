@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import yaml
 
 from workpool_operator.errors import OperatorError
-from workpool_operator.jobs.fault import Path
+from workpool_operator.jobs.field_errors import Path
 
 STDIN = "-"
 MOST_VALUES = 500_000  # anchors within anchors may stand for more than any memory holds

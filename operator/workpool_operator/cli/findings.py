@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from workpool_operator.jobs.fault import Fault, Path, written
+from workpool_operator.jobs.field_errors import FieldError, Path, format_path
 
 Severity = Literal["error", "warning"]
 
@@ -19,13 +19,13 @@ class Finding:
     severity: Severity = "error"
 
     @classmethod
-    def of(cls, fault: Fault, severity: Severity = "error") -> Finding:
+    def of(cls, fault: FieldError, severity: Severity = "error") -> Finding:
         return cls(fault.path, fault.problem, severity)
 
     @property
     def where(self) -> str:
         """The path as one writes it."""
-        return written(self.path)
+        return format_path(self.path)
 
     def below(self, prefix: Path) -> Finding:
         """The same, of a document that is part of another."""

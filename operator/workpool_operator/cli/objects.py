@@ -10,7 +10,7 @@ from typing import Any, Literal
 from workpool_operator.api import v1alpha1
 from workpool_operator.cli import documents
 from workpool_operator.cli.documents import Document, Spot
-from workpool_operator.jobs.fault import Path
+from workpool_operator.jobs.field_errors import Path
 
 Kind = Literal["binding", "work pool", "base job template", "other"]
 

@@ -20,10 +20,10 @@ from workpool_operator.cli.redaction import REDACTED
 from workpool_operator.cli.rendering import Call, Rendered, rendered
 from workpool_operator.cli.stock import stock_worker
 from workpool_operator.errors import KubernetesRefused, OperatorError
-from workpool_operator.jobs import blame
+from workpool_operator.jobs import attribution
 from workpool_operator.jobs.credentials import API_KEY, AUTH_STRING
-from workpool_operator.jobs.fault import written
-from workpool_operator.jobs.origins import origins
+from workpool_operator.jobs.field_errors import format_path
+from workpool_operator.jobs.provenance import trace_values
 from workpool_operator.kube.client import DEFAULT_KUBECONFIG, JOBS
 from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
@@ -97,7 +97,7 @@ async def _try(found: Rendered, call: Call) -> bool:
     try:
         warnings = await call.kube.dry_run(JOBS, namespace, found.sent)
     except KubernetesRefused as refused:
-        text = blame.refusal_text(refused.causes, found.subject) or str(refused)
+        text = attribution.rejected_fields_message(refused.causes, found.subject) or str(refused)
         raise OperatorError(f"the API server refuses the Job: {text}") from refused
     for warning in warnings:
         output.note(call.redaction.text(f"the API server warns: {warning}"))
@@ -110,8 +110,8 @@ def _text(found: Rendered, call: Call, options: Options) -> str:
     as_json = options.output_format == "json"
     if not options.explain:
         return output.as_json(manifest) if as_json else output.as_yaml(manifest).rstrip()
-    traced = origins(found.sent, found.subject, bound=bool(options.binding))
+    traced = trace_values(found.sent, found.subject, bound=bool(options.binding))
     if as_json:
-        by_path = {written(path): origin for path, origin in traced.items()}
+        by_path = {format_path(path): origin for path, origin in traced.items()}
         return output.as_json({"manifest": manifest, "origins": by_path})
     return annotated(manifest, traced)

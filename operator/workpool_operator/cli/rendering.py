@@ -28,10 +28,10 @@ from workpool_operator.cli.redaction import Redaction
 from workpool_operator.cli.watched import WatchedClient
 from workpool_operator.cli.whereabouts import Whereabouts
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs import blame, checks, effects
-from workpool_operator.jobs.environment_secret import detach
-from workpool_operator.jobs.inputs import Subject
-from workpool_operator.jobs.render import render
+from workpool_operator.jobs import attribution, ineffective_variables, validation
+from workpool_operator.jobs.environment_secret import extract_environment
+from workpool_operator.jobs.inputs import RenderInput
+from workpool_operator.jobs.render import render_manifest
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.prefect_api.client import PrefectApi
@@ -46,7 +46,7 @@ class Rendered:
 
     manifest: Object
     sent: Object
-    subject: Subject
+    subject: RenderInput
     server: PrefectEndpoint | None
 
 
@@ -79,11 +79,13 @@ async def rendered(call: Call) -> Rendered | None:
         output.note(text)
     subject = _subject(found, here)
     manifest = await _manifest(subject, here, api, call)
-    if faults := checks.faults(manifest):
+    if faults := validation.find_errors(manifest):
         for fault in faults:
-            output.fail(call.redaction.text(blame.crash_text([fault], subject)))
+            output.fail(call.redaction.text(attribution.invalid_manifest_message([fault], subject)))
         return None
-    for text in effects.in_vain(subject, namespace=here.place.namespace if binding else ""):
+    for text in ineffective_variables.ineffective(
+        subject, namespace=here.place.namespace if binding else ""
+    ):
         output.note(call.redaction.text(text))
     return Rendered(manifest, _as_sent(manifest, binding), subject, server)
 
@@ -107,13 +109,13 @@ async def _material(call: Call, api: PrefectApi | None) -> Material:
 
 
 async def _manifest(
-    subject: Subject, here: Whereabouts, api: PrefectApi | None, call: Call
+    subject: RenderInput, here: Whereabouts, api: PrefectApi | None, call: Call
 ) -> Object:
     client = WatchedClient(api.client if api else None, call.redaction)
     try:
-        return await render(subject, here.identity, client=cast(PrefectClient, client))
+        return await render_manifest(subject, here.identity, client=cast(PrefectClient, client))
     except RenderError as error:
-        raise RenderError("", blame.render_text(error, subject)) from error
+        raise RenderError("", attribution.render_error_message(error, subject)) from error
 
 
 async def _binding(call: Call) -> Binding | None:
@@ -139,8 +141,8 @@ async def _open(
     return server, await call.stack.enter_async_context(api)
 
 
-def _subject(found: Material, here: Whereabouts) -> Subject:
-    return Subject(
+def _subject(found: Material, here: Whereabouts) -> RenderInput:
+    return RenderInput(
         run=found.run,
         flow=found.flow,
         deployment=found.deployment,
@@ -156,7 +158,7 @@ def _as_sent(manifest: Object, binding: Binding | None) -> Object:
     """With its environment in a Secret, where the binding asks for that."""
     if binding is None or not binding.spec().jobs.environment_secret:
         return manifest
-    detached = detach(manifest)
+    detached = extract_environment(manifest)
     if detached.secret:
         name = detached.secret["metadata"]["name"]
         output.note(f"the plain values of its environment are in Secret {name}, made with it")

@@ -17,7 +17,7 @@ from workpool_operator.cli import binding_check, conflicts, documents, objects, 
 from workpool_operator.cli.documents import HelmTemplate, Spot, Unreadable
 from workpool_operator.cli.findings import Finding, Severity
 from workpool_operator.cli.objects import Object
-from workpool_operator.jobs.fault import Path, written
+from workpool_operator.jobs.field_errors import Path, format_path
 
 _EXPECTED = f"expected a {v1alpha1.KIND} or a base job template"
 _NONE = f"holds no {v1alpha1.KIND} and no base job template"
@@ -109,7 +109,7 @@ class Report:
         self.add(found.document.file, spot, finding.below(found.prefix))
 
     def add(self, file: str, spot: Spot, finding: Finding) -> None:
-        path = written(finding.path)
+        path = format_path(finding.path)
         line = Line(file, spot.line, spot.column, path, finding.severity, finding.message)
         self.lines.append(line)
 

@@ -24,15 +24,15 @@ from workpool_operator.cli.material import NOBODY, Wanted
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.cli.watched import WatchedClient
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs import checks
-from workpool_operator.jobs.blame import in_template
-from workpool_operator.jobs.effects import OF_THE_STOCK_WORKER
-from workpool_operator.jobs.fault import Fault, Path, Remark, read
-from workpool_operator.jobs.inputs import Subject
+from workpool_operator.jobs import validation
+from workpool_operator.jobs.attribution import template_path
+from workpool_operator.jobs.field_errors import FieldError, FieldWarning, Path, parse_path
+from workpool_operator.jobs.ineffective_variables import OF_THE_STOCK_WORKER
+from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.jobs.references import is_placeholder, schemas, used_variables
-from workpool_operator.jobs.render import render
-from workpool_operator.jobs.template import doubts_about_template, faults_of_template
+from workpool_operator.jobs.render import render_manifest
+from workpool_operator.jobs.template_validation import template_errors, template_warnings
 from workpool_operator.suggestions import did_you_mean
 
 _PARTS = ("job_configuration", "variables")
@@ -48,14 +48,14 @@ def check(template: Mapping[str, Any]) -> Iterator[Finding]:
         if key not in _PARTS:
             text = f"is no part of a base job template{did_you_mean(key, _PARTS)}"
             yield Finding((key,), text, "warning")
-    faults = faults_of_template(template)
+    faults = template_errors(template)
     yield from map(Finding.of, faults)
     if "variables" not in template:  # Prefect's server refuses it
         yield Finding(("variables",), "is required: a JSON schema, {properties: {}} at least")
     if any(len(fault.path) < 2 for fault in faults):
         return  # without its halves there is nothing to look at
     readable = settings.template_environment()
-    yield from map(_doubt, doubts_about_template(template, template_environment=readable))
+    yield from map(_doubt, template_warnings(template, template_environment=readable))
     yield from _unused(template)
     yield from _check_schemas(template)
 
@@ -63,10 +63,10 @@ def check(template: Mapping[str, Any]) -> Iterator[Finding]:
 def check_run(template: Mapping[str, Any]) -> Iterator[Finding]:
     """What crashes a run that sets no job variable, where the template is meant for such runs;
     nothing is said of one that has faults of its own."""
-    if faults_of_template(template):
+    if template_errors(template):
         return
     found = material.stand_ins(Wanted(template=template))
-    subject = Subject(
+    subject = RenderInput(
         found.run,
         found.flow,
         found.deployment,
@@ -75,17 +75,19 @@ def check_run(template: Mapping[str, Any]) -> Iterator[Finding]:
         template_environment=settings.template_environment(),
     )
     try:
-        job = asyncio.run(render(subject, _IDENTITY, client=cast(PrefectClient, _NO_SERVER)))
+        job = asyncio.run(
+            render_manifest(subject, _IDENTITY, client=cast(PrefectClient, _NO_SERVER))
+        )
     except RenderError as error:
-        path = in_template(read(error.path))
+        path = template_path(parse_path(error.path))
         if len(path) > 1:  # else a block or variable, which only a server knows
             yield from _crashes(path, outcome.of_error(error, subject))
         return
     except RecursionError:
         yield Finding(("job_configuration",), "is nested more deeply than can be rendered")
         return
-    for fault in checks.faults(job):
-        yield from _crashes(in_template(fault.path), outcome.of_faults([fault], subject))
+    for fault in validation.find_errors(job):
+        yield from _crashes(template_path(fault.path), outcome.of_faults([fault], subject))
 
 
 def _crashes(path: Path, seen: Outcome) -> Iterator[Finding]:
@@ -94,10 +96,10 @@ def _crashes(path: Path, seen: Outcome) -> Iterator[Finding]:
         yield Finding(path, f"a run that sets no job variable crashes: {problem}")
 
 
-def _doubt(doubt: Fault | Remark) -> Finding:
+def _doubt(doubt: FieldError | FieldWarning) -> Finding:
     """A placeholder of no variable is refused by Prefect's server; what else is doubtful, makes
     Jobs."""
-    if isinstance(doubt, Remark):
+    if isinstance(doubt, FieldWarning):
         return Finding(doubt.path, doubt.message, "warning")
     return Finding.of(doubt, "error" if is_placeholder(doubt.value) else "warning")
 

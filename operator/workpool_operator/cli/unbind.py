@@ -32,7 +32,7 @@ from workpool_operator.errors import (
     OperatorError,
     Unavailable,
 )
-from workpool_operator.jobs.fault import at
+from workpool_operator.jobs.field_errors import get_path
 from workpool_operator.kube.client import MERGE_PATCH, KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
 
@@ -107,10 +107,12 @@ async def _show(options: Options) -> list[Object]:
 
 def _about(binding: Object) -> str:
     """What a person has to know before it goes."""
-    pool = at(binding, ("spec", "workPool", "name"))
-    runs = [at(binding, ("status", "runs", each)) or 0 for each in ("running", "pending")]
+    pool = get_path(binding, ("spec", "workPool", "name"))
+    runs = [get_path(binding, ("status", "runs", each)) or 0 for each in ("running", "pending")]
     text = f"work pool {pool!r}, {runs[0]} runs running, {runs[1]} pending"
-    return f"{text}, being deleted" if at(binding, ("metadata", "deletionTimestamp")) else text
+    return (
+        f"{text}, being deleted" if get_path(binding, ("metadata", "deletionTimestamp")) else text
+    )
 
 
 async def _delete(bindings: Sequence[Object], options: Options) -> list[Object]:

@@ -23,7 +23,7 @@ from workpool_operator.dispatch.claims import Claim, find_claim
 from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import OperatorError
 from workpool_operator.jobs import references
-from workpool_operator.jobs.fault import at
+from workpool_operator.jobs.field_errors import get_path
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
@@ -123,7 +123,7 @@ def _namespace(found: Material) -> str:
         **((found.deployment or {}).get("job_variables") or {}),
         **(found.run.get("job_variables") or {}),
     }
-    named = at(template, (*references.MANIFEST, "metadata", "namespace"))
+    named = get_path(template, (*references.MANIFEST, "metadata", "namespace"))
     text = apply_values(named or "{{ namespace }}", values)
     return text if isinstance(text, str) and text else "default"
 

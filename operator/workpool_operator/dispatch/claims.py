@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from workpool_operator.jobs import names
-from workpool_operator.jobs.verdict import INFRASTRUCTURE_RETRY
+from workpool_operator.jobs.diagnosis import INFRASTRUCTURE_RETRY
 from workpool_operator.prefect_api.models import Run, State
 
 # By how much the clocks of a server's replicas may differ: states are in the order of these.

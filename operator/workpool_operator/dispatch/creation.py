@@ -22,7 +22,7 @@ from workpool_operator.errors import (
     OperatorError,
     SecretRefused,
 )
-from workpool_operator.jobs.environment_secret import Detached, detach
+from workpool_operator.jobs.environment_secret import JobWithSecret, extract_environment
 from workpool_operator.kube import permissions, secrets
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.models import Job
@@ -70,7 +70,11 @@ class Creation:
             KubernetesUnavailable: nobody knows; ask again.
         """
         await self._consent()
-        wanted = detach(manifest) if self._environment_secret() else Detached(dict(manifest), None)
+        wanted = (
+            extract_environment(manifest)
+            if self._environment_secret()
+            else JobWithSecret(dict(manifest), None)
+        )
         if wanted.secret is None:
             return Created(await self._create_or_meet(wanted.job, claim_id))
         return await self._create_with(wanted.secret, wanted.job, claim_id)

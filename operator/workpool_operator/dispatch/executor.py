@@ -26,8 +26,8 @@ from workpool_operator.errors import (
     PrefectNotFound,
     PrefectUnavailable,
 )
-from workpool_operator.jobs import manifest, queueing, verdict
-from workpool_operator.jobs.verdict import End, Wait
+from workpool_operator.jobs import diagnosis, kueue, manifest
+from workpool_operator.jobs.diagnosis import Termination, WaitReason
 from workpool_operator.kube import events, models
 from workpool_operator.kube.client import EVENTS, JOBS, PODS, KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache
@@ -134,7 +134,7 @@ class Executor:
             case steps.Cancel(message=message):
                 await propose.cancel(run_id, message)
             case steps.Crash(end=end):
-                text = verdict.with_logs(end, await self._last_lines(run_id, end))
+                text = diagnosis.with_logs(end, await self._last_lines(run_id, end))
                 await propose.crash(run_id, text)
             case _:
                 await self._in_kubernetes(run_id, action)
@@ -180,7 +180,7 @@ class Executor:
 
     async def _diagnose(self, run_id: UUID, kind: str, name: str) -> None:
         found = await self._events(run_id, kind, name)
-        diagnosis = verdict.refused(found, what=f"{kind} {name}")
+        reason = diagnosis.no_pods_reason(found, what=f"{kind} {name}")
         record = self._store.of(run_id)
         self._store.put(
             run_id, replace(record, diagnosed_at=self._clock.monotonic(), diagnosis=reason)
@@ -191,16 +191,16 @@ class Executor:
         lacks."""
         # It is asked once: the wait is named also where Events cannot be read.
         self._store.put(run_id, replace(self._store.of(run_id), workload=""))
-        workload = queueing.workload_of(await self._events(run_id, "Job", job_name))
+        workload = kueue.workload_name(await self._events(run_id, "Job", job_name))
         found = await self._events(run_id, "Workload", workload) if workload else ()
-        reason = queueing.pending_reason(found)
+        reason = kueue.pending_reason(found)
         self._store.put(run_id, replace(self._store.of(run_id), workload=reason))
 
     async def _events(self, run_id: UUID, kind: str, name: str) -> tuple[Event, ...]:
         about = f"involvedObject.kind={kind},involvedObject.name={name}"
         return await self._kube.list(EVENTS, self._namespace_of(run_id), field_selector=about)
 
-    async def _last_lines(self, run_id: UUID, end: End) -> str:
+    async def _last_lines(self, run_id: UUID, end: Termination) -> str:
         """The end of the log of the container that decided; "" where it cannot be had: it explains
         an end, and never delays one for long."""
         if not end.container:
@@ -214,7 +214,7 @@ class Executor:
             log.debug("no log of container %s of pod %s: %s", end.container, end.pod, error)
             return ""
 
-    async def _report(self, run_id: UUID, wait: Wait, *, job: Job, pod: Pod) -> None:
+    async def _report(self, run_id: UUID, wait: WaitReason, *, job: Job, pod: Pod) -> None:
         """Report the wait in the run's log and by an Event on the Job. The Event's name shows
         whether an earlier process reported it."""
         event = events.job_warning(

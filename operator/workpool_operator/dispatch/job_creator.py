@@ -24,9 +24,9 @@ from workpool_operator.errors import (
     OperatorError,
     RenderError,
 )
-from workpool_operator.jobs import effects
-from workpool_operator.jobs.draft import Draft
-from workpool_operator.jobs.threads import beside
+from workpool_operator.jobs import ineffective_variables
+from workpool_operator.jobs.rendered_job import RenderedJob
+from workpool_operator.jobs.threads import run_in_thread
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.models import Job
 from workpool_operator.prefect_api.run_logs import RunLogSender
@@ -73,7 +73,7 @@ class JobCreator:
                 self._store.put(run_id, self._store.of(run_id).mark_foreign())
                 return
             record = self._store.of(run_id)
-            timeout = effects.pending_timeout(made.subject)
+            timeout = ineffective_variables.pending_timeout(made.subject)
             deployment = made.subject.deployment
             self._store.put(run_id, replace(record, deployment=deployment, pending_timeout=timeout))
             await self._submit(claimed, made)
@@ -82,7 +82,7 @@ class JobCreator:
         except RenderError as error:
             self._note_fault(claimed, JobFaultReason.RENDERING_FAILED, str(error))
 
-    async def _submit(self, claimed: ClaimedRun, made: Draft) -> None:
+    async def _submit(self, claimed: ClaimedRun, made: RenderedJob) -> None:
         run_id = claimed.run.id
         try:
             created = await self._creation.create(made.manifest, claim_id=claimed.claim.id)
@@ -100,7 +100,7 @@ class JobCreator:
         else:
             await self._created(run_id, made, created)
 
-    async def _created(self, run_id: UUID, made: Draft, created: Created) -> None:
+    async def _created(self, run_id: UUID, made: RenderedJob, created: Created) -> None:
         self._created_at = self._clock.monotonic()
         record = self._store.of(run_id)
         self._store.put(
@@ -108,10 +108,14 @@ class JobCreator:
         )
         self._job_cache.put_if_newer(created.job)
         self._runlog.write(run_id, _success(created))
-        for text in await beside(effects.in_vain, made.subject, namespace=made.fixed_namespace):
+        for text in await run_in_thread(
+            ineffective_variables.ineffective, made.subject, namespace=made.fixed_namespace
+        ):
             self._runlog.write(run_id, text, level=logging.WARNING)
 
-    async def _refused(self, claimed: ClaimedRun, made: Draft, refused: KubernetesRefused) -> None:
+    async def _refused(
+        self, claimed: ClaimedRun, made: RenderedJob, refused: KubernetesRefused
+    ) -> None:
         """What time can mend is waited for; the rest is a fault, with the fix."""
         if refusal.passing(refused):
             self._wait(claimed.run.id, refused)
@@ -121,7 +125,7 @@ class JobCreator:
             grant = await self._creation.grant(refused, made.namespace)
             self._forbidden(f"{refused}. Grant it: {grant}")
         namespace = made.namespace
-        text = await beside(
+        text = await run_in_thread(
             refusal.crash_text, refused, made.subject, namespace=namespace, grant=grant
         )
         self._note_fault(claimed, JobFaultReason.REFUSED, text)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from workpool_operator.dispatch.claims import Claim
 from workpool_operator.jobs import names
-from workpool_operator.jobs.certificates import Source
+from workpool_operator.jobs.certificates import CASource
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.kube import models
 from workpool_operator.kube.models import Job
@@ -34,7 +34,7 @@ class Place:
     server_url: str
     pool_id: UUID
     environment: tuple[dict[str, Any], ...]
-    ca: Source | None = None
+    ca: CASource | None = None
     template_environment: frozenset[str] = frozenset()  # what templates read of the operator's own
     exclusive: bool = False
 

@@ -21,9 +21,9 @@ from workpool_operator.errors import (
     OperatorError,
     SecretRefused,
 )
-from workpool_operator.jobs import blame
-from workpool_operator.jobs.inputs import Subject
-from workpool_operator.jobs.verdict import OUTAGE, Wait
+from workpool_operator.jobs import attribution
+from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
+from workpool_operator.jobs.inputs import RenderInput
 
 # How the API server words what status and reason do not tell apart. Admission names the object, the
 # authorizer never: it decides before there is one.
@@ -32,13 +32,13 @@ _BY_A_POLICY = ("admission webhook", "ValidatingAdmissionPolicy")
 _ENDING = "because it is being terminated"
 
 
-def passing(error: OperatorError) -> Wait | None:
+def passing(error: OperatorError) -> WaitReason | None:
     """What the run waits for; None where nothing but a change would help."""
     text = str(error).rstrip(". ")
     if isinstance(error, BindingFault):
-        return Wait("JobRefused", str(error))
+        return WaitReason("JobRefused", str(error))
     if isinstance(error, KubernetesUnavailable):
-        return Wait(
+        return WaitReason(
             OUTAGE, f"The Kubernetes API does not take the run's Job: {text}. It is tried again."
         )
     if not isinstance(error, KubernetesRefused):
@@ -46,12 +46,12 @@ def passing(error: OperatorError) -> Wait | None:
     answer = _answer(error)
     if isinstance(answer, KubernetesForbidden) and "exceeded quota" in text:
         advice = "It starts as soon as the namespace's quota allows: raise it, or end other Jobs."
-        return Wait("QuotaExceeded", f"{text}. {advice}")
+        return WaitReason("QuotaExceeded", f"{text}. {advice}")
     if isinstance(answer, KubernetesConflict) or any(words in text for words in _BY_A_POLICY):
-        return Wait("JobRefused", f"{text}. The Job is tried again.")
+        return WaitReason("JobRefused", f"{text}. The Job is tried again.")
     if _ENDING in text:
         advice = "Nothing starts in it any more: create it again once it is gone."
-        return Wait("JobRefused", f"{text}. {advice}")
+        return WaitReason("JobRefused", f"{text}. {advice}")
     return None
 
 
@@ -65,13 +65,13 @@ def lacks_right(error: KubernetesRefused) -> bool:
 
 
 def crash_text(
-    refused: KubernetesRefused, subject: Subject, *, namespace: str, grant: str = ""
+    refused: KubernetesRefused, subject: RenderInput, *, namespace: str, grant: str = ""
 ) -> str:
     """Why the run ends: the places that are refused, where their values come from, and the fix;
     `grant` is that for a right that is missing."""
-    text = blame.refusal_text(refused.causes, subject) or str(refused)
+    text = attribution.rejected_fields_message(refused.causes, subject) or str(refused)
     is_misfit = isinstance(_answer(refused), KubernetesBadRequest | KubernetesInvalid)
-    misfits = blame.misfit_text(subject) if is_misfit else ""
+    misfits = attribution.invalid_variables_message(subject) if is_misfit else ""
     facts = ". ".join(part.rstrip(". ") for part in (text, misfits) if part)
     return f"The API server refused the run's Job: {facts}. {_advice(refused, namespace, grant)}"
 

@@ -13,9 +13,9 @@ from uuid import UUID
 from workpool_operator.dispatch.claims import ClaimedRun
 from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import DeploymentNotFound, RenderError
-from workpool_operator.jobs.draft import Draft, draft
-from workpool_operator.jobs.inputs import Subject
-from workpool_operator.jobs.threads import beside_with
+from workpool_operator.jobs.inputs import RenderInput
+from workpool_operator.jobs.rendered_job import RenderedJob, render_job
+from workpool_operator.jobs.threads import run_with_client
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import WorkPool
 
@@ -25,7 +25,7 @@ class JobRenderer(Protocol):
 
     async def render(
         self, claimed: ClaimedRun, *, deployment: Mapping[str, Any] | None
-    ) -> Draft | None:
+    ) -> RenderedJob | None:
         """Render the Job of the run's claim; return None if this process is not to create it.
 
         `deployment` is what the poll that offered the run read of it, None if it is not known.
@@ -52,12 +52,12 @@ class TemplateRenderer:
 
     async def render(
         self, claimed: ClaimedRun, *, deployment: Mapping[str, Any] | None
-    ) -> Draft | None:
+    ) -> RenderedJob | None:
         """See `JobRenderer.render`."""
         run = claimed.run
         if run.deployment_id and deployment is None:
             deployment = await self._deployment(run.deployment_id)
-        subject = Subject(
+        subject = RenderInput(
             run=run.document,
             flow=await self._flow(run.flow_id),
             deployment=deployment,
@@ -68,8 +68,8 @@ class TemplateRenderer:
             template_environment=self._place.template_environment,
         )
         identity = self._place.identity(run.id, claimed.claim)
-        return await beside_with(
-            self._api.client, lambda client: draft(subject, identity, client=client)
+        return await run_with_client(
+            self._api.client, lambda client: render_job(subject, identity, client=client)
         )
 
     async def _deployment(self, deployment_id: UUID) -> Mapping[str, Any]:

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from workpool_operator.dispatch.claims import recorded_job
 from workpool_operator.dispatch.store import RunRecord
-from workpool_operator.jobs import names, verdict
-from workpool_operator.jobs.verdict import OUTAGE, Wait
+from workpool_operator.jobs import diagnosis, names
+from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
 from workpool_operator.kube.cache import RunObjects
 from workpool_operator.kube.models import FINAL_STATE_ANNOTATION, Job, Pod
 from workpool_operator.prefect_api.models import Run
@@ -54,7 +54,7 @@ class Snapshot:
     @property
     def newest(self) -> Pod | None:
         """The pod of the current Job that was made last."""
-        return verdict.newest(self.pods) if self.pods else None
+        return diagnosis.newest(self.pods) if self.pods else None
 
     @property
     def outlived(self) -> tuple[Pod, ...]:
@@ -100,7 +100,7 @@ class Snapshot:
         return self.now - since if since is not None else 0.0
 
     @property
-    def diagnosis(self) -> Wait | None:
+    def diagnosis(self) -> WaitReason | None:
         """What Events said of what is waited for now, not of an earlier pod."""
         since, record = self.record.since, self.record
         began = since.get("podless", since.get("creating"))

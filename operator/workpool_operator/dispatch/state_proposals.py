@@ -24,7 +24,7 @@ from workpool_operator.dispatch.claims import (
 from workpool_operator.dispatch.place import Place
 from workpool_operator.dispatch.store import RunStore
 from workpool_operator.errors import PrefectNotFound, PrefectRefused, PrefectUnavailable
-from workpool_operator.jobs.verdict import Wait
+from workpool_operator.jobs.diagnosis import WaitReason
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import Run, SetStateResult, State
 from workpool_operator.prefect_api.run_logs import RunLogSender
@@ -203,13 +203,13 @@ class StateProposals:
         }
         return await self._propose(run_id, proposal)
 
-    async def explain(self, run_id: UUID, wait: Wait, claim: Claim) -> None:
+    async def explain(self, run_id: UUID, wait: WaitReason, claim: Claim) -> None:
         """Name the claim's sub-state by what the run waits for."""
         answer = await self.name_substate(run_id, claim, wait.category, wait.message)
         if answer.accepted and not self.store.of(run_id).stray_claim:
             self._runlog.write(run_id, f"{wait.category}: {wait.message}", level=wait.level)
 
-    async def put_back(self, run_id: UUID, wait: Wait, *, delay: float) -> None:
+    async def put_back(self, run_id: UUID, wait: WaitReason, *, delay: float) -> None:
         """Make the run SCHEDULED again, due in `delay` seconds."""
         due = self._clock.now() + timedelta(seconds=delay)
         details = {"scheduled_time": due.isoformat()}

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from workpool_operator.dispatch import claims
 from workpool_operator.dispatch.claims import ClaimedRun
-from workpool_operator.jobs.verdict import End, Wait
+from workpool_operator.jobs.diagnosis import Termination, WaitReason
 from workpool_operator.kube.models import Job, Pod
 from workpool_operator.prefect_api.models import Run, State
 
@@ -86,7 +86,7 @@ class Adopt:
 class PutBack:
     """Propose SCHEDULED, named and explained by `wait`, due in `delay` seconds."""
 
-    wait: Wait
+    wait: WaitReason
     delay: float = 0.0
 
 
@@ -101,7 +101,7 @@ class RecordJob:
 class Explain:
     """Name the claim's sub-state by what the run waits for."""
 
-    wait: Wait
+    wait: WaitReason
     claim: claims.Claim
 
 
@@ -131,7 +131,7 @@ class RenewLease:
 class Crash:
     """Propose Crashed, with the last log lines of the container that the end names."""
 
-    end: End
+    end: Termination
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Report:
     """Tell a run that is RUNNING, where no sub-state can, what the later pod of its Job waits for:
     in the run's log and by an Event on the Job."""
 
-    wait: Wait
+    wait: WaitReason
     job: Job
     pod: Pod
 

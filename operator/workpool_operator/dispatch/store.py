@@ -16,7 +16,7 @@ from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.dispatch.claims import Claim, ClaimedRun, is_stray_claim, recorded_job
-from workpool_operator.jobs.verdict import OUTAGE, Wait
+from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
 from workpool_operator.prefect_api.models import Run, State
 
 NEVER = float("-inf")
@@ -69,7 +69,7 @@ class RunRecord:
     # The creation of the Job
     pending_timeout: int | None = None  # the run's own, in seconds, before its Job says so
     job_fault: JobFault | None = None  # why there can be no Job
-    refusal: Wait | None = None  # why the API server did not take the Job
+    refusal: WaitReason | None = None  # why the API server did not take the Job
     refused_until: float = NEVER
     refusals: int = 0
     refused_at: float = NEVER  # the last of them
@@ -80,7 +80,7 @@ class RunRecord:
     job_confirmed_gone: str = ""  # the name of a Job that a live GET did not find
     suspended_job: str = ""  # the name of a Job that was suspended since the run is SCHEDULED
     workload: str | None = None  # what Kueue says a suspended Job waits for, once it was asked
-    diagnosis: Wait | None = None  # what Events say about a Job or pod that does not move
+    diagnosis: WaitReason | None = None  # what Events say about a Job or pod that does not move
     diagnosed_at: float = NEVER
     # What the run's readers know already
     reported: tuple[str, str] = ("", "")  # pod and category of a RUNNING run's last reported wait

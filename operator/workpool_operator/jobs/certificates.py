@@ -22,7 +22,7 @@ Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CASource:
     """A key of a ConfigMap or Secret in the namespace of the Jobs."""
 
     kind: Literal["ConfigMap", "Secret"]
@@ -37,11 +37,11 @@ class Source:
         return {"name": VOLUME, "configMap": {"name": self.name, "items": items}}
 
 
-def mount(manifest: Object, source: Source) -> None:
+def mount_ca(manifest: Object, source: CASource) -> None:
     """Give the flow's container the file; a volume or mount of that name stays the template's."""
     mounted = {"name": VOLUME, "mountPath": _FOLDER, "readOnly": True}
-    _add(manifests.at(manifest, "spec.template.spec"), "volumes", source.volume)
-    _add(manifests.container(manifest), "volumeMounts", mounted)
+    _add(manifests.get_mapping_path(manifest, "spec.template.spec"), "volumes", source.volume)
+    _add(manifests.get_flow_container(manifest), "volumeMounts", mounted)
 
 
 def _add(parent: Object, key: str, item: Object) -> None:

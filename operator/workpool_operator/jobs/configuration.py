@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 
 from workpool_operator.errors import OperatorError, PrefectUnavailable, RenderError
 from workpool_operator.jobs import environment, manifest, placeholders, scalars
-from workpool_operator.jobs.variables import default_manifest
+from workpool_operator.jobs.base_job_template import default_manifest
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
@@ -34,7 +34,8 @@ _COMMAND = "command"
 class KubernetesJobConfiguration(BaseJobConfiguration):
     """What the Job of one run is made from.
 
-    Fields of the stock worker that have no effect here, or another one, are in `jobs/effects.py`.
+    Fields of the stock worker that have no effect here, or another one, are in
+    `jobs/ineffective_variables.py`.
     """
 
     env: dict[str, Any] = Field(
@@ -59,7 +60,7 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
     @model_validator(mode="before")
     @classmethod
     def _values_as_they_were_given(cls, fields: Any) -> Any:
-        given = placeholders.alive(fields)
+        given = placeholders.unescape(fields)
         if isinstance(given, dict) and _LEVELS in given:
             given["env"] = _environment(given.pop(_LEVELS))
         return given
@@ -150,7 +151,7 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
             raise RenderError("job_variables", text) from error
         self.labels = _labels_of(deployment) | _labels_of(flow_run) | self.labels
         manifest.normalise(self.job_manifest)
-        container = manifest.container(self.job_manifest)
+        container = manifest.get_flow_container(self.job_manifest)
         self._template_env = container.get("env")
         self.inherit(())
         manifest.set_arguments(self.job_manifest)
@@ -161,9 +162,9 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
     def inherit(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """Put the entries (Kubernetes' EnvVar) below the run's own environment; what the user set
         to null stays away."""
-        manifest.container(self.job_manifest)["env"] = environment.merge(
+        manifest.get_flow_container(self.job_manifest)["env"] = environment.merge_run_environment(
             inherited=entries,
-            run=environment.entries(self.env),
+            run=environment.to_env_vars(self.env),
             unset=self._unset_env,
             template=self._template_env,
             reschedules=self.job_manifest["spec"].get("backoffLimit") == 0,
@@ -221,7 +222,7 @@ def _prepared(
         )
     )
     defaults = placeholders.defaults(_half(base_job_template, "variables"))
-    given = placeholders.inert(_folded(values))
+    given = placeholders.escape(_folded(values))
     if not given.get(_COMMAND, defaults.get(_COMMAND)):
         configuration = placeholders.with_value_in_texts(configuration, _COMMAND, manifest.COMMAND)
     own, default = configuration.get("env"), defaults.get("env")
@@ -230,32 +231,32 @@ def _prepared(
         allowed = placeholders.without_environment(authors, but=template_environment)
         configuration[_LEVELS] = [*allowed, given.get("env")]
         configuration.pop("env", None)
-    known = placeholders.inert(defaults) | given  # a default of env would become its levels' place
+    known = placeholders.escape(defaults) | given  # a default of env would become its levels' place
     return {"job_configuration": configuration, "variables": {}}, known
 
 
 def _is_merged(own: Any) -> bool:
     """The configuration's `env` is the variable of that name, or is merged with it."""
-    alone = placeholders.sole(own)
+    alone = placeholders.single_placeholder(own)
     return isinstance(own, Mapping | list) or alone == "env"
 
 
 def _folded(values: Mapping[str, Any]) -> Object:
     try:
-        return environment.folded(values)
-    except environment.Misfit as misfit:
+        return environment.collect_env(values)
+    except environment.InvalidVariable as misfit:
         raise _misfit(misfit) from misfit
 
 
 def _environment(levels: Iterable[Any]) -> Object:
     """The levels' variables, the innermost winning."""
     try:
-        return environment.checked(environment.merged(levels))
-    except environment.Misfit as misfit:
+        return environment.validated(environment.merge_levels(levels))
+    except environment.InvalidVariable as misfit:
         raise _misfit(misfit) from misfit
 
 
-def _misfit(misfit: environment.Misfit) -> RenderError:
+def _misfit(misfit: environment.InvalidVariable) -> RenderError:
     path = f"job_configuration.env.{misfit.name}" if misfit.name else "job_configuration.env"
     return RenderError(path, str(misfit))
 

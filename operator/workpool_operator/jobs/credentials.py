@@ -22,7 +22,7 @@ from typing import Any
 from slugify import slugify
 
 from workpool_operator.jobs import certificates
-from workpool_operator.jobs.certificates import Source
+from workpool_operator.jobs.certificates import CASource
 from workpool_operator.kube import models
 
 API_KEY = "PREFECT_API_KEY"
@@ -30,7 +30,7 @@ AUTH_STRING = "PREFECT_API_AUTH_STRING"
 CUSTOM_HEADERS = "PREFECT_CLIENT_CUSTOM_HEADERS"
 VARIABLES = (API_KEY, AUTH_STRING, CUSTOM_HEADERS)
 CA = "ca.crt"  # its key in a kept Secret, beside the variables
-KEPT = "credentials"  # the kind of Secret, as its label tells
+MANAGED_SECRET_SUFFIX = "credentials"  # the kind of Secret, as its label tells
 
 Object = dict[str, Any]
 
@@ -45,35 +45,35 @@ class SecretKey:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`entries` are Kubernetes' EnvVars, `ca` is what is mounted; `kept` is the Secret to keep for
-    them, if there is one.
+    """`entries` are Kubernetes' EnvVars, `ca` is what is mounted; `managed_secret` is the Secret to
+    keep for them, if there is one.
 
-    A null in `kept` takes away what an earlier one had: it is a merge patch, too.
+    A null in `managed_secret` takes away what an earlier one had: it is a merge patch, too.
     """
 
     entries: tuple[Object, ...]
-    ca: Source | None = None
-    kept: Object | None = field(default=None, repr=False)
+    ca: CASource | None = None
+    managed_secret: Object | None = field(default=None, repr=False)
 
 
-def provide(
+def plan_credentials(
     values: Mapping[str, str],
     *,
     named: Mapping[str, SecretKey],
     owner: str,
     annotations: Mapping[str, str] | None = None,
-    ca: Source | str | None = None,
+    ca: CASource | str | None = None,
 ) -> Credentials:
     """Credentials by environment variable: `named` by reference, other `values`, and a `ca` that is
     given as text, through a Secret that is kept for `owner`, whose name depends on nothing else."""
     kept = {name: value for name, value in values.items() if name not in named}
-    sources = dict(named) | {name: SecretKey(kept_name(owner), name) for name in kept}
+    sources = dict(named) | {name: SecretKey(managed_secret_name(owner), name) for name in kept}
     entries = [_entry(name, sources[name]) for name in VARIABLES if name in sources]
     if isinstance(ca, str):
-        kept[CA], ca = ca, Source("Secret", kept_name(owner), CA)
+        kept[CA], ca = ca, CASource("Secret", managed_secret_name(owner), CA)
     if ca:
         entries.append(dict(certificates.ENTRY))
-    secret = _kept(kept, owner, annotations or {}) if kept else None
+    secret = _managed_secret(kept, owner, annotations or {}) if kept else None
     return Credentials(tuple(entries), ca, secret)
 
 
@@ -83,7 +83,7 @@ def custom_headers(headers: Iterable[tuple[str, str]]) -> str | None:
     return json.dumps(found) if found else None
 
 
-def kept_name(owner: str) -> str:
+def managed_secret_name(owner: str) -> str:
     """The name of the Secret that is kept for `owner`."""
     digest = hashlib.sha256(owner.encode()).hexdigest()[:12]
     return f"{slugify(owner, max_length=38) or 'prefect'}-credentials-{digest}"
@@ -94,13 +94,15 @@ def _entry(variable: str, source: SecretKey) -> Object:
     return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
 
 
-def _kept(values: Mapping[str, str], owner: str, annotations: Mapping[str, str]) -> Object:
+def _managed_secret(
+    values: Mapping[str, str], owner: str, annotations: Mapping[str, str]
+) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
-            "name": kept_name(owner),
-            "labels": models.MANAGED | {models.SECRET_LABEL: KEPT},
+            "name": managed_secret_name(owner),
+            "labels": models.MANAGED | {models.SECRET_LABEL: MANAGED_SECRET_SUFFIX},
             "annotations": dict(annotations),
             "ownerReferences": None,  # those of Jobs that outlived a binding before (kube.secrets)
         },

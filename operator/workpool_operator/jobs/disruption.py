@@ -58,13 +58,13 @@ def by_infrastructure(pod: Pod) -> bool:
     return bool(pod.status.reason) and pod.status.reason != "DeadlineExceeded"
 
 
-def disruption(pod: Pod, *, advise: bool = True) -> str:
+def explain_disruption(pod: Pod, *, advise: bool = True) -> str:
     """Who ended the pod, why, and what helps, as sentences; "" where no one is known to have."""
-    fact, what, advice = _told(pod)
+    fact, what, advice = _explain(pod)
     return _sentences(fact, what, advice if advise else "") if fact else ""
 
 
-def _told(pod: Pod) -> tuple[str, str, str]:
+def _explain(pod: Pod) -> tuple[str, str, str]:
     name, status = pod.metadata.name, pod.status
     if pod.is_stopped:
         return "", "", ""

@@ -21,7 +21,7 @@ _VALUES = "expected text, a number, true, false, null, or a mapping with valueFr
 Entry = dict[str, Any]
 
 
-class Misfit(ValueError):
+class InvalidVariable(ValueError):
     """What is no environment, or no value of one: `name` is the variable's, "" without one."""
 
     def __init__(self, problem: str, *, name: str = "") -> None:
@@ -40,14 +40,14 @@ def by_name(env: Any) -> dict[str, Any]:
     if isinstance(env, Mapping):
         return dict(env)
     if not isinstance(env, list):
-        raise Misfit(f"{_FORMS}, got {env!r:.80}")
+        raise InvalidVariable(f"{_FORMS}, got {env!r:.80}")
     for index, entry in enumerate(env):
         if not (isinstance(entry, Mapping) and isinstance(entry.get("name"), str)):
-            raise Misfit(f"expected a name in each entry, got none in entry {index}")
+            raise InvalidVariable(f"expected a name in each entry, got none in entry {index}")
     return {entry["name"]: _value(entry) for entry in env}
 
 
-def merged(levels: Iterable[Any]) -> dict[str, Any]:
+def merge_levels(levels: Iterable[Any]) -> dict[str, Any]:
     """The levels' variables by name, the innermost level being the last.
 
     Raises:
@@ -59,7 +59,7 @@ def merged(levels: Iterable[Any]) -> dict[str, Any]:
     return found
 
 
-def checked(variables: Mapping[str, Any]) -> dict[str, Any]:
+def validated(variables: Mapping[str, Any]) -> dict[str, Any]:
     """The variables, plain values as text.
 
     Raises:
@@ -68,7 +68,7 @@ def checked(variables: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _checked(name, value) for name, value in variables.items()}
 
 
-def entries(variables: Mapping[str, Any]) -> list[Entry]:
+def to_env_vars(variables: Mapping[str, Any]) -> list[Entry]:
     """The variables as Kubernetes' EnvVars; those that are null are left out."""
     return [
         {"name": name, **(value if isinstance(value, Mapping) else {"value": value})}
@@ -77,7 +77,7 @@ def entries(variables: Mapping[str, Any]) -> list[Entry]:
     ]
 
 
-def folded(job_variables: Mapping[str, Any]) -> dict[str, Any]:
+def collect_env(job_variables: Mapping[str, Any]) -> dict[str, Any]:
     """The job variables of one level with all of its environment in `env`, as a mapping: what
     dotted keys (`env.NAME`) say, then what `env` says.
 
@@ -94,27 +94,27 @@ def folded(job_variables: Mapping[str, Any]) -> dict[str, Any]:
     }
     for name in dotted:
         if "." in name:
-            raise Misfit("a name with a dot has to be a key of env itself", name=name)
+            raise InvalidVariable("a name with a dot has to be a key of env itself", name=name)
     rest = {k: v for k, v in job_variables.items() if k != "env" and not k.startswith(_DOTTED)}
     if env is None and not dotted:
         return rest
     return rest | {"env": dotted | by_name(env)}
 
 
-def overlaid(deployment: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+def overlay(deployment: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     """The job variables of a deployment overlaid by those of its run; environments are merged.
 
     Raises:
         Misfit: one of the two has an `env` that is no environment.
     """
-    outer, inner = folded(deployment), folded(run)
+    outer, inner = collect_env(deployment), collect_env(run)
     levels = outer.get("env"), inner.get("env")
     if all(isinstance(level, Mapping) for level in levels):
-        inner["env"] = merged(levels)
+        inner["env"] = merge_levels(levels)
     return outer | inner
 
 
-def merge(
+def merge_run_environment(
     *,
     inherited: Iterable[Mapping[str, Any]],
     run: Iterable[Mapping[str, Any]],
@@ -136,10 +136,10 @@ def as_list(env: Any) -> list[Any]:
     """A container's environment as the list that Kubernetes takes. A mapping of variables among its
     entries, for which a placeholder may stand, is taken for what it holds."""
     if isinstance(env, Mapping):
-        return list(entries(env))
+        return list(to_env_vars(env))
     if not isinstance(env, list):
         return []
-    inside = (entries(item) if _is_mapping_form(item) else [item] for item in env)
+    inside = (to_env_vars(item) if _is_mapping_form(item) else [item] for item in env)
     return [entry for each in inside for entry in each]
 
 
@@ -152,9 +152,9 @@ def _checked(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         if set(value) == {"valueFrom"} and isinstance(value["valueFrom"], Mapping):
             return dict(value)
-        raise Misfit(f"{_VALUES}, got a mapping with {_listed(value)}", name=name)
+        raise InvalidVariable(f"{_VALUES}, got a mapping with {_listed(value)}", name=name)
     if isinstance(value, list):
-        raise Misfit(f"{_VALUES}, got a list", name=name)
+        raise InvalidVariable(f"{_VALUES}, got a list", name=name)
     return None if value is None else scalars.text(value)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import manifest as manifests
-from workpool_operator.jobs.fault import Size
+from workpool_operator.jobs.field_errors import Size
 from workpool_operator.kube import models
 
 ENVIRONMENT = "environment"  # the kind of Secret, as its label tells
@@ -28,14 +28,14 @@ Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Detached:
+class JobWithSecret:
     """A Job that refers to `secret`, which is None where the Job had no plain values."""
 
     job: Object
     secret: Object | None = field(repr=False)
 
 
-def detach(job: Mapping[str, Any]) -> Detached:
+def extract_environment(job: Mapping[str, Any]) -> JobWithSecret:
     """The Job without plain values in the environment of its flow's container.
 
     A value that refers to other variables by `$(NAME)` stays: only the kubelet can put them in, and
@@ -46,17 +46,17 @@ def detach(job: Mapping[str, Any]) -> Detached:
         RenderError: the values are more than a Secret holds.
     """
     changed = copy.deepcopy(dict(job))
-    container = manifests.container(changed)
+    container = manifests.get_flow_container(changed)
     name = secret_name(changed["metadata"]["name"])
     data: dict[str, str] = {}
     container["env"] = [_moved(entry, name, data) for entry in container.get("env") or ()]
     if (size := Size.of(*data.values())) > MAX_SECRET_BYTES:
         raise RenderError(
-            f"{manifests.CONTAINERS}[{manifests.position(job)}].env",
+            f"{manifests.CONTAINERS}[{manifests.flow_container_index(job)}].env",
             f"expected at most {MAX_SECRET_BYTES:,} bytes of plain values, the limit of a Secret "
             f"(spec.jobs.environmentSecret), got {size!r}",
         )
-    return Detached(changed, _secret(name, data, changed["metadata"]) if data else None)
+    return JobWithSecret(changed, _secret(name, data, changed["metadata"]) if data else None)
 
 
 def secret_name(job_name: str) -> str:

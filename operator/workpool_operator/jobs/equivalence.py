@@ -25,8 +25,8 @@ from workpool_operator.jobs.comparison import (
     unequal,
 )
 from workpool_operator.jobs.environment import SIGTERM_BEHAVIOR
-from workpool_operator.jobs.fault import at
-from workpool_operator.jobs.inputs import Subject
+from workpool_operator.jobs.field_errors import get_path
+from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import COMMAND, FLOW_RUN_ID_KEY
 from workpool_operator.jobs.names import JOB_NAME_LENGTH
 from workpool_operator.kube import models
@@ -67,16 +67,18 @@ class Given:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, subject: Subject | None) -> Given:
+    def of(cls, subject: RenderInput | None) -> Given:
         if subject is None:
             return cls()
         template = subject.pool["base_job_template"]
-        own = [at(template, path) for path in _POOLS_ENVIRONMENTS]
+        own = [get_path(template, path) for path in _POOLS_ENVIRONMENTS]
         levels = [*own, subject.job_variables.get("env")]
         documents = [each for each in (subject.deployment, subject.run) if each]
         labels = {k: v for each in documents for k, v in (each.get("labels") or {}).items()}
         return cls(
-            environment.merged(level for level in levels if isinstance(level, Mapping | list)),
+            environment.merge_levels(
+                level for level in levels if isinstance(level, Mapping | list)
+            ),
             {names.label_key(k): names.label_value(scalars.text(v)) for k, v in labels.items()},
         )
 
@@ -105,7 +107,7 @@ def differences(
     ours: Object,
     *,
     environment: Mapping[str, str] | None = None,
-    subject: Subject | None = None,
+    subject: RenderInput | None = None,
 ) -> list[Difference]:
     """All of them, by path; `environment` is the stock worker's own, as far as it is known, and
     `subject` what both were made from."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import environment
-from workpool_operator.jobs.certificates import Source
+from workpool_operator.jobs.certificates import CASource
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class RenderInput:
     """The server's documents of one run: `deployment` is None for a run without one.
 
     `environment` is what the run inherits from its binding, as Kubernetes' EnvVar entries, `ca`
@@ -27,13 +27,13 @@ class Subject:
     pool: Mapping[str, Any]
     worker_name: str
     environment: tuple[Mapping[str, Any], ...] = field(default=())
-    ca: Source | None = None
+    ca: CASource | None = None
     template_environment: frozenset[str] = frozenset()
 
     @property
     def job_variables(self) -> dict[str, Any]:
         """The deployment's, overlaid by the run's; `env` is merged."""
-        return environment.overlaid(
+        return environment.overlay(
             _variables_of(self.deployment or {}, "the deployment"),
             _variables_of(self.run, "the flow run"),
         )
@@ -44,7 +44,7 @@ def _variables_of(document: Mapping[str, Any], giver: str) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise RenderError("job_variables", f"expected a mapping, got {given!r:.80}")
     try:
-        return environment.folded(copy.deepcopy(dict(given)))
-    except environment.Misfit as misfit:
+        return environment.collect_env(copy.deepcopy(dict(given)))
+    except environment.InvalidVariable as misfit:
         name = f"env.{misfit.name}" if misfit.name else "env"
         raise RenderError(f"job variable {name} of {giver}", str(misfit)) from misfit

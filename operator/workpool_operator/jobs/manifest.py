@@ -15,7 +15,7 @@ import prefect
 from prefect.utilities.processutils import command_from_string
 
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs import lists, names, scalars
+from workpool_operator.jobs import names, nested_lists, scalars
 from workpool_operator.kube import flow_container, models
 
 FLOW_RUN_ID_KEY = "prefect.io/flow-run-id"
@@ -67,17 +67,19 @@ def normalise(manifest: Object) -> None:
     for path, expected in (("apiVersion", "batch/v1"), ("kind", "Job")):
         if (value := manifest.get(path)) != expected:
             raise RenderError(f"job_manifest.{path}", f"expected {expected!r}, got {value!r}")
-    lists.join(manifest)
+    nested_lists.flatten_lists(manifest)
     _leave_out_nulls(manifest.get("spec"))
-    part(manifest, "metadata")
-    spec = part(manifest, "spec")
-    pod = part(part(spec, "template", within="spec."), "spec", within="spec.template.")
+    ensure_mapping(manifest, "metadata")
+    spec = ensure_mapping(manifest, "spec")
+    pod = ensure_mapping(
+        ensure_mapping(spec, "template", within="spec."), "spec", within="spec.template."
+    )
     for key in _MISPLACED:
         if key in pod:
             spec.setdefault(key, _one(pod.pop(key), key=key))
     pod.setdefault("restartPolicy", "Never")
     spec.setdefault("podReplacementPolicy", "Failed")  # else the next pod starts beside the last
-    flow = container(manifest)
+    flow = get_flow_container(manifest)
     if flow.get("name") is None:
         flow["name"] = flow_container.DEFAULT_NAME
 
@@ -110,7 +112,7 @@ def _one(value: Any, *, key: str) -> int:
     return 1
 
 
-def part(parent: Object, key: str, *, within: str = "") -> Object:
+def ensure_mapping(parent: Object, key: str, *, within: str = "") -> Object:
     """The mapping at `key`, made where there is none."""
     found = parent.get(key)
     if found is None:
@@ -120,25 +122,25 @@ def part(parent: Object, key: str, *, within: str = "") -> Object:
     return found
 
 
-def container(manifest: Mapping[str, Any]) -> Object:
+def get_flow_container(manifest: Mapping[str, Any]) -> Object:
     """The container that runs the flow; the others are the user's."""
-    found = at(manifest, "spec.template.spec.containers")
-    flow = found[position(manifest)] if isinstance(found, list) and found else None
+    found = get_mapping_path(manifest, "spec.template.spec.containers")
+    flow = found[flow_container_index(manifest)] if isinstance(found, list) and found else None
     if not isinstance(flow, dict):
         raise RenderError(CONTAINERS, "expected a list with the flow's container")
     return flow
 
 
-def position(manifest: Any) -> int:
+def flow_container_index(manifest: Any) -> int:
     """Where in the list of containers that one is; also of a manifest with placeholders."""
-    containers = at(manifest, "spec.template.spec.containers")
+    containers = get_mapping_path(manifest, "spec.template.spec.containers")
     items = containers if isinstance(containers, list) else ()
     return flow_container.find_index(
         [str(item.get("name", "")) if isinstance(item, Mapping) else "" for item in items]
     )
 
 
-def at(document: Any, path: str) -> Any:
+def get_mapping_path(document: Any, path: str) -> Any:
     """What is at the dotted path of mappings; None where nothing is."""
     for key in path.split("."):
         document = document.get(key) if isinstance(document, Mapping) else None
@@ -155,14 +157,14 @@ def set_image(container: Object) -> None:
 
 def set_arguments(manifest: Object) -> None:
     """The command line of the flow's container as a list; without one, it executes its run."""
-    flow = container(manifest)
+    flow = get_flow_container(manifest)
     args = flow.get("args")
     if args is None:
         args = COMMAND
     try:
         flow["args"] = _arguments(args)
     except ValueError as error:
-        path = f"{CONTAINERS}[{position(manifest)}].args"
+        path = f"{CONTAINERS}[{flow_container_index(manifest)}].args"
         raise RenderError(path, f"{error}, got {args!r:.80}") from error
 
 
@@ -178,17 +180,19 @@ def label(manifest: Object, labels: Mapping[str, Any]) -> None:
     """Put the labels on the Job and its pods, beside those that the manifest has."""
     job, pod = _metadata(manifest)
     for metadata in (job, pod):
-        own = part(metadata, "labels", within="metadata.")
+        own = ensure_mapping(metadata, "labels", within="metadata.")
         metadata["labels"] = _labels({**own, **labels})
 
 
 def annotate(manifest: Object, annotations: Mapping[str, Any]) -> None:
     """Put the annotations on the Job; its pods have all that the Job has."""
     job, pod = _metadata(manifest)
-    own = part(job, "annotations", within="metadata.")
+    own = ensure_mapping(job, "annotations", within="metadata.")
     job["annotations"] = _annotations({**own, **annotations})
     if job["annotations"]:
-        pod["annotations"] = part(pod, "annotations", within="metadata.") | job["annotations"]
+        pod["annotations"] = (
+            ensure_mapping(pod, "annotations", within="metadata.") | job["annotations"]
+        )
 
 
 def identify(manifest: Object, identity: Identity, *, run_name: str) -> None:
@@ -197,10 +201,12 @@ def identify(manifest: Object, identity: Identity, *, run_name: str) -> None:
     job, pod = _metadata(manifest)
     ttl = _take_ttl(manifest["spec"])
     for metadata in (job, pod):
-        metadata["labels"] = _users(metadata, "labels") | identity.labels
-        metadata["annotations"] = _users(metadata, "annotations")
+        metadata["labels"] = _without_own_prefix(metadata, "labels") | identity.labels
+        metadata["annotations"] = _without_own_prefix(metadata, "annotations")
         metadata["annotations"][FLOW_RUN_ID_KEY] = str(identity.run_id)
-        metadata["annotations"][models.CONTAINER_ANNOTATION] = str(container(manifest)["name"])
+        metadata["annotations"][models.CONTAINER_ANNOTATION] = str(
+            get_flow_container(manifest)["name"]
+        )
     job["annotations"] |= identity.annotations
     if ttl is not None:
         job["annotations"][models.TTL_ANNOTATION] = str(ttl)
@@ -211,16 +217,16 @@ def identify(manifest: Object, identity: Identity, *, run_name: str) -> None:
     )
 
 
-def _users(metadata: Object, key: str) -> Object:
+def _without_own_prefix(metadata: Object, key: str) -> Object:
     """What a user may set: our own prefix is ours alone, as the operator acts on what it says."""
-    given = part(metadata, key)
+    given = ensure_mapping(metadata, key)
     return {name: value for name, value in given.items() if not name.startswith(models.PREFIX)}
 
 
 def _metadata(manifest: Object) -> tuple[Object, Object]:
     """The Job's and its pods'."""
     template = manifest["spec"]["template"]
-    return manifest["metadata"], part(template, "metadata", within="spec.template.")
+    return manifest["metadata"], ensure_mapping(template, "metadata", within="spec.template.")
 
 
 def _take_ttl(spec: Object) -> int | None:

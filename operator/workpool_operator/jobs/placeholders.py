@@ -29,17 +29,17 @@ _OPEN = "{{"
 MOST_CHARACTERS = 8 << 20
 _WORK = 16  # characters that are passed over cost less than those that are kept
 # In no user's text, as nobody can guess it; printable, as Python escapes the rest in a mapping's.
-_INERT = f"{{{secrets.token_hex(16)}{{"
+_ESCAPED = f"{{{secrets.token_hex(16)}{{"
 
 
-def inert(values: Any) -> Any:
-    """A copy of the values whose placeholders stay as they are: `alive` gives them back."""
+def escape(values: Any) -> Any:
+    """A copy of the values whose placeholders stay as they are: `unescape` gives them back."""
     return _mapped(values, lambda text: PLACEHOLDER_CAPTURE_REGEX.sub(_unless_live, text), _OPEN)
 
 
-def alive(document: Any) -> Any:
-    """A copy of the document without what `inert` did to its strings."""
-    return _mapped(document, lambda text: text.replace(_INERT, _OPEN), _INERT)
+def unescape(document: Any) -> Any:
+    """A copy of the document without what `escape` did to its strings."""
+    return _mapped(document, lambda text: text.replace(_ESCAPED, _OPEN), _ESCAPED)
 
 
 def without_environment(template: Any, *, but: Collection[str]) -> Any:
@@ -58,7 +58,7 @@ def with_value_in_texts(template: Any, name: str, value: str) -> Any:
     part of a longer text; one that stands alone stays."""
 
     def replaced(text: str) -> str:
-        return text if sole(text) else PLACEHOLDER_CAPTURE_REGEX.sub(given, text)
+        return text if single_placeholder(text) else PLACEHOLDER_CAPTURE_REGEX.sub(given, text)
 
     def given(match: re.Match[str]) -> str:
         return value if match[2] == name else match[1]
@@ -66,7 +66,7 @@ def with_value_in_texts(template: Any, name: str, value: str) -> Any:
     return _mapped(template, replaced, _OPEN)
 
 
-def sole(template: Any) -> str:
+def single_placeholder(template: Any) -> str:
     """The name of the placeholder of which the template consists, "" where it is anything else."""
     found = PLACEHOLDER_CAPTURE_REGEX.fullmatch(template) if isinstance(template, str) else None
     return found[2] if found else ""
@@ -107,7 +107,7 @@ def check_growth(configuration: Mapping[str, Any], values: Mapping[str, Any]) ->
 
 
 def _unless_live(match: re.Match[str]) -> str:
-    return match[1] if match[2].startswith(_LIVE_IN_VALUES) else match[1].replace(_OPEN, _INERT)
+    return match[1] if match[2].startswith(_LIVE_IN_VALUES) else match[1].replace(_OPEN, _ESCAPED)
 
 
 def _mapped(document: Any, change: Callable[[str], str], marker: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect.utilities.templating import PLACEHOLDER_CAPTURE_REGEX, find_placeholders
 
-from workpool_operator.jobs.fault import MISSING, Path, at
+from workpool_operator.jobs.field_errors import MISSING, Path, get_path
 
 MANIFEST: Path = ("job_configuration", "job_manifest")
 # Not names of variables: blocks and Prefect's variables, what only the run knows, the environment.
@@ -36,7 +36,7 @@ def links(document: Any) -> Iterator[tuple[Path, str]]:
             names = (placeholder.name for placeholder in find_placeholders(value))
             yield from ((path, name) for name in names if name.startswith("prefect."))
         elif isinstance(value, Mapping) and "$ref" in value:
-            yield path, str(at(value, ("$ref", "block_document_id")) or "")
+            yield path, str(get_path(value, ("$ref", "block_document_id")) or "")
 
 
 def _nodes(document: Any, path: Path) -> Iterator[tuple[Path, Any]]:
@@ -63,11 +63,11 @@ def names_in(document: Any) -> set[str]:
 def names_at(template: Mapping[str, Any], path: Path) -> frozenset[str]:
     """The names of the placeholders on which the value at a path below the manifest depends; none
     where the template fixes it."""
-    configuration = at(template, MANIFEST[:1])
-    found = set(_on_the_way(at(template, MANIFEST), path))
+    configuration = get_path(template, MANIFEST[:1])
+    found = set(_on_the_way(get_path(template, MANIFEST), path))
     for field in _FILLED:
         if field in path:
-            found |= names_in(at(configuration, (field,)))
+            found |= names_in(get_path(configuration, (field,)))
     return frozenset(found)
 
 
@@ -76,14 +76,14 @@ def names_behind(template: Mapping[str, Any], path: Path) -> frozenset[str]:
     that names no place."""
     if path[:2] == MANIFEST:
         return names_at(template, path[2:])
-    return frozenset(names_in(at(template, path[:2]))) if len(path) > 1 else frozenset()
+    return frozenset(names_in(get_path(template, path[:2]))) if len(path) > 1 else frozenset()
 
 
 def used_names(template: Mapping[str, Any]) -> frozenset[str]:
     """The placeholders of variables that have an effect on a Job: `image`, `build.tags[0]`."""
-    configuration = at(template, MANIFEST[:1])
-    names = names_in([at(configuration, (field,)) for field in _EFFECTIVE])
-    if isinstance(at(configuration, ("env",)), Mapping | list) or default(template, "env"):
+    configuration = get_path(template, MANIFEST[:1])
+    names = names_in([get_path(configuration, (field,)) for field in _EFFECTIVE])
+    if isinstance(get_path(configuration, ("env",)), Mapping | list) or default(template, "env"):
         names.add("env")
     return frozenset(name for name in names if not name.startswith(ELSEWHERE))
 
@@ -98,7 +98,7 @@ def variable(name: str) -> str:
     return name.partition(".")[0].partition("[")[0]
 
 
-def unread(name: str, template_environment: Collection[str]) -> str:
+def why_empty(name: str, template_environment: Collection[str]) -> str:
     """Why a placeholder of the operator's environment is empty; "" of any other."""
     variable = name.lstrip("$")
     if variable == name or variable in template_environment:
@@ -111,13 +111,13 @@ def unread(name: str, template_environment: Collection[str]) -> str:
 
 def schemas(template: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema of each variable that the template declares."""
-    found = at(template, ("variables", "properties"))
+    found = get_path(template, ("variables", "properties"))
     return found if isinstance(found, Mapping) else {}
 
 
 def default(template: Mapping[str, Any], name: str) -> Any:
     """What a variable is where nobody sets it; None where that is nothing."""
-    return at(schemas(template), (name, "default"))
+    return get_path(schemas(template), (name, "default"))
 
 
 def _on_the_way(node: Any, path: Path) -> Iterator[str]:

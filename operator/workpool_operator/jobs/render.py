@@ -8,13 +8,15 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 
-from workpool_operator.jobs import certificates, effects, manifest
+from workpool_operator.jobs import certificates, ineffective_variables, manifest
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
-from workpool_operator.jobs.inputs import Subject
+from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import Identity
 
 
-async def render(subject: Subject, identity: Identity, *, client: PrefectClient) -> dict[str, Any]:
+async def render_manifest(
+    subject: RenderInput, identity: Identity, *, client: PrefectClient
+) -> dict[str, Any]:
     """The manifest of the run's Job, named after its claim.
 
     Raises:
@@ -36,7 +38,7 @@ async def render(subject: Subject, identity: Identity, *, client: PrefectClient)
     )
     configuration.inherit(subject.environment)
     if subject.ca:
-        certificates.mount(configuration.job_manifest, subject.ca)
+        certificates.mount_ca(configuration.job_manifest, subject.ca)
     manifest.identify(configuration.job_manifest, identity, run_name=configuration.job_name)
-    effects.annotate(configuration.job_manifest, subject)
+    ineffective_variables.annotate_pending_timeout(configuration.job_manifest, subject)
     return configuration.job_manifest

@@ -21,21 +21,21 @@ T = TypeVar("T")
 _THREADS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="templates")
 
 
-async def beside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def run_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What the function returns, from a thread."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_THREADS, partial(function, *args, **kwargs))
 
 
-async def beside_with(
+async def run_with_client(
     client: PrefectClient, work: Callable[[PrefectClient], Coroutine[Any, Any, T]]
 ) -> T:
     """What the coroutine returns, from a thread; what it asks the client goes through this loop."""
-    lent = cast(PrefectClient, _Lent(client, asyncio.get_running_loop()))
-    return await beside(lambda: asyncio.run(work(lent)))
+    lent = cast(PrefectClient, _LoopBoundClient(client, asyncio.get_running_loop()))
+    return await run_in_thread(lambda: asyncio.run(work(lent)))
 
 
-class _Lent:
+class _LoopBoundClient:
     """A client whose methods may be awaited in another loop than its own."""
 
     def __init__(self, client: PrefectClient, loop: asyncio.AbstractEventLoop) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from workpool_operator import settings
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
-from workpool_operator.jobs.inputs import Subject
+from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.retry import retry_unavailable
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ class ResolvedConfiguration(KubernetesJobConfiguration):
         try:
             return await retry_unavailable(attempt, about=f"run {flow_run.id}: its configuration")
         except RenderError as error:
-            from workpool_operator.jobs import blame  # 0.8 s that a good run does not need
+            from workpool_operator.jobs import attribution  # 0.8 s that a good run does not need
 
             subject = await _subject(flow_run, **context)
-            raise RenderError("", blame.render_text(error, subject)) from error
+            raise RenderError("", attribution.render_error_message(error, subject)) from error
 
 
 async def _deployment(
@@ -74,7 +74,7 @@ async def _deployment(
 
 
 def _job_variables(run: FlowRun, deployment: DeploymentResponse | None) -> dict[str, Any]:
-    return Subject(
+    return RenderInput(
         run={"job_variables": run.job_variables},
         flow={},
         deployment=_variables_of(deployment),
@@ -89,10 +89,10 @@ def _variables_of(deployment: DeploymentResponse | None) -> dict[str, Any] | Non
 
 async def _subject(
     flow_run: FlowRun, *, work_pool: WorkPool, worker_name: str, **context: Any
-) -> Subject:
+) -> RenderInput:
     """What tells whose job variable is at fault."""
     deployment = await _deployment(flow_run, **context)
-    return Subject(
+    return RenderInput(
         run=flow_run.model_dump(mode="json"),
         flow={},
         deployment=_variables_of(deployment),

@@ -12,11 +12,11 @@ from uuid import UUID
 
 from workpool_operator.dispatch.claims import ClaimedRun
 from workpool_operator.dispatch.place import Place
-from workpool_operator.jobs import effects
+from workpool_operator.jobs import ineffective_variables
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
-from workpool_operator.jobs.draft import Draft, checked
-from workpool_operator.jobs.inputs import Subject
+from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import identify
+from workpool_operator.jobs.rendered_job import RenderedJob, validated
 from workpool_operator.prefect_api.models import WorkPool
 
 
@@ -39,13 +39,13 @@ class ConfigurationRenderer:
 
     async def render(
         self, claimed: ClaimedRun, *, deployment: Mapping[str, Any] | None = None
-    ) -> Draft | None:
+    ) -> RenderedJob | None:
         """See `JobRenderer.render`; the configuration holds what matters of the deployment."""
         run = claimed.run
         configuration = self._configured(run.id)
         if configuration is None:
             return None
-        subject = Subject(
+        subject = RenderInput(
             run=run.document,
             flow={},
             deployment=_deployment(configuration),
@@ -57,8 +57,8 @@ class ConfigurationRenderer:
         manifest = configuration.model_copy(deep=True).job_manifest
         identity = self._place.identity(run.id, claimed.claim, namespace=configuration.namespace)
         identify(manifest, identity, run_name=configuration.job_name)
-        effects.annotate(manifest, subject)
-        return checked(subject, manifest)
+        ineffective_variables.annotate_pending_timeout(manifest, subject)
+        return validated(subject, manifest)
 
 
 def _deployment(configuration: KubernetesJobConfiguration) -> dict[str, Any]:

@@ -239,8 +239,8 @@ class Runtime(Listener, Subscriber):
         """The Secret outlives the worker, whose Jobs need it."""
         owner = f"worker {self._pool} {self.owner.binding_id[:12]}"
         given = self._around.credentials(self._settings, owner=owner)
-        if given.kept:
-            await self._keep(namespace, given.kept)
+        if given.managed_secret:
+            await self._keep(namespace, given.managed_secret)
         self._credentials = given.entries
 
     async def _keep(self, namespace: str, secret: dict[str, Any]) -> None:

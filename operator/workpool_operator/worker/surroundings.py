@@ -59,7 +59,7 @@ class Surroundings:
             )
             if named
         }
-        return credentials.provide(self.secrets, named=named, owner=owner)
+        return credentials.plan_credentials(self.secrets, named=named, owner=owner)
 
 
 def of_settings() -> Surroundings:

@@ -17,8 +17,8 @@ from prefect.exceptions import InfrastructureError
 from prefect.workers.base import BaseWorkerResult
 
 from workpool_operator.errors import OperatorError
+from workpool_operator.jobs.base_job_template import KubernetesJobVariables
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
-from workpool_operator.jobs.variables import KubernetesJobVariables
 from workpool_operator.prefect_api.models import Run, WorkPool
 from workpool_operator.worker.configuration import ResolvedConfiguration
 from workpool_operator.worker.steady import SteadyWorker, TaskStatus

@@ -11,7 +11,7 @@ from tests.corpus.case import Case, template_with
 from tests.corpus.rendered import job as rendered
 from tests.support.snapshots import WALL, container, pod
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs.template import faults_of_template
+from workpool_operator.jobs.template_validation import template_errors
 from workpool_operator.kube.flow_container import find_index
 from workpool_operator.kube.models import CONTAINER_ANNOTATION
 
@@ -82,7 +82,7 @@ async def test_a_fault_of_its_arguments_names_its_place() -> None:
 
 
 def told(**pod_spec: Any) -> list[str]:
-    return [str(fault) for fault in faults_of_template(template_with(pod=pod_spec))]
+    return [str(fault) for fault in template_errors(template_with(pod=pod_spec))]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from workpool_operator.dispatch.rules import Input
 from workpool_operator.dispatch.steps import ConfirmGone, Crash, Later, Read, Step
-from workpool_operator.jobs import verdict
+from workpool_operator.jobs import diagnosis
 from workpool_operator.kube.models import Job
 
 
@@ -18,7 +18,7 @@ def ended(given: Input, job: Job) -> Step | None:
     rest = given.rest("ended", _grace(given, job))
     if rest > 0 and given.seen.read_since("ended"):
         return Later(rest)
-    return Crash(verdict.ended(job, given.seen.pods)) if given.is_sure("ended") else Read()
+    return Crash(diagnosis.termination(job, given.seen.pods)) if given.is_sure("ended") else Read()
 
 
 def unreported(jobs: tuple[Job, ...]) -> Job | None:
@@ -45,4 +45,4 @@ def gone(given: Input) -> Step:
         return ConfirmGone(seen.current_name)
     if not given.is_sure("gone"):
         return Read()
-    return Crash(verdict.vanished(seen.current_name, seen.pods))
+    return Crash(diagnosis.job_vanished(seen.current_name, seen.pods))

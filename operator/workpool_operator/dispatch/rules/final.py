@@ -19,7 +19,7 @@ from workpool_operator.dispatch.steps import (
     StartTtl,
     Step,
 )
-from workpool_operator.jobs import verdict
+from workpool_operator.jobs import diagnosis
 from workpool_operator.kube.models import Job, Pod
 
 _REPORTED = ("COMPLETED", "FAILED")  # what a run says of itself before its hooks run
@@ -84,7 +84,9 @@ def _delete(given: Input, job: Job, *, finishing: bool) -> Step:
     if state is None or not given.is_recent:
         return Read()
     seconds = given.policy.finished_grace
-    note = verdict.cut_off(given.run.state_name, seconds=seconds) if finishing else ""
+    note = (
+        diagnosis.stopped_after_report(given.run.state_name, seconds=seconds) if finishing else ""
+    )
     return DeleteJob(job, final=state, note=note)
 
 
@@ -118,5 +120,5 @@ def _may_finish(given: Input, pod: Pod) -> bool:
 
 def _unreported_oom(given: Input) -> str:
     """Return what the report of the run's own process could not know."""
-    state, fact = given.run.state, verdict.out_of_memory(given.seen.pods)
+    state, fact = given.run.state, diagnosis.out_of_memory(given.seen.pods)
     return fact if state and fact not in (state.message or "") else ""

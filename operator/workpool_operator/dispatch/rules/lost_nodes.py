@@ -9,7 +9,7 @@ from datetime import datetime
 
 from workpool_operator.dispatch.rules import Input
 from workpool_operator.dispatch.steps import Crash, Later, Read, Step, Tell
-from workpool_operator.jobs import verdict
+from workpool_operator.jobs import diagnosis
 from workpool_operator.kube.models import Job, Pod
 
 LOOK_SECONDS = 15.0  # a lease is renewed meanwhile
@@ -25,7 +25,7 @@ def overdue(given: Input, job: Job) -> Step | None:
     last, deadline = max(leaving, key=lambda pair: pair[1])
     if (rest := _rest(given, deadline)) > 0:
         return Later(min(rest, LOOK_SECONDS))
-    return Crash(verdict.node_lost(last)) if given.is_sure("leaving") else Read()
+    return Crash(diagnosis.node_lost(last)) if given.is_sure("leaving") else Read()
 
 
 def blocked(given: Input) -> Step | None:
@@ -36,7 +36,7 @@ def blocked(given: Input) -> Step | None:
     pod = next(lost, None)
     if pod is None or given.seen.record.noted == pod.metadata.name:
         return None
-    return Tell(verdict.blocked(pod), about=pod.metadata.name)
+    return Tell(diagnosis.waits_for_lost_node(pod), about=pod.metadata.name)
 
 
 def _rest(given: Input, deadline: datetime) -> float:

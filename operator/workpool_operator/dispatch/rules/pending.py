@@ -35,12 +35,12 @@ from workpool_operator.dispatch.steps import (
     Step,
 )
 from workpool_operator.dispatch.store import JobFaultReason
-from workpool_operator.jobs import verdict
-from workpool_operator.jobs.verdict import End, Wait
+from workpool_operator.jobs import diagnosis
+from workpool_operator.jobs.diagnosis import Termination, WaitReason
 from workpool_operator.kube.models import Job, Pod
 
 # Sub-states from before the Job exists: under them a missing Job is created.
-BEFORE_JOB = frozenset({"Pending", "Submitting", "QuotaExceeded", "JobRefused", verdict.OUTAGE})
+BEFORE_JOB = frozenset({"Pending", "Submitting", "QuotaExceeded", "JobRefused", diagnosis.OUTAGE})
 
 
 def identify(given: Input) -> Step:
@@ -55,7 +55,7 @@ def replacement_pod(given: Input, job: Job) -> Step | None:
     newest = given.seen.newest
     if newest is None or newest.deleting or _is_under_way(given.seen) or job.suspended:
         return None
-    wait = verdict.waiting(newest, given.wall) or given.seen.diagnosis
+    wait = diagnosis.wait_reason(newest, given.wall) or given.seen.diagnosis
     if wait is None or given.seen.record.reported == (newest.metadata.name, wait.category):
         return _waiting(given, job, wait, None)
     return _waiting(given, job, wait, Report(wait, job, newest))
@@ -103,9 +103,9 @@ def job_impossible(given: ClaimedInput) -> Step | None:
         case JobFaultReason.DEPLOYMENT_NOT_FOUND:
             return Cancel(f"{fault.message}: the run was cancelled.")
         case JobFaultReason.RENDERING_FAILED:
-            return Crash(End(f"The run's Job cannot be made. {fault.message}"))
+            return Crash(Termination(f"The run's Job cannot be made. {fault.message}"))
         case JobFaultReason.REFUSED:
-            return Crash(End(fault.message))
+            return Crash(Termination(fault.message))
 
 
 def refused_too_long(given: ClaimedInput) -> Step | None:
@@ -114,7 +114,7 @@ def refused_too_long(given: ClaimedInput) -> Step | None:
     refusal = given.seen.record.refusal
     if refusal is None:
         return None
-    if refusal.category == verdict.OUTAGE:
+    if refusal.category == diagnosis.OUTAGE:
         waited = given.seen.refused_alone
     else:
         waited = min(_pending_for(given), _refused_for(given, refusal))
@@ -172,7 +172,7 @@ def not_started(given: ClaimedInput, job: Job) -> Step:
     """Report what the newest pod waits for before the flow's container starts, and crash the run in
     time."""
     newest = given.seen.newest
-    wait = verdict.waiting(newest, given.wall) or given.seen.diagnosis
+    wait = diagnosis.wait_reason(newest, given.wall) or given.seen.diagnosis
     is_news = wait is not None and wait.category != given.run.state_name
     return _waiting(given, job, wait, Explain(wait, given.claim) if wait and is_news else None)
 
@@ -210,14 +210,14 @@ def _is_under_way(seen: Snapshot) -> bool:
     return seen.newest is not None and (seen.newest.started or seen.newest.ended)
 
 
-def _waiting(given: Input, job: Job, wait: Wait | None, tell: Step | None) -> Step:
+def _waiting(given: Input, job: Job, wait: WaitReason | None, tell: Step | None) -> Step:
     """Return the action for a Job whose newest pod has not started the flow's container; `tell`
     reports the wait if that is news. Prefect refuses a RUNNING run a sub-state, and any run a
     sub-state of the same name."""
     newest = given.seen.newest
-    works = newest is not None and verdict.is_initializing(newest)
+    works = newest is not None and diagnosis.is_initializing(newest)
     elapsed = _waited(given)
-    if (elapsed >= _timeout(given) and not works) or (wait and wait.hopeless):
+    if (elapsed >= _timeout(given) and not works) or (wait and wait.is_permanent):
         return _give_up(given, wait)
     look = None if works else _diagnosis(given, job)
     return tell or look or Later(_next_look(given, elapsed))
@@ -241,12 +241,12 @@ def _next_look(given: Input, elapsed: float) -> float:
     return max(0.2, min(soon, _timeout(given) - elapsed))
 
 
-def _give_up(given: Input, wait: Wait | None) -> Step:
+def _give_up(given: Input, wait: WaitReason | None) -> Step:
     if not given.is_sure("known"):
         return Read()
-    if wait and wait.hopeless:
-        return Crash(End(f"The run can never start. {wait.category}: {wait.message}"))
-    return Crash(verdict.never_started(wait, given.seen.newest, seconds=_timeout(given)))
+    if wait and wait.is_permanent:
+        return Crash(Termination(f"The run can never start. {wait.category}: {wait.message}"))
+    return Crash(diagnosis.never_started(wait, given.seen.newest, seconds=_timeout(given)))
 
 
 def _lease_rest(given: ClaimedInput) -> float:
@@ -262,7 +262,7 @@ def _waited(given: Input) -> float:
         return elapsed
     if since := _made_later(given, pod):
         elapsed = (given.wall - since).total_seconds()
-    return elapsed - verdict.initializing_seconds(pod, given.wall)
+    return elapsed - diagnosis.initializing_seconds(pod, given.wall)
 
 
 def _made_later(given: Input, pod: Pod) -> datetime | None:
@@ -287,7 +287,7 @@ def _pending_for(given: Input) -> float:
     return min(elapsed, given.seen.seconds_since("unsuspended"))
 
 
-def _refused_for(given: Input, refusal: Wait) -> float:
+def _refused_for(given: Input, refusal: WaitReason) -> float:
     """Return the seconds since the Job was first refused, as far as this process or the sub-state
     knows."""
     state = given.run.state

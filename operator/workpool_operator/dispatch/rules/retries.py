@@ -9,7 +9,7 @@ from __future__ import annotations
 from workpool_operator.dispatch.rules import ClaimedInput
 from workpool_operator.dispatch.snapshot import Snapshot
 from workpool_operator.dispatch.steps import Crash, PutBack, Read, ReadHistory, Step
-from workpool_operator.jobs import disruption, verdict
+from workpool_operator.jobs import diagnosis, disruption
 from workpool_operator.kube.models import Job
 
 DELAYS = (10.0, 30.0, 90.0)  # seconds before the first, second and every further new Job
@@ -26,9 +26,14 @@ def retry(given: ClaimedInput, job: Job) -> Step | None:
     if made is None:
         return ReadHistory()
     if made >= limit:
-        return Crash(verdict.given_up(verdict.ended(job, seen.pods), limit=limit))
+        return Crash(
+            diagnosis.retries_exhausted(diagnosis.termination(job, seen.pods), limit=limit)
+        )
     delay = DELAYS[min(made, len(DELAYS) - 1)]
-    return PutBack(verdict.retried(seen.pods, number=made + 1, limit=limit, delay=delay), delay)
+    return PutBack(
+        diagnosis.retry_after_disruption(seen.pods, number=made + 1, limit=limit, delay=delay),
+        delay,
+    )
 
 
 def _unbegun(seen: Snapshot) -> bool:
@@ -38,4 +43,4 @@ def _unbegun(seen: Snapshot) -> bool:
         return False
     if any(pod.spec.node_name for pod in seen.live_pods if pod.job_name == seen.current_name):
         return False
-    return disruption.by_infrastructure(verdict.newest(seen.pods))
+    return disruption.by_infrastructure(diagnosis.newest(seen.pods))

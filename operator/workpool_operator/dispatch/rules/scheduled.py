@@ -23,7 +23,7 @@ from workpool_operator.dispatch.steps import (
     Step,
     Withdraw,
 )
-from workpool_operator.jobs import verdict
+from workpool_operator.jobs import diagnosis
 from workpool_operator.kube.models import FINAL_STATE_ANNOTATION, Job
 from workpool_operator.prefect_api.models import State
 
@@ -52,7 +52,7 @@ def over_deadline(given: Input) -> Step | None:
     seen = given.seen
     for job in seen.previous_jobs:
         if job.exceeded_deadline and job.name == seen.recorded_name and unreported((job,)):
-            return Crash(verdict.ended(job, ())) if given.is_recent else Read()
+            return Crash(diagnosis.termination(job, ())) if given.is_recent else Read()
     return None
 
 

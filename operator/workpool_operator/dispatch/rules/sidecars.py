@@ -17,7 +17,7 @@ from workpool_operator.dispatch.steps import (
     Step,
     StopRetries,
 )
-from workpool_operator.jobs import verdict
+from workpool_operator.jobs import diagnosis
 from workpool_operator.kube.models import Job
 
 
@@ -26,7 +26,7 @@ def flow_ended(given: Input, job: Job) -> Step | None:
     for the Job's next attempt. None if no pod is like that, or all of it is ending anyway."""
     outlived = given.seen.outlived
     pod = next((p for p in outlived if p.job_name == job.name and not p.deleting), None)
-    if pod is None or job.deleting or (end := verdict.flow_ended(pod)) is None:
+    if pod is None or job.deleting or (end := diagnosis.flow_ended(pod)) is None:
         return None
     rest = given.rest("outlived", given.policy.report_grace)
     if end.exit_code and job.retries:

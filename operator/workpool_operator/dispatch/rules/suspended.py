@@ -21,23 +21,23 @@ from workpool_operator.dispatch.steps import (
     Tell,
     Withdraw,
 )
-from workpool_operator.jobs import verdict
+from workpool_operator.jobs import diagnosis
 from workpool_operator.kube.models import Job
 
 
 def pending(given: ClaimedInput, job: Job) -> Step | None:
     """Report what the suspended Job of a claimed run waits for, and that the wait is over."""
     seen, claim = given.seen, given.claim
-    named = given.run.state_name == verdict.SUSPENDED
+    named = given.run.state_name == diagnosis.SUSPENDED
     if not job.suspended:
-        return Explain(verdict.resumed(job), claim) if named and not seen.started else None
+        return Explain(diagnosis.resumed(job), claim) if named and not seen.started else None
     if named:
         return None
     if (rest := given.rest("suspended", given.policy.podless_grace)) > 0:
         return Later(rest)  # a queue with room resumes it at once
     if job.queue and seen.record.workload is None:
         return AskQueue(job.name)
-    return Explain(verdict.suspended(job, seen.record.workload or ""), claim)
+    return Explain(diagnosis.suspended(job, seen.record.workload or ""), claim)
 
 
 def running(given: Input, job: Job) -> Step | None:
@@ -47,7 +47,7 @@ def running(given: Input, job: Job) -> Step | None:
         return None
     if (rest := given.rest("preempted", given.policy.report_grace)) > 0:
         return Later(rest)
-    return PutBack(verdict.preempted(job)) if given.is_sure("preempted") else Read()
+    return PutBack(diagnosis.suspended_while_running(job)) if given.is_sure("preempted") else Read()
 
 
 def kept(given: Input) -> Step | None:
@@ -60,7 +60,11 @@ def kept(given: Input) -> Step | None:
         return None
     if record.offered_at is not None:
         return Withdraw()
-    return Nothing() if record.noted == job.name else Tell(verdict.kept(job), about=job.name)
+    return (
+        Nothing()
+        if record.noted == job.name
+        else Tell(diagnosis.keeps_place_in_queue(job), about=job.name)
+    )
 
 
 def resumed(given: Input) -> Step | None:

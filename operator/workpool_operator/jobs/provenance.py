@@ -1,0 +1,255 @@
+"""Where each value of a run's manifest comes from. Pure.
+
+Walks the template as Prefect's `apply_values` does, but keeps who gave a value instead of the
+value. What rendering adds (environment, labels, annotations, name) is known by its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from prefect.utilities.templating import apply_values
+
+from workpool_operator.jobs import environment, names, nested_lists, references
+from workpool_operator.jobs.field_errors import Path, get_path
+from workpool_operator.jobs.inputs import RenderInput
+from workpool_operator.jobs.manifest import FLOW_RUN_ID_KEY, flow_container_index
+from workpool_operator.kube import models
+
+TEMPLATE = "template"
+POOL = "pool default"
+DEPLOYMENT = "deployment"
+RUN = "run"
+BINDING = "binding"
+PREFECT = "Prefect"
+OPERATOR = "operator"
+
+_METADATA = (("metadata",), ("spec", "template", "metadata"))
+_POD: Path = ("spec", "template", "spec")
+_CONTAINERS: Path = (*_POD, "containers")
+_PREFECTS_LABELS = ("prefect.io/", "app.kubernetes.io/")
+_MISPLACED = ("parallelism", "completions")
+
+
+def trace_values(
+    manifest: Mapping[str, Any], subject: RenderInput, *, bound: bool = True
+) -> dict[Path, str]:
+    """The origin of every innermost value, as `deployment: image` or `template`; `bound`: it was
+    rendered for a binding."""
+    sources = _Tracer(subject, bound)
+    return {path: sources.of(path, manifest) for path, _ in _innermost(manifest, ())}
+
+
+@dataclass(frozen=True)
+class _Tracer:
+    subject: RenderInput
+    bound: bool
+
+    def of(self, path: Path, manifest: Mapping[str, Any]) -> str:
+        if path[:2] == ("metadata", "name"):
+            return f"{OPERATOR}: the run's name and claim"
+        flow = (*_CONTAINERS, flow_container_index(manifest))
+        if path[: len(flow) + 1] == (*flow, "env") and len(path) > len(flow) + 1:
+            return self._of_variable(str(get_path(manifest, path[: len(flow) + 2])["name"]))
+        if path[-2:-1] == ("labels",) and path[:-2] in _METADATA:
+            return self._of_metadata(path, "labels")
+        if path[-2:-1] == ("annotations",) and path[:-2] in _METADATA:
+            return self._of_metadata(path, "annotations")
+        if path == ("metadata", "namespace"):
+            return BINDING if self.bound else self._in_template(path)
+        if path[:1] == ("spec",) and len(path) == 2 and path[1] in _MISPLACED:
+            return self._in_template((*_POD, path[-1]), without=self._in_template(path))
+        if path[: len(args := (*flow, "args"))] == args:
+            default = TEMPLATE if args in self._template else f"{PREFECT}: its default command"
+            return self._in_template(path, without=default)
+        return self._in_template(path)
+
+    def _in_template(self, path: Path, *, without: str = OPERATOR) -> str:
+        """Of the nearest place around the path that the template fills as a whole."""
+        for length in range(len(path), 0, -1):
+            if found := self._template.get(path[:length]):
+                return without if found == TEMPLATE and length < len(path) else found
+        return without
+
+    @cached_property
+    def _template(self) -> dict[Path, str]:
+        return dict(self._walk(get_path(self._pool, references.MANIFEST), ()))
+
+    def _walk(self, node: Any, path: Path) -> Iterator[tuple[Path, str]]:
+        yield path, self._of_text(node) if references.is_placeholder(node) else TEMPLATE
+        if isinstance(node, Mapping):
+            for key, item in node.items():
+                if not self._is_removed(item):
+                    yield from self._walk(item, (*path, key))
+        elif isinstance(node, list):
+            yield from self._walk_list([i for i in node if not self._is_left_out(i)], path)
+
+    def _walk_list(self, items: list[Any], path: Path) -> Iterator[tuple[Path, str]]:
+        """In the order that rendering gives them, where a placeholder's items join the list's."""
+        nodes: dict[int, Any] = {}  # by the identity of what stands in for an item
+        joined: list[Any] = []
+        for item in items:
+            value = apply_values(item, self._values) if references.is_placeholder(item) else item
+            parts = [_known_by(part) for part in value] if isinstance(value, list) else []
+            joined.append(parts or _known_by(item))
+            nodes |= {id(part): item for part in parts or [joined[-1]]}
+        nested_lists.flatten_lists({path[-1]: joined})
+        for index, part in enumerate(joined):
+            yield from self._walk(nodes[id(part)], (*path, index))
+
+    def _is_left_out(self, item: Any) -> bool:
+        """It has no value, or is a mapping of nothing but nulls."""
+        if not isinstance(item, Mapping):
+            return self._is_removed(item)
+        rest = [value for value in item.values() if not self._is_removed(value)]
+        return bool(rest) and all(map(self._is_null, rest))
+
+    def _is_null(self, node: Any) -> bool:
+        is_placeholder = references.is_placeholder(node)
+        return (apply_values(node, self._values) if is_placeholder else node) is None
+
+    def _is_removed(self, node: Any) -> bool:
+        """A placeholder that stands alone and has no value takes its place away."""
+        if not isinstance(node, str) or not references.is_placeholder(node):
+            return False
+        alone = node.startswith("{{") and node.endswith("}}") and node.count("{{") == 1
+        return alone and not any(self._set_by(name) for name in references.names_in(node))
+
+    def _of_text(self, text: str) -> str:
+        parts = [self._of_placeholder(name) for name in sorted(references.names_in(text))]
+        alone = text.startswith("{{") and text.endswith("}}") and len(parts) == 1
+        return " + ".join(dict.fromkeys(parts if alone else [TEMPLATE, *parts]))
+
+    def _of_placeholder(self, name: str) -> str:
+        if name.startswith(references.ELSEWHERE):
+            return f"{TEMPLATE}: {{{{ {name} }}}}"
+        variable = references.variable(name)
+        if variable == "command" and not self._values.get(variable):
+            return f"{PREFECT}: its default command"
+        givers = self._set_by(name) or ["nobody"]
+        return " + ".join(f"{giver}: {variable}" for giver in givers)
+
+    def _set_by(self, name: str) -> list[str]:
+        """Who gives a variable: the run wins, unless it gives a part only (`resources.cpu`)."""
+        variable = references.variable(name)
+        givers: list[str] = []
+        for giver, given in self._layers:
+            if variable in given:
+                return [*givers, giver]
+            if any(references.variable(key) == variable for key in given):
+                givers.append(giver)
+        return givers
+
+    @cached_property
+    def _layers(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """The values of each giver, the one that wins first."""
+        defaults = {
+            name: value
+            for name in references.schemas(self._pool)
+            if (value := references.default(self._pool, name)) is not None
+        }
+        deployment = self.subject.deployment or {}
+        return [
+            (RUN, self.subject.run.get("job_variables") or {}),
+            (DEPLOYMENT, deployment.get("job_variables") or {}),
+            (POOL, defaults),
+        ]
+
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        return {key: value for _, given in reversed(self._layers) for key, value in given.items()}
+
+    @property
+    def _pool(self) -> Mapping[str, Any]:
+        template: Mapping[str, Any] = self.subject.pool["base_job_template"]
+        return template
+
+    # What rendering adds
+
+    def _of_variable(self, name: str) -> str:
+        """Of a variable of the flow's environment."""
+        for giver, given in self._layers:
+            if name in _variables(given):
+                return f"{giver}: env"
+        if name in _variables({"env": self._configured("env")}):
+            return TEMPLATE
+        if name in _variables({"env": self.subject.environment}):
+            return BINDING
+        own = get_path(self._pool, references.MANIFEST)
+        if name in _variables(
+            {"env": get_path(own, (*_CONTAINERS, flow_container_index(own), "env"))}
+        ):
+            return TEMPLATE
+        return OPERATOR if name == environment.SIGTERM_BEHAVIOR else PREFECT
+
+    def _of_metadata(self, path: Path, field: str) -> str:
+        """Of a label or an annotation."""
+        key = str(path[-1])
+        if key.startswith(models.PREFIX) or key == FLOW_RUN_ID_KEY:
+            return OPERATOR
+        configured = self._configured(field)
+        if isinstance(configured, Mapping) and key in map(names.label_key, configured):
+            return TEMPLATE
+        for name in sorted(references.names_in(configured)):
+            for giver, given in self._layers:
+                values = given.get(references.variable(name))
+                if isinstance(values, Mapping) and key in map(names.label_key, map(str, values)):
+                    return f"{giver}: {references.variable(name)}"
+        return (field == "labels" and self._of_prefects_label(key)) or self._of_own_metadata(path)
+
+    def _of_prefects_label(self, key: str) -> str:
+        """Of one that the run or its deployment has in Prefect; "" of any other."""
+        if key.startswith(_PREFECTS_LABELS):
+            return ""
+        for giver, document in ((RUN, self.subject.run), (DEPLOYMENT, self.subject.deployment)):
+            if key in map(names.label_key, get_path(document, ("labels",)) or ()):
+                return f"{giver}: its labels"
+        return ""
+
+    def _of_own_metadata(self, path: Path) -> str:
+        """Of one that the manifest itself has; a pod has the annotations of its Job."""
+        for place in (path, ("metadata", *path[-2:])):
+            for own in (self._template.get(place), self._template.get(place[:-1])):
+                if own and own != TEMPLATE:
+                    return own
+            if place in self._template:
+                return TEMPLATE
+        return PREFECT
+
+    def _configured(self, field: str) -> Any:
+        return get_path(self._pool, (*references.MANIFEST[:1], field))
+
+
+def _known_by(item: Any) -> dict[str, Any]:
+    """What tells an item of a list from the others."""
+    if not isinstance(item, Mapping):
+        return {}
+    return {key: value for key, value in item.items() if isinstance(value, str)}
+
+
+def _variables(given: Mapping[str, Any]) -> set[str]:
+    """The names of the environment in job variables: `env` in both forms, and `env.NAME`."""
+    dotted = {key.removeprefix("env.") for key in given if key.startswith("env.")}
+    env = given.get("env")
+    if isinstance(env, Mapping):
+        return dotted | set(env)
+    entries: Iterable[Any] = env if isinstance(env, list | tuple) else ()
+    return dotted | {str(entry.get("name")) for entry in entries if isinstance(entry, Mapping)}
+
+
+def _innermost(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """What holds nothing else, empty mappings and lists included."""
+    items: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    empty = True
+    for key, item in items:
+        empty = False
+        yield from _innermost(item, (*path, key))
+    if empty:
+        yield path, value

@@ -1,0 +1,340 @@
+"""What is wrong with a Job's manifest, all of it at once. Pure, and fast enough for every run.
+
+Told here is what the API server would refuse without a path (wrong types, quantities), what it does
+not see at all (an image reference that is none: docs/races.md, 29), and the common
+faults for whom asks without a cluster. What is not told here it refuses with a path of its own.
+Nothing is a fault that it would take, but for a restart policy under which a run's end goes unseen,
+a deadline of 0 s, a quantity without a number, and text beyond what a process can be started with.
+Fields that it does not know are no faults: it drops them, and stock templates have some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from workpool_operator.jobs import formats, job_schema
+from workpool_operator.jobs.field_errors import MISSING, FieldError, Path, Size
+from workpool_operator.jobs.job_schema import FieldType
+
+ROOT: Path = ("job_manifest",)
+
+Opaque = Callable[[Any], bool]
+
+#: The longest argument, and the longest NAME=value, that Linux starts a process with.
+MAX_ARGUMENT_BYTES = 131_072
+MAX_ANNOTATIONS_BYTES = 256 * 1024
+#: What etcd stores of one object.
+MAX_OBJECT_BYTES = 1536 * 1024
+_TOO_LONG = f"at most {MAX_ARGUMENT_BYTES:,} bytes, or starting fails with `argument list too long`"
+_PORT = "a port from 1 to 65535"
+_SOURCES = ("configMapKeyRef", "fieldRef", "fileKeyRef", "resourceFieldRef", "secretKeyRef")
+_EXACTLY = {"apiVersion": "batch/v1", "kind": "Job"}
+_REQUIRED = {
+    "apiVersion": repr(_EXACTLY["apiVersion"]),
+    "kind": repr(_EXACTLY["kind"]),
+    "spec": "a mapping",
+    "template": "a mapping",
+    "containers": "a list with the flow's container",
+    "restartPolicy": "'Never'",
+    "image": formats.IMAGE,
+    "name": formats.LABEL_NAME,
+    "V1EnvVar.name": formats.ENV_NAME,
+    "containerPort": _PORT,
+    "fieldPath": "the path of a field, such as status.hostIP",
+    "key": "a key of the Secret or ConfigMap",
+    "mountPath": "a path in the container",
+    "resource": "a resource, such as limits.memory",
+}
+_TYPES: Mapping[str, tuple[type, str]] = {
+    "mapping": (Mapping, "a mapping"),
+    "list": (list, "a list"),
+    "text": (str, "text"),
+    "boolean": (bool, "true or false"),
+}
+_NOT_NEGATIVE = frozenset(
+    {
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "completions",
+        "parallelism",
+        "ttlSecondsAfterFinished",
+    }
+)
+
+
+def find_errors(
+    manifest: Any, *, root: Path = ROOT, is_opaque: Opaque = lambda _: False
+) -> list[FieldError]:
+    """What is wrong with the manifest; nothing is said of values that are `is_opaque`."""
+    return [
+        fault
+        for fault in _walk(manifest, job_schema.job_type(), root, is_opaque)
+        if not is_opaque(fault.value)
+    ]
+
+
+def unknown_fields(manifest: Any, *, root: Path = ROOT) -> list[Path]:
+    """What the API server drops, with a warning, because a Job has no such field."""
+    return list(_unknown(manifest, job_schema.job_type(), root))
+
+
+def _walk(value: Any, shape: FieldType, path: Path, opaque: Opaque) -> Iterator[FieldError]:
+    if opaque(value):
+        return
+    expected = _expected_type(value, shape)
+    if expected:
+        yield FieldError(path, value, expected)
+    elif shape.kind == "list":
+        for index, item in enumerate(value):
+            if item is not None and shape.items:
+                yield from _walk(item, shape.items, (*path, index), opaque)
+    elif shape.kind == "mapping":
+        yield from _walk_mapping(value, shape, path, opaque)
+
+
+def _walk_mapping(
+    value: Mapping[str, Any], shape: FieldType, path: Path, opaque: Opaque
+) -> Iterator[FieldError]:
+    for key in shape.required:
+        if value.get(key) is None:
+            expected = _REQUIRED.get(f"{shape.name}.{key}") or _REQUIRED[key]
+            yield FieldError((*path, key), MISSING, expected)
+    for key, item in value.items():
+        inner = shape.items or shape.fields.get(key)
+        if item is not None and inner:
+            yield from _walk(item, inner, (*path, key), opaque)
+    if rule := _RULES.get(shape.name):
+        yield from rule(value, path)
+
+
+def _expected_type(value: Any, shape: FieldType) -> str:
+    """What the shape wants where the value has another type; else nothing."""
+    if shape.kind == "quantity":
+        return "" if formats.parse_quantity(value) is not None else formats.QUANTITY
+    if shape.kind == "integer":
+        return "" if _is_integer(value, bits=shape.bits) else f"a whole number of {shape.bits} bits"
+    if shape.kind == "port":
+        is_port = isinstance(value, str) or _is_integer(value, bits=32)
+        return "" if is_port else "the number or the name of a port"
+    if shape.kind not in _TYPES:
+        return ""
+    types, expected = _TYPES[shape.kind]
+    return "" if isinstance(value, types) else expected
+
+
+def _is_integer(value: Any, *, bits: int) -> bool:
+    limit: int = 2 ** (bits - 1)
+    return isinstance(value, int) and not isinstance(value, bool) and -limit <= value < limit
+
+
+# What holds beyond types, by the model's name. Types have been told already: a rule looks only at
+# what has the right one.
+
+
+def _job(job: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
+    for key, expected in _EXACTLY.items():
+        if job.get(key) not in (None, expected):
+            yield FieldError((*path, key), job[key], repr(expected))
+    if (size := _text_size(job)) > MAX_OBJECT_BYTES:
+        yield FieldError(path, size, f"at most {MAX_OBJECT_BYTES:,} bytes, the limit of one object")
+
+
+def _text_size(document: Any) -> Size:
+    """The bytes of its text alone: what it takes in etcd at the least."""
+    texts: list[str] = []
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return Size.of(*texts)
+
+
+def _metadata(metadata: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
+    given = metadata.get("annotations")
+    pairs = given.items() if isinstance(given, Mapping) else ()
+    size = Size.of(*(text for pair in pairs for text in pair if isinstance(text, str)))
+    if size > MAX_ANNOTATIONS_BYTES:
+        expected = f"at most {MAX_ANNOTATIONS_BYTES:,} bytes of annotations, keys included"
+        yield FieldError((*path, "annotations"), size, expected)
+
+
+def _job_spec(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
+    for key in _NOT_NEGATIVE & spec.keys():
+        if _is_integer(spec[key], bits=64) and spec[key] < 0:
+            yield FieldError((*path, key), spec[key], "a number that is not negative")
+    yield from _deadline(spec, path)
+
+
+def _deadline(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
+    if spec.get("activeDeadlineSeconds") == 0 and spec["activeDeadlineSeconds"] is not False:
+        yield FieldError(
+            (*path, "activeDeadlineSeconds"), 0, "at least 1 s: with 0 no run can start"
+        )
+
+
+def _pod_spec(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
+    policy = spec.get("restartPolicy")
+    if isinstance(policy, str) and policy != "Never":
+        yield FieldError((*path, "restartPolicy"), policy, "'Never': a run's pod is started once")
+    if spec.get("containers") == []:
+        yield FieldError((*path, "containers"), [], _REQUIRED["containers"])
+    yield from _names(spec, path, "containers", "initContainers")
+    yield from _names(spec, path, "volumes")
+    yield from _deadline(spec, path)
+    for key in ("serviceAccountName", "nodeName", "runtimeClassName", "priorityClassName"):
+        name = spec.get(key)
+        if isinstance(name, str) and name and not formats.is_subdomain(name):
+            yield FieldError((*path, key), name, formats.SUBDOMAIN)
+    yield from _node_selector(spec, path)
+    yield from _mounts(spec, path)
+
+
+def _node_selector(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
+    given = spec.get("nodeSelector")
+    for key, value in given.items() if isinstance(given, Mapping) else ():
+        if not formats.is_label_key(key):
+            yield FieldError((*path, "nodeSelector", key), key, formats.LABEL_KEY)
+        elif isinstance(value, str) and not formats.is_label_value(value):
+            yield FieldError((*path, "nodeSelector", key), value, formats.LABEL_VALUE)
+
+
+def _mounts(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
+    """Each mount names a volume of the pod, and no two of a container have one path."""
+    volumes = spec.get("volumes") or []
+    if not isinstance(volumes, list):
+        return  # a fault of another rule, or a placeholder of which nothing is known
+    known = [v.get("name") if isinstance(v, Mapping) else None for v in volumes]
+    for key in ("containers", "initContainers"):
+        for index, container in enumerate(_items(spec, key)):
+            taken: set[Any] = set()
+            for at, mount in enumerate(_items(container, "volumeMounts")):
+                where = (*path, key, index, "volumeMounts", at)
+                name, place = (_field(mount, field) for field in ("name", "mountPath"))
+                if name and name not in known and all(map(_is_plain, known)):
+                    expected = "the name of one of the pod's volumes"
+                    yield FieldError((*where, "name"), name, expected, against=(*path, "volumes"))
+                if place in taken:
+                    yield FieldError((*where, "mountPath"), place, "a path that no other mount has")
+                taken |= {place} if place else set()
+
+
+def _items(parent: Any, key: str) -> list[Any]:
+    found = parent.get(key) if isinstance(parent, Mapping) else None
+    return found if isinstance(found, list) else []
+
+
+def _field(item: Any, key: str) -> str:
+    """Its text, "" where it has none."""
+    found = item.get(key) if isinstance(item, Mapping) else None
+    return found if isinstance(found, str) else ""
+
+
+def _is_plain(name: Any) -> bool:
+    """It is the name of a volume, not what stands for one, or for several, in a template."""
+    return isinstance(name, str) and "{{" not in name
+
+
+def _names(spec: Mapping[str, Any], path: Path, *keys: str) -> Iterator[FieldError]:
+    """The names in the lists are label names, and no two are the same."""
+    taken: set[str] = set()
+    for key in keys:
+        items = spec.get(key)
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            name = item.get("name") if isinstance(item, Mapping) else None
+            if not isinstance(name, str):
+                continue
+            where = (*path, key, index, "name")
+            if not formats.is_label_name(name):
+                yield FieldError(where, name, formats.LABEL_NAME)
+            elif name in taken:
+                yield FieldError(where, name, "a name that no other has")
+            taken.add(name)
+
+
+def _container(container: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
+    image = container.get("image")
+    if isinstance(image, str) and not formats.is_image(image):
+        yield FieldError((*path, "image"), image, formats.IMAGE)
+    for key in ("args", "command"):
+        for index, item in enumerate(_items(container, key)):
+            if isinstance(item, str) and (size := _in_process(item)) > MAX_ARGUMENT_BYTES:
+                yield FieldError((*path, key, index), size, _TOO_LONG)
+    for index, port in enumerate(_items(container, "ports")):
+        for key in ("containerPort", "hostPort"):
+            number = port.get(key) if isinstance(port, Mapping) else None
+            if isinstance(number, int) and not 0 < number < 65536:
+                yield FieldError((*path, "ports", index, key), number, _PORT)
+
+
+def _in_process(*texts: str) -> Size:
+    """With the byte that ends it."""
+    return Size(Size.of(*texts) + 1)
+
+
+def _env_var(entry: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
+    name = entry.get("name")
+    if isinstance(name, str) and not formats.is_env_name(name):
+        yield FieldError((*path, "name"), name, formats.ENV_NAME)
+    value, source = entry.get("value"), entry.get("valueFrom")
+    if isinstance(value, str) and (size := _in_process(str(name), "=", value)) > MAX_ARGUMENT_BYTES:
+        yield FieldError((*path, "value"), size, f"{name} and its value to be {_TOO_LONG}")
+    if isinstance(source, Mapping):
+        given = [key for key in source if source[key] is not None and key in _SOURCES]
+        if len(given) != 1:
+            expected = f"exactly one of {', '.join(_SOURCES)}"
+            yield FieldError((*path, "valueFrom"), source, expected)
+        elif value:
+            yield FieldError((*path, "value"), value, "nothing beside valueFrom")
+
+
+def _resources(resources: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
+    limits, requests = (resources.get(key) for key in ("limits", "requests"))
+    for key, given in (("limits", limits), ("requests", requests)):
+        for name, value in given.items() if isinstance(given, Mapping) else ():
+            amount = formats.parse_quantity(value)
+            if amount is not None and amount < 0:
+                yield FieldError((*path, key, name), value, "a quantity that is not negative")
+    if isinstance(limits, Mapping) and isinstance(requests, Mapping):
+        yield from _requests_within(limits, requests, path)
+
+
+def _requests_within(
+    limits: Mapping[str, Any], requests: Mapping[str, Any], path: Path
+) -> Iterator[FieldError]:
+    for name in requests.keys() & limits.keys():
+        limit, request = (
+            formats.parse_quantity(limits[name]),
+            formats.parse_quantity(requests[name]),
+        )
+        if limit is not None and request is not None and request > limit:
+            where, expected = (*path, "requests", name), f"at most the limit, {limits[name]!r}"
+            yield FieldError(where, requests[name], expected, against=(*path, "limits", name))
+
+
+_RULES: Mapping[str, Callable[[Mapping[str, Any], Path], Iterator[FieldError]]] = {
+    "V1Job": _job,
+    "V1ObjectMeta": _metadata,
+    "V1JobSpec": _job_spec,
+    "V1PodSpec": _pod_spec,
+    "V1Container": _container,
+    "V1EnvVar": _env_var,
+    "V1ResourceRequirements": _resources,
+}
+
+
+def _unknown(value: Any, shape: FieldType, path: Path) -> Iterator[Path]:
+    if shape.kind == "list" and isinstance(value, list) and shape.items:
+        for index, item in enumerate(value):
+            yield from _unknown(item, shape.items, (*path, index))
+    elif shape.fields and isinstance(value, Mapping):
+        for key, item in value.items():
+            if key in shape.fields:
+                yield from _unknown(item, shape.fields[key], (*path, key))
+            else:
+                yield (*path, key)

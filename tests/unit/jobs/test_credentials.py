@@ -1,0 +1,63 @@
+"""Credentials of run pods: which Secret each comes from, and nothing of their values."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from workpool_operator.jobs import credentials
+from workpool_operator.jobs.credentials import API_KEY, AUTH_STRING, SecretKey
+
+OWN = SecretKey("prefect", "api-key")
+
+
+def reference(variable: str, secret: SecretKey) -> dict:
+    key = {"secretKeyRef": {"name": secret.name, "key": secret.key}}
+    return {"name": variable, "valueFrom": key}
+
+
+def test_a_named_secret_is_referred_to_and_none_is_kept():
+    given = credentials.plan_credentials({API_KEY: "pnu_1"}, named={API_KEY: OWN}, owner="data/etl")
+    assert given.entries == (reference(API_KEY, OWN),)
+    assert given.managed_secret is None
+
+
+def test_what_nobody_named_is_kept_under_the_variables_name():
+    given = credentials.plan_credentials({AUTH_STRING: "admin:ä"}, named={}, owner="data/etl")
+    assert given.managed_secret is not None
+    name = given.managed_secret["metadata"]["name"]
+    assert given.entries == (reference(AUTH_STRING, SecretKey(name, AUTH_STRING)),)
+    assert base64.b64decode(given.managed_secret["data"][AUTH_STRING]).decode() == "admin:ä"
+
+
+def test_a_credential_that_is_gone_is_taken_out_of_the_kept_secret():
+    kept = credentials.plan_credentials(
+        {AUTH_STRING: "a:b"}, named={}, owner="data/etl"
+    ).managed_secret
+    assert kept is not None
+    assert kept["data"][API_KEY] is None
+
+
+def test_without_credentials_there_is_nothing():
+    given = credentials.plan_credentials({}, named={}, owner="data/etl")
+    assert (given.entries, given.managed_secret) == ((), None)
+
+
+def test_no_value_is_in_a_repr():
+    given = credentials.plan_credentials({API_KEY: "pnu_4711"}, named={}, owner="data/etl")
+    encoded = base64.b64encode(b"pnu_4711").decode()
+    assert not any(secret in repr(given) for secret in ("4711", encoded))
+
+
+@pytest.mark.parametrize(
+    "owner", ["data/etl", "a-b/c", "a/b-c", "x/" + "y" * 253, "worker Größe/1"]
+)
+def test_the_name_of_a_kept_secret_is_one_of_its_owner_alone(owner: str):
+    others = {"data/etl", "a-b/c", "a/b-c", "worker Größe/1"} - {owner}
+    name = credentials.managed_secret_name(owner)
+    assert name == credentials.managed_secret_name(owner)
+    assert name not in {credentials.managed_secret_name(other) for other in others}
+    assert len(name) <= 63
+    assert name.replace("-", "").isalnum()
+    assert name.isascii()

@@ -1,0 +1,23 @@
+"""What Kueue's Events tell of the Job that they are about."""
+
+from __future__ import annotations
+
+from workpool_operator.jobs import kueue
+from workpool_operator.kube.models import Event
+
+CREATED = Event(
+    reason="CreatedWorkload", message="Created Workload: data/job-etl-1a2b3", type="Normal"
+)
+LACKS = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor small"
+
+
+def test_a_job_says_which_workload_stands_for_it() -> None:
+    suspended = Event(reason="Suspended", message="Job suspended", type="Normal")
+    assert kueue.workload_name([CREATED, suspended]) == "job-etl-1a2b3"
+    assert kueue.workload_name([suspended]) == ""
+
+
+def test_a_workload_says_last_what_it_lacks() -> None:
+    events = [Event(reason="Pending", message=text) for text in ("queue is full", f"{LACKS}.")]
+    assert kueue.pending_reason(events) == LACKS
+    assert kueue.pending_reason([CREATED]) == ""

@@ -1,0 +1,78 @@
+"""A list within a list joins it, as Kubernetes would merge the two; nothing else changes."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from workpool_operator.jobs import nested_lists
+
+HOME = {"name": "home", "emptyDir": {}}
+CLAIM = {"name": "home", "persistentVolumeClaim": {"claimName": "mine"}}
+DATA = {"name": "data", "emptyDir": {}}
+
+
+def joined(**fields: Any) -> Any:
+    nested_lists.flatten_lists(fields)
+    return fields
+
+
+def test_the_items_of_an_inner_list_follow_the_fixed_ones() -> None:
+    assert joined(volumes=[HOME, [DATA]]) == {"volumes": [HOME, DATA]}
+
+
+def test_an_inner_list_keeps_its_place_among_fixed_items() -> None:
+    assert joined(args=["--from", ["a", "b"], "--to", "c"])["args"] == [
+        "--from",
+        "a",
+        "b",
+        "--to",
+        "c",
+    ]
+
+
+def test_an_item_that_joins_takes_the_place_of_the_fixed_one_of_its_name() -> None:
+    assert joined(volumes=[HOME, [DATA, CLAIM]]) == {"volumes": [DATA, CLAIM]}
+
+
+def test_mounts_are_the_same_by_their_path_not_by_their_volume() -> None:
+    fixed = {"name": "home", "mountPath": "/home"}
+    beside, instead = fixed | {"mountPath": "/data"}, {"name": "data", "mountPath": "/home"}
+    assert joined(volumeMounts=[fixed, [beside]])["volumeMounts"] == [fixed, beside]
+    assert joined(volumeMounts=[fixed, [instead]])["volumeMounts"] == [instead]
+
+
+def test_items_without_a_key_are_all_kept() -> None:
+    toleration = {"key": "gpu"}
+    assert joined(tolerations=[toleration, [toleration]])["tolerations"] == [toleration] * 2
+
+
+def test_two_items_of_one_name_that_a_user_gave_are_left_for_the_api_server_to_refuse() -> None:
+    assert joined(volumes=[HOME, [DATA, DATA]]) == {"volumes": [HOME, DATA, DATA]}
+
+
+@pytest.mark.parametrize("nothing", [[], None])
+def test_nothing_joins_where_the_value_is_empty_or_null(nothing: Any) -> None:
+    assert joined(volumes=[HOME, nothing]) == {"volumes": [HOME]}
+
+
+def test_lists_are_joined_at_every_depth() -> None:
+    pod = {"containers": [{"name": "a", "env": [[{"name": "X"}]]}, [{"name": "b"}]]}
+    nested_lists.flatten_lists(pod)
+    assert pod == {"containers": [{"name": "a", "env": [{"name": "X"}]}, {"name": "b"}]}
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"args": ["a", None], "volumes": [HOME, HOME]},
+        {"volumes": None, "env": {}},
+        {"a": [1, "b", {"c": [True]}]},
+    ],
+)
+def test_a_manifest_without_lists_in_lists_is_not_changed(manifest: dict[str, Any]) -> None:
+    before = copy.deepcopy(manifest)
+    nested_lists.flatten_lists(manifest)
+    assert manifest == before

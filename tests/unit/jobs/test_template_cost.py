@@ -1,0 +1,35 @@
+"""A template of 1 MiB costs its own binding a moment, and the other bindings nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.template_cost import TEMPLATES
+
+LOOK_SECONDS = 2.0
+STALL_SECONDS = 0.05
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def costs() -> dict[str, tuple[float, float]]:
+    """In a process of its own: what a test run has in memory makes each collection long."""
+    command = [sys.executable, "-m", "tests.support.template_cost"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, tuple[float, float]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("template", [make.__name__ for make in TEMPLATES])
+def test_a_look_at_a_template_of_1_mib_is_short_and_leaves_the_event_loop_its_turns(
+    costs: dict[str, tuple[float, float]], template: str
+) -> None:
+    look, stall = costs[template]
+    assert look < LOOK_SECONDS
+    assert stall < STALL_SECONDS

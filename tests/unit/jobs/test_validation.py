@@ -1,0 +1,325 @@
+"""Faults of a Job's manifest: all at once, each with its path, value and what is expected."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support import manifests
+from workpool_operator.jobs import formats, job_schema
+from workpool_operator.jobs.field_errors import (
+    MISSING,
+    FieldError,
+    format_path,
+    get_path,
+    parse_path,
+)
+from workpool_operator.jobs.validation import find_errors, unknown_fields
+
+Object = dict[str, Any]
+CONTAINER = "spec.template.spec.containers[0]"
+FIELDS = ["spec", "template", "containers", "env", "name", "resources", "limits", "requests", "x"]
+JOB: Object = {
+    "apiVersion": "batch/v1",
+    "kind": "Job",
+    "metadata": {"name": "a"},
+    "spec": {
+        "backoffLimit": 0,
+        "template": {
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [{"name": "prefect-job", "image": "prefecthq/prefect:3-latest"}],
+            }
+        },
+    },
+}
+
+
+def job(path: str, value: Any) -> Object:
+    """A valid Job, but for the value at the path."""
+    made = copy.deepcopy(JOB)
+    *parents, last = parse_path(path)
+    node: Any = made
+    for part in parents:
+        node = node[part] if isinstance(node, list) else node.setdefault(part, {})
+    node[last] = value
+    return made
+
+
+def told(manifest: Any) -> list[str]:
+    return [fault.path_text.removeprefix("job_manifest.") for fault in find_errors(manifest)]
+
+
+def test_a_good_job_has_no_fault() -> None:
+    assert find_errors(JOB) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("apiVersion", "v1", "'batch/v1'"),
+        ("kind", "Pod", "'Job'"),
+        ("spec", "text", "a mapping"),
+        ("spec.backoffLimit", "3", "a whole number of 32 bits"),
+        ("spec.backoffLimit", True, "a whole number of 32 bits"),
+        ("spec.backoffLimit", 1.0, "a whole number of 32 bits"),
+        ("spec.backoffLimit", 2**31, "a whole number of 32 bits"),
+        ("spec.backoffLimit", -1, "not negative"),
+        ("spec.activeDeadlineSeconds", 2**63, "a whole number of 64 bits"),
+        ("spec.suspend", "true", "true or false"),
+        ("spec.template.spec.restartPolicy", "OnFailure", "'Never'"),
+        ("spec.template.spec.containers", [], "a list with the flow's container"),
+        ("spec.template.spec.containers", {}, "a list"),
+        ("spec.template.spec.nodeSelector", ["a"], "a mapping"),
+        ("spec.template.spec.nodeSelector.pool", 5, "text"),
+        (f"{CONTAINER}.image", "Bad Image", "an image reference"),
+        (f"{CONTAINER}.image", 5, "text"),
+        (f"{CONTAINER}.name", "Prefect_Job", "a name of at most 63 lower case letters"),
+        (f"{CONTAINER}.args", "sh", "a list"),
+        (f"{CONTAINER}.resources", {"limits": {"cpu": "lots"}}, "a quantity"),
+        (f"{CONTAINER}.resources", {"requests": {"cpu": "-1"}}, "not negative"),
+        (f"{CONTAINER}.env", [{"name": "A=B", "value": ""}], "printable ASCII"),
+        (f"{CONTAINER}.env", [{"value": ""}], "printable ASCII"),
+        ("spec.template.spec.volumes", [{"emptyDir": {}}], "a name of at most 63"),
+        ("spec.template.spec.volumes", [{"name": "a", "emptyDir": {"sizeLimit": "big"}}], "a quan"),
+    ],
+)
+def test_a_fault_has_its_place_and_what_is_expected(path: str, value: Any, expected: str) -> None:
+    [fault] = find_errors(job(path, value))
+    assert fault.path_text.startswith(f"job_manifest.{path}")
+    assert expected in str(fault)
+
+
+LONG = "x" * 131_072
+MOUNT = {"name": "data", "mountPath": "/data"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        (f"{CONTAINER}.args", ["sh", LONG], "argument list too long"),
+        (f"{CONTAINER}.command", [LONG], "131,072 bytes"),
+        (f"{CONTAINER}.env", [{"name": "A", "value": LONG}], "got 131,075 bytes"),
+        (f"{CONTAINER}.env", [{"name": "A", "value": LONG}], "expected A and its value to be at"),
+        ("metadata.annotations", {"a": "x" * 262_144}, "at most 262,144 bytes"),
+        ("spec.template.metadata", {"annotations": {"a": "x" * 262_144}}, "262,145 bytes"),
+        ("spec.activeDeadlineSeconds", 0, "at least 1 s"),
+        ("spec.template.spec.activeDeadlineSeconds", 0, "at least 1 s"),
+        ("spec.template.spec.serviceAccountName", "Foo_", "at most 253 lower case"),
+        ("spec.template.spec.nodeSelector", {"a b": "c"}, "a label's key"),
+        ("spec.template.spec.nodeSelector", {"a": "b c"}, "a label's value"),
+        (f"{CONTAINER}.ports", [{"containerPort": 99999}], "a port from 1 to 65535"),
+        (f"{CONTAINER}.ports", [{"containerPort": 80, "hostPort": 0}], "a port from 1 to 65535"),
+        (f"{CONTAINER}.volumeMounts", [MOUNT], "the name of one of the pod's volumes"),
+        (f"{CONTAINER}.env", [{"name": "A", "valueFrom": {}}], "exactly one of"),
+        (
+            f"{CONTAINER}.env",
+            [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s"}}}],
+            "a key of the Secret",
+        ),
+        (
+            f"{CONTAINER}.env",
+            [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "a"}}}],
+            "nothing beside valueFrom",
+        ),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_references_names_and_limits_are_checked(path: str, value: Any, expected: str) -> None:
+    [fault] = find_errors(job(path, value))
+    assert fault.path_text.startswith(f"job_manifest.{path}")
+    assert expected in str(fault)
+    assert len(str(fault)) < 400
+
+
+def test_what_is_just_within_its_limit_is_no_fault() -> None:
+    entry = {"name": "A", "value": "x" * (131_072 - 3)}
+    for path, value in (
+        (f"{CONTAINER}.env", [entry]),
+        (f"{CONTAINER}.args", ["x" * 131_071]),
+        ("metadata.annotations", {"a": "x" * 262_143}),
+    ):
+        assert find_errors(job(path, value)) == []
+
+
+def test_an_object_beyond_what_etcd_stores_is_told_with_its_size() -> None:
+    env = [{"name": f"V{number}", "value": "x" * 100_000} for number in range(16)]
+    [fault] = find_errors(job(f"{CONTAINER}.env", env))
+    assert fault.path_text == "job_manifest"
+    assert "at most 1,572,864 bytes" in str(fault)
+    assert "got 1,600," in str(fault)
+
+
+def test_mounts_are_known_by_their_volumes_and_paths() -> None:
+    mounted = job(f"{CONTAINER}.volumeMounts", [MOUNT, MOUNT])
+    mounted["spec"]["template"]["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
+    [fault] = find_errors(mounted)
+    assert fault.path_text.endswith("volumeMounts[1].mountPath")
+    assert "a path that no other mount has" in str(fault)
+    for unknown in ("{{ volumes }}", ["{{ more }}"], [{"name": "{{ volume }}"}]):
+        mounted = job(f"{CONTAINER}.volumeMounts", [MOUNT])
+        mounted["spec"]["template"]["spec"]["volumes"] = unknown
+        found = find_errors(mounted, is_opaque=lambda value: "{{" in str(value)[:2])
+        assert [str(fault) for fault in found] == []
+
+
+def test_all_that_is_missing_is_told_at_once() -> None:
+    assert told({}) == ["apiVersion", "kind", "spec"]
+    assert told(job("spec.template.spec", {})) == [
+        "spec.template.spec.containers",
+        "spec.template.spec.restartPolicy",
+    ]
+    [fault] = find_errors(job("spec.template", None))
+    assert (fault.value, fault.path_text) == (MISSING, "job_manifest.spec.template")
+
+
+def test_a_request_above_its_limit_is_told_with_both() -> None:
+    resources = {"limits": {"memory": "1Gi", "cpu": 2}, "requests": {"memory": "2Gi", "cpu": "2"}}
+    [fault] = find_errors(job(f"{CONTAINER}.resources", resources))
+    assert fault.path_text.endswith("resources.requests.memory")
+    assert "'2Gi'" in str(fault)
+    assert "'1Gi'" in str(fault)
+
+
+def test_no_two_containers_or_volumes_have_one_name() -> None:
+    twice = job("spec.template.spec.initContainers", [{"name": "prefect-job", "image": "a"}])
+    assert told(twice) == ["spec.template.spec.initContainers[0].name"]
+    volumes = [{"name": "a", "emptyDir": {}}, {"name": "a", "emptyDir": {}}]
+    assert told(job("spec.template.spec.volumes", volumes)) == [
+        "spec.template.spec.volumes[1].name"
+    ]
+
+
+def test_null_is_nothing_and_no_fault() -> None:
+    for path in ("spec.backoffLimit", "metadata.labels", f"{CONTAINER}.env"):
+        assert find_errors(job(path, None)) == []
+
+
+def test_a_field_that_kubernetes_does_not_know_is_no_fault() -> None:
+    odd = job("spec.template.spec.parallelism", 1)
+    assert find_errors(odd) == []
+    assert [format_path(path) for path in unknown_fields(odd)] == [
+        "job_manifest.spec.template.spec.parallelism"
+    ]
+
+
+def test_nothing_is_said_of_what_is_opaque() -> None:
+    manifest = job(f"{CONTAINER}.image", "{{ image }}")
+    manifest["spec"]["backoffLimit"] = "{{ backoff }}"
+    assert len(find_errors(manifest)) == 2
+    assert find_errors(manifest, is_opaque=lambda value: "{{" in str(value)[:2]) == []
+
+
+def test_the_value_of_an_environment_variable_is_never_shown() -> None:
+    [fault] = find_errors(job(f"{CONTAINER}.env", [{"name": "TOKEN", "value": 271828}]))
+    assert fault.path_text.endswith("env[0].value")
+    assert "271828" not in str(fault)
+    assert "271828" not in str(FieldError(("image",), "271828", "text", is_secret=True))
+
+
+def test_a_long_value_is_cut() -> None:
+    assert len(str(FieldError(("image",), "x" * 10_000, "text"))) < 200
+
+
+def test_a_job_is_looked_at_in_less_than_half_a_millisecond() -> None:
+    env = [{"name": f"V{number}", "value": "x"} for number in range(40)]
+    manifest = job(f"{CONTAINER}.env", env)
+    find_errors(manifest)
+    begun = time.process_time()
+    for _ in range(200):
+        find_errors(manifest)
+    assert (time.process_time() - begun) / 200 < 0.0005 * 3  # a margin for a loaded machine
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(FIELDS), inner),
+        max_leaves=30,
+    )
+)
+def test_whatever_is_given_is_answered_with_faults(manifest: Any) -> None:
+    for fault in find_errors(manifest):
+        assert str(fault)
+        found = get_path({"job_manifest": manifest}, fault.path)
+        assert found is (None if fault.value is MISSING else fault.value)
+
+
+def test_any_value_in_any_field_is_answered_with_faults() -> None:
+    for manifest in manifests.every():
+        assert all(str(fault) for fault in find_errors(manifest))
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [("1", 1), ("1Gi", 2**30), (".5", 0.5), ("5.", 5), ("+1", 1), ("500m", 0.5), (" 1 ", 1)]
+    + [("1e3", 1000), ("1E3", 1000), ("1E", 10**18), ("1E+3", 1000), (2, 2), (1.5, 1.5)]
+    + [("-1", -1), ("0", 0), ("100k", 100_000), ("1Ki", 1024)],
+)
+def test_a_quantity_is_what_kubernetes_takes_for_one(text: Any, amount: float) -> None:
+    assert formats.parse_quantity(text) == pytest.approx(amount)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "lots", "1 Gi", "1GB", "1K", "1e", "1.2.3", "--1", True, [], float("nan")]
+    + [float("inf"), "٣", "1Gi\n2"]
+    + ["Gi", "m", ".", "+", "-k", "e3"],  # these Kubernetes takes for 0
+)
+def test_what_kubernetes_does_not_take_is_no_quantity(text: Any) -> None:
+    assert formats.parse_quantity(text) is None
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["busybox", "prefecthq/prefect:3-latest", "localhost:5000/a/b:1", "REGISTRY.example/a"]
+    + ["a@sha256:" + "0" * 64, "a:1@sha256:" + "0" * 64, "[::1]:5000/a", "a/b_c__d---e.f:T_.-1"]
+    + ["a:" + "t" * 128, "a" * 255],
+)
+def test_an_image_reference_is_what_a_registry_can_be_asked_for(image: str) -> None:
+    assert formats.is_image(image)
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["", " ", "Bad Image", " busybox", "busybox ", "Prefect/Prefect", "a:", "a:-tag", "a/", "/a"]
+    + ["a//b", "a:tag:tag", "a@sha256:short", "https://a/b", "a:" + "t" * 129, "a" * 256, "a\n"]
+    + ["0123456789abcdef" * 4, "None", "ünicode", "{{ image }}"],
+)
+def test_what_no_registry_can_be_asked_for_is_no_image(image: str) -> None:
+    assert not formats.is_image(image)
+
+
+def test_the_shape_of_a_job_reaches_every_corner_of_it() -> None:
+    container = at_shape(job_schema.job_type(), "spec", "template", "spec", "containers").items
+    assert container is not None
+    assert container.fields["resources"].fields["limits"].items == job_schema.FieldType("quantity")
+    assert container.fields["livenessProbe"].fields["httpGet"].fields["port"].kind == "port"
+    assert container.fields["livenessProbe"].fields["grpc"].fields["port"].kind == "integer"
+
+
+def at_shape(shape: job_schema.FieldType, *path: str) -> job_schema.FieldType:
+    for part in path:
+        shape = shape.fields[part]
+    return shape
+
+
+@pytest.mark.parametrize(
+    "text", ["a.b[0].c", 'limits["nvidia.com/gpu"]', "a[0][1]", 'metadata.labels["a.b/c"].d']
+)
+def test_a_path_is_read_as_it_is_written(text: str) -> None:
+    assert format_path(parse_path(text)) == text
+
+
+def test_a_path_of_the_api_servers_is_read_too() -> None:
+    assert parse_path("containers[0].limits[nvidia.com/gpu]") == (
+        "containers",
+        0,
+        "limits",
+        "nvidia.com/gpu",
+    )
