@@ -19,10 +19,10 @@ from benchmarks.report import report_of_rendering, this_machine
 from benchmarks.statistics import OURS, Rendering
 from testbed.environments import PEER
 from tests.corpus.case import IDENTITY, Case, Object
-from workpool_operator.cli.stock import stock_worker
 from workpool_operator.jobs.base_job_template import KubernetesJobVariables
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.jobs.render import render_manifest
+from workpool_operator.parity.stock import stock_worker
 
 RENDERS = 1000
 VALUES: Object = {

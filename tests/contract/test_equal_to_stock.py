@@ -29,9 +29,9 @@ from tests.corpus import (
 )
 from tests.corpus.case import Case, Object, worker_template
 from tests.support.stock import Sides, both
-from workpool_operator.cli.stock import StockWorker, stock_worker
-from workpool_operator.jobs import equivalence
-from workpool_operator.jobs import refusals as known
+from workpool_operator.parity import acceptance as known
+from workpool_operator.parity import differences
+from workpool_operator.parity.stock import StockWorker, stock_worker
 
 CASES: list[Case] = [
     *stock_variables.CASES,
@@ -115,7 +115,7 @@ async def test_every_documented_difference_is_met_in_the_corpus(render: Render) 
     for case in CASES:
         sides = await render(case)
         met |= {each.rule for each in sides.differences} or {sides.refusal}
-    rules = (*equivalence.RULES, *known.ACCEPTED_HERE, *known.REFUSED_HERE)
+    rules = (*differences.RULES, *known.ACCEPTED_HERE, *known.REFUSED_HERE)
     assert {rule.name for rule in rules} - met == set()
 
 

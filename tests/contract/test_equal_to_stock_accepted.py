@@ -13,7 +13,7 @@ from tests.corpus import environments, metadata, names, placeholders, published,
 from tests.corpus.case import Object
 from tests.support.kube import Kube
 from tests.support.stock import both
-from workpool_operator.cli.stock import StockWorker, stock_worker
+from workpool_operator.parity.stock import StockWorker, stock_worker
 
 CASES = [
     *stock_variables.CASES,

@@ -14,7 +14,7 @@ from tests.corpus.blocks import DOCUMENT, SETTINGS, Names
 from tests.support.endpoint import Endpoint
 from tests.support.prefect import Object, PrefectApi
 from tests.support.stock import both
-from workpool_operator.cli.stock import StockWorker, stock_worker
+from workpool_operator.parity.stock import StockWorker, stock_worker
 
 SECRET = "a password that a run needs"
 

@@ -8,10 +8,10 @@ from typing import Any
 from prefect.client.orchestration import PrefectClient
 
 from tests.corpus.case import IDENTITY, WORKER_ENVIRONMENT, Case
-from workpool_operator.cli.stock import StockWorker
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs import equivalence, refusals
 from workpool_operator.jobs.render import render_manifest
+from workpool_operator.parity import acceptance, differences
+from workpool_operator.parity.stock import StockWorker
 
 Object = dict[str, Any]
 
@@ -37,12 +37,14 @@ class Sides:
         return [str(each) for each in self.differences if each.rule is None]
 
     @property
-    def differences(self) -> list[equivalence.Difference]:
+    def differences(self) -> list[differences.Difference]:
         stock, ours = self.stock.manifest, self.ours.manifest
         if stock is None or ours is None:
             return []
         subject = self.case.subject
-        return equivalence.differences(stock, ours, environment=WORKER_ENVIRONMENT, subject=subject)
+        return differences.find_differences(
+            stock, ours, environment=WORKER_ENVIRONMENT, subject=subject
+        )
 
     @property
     def refusal(self) -> str | None:
@@ -50,8 +52,8 @@ class Sides:
         if self.stock.error and self.ours.error:
             return "both"
         if self.stock.error:
-            return refusals.accepted_here(self.stock.error)
-        return refusals.refused_here(self.ours.error)
+            return acceptance.accepted_here(self.stock.error)
+        return acceptance.refused_here(self.ours.error)
 
 
 async def both(case: Case, *, stock: StockWorker, client: PrefectClient) -> Sides:

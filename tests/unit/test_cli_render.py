@@ -10,8 +10,9 @@ import yaml
 
 from tests.support.command import Command
 from tests.support.prefect import stock_template
-from workpool_operator.cli import comparison, comparison_output
+from workpool_operator.cli import comparison_output
 from workpool_operator.cli.redaction import Redaction
+from workpool_operator.parity import comparison
 
 KEY = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
 BINDING = {
@@ -211,10 +212,10 @@ def job(**container: Any) -> dict[str, Any]:
 
 
 def test_a_difference_that_nothing_documents_is_one_and_is_told():
-    from workpool_operator.jobs.equivalence import differences
+    from workpool_operator.parity.differences import find_differences
 
     stock, ours = job(tty=True), job(tty=False)
-    found = comparison.Comparison(stock, ours, differences(stock, ours))
+    found = comparison.Comparison(stock, ours, find_differences(stock, ours))
     assert found.equivalent is False
     text = comparison_output.as_text(found, Redaction())
     assert "not documented: a defect" in text

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workpool_operator.cli import output
-from workpool_operator.cli.comparison import Comparison
 from workpool_operator.cli.redaction import Redaction
-from workpool_operator.jobs.equivalence import RULES, Difference
 from workpool_operator.jobs.manifest import get_flow_container
+from workpool_operator.parity.comparison import Comparison
+from workpool_operator.parity.differences import RULES, Difference
 
 UNDOCUMENTED = "not documented: a defect, please report it"
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}

@@ -14,11 +14,9 @@ import typer
 
 from workpool_operator.cli import comparison_output, output
 from workpool_operator.cli.annotated import annotated
-from workpool_operator.cli.comparison import compare
 from workpool_operator.cli.material import Wanted
 from workpool_operator.cli.redaction import REDACTED
 from workpool_operator.cli.rendering import Call, Rendered, rendered
-from workpool_operator.cli.stock import stock_worker
 from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.jobs import attribution
 from workpool_operator.jobs.credentials import API_KEY, AUTH_STRING
@@ -26,6 +24,8 @@ from workpool_operator.jobs.field_errors import format_path
 from workpool_operator.jobs.provenance import trace_values
 from workpool_operator.kube.client import DEFAULT_KUBECONFIG, JOBS
 from workpool_operator.kube.kubeconfig import Kubeconfig
+from workpool_operator.parity.comparison import compare
+from workpool_operator.parity.stock import stock_worker
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.prefect_api.profile import URL
 

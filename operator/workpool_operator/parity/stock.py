@@ -30,7 +30,7 @@ class StockWorkerMissing(OperatorError):
 
 
 @dataclass(frozen=True, slots=True)
-class Rendered:
+class StockJob:
     """The stock worker's manifest, and the processor time that it took."""
 
     manifest: dict[str, Any]
@@ -45,7 +45,7 @@ class StockWorker:
         self._process = process
         self._log = log
 
-    def render(self, document: Document) -> Rendered:
+    def render(self, document: Document) -> StockJob:
         """The Job of `{run, flow, deployment, pool, worker_name, environment}`.
 
         Raises:
@@ -55,7 +55,7 @@ class StockWorker:
         answer = self._ask(json.dumps(dict(document)))
         if "error" in answer:
             raise RenderError("", answer["error"])
-        return Rendered(answer["manifest"], answer["cpu_seconds"])
+        return StockJob(answer["manifest"], answer["cpu_seconds"])
 
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from tests.corpus.case import Object
-from workpool_operator.jobs import equivalence, refusals
-from workpool_operator.jobs.comparison import ABSENT
-from workpool_operator.jobs.equivalence import differences
 from workpool_operator.kube import models
+from workpool_operator.parity import acceptance, differences
+from workpool_operator.parity.differences import find_differences
+from workpool_operator.parity.flat_manifest import ABSENT
 
-ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
+ARCHITECTURE = Path(__file__).parents[3] / "docs" / "architecture.md"
 STOCK: Object = {
     "metadata": {
         "generateName": "run-",
@@ -70,16 +70,16 @@ def container(manifest: Object) -> Object:
 
 
 def undocumented(stock: Object, made: Object) -> list[str]:
-    found = differences(stock, made, environment=WORKER)
+    found = find_differences(stock, made, environment=WORKER)
     return [each.path for each in found if each.rule is None]
 
 
 def test_a_manifest_does_not_differ_from_itself() -> None:
-    assert differences(STOCK, copy.deepcopy(STOCK)) == []
+    assert find_differences(STOCK, copy.deepcopy(STOCK)) == []
 
 
 def test_every_difference_of_our_job_has_a_rule() -> None:
-    found = differences(STOCK, ours(), environment=WORKER)
+    found = find_differences(STOCK, ours(), environment=WORKER)
     assert {each.rule for each in found} == {
         "name",
         "own labels and annotations",
@@ -130,7 +130,7 @@ def test_a_credential_in_plain_text_is_no_reference() -> None:
 
 
 def test_a_setting_that_is_not_the_workers_must_not_be_lost() -> None:
-    found = differences(STOCK, ours(), environment={})
+    found = find_differences(STOCK, ours(), environment={})
     assert [each.path for each in found if each.rule is None] == [
         f"{_ENV}.PREFECT_LOGGING_LEVEL.name",
         f"{_ENV}.PREFECT_LOGGING_LEVEL.value",
@@ -138,12 +138,12 @@ def test_a_setting_that_is_not_the_workers_must_not_be_lost() -> None:
 
 
 def test_a_number_is_not_the_text_of_it() -> None:
-    (found,) = differences({"spec": {"backoffLimit": 1}}, {"spec": {"backoffLimit": True}})
+    (found,) = find_differences({"spec": {"backoffLimit": 1}}, {"spec": {"backoffLimit": True}})
     assert found.rule is None
 
 
 def test_a_difference_reads_as_one_line() -> None:
-    found = differences({"metadata": {"labels": {"a.b/c": "x"}}}, {"metadata": {"labels": {}}})
+    found = find_differences({"metadata": {"labels": {"a.b/c": "x"}}}, {"metadata": {"labels": {}}})
     assert [str(each) for each in found] == [
         "metadata.labels[\"a.b/c\"]: stock 'x', ours absent (no rule)"
     ]
@@ -158,9 +158,9 @@ def test_the_documentation_lists_the_same_rules() -> None:
         for name, here in [line.replace("\\|", "").split("|")[1:3]]
     ]
     known = [
-        *((rule.name, rule.here) for rule in equivalence.RULES),
-        *((outcome.name, outcome.here) for outcome in refusals.ACCEPTED_HERE),
-        *((outcome.name, outcome.here) for outcome in refusals.REFUSED_HERE),
+        *((rule.name, rule.here) for rule in differences.RULES),
+        *((outcome.name, outcome.here) for outcome in acceptance.ACCEPTED_HERE),
+        *((outcome.name, outcome.here) for outcome in acceptance.REFUSED_HERE),
     ]
     assert [rule for rule in known if rule not in told] == []
     first = told.index(known[0])

@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from workpool_operator.cli.stock import StockWorker
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import certificates
 from workpool_operator.jobs.credentials import CUSTOM_HEADERS, VARIABLES
-from workpool_operator.jobs.equivalence import Difference, differences
 from workpool_operator.jobs.inputs import RenderInput
-from workpool_operator.jobs.refusals import accepted_here
+from workpool_operator.parity.acceptance import accepted_here
+from workpool_operator.parity.differences import Difference, find_differences
+from workpool_operator.parity.stock import StockWorker
 
 Object = dict[str, Any]
 
@@ -54,7 +54,7 @@ def compare(
     except RenderError as error:
         why = f" (ours makes a Job: {rule})" if (rule := accepted_here(str(error))) else ""
         raise RenderError("", f"the stock worker crashes the run{why}: {error}") from error
-    found = differences(stock, ours, environment=environment, subject=subject)
+    found = find_differences(stock, ours, environment=environment, subject=subject)
     return Comparison(stock, ours, found)
 
 

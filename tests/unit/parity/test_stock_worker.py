@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.corpus.case import Case
-from workpool_operator.cli.stock import StockWorkerMissing, stock_worker
+from workpool_operator.parity.stock import StockWorkerMissing, stock_worker
 
 
 def said_by(python: str | Path) -> str:

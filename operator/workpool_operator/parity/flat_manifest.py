@@ -16,7 +16,7 @@ Path = tuple[str, ...]
 POD: Final = ("spec", "template", "spec")
 CONTAINER: Final = (*POD, "containers", "[0]")
 ENV: Final = (*CONTAINER, "env")
-_MARKS = (("metadata", "labels"), ("metadata", "annotations"))
+_METADATA = (("metadata", "labels"), ("metadata", "annotations"))
 
 
 class _Absent:
@@ -28,14 +28,14 @@ ABSENT: Final = _Absent()
 
 
 @dataclass(frozen=True, slots=True)
-class Flat:
+class FlatManifest:
     """A manifest as its innermost values by their paths, and the order of its environment."""
 
     values: Mapping[Path, Any]
     variables: tuple[str, ...]
 
     @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> Flat:
+    def of(cls, manifest: Mapping[str, Any]) -> FlatManifest:
         return cls(dict(_innermost((), manifest)), tuple(_names(_at(manifest, ENV))))
 
     def get(self, *path: str) -> Any:
@@ -43,7 +43,7 @@ class Flat:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class UnequalField:
     """Where two manifests are not equal."""
 
     path: Path
@@ -51,9 +51,9 @@ class Place:
     ours: Any
 
     @property
-    def is_mark(self) -> bool:
+    def is_metadata(self) -> bool:
         """A label or an annotation of the Job or its pods."""
-        return self.path[-3:-1] in _MARKS
+        return self.path[-3:-1] in _METADATA
 
     @property
     def variable(self) -> str:
@@ -67,20 +67,20 @@ class Place:
         return ".".join(parts).replace(".[", "[")
 
 
-def unequal(stock: Flat, ours: Flat) -> Iterator[Place]:
+def unequal_fields(stock: FlatManifest, ours: FlatManifest) -> Iterator[UnequalField]:
     """All places, by path; the order of the variables that both have comes last."""
     paths = {*stock.values, *ours.values}
     inner = {path[:end] for path in paths for end in range(len(path))}
     for path in sorted(paths - inner):
         left, right = stock.get(*path), ours.get(*path)
         if left != right or type(left) is not type(right):
-            yield Place(path, left, right)
+            yield UnequalField(path, left, right)
     order, other = _common(stock, ours), _common(ours, stock)
     if order != other:
-        yield Place(ENV, order, other)
+        yield UnequalField(ENV, order, other)
 
 
-def _common(one: Flat, other: Flat) -> tuple[str, ...]:
+def _common(one: FlatManifest, other: FlatManifest) -> tuple[str, ...]:
     return tuple(name for name in one.variables if name in other.variables)
 
 

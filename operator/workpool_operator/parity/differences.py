@@ -14,22 +14,22 @@ from typing import Any, Final
 from prefect.utilities.templating import PLACEHOLDER_CAPTURE_REGEX
 
 from workpool_operator.jobs import certificates, environment, names, scalars
-from workpool_operator.jobs.comparison import (
-    ABSENT,
-    CONTAINER,
-    ENV,
-    POD,
-    Flat,
-    Path,
-    Place,
-    unequal,
-)
 from workpool_operator.jobs.environment import SIGTERM_BEHAVIOR
 from workpool_operator.jobs.field_errors import get_path
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import COMMAND, FLOW_RUN_ID_KEY
 from workpool_operator.jobs.names import JOB_NAME_LENGTH
 from workpool_operator.kube import models
+from workpool_operator.parity.flat_manifest import (
+    ABSENT,
+    CONTAINER,
+    ENV,
+    POD,
+    FlatManifest,
+    Path,
+    UnequalField,
+    unequal_fields,
+)
 
 _POOLS_ENVIRONMENTS = (
     ("job_configuration", "env"),
@@ -59,7 +59,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class RunInputs:
     """What pool, deployment and run ask for: `variables` is the environment as it is merged here,
     `labels` are those of deployment and run."""
 
@@ -67,7 +67,7 @@ class Given:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, subject: RenderInput | None) -> Given:
+    def of(cls, subject: RenderInput | None) -> RunInputs:
         if subject is None:
             return cls()
         template = subject.pool["base_job_template"]
@@ -84,13 +84,13 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class Manifests:
     """Both manifests whole, the environment of the stock worker's process, and what was given."""
 
-    stock: Flat
-    ours: Flat
+    stock: FlatManifest
+    ours: FlatManifest
     environment: Mapping[str, str]
-    given: Given
+    inputs: RunInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +99,10 @@ class Rule:
 
     name: str
     here: str
-    covers: Callable[[Place, Sides], bool]
+    covers: Callable[[UnequalField, Manifests], bool]
 
 
-def differences(
+def find_differences(
     stock: Object,
     ours: Object,
     *,
@@ -111,42 +111,44 @@ def differences(
 ) -> list[Difference]:
     """All of them, by path; `environment` is the stock worker's own, as far as it is known, and
     `subject` what both were made from."""
-    sides = Sides(Flat.of(stock), Flat.of(ours), environment or {}, Given.of(subject))
+    sides = Manifests(
+        FlatManifest.of(stock), FlatManifest.of(ours), environment or {}, RunInputs.of(subject)
+    )
     return [
         Difference(place.text, place.stock, place.ours, _rule(place, sides))
-        for place in unequal(sides.stock, sides.ours)
+        for place in unequal_fields(sides.stock, sides.ours)
     ]
 
 
-def _rule(place: Place, sides: Sides) -> str | None:
+def _rule(place: UnequalField, sides: Manifests) -> str | None:
     return next((rule.name for rule in RULES if rule.covers(place, sides)), None)
 
 
-def _is_name(place: Place, sides: Sides) -> bool:
+def _is_name(place: UnequalField, sides: Manifests) -> bool:
     if place.path == ("metadata", "generateName"):
         return place.ours is ABSENT
     is_short = isinstance(place.ours, str) and len(place.ours) <= JOB_NAME_LENGTH
     return place.path == ("metadata", "name") and is_short
 
 
-def _is_our_mark(place: Place, sides: Sides) -> bool:
-    return place.is_mark and place.path[-1].startswith(models.PREFIX)
+def _is_own_metadata(place: UnequalField, sides: Manifests) -> bool:
+    return place.is_metadata and place.path[-1].startswith(models.PREFIX)
 
 
-def _is_run_id(place: Place, sides: Sides) -> bool:
-    if not place.is_mark or place.path[-1] != FLOW_RUN_ID_KEY:
+def _is_run_id(place: UnequalField, sides: Manifests) -> bool:
+    if not place.is_metadata or place.path[-1] != FLOW_RUN_ID_KEY:
         return False
     return place.ours is ABSENT if "labels" in place.path else isinstance(place.ours, str)
 
 
-def _is_credential(place: Place, sides: Sides) -> bool:
+def _is_credential(place: UnequalField, sides: Manifests) -> bool:
     reference = (*ENV, place.variable, "valueFrom", "secretKeyRef")
     is_reference = sides.ours.get(*reference, "name") is not ABSENT
     is_part_of_it = place.ours is ABSENT or place.path[: len(reference)] == reference
     return place.variable in CREDENTIALS and is_reference and is_part_of_it
 
 
-def _is_server_ca(place: Place, sides: Sides) -> bool:
+def _is_server_ca(place: UnequalField, sides: Manifests) -> bool:
     """The variable, the volume and its mount."""
     if place.variable == certificates.VARIABLE:
         return place.stock is ABSENT
@@ -157,12 +159,12 @@ def _is_server_ca(place: Place, sides: Sides) -> bool:
     return False
 
 
-def _is_handed_on(place: Place, sides: Sides) -> bool:
+def _is_handed_on(place: UnequalField, sides: Manifests) -> bool:
     is_setting = place.variable.startswith("PREFECT_") and place.variable in sides.environment
     return is_setting and place.ours is ABSENT
 
 
-def _is_read_from_environment(place: Place, sides: Sides) -> bool:
+def _is_read_from_environment(place: UnequalField, sides: Manifests) -> bool:
     """The stock worker's own value stands where ours has nothing."""
     if place.variable in sides.environment or not isinstance(place.stock, str):
         return False
@@ -172,22 +174,22 @@ def _is_read_from_environment(place: Place, sides: Sides) -> bool:
     return bool(text == place.ours)
 
 
-def _is_namespace(place: Place, sides: Sides) -> bool:
+def _is_namespace(place: UnequalField, sides: Manifests) -> bool:
     return place.path == ("metadata", "namespace")
 
 
-def _is_ttl(place: Place, sides: Sides) -> bool:
+def _is_ttl(place: UnequalField, sides: Manifests) -> bool:
     kept = sides.ours.get("metadata", "annotations", models.TTL_ANNOTATION)
     is_ttl = place.path == ("spec", "ttlSecondsAfterFinished")
     return is_ttl and place.ours is ABSENT and (place.stock is None or kept == str(place.stock))
 
 
-def _is_replacement(place: Place, sides: Sides) -> bool:
+def _is_replacement(place: UnequalField, sides: Manifests) -> bool:
     is_missing = place.stock is ABSENT and place.ours == "Failed"
     return place.path == ("spec", "podReplacementPolicy") and is_missing
 
 
-def _is_misplaced(place: Place, sides: Sides) -> bool:
+def _is_misplaced(place: UnequalField, sides: Manifests) -> bool:
     """Gone from the pod's spec, and in the Job's unless that has its own."""
     *parent, key = place.path
     if key not in ("parallelism", "completions") or tuple(parent) not in (POD, ("spec",)):
@@ -197,9 +199,9 @@ def _is_misplaced(place: Place, sides: Sides) -> bool:
     return sides.ours.get(*POD, key) is ABSENT and sides.ours.get("spec", key) == wanted
 
 
-def _is_repaired(place: Place, sides: Sides) -> bool:
+def _is_repaired(place: UnequalField, sides: Manifests) -> bool:
     """What the API server would refuse is something that it takes, be it under another key."""
-    if not place.is_mark:
+    if not place.is_metadata:
         return False
     if place.stock is ABSENT:
         beside = (path for path in sides.stock.values if path[:-1] == place.path[:-1])
@@ -219,28 +221,28 @@ def _is_key(path: Path) -> bool:
     return bool(_NAME.fullmatch(name)) and all(map(_DOMAIN.fullmatch, domain))
 
 
-def _is_text(place: Place, sides: Sides) -> bool:
+def _is_text(place: UnequalField, sides: Manifests) -> bool:
     is_there = bool(place.variable) or place.path[:-1] == (*CONTAINER, "args")
-    given = sides.given.variables.get(place.variable, place.stock)
+    given = sides.inputs.variables.get(place.variable, place.stock)
     return is_there and not isinstance(given, str) and place.ours == scalars.text(given)
 
 
-def _is_merged(place: Place, sides: Sides) -> bool:
+def _is_merged(place: UnequalField, sides: Manifests) -> bool:
     """A variable is what the innermost level says, where the stock worker has another level's
     value, the text of a mapping, or variables that it made of an entry's keys."""
     if place.path == ENV:
-        return _is_order_given(place, sides.given.variables)
-    if place.variable not in sides.given.variables:
+        return _is_order_given(place, sides.inputs.variables)
+    if place.variable not in sides.inputs.variables:
         return place.ours is ABSENT and place.variable in ("name", "value", "valueFrom")
-    wanted = sides.given.variables[place.variable]
+    wanted = sides.inputs.variables[place.variable]
     if wanted is None:
         return place.ours is ABSENT
     entry = {"name": place.variable}
     entry |= wanted if isinstance(wanted, Mapping) else {"value": scalars.text(wanted)}
-    return bool(place.ours == Flat.of(entry).get(*place.path[len(ENV) + 1 :]))
+    return bool(place.ours == FlatManifest.of(entry).get(*place.path[len(ENV) + 1 :]))
 
 
-def _is_order_given(place: Place, given: Mapping[str, Any]) -> bool:
+def _is_order_given(place: UnequalField, given: Mapping[str, Any]) -> bool:
     """The users' variables have the order of their levels, and all others that of the stock's; one
     that the worker sets, too, has the place that the worker gives it."""
     ours = [name for name in place.ours if name in given]
@@ -249,29 +251,29 @@ def _is_order_given(place: Place, given: Mapping[str, Any]) -> bool:
     return bool(ours) and users == [name for name in given if name in users] and theirs == own
 
 
-def _is_null(place: Place, sides: Sides) -> bool:
+def _is_null(place: UnequalField, sides: Manifests) -> bool:
     return place.stock is None and place.ours is ABSENT
 
 
-def _is_command(place: Place, sides: Sides) -> bool:
+def _is_command(place: UnequalField, sides: Manifests) -> bool:
     """In a text only: alone it is left to Prefect by both."""
     if not isinstance(place.stock, str) or not isinstance(place.ours, str):
         return False
     return place.stock in (place.ours.replace(COMMAND, unset) for unset in ("", "None"))
 
 
-def _is_label_of_run(place: Place, sides: Sides) -> bool:
-    is_label = place.is_mark and "labels" in place.path
-    return is_label and sides.given.labels.get(place.path[-1]) == place.ours
+def _is_label_of_run(place: UnequalField, sides: Manifests) -> bool:
+    is_label = place.is_metadata and "labels" in place.path
+    return is_label and sides.inputs.labels.get(place.path[-1]) == place.ours
 
 
-def _is_once(place: Place, sides: Sides) -> bool:
+def _is_once(place: UnequalField, sides: Manifests) -> bool:
     if place.path != ENV or len(set(place.stock)) == len(place.stock):
         return False
     return tuple(dict.fromkeys(place.stock)) == tuple(place.ours)
 
 
-def _is_sigterm(place: Place, sides: Sides) -> bool:
+def _is_sigterm(place: UnequalField, sides: Manifests) -> bool:
     """Where variables are a list, the stock worker keeps an empty one and moves a set one."""
     if place.path == ENV:
         theirs, ours = (
@@ -281,12 +283,12 @@ def _is_sigterm(place: Place, sides: Sides) -> bool:
     return place.path == (*ENV, SIGTERM_BEHAVIOR, "value") and place.stock == ""
 
 
-def _is_joined(place: Place, sides: Sides) -> bool:
+def _is_joined(place: UnequalField, sides: Manifests) -> bool:
     lists = (place.path[:end] for end, part in enumerate(place.path) if part.startswith("["))
     return any(_is_no_list(path, sides.stock) for path in lists)
 
 
-def _is_no_list(path: Path, manifest: Flat) -> bool:
+def _is_no_list(path: Path, manifest: FlatManifest) -> bool:
     """It has a list, a null, or an item of nothing but nulls, for which Kubernetes has no use."""
     inside = [each[len(path) :] for each in manifest.values if each[:-1][: len(path)] == path]
     has_list = any(len(rest) > 1 and rest[1].startswith("[") for rest in inside)
@@ -297,11 +299,11 @@ def _is_no_list(path: Path, manifest: Flat) -> bool:
     return has_list or any(is_null.values())
 
 
-def _is_default_image(place: Place, sides: Sides) -> bool:
+def _is_default_image(place: UnequalField, sides: Manifests) -> bool:
     return place.path == (*CONTAINER, "image") and place.stock is None
 
 
-def _is_data(place: Place, sides: Sides) -> bool:
+def _is_data(place: UnequalField, sides: Manifests) -> bool:
     return isinstance(place.ours, str) and bool(PLACEHOLDER_CAPTURE_REGEX.search(place.ours))
 
 
@@ -310,7 +312,7 @@ RULES: Final = (
     Rule(
         "own labels and annotations",
         "beside Prefect's descriptive ones; a user's with our prefix are dropped",
-        _is_our_mark,
+        _is_own_metadata,
     ),
     Rule("`prefect.io/flow-run-id`", "an annotation, no label", _is_run_id),
     Rule("credentials", "by Secret reference", _is_credential),

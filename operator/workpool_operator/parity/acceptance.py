@@ -12,46 +12,46 @@ from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class KnownRefusal:
     """What one side refuses and the other does not: its name, why, and the refusal's text."""
 
     name: str
     here: str
-    says: re.Pattern[str]
+    matches: re.Pattern[str]
 
 
 def accepted_here(stock_error: str) -> str | None:
     """Why ours may make a Job where the stock worker says this."""
-    return next((o.name for o in ACCEPTED_HERE if o.says.search(stock_error)), None)
+    return next((o.name for o in ACCEPTED_HERE if o.matches.search(stock_error)), None)
 
 
 def refused_here(our_error: str) -> str | None:
     """Why ours may say this where the stock worker makes a Job."""
-    return next((o.name for o in REFUSED_HERE if o.says.search(our_error)), None)
+    return next((o.name for o in REFUSED_HERE if o.matches.search(our_error)), None)
 
 
 _PATHS = "(required attributes|incompatible values).*"
 ACCEPTED_HERE: Final = (
-    Outcome(
+    KnownRefusal(
         "`restartPolicy`", "`Never` where it is missing", re.compile(f"{_PATHS}/restartPolicy")
     ),
-    Outcome(
+    KnownRefusal(
         "no `parallelism`, `completions` in the pod's spec",
         "they belong into the Job's",
         re.compile("required attributes.*/(parallelism|completions)"),
     ),
-    Outcome(
+    KnownRefusal(
         "the flow's container under any name, anywhere",
         "`prefect-job`, else the first; `prefect-job` where it has no name",
         re.compile(f"{_PATHS}/containers/0/name"),
     ),
-    Outcome(
+    KnownRefusal(
         "a namespace that is null",
         "the binding's `jobs.namespace`",
         re.compile(r"namespace\n  Input should be a valid string .*NoneType"),
     ),
-    Outcome("no `variables`", "a template needs none", re.compile("KeyError: 'variables'")),
-    Outcome(
+    KnownRefusal("no `variables`", "a template needs none", re.compile("KeyError: 'variables'")),
+    KnownRefusal(
         "labels and annotations that are no text",
         "text, a boolean as `true` or `false`",
         re.compile(
@@ -59,17 +59,17 @@ ACCEPTED_HERE: Final = (
             r"(labels|annotations)\.\S+\n  Input should be a valid string"
         ),
     ),
-    Outcome(
+    KnownRefusal(
         "an `env` that is null",
         "as if it was not set",
         re.compile("'NoneType' object (has no attribute 'items'|is not iterable)"),
     ),
-    Outcome(
+    KnownRefusal(
         "a list of variables over a mapping",
         "merged by name, as mappings are",
         re.compile(r"unsupported operand type\(s\) for \|: 'dict' and 'list'"),
     ),
-    Outcome(
+    KnownRefusal(
         "`metadata`, `labels`, `annotations` that are null",
         "as if they were missing",
         re.compile(rf"{_PATHS}/metadata/\w+ must have value \{{\}}|'NoneType' is not iterable"),
@@ -77,27 +77,27 @@ ACCEPTED_HERE: Final = (
 )
 
 REFUSED_HERE: Final = (
-    Outcome(
+    KnownRefusal(
         "another cluster",
         "the stock worker makes the Job there; here it runs in the binding's cluster",
         re.compile("cluster_config: names another cluster"),
     ),
-    Outcome(
+    KnownRefusal(
         "a TTL that is no number of seconds",
         "the API server would refuse the Job",
         re.compile("ttlSecondsAfterFinished: expected"),
     ),
-    Outcome(
+    KnownRefusal(
         "an annotation that is a mapping or a list",
         "the API server would refuse the Job",
         re.compile("metadata.annotations.*: expected a text"),
     ),
-    Outcome(
+    KnownRefusal(
         "a variable whose value is a mapping or a list",
         "the stock worker takes Python's text of it",
         re.compile("env.*: expected text, a number, true, false"),
     ),
-    Outcome(
+    KnownRefusal(
         "a variable without a name",
         "the stock worker drops it silently",
         re.compile("env.*: expected a name in each entry"),
