@@ -5,12 +5,12 @@ reading order:
 
     handlers             kopf: one daemon per binding
     binding.session      one served pool: what it needs, what runs, what its status says
-    dispatch.acquire     which scheduled runs are due and fit
-    dispatch.workqueue   one key per flow run, one at a time
-    dispatch.reconciler  snapshot -> decide -> execute
-    dispatch.snapshot    the run's record and its objects in the cluster, as one snapshot
-    dispatch.decide      the decision table (pure)
-    dispatch.executor    one idempotent external write per action
+    runs.poller          which scheduled runs are due and fit
+    runs.workqueue       one key per flow run, one at a time
+    runs.reconciler      snapshot -> decide -> execute
+    runs.snapshot        the run's record and its objects in the cluster, as one snapshot
+    runs.decide          the decision table (pure)
+    runs.executor        one idempotent external write per action
 
 `kube` and `prefect_api` are the only two edges; `jobs` is the pure vocabulary between them.
 """

@@ -15,11 +15,11 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
-from workpool_operator.dispatch.acquire import Acquire
-from workpool_operator.dispatch.settings import PollSettings
-from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.kube import models
 from workpool_operator.prefect_api.client import PAGE_SIZE
+from workpool_operator.runs.poller import Poller
+from workpool_operator.runs.settings import PollSettings
+from workpool_operator.runs.store import RunRecord
 
 Start = Callable[..., Awaitable[Dispatch]]
 NOW = "2026-01-01T00:00:00Z"
@@ -73,7 +73,7 @@ async def test_race_06_a_run_behind_200_that_cannot_start_is_found(
     for run in page:
         here.store.put(run.id, RunRecord(not_before=datetime.now(UTC) + timedelta(minutes=5)))
     queue = here.controller.queue
-    acquire = Acquire(
+    acquire = Poller(
         here.controller,
         prefect=here.api,
         settings=PollSettings,

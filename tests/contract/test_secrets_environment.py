@@ -11,8 +11,8 @@ import pytest
 from tests.contract.conftest import make_run
 from tests.support.dispatch import Dispatch
 from tests.support.polling import poll
-from workpool_operator.dispatch.sweep import sweep
 from workpool_operator.errors import KubernetesUnavailable
+from workpool_operator.runs.secret_collector import collect
 
 OURS = "workpool-operator.dev/secret=environment"
 JOB = r"/jobs$"
@@ -71,7 +71,7 @@ def is_owned(secret: dict, job: dict) -> bool:
 async def swept(here: Dispatch, *, grace: timedelta = timedelta(minutes=10)) -> None:
     await here.list_jobs()
     place = here.place
-    await sweep(
+    await collect(
         here.kube,
         place.namespace,
         binding_id=place.binding_id,

@@ -6,18 +6,18 @@ from typing import Any, cast
 from uuid import UUID
 
 from tests.support.cluster_cache import synced_cluster
-from workpool_operator.dispatch.controller import RunController
-from workpool_operator.dispatch.listener import Listener
-from workpool_operator.dispatch.place import Place
-from workpool_operator.dispatch.settings import RunSettings
+from workpool_operator.runs.controller import RunController
+from workpool_operator.runs.listener import Listener
+from workpool_operator.runs.owner import Owner
+from workpool_operator.runs.settings import RunSettings
 
-PLACE = Place("c", "data/etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
+PLACE = Owner("c", "data/etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
 
 
 class OfflineController(RunController):
     """Whatever a test does not give it is absent: nothing may use it."""
 
-    def __init__(self, owner: Place = PLACE, **parts: Any) -> None:
+    def __init__(self, owner: Owner = PLACE, **parts: Any) -> None:
         absent: Any = cast(Any, None)
         given = {
             "prefect": absent,

@@ -19,17 +19,14 @@ from tests.support.snapshots import (
     since,
     state,
 )
-from workpool_operator.dispatch.decide import decide
-from workpool_operator.dispatch.policy import Policy
-from workpool_operator.dispatch.steps import (
-    Restore,
-    Step,
-)
-from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.jobs.diagnosis import WaitReason
 from workpool_operator.kube.models import FINAL_STATE_ANNOTATION
+from workpool_operator.runs.actions import Action, RestoreState
+from workpool_operator.runs.decide import decide
+from workpool_operator.runs.store import RunRecord
+from workpool_operator.runs.timeouts import Timeouts
 
-POLICY = Policy()
+POLICY = Timeouts()
 LONG = 1000.0
 NAME = job_name()
 FINAL = {FINAL_STATE_ANNOTATION: "CRASHED/Crashed/out of memory"}
@@ -53,13 +50,13 @@ class Case:
 
     sentence: str
     known: RunRecord
-    step: type[Step] | Step
+    step: type[Action] | Action
     objects: dict[str, Any] = field(default_factory=dict)
     ago: float = LONG
     heard: float = 0.0
 
 
-def decide_at(case: Case, *, now: float = NOW) -> Step:
+def decide_at(case: Case, *, now: float = NOW) -> Action:
     known = read_at(case.known, NOW - case.ago - 1)
     known = since(known, NOW - case.ago, **case.objects)
     known = read_at(known, NOW - case.heard)
@@ -87,8 +84,8 @@ def sentence(case: Case) -> str:
     return case.sentence.replace(" ", "_")
 
 
-def _plain(step: Step) -> str:
+def _plain(action: Action) -> str:
     """Without what the table cannot know: the ids and the time of a state that it made itself."""
-    if isinstance(step, Restore):
-        return f"{step.state.type} {step.state.name} {step.state.message}"
-    return repr(step)
+    if isinstance(action, RestoreState):
+        return f"{action.state.type} {action.state.name} {action.state.message}"
+    return repr(action)

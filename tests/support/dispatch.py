@@ -20,18 +20,6 @@ from pydantic import TypeAdapter
 from tests.support.cluster_cache import synced_cluster
 from tests.support.prefect import Object
 from workpool_operator.binding.consent import Consent
-from workpool_operator.dispatch.controller import RunController
-from workpool_operator.dispatch.decide import decide
-from workpool_operator.dispatch.executor import Executor
-from workpool_operator.dispatch.listener import Listener
-from workpool_operator.dispatch.place import Place
-from workpool_operator.dispatch.policy import Policy
-from workpool_operator.dispatch.renderer import TemplateRenderer
-from workpool_operator.dispatch.settings import RunSettings
-from workpool_operator.dispatch.snapshot import Snapshot, take_snapshot
-from workpool_operator.dispatch.state_proposals import StateProposals
-from workpool_operator.dispatch.steps import Claim, CreateJob, Forget, Later, Nothing, Step
-from workpool_operator.dispatch.store import RunRecord, RunStore
 from workpool_operator.jobs import names
 from workpool_operator.jobs.diagnosis import WaitReason
 from workpool_operator.kube.cache import Cache, RunObjects
@@ -40,6 +28,25 @@ from workpool_operator.kube.models import Job, Page
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.prefect_api.models import WorkPool
+from workpool_operator.runs.actions import (
+    Action,
+    ClaimRun,
+    CreateJob,
+    ForgetRun,
+    NoAction,
+    RequeueAfter,
+)
+from workpool_operator.runs.controller import RunController
+from workpool_operator.runs.decide import decide
+from workpool_operator.runs.executor import Executor
+from workpool_operator.runs.listener import Listener
+from workpool_operator.runs.owner import Owner
+from workpool_operator.runs.renderer import TemplateRenderer
+from workpool_operator.runs.settings import RunSettings
+from workpool_operator.runs.snapshot import Snapshot, take_snapshot
+from workpool_operator.runs.state_proposals import StateProposals
+from workpool_operator.runs.store import RunRecord, RunStore
+from workpool_operator.runs.timeouts import Timeouts
 
 MOST_STEPS = 20
 _jobs = TypeAdapter(Page[Job])
@@ -49,7 +56,7 @@ _jobs = TypeAdapter(Page[Job])
 class Dispatch:
     """One operator's memory; another Dispatch on the same pool is the operator after a restart."""
 
-    place: Place
+    place: Owner
     api: PrefectApi
     kube: KubernetesClient
     controller: RunController
@@ -86,7 +93,7 @@ class Dispatch:
 
     async def claim(self, run: Object) -> None:
         """Claim, whatever has become of the run since it was offered."""
-        await self.executor.execute(UUID(run["id"]), Claim())
+        await self.executor.execute(UUID(run["id"]), ClaimRun())
 
     async def create_job(self, run: Object) -> None:
         """Create the Job of the run's claim."""
@@ -108,7 +115,7 @@ class Dispatch:
     async def explain(self, run: Object, wait: WaitReason) -> None:
         claim = self.record(run).claim
         assert claim is not None
-        await self.proposals.explain(UUID(run["id"]), wait, claim)
+        await self.proposals.report_waiting(UUID(run["id"]), wait, claim)
 
     async def read(self, run: Object) -> None:
         await self.proposals.read(UUID(run["id"]))
@@ -122,17 +129,17 @@ class Dispatch:
         self.store.put(run_id, seen.record)
         return seen
 
-    def next(self, run: Object) -> Step:
-        return decide(self.look(run), Policy(), wall=datetime.now(UTC))
+    def next(self, run: Object) -> Action:
+        return decide(self.look(run), Timeouts(), wall=datetime.now(UTC))
 
     async def settle(self, run: Object) -> list[str]:
         """Take steps until there is none to take now; their names."""
         taken: list[str] = []
-        while not isinstance(step := self.next(run), Nothing | Later):
+        while not isinstance(step := self.next(run), NoAction | RequeueAfter):
             taken.append(type(step).__name__)
             assert len(taken) < MOST_STEPS, taken
             await self.executor.execute(UUID(run["id"]), step)
-            if isinstance(step, Forget):
+            if isinstance(step, ForgetRun):
                 break
         return taken
 
@@ -160,7 +167,7 @@ async def dispatch(
 ) -> AsyncIterator[Dispatch]:
     """On a pool and in a namespace, for a binding in the same one or in `bound_in`; `kube_url` is a
     proxy's, which adds the credentials."""
-    place = Place(
+    place = Owner(
         cluster_id=namespace,
         binding=f"{namespace}/{binding}",
         binding_id=names.binding_id(cluster_id=namespace, binding=binding),

@@ -10,14 +10,14 @@ from uuid import UUID, uuid5
 
 from pydantic import TypeAdapter
 
-from workpool_operator.dispatch.claims import Claim
-from workpool_operator.dispatch.snapshot import Snapshot, take_snapshot
-from workpool_operator.dispatch.store import RunRecord
 from workpool_operator.jobs import names
 from workpool_operator.kube import models
 from workpool_operator.kube.cache import RunObjects
 from workpool_operator.kube.models import Job, Pod
 from workpool_operator.prefect_api.models import Run, State, StateDetails
+from workpool_operator.runs.claims import Claim
+from workpool_operator.runs.snapshot import Snapshot, take_snapshot
+from workpool_operator.runs.store import RunRecord
 
 NOW = 1000.0  # seconds, monotonic
 WALL = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -43,7 +43,7 @@ class Sides:
             return []
         subject = self.case.subject
         return differences.find_differences(
-            stock, ours, environment=WORKER_ENVIRONMENT, subject=subject
+            stock, ours, environment=WORKER_ENVIRONMENT, render_input=subject
         )
 
     @property

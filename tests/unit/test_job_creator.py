@@ -8,14 +8,14 @@ from typing import Any, cast
 import pytest
 
 from tests.support.snapshots import RUN_ID, claim, id_of, pending, record, run
-from workpool_operator.dispatch.claims import ClaimedRun
-from workpool_operator.dispatch.creation import Creation
-from workpool_operator.dispatch.job_creator import JobCreator
-from workpool_operator.dispatch.store import JobFault, JobFaultReason, RunStore
 from workpool_operator.errors import DeploymentNotFound, PrefectUnavailable, RenderError
 from workpool_operator.jobs.rendered_job import RenderedJob
 from workpool_operator.kube.cache import Cache
 from workpool_operator.prefect_api.run_logs import RunLogSender
+from workpool_operator.runs.claims import ClaimedRun
+from workpool_operator.runs.job_creator import JobCreator
+from workpool_operator.runs.job_writer import JobWriter
+from workpool_operator.runs.store import JobFault, JobFaultReason, RunStore
 
 CLAIMED = ClaimedRun(run(pending()), claim())
 
@@ -41,10 +41,10 @@ async def store_after(error: Exception | None) -> RunStore:
     store.put(RUN_ID, record(CLAIMED.run, mine="claim"))
     creator = JobCreator(
         renderer=Renderer(error),
-        creation=cast(Creation, absent),
+        creation=cast(JobWriter, absent),
         store=store,
         job_cache=Cache(lambda _: None),
-        runlog=cast(RunLogSender, absent),
+        run_log=cast(RunLogSender, absent),
         forbidden=lambda _: None,
     )
     await creator.create_job(CLAIMED)

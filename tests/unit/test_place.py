@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 
 from tests.support.snapshots import pending
-from workpool_operator.dispatch.place import Place
 from workpool_operator.prefect_api.models import SetStateResult
+from workpool_operator.runs.owner import Owner
 
-BINDING = Place("c", "data/etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
+BINDING = Owner("c", "data/etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
 WORKER = replace(BINDING, binding="worker:etl", exclusive=True)
 
 

@@ -6,13 +6,13 @@ from typing import Any
 from uuid import UUID
 
 from tests.support.snapshots import RUN_ID, claim, job_name, run
-from workpool_operator.dispatch.claims import ClaimedRun
-from workpool_operator.dispatch.place import Place
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.prefect_api.models import WorkPool
+from workpool_operator.runs.claims import ClaimedRun
+from workpool_operator.runs.owner import Owner
 from workpool_operator.worker.renderer import ConfigurationRenderer
 
-PLACE = Place("c", "worker:etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
+PLACE = Owner("c", "worker:etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
 POOL = WorkPool.of(
     {"id": str(UUID(int=1)), "name": "etl", "type": "kubernetes", "base_job_template": {}}
 )

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 
 from tests.support.templates import default_template
 from workpool_operator import settings
-from workpool_operator.dispatch.handle import NEVER_STARTED, STOPPED, exit_code
 from workpool_operator.kube.models import Job, Pod
+from workpool_operator.runs.handle import NEVER_STARTED, STOPPED, exit_code
 from workpool_operator.worker.configuration import ResolvedConfiguration
 from workpool_operator.worker.seats import Seats
 

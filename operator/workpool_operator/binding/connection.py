@@ -12,16 +12,16 @@ from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding.inspection import Inspection
 from workpool_operator.binding.surroundings import Binding, Surroundings
-from workpool_operator.dispatch.acquire import Acquire
-from workpool_operator.dispatch.controller import RunController
-from workpool_operator.dispatch.listener import Listener
-from workpool_operator.dispatch.place import Place
-from workpool_operator.dispatch.renderer import TemplateRenderer
 from workpool_operator.errors import BindingFault, OperatorError, PrefectUnavailable, Unavailable
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.heartbeat import Heartbeat
 from workpool_operator.prefect_api.models import WorkPool
+from workpool_operator.runs.controller import RunController
+from workpool_operator.runs.listener import Listener
+from workpool_operator.runs.owner import Owner
+from workpool_operator.runs.poller import Poller
+from workpool_operator.runs.renderer import TemplateRenderer
 
 DRAIN_SECONDS = 2.5
 STUCK_SECONDS = 300.0  # longer than all requests of one look, or of one action, together
@@ -40,7 +40,7 @@ class Connection(Listener):
         around: Surroundings,
         *,
         api: PrefectApi,
-        owner: Place,
+        owner: Owner,
         cluster: ClusterCache,
         inspection: Inspection,
     ) -> None:
@@ -64,7 +64,7 @@ class Connection(Listener):
             consent=inspection.consent.check,
             clock=around.clock,
         )
-        self.poller = Acquire(
+        self.poller = Poller(
             self.controller,
             prefect=api,
             settings=binding.poll_settings,

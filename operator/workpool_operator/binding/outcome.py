@@ -67,51 +67,55 @@ class Outcome:
         )
 
 
-def of_error(error: RenderError, subject: RenderInput) -> Outcome:
+def of_error(error: RenderError, render_input: RenderInput) -> Outcome:
     """Nothing could be rendered."""
     return _judged(
-        render_error_message(error, subject), template_path(parse_path(error.path)), subject=subject
+        render_error_message(error, render_input),
+        template_path(parse_path(error.path)),
+        render_input=render_input,
     )
 
 
-def of_faults(found: Iterable[FieldError], subject: RenderInput) -> Outcome:
+def of_faults(found: Iterable[FieldError], render_input: RenderInput) -> Outcome:
     """The rendered manifest has these."""
-    return sum((_of_fault(fault, subject) for fault in islice(found, MOST)), Outcome())
+    return sum((_of_fault(fault, render_input) for fault in islice(found, MOST)), Outcome())
 
 
-def of_refusal(refused: KubernetesRefused, subject: RenderInput) -> Outcome:
+def of_refusal(refused: KubernetesRefused, render_input: RenderInput) -> Outcome:
     """The API server does not take the manifest."""
     text = str(refused).rstrip(".")
     if isinstance(refused, KubernetesConflict):
         return Outcome()  # the name is taken: the API server validated everything else before
     if isinstance(refused, KubernetesInvalid) and refused.causes:
         causes = islice(refused.causes, MOST)
-        return sum((_of_cause(cause, subject) for cause in causes), Outcome())
+        return sum((_of_cause(cause, render_input) for cause in causes), Outcome())
     if isinstance(refused, KubernetesBadRequest) and "admission webhook" not in text:
         return Outcome(doubts=(text,))
     return Outcome(unasked=text)
 
 
-def _of_fault(fault: FieldError, subject: RenderInput) -> Outcome:
+def _of_fault(fault: FieldError, render_input: RenderInput) -> Outcome:
     places = template_path(fault.against), template_path(fault.path)
-    return _judged(invalid_manifest_message([fault], subject), *places, subject=subject)
+    return _judged(
+        invalid_manifest_message([fault], render_input), *places, render_input=render_input
+    )
 
 
-def _of_cause(cause: Cause, subject: RenderInput) -> Outcome:
-    text = rejected_fields_message([cause], subject)
+def _of_cause(cause: Cause, render_input: RenderInput) -> Outcome:
+    text = rejected_fields_message([cause], render_input)
     for speaks, place in _SPEAKS_OF_ANOTHER.items():
         if speaks.search(cause.message) and names_in(
-            get_path(subject.pool["base_job_template"], place)
+            get_path(render_input.pool["base_job_template"], place)
         ):
             return Outcome(doubts=(text,))
-    return _judged(text, (*MANIFEST, *parse_path(cause.field)), subject=subject)
+    return _judged(text, (*MANIFEST, *parse_path(cause.field)), render_input=render_input)
 
 
-def _judged(text: str, *places: Path, subject: RenderInput) -> Outcome:
+def _judged(text: str, *places: Path, render_input: RenderInput) -> Outcome:
     """Whose a fault is that some places of the template make together."""
     if len(places[-1]) < 2:  # a block or variable, which may be there tomorrow
         return Outcome(doubts=(text,))
-    pool = subject.pool["base_job_template"]
+    pool = render_input.pool["base_job_template"]
     names = {name for place in places for name in names_behind(pool, place)}
     if not names:
         return Outcome(faults=(text,))

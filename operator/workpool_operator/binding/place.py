@@ -5,9 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 from workpool_operator.binding.surroundings import Binding
-from workpool_operator.dispatch.place import Place
 from workpool_operator.jobs import names
 from workpool_operator.jobs.credentials import Credentials
+from workpool_operator.runs.owner import Owner
 
 
 def place_of(
@@ -18,12 +18,12 @@ def place_of(
     pool_id: UUID,
     credentials: Credentials,
     template_environment: frozenset[str],
-) -> Place:
+) -> Owner:
     """For the server that the operator reaches at `server_url`; pods have the credentials by
     reference only."""
     spec = binding.spec()
     url = spec.jobs.server_url or spec.server.url or ""
-    return Place(
+    return Owner(
         cluster_id=cluster_id,
         binding=binding.key,
         binding_id=names.binding_id(cluster_id=cluster_id, binding=binding.key),

@@ -80,24 +80,24 @@ class Rehearsal:
         read = await run_in_thread(_read, pool.base_job_template, self._template_environment)
         if read.faults:
             return read
-        subject = _stand_in(pool, self._template_environment)
+        render_input = _stand_in(pool, self._template_environment)
         identity = self._identity(pool, api)
         try:
             made = await run_with_client(
-                api.client, lambda client: _made(subject, identity, client)
+                api.client, lambda client: _made(render_input, identity, client)
             )
         except OperatorError as error:
             return Outcome(unasked=str(error)) + read
-        return (made if isinstance(made, Outcome) else await self._ask(made, subject)) + read
+        return (made if isinstance(made, Outcome) else await self._ask(made, render_input)) + read
 
-    async def _ask(self, manifest: Mapping[str, Any], subject: RenderInput) -> Outcome:
+    async def _ask(self, manifest: Mapping[str, Any], render_input: RenderInput) -> Outcome:
         query = {"dryRun": "All", "fieldValidation": "Ignore"}
         path = JOBS.path(self._namespace)
         try:
             await self._consent.check()  # a refusal there may show what others must not see
             await self._kube.request("POST", path, query=query, body=manifest)
         except KubernetesRefused as refused:
-            return await run_in_thread(outcome.of_refusal, refused, subject)
+            return await run_in_thread(outcome.of_refusal, refused, render_input)
         except OperatorError as error:
             return Outcome(unasked=str(error))
         return Outcome()
@@ -123,17 +123,17 @@ def _read(template: Mapping[str, Any], template_environment: frozenset[str]) -> 
 
 
 async def _made(
-    subject: RenderInput, identity: Identity, client: PrefectClient
+    render_input: RenderInput, identity: Identity, client: PrefectClient
 ) -> dict[str, Any] | Outcome:
     """The manifest that the template makes, or why it makes none."""
     try:
-        manifest = await render_manifest(subject, identity, client=client)
+        manifest = await render_manifest(render_input, identity, client=client)
     except RenderError as error:
-        return outcome.of_error(error, subject)
+        return outcome.of_error(error, render_input)
     except RecursionError:
         return Outcome(faults=("job_configuration: nested more deeply than can be rendered",))
     found = validation.find_errors(manifest)
-    return outcome.of_faults(found, subject) if found else manifest
+    return outcome.of_faults(found, render_input) if found else manifest
 
 
 def _stand_in(pool: WorkPool, template_environment: frozenset[str]) -> RenderInput:

@@ -15,7 +15,6 @@ from workpool_operator.api.v1alpha1 import JobsSpec, ServerSpec, Spec
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding.named_key import NamedKey, ca_key
 from workpool_operator.binding.surroundings import Binding
-from workpool_operator.dispatch.sweep import sweep
 from workpool_operator.errors import (
     BindingFault,
     KubernetesRefused,
@@ -35,6 +34,7 @@ from workpool_operator.kube import models, permissions, secrets
 from workpool_operator.kube.client import JOBS, SECRETS, KubernetesClient
 from workpool_operator.kube.models import BINDING_LABEL, Job
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
+from workpool_operator.runs.secret_collector import collect
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class RunSecrets:
 
     async def _sweep(self, jobs: tuple[Job, ...]) -> None:
         try:
-            await sweep(self._kube, self._namespace, binding_id=self._binding_id, jobs=jobs)
+            await collect(self._kube, self._namespace, binding_id=self._binding_id, jobs=jobs)
         except KubernetesRefused as refused:
             log.warning("%s: Secrets of environments may stay: %s", self._binding.key, refused)
 

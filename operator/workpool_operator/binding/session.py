@@ -27,8 +27,6 @@ from workpool_operator.binding.run_secrets import RunSecrets
 from workpool_operator.binding.sharing import Share, pool_shared
 from workpool_operator.binding.status import Sight, StatusWriter
 from workpool_operator.binding.surroundings import Binding, Surroundings
-from workpool_operator.dispatch import capacity
-from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.jobs import names
 from workpool_operator.kube.cluster import ClusterCache, Subscriber
@@ -36,6 +34,8 @@ from workpool_operator.kube.models import BINDING_LABEL, POOL_LABEL, is_uuid
 from workpool_operator.logs import ProblemLogger
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
+from workpool_operator.runs import capacity
+from workpool_operator.runs.owner import Owner
 
 log = logging.getLogger(__name__)
 
@@ -194,12 +194,12 @@ class Session(Subscriber):
             self._binding,
             self._around,
             api=api,
-            owner=self._place(api, pool_id),
+            owner=self._owner(api, pool_id),
             cluster=self._cluster,
             inspection=self._inspection,
         )
 
-    def _place(self, api: PrefectApi, pool_id: UUID) -> Place:
+    def _owner(self, api: PrefectApi, pool_id: UUID) -> Owner:
         return place_of(
             self._binding,
             cluster_id=self._cluster_id,
@@ -249,7 +249,11 @@ class Session(Subscriber):
         spec, looked = self._binding.spec(), self._inspection
         connection = self._connection
         jobs, pods = self._cluster.jobs, self._cluster.pods
-        load = connection.controller.in_flight() if connection else capacity.load((), jobs, pods)
+        load = (
+            connection.controller.in_flight()
+            if connection
+            else capacity.count_in_flight((), jobs, pods)
+        )
         polled = connection.poller.last if connection else None
         limit = spec.concurrency_limit
         return Sight(
@@ -260,7 +264,7 @@ class Session(Subscriber):
             situation=Situation(
                 suspended=spec.suspend,
                 pool_paused=bool(looked.pool and looked.pool.is_paused),
-                full_at=limit if limit and load.in_flight >= limit else None,
+                full_at=limit if limit and load.run_ids >= limit else None,
                 synced=self.synced and polled is not None and polled.at is not None,
                 stopped=stopped,
                 unserved=unserved,

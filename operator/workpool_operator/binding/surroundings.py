@@ -11,10 +11,10 @@ from typing import Any
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.sharing import Share
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
-from workpool_operator.dispatch.policy import Policy
-from workpool_operator.dispatch.settings import PollSettings, RunSettings
 from workpool_operator.health import Watchdog
 from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.runs.settings import PollSettings, RunSettings
+from workpool_operator.runs.timeouts import Timeouts
 from workpool_operator.ttl_cache import TTLCache
 
 LOOKS_AT_ONCE = 8
@@ -38,7 +38,7 @@ class Binding:
     def run_settings(self) -> RunSettings:
         """What the spec says now about runs and their Jobs."""
         jobs = self.spec().jobs
-        timeouts = Policy(
+        timeouts = Timeouts(
             pending_timeout=jobs.pending_timeout_seconds,
             infrastructure_retries=jobs.infrastructure_retries,
             finished_grace=jobs.finished_grace_seconds,

@@ -74,7 +74,7 @@ async def _answer(found: Rendered, call: Call, options: Options) -> bool:
 
 def _compare(found: Rendered, call: Call, options: Options) -> bool:
     with stock_worker(options.peer_python, environment=_opens(found.server)) as worker:
-        comparison = compare(found.manifest, found.subject, worker, credential=REDACTED)
+        comparison = compare(found.manifest, found.render_input, worker, credential=REDACTED)
     if options.output_format == "json":
         output.say(output.as_json(comparison_output.as_document(comparison, call.redaction)))
     else:
@@ -97,7 +97,9 @@ async def _try(found: Rendered, call: Call) -> bool:
     try:
         warnings = await call.kube.dry_run(JOBS, namespace, found.sent)
     except KubernetesRefused as refused:
-        text = attribution.rejected_fields_message(refused.causes, found.subject) or str(refused)
+        text = attribution.rejected_fields_message(refused.causes, found.render_input) or str(
+            refused
+        )
         raise OperatorError(f"the API server refuses the Job: {text}") from refused
     for warning in warnings:
         output.note(call.redaction.text(f"the API server warns: {warning}"))
@@ -110,7 +112,7 @@ def _text(found: Rendered, call: Call, options: Options) -> str:
     as_json = options.output_format == "json"
     if not options.explain:
         return output.as_json(manifest) if as_json else output.as_yaml(manifest).rstrip()
-    traced = trace_values(found.sent, found.subject, bound=bool(options.binding))
+    traced = trace_values(found.sent, found.render_input, bound=bool(options.binding))
     if as_json:
         by_path = {format_path(path): origin for path, origin in traced.items()}
         return output.as_json({"manifest": manifest, "origins": by_path})

@@ -46,7 +46,7 @@ class Rendered:
 
     manifest: Object
     sent: Object
-    subject: RenderInput
+    render_input: RenderInput
     server: PrefectEndpoint | None
 
 
@@ -77,17 +77,19 @@ async def rendered(call: Call) -> Rendered | None:
     here = await whereabouts.find(binding, found, api=api, kube=call.kube)
     for text in here.notes:
         output.note(text)
-    subject = _subject(found, here)
-    manifest = await _manifest(subject, here, api, call)
+    render_input = _subject(found, here)
+    manifest = await _manifest(render_input, here, api, call)
     if faults := validation.find_errors(manifest):
         for fault in faults:
-            output.fail(call.redaction.text(attribution.invalid_manifest_message([fault], subject)))
+            output.fail(
+                call.redaction.text(attribution.invalid_manifest_message([fault], render_input))
+            )
         return None
     for text in ineffective_variables.ineffective(
-        subject, namespace=here.place.namespace if binding else ""
+        render_input, namespace=here.place.namespace if binding else ""
     ):
         output.note(call.redaction.text(text))
-    return Rendered(manifest, _as_sent(manifest, binding), subject, server)
+    return Rendered(manifest, _as_sent(manifest, binding), render_input, server)
 
 
 def _is_accepted(call: Call) -> bool:
@@ -109,13 +111,15 @@ async def _material(call: Call, api: PrefectApi | None) -> Material:
 
 
 async def _manifest(
-    subject: RenderInput, here: Whereabouts, api: PrefectApi | None, call: Call
+    render_input: RenderInput, here: Whereabouts, api: PrefectApi | None, call: Call
 ) -> Object:
     client = WatchedClient(api.client if api else None, call.redaction)
     try:
-        return await render_manifest(subject, here.identity, client=cast(PrefectClient, client))
+        return await render_manifest(
+            render_input, here.identity, client=cast(PrefectClient, client)
+        )
     except RenderError as error:
-        raise RenderError("", attribution.render_error_message(error, subject)) from error
+        raise RenderError("", attribution.render_error_message(error, render_input)) from error
 
 
 async def _binding(call: Call) -> Binding | None:

@@ -66,7 +66,7 @@ def check_run(template: Mapping[str, Any]) -> Iterator[Finding]:
     if template_errors(template):
         return
     found = material.stand_ins(Wanted(template=template))
-    subject = RenderInput(
+    render_input = RenderInput(
         found.run,
         found.flow,
         found.deployment,
@@ -76,18 +76,18 @@ def check_run(template: Mapping[str, Any]) -> Iterator[Finding]:
     )
     try:
         job = asyncio.run(
-            render_manifest(subject, _IDENTITY, client=cast(PrefectClient, _NO_SERVER))
+            render_manifest(render_input, _IDENTITY, client=cast(PrefectClient, _NO_SERVER))
         )
     except RenderError as error:
         path = template_path(parse_path(error.path))
         if len(path) > 1:  # else a block or variable, which only a server knows
-            yield from _crashes(path, outcome.of_error(error, subject))
+            yield from _crashes(path, outcome.of_error(error, render_input))
         return
     except RecursionError:
         yield Finding(("job_configuration",), "is nested more deeply than can be rendered")
         return
     for fault in validation.find_errors(job):
-        yield from _crashes(template_path(fault.path), outcome.of_faults([fault], subject))
+        yield from _crashes(template_path(fault.path), outcome.of_faults([fault], render_input))
 
 
 def _crashes(path: Path, seen: Outcome) -> Iterator[Finding]:

@@ -19,8 +19,6 @@ from workpool_operator.binding.run_secrets import given
 from workpool_operator.binding.surroundings import Binding
 from workpool_operator.cli.binding_check import POOL_TYPES
 from workpool_operator.cli.material import NOBODY, Material
-from workpool_operator.dispatch.claims import Claim, find_claim
-from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import OperatorError
 from workpool_operator.jobs import references
 from workpool_operator.jobs.field_errors import get_path
@@ -29,6 +27,8 @@ from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
 from workpool_operator.prefect_api.models import Run
+from workpool_operator.runs.claims import Claim, find_claim
+from workpool_operator.runs.owner import Owner
 
 NO_CLUSTER = str(NOBODY)
 
@@ -37,7 +37,7 @@ NO_CLUSTER = str(NOBODY)
 class Whereabouts:
     """`notes` name what is a stand-in."""
 
-    place: Place
+    place: Owner
     identity: Identity
     notes: tuple[str, ...]
 
@@ -77,7 +77,7 @@ def _strangeness(binding: Binding, found: Material) -> Iterator[str]:
         yield f"work pool {pool['name']!r} is of type {pool['type']!r}, not {wanted.type!r}"
 
 
-def _place(binding: Binding, found: Material, cluster_id: str) -> Place:
+def _place(binding: Binding, found: Material, cluster_id: str) -> Owner:
     server = binding.spec().server
     return place_of(
         binding,
@@ -135,11 +135,11 @@ async def _cluster_id(binding: Binding | None, kube: KubernetesClient | None) ->
         return NO_CLUSTER
 
 
-async def _claim(found: Material, place: Place, api: PrefectApi) -> Claim | None:
+async def _claim(found: Material, owner: Owner, api: PrefectApi) -> Claim | None:
     if found.known is None:
         return None
     history = await api.history(found.known.id)
-    return find_claim(found.known, history, {place.transition_id(found.known.id)})
+    return find_claim(found.known, history, {owner.transition_id(found.known.id)})
 
 
 def _unclaimed(run: Run) -> str:

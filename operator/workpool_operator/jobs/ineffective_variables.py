@@ -42,31 +42,31 @@ _WAITS = "it is the pending time-out, which a binding has in spec.jobs.pendingTi
 _NO_SECONDS = f"it is no number of seconds from 1 to {_LONGEST_PENDING}"
 
 
-def pending_timeout(subject: RenderInput) -> int | None:
+def pending_timeout(render_input: RenderInput) -> int | None:
     """The run's own pending time-out in seconds; None where the binding's counts.
 
     A deployment or run that sets `pod_watch_timeout_seconds` means it. The pool's counts where it
     is another one than the stock template's.
     """
-    given = subject.job_variables.get(POD_WATCH)
+    given = render_input.job_variables.get(POD_WATCH)
     if given is None:
-        given = _fixed(_template(subject), POD_WATCH)
+        given = _fixed(_template(render_input), POD_WATCH)
         given = None if given == _STOCK_POD_WATCH else given
     return _seconds(given)
 
 
-def annotate_pending_timeout(manifest: dict[str, Any], subject: RenderInput) -> None:
+def annotate_pending_timeout(manifest: dict[str, Any], render_input: RenderInput) -> None:
     """Record on the Job what decides about it after a restart of the operator."""
-    if (seconds := pending_timeout(subject)) is not None:
+    if (seconds := pending_timeout(render_input)) is not None:
         annotations = manifest["metadata"].setdefault("annotations", {})
         annotations[models.PENDING_TIMEOUT_ANNOTATION] = str(seconds)
 
 
-def ineffective(subject: RenderInput, *, namespace: str = "") -> list[str]:
+def ineffective(render_input: RenderInput, *, namespace: str = "") -> list[str]:
     """What the deployment's and the run's variables ask for without effect, or with another one
     than the stock worker's: each as a sentence that names the replacement. `namespace` is the one
     that a binding names, "" where the variable counts."""
-    given, template = subject.job_variables, _template(subject)
+    given, template = render_input.job_variables, _template(render_input)
     told = [f"Job variable {text}." for text in _unused(given, template)]
     if given.get(JOB_WATCH) is not None:
         told.append(f"Job variable {JOB_WATCH} has no effect: {_NO_EFFECT[JOB_WATCH]}.")
@@ -174,6 +174,6 @@ def _behind_field(template: Mapping[str, Any], path: Path) -> set[str]:
     return set()
 
 
-def _template(subject: RenderInput) -> Mapping[str, Any]:
-    template = subject.pool.get("base_job_template")
+def _template(render_input: RenderInput) -> Mapping[str, Any]:
+    template = render_input.pool.get("base_job_template")
     return template if isinstance(template, Mapping) else {}

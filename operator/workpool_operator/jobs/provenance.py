@@ -35,17 +35,17 @@ _MISPLACED = ("parallelism", "completions")
 
 
 def trace_values(
-    manifest: Mapping[str, Any], subject: RenderInput, *, bound: bool = True
+    manifest: Mapping[str, Any], render_input: RenderInput, *, bound: bool = True
 ) -> dict[Path, str]:
     """The origin of every innermost value, as `deployment: image` or `template`; `bound`: it was
     rendered for a binding."""
-    sources = _Tracer(subject, bound)
+    sources = _Tracer(render_input, bound)
     return {path: sources.of(path, manifest) for path, _ in _innermost(manifest, ())}
 
 
 @dataclass(frozen=True)
 class _Tracer:
-    subject: RenderInput
+    render_input: RenderInput
     bound: bool
 
     def of(self, path: Path, manifest: Mapping[str, Any]) -> str:
@@ -151,9 +151,9 @@ class _Tracer:
             for name in references.schemas(self._pool)
             if (value := references.default(self._pool, name)) is not None
         }
-        deployment = self.subject.deployment or {}
+        deployment = self.render_input.deployment or {}
         return [
-            (RUN, self.subject.run.get("job_variables") or {}),
+            (RUN, self.render_input.run.get("job_variables") or {}),
             (DEPLOYMENT, deployment.get("job_variables") or {}),
             (POOL, defaults),
         ]
@@ -164,7 +164,7 @@ class _Tracer:
 
     @property
     def _pool(self) -> Mapping[str, Any]:
-        template: Mapping[str, Any] = self.subject.pool["base_job_template"]
+        template: Mapping[str, Any] = self.render_input.pool["base_job_template"]
         return template
 
     # What rendering adds
@@ -176,7 +176,7 @@ class _Tracer:
                 return f"{giver}: env"
         if name in _variables({"env": self._configured("env")}):
             return TEMPLATE
-        if name in _variables({"env": self.subject.environment}):
+        if name in _variables({"env": self.render_input.environment}):
             return BINDING
         own = get_path(self._pool, references.MANIFEST)
         if name in _variables(
@@ -204,7 +204,10 @@ class _Tracer:
         """Of one that the run or its deployment has in Prefect; "" of any other."""
         if key.startswith(_PREFECTS_LABELS):
             return ""
-        for giver, document in ((RUN, self.subject.run), (DEPLOYMENT, self.subject.deployment)):
+        for giver, document in (
+            (RUN, self.render_input.run),
+            (DEPLOYMENT, self.render_input.deployment),
+        ):
             if key in map(names.label_key, get_path(document, ("labels",)) or ()):
                 return f"{giver}: its labels"
         return ""

@@ -15,7 +15,7 @@ from workpool_operator.jobs.manifest import Identity
 
 
 async def render_manifest(
-    subject: RenderInput, identity: Identity, *, client: PrefectClient
+    render_input: RenderInput, identity: Identity, *, client: PrefectClient
 ) -> dict[str, Any]:
     """The manifest of the run's Job, named after its claim.
 
@@ -24,21 +24,23 @@ async def render_manifest(
         PrefectUnavailable: a block or variable cannot be read now.
     """
     configuration = await KubernetesJobConfiguration.from_template_and_values(
-        base_job_template=subject.pool["base_job_template"],
-        values=subject.job_variables,
+        base_job_template=render_input.pool["base_job_template"],
+        values=render_input.job_variables,
         client=client,
-        template_environment=subject.template_environment,
+        template_environment=render_input.template_environment,
     )
     configuration.prepare_for_flow_run(
-        FlowRun.model_validate(subject.run),
-        DeploymentResponse.model_validate(subject.deployment) if subject.deployment else None,
-        Flow.model_validate(subject.flow),
-        WorkPool.model_validate(subject.pool),
-        subject.worker_name,
+        FlowRun.model_validate(render_input.run),
+        DeploymentResponse.model_validate(render_input.deployment)
+        if render_input.deployment
+        else None,
+        Flow.model_validate(render_input.flow),
+        WorkPool.model_validate(render_input.pool),
+        render_input.worker_name,
     )
-    configuration.inherit(subject.environment)
-    if subject.ca:
-        certificates.mount_ca(configuration.job_manifest, subject.ca)
+    configuration.inherit(render_input.environment)
+    if render_input.ca:
+        certificates.mount_ca(configuration.job_manifest, render_input.ca)
     manifest.identify(configuration.job_manifest, identity, run_name=configuration.job_name)
-    ineffective_variables.annotate_pending_timeout(configuration.job_manifest, subject)
+    ineffective_variables.annotate_pending_timeout(configuration.job_manifest, render_input)
     return configuration.job_manifest

@@ -21,7 +21,7 @@ class RenderedJob:
     `fixed_namespace` is the binding's, whatever the job variables say; "" if they choose it.
     """
 
-    subject: RenderInput
+    render_input: RenderInput
     manifest: dict[str, Any]
     fixed_namespace: str = ""
 
@@ -32,7 +32,7 @@ class RenderedJob:
 
 
 async def render_job(
-    subject: RenderInput, identity: Identity, *, client: PrefectClient
+    render_input: RenderInput, identity: Identity, *, client: PrefectClient
 ) -> RenderedJob:
     """The run's Job.
 
@@ -42,16 +42,16 @@ async def render_job(
         PrefectUnavailable: a block or variable cannot be read now.
     """
     try:
-        manifest = await render_manifest(subject, identity, client=client)
+        manifest = await render_manifest(render_input, identity, client=client)
     except RenderError as error:
-        raise RenderError("", attribution.render_error_message(error, subject)) from error
+        raise RenderError("", attribution.render_error_message(error, render_input)) from error
     except RecursionError as error:
         raise RenderError("job_variables", "nested more deeply than can be rendered") from error
-    return validated(subject, manifest, fixed_namespace=identity.namespace)
+    return validated(render_input, manifest, fixed_namespace=identity.namespace)
 
 
 def validated(
-    subject: RenderInput, manifest: dict[str, Any], *, fixed_namespace: str = ""
+    render_input: RenderInput, manifest: dict[str, Any], *, fixed_namespace: str = ""
 ) -> RenderedJob:
     """The draft of a manifest that was rendered for the subject.
 
@@ -59,5 +59,5 @@ def validated(
         RenderError: it has faults.
     """
     if found := validation.find_errors(manifest):
-        raise RenderError("", attribution.invalid_manifest_message(found, subject))
-    return RenderedJob(subject, manifest, fixed_namespace)
+        raise RenderError("", attribution.invalid_manifest_message(found, render_input))
+    return RenderedJob(render_input, manifest, fixed_namespace)

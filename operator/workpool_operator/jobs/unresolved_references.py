@@ -16,13 +16,13 @@ _PREFIX = re.compile(r"^job_configuration: (?:\w+: )?")
 _REFERENCE = "a reference to a block has the form {$ref: {block_document_id: ID}}"
 
 
-def locate_reference(text: str, subject: RenderInput) -> str:
+def locate_reference(text: str, render_input: RenderInput) -> str:
     """The error with the place that it speaks of; as it is where that is not to be found."""
     problem = _PREFIX.sub("", text)
-    for name in subject.job_variables:
+    for name in render_input.job_variables:
         if repr(name.split(".")) in problem:
             return f"job variable {name}: {problem}"
-    for where, document in _documents(subject):
+    for where, document in _documents(render_input):
         for path, name in references.links(document):
             if not name:
                 return f"{where}{_below(path)}: {_REFERENCE}"
@@ -31,10 +31,10 @@ def locate_reference(text: str, subject: RenderInput) -> str:
     return text
 
 
-def _documents(subject: RenderInput) -> Iterator[tuple[str, Any]]:
-    template = subject.pool.get("base_job_template")
+def _documents(render_input: RenderInput) -> Iterator[tuple[str, Any]]:
+    template = render_input.pool.get("base_job_template")
     yield "job_configuration", get_path(template, references.MANIFEST[:1])
-    for name, value in subject.job_variables.items():
+    for name, value in render_input.job_variables.items():
         yield f"job variable {name}", value
 
 

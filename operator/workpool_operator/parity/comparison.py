@@ -32,7 +32,7 @@ class Comparison:
 
 
 def compare(
-    ours: Object, subject: RenderInput, worker: StockWorker, *, credential: str
+    ours: Object, render_input: RenderInput, worker: StockWorker, *, credential: str
 ) -> Comparison:
     """What the stock worker makes of the same documents, with `credential` in place of what it
     would write into the Job in plain text.
@@ -40,13 +40,13 @@ def compare(
     Raises:
         RenderError: it makes nothing of them.
     """
-    environment = _environment(subject, credential)
+    environment = _environment(render_input, credential)
     document = {
-        "run": subject.run,
-        "flow": subject.flow,
-        "deployment": subject.deployment,
-        "pool": subject.pool,
-        "worker_name": subject.worker_name,
+        "run": render_input.run,
+        "flow": render_input.flow,
+        "deployment": render_input.deployment,
+        "pool": render_input.pool,
+        "worker_name": render_input.worker_name,
         "environment": environment,
     }
     try:
@@ -54,17 +54,17 @@ def compare(
     except RenderError as error:
         why = f" (ours makes a Job: {rule})" if (rule := accepted_here(str(error))) else ""
         raise RenderError("", f"the stock worker crashes the run{why}: {error}") from error
-    found = find_differences(stock, ours, environment=environment, subject=subject)
+    found = find_differences(stock, ours, environment=environment, render_input=render_input)
     return Comparison(stock, ours, found)
 
 
-def _environment(subject: RenderInput, credential: str) -> dict[str, str]:
+def _environment(render_input: RenderInput, credential: str) -> dict[str, str]:
     """The stock worker's own, as it would be set up for the same runs."""
     plain = {
         e["name"]: e["value"]
-        for e in subject.environment
+        for e in render_input.environment
         if "value" in e and e["name"] != certificates.VARIABLE  # a file that only pods have
     }
     headers = {CUSTOM_HEADERS: json.dumps({"X-Redacted": credential})}
-    referred = [e["name"] for e in subject.environment if e["name"] in VARIABLES]
+    referred = [e["name"] for e in render_input.environment if e["name"] in VARIABLES]
     return plain | {name: headers.get(name, credential) for name in referred}

@@ -67,13 +67,13 @@ class RunInputs:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, subject: RenderInput | None) -> RunInputs:
-        if subject is None:
+    def of(cls, render_input: RenderInput | None) -> RunInputs:
+        if render_input is None:
             return cls()
-        template = subject.pool["base_job_template"]
+        template = render_input.pool["base_job_template"]
         own = [get_path(template, path) for path in _POOLS_ENVIRONMENTS]
-        levels = [*own, subject.job_variables.get("env")]
-        documents = [each for each in (subject.deployment, subject.run) if each]
+        levels = [*own, render_input.job_variables.get("env")]
+        documents = [each for each in (render_input.deployment, render_input.run) if each]
         labels = {k: v for each in documents for k, v in (each.get("labels") or {}).items()}
         return cls(
             environment.merge_levels(
@@ -107,12 +107,12 @@ def find_differences(
     ours: Object,
     *,
     environment: Mapping[str, str] | None = None,
-    subject: RenderInput | None = None,
+    render_input: RenderInput | None = None,
 ) -> list[Difference]:
     """All of them, by path; `environment` is the stock worker's own, as far as it is known, and
-    `subject` what both were made from."""
+    `render_input` what both were made from."""
     sides = Manifests(
-        FlatManifest.of(stock), FlatManifest.of(ours), environment or {}, RunInputs.of(subject)
+        FlatManifest.of(stock), FlatManifest.of(ours), environment or {}, RunInputs.of(render_input)
     )
     return [
         Difference(place.text, place.stock, place.ours, _rule(place, sides))
@@ -120,78 +120,78 @@ def find_differences(
     ]
 
 
-def _rule(place: UnequalField, sides: Manifests) -> str | None:
-    return next((rule.name for rule in RULES if rule.covers(place, sides)), None)
+def _rule(owner: UnequalField, sides: Manifests) -> str | None:
+    return next((rule.name for rule in RULES if rule.covers(owner, sides)), None)
 
 
-def _is_name(place: UnequalField, sides: Manifests) -> bool:
-    if place.path == ("metadata", "generateName"):
-        return place.ours is ABSENT
-    is_short = isinstance(place.ours, str) and len(place.ours) <= JOB_NAME_LENGTH
-    return place.path == ("metadata", "name") and is_short
+def _is_name(owner: UnequalField, sides: Manifests) -> bool:
+    if owner.path == ("metadata", "generateName"):
+        return owner.ours is ABSENT
+    is_short = isinstance(owner.ours, str) and len(owner.ours) <= JOB_NAME_LENGTH
+    return owner.path == ("metadata", "name") and is_short
 
 
-def _is_own_metadata(place: UnequalField, sides: Manifests) -> bool:
-    return place.is_metadata and place.path[-1].startswith(models.PREFIX)
+def _is_own_metadata(owner: UnequalField, sides: Manifests) -> bool:
+    return owner.is_metadata and owner.path[-1].startswith(models.PREFIX)
 
 
-def _is_run_id(place: UnequalField, sides: Manifests) -> bool:
-    if not place.is_metadata or place.path[-1] != FLOW_RUN_ID_KEY:
+def _is_run_id(owner: UnequalField, sides: Manifests) -> bool:
+    if not owner.is_metadata or owner.path[-1] != FLOW_RUN_ID_KEY:
         return False
-    return place.ours is ABSENT if "labels" in place.path else isinstance(place.ours, str)
+    return owner.ours is ABSENT if "labels" in owner.path else isinstance(owner.ours, str)
 
 
-def _is_credential(place: UnequalField, sides: Manifests) -> bool:
-    reference = (*ENV, place.variable, "valueFrom", "secretKeyRef")
+def _is_credential(owner: UnequalField, sides: Manifests) -> bool:
+    reference = (*ENV, owner.variable, "valueFrom", "secretKeyRef")
     is_reference = sides.ours.get(*reference, "name") is not ABSENT
-    is_part_of_it = place.ours is ABSENT or place.path[: len(reference)] == reference
-    return place.variable in CREDENTIALS and is_reference and is_part_of_it
+    is_part_of_it = owner.ours is ABSENT or owner.path[: len(reference)] == reference
+    return owner.variable in CREDENTIALS and is_reference and is_part_of_it
 
 
-def _is_server_ca(place: UnequalField, sides: Manifests) -> bool:
+def _is_server_ca(owner: UnequalField, sides: Manifests) -> bool:
     """The variable, the volume and its mount."""
-    if place.variable == certificates.VARIABLE:
-        return place.stock is ABSENT
+    if owner.variable == certificates.VARIABLE:
+        return owner.stock is ABSENT
     for folder in ((*POD, "volumes"), (*CONTAINER, "volumeMounts")):
-        entry = place.path[: len(folder) + 1]
+        entry = owner.path[: len(folder) + 1]
         if entry[:-1] == folder and sides.ours.get(*entry, "name") == certificates.VOLUME:
-            return place.stock is ABSENT
+            return owner.stock is ABSENT
     return False
 
 
-def _is_handed_on(place: UnequalField, sides: Manifests) -> bool:
-    is_setting = place.variable.startswith("PREFECT_") and place.variable in sides.environment
-    return is_setting and place.ours is ABSENT
+def _is_handed_on(owner: UnequalField, sides: Manifests) -> bool:
+    is_setting = owner.variable.startswith("PREFECT_") and owner.variable in sides.environment
+    return is_setting and owner.ours is ABSENT
 
 
-def _is_read_from_environment(place: UnequalField, sides: Manifests) -> bool:
+def _is_read_from_environment(owner: UnequalField, sides: Manifests) -> bool:
     """The stock worker's own value stands where ours has nothing."""
-    if place.variable in sides.environment or not isinstance(place.stock, str):
+    if owner.variable in sides.environment or not isinstance(owner.stock, str):
         return False
-    text = place.stock
+    text = owner.stock
     for value in sorted(filter(None, sides.environment.values()), key=len, reverse=True):
         text = text.replace(value, "")
-    return bool(text == place.ours)
+    return bool(text == owner.ours)
 
 
-def _is_namespace(place: UnequalField, sides: Manifests) -> bool:
-    return place.path == ("metadata", "namespace")
+def _is_namespace(owner: UnequalField, sides: Manifests) -> bool:
+    return owner.path == ("metadata", "namespace")
 
 
-def _is_ttl(place: UnequalField, sides: Manifests) -> bool:
+def _is_ttl(owner: UnequalField, sides: Manifests) -> bool:
     kept = sides.ours.get("metadata", "annotations", models.TTL_ANNOTATION)
-    is_ttl = place.path == ("spec", "ttlSecondsAfterFinished")
-    return is_ttl and place.ours is ABSENT and (place.stock is None or kept == str(place.stock))
+    is_ttl = owner.path == ("spec", "ttlSecondsAfterFinished")
+    return is_ttl and owner.ours is ABSENT and (owner.stock is None or kept == str(owner.stock))
 
 
-def _is_replacement(place: UnequalField, sides: Manifests) -> bool:
-    is_missing = place.stock is ABSENT and place.ours == "Failed"
-    return place.path == ("spec", "podReplacementPolicy") and is_missing
+def _is_replacement(owner: UnequalField, sides: Manifests) -> bool:
+    is_missing = owner.stock is ABSENT and owner.ours == "Failed"
+    return owner.path == ("spec", "podReplacementPolicy") and is_missing
 
 
-def _is_misplaced(place: UnequalField, sides: Manifests) -> bool:
+def _is_misplaced(owner: UnequalField, sides: Manifests) -> bool:
     """Gone from the pod's spec, and in the Job's unless that has its own."""
-    *parent, key = place.path
+    *parent, key = owner.path
     if key not in ("parallelism", "completions") or tuple(parent) not in (POD, ("spec",)):
         return False
     wanted = sides.stock.get("spec", key)
@@ -199,15 +199,15 @@ def _is_misplaced(place: UnequalField, sides: Manifests) -> bool:
     return sides.ours.get(*POD, key) is ABSENT and sides.ours.get("spec", key) == wanted
 
 
-def _is_repaired(place: UnequalField, sides: Manifests) -> bool:
+def _is_repaired(owner: UnequalField, sides: Manifests) -> bool:
     """What the API server would refuse is something that it takes, be it under another key."""
-    if not place.is_metadata:
+    if not owner.is_metadata:
         return False
-    if place.stock is ABSENT:
-        beside = (path for path in sides.stock.values if path[:-1] == place.path[:-1])
+    if owner.stock is ABSENT:
+        beside = (path for path in sides.stock.values if path[:-1] == owner.path[:-1])
         return not all(map(_is_key, beside))
-    is_kept = place.ours is ABSENT or _is_valid(place.path, place.ours)
-    return is_kept and not _is_valid(place.path, place.stock)
+    is_kept = owner.ours is ABSENT or _is_valid(owner.path, owner.ours)
+    return is_kept and not _is_valid(owner.path, owner.stock)
 
 
 def _is_valid(path: Path, value: Any) -> bool:
@@ -221,70 +221,70 @@ def _is_key(path: Path) -> bool:
     return bool(_NAME.fullmatch(name)) and all(map(_DOMAIN.fullmatch, domain))
 
 
-def _is_text(place: UnequalField, sides: Manifests) -> bool:
-    is_there = bool(place.variable) or place.path[:-1] == (*CONTAINER, "args")
-    given = sides.inputs.variables.get(place.variable, place.stock)
-    return is_there and not isinstance(given, str) and place.ours == scalars.text(given)
+def _is_text(owner: UnequalField, sides: Manifests) -> bool:
+    is_there = bool(owner.variable) or owner.path[:-1] == (*CONTAINER, "args")
+    given = sides.inputs.variables.get(owner.variable, owner.stock)
+    return is_there and not isinstance(given, str) and owner.ours == scalars.text(given)
 
 
-def _is_merged(place: UnequalField, sides: Manifests) -> bool:
+def _is_merged(owner: UnequalField, sides: Manifests) -> bool:
     """A variable is what the innermost level says, where the stock worker has another level's
     value, the text of a mapping, or variables that it made of an entry's keys."""
-    if place.path == ENV:
-        return _is_order_given(place, sides.inputs.variables)
-    if place.variable not in sides.inputs.variables:
-        return place.ours is ABSENT and place.variable in ("name", "value", "valueFrom")
-    wanted = sides.inputs.variables[place.variable]
+    if owner.path == ENV:
+        return _is_order_given(owner, sides.inputs.variables)
+    if owner.variable not in sides.inputs.variables:
+        return owner.ours is ABSENT and owner.variable in ("name", "value", "valueFrom")
+    wanted = sides.inputs.variables[owner.variable]
     if wanted is None:
-        return place.ours is ABSENT
-    entry = {"name": place.variable}
+        return owner.ours is ABSENT
+    entry = {"name": owner.variable}
     entry |= wanted if isinstance(wanted, Mapping) else {"value": scalars.text(wanted)}
-    return bool(place.ours == FlatManifest.of(entry).get(*place.path[len(ENV) + 1 :]))
+    return bool(owner.ours == FlatManifest.of(entry).get(*owner.path[len(ENV) + 1 :]))
 
 
-def _is_order_given(place: UnequalField, given: Mapping[str, Any]) -> bool:
+def _is_order_given(owner: UnequalField, given: Mapping[str, Any]) -> bool:
     """The users' variables have the order of their levels, and all others that of the stock's; one
     that the worker sets, too, has the place that the worker gives it."""
-    ours = [name for name in place.ours if name in given]
+    ours = [name for name in owner.ours if name in given]
     users = [name for name in ours if not name.startswith("PREFECT_")]
-    theirs, own = ([n for n in names if n not in given] for names in (place.stock, place.ours))
+    theirs, own = ([n for n in names if n not in given] for names in (owner.stock, owner.ours))
     return bool(ours) and users == [name for name in given if name in users] and theirs == own
 
 
-def _is_null(place: UnequalField, sides: Manifests) -> bool:
-    return place.stock is None and place.ours is ABSENT
+def _is_null(owner: UnequalField, sides: Manifests) -> bool:
+    return owner.stock is None and owner.ours is ABSENT
 
 
-def _is_command(place: UnequalField, sides: Manifests) -> bool:
+def _is_command(owner: UnequalField, sides: Manifests) -> bool:
     """In a text only: alone it is left to Prefect by both."""
-    if not isinstance(place.stock, str) or not isinstance(place.ours, str):
+    if not isinstance(owner.stock, str) or not isinstance(owner.ours, str):
         return False
-    return place.stock in (place.ours.replace(COMMAND, unset) for unset in ("", "None"))
+    return owner.stock in (owner.ours.replace(COMMAND, unset) for unset in ("", "None"))
 
 
-def _is_label_of_run(place: UnequalField, sides: Manifests) -> bool:
-    is_label = place.is_metadata and "labels" in place.path
-    return is_label and sides.inputs.labels.get(place.path[-1]) == place.ours
+def _is_label_of_run(owner: UnequalField, sides: Manifests) -> bool:
+    is_label = owner.is_metadata and "labels" in owner.path
+    return is_label and sides.inputs.labels.get(owner.path[-1]) == owner.ours
 
 
-def _is_once(place: UnequalField, sides: Manifests) -> bool:
-    if place.path != ENV or len(set(place.stock)) == len(place.stock):
+def _is_once(owner: UnequalField, sides: Manifests) -> bool:
+    if owner.path != ENV or len(set(owner.stock)) == len(owner.stock):
         return False
-    return tuple(dict.fromkeys(place.stock)) == tuple(place.ours)
+    return tuple(dict.fromkeys(owner.stock)) == tuple(owner.ours)
 
 
-def _is_sigterm(place: UnequalField, sides: Manifests) -> bool:
+def _is_sigterm(owner: UnequalField, sides: Manifests) -> bool:
     """Where variables are a list, the stock worker keeps an empty one and moves a set one."""
-    if place.path == ENV:
+    if owner.path == ENV:
         theirs, ours = (
-            [n for n in names if n != SIGTERM_BEHAVIOR] for names in (place.stock, place.ours)
+            [n for n in names if n != SIGTERM_BEHAVIOR] for names in (owner.stock, owner.ours)
         )
         return theirs == ours
-    return place.path == (*ENV, SIGTERM_BEHAVIOR, "value") and place.stock == ""
+    return owner.path == (*ENV, SIGTERM_BEHAVIOR, "value") and owner.stock == ""
 
 
-def _is_joined(place: UnequalField, sides: Manifests) -> bool:
-    lists = (place.path[:end] for end, part in enumerate(place.path) if part.startswith("["))
+def _is_joined(owner: UnequalField, sides: Manifests) -> bool:
+    lists = (owner.path[:end] for end, part in enumerate(owner.path) if part.startswith("["))
     return any(_is_no_list(path, sides.stock) for path in lists)
 
 
@@ -299,12 +299,12 @@ def _is_no_list(path: Path, manifest: FlatManifest) -> bool:
     return has_list or any(is_null.values())
 
 
-def _is_default_image(place: UnequalField, sides: Manifests) -> bool:
-    return place.path == (*CONTAINER, "image") and place.stock is None
+def _is_default_image(owner: UnequalField, sides: Manifests) -> bool:
+    return owner.path == (*CONTAINER, "image") and owner.stock is None
 
 
-def _is_data(place: UnequalField, sides: Manifests) -> bool:
-    return isinstance(place.ours, str) and bool(PLACEHOLDER_CAPTURE_REGEX.search(place.ours))
+def _is_data(owner: UnequalField, sides: Manifests) -> bool:
+    return isinstance(owner.ours, str) and bool(PLACEHOLDER_CAPTURE_REGEX.search(owner.ours))
 
 
 RULES: Final = (

@@ -57,8 +57,8 @@ class ResolvedConfiguration(KubernetesJobConfiguration):
         except RenderError as error:
             from workpool_operator.jobs import attribution  # 0.8 s that a good run does not need
 
-            subject = await _subject(flow_run, **context)
-            raise RenderError("", attribution.render_error_message(error, subject)) from error
+            render_input = await _subject(flow_run, **context)
+            raise RenderError("", attribution.render_error_message(error, render_input)) from error
 
 
 async def _deployment(

@@ -10,12 +10,12 @@ from uuid import UUID
 
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
 
-from workpool_operator.dispatch.claims import claims_in
-from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import KubernetesNotFound, KubernetesRefused
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.models import BINDING_LABEL
 from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.runs.claims import claims_in
+from workpool_operator.runs.owner import Owner
 
 
 def parse(infrastructure_pid: str) -> tuple[str, str]:
@@ -33,7 +33,7 @@ def parse(infrastructure_pid: str) -> tuple[str, str]:
 
 
 async def kill(
-    kube: KubernetesClient, place: Place, namespace: str, name: str, *, grace_seconds: int
+    kube: KubernetesClient, owner: Owner, namespace: str, name: str, *, grace_seconds: int
 ) -> None:
     """Delete the Job in the foreground.
 
@@ -43,7 +43,7 @@ async def kill(
     """
     try:
         job = await kube.get(JOBS, namespace, name)
-        if job.spec.template.labels.get(BINDING_LABEL) != place.binding_id:
+        if job.spec.template.labels.get(BINDING_LABEL) != owner.binding_id:
             raise InfrastructureNotAvailable(
                 f"Job {namespace}/{name} was not made by a worker of this pool on this cluster."
             )
@@ -54,8 +54,8 @@ async def kill(
         raise InfrastructureNotAvailable(f"Job {namespace}/{name}: {refused}") from refused
 
 
-async def made_here(api: PrefectApi, place: Place, run_id: UUID, name: str) -> bool:
+async def made_here(api: PrefectApi, owner: Owner, run_id: UUID, name: str) -> bool:
     """The Job of that name was made for a claim of ours, whether or not it still exists."""
-    mine = place.transition_id(run_id)
+    mine = owner.transition_id(run_id)
     history = await api.history(run_id)
     return any(claim.made(name, run_id=run_id) for claim in claims_in(history, {mine}))

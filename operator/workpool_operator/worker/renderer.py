@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.dispatch.claims import ClaimedRun
-from workpool_operator.dispatch.place import Place
 from workpool_operator.jobs import ineffective_variables
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import identify
 from workpool_operator.jobs.rendered_job import RenderedJob, validated
 from workpool_operator.prefect_api.models import WorkPool
+from workpool_operator.runs.claims import ClaimedRun
+from workpool_operator.runs.owner import Owner
 
 
 class ConfigurationRenderer:
@@ -28,12 +28,12 @@ class ConfigurationRenderer:
 
     def __init__(
         self,
-        place: Place,
+        owner: Owner,
         *,
         configured: Callable[[UUID], KubernetesJobConfiguration | None],
         pool: Callable[[], WorkPool],
     ) -> None:
-        self._place = place
+        self._owner = owner
         self._configured = configured
         self._pool = pool
 
@@ -45,20 +45,20 @@ class ConfigurationRenderer:
         configuration = self._configured(run.id)
         if configuration is None:
             return None
-        subject = RenderInput(
+        render_input = RenderInput(
             run=run.document,
             flow={},
             deployment=_deployment(configuration),
             pool=self._pool().document,
-            worker_name=self._place.worker_name,
-            template_environment=self._place.template_environment,
+            worker_name=self._owner.worker_name,
+            template_environment=self._owner.template_environment,
         )
         # From a copy: the Job may have to be rendered again.
         manifest = configuration.model_copy(deep=True).job_manifest
-        identity = self._place.identity(run.id, claimed.claim, namespace=configuration.namespace)
+        identity = self._owner.identity(run.id, claimed.claim, namespace=configuration.namespace)
         identify(manifest, identity, run_name=configuration.job_name)
-        ineffective_variables.annotate_pending_timeout(manifest, subject)
-        return validated(subject, manifest)
+        ineffective_variables.annotate_pending_timeout(manifest, render_input)
+        return validated(render_input, manifest)
 
 
 def _deployment(configuration: KubernetesJobConfiguration) -> dict[str, Any]:

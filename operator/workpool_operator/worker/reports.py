@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from uuid import UUID
 
-from workpool_operator.dispatch.controller import RunController
 from workpool_operator.errors import OperatorError, PrefectRefused
 from workpool_operator.retry import retry_unavailable
+from workpool_operator.runs.controller import RunController
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ async def crashed(
             claim = store.of(run_id).claim
             if claim is None or claim.id != claim_id:
                 return False
-        await proposals.crash(run_id, message)
+        await proposals.report_crashed(run_id, message)
         return store.of(run_id).state_type == "CRASHED"
 
     try:

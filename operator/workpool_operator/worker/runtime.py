@@ -18,10 +18,6 @@ from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFoun
 
 from workpool_operator import settings
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
-from workpool_operator.dispatch.controller import RunController
-from workpool_operator.dispatch.handle import RunHandle
-from workpool_operator.dispatch.listener import Listener
-from workpool_operator.dispatch.place import Place
 from workpool_operator.errors import KubernetesRefused, OperatorError, PrefectUnavailable
 from workpool_operator.jobs import names
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
@@ -33,6 +29,10 @@ from workpool_operator.logs import ProblemLogger
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import Run, WorkPool
 from workpool_operator.retry import retry_unavailable
+from workpool_operator.runs.controller import RunController
+from workpool_operator.runs.handle import RunHandle
+from workpool_operator.runs.listener import Listener
+from workpool_operator.runs.owner import Owner
 from workpool_operator.worker import killing, surroundings
 from workpool_operator.worker.renderer import ConfigurationRenderer
 from workpool_operator.worker.settings import PREFIX, WorkerSettings
@@ -67,7 +67,7 @@ class Runtime(Listener, Subscriber):
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._client: KubernetesClient | None = None
-        self._owner: Place | None = None
+        self._owner: Owner | None = None
         self._controller: RunController | None = None
         self._namespaces: set[str] = set()  # whose pods have their credentials
         self._trouble = ProblemLogger(log, worker_name)
@@ -102,7 +102,7 @@ class Runtime(Listener, Subscriber):
                 self._serve(await self._identify(pool_id))
         return self.controller
 
-    def _serve(self, owner: Place) -> None:
+    def _serve(self, owner: Owner) -> None:
         """Serve the owner's pool from now on; the runs of a pool that was before go on to their
         end."""
         self._owner = owner
@@ -140,7 +140,7 @@ class Runtime(Listener, Subscriber):
         return self._controller
 
     @property
-    def owner(self) -> Place:
+    def owner(self) -> Owner:
         """Whose runs they are."""
         assert self._owner is not None
         return self._owner
@@ -216,13 +216,13 @@ class Runtime(Listener, Subscriber):
         """Give the run what the worker's own settings say, below what the run says itself."""
         configuration.inherit((*self._around.entries, *self._credentials))
 
-    async def _identify(self, pool_id: UUID) -> Place:
+    async def _identify(self, pool_id: UUID) -> Owner:
         if self._client is None:
             self._client = await self._stack.enter_async_context(
                 await KubernetesClient.from_environment()
             )
         cluster_id = await self._kube.namespace_uid(self._kube.namespace)
-        return Place(
+        return Owner(
             cluster_id=cluster_id,
             binding=f"worker:{self._pool}",  # no binding's: Kubernetes has no ":" in names
             binding_id=names.binding_id(cluster_id=cluster_id, binding=f"worker:{pool_id}"),

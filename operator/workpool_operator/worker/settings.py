@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from workpool_operator.dispatch.policy import Policy
-from workpool_operator.dispatch.settings import RunSettings
+from workpool_operator.runs.settings import RunSettings
+from workpool_operator.runs.timeouts import Timeouts
 
 PREFIX = "WORKPOOL_OPERATOR_WORKER_"
 STOCK_PREFIX = "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_"
@@ -56,7 +56,7 @@ class WorkerSettings(BaseSettings):
 
     def run_settings(self) -> RunSettings:
         """What they say about runs and their Jobs."""
-        timeouts = Policy(
+        timeouts = Timeouts(
             pending_timeout=self.pending_timeout_seconds,
             finished_grace=self.finished_grace_seconds,
         )

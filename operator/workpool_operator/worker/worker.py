@@ -24,7 +24,7 @@ from workpool_operator.worker.configuration import ResolvedConfiguration
 from workpool_operator.worker.steady import SteadyWorker, TaskStatus
 
 if TYPE_CHECKING:
-    from workpool_operator.dispatch.handle import RunHandle
+    from workpool_operator.runs.handle import RunHandle
     from workpool_operator.worker.runtime import Runtime
 
 

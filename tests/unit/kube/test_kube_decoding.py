@@ -8,13 +8,13 @@ from uuid import UUID
 
 import pytest
 
-from workpool_operator.dispatch.capacity import load
 from workpool_operator.errors import KubernetesUnavailable
 from workpool_operator.kube import decoding, models
 from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import JOBS
 from workpool_operator.kube.decoding import Decoder
 from workpool_operator.kube.models import RUN_LABEL, Job, Pod, Status, WatchEvent
+from workpool_operator.runs.capacity import count_in_flight
 
 RUN = str(UUID(int=7))
 
@@ -94,7 +94,7 @@ def test_what_carries_a_run_id_that_is_none_belongs_to_no_run_and_takes_no_slot(
     jobs.put(Odd().reader.list_page(json.dumps(_list(job("a", run_id=label))).encode()).items[0])
     pods.put(Pod(models.Metadata(name="p", uid="p", labels={RUN_LABEL: label})))
     assert set(changed) == {""}
-    assert load((), jobs, pods).in_flight == 0
+    assert count_in_flight((), jobs, pods).run_ids == 0
     for cache, uid in ((jobs, "a"), (pods, "p")):
         cache.remove(uid)
         assert cache.tombstones("") == (), "nobody would ever forget it"

@@ -1,0 +1,48 @@
+"""How many slots are taken, counted from what exists: never a counter that could leak. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from workpool_operator.kube.models import Job, Pod
+from workpool_operator.runs.store import RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """Run ids by where they are: in `running` the flow's container has started, in `pending` not.
+    Of these the `suspended` hold no slot: whoever suspended their Jobs lets them start or not."""
+
+    running: frozenset[str]
+    pending: frozenset[str]
+    suspended: frozenset[str] = frozenset()
+
+    @property
+    def run_ids(self) -> int:
+        return len(self.running) + len(self.pending - self.suspended)
+
+
+def count_in_flight(
+    records: Iterable[tuple[UUID, RunRecord]], jobs: Iterable[Job], pods: Iterable[Pod]
+) -> InFlight:
+    """A run is in flight from the offer of its claim until its pods are gone: the union of what
+    was offered or claimed, of the Jobs that have not ended, and of the pods that have not."""
+    alive = [job for job in jobs if job.run_id and not job.ended]
+    active = {job.run_id for job in alive}
+    busy = {job.run_id for job in alive if not job.suspended}
+    running: set[str] = set()
+    for pod in pods:
+        if pod.run_id and not pod.ended:
+            active.add(pod.run_id)
+            busy.add(pod.run_id)
+            if pod.started:
+                running.add(pod.run_id)
+    for run_id, record in records:
+        is_claimed = record.state_type == "PENDING" and record.claim is not None
+        if record.offered_at is not None or is_claimed:
+            busy |= {str(run_id)} - active
+            active.add(str(run_id))
+    pending = frozenset(active - running)
+    return InFlight(running=frozenset(running), pending=pending, suspended=pending - busy)

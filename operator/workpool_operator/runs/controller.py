@@ -1,0 +1,410 @@
+"""What happens to the runs of one work pool, drawn once and wired in one place.
+
+Everything else in this package is a part of it. A binding and a worker differ in their renderer
+(`renderer`), in who offers runs (`acquire` or Prefect's own loops), and in nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Set
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
+from workpool_operator.errors import OperatorError
+from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.kube.cluster import ClusterCache, Subscriber
+from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.prefect_api.events import EventStream
+from workpool_operator.prefect_api.models import Run
+from workpool_operator.prefect_api.run_logs import RunLogSender
+from workpool_operator.runs import capacity
+from workpool_operator.runs.actions import NoAction, RequeueAfter
+from workpool_operator.runs.capacity import InFlight
+from workpool_operator.runs.claims import ClaimedRun
+from workpool_operator.runs.executor import Executor
+from workpool_operator.runs.handle import RunHandle
+from workpool_operator.runs.job_creator import JobCreator
+from workpool_operator.runs.job_writer import JobWriter, always_consents
+from workpool_operator.runs.listener import Listener
+from workpool_operator.runs.owner import Owner
+from workpool_operator.runs.reconciler import Reconciler
+from workpool_operator.runs.renderer import JobRenderer
+from workpool_operator.runs.resync import UNFINISHED, Resync
+from workpool_operator.runs.secret_collector import SecretCollector
+from workpool_operator.runs.settings import RunSettings
+from workpool_operator.runs.state_proposals import StateProposals
+from workpool_operator.runs.store import RunRecord, RunStore
+from workpool_operator.runs.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+UNSYNCED_SECONDS = 0.2  # until a namespace is looked at again that is not listed yet
+LISTENING_SECONDS = 2.0  # for the event stream to open before both stores are read
+
+
+class RunController(Subscriber):
+    """Drives the flow runs of one work pool to their reported end.
+
+        Acquire, worker  ---offer-----> +-------+
+        ClusterCache     ---changed---> | work  | --> Reconciler: snapshot -> decide -> execute
+        EventStream      ---changed---> | queue |         |
+        Resync           ---enqueue---> |       | <-------+ timers, retries
+                                        +-------+
+
+    It lives as long as one connection to Prefect; the next one adopts from both stores what this
+    one left. `consent()` raises while the namespace does not let the owner's Jobs in.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        *,
+        prefect: PrefectApi,
+        kube: KubernetesClient,
+        cluster: ClusterCache,
+        renderer: JobRenderer,
+        settings: Callable[[], RunSettings],
+        listener: Listener,
+        workers: int,
+        consent: Callable[[], Awaitable[None]] = always_consents,
+        resync_seconds: float = 300.0,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._owner, self._settings, self._listener = owner, settings, listener
+        self._prefect, self._kube, self._cluster = prefect, kube, cluster
+        self._workers, self._resync_seconds, self.clock = workers, resync_seconds, clock
+        self._listening = asyncio.Event()  # the event stream opened, or did not
+        # What is known of each run until it is forgotten: a disposable cache of Prefect's truth.
+        self.store = RunStore(self._transition_ids, clock=clock)
+        # Which runs have to be looked at, each by one reconciler at a time.
+        self.queue: WorkQueue[UUID] = WorkQueue()
+        # Who waits for a run: a worker does for each that it claimed, a binding for none.
+        self._handles: dict[UUID, RunHandle] = {}
+        self._offers: dict[UUID, asyncio.Event] = {}
+        # What the runs' own logs say of the operator's doings.
+        self.run_log = RunLogSender(prefect, clock=clock)
+        # Everything that is written to Prefect, and what its answers prove.
+        self.proposals = self._make_proposals()
+        # From a decision to the one external write that it asks for.
+        self._executor = self._make_executor(renderer, consent)
+        # Reads both stores completely: at the start, after gaps, and every few minutes.
+        self._resync = self._make_resync()
+        # Deletes the Secrets whose Job was never created.
+        self._sweeper = self._make_sweeper()
+
+    def _make_proposals(self) -> StateProposals:
+        return StateProposals(
+            self._owner,
+            api=self._prefect,
+            run_log=self.run_log,
+            store=self.store,
+            clock=self.clock,
+        )
+
+    def _make_executor(
+        self, renderer: JobRenderer, consent: Callable[[], Awaitable[None]]
+    ) -> Executor:
+        creation = JobWriter(
+            self._kube,
+            environment_secret=self._environment_secret,
+            consent=consent,
+        )
+        job_creator = JobCreator(
+            renderer=renderer,
+            creation=creation,
+            store=self.store,
+            job_cache=self._cluster.jobs,
+            run_log=self.run_log,
+            forbidden=self._listener.jobs_forbidden,
+            clock=self.clock,
+        )
+        return Executor(
+            namespace_of=self.namespace_of,
+            kube=self._kube,
+            queue=self.queue,
+            store=self.store,
+            cluster=self._cluster,
+            proposals=self.proposals,
+            job_creator=job_creator,
+            settings=self._settings,
+            listener=self._listener,
+            clock=self.clock,
+        )
+
+    def _make_resync(self) -> Resync:
+        return Resync(
+            api=self._prefect,
+            owner=self._owner,
+            queue=self.queue,
+            store=self.store,
+            cluster=self._cluster,
+            failed=self._listener.resync_failed,
+            interval=self._resync_seconds,
+            clock=self.clock,
+        )
+
+    def _make_sweeper(self) -> SecretCollector:
+        return SecretCollector(
+            self._kube,
+            binding_id=self._owner.binding_id,
+            cluster=self._cluster,
+            is_enabled=self._environment_secret,
+            clock=self.clock,
+        )
+
+    def _make_reconciler(self) -> Reconciler:
+        return Reconciler(
+            self._owner,
+            queue=self.queue,
+            store=self.store,
+            cluster=self._cluster,
+            executor=self._executor,
+            settings=self._settings,
+            listener=self._listener,
+            hold=self._hold,
+            reconciled=self._reconciled,
+            clock=self.clock,
+        )
+
+    def _make_events(self) -> EventStream:
+        return EventStream(
+            self._prefect.server,
+            pool_id=self._owner.pool_id,
+            wake=self._run_changed,
+            connected=self._events_changed,
+            clock=self.clock,
+        )
+
+    # Life
+
+    async def run(self) -> None:
+        """Work until cancelled; the death of one part ends all."""
+        try:
+            with self._cluster.subscribe(self):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._make_events().run(), name="events")
+                    group.create_task(self._resync_once_listening(), name="resync")
+                    group.create_task(self.run_log.run(), name="run-log")
+                    group.create_task(self._sweeper.run(), name="sweeper")
+                    for number in range(self._workers):
+                        loop = self._make_reconciler().run()
+                        group.create_task(loop, name=f"reconciler-{number}")
+        finally:
+            self.queue.close()
+
+    async def drain(self, seconds: float) -> None:
+        """Begin nothing more, let what is in progress end, send what is left of the run logs."""
+        self.queue.close()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.queue.wait_idle()
+                await self.run_log.flush()
+        except TimeoutError:
+            log.warning("what was in progress after %.0f s is cut: a restart takes it up", seconds)
+
+    async def _resync_once_listening(self) -> None:
+        """Stores that are read before the event stream opens have to be read again after it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LISTENING_SECONDS):
+                await self._listening.wait()
+        await self._resync.run()
+
+    # What others ask
+
+    async def ready(self) -> None:
+        """Wait until everything that existed at the start is known: nothing is claimed before."""
+        await self._resync.adopted.wait()
+
+    async def adopted(self) -> list[RunHandle]:
+        """Return handles of the claimed runs that were unfinished at the start.
+
+        Raises:
+            OperatorError: Prefect cannot be read now.
+        """
+        await self._resync.attempt()
+        handles = []
+        for run_id, record in tuple(self.store):
+            if run_id in self._handles or record.state_type not in UNFINISHED:
+                continue
+            if record.claim is None and record.run and record.run.state_name != "Pending":
+                await self.proposals.read_history(run_id)  # a Pending names its owner
+            record = self.store.of(run_id)
+            if (claimed := record.claimed_run) and not record.stray_claim:
+                handles.append(self._make_handle(claimed))
+        return handles
+
+    async def claim(self, run: Run, *, read_at: float) -> RunHandle | None:
+        """Offer the run and wait for what becomes of it: a handle if this process has claimed it.
+
+        An offer that was dropped because it waited too long is made again.
+        """
+        while True:
+            await self._offered(run, read_at)
+            record = self.store.of(run.id)
+            if (claimed := record.claimed_run) and record.state_type != "SCHEDULED":
+                is_ours = record.claimed_here or not self._owner.exclusive
+                return self._make_handle(claimed) if is_ours else None
+            age = self.clock.monotonic() - read_at
+            if age <= self._settings().timeouts.state_age or record.not_before:
+                return None
+            read_at = self.clock.monotonic()
+            found = await self._prefect.read_run(run.id)
+            if found is None or found.state_type != "SCHEDULED":
+                return None
+            run = found
+
+    async def _offered(self, run: Run, read_at: float) -> None:
+        """Wait until the offer was taken or dropped."""
+        changed = self._offers[run.id] = asyncio.Event()
+        try:
+            self.offer(run, read_at=read_at)
+            while (record := self.store.get(run.id)) and _is_open(record):
+                await changed.wait()
+                changed.clear()
+        finally:
+            self._offers.pop(run.id, None)
+
+    def enqueue(self, run_id: UUID) -> None:
+        """Have the run looked at as soon as possible."""
+        self.queue.add(run_id)
+
+    def offer(
+        self, run: Run, *, read_at: float, deployment: Mapping[str, Any] | None = None
+    ) -> None:
+        """Have the run claimed, which was read at `read_at` and holds a slot from now on."""
+        self.store.put(run.id, replace(self.store.of(run.id), deployment=deployment))
+        if self.store.apply(run.id, run, asked_at=read_at):
+            now = self.clock.monotonic()
+            offered = replace(self.store.of(run.id), offered_at=now, not_before=None)
+            self.store.put(run.id, offered)
+            self.enqueue(run.id)
+
+    def in_flight(self) -> InFlight:
+        """Return which runs are in flight."""
+        return capacity.count_in_flight(self.store, self._cluster.jobs, self._cluster.pods)
+
+    def resync(self) -> None:
+        """Read both stores again: something may have been missed."""
+        self._resync.wake()
+
+    @property
+    def has_begun(self) -> bool:
+        """Both stores are being read, or were: an event that is missed from now on counts."""
+        return self._resync.has_begun
+
+    @property
+    def busy_seconds(self) -> float:
+        """For how long the reconciler has worked that works longest."""
+        return self.queue.longest_held_seconds()
+
+    def fail(self, namespace: str, error: OperatorError) -> None:
+        """Raise the error to who waits for a run there: nothing of it can be seen."""
+        for handle in self._handles.values():
+            if handle.namespace == namespace:
+                handle.fail(error)
+
+    # Where the Jobs are
+
+    def namespace_of(self, run_id: UUID) -> str:
+        """Return the namespace where the run's Job is or is to be created; "" if not known."""
+        if self._owner.namespace:
+            return self._owner.namespace
+        if (handle := self._handles.get(run_id)) and handle.namespace:
+            return handle.namespace
+        if (claimed := self.store.of(run_id).claimed_run) and claimed.recorded_namespace:
+            return claimed.recorded_namespace
+        jobs = self._cluster.jobs.by_run_with_tombstones(str(run_id))
+        return next((job.metadata.namespace for job in jobs), "")
+
+    def _hold(self, run_id: UUID) -> NoAction | RequeueAfter | None:
+        """Return what to do while the run's objects are not known: a decision would miss its Job.
+        Who comes to watch the namespace has the run looked at again."""
+        namespace = self.namespace_of(run_id)
+        if namespace in self._cluster.namespaces:
+            return None if self._cluster.is_synced(namespace) else RequeueAfter(UNSYNCED_SECONDS)
+        claimed = self.store.of(run_id).claimed_run
+        if claimed is None or (claimed.run.final and run_id not in self._handles):
+            return None
+        return NoAction()
+
+    # Who waits
+
+    def _make_handle(self, claimed: ClaimedRun) -> RunHandle:
+        handle = RunHandle(claimed, located=self._located, closed=self._closed)
+        self._handles[handle.run_id] = handle
+        return handle
+
+    def _located(self, handle: RunHandle) -> None:
+        self._cluster.watch(handle.namespace)
+        answered_at = self.store.of(handle.run_id).answered_at
+        if self.clock.monotonic() - answered_at > self._settings().timeouts.state_age:
+            self.store.mark_stale(handle.run_id)  # it may have been cancelled meanwhile
+        self._update(handle)
+        self.enqueue(handle.run_id)
+
+    def _closed(self, handle: RunHandle) -> None:
+        if self._handles.get(handle.run_id) is handle:
+            del self._handles[handle.run_id]
+
+    def _update(self, handle: RunHandle) -> None:
+        handle.update(self._cluster.objects(handle.run_id))
+        self._settle(handle)
+
+    def _settle(self, handle: RunHandle) -> None:
+        if self._cluster.is_synced(handle.namespace):
+            pods = self._cluster.objects(handle.run_id).pods
+            handle.settle_if_done(self.store.get(handle.run_id), pods)
+
+    def _reconciled(self, run_id: UUID) -> None:
+        if handle := self._handles.get(run_id):
+            self._settle(handle)
+        if offer := self._offers.get(run_id):
+            offer.set()
+
+    # What changes
+
+    def changed(self, run_id: UUID) -> None:
+        """See `kube.cluster.Subscriber`."""
+        if handle := self._handles.get(run_id):
+            self._update(handle)
+        self.enqueue(run_id)
+
+    def listed(self, namespace: str, resource: str) -> None:
+        """Try again now what failed in an outage of the Kubernetes API, which is over."""
+        self.store.end_outage()
+        self.resync()
+        if self._cluster.is_synced(namespace):
+            self._sweeper.synced(namespace)
+        for handle in tuple(self._handles.values()):
+            self._settle(handle)
+
+    def _run_changed(self, run_id: UUID, state_type: str, queue: str | None) -> None:
+        """Read the run again if it is known or cancelled; a poll finds those that are due."""
+        if state_type == "SCHEDULED":
+            self._listener.run_scheduled(queue)
+        known = self.store.get(run_id) is not None
+        if known or (state_type == "CANCELLING" and not self._owner.exclusive):
+            self.store.mark_stale(run_id)
+            self.enqueue(run_id)
+
+    def _events_changed(self, lost: str | None) -> None:
+        self._listening.set()
+        self._listener.events_changed(lost)
+
+    def _transition_ids(self, run_id: UUID) -> Set[UUID]:
+        return self._owner.transition_ids(
+            run_id, self._cluster.jobs.by_run_with_tombstones(str(run_id))
+        )
+
+    def _environment_secret(self) -> bool:
+        return self._settings().environment_secret
+
+
+def _is_open(record: RunRecord) -> bool:
+    """The offer is still to be taken or dropped, or it is not known what became of it."""
+    return record.offered_at is not None or record.is_stale or record.stray_claim

@@ -1,0 +1,126 @@
+"""The decision table: one snapshot in, one action out. Pure.
+
+Before any rule:
+
+    changed, or not read    read the run; forget it if only Jobs with reported ends are left of it
+    unknown (404)           delete its Jobs, but for those of another server or pool
+    stray claim             restore what a late claim of ours wrote over
+
+The rules of each state, in order; the first that applies decides:
+
+    SCHEDULED   message_unread           read the state's message, which a poll omits
+                end_undone               restore the final state that a SIGTERM handler undid
+                over_deadline            Crashed, the limit named
+                suspended.kept           keep the Job and its place in the queue; say so once
+                suspended.resumed        claim the run; the claim adopts the Job
+                overlapping              wait for the last attempt's pods; delete its Job in time
+                process_ended            have polls return a run that was to retry in process
+                process_out_of_sight     so, too, once its Job is confirmed gone
+                previous_job_unreported  start its TTL
+                not_offered              leave the run to the next poll
+                offer_too_old            drop the offer; have a poll make another
+                claim                    claim the run
+    PENDING     unclaimed                find out whose it is; leave another's alone
+                lease_due                renew the deployment's concurrency slot
+      no Job    job_gone                 Crashed after a grace and a live GET: "vanished"
+                suspended.claimed        adopt an earlier Job that goes on
+                job_impossible           deployment deleted: Cancelled; else Crashed with the fix
+                refused_too_long         Crashed after the pending time-out
+                refusal_unnamed          name the sub-state by the API server's reason
+                refused_just_now         wait to try again
+                create                   create the Job
+      Job       unrecorded               write infrastructure_pid
+                retries.retry            ended by the infrastructure: SCHEDULED, so often as it may
+                ended.ended              Crashed: reason, exit code, remedy, last log lines
+                lost_nodes.overdue       Crashed, though the pod stays
+                suspended.pending        name the sub-state by what the Job waits for
+                sidecars.flow_ended      only sidecars live: Crashed if nothing was reported
+                under_way                wait for events
+                not_started              name the sub-state; Crashed after the pending time-out
+    RUNNING     job_missing              find out whose it is; Crashed if its Job vanished
+                unrecorded               write infrastructure_pid
+                ended.ended              Crashed: reason, exit code, remedy, last log lines
+                suspended.running        SCHEDULED: AwaitingRetry
+                lost_nodes.overdue       Crashed, though the pod stays
+                sidecars.flow_ended      only sidecars live: Crashed if nothing was reported
+                replacement_pod          report what it waits for; Crashed after the time-out
+    PAUSED      pause_unread             read whether the pause keeps its pod
+                run_suspended            start the TTL; end the sidecars; else nothing
+                                         then as RUNNING
+    CANCELLING  unknown_run              find out whose it is; leave another's alone
+                may_end_itself           wait for the run's own process
+                read_long_ago            read the run
+                delete_job               delete its Jobs
+                cancel                   Cancelled
+    final       job_lives                let it finish; mark it with the state and delete it
+                job_unreported           start its TTL
+                objects_leave            wait for events
+                last_word_unread         read the run
+                nothing_left             forget the run
+
+Nothing destructive is decided on a state that was read before the fact that asks for it. Each rule
+that answers a measured trap cites its number in docs/races.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from workpool_operator.runs.actions import (
+    Action,
+    DeleteJob,
+    ForgetRun,
+    NoAction,
+    RefreshRun,
+    RevertClaim,
+)
+from workpool_operator.runs.rules import Input, Rule, first
+from workpool_operator.runs.rules.ended import unreported
+from workpool_operator.runs.rules.final import FINAL
+from workpool_operator.runs.rules.pending import PENDING
+from workpool_operator.runs.rules.running import CANCELLING, PAUSED, RUNNING
+from workpool_operator.runs.rules.scheduled import SCHEDULED
+from workpool_operator.runs.snapshot import Snapshot
+from workpool_operator.runs.timeouts import Timeouts
+
+# By the type of a run's state; a final one has FINAL.
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "SCHEDULED": SCHEDULED,
+    "PENDING": PENDING,
+    "RUNNING": RUNNING,
+    "PAUSED": PAUSED,
+    "CANCELLING": CANCELLING,
+}
+
+
+def decide(snapshot: Snapshot, timeouts: Timeouts, *, wall: datetime) -> Action:
+    """Return the one next action for the run; `wall` is the time of day for Kubernetes'
+    timestamps."""
+    record = snapshot.record
+    if record.is_stale:
+        return RefreshRun()
+    if record.missing:
+        return _unknown(snapshot, timeouts)
+    if record.run is None:
+        return ForgetRun() if _is_settled(snapshot) else RefreshRun()
+    if record.stray_claim:
+        return RevertClaim()
+    rules = FINAL if record.run.final else RULES[record.run.state_type]
+    return first(rules, Input(record.run, snapshot, timeouts, wall))
+
+
+def _is_settled(snapshot: Snapshot) -> bool:
+    """The run is not offered, and all that is left of it are Jobs whose end is reported."""
+    unsettled = [job for job in snapshot.jobs if not job.ended or unreported((job,))]
+    return snapshot.record.offered_at is None and not snapshot.live_pods and not unsettled
+
+
+def _unknown(snapshot: Snapshot, timeouts: Timeouts) -> Action:
+    """Prefect does not know the run: its Jobs work in vain."""
+    jobs = [job for job in snapshot.jobs if job.name not in snapshot.foreign_jobs]
+    if not jobs:
+        return ForgetRun()
+    if not (snapshot.read_since("known") and snapshot.age <= timeouts.state_age):
+        return RefreshRun()
+    return next((DeleteJob(job) for job in jobs if not job.deleting), NoAction())

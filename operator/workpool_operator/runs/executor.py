@@ -1,0 +1,291 @@
+"""Carries out what the table decided: each action makes at most one external write, may be
+repeated, and ends with what it learnt in the store. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, assert_never
+from uuid import UUID
+
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
+from workpool_operator.errors import (
+    KubernetesConflict,
+    KubernetesNotFound,
+    OperatorError,
+    PrefectNotFound,
+    PrefectUnavailable,
+)
+from workpool_operator.jobs import diagnosis, kueue, manifest
+from workpool_operator.jobs.diagnosis import Termination, WaitReason
+from workpool_operator.kube import events, models
+from workpool_operator.kube.client import EVENTS, JOBS, PODS, KubernetesClient
+from workpool_operator.kube.cluster import ClusterCache
+from workpool_operator.kube.models import Event, Job, Pod
+from workpool_operator.prefect_api.models import State
+from workpool_operator.runs import actions
+from workpool_operator.runs.job_creator import JobCreator
+from workpool_operator.runs.listener import Listener
+from workpool_operator.runs.settings import RunSettings
+from workpool_operator.runs.state_proposals import StateProposals
+from workpool_operator.runs.store import RunStore
+from workpool_operator.runs.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+SOONEST_SECONDS = 0.05
+LOG_LINES = 20
+LOG_BYTES = str(1 << 20)
+LOG_SECONDS = 5.0
+
+
+class Executor:
+    """The one door to every write; `settings` is a live view.
+
+    A precondition of acting, such as holding a Lease, is checked in `execute` and nowhere else
+    (docs/decisions/0032).
+    """
+
+    def __init__(
+        self,
+        *,
+        namespace_of: Callable[[UUID], str],
+        kube: KubernetesClient,
+        queue: WorkQueue[UUID],
+        store: RunStore,
+        cluster: ClusterCache,
+        proposals: StateProposals,
+        job_creator: JobCreator,
+        settings: Callable[[], RunSettings],
+        listener: Listener,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._namespace_of = namespace_of
+        self._kube = kube
+        self._queue = queue
+        self._store = store
+        self._cluster = cluster
+        self._proposals = proposals
+        self._job_creator = job_creator
+        self._settings = settings
+        self._listener = listener
+        self._clock = clock
+
+    async def execute(self, run_id: UUID, action: actions.Action) -> bool:
+        """Carry out one action; return whether to decide again at once. Whatever Prefect did not
+        answer plainly is read again.
+
+        Raises:
+            Unavailable: it may have had its effect or not; decide again later.
+            Refused: it had none, for a reason that the table does not foresee.
+        """
+        try:
+            match action:
+                case actions.NoAction():
+                    return False
+                case actions.RequeueAfter(seconds=seconds):
+                    self._queue.add_after(run_id, max(SOONEST_SECONDS, seconds))
+                    return False
+                case actions.ForgetRun():
+                    self._forget(run_id)
+                    return False
+                case actions.DropOffer(is_expired=late):
+                    self._drop_offer(run_id, late=late)
+                case actions.LogToRun(text=text, about=about):
+                    self._proposals.log(run_id, text, level=logging.INFO)
+                    self._store.put(run_id, replace(self._store.of(run_id), noted=about))
+                case _:
+                    await self._in_prefect(run_id, action)
+        except PrefectUnavailable:
+            self._store.mark_stale(run_id)
+            raise
+        except PrefectNotFound:
+            self._store.mark_stale(run_id)
+        return True
+
+    async def _in_prefect(
+        self, run_id: UUID, action: actions.PrefectAction | actions.KubernetesAction
+    ) -> None:
+        propose = self._proposals
+        match action:
+            case actions.RefreshRun():
+                await propose.read(run_id)
+            case actions.RefreshStateHistory():
+                await propose.read_history(run_id)
+            case actions.ClaimRun():
+                await propose.claim(run_id)
+            case actions.RevertClaim():
+                await propose.revert_claim(run_id)
+            case actions.RestoreState(state=state):
+                await propose.restore(run_id, state)
+            case actions.RecordInfrastructurePid(name=name):
+                await propose.record_infrastructure_pid(
+                    run_id, f"{self._namespace_of(run_id)}:{name}"
+                )
+            case actions.ReportWaiting(wait=wait, claim=claim):
+                await propose.report_waiting(run_id, wait, claim)
+            case actions.Postpone(wait=wait, delay=delay):
+                await propose.postpone(run_id, wait, delay=delay)
+            case actions.RenewLease(lease_id=lease_id):
+                await propose.renew_lease(run_id, lease_id)
+            case actions.Reschedule(run=run):
+                await propose.reschedule(run)
+            case actions.ReportCancelled(message=message):
+                await propose.report_cancelled(run_id, message)
+            case actions.ReportCrashed(end=end):
+                text = diagnosis.with_logs(end, await self._last_lines(run_id, end))
+                await propose.report_crashed(run_id, text)
+            case _:
+                await self._in_kubernetes(run_id, action)
+
+    async def _in_kubernetes(self, run_id: UUID, action: actions.KubernetesAction) -> None:
+        match action:
+            case actions.CreateJob(claimed=claimed):
+                await self._job_creator.create_job(claimed)
+            case actions.AdoptJob(job=job, claim=claim):
+                annotations = {models.CLAIM_ANNOTATION: str(claim.id)}
+                await self._patch(job, metadata={"annotations": annotations})
+            case actions.ReadEvents(kind=kind, name=name):
+                await self._read_events(run_id, kind, name)
+            case actions.ReadQueueEvents(name=name):
+                await self._read_queue_events(run_id, name)
+            case actions.ConfirmJobDeleted(name=name):
+                await self._confirm_job_deleted(run_id, name)
+            case actions.DeleteJob(job=job, final=final, note=note):
+                await self._delete_job(job, final)
+                self._proposals.log(run_id, note)
+            case actions.StopRetries(job=job):
+                await self._patch(job, spec={"backoffLimit": 0})
+            case actions.EndPod(pod=pod):
+                await self._end_pod(pod)
+            case actions.PostWaitEvent(wait=wait, job=job, pod=pod):
+                await self._post_wait_event(run_id, wait, job=job, pod=pod)
+            case actions.SetJobTTL(job=job, note=note):
+                await self._set_job_ttl(job)
+                self._proposals.log(run_id, note)
+                self._listener.capacity_freed()
+            case _:
+                assert_never(action)
+
+    def _forget(self, run_id: UUID) -> None:
+        self._store.drop(run_id)
+        self._cluster.forget(run_id)
+        self._listener.capacity_freed()
+
+    def _drop_offer(self, run_id: UUID, *, late: bool) -> None:
+        self._store.put(run_id, replace(self._store.of(run_id), offered_at=None))
+        if late:
+            self._listener.offer_expired()
+
+    async def _read_events(self, run_id: UUID, kind: str, name: str) -> None:
+        found = await self._events(run_id, kind, name)
+        reason = diagnosis.no_pods_reason(found, what=f"{kind} {name}")
+        record = self._store.of(run_id)
+        self._store.put(
+            run_id, replace(record, events_read_at=self._clock.monotonic(), event_reason=reason)
+        )
+
+    async def _read_queue_events(self, run_id: UUID, job_name: str) -> None:
+        """Read from the Events which Workload Kueue made for the Job, and what the Workload
+        lacks."""
+        # It is asked once: the wait is named also where Events cannot be read.
+        self._store.put(run_id, replace(self._store.of(run_id), workload=""))
+        workload = kueue.workload_name(await self._events(run_id, "Job", job_name))
+        found = await self._events(run_id, "Workload", workload) if workload else ()
+        reason = kueue.pending_reason(found)
+        self._store.put(run_id, replace(self._store.of(run_id), workload=reason))
+
+    async def _events(self, run_id: UUID, kind: str, name: str) -> tuple[Event, ...]:
+        about = f"involvedObject.kind={kind},involvedObject.name={name}"
+        return await self._kube.list(EVENTS, self._namespace_of(run_id), field_selector=about)
+
+    async def _last_lines(self, run_id: UUID, end: Termination) -> str:
+        """The end of the log of the container that decided; "" where it cannot be had: it explains
+        an end, and never delays one for long."""
+        if not end.container:
+            return ""
+        path = PODS.path(self._namespace_of(run_id), end.pod) + "/log"
+        query = {"container": end.container, "tailLines": str(LOG_LINES), "limitBytes": LOG_BYTES}
+        try:
+            async with asyncio.timeout(LOG_SECONDS):
+                return (await self._kube.request("GET", path, query=query)).decode(errors="replace")
+        except (OperatorError, TimeoutError) as error:
+            log.debug("no log of container %s of pod %s: %s", end.container, end.pod, error)
+            return ""
+
+    async def _post_wait_event(self, run_id: UUID, wait: WaitReason, *, job: Job, pod: Pod) -> None:
+        """Report the wait in the run's log and by an Event on the Job. The Event's name shows
+        whether an earlier process reported it."""
+        event = events.job_warning(
+            job,
+            reason=wait.category,
+            message=wait.message,
+            about=pod.metadata,
+            now=self._clock.now(),
+        )
+        known = False
+        try:
+            await self._kube.create(EVENTS, job.metadata.namespace, event)
+        except OperatorError as error:
+            known = isinstance(error, KubernetesConflict)
+            log.debug("no Event on Job %s: %s", job.name, error)
+        reported = (pod.metadata.name, wait.category)
+        self._store.put(run_id, replace(self._store.of(run_id), reported=reported))
+        text = f"Pod {pod.metadata.name} does not start. {wait.category}: {wait.message}"
+        self._proposals.log(run_id, "" if known else text, level=wait.level)
+
+    async def _end_pod(self, pod: Pod) -> None:
+        """The kubelet ends it as if its own deadline had passed, and keeps it with its log."""
+        name, namespace, uid = pod.metadata.name, pod.metadata.namespace, pod.metadata.uid
+        change = {
+            "metadata": {"uid": uid},
+            "spec": {"activeDeadlineSeconds": models.STOP_DEADLINE_SECONDS},
+        }
+        try:
+            self._cluster.pods.put_if_newer(await self._kube.patch(PODS, namespace, name, change))
+        except (KubernetesNotFound, KubernetesConflict):
+            self._cluster.pods.remove(uid)
+
+    async def _confirm_job_deleted(self, run_id: UUID, name: str) -> None:
+        """Also of a Job in another namespace, as of a binding that was made anew with another."""
+        run = self._store.of(run_id).run
+        recorded = run.infrastructure_pid if run else None
+        namespace, _, recorded_name = (recorded or "").rpartition(":")
+        where = namespace if recorded_name == name and namespace else self._namespace_of(run_id)
+        try:
+            self._cluster.jobs.put_if_newer(await self._kube.get(JOBS, where, name))
+        except KubernetesNotFound:
+            self._store.put(run_id, replace(self._store.of(run_id), job_confirmed_gone=name))
+
+    async def _delete_job(self, job: Job, final: State | None) -> None:
+        """Foreground: the Job, and with it its annotation, outlives the pod's SIGTERM handler."""
+        if final and models.FINAL_STATE_ANNOTATION not in job.metadata.annotations:
+            text = f"{final.type}/{final.name}/{final.message or ''}"
+            annotations = {models.FINAL_STATE_ANNOTATION: text}
+            await self._patch(job, metadata={"annotations": annotations})
+        namespace, uid = job.metadata.namespace, job.metadata.uid
+        left = await self._kube.delete(JOBS, namespace, job.name, uid=uid)
+        if left is None:
+            self._cluster.jobs.remove(job.metadata.uid)
+        else:
+            self._cluster.jobs.put_if_newer(left)
+
+    async def _set_job_ttl(self, job: Job) -> None:
+        own = manifest.ttl_of(job.metadata.annotations)
+        ttl = self._settings().job_ttl if own is None else own
+        await self._patch(job, spec={"ttlSecondsAfterFinished": ttl})
+
+    async def _patch(self, job: Job, **change: dict[str, Any]) -> None:
+        """Merge the change into exactly this Job, where it still exists."""
+        metadata = {**change.get("metadata", {}), "uid": job.metadata.uid}
+        patch = {**change, "metadata": metadata}
+        namespace = job.metadata.namespace
+        try:
+            self._cluster.jobs.put_if_newer(
+                await self._kube.patch(JOBS, namespace, job.name, patch)
+            )
+        except (KubernetesNotFound, KubernetesConflict):
+            self._cluster.jobs.remove(job.metadata.uid)

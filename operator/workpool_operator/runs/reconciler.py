@@ -1,0 +1,109 @@
+"""The loops that keep every run on its way: take a key, take a snapshot, decide, execute, until
+nothing is left to do now. A failed action delays its key; no failure ends a loop.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from uuid import UUID
+
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
+from workpool_operator.errors import OperatorError, PrefectUnavailable, Unavailable
+from workpool_operator.kube.cluster import ClusterCache
+from workpool_operator.runs.actions import Action, NoAction, RequeueAfter
+from workpool_operator.runs.decide import decide
+from workpool_operator.runs.executor import Executor
+from workpool_operator.runs.listener import Listener
+from workpool_operator.runs.owner import Owner
+from workpool_operator.runs.settings import RunSettings
+from workpool_operator.runs.snapshot import Snapshot, take_snapshot
+from workpool_operator.runs.store import RunStore
+from workpool_operator.runs.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+REPEATS = 4  # more of the same action for one key have no effect: it backs off like a failure
+
+
+class Reconciler:
+    """Takes runs from the queue; `settings` is a live view.
+
+    `hold(run_id)` says what to do instead while nothing can be decided about the run, and
+    `reconciled(run_id)` is called after each look at it, well or not.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        *,
+        queue: WorkQueue[UUID],
+        store: RunStore,
+        cluster: ClusterCache,
+        executor: Executor,
+        settings: Callable[[], RunSettings],
+        listener: Listener,
+        hold: Callable[[UUID], NoAction | RequeueAfter | None],
+        reconciled: Callable[[UUID], None],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._owner = owner
+        self._queue = queue
+        self._store = store
+        self._cluster = cluster
+        self._executor = executor
+        self._settings = settings
+        self._listener = listener
+        self._hold = hold
+        self._reconciled = reconciled
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Work for ever; several of these may run side by side."""
+        while True:
+            run_id = await self._queue.get()
+            try:
+                await self._reconcile(run_id)
+                self._queue.forget(run_id)
+            except OperatorError as error:
+                if isinstance(error, PrefectUnavailable):
+                    self._listener.prefect_failed(error)
+                wait = getattr(error, "retry_after", None) or 0.0
+                delay = self._queue.add_rate_limited(run_id, at_least=wait)
+                level = logging.DEBUG if isinstance(error, Unavailable) else logging.WARNING
+                log.log(level, "run %s: %s; again in %.0f s", run_id, error, delay)
+            except Exception:
+                delay = self._queue.add_rate_limited(run_id)
+                log.exception("run %s: a defect of the operator; again in %.0f s", run_id, delay)
+            finally:
+                self._queue.done(run_id)
+                self._reconciled(run_id)
+
+    async def _reconcile(self, run_id: UUID) -> None:
+        taken: list[Action] = []
+        again = True
+        while again:
+            action = self._decide(run_id)
+            if taken.count(action) == REPEATS:
+                raise OperatorError(f"{type(action).__name__} has no effect")
+            taken.append(action)
+            log.debug("run %s: %s", run_id, type(action).__name__)
+            again = await self._executor.execute(run_id, action)
+
+    def _decide(self, run_id: UUID) -> Action:
+        if held := self._hold(run_id):
+            return held
+        seen = self._snapshot(run_id)
+        self._store.put(run_id, seen.record)
+        return decide(seen, self._settings().timeouts, wall=self._clock.now())
+
+    def _snapshot(self, run_id: UUID) -> Snapshot:
+        objects = self._cluster.objects(run_id)
+        foreign = frozenset(job.name for job in objects.jobs if not self._owner.owns(job))
+        return take_snapshot(
+            run_id,
+            self._store.of(run_id),
+            objects,
+            now=self._clock.monotonic(),
+            foreign_jobs=foreign,
+        )

@@ -1,0 +1,87 @@
+"""What a claimed run's Job is made from: the one part in which bindings and workers differ.
+
+A renderer makes a manifest and leaves the run's record alone. Another kind of object, such as a
+JobSet, is another renderer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+from uuid import UUID
+
+from workpool_operator.errors import DeploymentNotFound, RenderError
+from workpool_operator.jobs.inputs import RenderInput
+from workpool_operator.jobs.rendered_job import RenderedJob, render_job
+from workpool_operator.jobs.threads import run_with_client
+from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.prefect_api.models import WorkPool
+from workpool_operator.runs.claims import ClaimedRun
+from workpool_operator.runs.owner import Owner
+
+
+class JobRenderer(Protocol):
+    """Renders the Jobs of claimed runs."""
+
+    async def render(
+        self, claimed: ClaimedRun, *, deployment: Mapping[str, Any] | None
+    ) -> RenderedJob | None:
+        """Render the Job of the run's claim; return None if this process is not to create it.
+
+        `deployment` is what the poll that offered the run read of it, None if it is not known.
+
+        Raises:
+            RenderError: the run can have no Job; the text names each place, value and fix.
+            DeploymentNotFound: the run's deployment was deleted.
+            Unavailable: what the Job is made from cannot be read now.
+        """
+        ...
+
+
+class TemplateRenderer:
+    """Renders Jobs from the work pool's base job template, as a binding does.
+
+    `pool()` is the pool as it was last read; it raises Unavailable while its template is invalid.
+    """
+
+    def __init__(self, owner: Owner, *, api: PrefectApi, pool: Callable[[], WorkPool]) -> None:
+        self._owner = owner
+        self._api = api
+        self._pool = pool
+        self._flows: dict[UUID, dict[str, Any]] = {}
+
+    async def render(
+        self, claimed: ClaimedRun, *, deployment: Mapping[str, Any] | None
+    ) -> RenderedJob | None:
+        """See `JobRenderer.render`."""
+        run = claimed.run
+        if run.deployment_id and deployment is None:
+            deployment = await self._deployment(run.deployment_id)
+        render_input = RenderInput(
+            run=run.document,
+            flow=await self._flow(run.flow_id),
+            deployment=deployment,
+            pool=self._pool().document,
+            worker_name=self._owner.worker_name,
+            environment=self._owner.environment,
+            ca=self._owner.ca,
+            template_environment=self._owner.template_environment,
+        )
+        identity = self._owner.identity(run.id, claimed.claim)
+        return await run_with_client(
+            self._api.client, lambda client: render_job(render_input, identity, client=client)
+        )
+
+    async def _deployment(self, deployment_id: UUID) -> Mapping[str, Any]:
+        found = await self._api.deployments([deployment_id])
+        if deployment_id not in found:
+            raise DeploymentNotFound(f"Deployment {deployment_id} no longer exists")
+        return found[deployment_id]
+
+    async def _flow(self, flow_id: UUID) -> dict[str, Any]:
+        """Return the flow, which is read once: its name and labels never change."""
+        if flow_id not in self._flows:
+            self._flows |= await self._api.flows([flow_id])
+        if flow_id not in self._flows:
+            raise RenderError("", f"Flow {flow_id} no longer exists.")
+        return self._flows[flow_id]

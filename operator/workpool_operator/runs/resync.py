@@ -1,0 +1,164 @@
+"""Read both stores slowly and completely, so that nothing depends on an event or on memory.
+
+At a start it adopts what an earlier process left: no claim is made before it is through. It goes
+by Job and by run, not by pool alone: a deleted pool's runs have lost its id (docs/races.md, 25).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
+from workpool_operator.errors import OperatorError
+from workpool_operator.kube.cluster import ClusterCache
+from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
+from workpool_operator.prefect_api.models import Run
+from workpool_operator.runs.owner import Owner
+from workpool_operator.runs.store import RunStore
+from workpool_operator.runs.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+FAILED_SECONDS = 2.0
+UNFINISHED = ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]
+
+
+class Resync:
+    """`adopted` is set once everything that existed at the start is in the store."""
+
+    def __init__(
+        self,
+        *,
+        api: PrefectApi,
+        owner: Owner,
+        queue: WorkQueue[UUID],
+        store: RunStore,
+        cluster: ClusterCache,
+        failed: Callable[[OperatorError], None],
+        interval: float,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._api = api
+        self._owner = owner
+        self._queue = queue
+        self._store = store
+        self._cluster = cluster
+        self._failed = failed
+        self._interval = interval
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._error: OperatorError | None = None
+        self._passed = asyncio.Event()  # once, well or not
+        self.has_begun = False
+        self.adopted = asyncio.Event()
+
+    def wake(self) -> None:
+        """Go through both stores now: events may have been missed."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Go through both stores at once, when woken, and after each interval."""
+        self.has_begun = True
+        while True:
+            self._wake.clear()
+            try:
+                if self._owner.namespace:
+                    await self._cluster.synced(self._owner.namespace)
+                await self._list_both()
+                self.adopted.set()
+                self._passed.set()
+                await self._pause()
+            except OperatorError as error:
+                self._error = error
+                self._passed.set()
+                self._failed(error)
+                await asyncio.sleep(FAILED_SECONDS)
+
+    async def attempt(self) -> None:
+        """Wait until both stores were read.
+
+        Raises:
+            OperatorError: they could not be read so far; it is tried again.
+        """
+        await self._passed.wait()
+        if not self.adopted.is_set() and self._error:
+            raise self._error
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._interval):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _list_both(self) -> None:
+        found = {run.id for run in await self._of_pool()}
+        known = {run_id for run_id, _ in self._store}
+        ids = self._cluster.run_ids()
+        for batch in _batches(sorted((ids | known) - found)):
+            await self._by_id(batch)
+        for run_id in ids | known | found:
+            self._queue.add(run_id)
+
+    async def _of_pool(self) -> list[Run]:
+        """The pool's runs that somebody has to see to; what others claim in the time of an
+        exclusive owner is theirs."""
+        if self._owner.exclusive and self.adopted.is_set():
+            return []
+        return [*await self._unfinished(), *await self._retrying()]
+
+    async def _unfinished(self) -> list[Run]:
+        """The pool's runs that somebody is answerable for."""
+        return await self._apply_all({"state": {"type": {"any_": UNFINISHED}}})
+
+    async def _retrying(self) -> list[Run]:
+        """Those that wait for a retry in a process of ours, which may be gone: no poll returns
+        them (docs/races.md, 26)."""
+        scheduled = {"state": {"type": {"any_": ["SCHEDULED"]}}, "start_time": {"is_null_": False}}
+        return await self._apply_all(scheduled, if_=self._retries_here)
+
+    def _retries_here(self, run: Run) -> bool:
+        here = f"{self._owner.namespace}:"
+        return run.retries_in_process and (run.infrastructure_pid or "").startswith(here)
+
+    async def _apply_all(
+        self, flow_runs: dict[str, Any], *, if_: Callable[[Run], bool] = lambda _: True
+    ) -> list[Run]:
+        """All of the pool that are asked for, heard."""
+        where: dict[str, Any] = {
+            "work_pools": {"id": {"any_": [str(self._owner.pool_id)]}},
+            "flow_runs": flow_runs,
+            "sort": "ID_DESC",
+        }
+        runs: list[Run] = []
+        offset = 0
+        while True:
+            asked_at = self._clock.monotonic()
+            page = await self._api.filter_runs({**where, "offset": offset})
+            offset += len(page)
+            wanted = [run for run in page if if_(run)]
+            for run in wanted:
+                self._store.apply(run.id, run, asked_at=asked_at)
+            runs += wanted
+            if len(page) < PAGE_SIZE:
+                return runs
+
+    async def _by_id(self, ids: list[UUID]) -> None:
+        wanted = [str(run_id) for run_id in ids]
+        asked_at = self._clock.monotonic()
+        runs = await self._api.filter_runs({"flow_runs": {"id": {"any_": wanted}}})
+        for run in runs:
+            self._store.apply(run.id, run, asked_at=asked_at)
+        for run_id in set(ids) - {run.id for run in runs}:
+            self._store.mark_stale(run_id)  # a read of its own says if it is gone
+
+
+def _batches(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
+    iterator = iter(ids)
+    while batch := list(islice(iterator, PAGE_SIZE)):
+        yield batch

@@ -1,0 +1,314 @@
+"""Rules for a claimed run until the flow's container starts: create, record, explain or end; also
+for the later pods of its Job. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from workpool_operator.jobs import diagnosis
+from workpool_operator.jobs.diagnosis import Termination, WaitReason
+from workpool_operator.kube.models import Job, Pod
+from workpool_operator.runs.actions import (
+    Action,
+    CreateJob,
+    NoAction,
+    PostWaitEvent,
+    ReadEvents,
+    RecordInfrastructurePid,
+    RefreshRun,
+    RefreshStateHistory,
+    RenewLease,
+    ReportCancelled,
+    ReportCrashed,
+    ReportWaiting,
+    RequeueAfter,
+)
+from workpool_operator.runs.rules import (
+    ClaimedInput,
+    ClaimedJobRule,
+    ClaimedRule,
+    Input,
+    Rule,
+    first,
+    lost_nodes,
+    retries,
+    sidecars,
+    suspended,
+)
+from workpool_operator.runs.rules.ended import ended, gone
+from workpool_operator.runs.snapshot import Snapshot
+from workpool_operator.runs.store import JobFaultReason
+
+# Sub-states from before the Job exists: under them a missing Job is created.
+BEFORE_JOB = frozenset({"Pending", "Submitting", "QuotaExceeded", "JobRefused", diagnosis.OUTAGE})
+
+
+def identify(given: Input) -> Action:
+    """Read the history of a run without a known claim of ours; leave the run alone if the history
+    showed that it is another's."""
+    return NoAction() if given.snapshot.record.is_foreign else RefreshStateHistory()
+
+
+def replacement_pod(given: Input, job: Job) -> Action | None:
+    """Report what a replacement pod of a RUNNING run waits for, and crash the run in time: it may
+    wait as the first pod did."""
+    newest = given.snapshot.newest
+    if newest is None or newest.deleting or _is_under_way(given.snapshot) or job.suspended:
+        return None
+    wait = diagnosis.wait_reason(newest, given.wall) or given.snapshot.event_reason
+    if wait is None or given.snapshot.record.reported == (newest.metadata.name, wait.category):
+        return _waiting(given, job, wait, None)
+    return _waiting(given, job, wait, PostWaitEvent(wait, job, newest))
+
+
+# A claimed run, with or without a Job
+
+
+def lease_due(given: ClaimedInput) -> Action | None:
+    """Renew the lease of the deployment's concurrency slot that came with the claim."""
+    lease_id = given.claim.lease_id
+    if lease_id is None or _lease_rest(given) > 0:
+        return None
+    return RenewLease(lease_id) if given.is_recent else RefreshRun()
+
+
+def without_job(given: ClaimedInput) -> Action | None:
+    """Apply the rules for a claim whose Job does not exist."""
+    return first(WITHOUT_JOB, given) if given.snapshot.current is None else None
+
+
+def with_job(given: ClaimedInput) -> Action | None:
+    """Apply the rules for a claim whose Job exists."""
+    return first(WITH_JOB, given, given.snapshot.current) if given.snapshot.current else None
+
+
+# Without a Job
+
+
+def job_gone(given: ClaimedInput) -> Action | None:
+    """Treat the Job as vanished if it was recorded, or if the sub-state is one that only a Job
+    brings about."""
+    recorded = given.snapshot.recorded_name == given.snapshot.current_name
+    return gone(given) if recorded or given.run.state_name not in BEFORE_JOB else None
+
+
+def job_impossible(given: ClaimedInput) -> Action | None:
+    """End a run that can have no Job, with what its creation found and the fix."""
+    fault = given.snapshot.record.job_fault
+    if fault is None or fault.claim_id != given.claim.id:
+        return None
+    if not given.is_recent:
+        return RefreshRun()
+    match fault.reason:
+        case JobFaultReason.DEPLOYMENT_NOT_FOUND:
+            return ReportCancelled(f"{fault.message}: the run was cancelled.")
+        case JobFaultReason.RENDERING_FAILED:
+            return ReportCrashed(Termination(f"The run's Job cannot be made. {fault.message}"))
+        case JobFaultReason.REFUSED:
+            return ReportCrashed(Termination(fault.message))
+
+
+def refused_too_long(given: ClaimedInput) -> Action | None:
+    """Crash a run whose Job the API server has refused for longer than the pending time-out. An
+    outage says nothing about the run unless it is the run's alone."""
+    refusal = given.snapshot.record.refusal
+    if refusal is None:
+        return None
+    if refusal.category == diagnosis.OUTAGE:
+        waited = given.snapshot.refused_alone
+    else:
+        waited = min(_pending_for(given), _refused_for(given, refusal))
+    return _give_up(given, refusal) if waited >= _timeout(given) else None
+
+
+def refusal_unnamed(given: ClaimedInput) -> Action | None:
+    """Report why the API server refuses the Job, unless the sub-state says so already."""
+    refusal = given.snapshot.record.refusal
+    if refusal is None or refusal.category == given.run.state_name:
+        return None
+    return ReportWaiting(refusal, given.claim)
+
+
+def refused_just_now(given: ClaimedInput) -> Action | None:
+    """Wait until a refused Job is due to be tried again."""
+    record = given.snapshot.record
+    rest = record.refused_until - given.snapshot.now
+    return RequeueAfter(rest) if record.refusal and rest > 0 else None
+
+
+def create(given: ClaimedInput) -> Action:
+    """Create the Job."""
+    return CreateJob(given.claimed)
+
+
+WITHOUT_JOB: tuple[ClaimedRule, ...] = (
+    job_gone,  # there was one, and it vanished
+    suspended.claimed,  # an earlier Job goes on: adopt it, and never run two pods at once
+    job_impossible,  # Cancelled for a deleted deployment, else Crashed
+    refused_too_long,  # Crashed
+    refusal_unnamed,
+    refused_just_now,
+    create,
+)
+
+
+# With a Job
+
+
+def unrecorded(given: Input, job: Job) -> Action | None:
+    """Record the Job's name in Prefect."""
+    return RecordInfrastructurePid(job.name) if given.snapshot.recorded_name != job.name else None
+
+
+def under_way(given: ClaimedInput, job: Job) -> Action | None:
+    """Wait for events once the newest pod has started the flow's container or is over, or while the
+    Job is suspended."""
+    if not (_is_under_way(given.snapshot) or job.suspended):
+        return None
+    return RequeueAfter(_lease_rest(given)) if given.claim.lease_id else NoAction()
+
+
+def not_started(given: ClaimedInput, job: Job) -> Action:
+    """Report what the newest pod waits for before the flow's container starts, and crash the run in
+    time."""
+    newest = given.snapshot.newest
+    wait = diagnosis.wait_reason(newest, given.wall) or given.snapshot.event_reason
+    is_news = wait is not None and wait.category != given.run.state_name
+    return _waiting(
+        given, job, wait, ReportWaiting(wait, given.claim) if wait and is_news else None
+    )
+
+
+WITH_JOB: tuple[ClaimedJobRule, ...] = (
+    unrecorded,  # write infrastructure_pid
+    retries.retry,  # the infrastructure ended it before the flow ran: back to SCHEDULED
+    ended,  # Crashed: reason, exit code, remedy, last log lines
+    lost_nodes.overdue,  # Crashed, though the pod stays
+    suspended.pending,  # say what it waits for, however long
+    sidecars.flow_ended,  # only sidecars live: Crashed
+    under_way,
+    not_started,
+)
+
+CLAIMED: tuple[ClaimedRule, ...] = (lease_due, without_job, with_job)
+
+
+def unclaimed(given: Input) -> Action | None:
+    """Find out whose a run without a known claim is; leave another's alone."""
+    return identify(given) if given.snapshot.record.claim is None else None
+
+
+def claimed(given: Input) -> Action | None:
+    """Apply the rules for a run under a claim of ours."""
+    if (claim := given.snapshot.record.claim) is None:
+        return None
+    return first(
+        CLAIMED, ClaimedInput(given.run, given.snapshot, given.timeouts, given.wall, claim)
+    )
+
+
+PENDING: tuple[Rule, ...] = (unclaimed, claimed)
+
+
+def _is_under_way(snapshot: Snapshot) -> bool:
+    return snapshot.newest is not None and (snapshot.newest.started or snapshot.newest.ended)
+
+
+def _waiting(given: Input, job: Job, wait: WaitReason | None, tell: Action | None) -> Action:
+    """Return the action for a Job whose newest pod has not started the flow's container; `tell`
+    reports the wait if that is news. Prefect refuses a RUNNING run a sub-state, and any run a
+    sub-state of the same name."""
+    newest = given.snapshot.newest
+    works = newest is not None and diagnosis.is_initializing(newest)
+    elapsed = _waited_seconds(given)
+    if (elapsed >= _timeout(given) and not works) or (wait and wait.is_permanent):
+        return _give_up(given, wait)
+    look = None if works else _read_events(given, job)
+    return tell or look or RequeueAfter(_requeue(given, elapsed))
+
+
+def _read_events(given: Input, job: Job) -> Action | None:
+    """Read Events if they may explain what the objects' own status does not: no pod at all, or no
+    volume for it."""
+    seen, policy = given.snapshot, given.timeouts
+    if seen.now - seen.record.events_read_at < policy.diagnosis_age:
+        return None
+    if seen.seconds_since("podless") >= policy.podless_grace:
+        return ReadEvents("Job", job.name)
+    if seen.newest and seen.seconds_since("creating") >= policy.creating_grace:
+        return ReadEvents("Pod", seen.newest.metadata.name)
+    return None
+
+
+def _requeue(given: Input, elapsed: float) -> float:
+    soon = given.timeouts.diagnosis_age if given.snapshot.pods else given.timeouts.podless_grace
+    return max(0.2, min(soon, _timeout(given) - elapsed))
+
+
+def _give_up(given: Input, wait: WaitReason | None) -> Action:
+    if not given.is_sure("known"):
+        return RefreshRun()
+    if wait and wait.is_permanent:
+        return ReportCrashed(
+            Termination(f"The run can never start. {wait.category}: {wait.message}")
+        )
+    return ReportCrashed(
+        diagnosis.never_started(wait, given.snapshot.newest, seconds=_timeout(given))
+    )
+
+
+def _lease_rest(given: ClaimedInput) -> float:
+    """Return the seconds until the deployment's concurrency lease is due for renewal."""
+    return given.timeouts.lease_renewal - (
+        given.snapshot.now - given.snapshot.record.lease_renewed_at
+    )
+
+
+def _waited_seconds(given: Input) -> float:
+    """Return for how many seconds the newest pod has kept the run waiting, without the time that
+    its init containers worked."""
+    pod, elapsed = given.snapshot.newest, _pending_for(given)
+    if pod is None:
+        return elapsed
+    if since := _replaced_at(given, pod):
+        elapsed = (given.wall - since).total_seconds()
+    return elapsed - diagnosis.initializing_seconds(pod, given.wall)
+
+
+def _replaced_at(given: Input, pod: Pod) -> datetime | None:
+    """Return when the Job made the pod as a replacement; None for its first. Any pod of a RUNNING
+    run that has not started is one, unless the cache has yet to see it start."""
+    created = pod.metadata.creation_timestamp or _EPOCH
+    if given.run.state_type == "PENDING":
+        return created if len(given.snapshot.pods) > 1 else None
+    running = given.run.state.timestamp if given.run.state else None
+    return max(created, running or _EPOCH)
+
+
+def _pending_for(given: Input) -> float:
+    """Return the seconds since the latest of the claim, the Job's creation and its start, which a
+    resume sets anew. Until the Job controller notes a start, only what this process saw counts."""
+    job, claim = given.snapshot.current, given.snapshot.record.claim
+    stamps = [claim.timestamp if claim else None]
+    stamps += [job.metadata.creation_timestamp, job.start_time] if job else []
+    elapsed = min([(given.wall - stamp).total_seconds() for stamp in stamps if stamp], default=0.0)
+    if job is None or job.start_time:
+        return elapsed
+    return min(elapsed, given.snapshot.seconds_since("unsuspended"))
+
+
+def _refused_for(given: Input, refusal: WaitReason) -> float:
+    """Return the seconds since the Job was first refused, as far as this process or the sub-state
+    knows."""
+    state = given.run.state
+    named = refusal.category == given.run.state_name and state and state.timestamp
+    seconds = (given.wall - named).total_seconds() if named else 0.0
+    return max(given.snapshot.seconds_since("refused"), seconds)
+
+
+def _timeout(given: Input) -> int:
+    """Return for how many seconds the run may wait: its own limit, else the binding's."""
+    return given.snapshot.pending_timeout or given.timeouts.pending_timeout
+
+
+_EPOCH = datetime.fromtimestamp(0, UTC)

@@ -1,0 +1,54 @@
+"""Rules for a run whose pod the infrastructure ended before any code of the flow ran. Pure.
+
+Such an end says nothing about the run: it is put back to SCHEDULED, and its next claim makes a new
+Job. Once the flow's container ran, Prefect's own retry settings decide.
+"""
+
+from __future__ import annotations
+
+from workpool_operator.jobs import diagnosis, disruption
+from workpool_operator.kube.models import Job
+from workpool_operator.runs.actions import (
+    Action,
+    Postpone,
+    RefreshRun,
+    RefreshStateHistory,
+    ReportCrashed,
+)
+from workpool_operator.runs.rules import ClaimedInput
+from workpool_operator.runs.snapshot import Snapshot
+
+DELAYS = (10.0, 30.0, 90.0)  # seconds before the first, second and every further new Job
+
+
+def retry(given: ClaimedInput, job: Job) -> Action | None:
+    """Put a claimed run back whose pod the infrastructure alone ended, as often as it may be."""
+    seen = given.snapshot
+    if not (job.ended and job.failed and _flow_never_started(seen)):
+        return None
+    if not given.is_sure("ended"):
+        return RefreshRun()
+    made, limit = seen.record.infrastructure_retries, given.timeouts.infrastructure_retries
+    if made is None:
+        return RefreshStateHistory()
+    if made >= limit:
+        return ReportCrashed(
+            diagnosis.retries_exhausted(diagnosis.termination(job, seen.pods), limit=limit)
+        )
+    delay = DELAYS[min(made, len(DELAYS) - 1)]
+    return Postpone(
+        diagnosis.retry_after_disruption(seen.pods, number=made + 1, limit=limit, delay=delay),
+        delay,
+    )
+
+
+def _flow_never_started(snapshot: Snapshot) -> bool:
+    """Return whether no pod of the Job ran the flow's container, or still could on a node that is
+    cut off, and the infrastructure ended the last one."""
+    if snapshot.started or not snapshot.pods:
+        return False
+    if any(
+        pod.spec.node_name for pod in snapshot.live_pods if pod.job_name == snapshot.current_name
+    ):
+        return False
+    return disruption.by_infrastructure(diagnosis.newest(snapshot.pods))

@@ -1,0 +1,155 @@
+"""Rules for a run that waits for its first or its next attempt. Pure.
+
+Two pods of a run must not overlap: the run is claimed once nothing of its last attempt may run.
+"""
+
+from __future__ import annotations
+
+from workpool_operator.jobs import diagnosis
+from workpool_operator.kube.models import FINAL_STATE_ANNOTATION, Job
+from workpool_operator.prefect_api.models import State
+from workpool_operator.runs.actions import (
+    Action,
+    ClaimRun,
+    ConfirmJobDeleted,
+    DeleteJob,
+    DropOffer,
+    ForgetRun,
+    NoAction,
+    RefreshRun,
+    ReportCrashed,
+    RequeueAfter,
+    Reschedule,
+    RestoreState,
+    SetJobTTL,
+)
+from workpool_operator.runs.rules import Input, Rule, lost_nodes, sidecars, suspended
+from workpool_operator.runs.rules.ended import unreported
+from workpool_operator.runs.rules.pending import identify
+
+
+def message_unread(given: Input) -> Action | None:
+    """Read the state's message, which a poll omits: the next rules need it to tell the retry of a
+    SIGTERM handler from that of a person."""
+    seen = given.snapshot
+    is_wanted = given.run.state is None and (seen.previous_jobs or seen.ended_by_us)
+    return RefreshRun() if is_wanted else None
+
+
+def end_undone(given: Input) -> Action | None:
+    """Restore the final state of a run whose Job the operator ended and whose pod rescheduled it on
+    its way out. Only the pod's SIGTERM handler writes AwaitingRetry without a message; a person's
+    retry has one."""
+    run, job = given.run, given.snapshot.ended_by_us
+    if job is None or run.state_name != "AwaitingRetry" or (run.state and run.state.message):
+        return None
+    return RestoreState(_annotated_state(job)) if given.is_recent else RefreshRun()
+
+
+def over_deadline(given: Input) -> Action | None:
+    """Crash a run whose recorded Job exceeded activeDeadlineSeconds. Its SIGTERM handler
+    rescheduled the run, which would exceed the limit again and again (docs/races.md, 11)."""
+    seen = given.snapshot
+    for job in seen.previous_jobs:
+        if job.exceeded_deadline and job.name == seen.recorded_name and unreported((job,)):
+            return (
+                ReportCrashed(diagnosis.termination(job, ())) if given.is_recent else RefreshRun()
+            )
+    return None
+
+
+def overlapping(given: Input) -> Action | None:
+    """Wait while the last attempt's pod runs, or could; delete its Job after a grace: two pods must
+    not overlap (docs/races.md, 12)."""
+    seen = given.snapshot
+    if not seen.overlapping:
+        return None
+    if seen.record.offered_at is not None:
+        return DropOffer()
+    if given.run.retries_in_process:
+        return NoAction()
+    job = next((job for job in seen.live_previous_jobs if not job.deleting), None)
+    if job is None:
+        return lost_nodes.blocked(given) or RequeueAfter(5.0)
+    if not job.ended and (step := sidecars.end_pods(given, job)):
+        return step
+    if (rest := given.remaining("previous", given.timeouts.previous_job_grace)) > 0:
+        return RequeueAfter(rest)
+    return DeleteJob(job) if given.is_sure("previous") else RefreshRun()
+
+
+def process_ended(given: Input) -> Action | None:
+    """Reschedule a run that was to go on in its own process, whose Job is over: no poll returns it
+    (docs/races.md, 26)."""
+    seen = given.snapshot
+    is_over = given.run.retries_in_process and (seen.previous_jobs or seen.gone_jobs)
+    return Reschedule(given.run) if is_over else None
+
+
+def process_out_of_sight(given: Input) -> Action | None:
+    """Reschedule a run that was to go on in its own process and has no Job here, once it is certain
+    that the process is gone."""
+    seen = given.snapshot
+    if not given.run.retries_in_process or not seen.recorded_name:
+        return None
+    if seen.record.offered_at is not None:
+        return None
+    if seen.record.claim is None:
+        return identify(given)
+    if (rest := given.remaining("alone", given.timeouts.vanish_grace)) > 0:
+        return RequeueAfter(rest)
+    if not seen.confirmed_gone:
+        return ConfirmJobDeleted(seen.recorded_name)
+    return Reschedule(given.run) if given.is_sure("alone") else RefreshRun()
+
+
+def previous_job_unreported(given: Input) -> Action | None:
+    """Start the TTL of an earlier Job, whose end needs no report any more."""
+    job = unreported(given.snapshot.previous_jobs)
+    return SetJobTTL(job) if job else None
+
+
+def not_offered(given: Input) -> Action | None:
+    """Leave a run to the next poll, and remember its refused claims until then (docs/races.md,
+    7)."""
+    record = given.snapshot.record
+    if record.offered_at is not None:
+        return None
+    if record.not_before and (rest := (record.not_before - given.wall).total_seconds()) > 0:
+        return RequeueAfter(rest)
+    return NoAction() if given.snapshot.previous_jobs or record.refused_claims else ForgetRun()
+
+
+def offer_too_old(given: Input) -> Action | None:
+    """Drop an old offer: a claim on a state of long ago may run a finished run again
+    (docs/races.md, 2)."""
+    offered_at = given.snapshot.record.offered_at
+    is_old = offered_at is not None and given.snapshot.now - offered_at > given.timeouts.state_age
+    return DropOffer(is_expired=True) if is_old else None
+
+
+def claim(_: Input) -> Action:
+    """Claim a run that is due, has a slot, and has nothing left in the cluster."""
+    return ClaimRun()
+
+
+SCHEDULED: tuple[Rule, ...] = (
+    message_unread,
+    end_undone,  # restore the final state
+    over_deadline,  # Crashed, the limit named
+    suspended.kept,
+    suspended.resumed,
+    overlapping,
+    process_ended,
+    process_out_of_sight,
+    previous_job_unreported,
+    not_offered,
+    offer_too_old,
+    claim,
+)
+
+
+def _annotated_state(job: Job) -> State:
+    type_, _, rest = job.metadata.annotations[FINAL_STATE_ANNOTATION].partition("/")
+    name, _, message = rest.partition("/")
+    return State(type=type_, name=name, message=message or None)

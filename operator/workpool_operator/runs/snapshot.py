@@ -1,0 +1,236 @@
+"""One run as the decision table sees it: its record and its objects in the cluster. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from workpool_operator.jobs import diagnosis, names
+from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
+from workpool_operator.kube.cache import RunObjects
+from workpool_operator.kube.models import FINAL_STATE_ANNOTATION, Job, Pod
+from workpool_operator.prefect_api.models import Run
+from workpool_operator.runs.claims import recorded_job
+from workpool_operator.runs.store import RunRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What is known of one run at `now` (seconds, monotonic).
+
+    `record` has its facts up to date: it is what to remember. `current` is the Job of the run's
+    current claim; `previous_jobs` are its other Jobs, which prove nothing about the run
+    (docs/races.md, 8). `pods` are the current Job's, gone ones included. `foreign_jobs` are the
+    names of Jobs that were made for another server or pool.
+    """
+
+    run_id: UUID
+    record: RunRecord
+    current_name: str = ""
+    current: Job | None = None
+    previous_jobs: tuple[Job, ...] = ()
+    gone_jobs: tuple[Job, ...] = ()
+    foreign_jobs: frozenset[str] = frozenset()
+    pods: tuple[Pod, ...] = ()
+    live_pods: tuple[Pod, ...] = ()
+    now: float = 0.0
+
+    @property
+    def run(self) -> Run | None:
+        """The run as it was last read."""
+        return self.record.run
+
+    @property
+    def recorded_name(self) -> str:
+        """The Job's name in `infrastructure_pid`, "" if there is none."""
+        return recorded_job(self.record.run)
+
+    @property
+    def started(self) -> bool:
+        """The flow's container of some pod of the current Job has run."""
+        return any(pod.started for pod in self.pods)
+
+    @property
+    def newest(self) -> Pod | None:
+        """The pod of the current Job that was made last."""
+        return diagnosis.newest(self.pods) if self.pods else None
+
+    @property
+    def outlived(self) -> tuple[Pod, ...]:
+        """The pods that live although the flow's container in them has ended."""
+        return tuple(pod for pod in self.live_pods if pod.flow_ended)
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Every Job of the run that exists."""
+        return (self.current, *self.previous_jobs) if self.current else self.previous_jobs
+
+    @property
+    def ended_by_us(self) -> Job | None:
+        """A Job that outlived its run and was ended for it: it says how the run had ended."""
+        jobs = (*self.previous_jobs, *self.gone_jobs)
+        return next((j for j in jobs if FINAL_STATE_ANNOTATION in j.metadata.annotations), None)
+
+    @property
+    def overlapping(self) -> bool:
+        """An earlier Job runs, may still run, or is suspended: two pods must not overlap."""
+        return bool(self.live_pods) or any(not job.ended for job in self.previous_jobs)
+
+    @property
+    def pods_live(self) -> bool:
+        """A pod of the current Job has not ended."""
+        return any(pod.job_name == self.current_name for pod in self.live_pods)
+
+    @property
+    def live_previous_jobs(self) -> tuple[Job, ...]:
+        """The Jobs that overlap; none where the pods have outlived theirs."""
+        live = {pod.job_name for pod in self.live_pods}
+        return tuple(job for job in self.previous_jobs if not job.ended or job.name in live)
+
+    @property
+    def pending_timeout(self) -> int | None:
+        """The run's own, in seconds, if it has one."""
+        return self.current.pending_timeout if self.current else self.record.pending_timeout
+
+    @property
+    def refused_alone(self) -> float:
+        """Seconds for which the API server takes the Jobs of other runs, and not this one's."""
+        since = self.record.alone_since
+        return self.now - since if since is not None else 0.0
+
+    @property
+    def event_reason(self) -> WaitReason | None:
+        """What Events said of what is waited for now, not of an earlier pod."""
+        since, record = self.record.since, self.record
+        began = since.get("podless", since.get("creating"))
+        return None if began is None or record.events_read_at < began else record.event_reason
+
+    @property
+    def confirmed_gone(self) -> bool:
+        """A live GET did not find the current Job, or the recorded one if none is current."""
+        name = self.current_name or self.recorded_name
+        return bool(name) and self.record.job_confirmed_gone == name
+
+    def seconds_since(self, fact: str) -> float:
+        """Return for how many seconds the fact has been seen to hold."""
+        return self.now - self.record.since.get(fact, self.now)
+
+    def read_since(self, fact: str) -> bool:
+        """Return whether the run was read after the fact was first seen."""
+        return self.record.read_at >= self.record.since.get(fact, self.now)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the server answered with the run's state."""
+        return self.now - self.record.answered_at
+
+
+def take_snapshot(
+    run_id: UUID,
+    record: RunRecord,
+    objects: RunObjects,
+    *,
+    now: float,
+    foreign_jobs: frozenset[str] = frozenset(),
+) -> Snapshot:
+    """Return the snapshot. Its record is the one to remember: it has the time at which each fact
+    was first seen."""
+    computed = _current_name(record)
+    current = next((job for job in objects.jobs if _is_current(job, record, computed)), None)
+    name = current.name if current else _adopted_name(record, objects) or computed
+    seen = Snapshot(
+        run_id=run_id,
+        record=record,
+        current_name=name,
+        current=current,
+        previous_jobs=tuple(job for job in objects.jobs if job is not current),
+        gone_jobs=objects.gone_jobs,
+        foreign_jobs=foreign_jobs,
+        pods=_pods_of(name, objects, since=current.start_time if current else None),
+        live_pods=tuple(pod for pod in objects.pods if not pod.ended),
+        now=now,
+    )
+    return replace(seen, record=_with_facts(seen))
+
+
+def _with_facts(snapshot: Snapshot) -> RunRecord:
+    """Return the record with what the objects show now."""
+    record, job = snapshot.record, snapshot.current
+    suspended_job, workload = record.suspended_job, record.workload
+    if job is None or not job.suspended:
+        workload = None
+    if record.state_type == "SCHEDULED":
+        suspended = (job.name for job in snapshot.previous_jobs if job.suspended)
+        suspended_job = next(suspended, suspended_job)
+    before = record.since if snapshot.current_name == record.observed_name else {}
+    since = {
+        fact: before.get(fact, snapshot.now) for fact, holds in _facts(snapshot).items() if holds
+    }
+    return replace(
+        record,
+        observed_name=snapshot.current_name,
+        since=since,
+        suspended_job=suspended_job,
+        workload=workload,
+    )
+
+
+def _facts(snapshot: Snapshot) -> dict[str, bool]:
+    """Return the facts whose age decides something; another Job starts afresh."""
+    job, newest, refusal = snapshot.current, snapshot.newest, snapshot.record.refusal
+    live = snapshot.live_pods
+    alive = job is not None and not job.ended
+    suspended = job is not None and job.suspended
+    may_run = any(not (job.ended or job.suspended) for job in snapshot.previous_jobs)
+    return {
+        "known": True,
+        "ended": job is not None and job.ended,
+        "gone": bool(snapshot.current_name) and not job and not snapshot.pods_live,
+        "previous": bool(snapshot.previous_jobs) and (bool(live) or may_run),
+        "alone": not snapshot.jobs and not live,
+        "suspended": suspended,
+        "unsuspended": alive and not suspended,
+        "leaving": any(p.job_name == snapshot.current_name and p.deleting for p in live),
+        "preempted": suspended and not snapshot.pods_live,
+        "refused": refusal is not None and refusal.category != OUTAGE,
+        "podless": alive and not suspended and not snapshot.pods,
+        "creating": alive and newest is not None and not (newest.started or newest.ended),
+        "settling": alive and newest is not None and newest.ended,
+        "outlived": bool(snapshot.outlived),
+    }
+
+
+def _pods_of(job_name: str, objects: RunObjects, *, since: datetime | None) -> tuple[Pod, ...]:
+    """Those made since the Job was started, or last resumed: earlier ones are another attempt's."""
+    mine = (pod for pod in (*objects.gone_pods, *objects.pods) if pod.job_name == job_name)
+    return tuple(pod for pod in mine if not _is_before(pod.metadata.creation_timestamp, since))
+
+
+def _is_before(time: datetime | None, other: datetime | None) -> bool:
+    return time is not None and other is not None and time < other
+
+
+def _adopted_name(record: RunRecord, objects: RunObjects) -> str:
+    """Return the name of a Job that the claim adopted and that is gone: it is another claim's."""
+    claim = str(record.claim.id) if record.claim else None
+    return next((job.name for job in objects.gone_jobs if job.claim_id == claim), "")
+
+
+def _current_name(record: RunRecord) -> str:
+    """Return the recorded name if nothing contradicts it, else the one computed from the claim."""
+    run, claim = record.run, record.claim
+    if run is None or run.state_type == "SCHEDULED":
+        return ""
+    recorded = recorded_job(run)
+    if claim is None:
+        return "" if run.state_type == "PENDING" else recorded
+    if claim.made(recorded, run_id=run.id):
+        return recorded
+    return names.job_name(run_name=run.name, run_id=run.id, claim_id=claim.id)
+
+
+def _is_current(job: Job, record: RunRecord, name: str) -> bool:
+    if not name:
+        return False
+    return job.claim_id == str(record.claim.id) if record.claim else job.name == name

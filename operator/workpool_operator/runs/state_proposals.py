@@ -1,0 +1,268 @@
+"""What the operator proposes and writes to Prefect about a run. Decides nothing.
+
+Every answer goes into the store, which knows a claim, and the sub-states that stand for it, by
+their transition ids and by nothing else (docs/races.md, 3).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
+from workpool_operator.errors import PrefectNotFound, PrefectRefused, PrefectUnavailable
+from workpool_operator.jobs.diagnosis import WaitReason
+from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.prefect_api.models import Run, SetStateResult, State
+from workpool_operator.prefect_api.run_logs import RunLogSender
+from workpool_operator.runs.claims import (
+    Claim,
+    count_retries,
+    find_claim,
+    is_stray_claim,
+    is_stray_substate,
+    overwritten_state,
+)
+from workpool_operator.runs.owner import Owner
+from workpool_operator.runs.store import RunStore
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 300
+
+
+class StateProposals:
+    """Reads and changes runs on the server; `run_log` writes what was done to the run's log."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        *,
+        api: PrefectApi,
+        run_log: RunLogSender,
+        store: RunStore,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._owner = owner
+        self._api = api
+        self._run_log = run_log
+        self.store = store
+        self._clock = clock
+
+    # What is known
+
+    async def read(self, run_id: UUID) -> None:
+        """Read the run.
+
+        Raises:
+            PrefectUnavailable: also where the run is said to be unknown by a server that does not
+                have our pool: it may be another, or one that lost its data.
+        """
+        asked_at = self._clock.monotonic()
+        run = await self._api.read_run(run_id)
+        if run is None:
+            await self.check_pool()
+        self.store.apply(run_id, run, asked_at=asked_at)
+
+    async def check_pool(self) -> None:
+        """Check that the server has our pool: only then can it say that a run is gone.
+
+        Raises:
+            PrefectUnavailable: it does not answer with our pool's id.
+        """
+        try:
+            found = (await self._api.work_pool()).id
+        except PrefectRefused as refused:
+            raise PrefectUnavailable(f"the work pool is not to be seen: {refused}") from refused
+        if found != self._owner.pool_id:
+            raise PrefectUnavailable(
+                f"work pool {self._api.pool!r} has id {found}, not {self._owner.pool_id}: what the "
+                "server says of runs that it does not know says nothing of those of this pool"
+            )
+
+    async def read_history(self, run_id: UUID) -> None:
+        """Find in the run's states the claim under which it runs or waits."""
+        record = self.store.of(run_id)
+        run, state = record.run, record.state
+        if run is None or state is None:
+            await self.read(run_id)
+            return
+        history = await self._api.history(run_id)
+        record = self.store.of(run_id)
+        if record.state != state:
+            return  # it moved on meanwhile
+        mine = self.store.transition_ids(run_id)
+        record = replace(
+            record.with_claim(find_claim(run, history, mine)),
+            infrastructure_retries=count_retries(history, mine),
+        )
+        if record.claim is not None:
+            stray = state.type == "PENDING" and is_stray_claim(state, record.claim)
+            record = replace(record, stray_claim=stray)
+        elif is_stray_substate(state, history, mine):
+            record = replace(record, stray_claim=True)
+        else:
+            record = record.mark_foreign()
+        self.store.put(run_id, record)
+
+    # Claims
+
+    async def claim(self, run_id: UUID) -> None:
+        """Propose PENDING: the claim holds if the answer's state is PENDING with our transition id,
+        whatever the answer's status, unless the owner is exclusive."""
+        proposal = {
+            "type": "PENDING",
+            "name": "Pending",
+            "state_details": {"transition_id": str(self._owner.transition_id(run_id))},
+        }
+        asked_at = self._clock.monotonic()
+        # Also if the answer is lost.
+        self.store.put(run_id, replace(self.store.of(run_id), claimed_here=True))
+        try:
+            answer = await self._propose(run_id, proposal)
+        except PrefectNotFound:
+            raise
+        except PrefectRefused:
+            self._defer(run_id, None)
+            raise
+        if (record := self.store.of(run_id)).claim is not None:
+            granted = self._owner.is_granted(answer)
+            self.store.put(run_id, replace(record, lease_renewed_at=asked_at, claimed_here=granted))
+        if answer.state.type == "SCHEDULED":
+            self._defer(run_id, answer.state)
+            log.debug("run %s was not claimed: %s: %s", run_id, answer.status, answer.reason)
+
+    async def revert_claim(self, run_id: UUID) -> None:
+        """Restore what a late state of ours wrote over, with its data (docs/races.md, 1)."""
+        state = self.store.of(run_id).state
+        history = await self._api.history(run_id)
+        mine = self.store.transition_ids(run_id)
+        before = overwritten_state(state, history, mine) if state else None
+        if before is None:
+            self.store.put(run_id, self.store.of(run_id).mark_foreign())
+            return
+        await self.restore(run_id, before)
+
+    async def restore(self, run_id: UUID, state: State) -> None:
+        """Propose a state again that something wrote over."""
+        proposal: dict[str, Any] = {
+            "type": state.type,
+            "name": state.name,
+            "message": state.message,
+            "data": state.data,
+        }
+        if (due := state.state_details.scheduled_time) and state.type == "SCHEDULED":
+            proposal["state_details"] = {"scheduled_time": due.isoformat()}
+        answer = await self._propose(run_id, proposal)
+        if answer.accepted:
+            self._run_log.write(run_id, f"Restored the run's state {state.name}.")
+
+    async def renew_lease(self, run_id: UUID, lease_id: UUID) -> None:
+        """Keep the deployment's concurrency slot that came with the claim.
+
+        A slot that was lost is not asked for again: the server takes another when the run starts.
+        """
+        asked_at = self._clock.monotonic()
+        try:
+            await self._api.renew_lease(lease_id, seconds=LEASE_SECONDS)
+        except PrefectRefused as refused:
+            await self.read(run_id)
+            record = self.store.of(run_id)
+            if record.claim is not None and record.state_type == "PENDING":
+                log.warning(
+                    "run %s: its deployment's concurrency slot was lost: %s", run_id, refused
+                )
+                lost = replace(record, lost_lease=lease_id)
+                self.store.put(run_id, lost.with_claim(record.claim))
+            return
+        self.store.put(run_id, replace(self.store.of(run_id), lease_renewed_at=asked_at))
+
+    # What became of it
+
+    async def record_infrastructure_pid(self, run_id: UUID, pid: str) -> None:
+        """Write `infrastructure_pid`."""
+        await self._change(run_id, infrastructure_pid=pid)
+
+    async def reschedule(self, run: Run) -> None:
+        """Have polls return a run that was to be retried by a process that is gone."""
+        policy = {**run.empirical_policy, "retry_type": "reschedule"}
+        await self._change(run.id, empirical_policy=policy)
+
+    async def name_substate(
+        self, run_id: UUID, claim: Claim, name: str, message: str | None = None
+    ) -> SetStateResult:
+        """Name the PENDING state of the claim."""
+        proposal = {
+            "type": "PENDING",
+            "name": name,
+            "message": message,
+            "state_details": {"transition_id": str(claim.substate_id(name))},
+        }
+        return await self._propose(run_id, proposal)
+
+    async def report_waiting(self, run_id: UUID, wait: WaitReason, claim: Claim) -> None:
+        """Name the claim's sub-state by what the run waits for."""
+        answer = await self.name_substate(run_id, claim, wait.category, wait.message)
+        if answer.accepted and not self.store.of(run_id).stray_claim:
+            self._run_log.write(run_id, f"{wait.category}: {wait.message}", level=wait.level)
+
+    async def postpone(self, run_id: UUID, wait: WaitReason, *, delay: float) -> None:
+        """Make the run SCHEDULED again, due in `delay` seconds."""
+        due = self._clock.now() + timedelta(seconds=delay)
+        details = {"scheduled_time": due.isoformat()}
+        if (claim := self.store.of(run_id).claim) is not None:
+            details["transition_id"] = str(claim.substate_id(wait.category))
+        proposal = {
+            "type": "SCHEDULED",
+            "name": wait.category,
+            "message": wait.message,
+            "state_details": details,
+        }
+        answer = await self._propose(run_id, proposal)
+        if answer.accepted:
+            self.store.put(run_id, replace(self.store.of(run_id), not_before=due))
+            self._run_log.write(run_id, f"{wait.category}: {wait.message}", level=logging.WARNING)
+
+    async def report_crashed(self, run_id: UUID, message: str) -> None:
+        """End the run Crashed."""
+        proposal = {"type": "CRASHED", "name": "Crashed", "message": message}
+        await self._finish(run_id, proposal, level=logging.ERROR)
+
+    async def report_cancelled(self, run_id: UUID, message: str) -> None:
+        """End the run Cancelled."""
+        proposal = {"type": "CANCELLED", "name": "Cancelled", "message": message}
+        await self._finish(run_id, proposal, level=logging.INFO)
+
+    def log(self, run_id: UUID, fact: str, *, level: int = logging.ERROR) -> None:
+        """Write a fact, if there is one, to the run's log, without a change of state."""
+        if fact:
+            self._run_log.write(run_id, fact, level=level)
+
+    def _defer(self, run_id: UUID, state: State | None) -> None:
+        record = self.store.of(run_id)
+        self.store.put(run_id, record.defer(state, wall=self._clock.now()))
+
+    async def _finish(self, run_id: UUID, proposal: dict[str, str], *, level: int) -> None:
+        answer = await self._propose(run_id, proposal)
+        if answer.accepted:
+            message = proposal["message"]
+            self._run_log.write(run_id, message, level=level)
+            log.info("run %s ended %s: %s", run_id, proposal["name"], message.split("\n")[0])
+
+    async def _propose(self, run_id: UUID, proposal: dict[str, Any]) -> SetStateResult:
+        asked_at = self._clock.monotonic()
+        answer = await self._api.set_state(run_id, proposal)
+        run = self.store.of(run_id).run
+        if run is None:
+            self.store.mark_stale(run_id)
+        else:
+            state = run.with_state(answer.state)
+            self.store.apply(run_id, state, asked_at=asked_at, wrote=True)
+        return answer
+
+    async def _change(self, run_id: UUID, **fields: Any) -> None:
+        await self._api.update_run(run_id, fields)
+        self.store.amend(run_id, **fields)

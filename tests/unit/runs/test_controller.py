@@ -1,0 +1,118 @@
+"""Where a run's Job is looked for, and who may go on with a claim."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+from tests.support.cluster_cache import synced_cluster
+from tests.support.controller import PLACE, OfflineController
+from tests.support.snapshots import RUN_ID, claim, job, job_name, pending, run
+from workpool_operator.kube.cluster import ClusterCache
+from workpool_operator.runs import actions
+from workpool_operator.runs.executor import Executor
+
+WORKER = replace(PLACE, namespace="", exclusive=True)
+
+
+class Recorder:
+    """An executor that writes nothing."""
+
+    def __init__(self, controller: Worker) -> None:
+        self.taken: list[str] = []
+        self._controller = controller
+
+    async def execute(self, run_id: Any, action: actions.Action) -> bool:
+        """Note the action; a claim finds what the test says."""
+        if not isinstance(action, actions.NoAction | actions.RequeueAfter):
+            self.taken.append(type(action).__name__)
+        if isinstance(action, actions.ClaimRun):
+            self._controller.know(pending(), claimed_here=self._controller.granted)
+            return True
+        return False
+
+
+class Worker(OfflineController):
+    """The controller of a worker, whose claims are `granted` or found to be another process's."""
+
+    def __init__(self, *, cluster: ClusterCache | None = None, granted: bool = True) -> None:
+        self.granted = granted
+        super().__init__(owner=WORKER, cluster=cluster or synced_cluster())
+        self.recorder = Recorder(self)
+        self._executor = cast(Executor, self.recorder)
+
+    def know(self, state: Any, *, pid: str | None = None, **facts: Any) -> None:
+        """Have the run in this state, under a claim of ours unless it is SCHEDULED."""
+        current = run(state, pid=pid)
+        self.store.apply(RUN_ID, current, asked_at=time.monotonic())
+        ours = claim() if current.state_type != "SCHEDULED" else None
+        self.store.put(RUN_ID, replace(self.store.of(RUN_ID), claim=ours, **facts))
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """With one loop that reconciles."""
+        task = asyncio.create_task(self._make_reconciler().run())
+        yield
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        self.queue.close()
+
+
+async def test_the_owners_namespace_is_that_of_every_job() -> None:
+    controller = OfflineController()
+    assert controller.namespace_of(RUN_ID) == PLACE.namespace
+
+
+async def test_without_one_the_recorded_namespace_of_the_claims_job_counts() -> None:
+    worker = Worker()
+    assert worker.namespace_of(RUN_ID) == ""
+    worker.know("RUNNING", pid=job_name("earlier"))
+    assert worker.namespace_of(RUN_ID) == ""
+    worker.know("RUNNING", pid=job_name())
+    assert worker.namespace_of(RUN_ID) == "data"
+
+
+async def test_a_job_that_is_not_recorded_yet_is_found_where_it_is() -> None:
+    cluster = synced_cluster()
+    cluster.jobs.put(job())
+    assert Worker(cluster=cluster).namespace_of(RUN_ID) == "data"
+
+
+async def test_a_claimed_run_is_held_until_its_namespace_is_known() -> None:
+    worker = Worker()
+    async with worker.working():
+        handle = await worker.claim(run("SCHEDULED"), read_at=time.monotonic())
+    assert handle is not None
+    assert worker.recorder.taken == ["Claim"]
+
+
+async def test_a_claimed_run_goes_on_once_its_namespace_is_followed() -> None:
+    worker = Worker()
+    async with worker.working():
+        handle = await worker.claim(run("SCHEDULED"), read_at=time.monotonic())
+        assert handle is not None
+        with handle.following("data"):
+            await asyncio.sleep(0.05)
+    assert worker.recorder.taken == ["Claim", "CreateJob"]
+
+
+async def test_a_run_that_another_process_claimed_under_the_same_id_is_left_to_it() -> None:
+    worker = Worker(granted=False)
+    async with worker.working():
+        assert await worker.claim(run("SCHEDULED"), read_at=time.monotonic()) is None
+        worker.enqueue(RUN_ID)
+    assert worker.recorder.taken == ["Claim"]
+
+
+async def test_its_job_is_looked_after_where_it_appears_in_a_namespace_that_is_followed() -> None:
+    worker = Worker(granted=False)
+    with worker._cluster.subscribe(worker):
+        async with worker.working():
+            assert await worker.claim(run("SCHEDULED"), read_at=time.monotonic()) is None
+            worker._cluster.jobs.put(job())
+    assert worker.recorder.taken == ["Claim", "RecordJob"]

@@ -1,0 +1,288 @@
+"""The rows of the decision table for runs that are claimed and have not started."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.support.decisions import (
+    CLAIMED,
+    NAME,
+    POLICY,
+    QUOTA,
+    RECORDED,
+    Case,
+    check,
+    sentence,
+    waiting_for,
+)
+from tests.support.snapshots import (
+    NOW,
+    WALL,
+    claim,
+    id_of,
+    job,
+    job_name,
+    pending,
+    pod,
+    record,
+    run,
+)
+from workpool_operator.jobs.diagnosis import Termination
+from workpool_operator.kube import models
+from workpool_operator.runs.actions import (
+    AdoptJob,
+    ConfirmJobDeleted,
+    CreateJob,
+    NoAction,
+    ReadEvents,
+    RecordInfrastructurePid,
+    RefreshRun,
+    RefreshStateHistory,
+    RenewLease,
+    ReportCancelled,
+    ReportCrashed,
+    ReportWaiting,
+    RequeueAfter,
+    RevertClaim,
+)
+from workpool_operator.runs.claims import ClaimedRun
+from workpool_operator.runs.store import JobFault, JobFaultReason, RunRecord
+
+HELD = run(pending(name="JobSuspended"), pid=NAME)
+
+MINE = ClaimedRun(CLAIMED, claim())
+
+
+def impossible(reason: JobFaultReason, message: str, **fields: Any) -> RunRecord:
+    fault = JobFault(claim().id, reason, message)
+    return record(CLAIMED, **{"claim": claim(), "job_fault": fault, **fields})
+
+
+CASES = [
+    # PENDING
+    Case("a claimed run without a Job gets one", record(CLAIMED, mine="claim"), CreateJob(MINE)),
+    Case(
+        "a rescheduled run's earlier Job is not its new claim's",
+        record(run(pending(), pid=job_name("old")), mine="claim"),
+        CreateJob(ClaimedRun(run(pending(), pid=job_name("old")), claim())),
+        {"jobs": (job("old", ended="Failed", ttl=60),)},
+    ),
+    Case(
+        "a Pending run of unknown origin is looked up",
+        record(run("PENDING")),
+        RefreshStateHistory(),
+    ),
+    Case(
+        "a Pending run of somebody else's is left alone",
+        record(run("PENDING"), foreign_state_id=id_of("PENDING")),
+        NoAction(),
+    ),
+    Case(
+        "a Job that exists is recorded",
+        record(CLAIMED, mine="claim"),
+        RecordInfrastructurePid(NAME),
+        {"jobs": (job(),)},
+    ),
+    Case(
+        "a renamed run's Job is still its own",
+        record(run(pending(), pid=NAME, name="renamed"), mine="claim"),
+        ConfirmJobDeleted(NAME),
+    ),
+    Case(
+        "a Job that was recorded and is gone is not made again",
+        record(RECORDED, mine="claim"),
+        ConfirmJobDeleted(NAME),
+    ),
+    Case(
+        "under a sub-state of a Job that existed a missing Job is gone",
+        record(run(pending(name="Unschedulable")), mine="claim"),
+        ConfirmJobDeleted(NAME),
+    ),
+    Case(
+        "a lease is renewed while the Job is waited for",
+        record(RECORDED, claim=claim(lease_id=id_of("lease"))),
+        RenewLease(id_of("lease")),
+        {"jobs": (job(),)},
+    ),
+    Case(
+        "a lease is renewed while a suspended Job waits",
+        record(HELD, claim=claim(lease_id=id_of("lease")), lease_renewed_at=NOW - 40),
+        RequeueAfter(POLICY.lease_renewal - 40),
+        {"jobs": (job(suspended=True),)},
+    ),
+    Case(
+        "a lease is renewed while the container starts the flow",
+        record(RECORDED, claim=claim(lease_id=id_of("lease")), lease_renewed_at=NOW - 40),
+        RequeueAfter(POLICY.lease_renewal - 40),
+        {"jobs": (job(),), "pods": (pod(phase="Running"),)},
+    ),
+    Case(
+        "a lease is renewed while the quota is full",
+        waiting_for(QUOTA, claim=claim(lease_id=id_of("lease"))),
+        RenewLease(id_of("lease")),
+    ),
+    Case(
+        "a run that may be RUNNING by now is read before its lease is renewed",
+        record(RECORDED, claim=claim(lease_id=id_of("lease"))),
+        RefreshRun(),
+        {"jobs": (job(),), "pods": (pod(phase="Running"),)},
+        heard=40,
+    ),
+    Case(
+        "a pod's wait is named",
+        record(RECORDED, mine="claim"),
+        ReportWaiting,
+        {"jobs": (job(),), "pods": (pod(waiting="ErrImagePull", message="no such image"),)},
+    ),
+    Case(
+        "a wait is named once",
+        record(run(pending(name="ImagePullBackOff"), pid=NAME), mine="claim"),
+        RequeueAfter,
+        {"jobs": (job(),), "pods": (pod(waiting="ErrImagePull"),)},
+        ago=1,
+    ),
+    Case(
+        "a wait that nothing can end ends the run",
+        record(RECORDED, mine="claim"),
+        ReportCrashed,
+        {"jobs": (job(),), "pods": (pod(waiting="InvalidImageName"),)},
+    ),
+    Case(
+        "a wait of more than the pending time-out ends the run",
+        record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=601))),
+        ReportCrashed,
+        {"jobs": (job(),), "pods": (pod(waiting="ErrImagePull"),)},
+    ),
+    Case(
+        "the time-out that the Job records is the run's, not the binding's",
+        record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=91))),
+        ReportCrashed,
+        {
+            "jobs": (job(annotations={models.PENDING_TIMEOUT_ANNOTATION: "90"}),),
+            "pods": (pod(waiting="ErrImagePull"),),
+        },
+    ),
+    Case(
+        "which may be longer than the binding's",
+        record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=3000))),
+        ReportWaiting,
+        {
+            "jobs": (job(annotations={models.PENDING_TIMEOUT_ANNOTATION: "3600"}),),
+            "pods": (pod(waiting="ErrImagePull"),),
+        },
+    ),
+    Case(
+        "a run whose Job is refused has its own time-out, too",
+        record(
+            CLAIMED,
+            claim=claim(timestamp=WALL - timedelta(seconds=91)),
+            refusal=QUOTA,
+            pending_timeout=90,
+        ),
+        ReportCrashed,
+    ),
+    Case(
+        "an annotation that is no number leaves the binding's time-out",
+        record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=91))),
+        ReportWaiting,
+        {
+            "jobs": (job(annotations={models.PENDING_TIMEOUT_ANNOTATION: "soon"}),),
+            "pods": (pod(waiting="ErrImagePull"),),
+        },
+    ),
+    Case(
+        "the time-out of a Job that was suspended starts when it is resumed",
+        record(RECORDED, claim=claim(timestamp=WALL - timedelta(hours=2))),
+        ReportWaiting,
+        {
+            "jobs": (job(started_at=WALL - timedelta(seconds=5)),),
+            "pods": (pod(waiting="ErrImagePull"),),
+        },
+    ),
+    Case(
+        "a suspended Job is waited for, however long",
+        record(HELD, claim=claim(timestamp=WALL - timedelta(hours=2))),
+        NoAction(),
+        {"jobs": (job(suspended=True),)},
+    ),
+    Case(
+        "a started container is waited for, however long",
+        record(RECORDED, claim=claim(timestamp=WALL - timedelta(hours=2))),
+        NoAction(),
+        {"jobs": (job(),), "pods": (pod(phase="Running"),)},
+    ),
+    Case(
+        "a Job without pods is asked why",
+        record(RECORDED, mine="claim"),
+        ReadEvents("Job", NAME),
+        {"jobs": (job(),)},
+    ),
+    Case(
+        "a pod without containers is asked why",
+        record(RECORDED, mine="claim"),
+        ReadEvents("Pod", "pod-claim"),
+        {"jobs": (job(),), "pods": (pod(),)},
+    ),
+    Case("a refusal that passes is named", waiting_for(QUOTA), ReportWaiting(QUOTA, claim())),
+    Case(
+        "a refused Job is tried again later",
+        record(
+            run(pending(name="QuotaExceeded")),
+            mine="claim",
+            refusal=QUOTA,
+            refused_until=NOW + 7,
+        ),
+        RequeueAfter(7.0),
+    ),
+    Case(
+        "and then again",
+        record(run(pending(name="QuotaExceeded")), mine="claim", refusal=QUOTA),
+        CreateJob(ClaimedRun(run(pending(name="QuotaExceeded")), claim())),
+    ),
+    Case(
+        "a run whose deployment was deleted is cancelled",
+        impossible(JobFaultReason.DEPLOYMENT_NOT_FOUND, "Deployment d no longer exists"),
+        ReportCancelled("Deployment d no longer exists: the run was cancelled."),
+    ),
+    Case(
+        "a run whose Job cannot be rendered crashes with the place",
+        impossible(JobFaultReason.RENDERING_FAILED, "job_manifest.spec: no object"),
+        ReportCrashed(Termination("The run's Job cannot be made. job_manifest.spec: no object")),
+    ),
+    Case(
+        "a run whose Job is refused for good crashes with the fix",
+        impossible(JobFaultReason.REFUSED, "The API server refused the run's Job: no. Do so."),
+        ReportCrashed(Termination("The API server refused the run's Job: no. Do so.")),
+    ),
+    Case(
+        "also where it was refused for the moment before",
+        impossible(JobFaultReason.REFUSED, "no", refusal=QUOTA),
+        ReportCrashed(Termination("no")),
+    ),
+    Case(
+        "that is not decided on a state read long ago",
+        impossible(JobFaultReason.REFUSED, "no"),
+        RefreshRun(),
+        heard=5,
+    ),
+    Case(
+        "what was found for an earlier claim says nothing of this one",
+        impossible(JobFaultReason.REFUSED, "no", claim=claim("second")),
+        CreateJob(ClaimedRun(CLAIMED, claim("second"))),
+    ),
+    Case(
+        "a run whose earlier Job goes on adopts it rather than end for one that cannot be made",
+        impossible(JobFaultReason.REFUSED, "no"),
+        AdoptJob(job("old"), claim()),
+        {"jobs": (job("old"),)},
+    ),
+    Case("a stray claim is undone", record(CLAIMED, mine="claim", stray_claim=True), RevertClaim()),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=sentence)
+def test_row(case: Case) -> None:
+    check(case)

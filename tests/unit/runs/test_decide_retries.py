@@ -1,0 +1,244 @@
+"""The rows of the decision table for pods that the infrastructure ends, or cannot end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.support.decisions import (
+    FAILED,
+    NAME,
+    RECORDED,
+    RUNNING,
+    SCHEDULED,
+    Case,
+    check,
+    sentence,
+)
+from tests.support.snapshots import (
+    MINE,
+    WALL,
+    claim,
+    container,
+    job,
+    pending,
+    pod,
+    record,
+    run,
+    state,
+)
+from workpool_operator.jobs import diagnosis
+from workpool_operator.jobs.disruption import by_infrastructure
+from workpool_operator.kube.models import Pod
+from workpool_operator.runs.actions import (
+    DeleteJob,
+    LogToRun,
+    NoAction,
+    Postpone,
+    RefreshRun,
+    RefreshStateHistory,
+    ReportCrashed,
+    RequeueAfter,
+)
+from workpool_operator.runs.claims import count_retries
+
+LIMIT = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi."
+
+
+def disrupted(reason: str, **fields: Any) -> Pod:
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": reason}
+    return pod(conditions=[condition], containers=[container()], **fields)
+
+
+def leaving(seconds: float, **fields: Any) -> Pod:
+    """Its own grace was over so many seconds ago, on the node that it is bound to."""
+    given = {"spec": {"nodeName": "worker-3"}, "phase": "Running", **fields}
+    deadline = WALL - timedelta(seconds=seconds)
+    return disrupted("DeletionByTaintManager", deleting=deadline, **given)
+
+
+REJECTED = pod(
+    phase="Failed", pod_reason="OutOfcpu", pod_message="Pod was rejected: no cpu", containers=[]
+)
+PREEMPTED = disrupted("PreemptionByScheduler", phase="Failed")
+RETRIED = record(run(SCHEDULED))
+KNOWN = record(RECORDED, mine="claim", infrastructure_retries=0)
+
+
+def failed(found: Pod, **objects: Any) -> dict[str, Any]:
+    return {"jobs": (FAILED,), "pods": (found,), **objects}
+
+
+def put_back(found: Pod, number: int, delay: float) -> Postpone:
+    return Postpone(
+        diagnosis.retry_after_disruption([found], number=number, limit=3, delay=delay), delay
+    )
+
+
+CASES = [
+    Case("a rejected pod's run is put back", KNOWN, put_back(REJECTED, 1, 10.0), failed(REJECTED)),
+    Case(
+        "a preempted pod's run is put back", KNOWN, put_back(PREEMPTED, 1, 10.0), failed(PREEMPTED)
+    ),
+    Case(
+        "also where the pod is gone",
+        KNOWN,
+        put_back(PREEMPTED, 1, 10.0),
+        {"jobs": (FAILED,), "gone_pods": (PREEMPTED,)},
+    ),
+    Case(
+        "how often it was put back is read before",
+        record(RECORDED, mine="claim"),
+        RefreshStateHistory(),
+        failed(REJECTED),
+    ),
+    Case("on a state that was read since", KNOWN, RefreshRun(), failed(REJECTED), heard=5),
+    Case(
+        "each time later",
+        record(RECORDED, mine="claim", infrastructure_retries=2),
+        put_back(REJECTED, 3, 90.0),
+        failed(REJECTED),
+    ),
+    Case(
+        "until it was as often as it may be",
+        record(RECORDED, mine="claim", infrastructure_retries=3),
+        ReportCrashed(
+            diagnosis.retries_exhausted(diagnosis.termination(FAILED, [REJECTED]), limit=3)
+        ),
+        failed(REJECTED),
+    ),
+    Case(
+        "a run whose flow's container ran is not put back",
+        KNOWN,
+        ReportCrashed,
+        failed(disrupted("EvictionByEvictionAPI", phase="Failed", number=1))
+        | {"pods": (pod(phase="Failed", exit_code=143, pod_reason="Evicted"),)},
+    ),
+    Case(
+        "nor one whose pod was beyond its own limit",
+        KNOWN,
+        ReportCrashed,
+        failed(pod(phase="Failed", pod_reason="Evicted", pod_message=LIMIT, containers=[])),
+    ),
+    Case(
+        "nor one that is RUNNING",
+        record(RUNNING),
+        ReportCrashed,
+        failed(REJECTED),
+    ),
+    # Nodes
+    Case(
+        "a pod that a lost node does not end ends its run",
+        record(RUNNING),
+        ReportCrashed(diagnosis.node_lost(leaving(20))),
+        {"jobs": (job(),), "pods": (leaving(20),)},
+    ),
+    Case(
+        "also before it started anything: a node that is cut off may still start it",
+        record(RECORDED, mine="claim", infrastructure_retries=0),
+        ReportCrashed(diagnosis.node_lost(leaving(20, phase="Pending"))),
+        {"jobs": (job(),), "pods": (leaving(20, phase="Pending"),)},
+    ),
+    Case(
+        "also where the Job has failed meanwhile",
+        record(RECORDED, mine="claim", infrastructure_retries=0),
+        ReportCrashed,
+        failed(leaving(20, phase="Pending")),
+    ),
+    Case(
+        "it has its own grace to end, and the node's",
+        record(RUNNING),
+        RequeueAfter(5.0),
+        {"jobs": (job(),), "pods": (leaving(15),)},
+    ),
+    Case(
+        "on a state that was just read",
+        record(RUNNING),
+        RefreshRun(),
+        {"jobs": (job(),), "pods": (leaving(20),)},
+        heard=5,
+    ),
+    Case(
+        "its Job is marked with that end at once: the node may come back, and its pod's SIGTERM",
+        record(run("CRASHED", pid=NAME)),
+        DeleteJob(job(), final=state("CRASHED")),
+        {"jobs": (job(),), "pods": (leaving(20),)},
+        ago=1,
+    ),
+    Case(
+        "not where another pod of the Job goes on",
+        record(RUNNING),
+        NoAction(),
+        {"jobs": (job(),), "pods": (pod(phase="Running", number=2), leaving(60))},
+    ),
+    Case(
+        "a retry of the run waits for it, and says so",
+        RETRIED,
+        LogToRun(diagnosis.waits_for_lost_node(leaving(20)), about="pod-claim"),
+        {"jobs": (job(deleting=True),), "pods": (leaving(20),)},
+    ),
+    Case(
+        "once",
+        replace(RETRIED, noted="pod-claim"),
+        RequeueAfter(5.0),
+        {"jobs": (job(deleting=True),), "pods": (leaving(20),)},
+    ),
+    Case(
+        "a pod that no node has is none that a node lost",
+        record(RUNNING),
+        NoAction(),
+        {"jobs": (job(),), "pods": (leaving(60, spec={}),)},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=sentence)
+def test_row(case: Case) -> None:
+    check(case)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (REJECTED, True),
+        (PREEMPTED, True),
+        (disrupted("EvictionByEvictionAPI"), True),
+        (pod(phase="Failed", pod_reason="Evicted", pod_message="The node was low on x"), True),
+        (pod(phase="Failed", pod_reason="Evicted", pod_message=LIMIT), False),
+        (pod(phase="Failed", pod_reason="DeadlineExceeded"), False),
+        (pod(phase="Failed", exit_code=1), False),
+        (pod(deleting=True), False),
+    ],
+)
+def test_an_end_is_the_infrastructures_where_the_pod_says_so(found: Pod, expected: bool) -> None:
+    assert by_infrastructure(found) is expected
+
+
+def test_retries_are_counted_from_the_history_by_the_claims_that_they_follow() -> None:
+    first, second = claim("one"), claim("two")
+    name = diagnosis.INFRASTRUCTURE_RETRY
+    by_us = [
+        state("SCHEDULED", name, id_=f"retry-{each.id}", transition_id=each.substate_id(name))
+        for each in (first, second)
+    ]
+    by_a_person = state("SCHEDULED", name, id_="by hand")
+    history = [pending("one"), by_us[0], by_a_person, pending("two"), by_us[1]]
+    assert count_retries(history, {MINE}) == 2
+    assert count_retries([*history, state("CRASHED"), pending("three")], {MINE}) == 0
+
+
+def test_a_retry_says_which_it_is_why_and_when() -> None:
+    message = diagnosis.retry_after_disruption([REJECTED], number=2, limit=3, delay=30.0).message
+    assert "Infrastructure retry 2 of 3: no code of the flow ran." in message
+    assert "OutOfcpu" in message
+    assert message.endswith("A new Job follows in 30 s.")
+
+
+def test_a_lost_node_is_named_with_what_to_do() -> None:
+    message = diagnosis.node_lost(leaving(20)).message
+    assert message.startswith("Node worker-3 is lost")
+    assert "DeletionByTaintManager" in message
+    assert message.endswith("kubectl delete node worker-3")

@@ -1,0 +1,207 @@
+"""The rows of the decision table for runs that are to start, or to start again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.support.decisions import (
+    FINAL,
+    NAME,
+    RETRY,
+    SCHEDULED,
+    UI_RETRY,
+    Case,
+    check,
+    offered,
+    sentence,
+)
+from tests.support.snapshots import (
+    WALL,
+    job,
+    job_name,
+    pod,
+    record,
+    run,
+    state,
+)
+from workpool_operator.runs.actions import (
+    ClaimRun,
+    ConfirmJobDeleted,
+    DeleteJob,
+    DropOffer,
+    ForgetRun,
+    NoAction,
+    RefreshRun,
+    RefreshStateHistory,
+    ReportCrashed,
+    RequeueAfter,
+    Reschedule,
+    RestoreState,
+    SetJobTTL,
+)
+
+CASES = [
+    # SCHEDULED
+    Case("an offered run is claimed", offered(run(SCHEDULED)), ClaimRun()),
+    Case("a run that was not offered is not claimed", record(run(SCHEDULED)), ForgetRun()),
+    Case(
+        "an offer of long ago is not claimed on",
+        offered(run(SCHEDULED), ago=2.5),
+        DropOffer(is_expired=True),
+    ),
+    Case(
+        "a refused run is remembered until the time that the refusal names",
+        record(run(SCHEDULED), not_before=WALL + timedelta(seconds=30)),
+        RequeueAfter(30.0),
+    ),
+    Case(
+        "a refused run whose time has come is left to the next poll",
+        record(run(SCHEDULED), not_before=WALL - timedelta(seconds=1)),
+        ForgetRun(),
+    ),
+    Case(
+        "a run whose claims are refused is remembered, so that it is put off ever longer",
+        record(run(SCHEDULED), not_before=WALL - timedelta(seconds=1), refused_claims=2),
+        NoAction(),
+    ),
+    Case(
+        "a leftover that still runs is waited for",
+        record(run(RETRY)),
+        RequeueAfter,
+        {"jobs": (job("old"),), "pods": (pod("old", phase="Running"),)},
+        ago=1,
+    ),
+    Case(
+        "an offer is withdrawn while a leftover runs",
+        offered(run(RETRY)),
+        DropOffer(),
+        {"jobs": (job("old"),)},
+    ),
+    Case(
+        "a leftover that does not end by itself is deleted",
+        record(run(RETRY)),
+        DeleteJob(job("old")),
+        {"jobs": (job("old"),)},
+    ),
+    Case(
+        "a suspended leftover counts as alive",
+        offered(run(RETRY)),
+        DropOffer(),
+        {"jobs": (job("old", suspended=True),)},
+    ),
+    Case(
+        "a leftover is not deleted on a state read long ago",
+        record(run(RETRY)),
+        RefreshRun(),
+        {"jobs": (job("old"),)},
+        heard=10,
+    ),
+    Case(
+        "the pods of a leftover whose Job is gone are waited for",
+        offered(run(RETRY)),
+        DropOffer(),
+        {"pods": (pod("old", phase="Running"),)},
+    ),
+    Case(
+        "pods without a Job end by themselves",
+        record(run(RETRY)),
+        RequeueAfter,
+        {"pods": (pod("old", phase="Running"),)},
+    ),
+    Case(
+        "a leftover that we ended says how its run had ended",
+        record(run(RETRY)),
+        RestoreState(state("CRASHED", "Crashed", message="out of memory")),
+        {"jobs": (job("old", ended="Failed", annotations=FINAL),)},
+    ),
+    Case(
+        "so does one that is gone already",
+        record(run(RETRY)),
+        RestoreState(state("CRASHED", "Crashed", message="out of memory")),
+        {"gone_jobs": (job("old", annotations=FINAL),)},
+    ),
+    Case(
+        "a person's retry of a run that we ended stands",
+        offered(run(UI_RETRY)),
+        ClaimRun(),
+        {"jobs": (job("old", ended="Failed", ttl=60, annotations=FINAL),)},
+    ),
+    Case(
+        "a retry that a deadline's SIGTERM brought about is no retry",
+        record(run(RETRY, pid=job_name("old"))),
+        ReportCrashed,
+        {"jobs": (job("old", ended="Failed", reason="DeadlineExceeded"),)},
+    ),
+    Case(
+        "a run that ran into its deadline before its last claim may run again",
+        offered(run(UI_RETRY, pid=job_name("old"))),
+        ClaimRun(),
+        {"jobs": (job("old", ended="Failed", reason="DeadlineExceeded", ttl=60),)},
+    ),
+    Case(
+        "the TTL of a leftover begins, for its end needs no report any more",
+        offered(run(UI_RETRY)),
+        SetJobTTL(job("old", ended="Failed")),
+        {"jobs": (job("old", ended="Failed"),)},
+    ),
+    Case(
+        "a poll does not say why a run with a leftover is scheduled",
+        offered(None),
+        RefreshRun(),
+        {"jobs": (job("old"),)},
+    ),
+    Case(
+        "a retry in the process that runs it is left to that process",
+        record(run(RETRY, empirical_policy={"retry_type": "in_process"})),
+        NoAction(),
+        {"jobs": (job("old"),)},
+    ),
+    Case(
+        "a retry in a process that is gone is rescheduled",
+        record(run(UI_RETRY, empirical_policy={"retry_type": "in_process"})),
+        Reschedule(run(UI_RETRY, empirical_policy={"retry_type": "in_process"})),
+        {"jobs": (job("old", ended="Failed"),)},
+    ),
+]
+
+
+IN_PROCESS = run(RETRY, pid=NAME, empirical_policy={"retry_type": "in_process"})
+VANISHED = [
+    Case("whose retry it is must be known", record(IN_PROCESS), RefreshStateHistory()),
+    Case(
+        "somebody else's retry is left alone",
+        record(IN_PROCESS, foreign_state_id=IN_PROCESS.state.id if IN_PROCESS.state else None),
+        NoAction(),
+    ),
+    Case("the caches may lag", record(IN_PROCESS, mine="claim"), RequeueAfter(3.0), ago=2),
+    Case("its Job is looked for", record(IN_PROCESS, mine="claim"), ConfirmJobDeleted(NAME)),
+    Case(
+        "without a Job nobody will retry it",
+        record(IN_PROCESS, mine="claim", job_confirmed_gone=NAME),
+        Reschedule(IN_PROCESS),
+    ),
+    Case(
+        "that is not decided on a state read long ago",
+        record(IN_PROCESS, mine="claim", job_confirmed_gone=NAME),
+        RefreshRun(),
+        heard=5,
+    ),
+    Case(
+        "while its Job lives the process retries by itself",
+        record(IN_PROCESS, mine="claim"),
+        NoAction(),
+        {"jobs": (job(),), "pods": (pod(phase="Running"),)},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", VANISHED, ids=sentence)
+def test_a_retry_in_a_process_that_vanished_while_nobody_looked(case: Case) -> None:
+    check(case)
+
+
+@pytest.mark.parametrize("case", CASES, ids=sentence)
+def test_row(case: Case) -> None:
+    check(case)

@@ -1,0 +1,367 @@
+"""The rows of the decision table for Jobs that are suspended, and for the time-outs beside them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.support.decisions import CLAIMED, NAME, RECORDED, RETRY, RUNNING, Case, check, sentence
+from tests.support.snapshots import (
+    NOW,
+    RUN_ID,
+    WALL,
+    answered,
+    claim,
+    id_of,
+    job,
+    job_name,
+    look,
+    pending,
+    pod,
+    read_at,
+    record,
+    run,
+    since,
+    state,
+)
+from workpool_operator.jobs import diagnosis
+from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
+from workpool_operator.runs.actions import (
+    Action,
+    AdoptJob,
+    ClaimRun,
+    ConfirmJobDeleted,
+    CreateJob,
+    DeleteJob,
+    DropOffer,
+    LogToRun,
+    NoAction,
+    Postpone,
+    ReadQueueEvents,
+    RecordInfrastructurePid,
+    RefreshRun,
+    ReportCrashed,
+    ReportWaiting,
+    RequeueAfter,
+)
+from workpool_operator.runs.claims import ClaimedRun
+from workpool_operator.runs.decide import decide
+from workpool_operator.runs.store import RunRecord
+from workpool_operator.runs.timeouts import Timeouts
+
+LONG_AGO = WALL - timedelta(hours=2)
+JUST_NOW = WALL - timedelta(seconds=5)
+OLD_CLAIM = claim(timestamp=LONG_AGO)
+HELD = run(pending(name="JobSuspended"), pid=NAME)
+RESUMED = run(pending(name="JobResumed"), pid=NAME)
+PREEMPTED = run(RETRY, pid=job_name("old"))
+OUR_RETRY = run(RETRY, pid=job_name("old"), empirical_policy={"retry_type": "in_process"})
+SUSPENDED = job("old", suspended=True, noted="True")
+RUNS_AGAIN = job("old", noted="False", started_at=WALL + timedelta(seconds=20))
+KEPT = record(PREEMPTED, suspended_job=job_name("old"))
+TOLD = record(PREEMPTED, noted=job_name("old"))
+QUOTA = WaitReason("QuotaExceeded", "exceeded quota")
+QUOTA_RUN = run(pending(name="QuotaExceeded", at=WALL - timedelta(seconds=601)))
+
+
+def waiting(known_run: object, **fields: object) -> RunRecord:
+    return record(known_run, claim=OLD_CLAIM, **fields)  # type: ignore[arg-type]
+
+
+CASES = [
+    # What a suspended Job waits for
+    Case(
+        "a suspended Job is named as what the run waits for",
+        waiting(RECORDED),
+        ReportWaiting(diagnosis.suspended(job(suspended=True)), OLD_CLAIM),
+        {"jobs": (job(suspended=True),)},
+    ),
+    Case(
+        "its queue is asked what it lacks before",
+        waiting(RECORDED),
+        ReadQueueEvents(NAME),
+        {"jobs": (job(suspended=True, queue="user-queue"),)},
+    ),
+    Case(
+        "and what it says is told",
+        waiting(RECORDED, workload="2 more cpu needed"),
+        ReportWaiting(
+            diagnosis.suspended(job(suspended=True, queue="user-queue"), "2 more cpu needed"),
+            OLD_CLAIM,
+        ),
+        {"jobs": (job(suspended=True, queue="user-queue"),)},
+    ),
+    Case(
+        "a queue with room resumes a Job before anything is said",
+        waiting(RECORDED),
+        RequeueAfter,
+        {"jobs": (job(suspended=True),)},
+        ago=1,
+    ),
+    Case(
+        "it is named once",
+        waiting(HELD),
+        NoAction(),
+        {"jobs": (job(suspended=True),)},
+    ),
+    Case(
+        "the end of that wait is named too",
+        waiting(HELD),
+        ReportWaiting(diagnosis.resumed(job()), OLD_CLAIM),
+        {"jobs": (job(noted="True"),)},
+    ),
+    Case(
+        "but not once the flow's container runs",
+        waiting(HELD),
+        NoAction(),
+        {"jobs": (job(noted="False"),), "pods": (pod(phase="Running"),)},
+    ),
+    # Time-outs
+    Case(
+        "a Job that was just resumed is not timed out before its start is noted",
+        waiting(RESUMED),
+        RequeueAfter,
+        {"jobs": (job(created=LONG_AGO),)},
+        ago=1,
+    ),
+    Case(
+        "nor by the start that it had before it was suspended",
+        waiting(RESUMED),
+        RequeueAfter,
+        {"jobs": (job(created=LONG_AGO, started_at=LONG_AGO, noted="True"),)},
+        ago=1,
+    ),
+    Case(
+        "nor by a claim that is much older than its Job",
+        waiting(RECORDED),
+        RequeueAfter,
+        {"jobs": (job(created=JUST_NOW),)},
+        ago=1,
+    ),
+    Case(
+        "it is timed out when it has waited for too long since its resume",
+        waiting(RESUMED),
+        ReportCrashed,
+        {"jobs": (job(created=LONG_AGO, started_at=WALL - timedelta(seconds=601)),)},
+    ),
+    Case(
+        "a Job whose start nobody notes is timed out by what this process saw",
+        waiting(RESUMED),
+        ReportCrashed,
+        {"jobs": (job(created=LONG_AGO),)},
+    ),
+    Case(
+        "a refused Job is not timed out by a claim that is much older than the refusal",
+        waiting(CLAIMED, refusal=QUOTA),
+        ReportWaiting(QUOTA, OLD_CLAIM),
+        ago=1,
+    ),
+    Case(
+        "nor by the outage before it",
+        waiting(run(pending(name=OUTAGE, at=LONG_AGO)), refusal=QUOTA),
+        ReportWaiting(QUOTA, OLD_CLAIM),
+        ago=1,
+    ),
+    Case(
+        "it is timed out by the sub-state that an earlier process named",
+        waiting(QUOTA_RUN, refusal=QUOTA),
+        ReportCrashed,
+        ago=1,
+    ),
+    # A Job that is preempted
+    Case(
+        "a run is put back where its Job was suspended under it",
+        record(RUNNING),
+        Postpone(diagnosis.suspended_while_running(job(suspended=True))),
+        {"jobs": (job(suspended=True),)},
+    ),
+    Case(
+        "its process has time to reschedule it",
+        record(RUNNING),
+        RequeueAfter(7.0),
+        {"jobs": (job(suspended=True),)},
+        ago=3,
+    ),
+    Case(
+        "a run whose pod still ends is not put back",
+        record(RUNNING),
+        NoAction(),
+        {"jobs": (job(suspended=True),), "pods": (pod(phase="Running"),)},
+    ),
+    Case(
+        "a suspended Job is kept, and the run's log told of it",
+        record(PREEMPTED),
+        LogToRun(diagnosis.keeps_place_in_queue(SUSPENDED), about=job_name("old")),
+        {"jobs": (SUSPENDED,)},
+    ),
+    Case("once", TOLD, NoAction(), {"jobs": (SUSPENDED,)}),
+    Case(
+        "it is kept while its pod ends, too",
+        TOLD,
+        NoAction(),
+        {"jobs": (SUSPENDED,), "pods": (pod("old", phase="Running"),)},
+    ),
+    Case(
+        "its run is not claimed meanwhile",
+        record(PREEMPTED, offered_at=NOW),
+        DropOffer(),
+        {"jobs": (SUSPENDED,)},
+    ),
+    Case(
+        "its run is claimed when it is resumed",
+        KEPT,
+        ClaimRun(),
+        {"jobs": (job("old", noted="True"),)},
+    ),
+    Case(
+        "on a state that was just read",
+        KEPT,
+        RefreshRun(),
+        {"jobs": (job("old"),)},
+        heard=5,
+    ),
+    Case(
+        "also by a process that never saw it suspended",
+        record(PREEMPTED),
+        ClaimRun(),
+        {"jobs": (RUNS_AGAIN,)},
+    ),
+    Case(
+        "a run that retries in process is claimed for it as well",
+        record(OUR_RETRY),
+        ClaimRun(),
+        {"jobs": (RUNS_AGAIN,)},
+    ),
+    Case(
+        "a resumed Job whose end is decided is not claimed for",
+        KEPT,
+        DeleteJob,
+        {"jobs": (job("old", ended="FailureTarget"),)},
+    ),
+    Case(
+        "a Job that ran before the run was rescheduled was not resumed for it",
+        record(PREEMPTED),
+        DeleteJob,
+        {"jobs": (job("old", noted="False", started_at=LONG_AGO),)},
+    ),
+    # Adoption
+    Case(
+        "a claim adopts the Job that was resumed",
+        record(run(pending(), pid=job_name("old")), mine="claim"),
+        AdoptJob(RUNS_AGAIN, claim()),
+        {"jobs": (RUNS_AGAIN,)},
+    ),
+    Case(
+        "also one that is suspended again meanwhile",
+        record(run(pending(), pid=job_name("old")), mine="claim"),
+        AdoptJob(SUSPENDED, claim()),
+        {"jobs": (SUSPENDED,)},
+    ),
+    Case(
+        "no Job is made beside the pods of an earlier one",
+        record(run(pending(), pid=job_name("old")), mine="claim"),
+        RequeueAfter(5.0),
+        {"jobs": (job("old", deleting=True),), "pods": (pod("old", phase="Running"),)},
+    ),
+    Case(
+        "an adopted Job is the run's",
+        record(run(pending(name="JobResumed"), pid=job_name("old")), mine="claim"),
+        NoAction(),
+        {
+            "jobs": (job("old", adopted_by="claim", started_at=JUST_NOW),),
+            "pods": (pod("old", phase="Running", created=JUST_NOW),),
+        },
+    ),
+    Case(
+        "an adopted Job that Prefect does not know is recorded",
+        record(CLAIMED, mine="claim"),
+        RecordInfrastructurePid(job_name("old")),
+        {"jobs": (job("old", adopted_by="claim"),)},
+    ),
+    Case(
+        "the pod of the attempt before does not hide what its next pod waits for",
+        record(run(pending(), pid=job_name("old")), mine="claim"),
+        ReportWaiting,
+        {
+            "jobs": (job("old", adopted_by="claim", started_at=JUST_NOW),),
+            "gone_pods": (pod("old", phase="Failed", exit_code=143, created=LONG_AGO),),
+            "pods": (pod("old", waiting="ErrImagePull", created=JUST_NOW),),
+        },
+    ),
+    Case(
+        "an adopted Job that is gone is missed by its own name",
+        record(run(pending(), pid=job_name("old")), mine="claim"),
+        ConfirmJobDeleted(job_name("old")),
+        {"gone_jobs": (job("old", adopted_by="claim"),)},
+    ),
+    Case(
+        "a preempted run whose Job was deleted gets a new one",
+        record(run(pending(), pid=job_name("old")), mine="claim"),
+        CreateJob(ClaimedRun(run(pending(), pid=job_name("old")), claim())),
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=sentence)
+def test_row(case: Case) -> None:
+    check(case)
+
+
+def test_a_job_that_was_suspended_for_an_hour_is_not_timed_out_by_its_resume() -> None:
+    """Look by look, as the events come: the start is noted in a sync of its own."""
+    known = waiting(HELD)
+    looks: list[tuple[float, object]] = [
+        (0, job(suspended=True, created=LONG_AGO)),
+        (3600, job(suspended=True, created=LONG_AGO)),
+        (3601, job(created=LONG_AGO)),
+        (3602, job(created=LONG_AGO, started_at=at(3601))),
+        (3612, job(created=LONG_AGO, started_at=at(3601))),
+    ]
+    for seconds, now_job in looks:
+        known, step = step_at(known, seconds, now_job)
+        assert not isinstance(step, ReportCrashed | RefreshRun), step
+    _, step = step_at(replace(known, run=RESUMED), 4202, looks[-1][1])
+    assert isinstance(step, ReportCrashed)
+
+
+def at(seconds: float) -> datetime:
+    return WALL + timedelta(seconds=seconds)
+
+
+def step_at(known: RunRecord, seconds: float, now_job: object) -> tuple[RunRecord, Action]:
+    seen = look(read_at(known, NOW + seconds), now=NOW + seconds, jobs=(now_job,))
+    return seen.record, decide(seen, Timeouts(), wall=at(seconds))
+
+
+def test_a_refusal_of_the_claim_that_asks_to_wait_is_waited_for() -> None:
+    """The deployment's concurrency limit is full: the resumed Job's pod waits as well."""
+    slot = state("SCHEDULED", "AwaitingConcurrencySlot", scheduled_time=at(30))
+    known = record(run(slot), suspended_job=job_name("old"), not_before=at(30))
+    seen = look(known, jobs=(job("old"),))
+    assert decide(seen, Timeouts(), wall=WALL) == RequeueAfter(30.0)
+    assert decide(seen, Timeouts(), wall=at(31)) == ClaimRun()
+
+
+def test_the_name_of_a_suspended_job_is_kept_until_the_run_leaves_scheduled() -> None:
+    known = record(PREEMPTED)
+    known = since(known, NOW, jobs=(SUSPENDED,))
+    known = since(known, NOW, jobs=(job("old"),))
+    assert known.suspended_job == job_name("old")
+    assert answered(known, RUNNING, at=NOW + 1).suspended_job == ""
+
+
+def test_an_adopted_job_belongs_to_the_claim_that_adopted_it() -> None:
+    assert job("old", adopted_by="claim").claim_id == str(id_of("claim"))
+    assert job("old", adopted_by="claim").run_id == str(RUN_ID)
+
+
+def test_a_suspended_job_says_which_queue_it_waits_in_or_how_to_resume_it() -> None:
+    queued = job(suspended=True, queue="user-queue")
+    assert "queue 'user-queue': `kubectl" in diagnosis.suspended(queued).message
+    lacks = diagnosis.suspended(queued, "2 more cpu needed").message
+    assert "queue 'user-queue': 2 more cpu needed." in lacks
+    by_hand = diagnosis.suspended(job(suspended=True)).message
+    assert f"patch job {NAME}" in by_hand
+    assert '{"spec":{"suspend":false}}' in by_hand

@@ -1,0 +1,219 @@
+"""The loop around the table: one step after the other, and never the same one for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+
+from tests.support.cluster_cache import synced_cluster, unsynced_cluster
+from tests.support.controller import OfflineController
+from tests.support.snapshots import RUN_ID, job, pod, run
+from workpool_operator.errors import OperatorError, PrefectUnavailable
+from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.kube.cluster import ClusterCache
+from workpool_operator.kube.models import Job
+from workpool_operator.runs import actions
+from workpool_operator.runs.executor import Executor
+from workpool_operator.runs.job_creator import JobCreator
+from workpool_operator.runs.listener import Listener
+from workpool_operator.runs.reconciler import REPEATS
+from workpool_operator.runs.settings import RunSettings
+from workpool_operator.runs.state_proposals import StateProposals
+from workpool_operator.runs.workqueue import WorkQueue
+
+
+class FakeExecutor(Executor):
+    """Writes nothing but what a test says; what needs no request it carries out."""
+
+    def __init__(self, do: Callable[[UUID, actions.Action], None], **parts: Any) -> None:
+        absent: Any = None
+        super().__init__(
+            kube=cast(KubernetesClient, absent),
+            proposals=cast(StateProposals, self),
+            job_creator=cast(JobCreator, absent),
+            settings=RunSettings,
+            **parts,
+        )
+        self.taken: list[actions.Action] = []
+        self._do = do
+
+    async def execute(self, run_id: UUID, action: actions.Action) -> bool:
+        if not isinstance(action, actions.NoAction | actions.RequeueAfter):
+            self.taken.append(action)
+        return await super().execute(run_id, action)
+
+    async def _in_prefect(
+        self, run_id: UUID, action: actions.PrefectAction | actions.KubernetesAction
+    ) -> None:
+        if isinstance(action, actions.SetJobTTL):
+            await self._in_kubernetes(run_id, action)
+        else:
+            self._do(run_id, action)
+
+    async def _start_ttl(self, job: Job) -> None:
+        self._do(RUN_ID, actions.SetJobTTL(job))
+
+    def note(self, *_: Any) -> None:
+        """No log."""
+
+
+class Controller(OfflineController):
+    """Its writes are the test's."""
+
+    def __init__(self, do: Callable[[UUID, actions.Action], None], **parts: Any) -> None:
+        self._do = do
+        super().__init__(**parts)
+
+    def _make_executor(self, *_: Any) -> FakeExecutor:
+        self.queue = WorkQueue(jitter=lambda *_: 1.0)
+        return FakeExecutor(
+            self._do,
+            namespace_of=self.namespace_of,
+            queue=self.queue,
+            store=self.store,
+            cluster=self._cluster,
+            listener=self._listener,
+        )
+
+
+class Bench(Listener):
+    """A reconciler whose writes are the test's, and what it reports."""
+
+    def __init__(
+        self,
+        do: Callable[[UUID, actions.Action], None] = lambda *_: None,
+        *,
+        cluster: ClusterCache | None = None,
+    ) -> None:
+        cluster = cluster or synced_cluster()
+        self.jobs, self.pods = cluster.jobs, cluster.pods
+        self.freed = self.expired = 0
+        self.heard: list[OperatorError] = []
+        self.controller = Controller(do, cluster=cluster, listener=self)
+        self.queue, self.store = self.controller.queue, self.controller.store
+        self.executor = cast(FakeExecutor, self.controller._executor)
+
+    async def work(self, seconds: float = 0.05) -> list[str]:
+        """The actions taken for the run until nothing is left to do now."""
+        loop = self.controller._make_reconciler()
+        task = asyncio.create_task(loop.run())
+        self.queue.add(RUN_ID)
+        await asyncio.sleep(seconds)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return [type(step).__name__ for step in self.executor.taken]
+
+    def know(self, current: Any) -> None:
+        self.store.apply(RUN_ID, current, asked_at=time.monotonic())
+
+    def disown(self) -> None:
+        """The run's state is not of our making."""
+        self.store.put(RUN_ID, self.store.of(RUN_ID).mark_foreign())
+
+    def capacity_freed(self) -> None:
+        self.freed += 1
+
+    def prefect_failed(self, error: PrefectUnavailable) -> None:
+        self.heard.append(error)
+
+    def offer_expired(self) -> None:
+        self.expired += 1
+
+
+async def test_a_step_without_effect_backs_off(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    bench.know(run("RUNNING"))
+    assert await bench.work() == ["ReadHistory"] * REPEATS
+    assert "ReadHistory has no effect; again in 1 s" in caplog.text
+    assert bench.queue.add_rate_limited(RUN_ID) == 2
+    bench.queue.close()
+
+
+async def test_steps_follow_each_other_until_nothing_is_left() -> None:
+    def do(run_id: UUID, action: actions.Action) -> None:
+        if isinstance(action, actions.RefreshStateHistory):
+            bench.disown()
+
+    bench = Bench(do)
+    bench.know(run("RUNNING"))
+    assert await bench.work() == ["ReadHistory"]
+    assert len(bench.queue) == 0
+
+
+async def test_what_nobody_asks_for_is_forgotten_without_a_request() -> None:
+    bench = Bench()
+    bench.jobs.put(job(ended="Complete", ttl=60))
+    bench.jobs.remove("uid-claim")
+    bench.pods.put(pod(phase="Succeeded"))
+    bench.pods.remove("uid-pod-claim")
+    assert await bench.work() == ["Forget"]
+    assert len(bench.store) == 0
+    assert bench.jobs.tombstones(str(RUN_ID)) == bench.pods.tombstones(str(RUN_ID)) == ()
+    assert bench.freed == 1
+
+
+async def test_an_offer_that_came_too_late_asks_for_another() -> None:
+    bench = Bench()
+    bench.know(run("SCHEDULED"))
+    offered = replace(bench.store.of(RUN_ID), offered_at=time.monotonic() - 60)
+    bench.store.put(RUN_ID, offered)
+    assert await bench.work() == ["Withdraw", "Forget"]
+    assert bench.expired == 1
+
+
+async def test_the_end_of_a_job_may_have_freed_a_slot() -> None:
+    def do(run_id: UUID, action: actions.Action) -> None:
+        bench.jobs.put(job(ended="Complete", ttl=60))
+
+    bench = Bench(do)
+    bench.know(run("SCHEDULED"))
+    bench.jobs.put(job(ended="Complete"))
+    assert await bench.work() == ["StartTtl"]
+    assert bench.freed == 1
+
+
+async def test_nothing_is_decided_before_both_caches_are_synced() -> None:
+    bench = Bench(cluster=unsynced_cluster())
+    bench.know(run("RUNNING"))
+    assert await bench.work() == []
+    bench.queue.close()
+
+
+async def test_a_failed_step_delays_its_run_and_is_heard_of() -> None:
+    def do(run_id: UUID, action: actions.Action) -> None:
+        raise PrefectUnavailable("no answer", retry_after=9)
+
+    bench = Bench(do)
+    bench.know(run("RUNNING"))
+    assert await bench.work() == ["ReadHistory"]
+    assert [str(error) for error in bench.heard] == ["no answer"]
+    bench.queue.add(RUN_ID)
+    assert len(bench.queue) == 0
+    bench.queue.close()
+
+
+async def test_a_defect_in_a_step_does_not_end_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+    def do(run_id: UUID, action: actions.Action) -> None:
+        if len(bench.executor.taken) == 1:
+            bench.queue.add(RUN_ID)
+            raise ZeroDivisionError
+        bench.disown()
+
+    bench = Bench(do)
+    bench.know(run("RUNNING"))
+    assert await bench.work() == ["ReadHistory"] * 2
+    assert "a defect of the operator" in caplog.text
+    bench.queue.close()
+
+
+async def test_a_job_of_another_server_is_told_apart() -> None:
+    bench = Bench()
+    bench.jobs.put(job())
+    bench.know(None)
+    assert await bench.work() == ["Forget"]

@@ -1,0 +1,54 @@
+"""What the dispatch path takes from a binding's spec and from a worker's environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from workpool_operator.api.v1alpha1 import Spec
+from workpool_operator.binding.surroundings import Binding
+from workpool_operator.runs.settings import PollSettings, RunSettings
+from workpool_operator.runs.timeouts import Timeouts
+from workpool_operator.worker.settings import PREFIX, WorkerSettings
+
+
+def binding(**spec: Any) -> Binding:
+    whole = {"workPool": {"name": "etl"}, "server": {"url": "http://server/api"}, **spec}
+    parsed = Spec.model_validate(whole)
+    return Binding("data", "etl", spec=lambda: parsed, generation=lambda: 1, status={})
+
+
+def test_a_spec_without_a_word_about_it_gives_the_defaults() -> None:
+    assert binding().run_settings() == RunSettings()
+    assert binding().poll_settings() == PollSettings()
+
+
+def test_a_spec_that_sets_everything_gives_what_it_says() -> None:
+    jobs = {
+        "pendingTimeoutSeconds": 11,
+        "infrastructureRetries": 12,
+        "finishedGraceSeconds": 13,
+        "ttlSecondsAfterFinished": 14,
+        "environmentSecret": True,
+    }
+    timeouts = Timeouts(pending_timeout=11, infrastructure_retries=12, finished_grace=13)
+    given = binding(
+        jobs=jobs, concurrencyLimit=2, poll={"intervalSeconds": 3, "prefetchSeconds": 4}
+    )
+    assert given.run_settings() == RunSettings(timeouts, job_ttl=14, environment_secret=True)
+    assert given.poll_settings() == PollSettings(interval=3, prefetch=4, concurrency_limit=2)
+
+
+def test_a_worker_s_environment_gives_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert WorkerSettings().run_settings() == RunSettings()
+    for name, value in {
+        "PENDING_TIMEOUT_SECONDS": "11",
+        "FINISHED_GRACE_SECONDS": "13",
+        "JOB_TTL_SECONDS": "14",
+        "STORE_ENV_AS_SECRET": "true",
+    }.items():
+        monkeypatch.setenv(PREFIX + name, value)
+    timeouts = Timeouts(pending_timeout=11, finished_grace=13)
+    expected = RunSettings(timeouts, job_ttl=14, environment_secret=True)
+    assert WorkerSettings().run_settings() == expected

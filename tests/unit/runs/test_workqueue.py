@@ -1,0 +1,143 @@
+"""Each guarantee of the work queue."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from workpool_operator.runs.workqueue import LONGEST_DELAY_SECONDS, WorkQueue
+
+SOON = 0.02
+
+
+def fixed(low: float, high: float) -> float:
+    return (low + high) / 2
+
+
+@pytest.fixture
+def queue() -> WorkQueue[str]:
+    return WorkQueue(jitter=fixed)
+
+
+async def next_of(queue: WorkQueue[str]) -> str:
+    async with asyncio.timeout(2):
+        return await queue.get()
+
+
+async def test_a_key_that_is_added_twice_is_taken_once(queue: WorkQueue[str]) -> None:
+    queue.add("a")
+    queue.add("a")
+    queue.add("b")
+    assert [await next_of(queue), await next_of(queue)] == ["a", "b"]
+    assert len(queue) == 2
+
+
+async def test_keys_are_taken_in_the_order_of_their_arrival(queue: WorkQueue[str]) -> None:
+    for key in "cab":
+        queue.add(key)
+    assert [await next_of(queue) for _ in range(3)] == ["c", "a", "b"]
+
+
+async def test_a_held_key_comes_again_only_after_it_is_done(queue: WorkQueue[str]) -> None:
+    queue.add("a")
+    await next_of(queue)
+    queue.add("a")
+    queue.add("b")
+    assert await next_of(queue) == "b"
+    queue.done("a")
+    assert await next_of(queue) == "a"
+    queue.done("a")
+    queue.done("b")
+    assert len(queue) == 0
+
+
+async def test_every_waiting_pair_of_hands_is_served(queue: WorkQueue[str]) -> None:
+    hands = [asyncio.create_task(next_of(queue)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for key in "abc":
+        queue.add(key)
+    assert sorted(await asyncio.gather(*hands)) == ["a", "b", "c"]
+
+
+async def test_the_earliest_time_that_was_asked_for_counts(queue: WorkQueue[str]) -> None:
+    queue.add_after("a", SOON)
+    queue.add_after("a", 60)
+    assert await next_of(queue) == "a"
+    queue.done("a")
+    queue.add_after("a", 60)
+    queue.add_after("a", SOON)
+    assert await next_of(queue) == "a"
+
+
+async def test_adding_a_key_overrides_its_timer(queue: WorkQueue[str]) -> None:
+    queue.add_after("a", SOON)
+    queue.add("a")
+    assert await next_of(queue) == "a"
+    queue.done("a")
+    await asyncio.sleep(SOON * 3)
+    assert len(queue) == 0
+
+
+async def test_failures_double_the_delay_up_to_five_minutes(queue: WorkQueue[str]) -> None:
+    delays = [queue.add_rate_limited("a") for _ in range(10)]
+    assert delays[:4] == [1, 2, 4, 8]
+    assert delays[-1] == LONGEST_DELAY_SECONDS == 300
+    queue.close()
+
+
+async def test_a_success_starts_the_delays_afresh(queue: WorkQueue[str]) -> None:
+    queue.add_rate_limited("a")
+    queue.add_rate_limited("a")
+    queue.forget("a")
+    assert queue.add_rate_limited("a") == 1
+    queue.close()
+
+
+async def test_a_server_that_asks_to_wait_longer_is_heard(queue: WorkQueue[str]) -> None:
+    assert queue.add_rate_limited("a", at_least=30) == 30
+    queue.add("a")
+    assert len(queue) == 0
+    queue.close()
+
+
+async def test_other_failures_do_not_keep_news_away(queue: WorkQueue[str]) -> None:
+    queue.add_rate_limited("a")
+    queue.add("a")
+    assert await next_of(queue) == "a"
+
+
+async def test_delays_are_jittered() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    delays = {queue.add_rate_limited(str(key)) for key in range(20)}
+    assert len(delays) > 1
+    assert all(0.8 <= delay <= 1.2 for delay in delays)
+    queue.close()
+
+
+async def test_how_long_a_key_is_held_is_told(queue: WorkQueue[str]) -> None:
+    assert queue.longest_held_seconds() == 0
+    queue.add("a")
+    await next_of(queue)
+    await asyncio.sleep(SOON)
+    assert queue.longest_held_seconds() >= SOON
+    queue.done("a")
+    assert queue.longest_held_seconds() == 0
+
+
+async def test_a_closed_queue_gives_out_nothing_and_lets_what_is_held_end(
+    queue: WorkQueue[str],
+) -> None:
+    queue.add("held")
+    await next_of(queue)
+    queue.add("ready")
+    queue.add_after("later", SOON)
+    queue.close()
+    drained = asyncio.create_task(queue.wait_idle())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(SOON * 3):
+            await queue.get()
+    assert not drained.done()
+    queue.done("held")
+    async with asyncio.timeout(2):
+        await drained
