@@ -17,11 +17,11 @@ from dataclasses import replace
 from typing import Any, Self
 
 from workpool_operator import health
-from workpool_operator.binding import presence, run_secrets
-from workpool_operator.binding.conditions import Conditions, Situation, Verdict
-from workpool_operator.binding.session import Session
-from workpool_operator.binding.status import Sight, StatusWriter
-from workpool_operator.binding.surroundings import Binding, Surroundings
+from workpool_operator.binding import crd_check, secrets
+from workpool_operator.binding.conditions import Conditions, ConditionState, ServingState
+from workpool_operator.binding.context import Binding, OperatorContext
+from workpool_operator.binding.session import BindingSession
+from workpool_operator.binding.status import StatusInput, StatusWriter
 from workpool_operator.errors import KubernetesRefused, OperatorError, Unavailable
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.logs import ProblemLogger
@@ -38,8 +38,8 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
-        self._pulse = health.Watchdog()
-        self._sessions: dict[str, Session] = {}
+        self._watchdog = health.Watchdog()
+        self._sessions: dict[str, BindingSession] = {}
         self._unserved: dict[str, StatusWriter] = {}
         self._trouble = ProblemLogger(log, "operator")
         self._obstacle = "starting"
@@ -53,15 +53,15 @@ class App:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         kube = await stack.enter_async_context(await KubernetesClient.from_environment())
-        self._around = Surroundings(
+        self._around = OperatorContext(
             kube=kube,
-            pulse=self._pulse,
+            watchdog=self._watchdog,
             reconcilers=self._settings.reconcilers,
             heartbeat_seconds=self._settings.heartbeat_seconds,
             template_environment=self._settings.template_environment,
         )
         probes = health.serve(
-            self._settings.health_port, watchdog=self._pulse, unready=self._unready
+            self._settings.health_port, watchdog=self._watchdog, unready=self._unready
         )
         await stack.enter_async_context(probes)
 
@@ -70,7 +70,7 @@ class App:
 
     async def can_watch_bindings(self, namespaces: Sequence[str]) -> bool:
         """Whether there is any use in watching; why not is told once, and by readiness."""
-        self._obstacle = await presence.obstacle(self._around.kube, namespaces)
+        self._obstacle = await crd_check.crd_problem(self._around.kube, namespaces)
         if self._obstacle:
             self._trouble.report("cannot see any WorkPoolBinding", self._obstacle)
         else:
@@ -82,7 +82,7 @@ class App:
         binding: Binding,
         *,
         stopped: asyncio.Future[bool],
-        announce: Callable[[Verdict], None],
+        announce: Callable[[ConditionState], None],
     ) -> None:
         """Serve the binding until `stopped`, whose result says whether the binding is deleted."""
         log.info("%s: serving", binding.key)
@@ -102,15 +102,15 @@ class App:
         """
         if binding.key in self._sessions:
             raise Unavailable("its session has not ended yet")
-        await run_secrets.release(binding, self._around.kube)
+        await secrets.release_secrets(binding, self._around.kube)
 
     async def _serve(
         self,
         binding: Binding,
         stopped: asyncio.Future[bool],
-        announce: Callable[[Verdict], None],
+        announce: Callable[[ConditionState], None],
     ) -> None:
-        session: Session | None = None
+        session: BindingSession | None = None
         delay, longest = RESTART_SECONDS
         while not stopped.done():
             if session:  # it failed: the next begins with new caches
@@ -121,13 +121,15 @@ class App:
                 continue
             self._sessions[binding.key] = session
             if error := await self._run_until(session, stopped):
-                await session.say_failed(error)
+                await session.report_failed(error)
                 await asyncio.wait([stopped], timeout=delay)
                 delay = min(delay * 2, longest)
         if session:
-            await (session.retire() if stopped.result() else session.say_stopped())
+            await (session.delete_worker() if stopped.result() else session.report_stopped())
 
-    async def _run_until(self, session: Session, stopped: asyncio.Future[bool]) -> Exception | None:
+    async def _run_until(
+        self, session: BindingSession, stopped: asyncio.Future[bool]
+    ) -> Exception | None:
         """Run the session until `stopped`; the defect of the operator that ended it before."""
         task = asyncio.create_task(session.run(), name="session")
         waiting: list[asyncio.Future[Any]] = [task, stopped]
@@ -145,11 +147,13 @@ class App:
         return None
 
     async def _session(
-        self, binding: Binding, announce: Callable[[Verdict], None]
-    ) -> Session | None:
+        self, binding: Binding, announce: Callable[[ConditionState], None]
+    ) -> BindingSession | None:
         try:
             cluster_id = await self._around.kube.namespace_uid(binding.namespace)
-            session = Session(binding, self._around, cluster_id=cluster_id, announce=announce)
+            session = BindingSession(
+                binding, self._around, cluster_id=cluster_id, announce=announce
+            )
         except OperatorError as error:
             self._trouble.report(f"cannot serve {binding.key}", error)
             await self._report_unserved(binding, announce, error)
@@ -158,7 +162,7 @@ class App:
         return session
 
     async def _report_unserved(
-        self, binding: Binding, announce: Callable[[Verdict], None], error: OperatorError
+        self, binding: Binding, announce: Callable[[ConditionState], None], error: OperatorError
     ) -> None:
         """Where the API server answers, the status says why."""
         if isinstance(error, Unavailable):
@@ -168,12 +172,12 @@ class App:
             StatusWriter(self._around.kube, binding, announce=announce, clock=self._around.clock),
         )
         reason = "KubernetesRefused" if isinstance(error, KubernetesRefused) else "InvalidSpec"
-        sight = Sight(
+        sight = StatusInput(
             generation=binding.generation(),
             worker_name="",
             server_url="",
-            verdicts=Conditions().verdicts(),
-            situation=Situation(unserved=Verdict("False", reason, f"{error}.")),
+            states=Conditions().states(),
+            serving=ServingState(unserved=ConditionState("False", reason, f"{error}.")),
         )
         with suppress(OperatorError):
             await writer.write(sight)

@@ -21,8 +21,8 @@ from pydantic import ValidationError
 from workpool_operator.api import v1alpha1
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.app import App
-from workpool_operator.binding.conditions import Verdict
-from workpool_operator.binding.surroundings import Binding
+from workpool_operator.binding.conditions import ConditionState
+from workpool_operator.binding.context import Binding
 from workpool_operator.errors import OperatorError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ async def _until(stopped: kopf.DaemonStopped, ended: asyncio.Future[bool], meta:
         ended.set_result(bool(meta.get("deletionTimestamp")))
 
 
-def _post(body: kopf.Body, verdict: Verdict) -> None:
+def _post(body: kopf.Body, verdict: ConditionState) -> None:
     type_ = "Normal" if verdict.status == "True" else "Warning"
     kopf.event(body, type=type_, reason=verdict.reason, message=verdict.message or verdict.reason)
 

@@ -12,10 +12,10 @@ from tests.support.dispatch import Dispatch
 from tests.support.fault_proxy import FaultProxy
 from tests.support.prefect import Object, stock_template
 from tests.support.templates import default_template
-from workpool_operator.binding import rehearsal
+from workpool_operator.binding import template_dry_run
 from workpool_operator.binding.consent import Consent
-from workpool_operator.binding.outcome import Outcome
-from workpool_operator.binding.rehearsal import Rehearsal
+from workpool_operator.binding.template_dry_run import TemplateDryRun
+from workpool_operator.binding.template_findings import TemplateFindings
 from workpool_operator.jobs.field_errors import parse_path
 from workpool_operator.prefect_api.models import WorkPool
 
@@ -46,11 +46,11 @@ class Rehearsed:
         self.here, self.pool = here, pool
         namespace = here.place.namespace
         consent = Consent(here.kube, binding_namespace=namespace, job_namespace=namespace)
-        self.rehearsal = Rehearsal(here.kube, namespace=namespace, consent=consent)
+        self.rehearsal = TemplateDryRun(here.kube, namespace=namespace, consent=consent)
 
-    async def __call__(self, base: Object) -> Outcome:
+    async def __call__(self, base: Object) -> TemplateFindings:
         pool = WorkPool.of({**self.pool, "base_job_template": base})
-        return await self.rehearsal.of(pool, self.here.api)
+        return await self.rehearsal.check(pool, self.here.api)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ async def rehearsed(start: Start, quiet_pool: Object) -> Rehearsed:
 
 @pytest.mark.parametrize("base", [stock_template(), default_template()], ids=["stock", "ours"])
 async def test_good_templates_leave_nothing_to_say(base: Object, rehearsed: Rehearsed) -> None:
-    assert await rehearsed(base) == Outcome()
+    assert await rehearsed(base) == TemplateFindings()
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ async def test_what_no_value_can_mend_is_the_pools(
 ) -> None:
     outcome = await rehearsed(template(**places))
     assert fact in " ".join(outcome.faults)
-    assert outcome.doubts == ()
+    assert outcome.warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ async def test_what_a_value_can_mend_is_a_doubt(
 ) -> None:
     outcome = await rehearsed(template(defaults=defaults, **places))
     assert outcome.faults == ()
-    assert fact in " ".join(outcome.doubts)
+    assert fact in " ".join(outcome.warnings)
 
 
 async def test_what_only_a_deployment_knows_is_not_asked_of_the_pool(rehearsed: Rehearsed) -> None:
@@ -128,14 +128,14 @@ async def test_what_only_a_deployment_knows_is_not_asked_of_the_pool(rehearsed: 
         }
     )
     base["variables"]["properties"] |= {"claim": {"type": "string"}, "account": {"type": "string"}}
-    assert await rehearsed(base) == Outcome()
+    assert await rehearsed(base) == TemplateFindings()
 
 
 async def test_a_block_that_is_not_there_is_a_doubt_with_its_place(rehearsed: Rehearsed) -> None:
     missing = "{{ prefect.blocks.secret.nobody }}"
     outcome = await rehearsed(template(defaults={"env": {"TOKEN": missing}}))
     assert outcome.faults == ()
-    assert "nobody" in " ".join(outcome.doubts)
+    assert "nobody" in " ".join(outcome.warnings)
 
 
 async def test_what_is_hardly_meant_is_remarked(rehearsed: Rehearsed) -> None:
@@ -156,20 +156,20 @@ async def test_a_template_is_tried_once_and_again_when_it_changed(
 async def test_without_an_answer_the_last_one_stands(
     rehearsed: Rehearsed, kube_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearsal, "AGAIN_SECONDS", 0.0)
-    monkeypatch.setattr(rehearsal, "SOON_SECONDS", 0.0)
+    monkeypatch.setattr(template_dry_run, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(template_dry_run, "SOON_SECONDS", 0.0)
     good, bad = stock_template(), template(**{f"{CONTAINER}.imagePullPolicy": "Sometimes"})
     for base in (good, bad):
         before = await rehearsed(base)
         with kube_proxy.offline():
             after = await rehearsed(base)
-        assert (after.faults, after.doubts) == (before.faults, before.doubts)
-        assert after.unasked
+        assert (after.faults, after.warnings) == (before.faults, before.warnings)
+        assert after.not_checked
         assert await rehearsed(base) == before
     with kube_proxy.offline():
         unknown = await rehearsed(template(**{"spec.backoffLimit": 2}))
     assert unknown.faults == ()
-    assert unknown.unasked
+    assert unknown.not_checked
 
 
 async def test_a_template_of_a_megabyte_does_not_stop_the_loop_for_long(

@@ -19,7 +19,7 @@ from kubernetes_asyncio.client import Configuration
 
 from tests.support.prefect import stock_template
 from workpool_operator.binding.consent import Consent
-from workpool_operator.binding.rehearsal import Rehearsal
+from workpool_operator.binding.template_dry_run import TemplateDryRun
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
@@ -113,10 +113,10 @@ async def cost(template: Object) -> tuple[float, float]:
     kube = KubernetesClient(Configuration(host=NOWHERE))
     async with kube, PrefectApi(PrefectEndpoint(f"{NOWHERE}/api"), pool="etl") as api:
         consent = Consent(kube, binding_namespace="data", job_namespace="data")
-        rehearsal = Rehearsal(kube, namespace="data", consent=consent)
+        rehearsal = TemplateDryRun(kube, namespace="data", consent=consent)
         turns = asyncio.create_task(turn())
         began = time.process_time()
-        await rehearsal.of(pool, api)
+        await rehearsal.check(pool, api)
         taken, is_over = time.process_time() - began, True
         await turns
     return taken, longest

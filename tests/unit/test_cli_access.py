@@ -6,7 +6,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from workpool_operator.api.v1alpha1 import Spec
-from workpool_operator.binding.surroundings import Binding
+from workpool_operator.binding.context import Binding
 from workpool_operator.cli import access
 from workpool_operator.cli.access import Access, failures_told
 from workpool_operator.errors import (

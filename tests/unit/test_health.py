@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.clock import FakeClock
 from workpool_operator.api.v1alpha1 import Spec
-from workpool_operator.binding.session import Session
-from workpool_operator.binding.surroundings import Binding, Surroundings
+from workpool_operator.binding.context import Binding, OperatorContext
+from workpool_operator.binding.session import BindingSession
 from workpool_operator.health import Watchdog
 
 
@@ -64,7 +64,7 @@ async def test_a_session_whose_writes_never_return_is_stuck_and_one_that_ended_i
     assert pulse.overdue() == []
 
 
-def session(pulse: Watchdog) -> Session:
+def session(pulse: Watchdog) -> BindingSession:
     """One that waits for ever for whatever it asks of Kubernetes."""
 
     async def never(*_: object, **__: object) -> bytes:
@@ -76,5 +76,5 @@ def session(pulse: Watchdog) -> Session:
     server = {"url": "http://prefect/api", "apiKey": reference}
     spec = Spec.model_validate({"workPool": {"name": "etl"}, "server": server})
     binding = Binding("data", "etl", spec=lambda: spec, generation=lambda: 1, status={})
-    around = Surroundings(kube=kube, pulse=pulse, reconcilers=1, heartbeat_seconds=30)
-    return Session(binding, around, cluster_id="cluster", announce=lambda _: None)
+    around = OperatorContext(kube=kube, watchdog=pulse, reconcilers=1, heartbeat_seconds=30)
+    return BindingSession(binding, around, cluster_id="cluster", announce=lambda _: None)

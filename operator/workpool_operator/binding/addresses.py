@@ -19,14 +19,14 @@ def is_cloud(url: str) -> bool:
     return host == CLOUD or host.endswith(f".{CLOUD}")
 
 
-def doubts(url: str) -> Iterator[str]:
+def address_warnings(url: str) -> Iterator[str]:
     """What is wrong with the address in all likelihood, each with its fix.
 
     Whether a server answers there is another question; so is its API key (`is_cloud`).
     """
     parts = _split(url)
     if is_cloud(url):
-        yield from _cloud_doubts(parts)
+        yield from _cloud_warnings(parts)
         return
     if is_local(url):
         yield (
@@ -49,7 +49,7 @@ def is_local(url: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
-def _cloud_doubts(parts: SplitResult) -> Iterator[str]:
+def _cloud_warnings(parts: SplitResult) -> Iterator[str]:
     found = _WORKSPACE.search(parts.path)
     account, workspace = found.groups() if found else ("ACCOUNT_ID", "WORKSPACE_ID")
     expected = CLOUD_API.format(account=account, workspace=workspace)

@@ -36,20 +36,20 @@ ORDER = (
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ConditionState:
     """A condition's status (True, False, Unknown), CamelCase reason, and message with the fix.
 
-    `partial`: it is False for a part only, and due runs of the rest are claimed.
+    `is_partial`: it is False for a part only, and due runs of the rest are claimed.
     """
 
     status: str
     reason: str
     message: str = ""
-    partial: bool = False
+    is_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class ServingState:
     """What decides about Ready and Claiming besides the conditions."""
 
     suspended: bool = False
@@ -57,56 +57,58 @@ class Situation:
     full_at: int | None = None  # the concurrencyLimit, where every slot is taken
     synced: bool = False
     stopped: bool = False
-    unserved: Verdict | None = None  # why the binding is not served at all
+    unserved: ConditionState | None = None  # why the binding is not served at all
 
 
 class Conditions:
     """The verdicts of one binding, in the order in which they must hold."""
 
     def __init__(self) -> None:
-        self._verdicts: dict[str, Verdict] = {}
+        self._verdicts: dict[str, ConditionState] = {}
 
-    def holds(self, condition: str, reason: str, message: str) -> None:
-        self._verdicts[condition] = Verdict("True", reason, message)
+    def set_true(self, condition: str, reason: str, message: str) -> None:
+        self._verdicts[condition] = ConditionState("True", reason, message)
 
-    def fails(self, condition: str, reason: str, message: str, *, partial: bool = False) -> None:
+    def set_false(
+        self, condition: str, reason: str, message: str, *, partial: bool = False
+    ) -> None:
         """What comes after `condition` is not known any more, unless it fails for a part only."""
-        self._verdicts[condition] = Verdict("False", reason, message, partial)
+        self._verdicts[condition] = ConditionState("False", reason, message, partial)
         if partial:
             return
         for later in ORDER[ORDER.index(condition) + 1 :]:
             self._verdicts.pop(later, None)
 
-    def all_hold(self) -> bool:
-        return all(verdict.status == "True" for verdict in self.verdicts().values())
+    def all_true(self) -> bool:
+        return all(verdict.status == "True" for verdict in self.states().values())
 
     def allow_claims(self) -> bool:
         """All hold, or fail for a part only."""
-        return all(v.status == "True" or v.partial for v in self.verdicts().values())
+        return all(v.status == "True" or v.is_partial for v in self.states().values())
 
-    def of(self, condition: str) -> Verdict:
+    def get(self, condition: str) -> ConditionState:
         """What is known of one of them."""
-        return self.verdicts()[condition]
+        return self.states()[condition]
 
-    def fault(self) -> bool:
+    def has_fault(self) -> bool:
         """Something is known to be wrong."""
         return any(verdict.status == "False" for verdict in self._verdicts.values())
 
-    def verdicts(self) -> dict[str, Verdict]:
+    def states(self) -> dict[str, ConditionState]:
         """Every condition but Ready."""
-        found: dict[str, Verdict] = {}
+        found: dict[str, ConditionState] = {}
         for condition in ORDER:
             found[condition] = self._verdicts.get(condition) or _unknown(found)
         return found
 
 
-def _unknown(earlier: Mapping[str, Verdict]) -> Verdict:
+def _unknown(earlier: Mapping[str, ConditionState]) -> ConditionState:
     failed = next((name for name, v in earlier.items() if v.status == "False"), None)
     text = f"Known once {failed} is True." if failed else "Not known yet."
-    return Verdict("Unknown", "NotChecked", text)
+    return ConditionState("Unknown", "NotChecked", text)
 
 
-def ready(verdicts: Mapping[str, Verdict], situation: Situation) -> Verdict:
+def ready(verdicts: Mapping[str, ConditionState], situation: ServingState) -> ConditionState:
     """True when a due run would be picked up now, or waits for something that is no fault."""
     failed = (verdict for verdict in verdicts.values() if verdict.status == "False")
     return (
@@ -114,14 +116,14 @@ def ready(verdicts: Mapping[str, Verdict], situation: Situation) -> Verdict:
         or next(failed, None)
         or _unknown_yet(verdicts, situation)
         or _waiting(situation)
-        or Verdict("True", "Polling", "Due runs are picked up.")
+        or ConditionState("True", "Polling", "Due runs are picked up.")
     )
 
 
-def claiming(verdicts: Mapping[str, Verdict], situation: Situation) -> Verdict:
+def claiming(verdicts: Mapping[str, ConditionState], situation: ServingState) -> ConditionState:
     """True only when due runs are claimed now; else the reason why not, a fault or none."""
     failed = [verdict for verdict in verdicts.values() if verdict.status == "False"]
-    blocking = [verdict for verdict in failed if not verdict.partial]
+    blocking = [verdict for verdict in failed if not verdict.is_partial]
     if said := situation.unserved or next(iter(blocking), None):
         return said
     if unknown := _unknown_yet(verdicts, situation):
@@ -130,44 +132,48 @@ def claiming(verdicts: Mapping[str, Verdict], situation: Situation) -> Verdict:
         return replace(waiting, status="False")
     for verdict in failed:
         text = f"Due runs of the other queues are claimed. {verdict.message}"
-        return Verdict("True", verdict.reason, text)
-    return Verdict("True", "Polling", "Due runs are claimed.")
+        return ConditionState("True", verdict.reason, text)
+    return ConditionState("True", "Polling", "Due runs are claimed.")
 
 
-def _unknown_yet(verdicts: Mapping[str, Verdict], situation: Situation) -> Verdict | None:
+def _unknown_yet(
+    verdicts: Mapping[str, ConditionState], situation: ServingState
+) -> ConditionState | None:
     if situation.stopped:
         text = "The operator was stopped: runs wait, Jobs that exist go on. Start it again."
-        return Verdict("Unknown", "OperatorStopped", text)
+        return ConditionState("Unknown", "OperatorStopped", text)
     if any(verdict.status == "Unknown" for verdict in verdicts.values()) or not situation.synced:
-        return Verdict(
+        return ConditionState(
             "Unknown", "Starting", "The operator is looking at the server and the cluster."
         )
     return None
 
 
-def _waiting(situation: Situation) -> Verdict | None:
+def _waiting(situation: ServingState) -> ConditionState | None:
     """Why no run is claimed although nothing is wrong."""
     if situation.suspended:
         text = "spec.suspend is true: no run is claimed. Jobs that exist are followed to their end."
-        return Verdict("True", "Suspended", text)
+        return ConditionState("True", "Suspended", text)
     if situation.pool_paused:
         text = "The work pool is paused in Prefect: no run is claimed until it is resumed there."
-        return Verdict("True", "PoolPaused", text)
+        return ConditionState("True", "PoolPaused", text)
     if situation.full_at is not None:
         text = f"As many Jobs are in flight as spec.concurrencyLimit allows: {situation.full_at}."
-        return Verdict("True", "AtCapacity", text)
+        return ConditionState("True", "AtCapacity", text)
     return None
 
 
-def events_connected(lost: str | None, *, interval: int) -> Verdict:
+def events_connected(lost: str | None, *, interval: int) -> ConditionState:
     """`lost` says why the event stream is not open; None where it is, "" where it opens yet."""
     if lost == "":
-        return Verdict("Unknown", "Connecting", "The operator opens Prefect's event stream.")
+        return ConditionState("Unknown", "Connecting", "The operator opens Prefect's event stream.")
     if lost is None:
-        return Verdict("True", "Listening", "Runs are claimed as soon as Prefect schedules them.")
+        return ConditionState(
+            "True", "Listening", "Runs are claimed as soon as Prefect schedules them."
+        )
     text = f"Prefect's event stream is not open ({lost}): due runs are found by polling, every "
     text += f"{interval} s. A proxy in front of the server must let websockets through."
-    return Verdict("False", "PollingOnly", text)
+    return ConditionState("False", "PollingOnly", text)
 
 
 def defect(error: BaseException, *, doing: str) -> tuple[str, str]:
@@ -180,7 +186,7 @@ def defect(error: BaseException, *, doing: str) -> tuple[str, str]:
 
 
 def as_status(
-    verdicts: Mapping[str, Verdict],
+    verdicts: Mapping[str, ConditionState],
     *,
     before: Iterable[Mapping[str, Any]],
     generation: int,
@@ -201,7 +207,7 @@ def as_status(
     ]
 
 
-def _transition(before: Mapping[str, Any] | None, verdict: Verdict, now: datetime) -> str:
+def _transition(before: Mapping[str, Any] | None, verdict: ConditionState, now: datetime) -> str:
     if before and before.get("status") == verdict.status and before.get("lastTransitionTime"):
         return str(before["lastTransitionTime"])
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")

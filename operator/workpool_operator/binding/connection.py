@@ -10,8 +10,8 @@ from uuid import UUID
 
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
-from workpool_operator.binding.inspection import Inspection
-from workpool_operator.binding.surroundings import Binding, Surroundings
+from workpool_operator.binding.context import Binding, OperatorContext
+from workpool_operator.binding.preflight import Preflight
 from workpool_operator.errors import BindingFault, OperatorError, PrefectUnavailable, Unavailable
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.prefect_api.client import PrefectApi
@@ -24,10 +24,10 @@ from workpool_operator.runs.poller import Poller
 from workpool_operator.runs.renderer import TemplateRenderer
 
 DRAIN_SECONDS = 2.5
-STUCK_SECONDS = 300.0  # longer than all requests of one look, or of one action, together
+OVERDUE_SECONDS = 300.0  # longer than all requests of one look, or of one action, together
 
 
-class _Stale(Exception):
+class _Outdated(Exception):
     """Another connection is needed; says why."""
 
 
@@ -37,18 +37,18 @@ class Connection(Listener):
     def __init__(
         self,
         binding: Binding,
-        around: Surroundings,
+        around: OperatorContext,
         *,
         api: PrefectApi,
         owner: Owner,
         cluster: ClusterCache,
-        inspection: Inspection,
+        preflight: Preflight,
     ) -> None:
         self._binding = binding
         self._around = around
         self._api = api
         self._owner = owner
-        self._inspection = inspection
+        self._inspection = preflight
         self._made_for = _identity(binding.spec())
         self._missed = False  # something that only a resync finds again
         self.events_lost: str | None = ""  # why the event stream is not open; None while it is
@@ -61,15 +61,15 @@ class Connection(Listener):
             settings=binding.run_settings,
             listener=self,
             workers=around.reconcilers,
-            consent=inspection.consent.check,
+            consent=preflight.consent.check,
             clock=around.clock,
         )
         self.poller = Poller(
             self.controller,
             prefect=api,
             settings=binding.poll_settings,
-            queues=lambda: inspection.queues,
-            may_claim=inspection.may_claim,
+            queues=lambda: preflight.queues,
+            may_claim=preflight.may_claim,
             polled=self._polled,
             clock=around.clock,
         )
@@ -89,19 +89,19 @@ class Connection(Listener):
         """Serve until another connection is needed; the reason."""
         seconds = self._around.heartbeat_seconds
         heartbeat = Heartbeat(
-            self._api, worker=worker, every_seconds=seconds, serves=self._inspection.serves
+            self._api, worker=worker, every_seconds=seconds, serves=self._inspection.is_servable
         )
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.controller.run(), name="controller")
                 group.create_task(self._poll_once_adopted(), name="polls")
                 group.create_task(heartbeat.run(), name="heartbeat")
-                group.create_task(self._keep_looking(), name="looks")
-        except* _Stale as reasons:
+                group.create_task(self._check_loop(), name="looks")
+        except* _Outdated as reasons:
             reason = str(reasons.exceptions[0])
         finally:
             for part in ("acquire", "looks", "reconcilers"):
-                self._around.pulse.stop(f"{self._binding.key} {part}")
+                self._around.watchdog.stop(f"{self._binding.key} {part}")
         return reason
 
     async def drain(self) -> None:
@@ -114,7 +114,7 @@ class Connection(Listener):
 
     def check_reconcilers(self) -> None:
         """To be called regularly: a run that is held too long has a stuck reconciler."""
-        if self.controller.busy_seconds < STUCK_SECONDS:
+        if self.controller.busy_seconds < OVERDUE_SECONDS:
             self._beat("reconcilers", within=60)
 
     # What the controller and the poll loop report
@@ -130,7 +130,7 @@ class Connection(Listener):
     def resync_failed(self, error: OperatorError | None) -> None:
         """Let the status say whether the server answers."""
         self._beat("acquire")
-        self._inspection.polled(error)
+        self._inspection.poll_ended(error)
 
     def prefect_failed(self, error: PrefectUnavailable) -> None:
         """Find out by a poll whether the server answers."""
@@ -150,8 +150,8 @@ class Connection(Listener):
 
     def jobs_forbidden(self, message: str) -> None:
         """Let a condition say so, until the rights are looked at again."""
-        self._inspection.failed(BindingFault(c.JOBS_PERMITTED, "JobsForbidden", message))
-        self._inspection.ask()
+        self._inspection.check_failed(BindingFault(c.JOBS_PERMITTED, "JobsForbidden", message))
+        self._inspection.recheck()
 
     def capacity_freed(self) -> None:
         """Poll if the last poll left runs behind."""
@@ -163,35 +163,35 @@ class Connection(Listener):
 
     # What it stands on
 
-    async def _keep_looking(self) -> None:
+    async def _check_loop(self) -> None:
         """Look again and again at what the connection stands on."""
         while True:
             self._beat("looks")
-            await self._inspection.pause()
+            await self._inspection.wait_for_next_check()
             could_claim = self._inspection.may_claim()
             try:
-                stale = await self._look()
+                stale = await self._check()
             except Exception as error:
-                self._inspection.failed(error)
+                self._inspection.check_failed(error)
                 continue
             if stale:
                 await self.drain()
-                raise _Stale(stale)
+                raise _Outdated(stale)
             if self._inspection.may_claim() and not could_claim:
                 self.poller.wake()
                 self.controller.resync()
 
-    async def _look(self) -> str | None:
+    async def _check(self) -> str | None:
         """Why another connection is needed, if it is."""
         if _identity(self._binding.spec()) != self._made_for:
             return "spec.server, or what spec.jobs says of it, changed"
         if await self._inspection.credentials() != self._api.server:
             return "the credentials changed"
-        pool = await self._inspection.look(self._api)
+        pool = await self._inspection.check(self._api)
         return "the work pool was made anew" if pool and pool.id != self.pool_id else None
 
-    def _beat(self, part: str, *, within: float = STUCK_SECONDS) -> None:
-        self._around.pulse.beat(f"{self._binding.key} {part}", within=within)
+    def _beat(self, part: str, *, within: float = OVERDUE_SECONDS) -> None:
+        self._around.watchdog.beat(f"{self._binding.key} {part}", within=within)
 
 
 def _identity(spec: Spec) -> tuple[object, ...]:

@@ -22,15 +22,15 @@ FRESH_SECONDS = 10.0  # no Job is made later than that after a consent is withdr
 _namespace = TypeAdapter(models.Namespace)
 
 
-def allowed(annotation: str) -> frozenset[str]:
+def allowed_namespaces(annotation: str) -> frozenset[str]:
     """The namespaces that the annotation lists, separated by commas."""
     return frozenset(name.strip() for name in annotation.split(",") if name.strip())
 
 
-def command(annotation: str, *, binding_namespace: str, job_namespace: str) -> str:
+def annotate_command(annotation: str, *, binding_namespace: str, job_namespace: str) -> str:
     """Adds the binding's namespace to those that the annotation allows, without showing them."""
     annotate = f"kubectl annotate namespace {job_namespace}"
-    if not allowed(annotation):
+    if not allowed_namespaces(annotation):
         return f"{annotate} --overwrite {ANNOTATION}={binding_namespace}"
     key = ANNOTATION.replace(".", r"\.")
     read = f"kubectl get namespace {job_namespace} -o jsonpath='{{.metadata.annotations.{key}}}'"
@@ -55,24 +55,24 @@ class Consent:
         self._given_until = float("-inf")
 
     @property
-    def needed(self) -> bool:
+    def is_needed(self) -> bool:
         return self._job_namespace != self._binding_namespace
 
     async def check(self) -> None:
-        """As `ask`, but an answer is good for ten seconds: for each Job that is to be made."""
+        """As `read`, but an answer is good for ten seconds: for each Job that is to be made."""
         if self._clock.monotonic() >= self._given_until:
-            await self.ask()
+            await self.read()
 
-    async def ask(self) -> None:
+    async def read(self) -> None:
         """Read the namespace of the Jobs, if it has to consent.
 
         Raises:
             BindingFault: it does not, it does not exist, or the operator may not read it.
         """
         self._given_until = float("-inf")
-        if self.needed:
+        if self.is_needed:
             annotation = await self._annotation()
-            if not {self._binding_namespace, ANY} & allowed(annotation):
+            if not {self._binding_namespace, ANY} & allowed_namespaces(annotation):
                 raise self._refused(annotation)
         self._given_until = self._clock.monotonic() + FRESH_SECONDS
 
@@ -93,7 +93,7 @@ class Consent:
                 f"Namespace {name!r} of spec.jobs.namespace does not exist. Create it: "
                 f"kubectl create namespace {name}",
             )
-        grant = await permissions.grant(self._kube, name, permissions.MAKES_JOBS)
+        grant = await permissions.how_to_grant(self._kube, name, permissions.JOBS_ROLE)
         return BindingFault(
             c.JOBS_PERMITTED,
             "NamespaceForbidden",
@@ -103,7 +103,7 @@ class Consent:
 
     def _refused(self, annotation: str) -> BindingFault:
         own, name = self._binding_namespace, self._job_namespace
-        fix = command(annotation, binding_namespace=own, job_namespace=name)
+        fix = annotate_command(annotation, binding_namespace=own, job_namespace=name)
         return BindingFault(
             c.JOBS_PERMITTED,
             "NamespaceNotConsenting",

@@ -18,15 +18,15 @@ from uuid import UUID
 
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
-from workpool_operator.binding import prerequisites
-from workpool_operator.binding.conditions import Situation, Verdict
-from workpool_operator.binding.connection import STUCK_SECONDS, Connection
-from workpool_operator.binding.inspection import Inspection
-from workpool_operator.binding.place import place_of
-from workpool_operator.binding.run_secrets import RunSecrets
-from workpool_operator.binding.sharing import Share, pool_shared
-from workpool_operator.binding.status import Sight, StatusWriter
-from workpool_operator.binding.surroundings import Binding, Surroundings
+from workpool_operator.binding import preflight_checks
+from workpool_operator.binding.conditions import ConditionState, ServingState
+from workpool_operator.binding.connection import OVERDUE_SECONDS, Connection
+from workpool_operator.binding.context import Binding, OperatorContext
+from workpool_operator.binding.owner import owner_of
+from workpool_operator.binding.pool_sharing import PoolConsumer, pool_shared
+from workpool_operator.binding.preflight import Preflight
+from workpool_operator.binding.secrets import RunSecrets
+from workpool_operator.binding.status import StatusInput, StatusWriter
 from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.jobs import names
 from workpool_operator.kube.cluster import ClusterCache, Subscriber
@@ -41,19 +41,19 @@ log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 1.0
 FAILED_STATUS_SECONDS = 3.0
-FAREWELL_SECONDS = 1.5
+LAST_STATUS_SECONDS = 1.5
 
 
-class Session(Subscriber):
+class BindingSession(Subscriber):
     """Serves one binding; `announce` is told when Ready or its reason changes."""
 
     def __init__(
         self,
         binding: Binding,
-        around: Surroundings,
+        around: OperatorContext,
         *,
         cluster_id: str,
-        announce: Callable[[Verdict], None],
+        announce: Callable[[ConditionState], None],
     ) -> None:
         self._binding = binding
         self._around = around
@@ -64,13 +64,13 @@ class Session(Subscriber):
             cluster_id=cluster_id, namespace=binding.namespace, name=binding.name
         )
         self._run_secrets = RunSecrets(binding, around.kube, binding_id=self._binding_id)
-        self._inspection = Inspection(
+        self._inspection = Preflight(
             binding, around, job_namespace=self._namespace, run_secrets=self._run_secrets
         )
         self._cluster = ClusterCache(
             around.kube,
             selector=f"{BINDING_LABEL}={self._binding_id}",
-            alive=lambda resource: self._beat(resource, within=STUCK_SECONDS),
+            alive=lambda resource: self._beat(resource, within=OVERDUE_SECONDS),
             clock=around.clock,
         )
         self._cluster.watch(self._namespace)
@@ -87,7 +87,7 @@ class Session(Subscriber):
     @property
     def starting(self) -> bool:
         """Not synced yet, and not for a fault of the binding's."""
-        return not self.synced and not self._inspection.conditions.fault()
+        return not self.synced and not self._inspection.conditions.has_fault()
 
     async def run(self) -> None:
         """Serve for ever."""
@@ -98,9 +98,9 @@ class Session(Subscriber):
                     group.create_task(self._keep_status(), name="status")
                     group.create_task(self._keep_connected(), name="connections")
         finally:
-            self._around.shares.pop(self._binding.key, None)
+            self._around.consumers.pop(self._binding.key, None)
             for part in ("jobs", "pods", "status", "connections"):
-                self._around.pulse.stop(f"{self._binding.key} {part}")
+                self._around.watchdog.stop(f"{self._binding.key} {part}")
 
     @property
     def status(self) -> dict[str, Any]:
@@ -112,29 +112,29 @@ class Session(Subscriber):
         if self._connection:
             await self._connection.drain()
 
-    async def say_stopped(self) -> None:
+    async def report_stopped(self) -> None:
         """After the end: nobody serves the binding until an operator runs again."""
-        await self._say_last(stopped=True)
+        await self._write_last_status(stopped=True)
 
-    async def say_failed(self, error: BaseException) -> None:
+    async def report_failed(self, error: BaseException) -> None:
         """After an end that is a defect of the operator."""
         reason, text = c.defect(error, doing="while it served the binding")
-        await self._say_last(unserved=Verdict("False", reason, text))
+        await self._write_last_status(unserved=ConditionState("False", reason, text))
 
-    async def _say_last(self, **situation: Any) -> None:
+    async def _write_last_status(self, **situation: Any) -> None:
         try:
-            async with asyncio.timeout(FAREWELL_SECONDS):
-                await self._writer.write(self._sight(**situation))
+            async with asyncio.timeout(LAST_STATUS_SECONDS):
+                await self._writer.write(self._status_input(**situation))
         except (OperatorError, TimeoutError) as error:
             why = str(error) or "no answer in time"
             log.warning("%s: its status does not say that we stop: %s", self._binding.key, why)
 
-    async def retire(self) -> None:
+    async def delete_worker(self) -> None:
         """After the end, the binding being deleted: Prefect need not list its worker any more."""
         if self._server is None:
             return  # it never was a worker
         try:
-            async with asyncio.timeout(FAREWELL_SECONDS), self._api(self._server) as api:
+            async with asyncio.timeout(LAST_STATUS_SECONDS), self._api(self._server) as api:
                 await api.delete_worker(self._worker_name)
         except (OperatorError, TimeoutError) as error:
             log.warning(
@@ -149,15 +149,15 @@ class Session(Subscriber):
     async def _keep_connected(self) -> None:
         """Connect, serve until another connection is needed, and again."""
         while True:
-            self._beat("connections", within=STUCK_SECONDS)
+            self._beat("connections", within=OVERDUE_SECONDS)
             async with AsyncExitStack() as stack:
                 try:
                     connection = await self._connect(stack)
                 except Exception as error:
-                    self._inspection.failed(error)
+                    self._inspection.check_failed(error)
                     connection = None
                 if connection is None:
-                    await self._inspection.pause()
+                    await self._inspection.wait_for_next_check()
                     continue
                 reason = await self._serve(connection)
                 log.info("%s: connecting anew: %s", self._binding.key, reason)
@@ -166,16 +166,16 @@ class Session(Subscriber):
         """None where there is nothing to serve: no pool, and no Job of one that was."""
         server = await self._inspection.credentials()
         api = await stack.enter_async_context(self._api(server))
-        pool = await self._inspection.look(api)
+        pool = await self._inspection.check(api)
         pool_id = pool.id if pool else self._pool_of_jobs()
         if pool_id is None:
             return None
-        await self._run_secrets.drop_unneeded()
+        await self._run_secrets.release_unneeded()
         self._server = server
         return self._make_connection(api, pool_id)
 
     async def _serve(self, connection: Connection) -> str:
-        self._around.pulse.stop(f"{self._binding.key} connections")
+        self._around.watchdog.stop(f"{self._binding.key} connections")
         self._connection = connection
         try:
             return await connection.serve(worker=self._worker_name)
@@ -196,21 +196,21 @@ class Session(Subscriber):
             api=api,
             owner=self._owner(api, pool_id),
             cluster=self._cluster,
-            inspection=self._inspection,
+            preflight=self._inspection,
         )
 
     def _owner(self, api: PrefectApi, pool_id: UUID) -> Owner:
-        return place_of(
+        return owner_of(
             self._binding,
             cluster_id=self._cluster_id,
             server_url=api.server.url,
             pool_id=pool_id,
-            credentials=self._run_secrets.given(api.server),
+            credentials=self._run_secrets.credentials(api.server),
             template_environment=self._around.template_environment,
         )
 
     def _api(self, server: PrefectEndpoint) -> PrefectApi:
-        return prerequisites.client(self._binding.spec(), server)
+        return preflight_checks.client(self._binding.spec(), server)
 
     # Kubernetes
 
@@ -222,7 +222,7 @@ class Session(Subscriber):
         """Log the failure; a refusal becomes a condition, too: the rights are looked at."""
         self._trouble.report(f"cannot follow {resource}", error)
         if isinstance(error, KubernetesRefused):
-            self._inspection.ask()
+            self._inspection.recheck()
 
     # Status
 
@@ -232,20 +232,22 @@ class Session(Subscriber):
             if self._connection:
                 self._connection.check_reconcilers()
             if self._binding.generation() != self._inspection.generation:
-                self._inspection.ask()
+                self._inspection.recheck()
             await asyncio.sleep(await self._write_status())
 
     async def _write_status(self) -> float:
         """Seconds until it is to be done again."""
         try:
-            await self._writer.write(self._sight())
+            await self._writer.write(self._status_input())
         except OperatorError as error:
             self._trouble.report("cannot write its status", error)
             return FAILED_STATUS_SECONDS
         self._trouble.resolved("cannot write its status")
         return STATUS_SECONDS
 
-    def _sight(self, *, stopped: bool = False, unserved: Verdict | None = None) -> Sight:
+    def _status_input(
+        self, *, stopped: bool = False, unserved: ConditionState | None = None
+    ) -> StatusInput:
         spec, looked = self._binding.spec(), self._inspection
         connection = self._connection
         jobs, pods = self._cluster.jobs, self._cluster.pods
@@ -256,12 +258,12 @@ class Session(Subscriber):
         )
         polled = connection.poller.last if connection else None
         limit = spec.concurrency_limit
-        return Sight(
+        return StatusInput(
             generation=looked.generation,
             worker_name=self._worker_name,
             server_url=PrefectEndpoint(spec.server.url or "").address,
-            verdicts=looked.conditions.verdicts(),
-            situation=Situation(
+            states=looked.conditions.states(),
+            serving=ServingState(
                 suspended=spec.suspend,
                 pool_paused=bool(looked.pool and looked.pool.is_paused),
                 full_at=limit if limit and load.run_ids >= limit else None,
@@ -269,7 +271,7 @@ class Session(Subscriber):
                 stopped=stopped,
                 unserved=unserved,
             ),
-            beside=self._beside(spec),
+            extra_conditions=self._extra_conditions(spec),
             server_version=looked.server_version or None,
             pool=looked.pool,
             running=len(load.running),
@@ -278,25 +280,25 @@ class Session(Subscriber):
             polled_at=polled.at if polled else None,
         )
 
-    def _beside(self, spec: Spec) -> dict[str, Verdict]:
+    def _extra_conditions(self, spec: Spec) -> dict[str, ConditionState]:
         """What is worth knowing and no part of Ready."""
         if self._connection is None:
-            self._around.shares.pop(self._binding.key, None)
-            unknown = Verdict("Unknown", "NotChecked", "Known once the server answers.")
+            self._around.consumers.pop(self._binding.key, None)
+            unknown = ConditionState("Unknown", "NotChecked", "Known once the server answers.")
             return {c.EVENTS_CONNECTED: unknown, c.POOL_SHARED: unknown}
         lost, interval = self._connection.events_lost, spec.poll.interval_seconds
-        own = Share(
+        own = PoolConsumer(
             binding=self._binding.key,
             worker=self._worker_name,
             pool_id=self._connection.pool_id,
             queues=spec.work_queues,
         )
-        self._around.shares[own.binding] = own
-        others, workers = self._around.shares.values(), self._inspection.workers
+        self._around.consumers[own.binding] = own
+        others, workers = self._around.consumers.values(), self._inspection.workers
         return {
             c.EVENTS_CONNECTED: c.events_connected(lost, interval=interval),
             c.POOL_SHARED: pool_shared(own, others, workers),
         }
 
     def _beat(self, part: str, *, within: float) -> None:
-        self._around.pulse.beat(f"{self._binding.key} {part}", within=within)
+        self._around.watchdog.beat(f"{self._binding.key} {part}", within=within)

@@ -16,13 +16,13 @@ from workpool_operator.api import v1alpha1
 from workpool_operator.binding.conditions import (
     CLAIMING,
     READY,
-    Situation,
-    Verdict,
+    ConditionState,
+    ServingState,
     as_status,
     claiming,
     ready,
 )
-from workpool_operator.binding.surroundings import Binding
+from workpool_operator.binding.context import Binding
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.kube.client import MERGE_PATCH, KubernetesClient, Resource
 from workpool_operator.prefect_api.models import WorkPool
@@ -32,19 +32,19 @@ log = logging.getLogger(__name__)
 BINDINGS = Resource(f"/apis/{v1alpha1.GROUP}/{v1alpha1.VERSION}", v1alpha1.PLURAL, dict[str, Any])
 POLL_TIME_SECONDS = 30.0
 
-Announce = Callable[[Verdict], None]
+Announce = Callable[[ConditionState], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class StatusInput:
     """All that a status is made from."""
 
     generation: int
     worker_name: str
     server_url: str
-    verdicts: dict[str, Verdict]
-    situation: Situation
-    beside: Mapping[str, Verdict] = field(default_factory=dict)  # no part of Ready
+    states: dict[str, ConditionState]
+    serving: ServingState
+    extra_conditions: Mapping[str, ConditionState] = field(default_factory=dict)  # no part of Ready
     server_version: str | None = None
     pool: WorkPool | None = None
     running: int = 0
@@ -53,14 +53,14 @@ class Sight:
     polled_at: datetime | None = None
 
 
-def compose(sight: Sight, *, before: dict[str, Any], now: datetime) -> dict[str, Any]:
+def build_status(sight: StatusInput, *, before: dict[str, Any], now: datetime) -> dict[str, Any]:
     """The whole status; `before` is the last one, for what only moves with a change."""
     summaries = {
-        READY: ready(sight.verdicts, sight.situation),
-        CLAIMING: claiming(sight.verdicts, sight.situation),
+        READY: ready(sight.states, sight.serving),
+        CLAIMING: claiming(sight.states, sight.serving),
     }
     conditions = as_status(
-        {**summaries, **sight.verdicts, **sight.beside},
+        {**summaries, **sight.states, **sight.extra_conditions},
         before=before.get("conditions") or [],
         generation=sight.generation,
         now=now,
@@ -114,7 +114,7 @@ class StatusWriter:
         """The last status that was written, or the one before the first."""
         return self._written
 
-    async def write(self, sight: Sight) -> None:
+    async def write(self, sight: StatusInput) -> None:
         """Patch what changed.
 
         Raises:
@@ -122,21 +122,21 @@ class StatusWriter:
             KubernetesRefused: it is not written; call again when that may have changed.
         """
         before = self._written
-        status = compose(sight, before=before, now=self._clock.now())
+        status = build_status(sight, before=before, now=self._clock.now())
         if status == before:
             return
         body = {"status": status}
         await self._kube.request("PATCH", self._path, body=body, content_type=MERGE_PATCH)
         self._written = status
-        self._say(before, status)
+        self._announce_change(before, status)
 
-    def _say(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+    def _announce_change(self, before: dict[str, Any], after: dict[str, Any]) -> None:
         """One line, and one Event unless it is only a beginning or an end."""
         then, now = _ready_of(before) or {}, _ready_of(after) or {}
         told = ("status", "reason", "message")
         if all(then.get(key) == now.get(key) for key in told):
             return
-        verdict = Verdict(*(now[key] for key in told))
+        verdict = ConditionState(*(now[key] for key in told))
         level = logging.WARNING if verdict.status == "False" else logging.INFO
         ready = f"Ready={verdict.status} {verdict.reason}"
         log.log(level, "%s: %s: %s", self._key, ready, verdict.message)

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from workpool_operator.binding import addresses, prerequisites
-from workpool_operator.binding.surroundings import Binding
+from workpool_operator.binding import addresses, preflight_checks
+from workpool_operator.binding.context import Binding
 from workpool_operator.errors import (
     OperatorError,
     PrefectForbidden,
@@ -78,7 +78,7 @@ async def _of_binding(binding: Binding, kube: KubernetesClient | None, named: st
 async def _with_own(binding: Binding) -> PrefectEndpoint:
     """What the environment has opens it."""
     own = profile.current()
-    return replace(own, url=prerequisites.server_url(binding.spec()))
+    return replace(own, url=preflight_checks.check_server_url(binding.spec()))
 
 
 async def _with_its_own(binding: Binding, kube: KubernetesClient | None) -> PrefectEndpoint:
@@ -86,13 +86,13 @@ async def _with_its_own(binding: Binding, kube: KubernetesClient | None) -> Pref
     spec, trust = binding.spec(), profile.current().trust
     named = [spec.server.api_key, spec.server.auth_string, spec.server.headers]
     if not any((*named, spec.server.ca_bundle)):
-        return PrefectEndpoint(prerequisites.server_url(spec), trust=trust)
+        return PrefectEndpoint(preflight_checks.check_server_url(spec), trust=trust)
     if kube is None:
         text = f"what spec.server of {binding.key} names is in a cluster that cannot be reached"
         raise OperatorError(f"{text}; set {' or '.join(VARIABLES)} instead")
-    its = await prerequisites.trust(spec, namespace=binding.namespace, kube=kube)
+    its = await preflight_checks.read_ca(spec, namespace=binding.namespace, kube=kube)
     both = "".join(filter(None, (trust.ca_bundle, its.ca_bundle))) or None
-    return await prerequisites.credentials(
+    return await preflight_checks.read_credentials(
         spec,
         namespace=binding.namespace,
         kube=kube,
@@ -138,7 +138,7 @@ def _doubts(found: Access) -> str:
 
 def _certain(url: str) -> list[str]:
     """What is wrong with it also for a command, which may reach a server on its own machine."""
-    return [] if addresses.is_local(url) else list(addresses.doubts(url))
+    return [] if addresses.is_local(url) else list(addresses.address_warnings(url))
 
 
 async def cluster() -> KubernetesClient | None:

@@ -65,7 +65,7 @@ def _check_addresses(spec: Mapping[str, Any]) -> Iterator[Finding]:
         if Redaction().text(url) != url:
             text = "holds a user and password, which every Job would show: use server.authString"
             yield Finding(("spec", *path), text, "warning")
-        for doubt in addresses.doubts(url) if _WELL_FORMED.match(url) else ():
+        for doubt in addresses.address_warnings(url) if _WELL_FORMED.match(url) else ():
             yield Finding(("spec", *path), doubt, "warning")
     url = get_path(spec, _SERVER_URL)
     if (

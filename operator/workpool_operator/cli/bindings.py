@@ -10,8 +10,8 @@ from typing import Any
 
 from workpool_operator.api import v1alpha1
 from workpool_operator.api.v1alpha1 import Spec
+from workpool_operator.binding.context import Binding
 from workpool_operator.binding.status import BINDINGS
-from workpool_operator.binding.surroundings import Binding
 from workpool_operator.cli import binding_check, objects
 from workpool_operator.cli.documents import Unreadable
 from workpool_operator.cli.objects import Object

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from prefect.client.orchestration import PrefectClient
 
-from workpool_operator.binding.surroundings import Binding
+from workpool_operator.binding.context import Binding
 from workpool_operator.cli import (
     access,
     bindings,

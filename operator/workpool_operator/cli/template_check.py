@@ -15,8 +15,8 @@ from prefect.client.orchestration import PrefectClient
 from referencing.exceptions import Unresolvable
 
 from workpool_operator import settings
-from workpool_operator.binding import outcome
-from workpool_operator.binding.outcome import Outcome
+from workpool_operator.binding import template_findings
+from workpool_operator.binding.template_findings import TemplateFindings
 from workpool_operator.cli import material
 from workpool_operator.cli.credential_names import is_credential
 from workpool_operator.cli.findings import Finding
@@ -81,17 +81,19 @@ def check_run(template: Mapping[str, Any]) -> Iterator[Finding]:
     except RenderError as error:
         path = template_path(parse_path(error.path))
         if len(path) > 1:  # else a block or variable, which only a server knows
-            yield from _crashes(path, outcome.of_error(error, render_input))
+            yield from _crashes(path, template_findings.from_error(error, render_input))
         return
     except RecursionError:
         yield Finding(("job_configuration",), "is nested more deeply than can be rendered")
         return
     for fault in validation.find_errors(job):
-        yield from _crashes(template_path(fault.path), outcome.of_faults([fault], render_input))
+        yield from _crashes(
+            template_path(fault.path), template_findings.from_errors([fault], render_input)
+        )
 
 
-def _crashes(path: Path, seen: Outcome) -> Iterator[Finding]:
-    for text in (*seen.faults, *seen.doubts):
+def _crashes(path: Path, seen: TemplateFindings) -> Iterator[Finding]:
+    for text in (*seen.faults, *seen.warnings):
         _, _, problem = text.partition(": ")
         yield Finding(path, f"a run that sets no job variable crashes: {problem}")
 

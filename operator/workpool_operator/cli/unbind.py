@@ -21,9 +21,9 @@ from pydantic import ValidationError
 
 from workpool_operator.api import v1alpha1
 from workpool_operator.api.v1alpha1 import Spec
-from workpool_operator.binding import run_secrets
+from workpool_operator.binding import secrets
+from workpool_operator.binding.context import Binding
 from workpool_operator.binding.status import BINDINGS
-from workpool_operator.binding.surroundings import Binding
 from workpool_operator.cli import output
 from workpool_operator.errors import (
     KubernetesConflict,
@@ -191,7 +191,7 @@ async def _release_secrets(kube: KubernetesClient, binding: Object) -> None:
         status={},
     )
     try:
-        await run_secrets.release(left, kube)
+        await secrets.release_secrets(left, kube)
     except Unavailable as error:
         output.note(f"{left.key}: its Secrets may stay: {error}")
 

@@ -14,9 +14,9 @@ from prefect.utilities.templating import apply_values
 
 from workpool_operator import settings
 from workpool_operator.api.v1alpha1 import ServerSpec, Spec
-from workpool_operator.binding.place import place_of
-from workpool_operator.binding.run_secrets import given
-from workpool_operator.binding.surroundings import Binding
+from workpool_operator.binding.context import Binding
+from workpool_operator.binding.owner import owner_of
+from workpool_operator.binding.secrets import run_credentials
 from workpool_operator.cli.binding_check import POOL_TYPES
 from workpool_operator.cli.material import NOBODY, Material
 from workpool_operator.errors import OperatorError
@@ -79,12 +79,12 @@ def _strangeness(binding: Binding, found: Material) -> Iterator[str]:
 
 def _place(binding: Binding, found: Material, cluster_id: str) -> Owner:
     server = binding.spec().server
-    return place_of(
+    return owner_of(
         binding,
         cluster_id=cluster_id,
         server_url=(server.url or "").rstrip("/"),
         pool_id=UUID(found.pool["id"]),
-        credentials=given(binding, _with_credentials(server)),
+        credentials=run_credentials(binding, _with_credentials(server)),
         template_environment=settings.template_environment(),
     )
 

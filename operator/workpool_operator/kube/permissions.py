@@ -11,7 +11,7 @@ from workpool_operator.errors import KubernetesRefused
 from workpool_operator.kube import decoding
 from workpool_operator.kube.client import KubernetesClient
 
-Right = tuple[str, str, str]  # verb, API group, resource
+Permission = tuple[str, str, str]  # verb, API group, resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,26 +23,28 @@ class Role:
     values: str
 
 
-MAKES_JOBS = Role("workpool-operator-jobs", "add {} to jobNamespaces (default: watchNamespaces)")
-READS_SECRETS = Role("workpool-operator-jobs", "add {} to watchNamespaces")
-WRITES_SECRETS = Role(
+JOBS_ROLE = Role("workpool-operator-jobs", "add {} to jobNamespaces (default: watchNamespaces)")
+READ_SECRETS_ROLE = Role("workpool-operator-jobs", "add {} to watchNamespaces")
+WRITE_SECRETS_ROLE = Role(
     "workpool-operator-secrets", "set writeSecrets to true, with {} among jobNamespaces"
 )
 
 
-async def missing(kube: KubernetesClient, namespace: str, rights: Sequence[Right]) -> list[str]:
+async def missing_permissions(
+    kube: KubernetesClient, namespace: str, permissions: Sequence[Permission]
+) -> list[str]:
     """Those that the operator has not, as `create jobs`."""
     answers = await asyncio.gather(
         *(
             kube.allowed(namespace, verb=verb, group=group, resource=resource)
-            for verb, group, resource in rights
+            for verb, group, resource in permissions
         )
     )
-    asked = zip(rights, answers, strict=True)
+    asked = zip(permissions, answers, strict=True)
     return [f"{verb} {resource}" for (verb, _, resource), allowed in asked if not allowed]
 
 
-async def grant(kube: KubernetesClient, namespace: str, role: Role) -> str:
+async def how_to_grant(kube: KubernetesClient, namespace: str, role: Role) -> str:
     """How to give the operator the role in the namespace, in the way that it was installed."""
     if release := settings.helm_release():
         home, _, name = release.rpartition("/")

@@ -82,8 +82,8 @@ class JobWriter:
     async def grant(self, refused: KubernetesRefused, namespace: str) -> str:
         """Return how to give the operator the right that it lacks in the namespace."""
         lacks = isinstance(refused, SecretRefused)
-        role = permissions.WRITES_SECRETS if lacks else permissions.MAKES_JOBS
-        return await permissions.grant(self._kube, namespace, role)
+        role = permissions.WRITE_SECRETS_ROLE if lacks else permissions.JOBS_ROLE
+        return await permissions.how_to_grant(self._kube, namespace, role)
 
     async def _create_with(self, secret: Object, manifest: Object, claim_id: UUID) -> CreatedJob:
         name, namespace = secret["metadata"]["name"], _namespace(manifest)

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workpool_operator.binding import conditions as c
-from workpool_operator.binding.outcome import MOST
-from workpool_operator.binding.rehearsal import Rehearsal
+from workpool_operator.binding.template_dry_run import TemplateDryRun
+from workpool_operator.binding.template_findings import MAX_LISTED
 from workpool_operator.errors import BindingFault
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import WorkPool
@@ -16,22 +16,22 @@ from workpool_operator.prefect_api.models import WorkPool
 _LISTED = 3  # a condition is read in a terminal
 
 
-async def base_job_template(pool: WorkPool, api: PrefectApi, rehearsal: Rehearsal) -> str:
+async def template_valid(pool: WorkPool, api: PrefectApi, rehearsal: TemplateDryRun) -> str:
     """What is to be said of a template from which Jobs can come.
 
     Raises:
         BindingFault: none can.
     """
-    outcome = await rehearsal.of(pool, api)
+    outcome = await rehearsal.check(pool, api)
     if outcome.faults:
         raise _fault(pool, outcome.faults)
     parts = ["The base job template makes a Job."]
-    if outcome.doubts:
-        parts.append(f"But a run that sets no job variable crashes: {_listed(outcome.doubts)}.")
+    if outcome.warnings:
+        parts.append(f"But a run that sets no job variable crashes: {_listed(outcome.warnings)}.")
     if outcome.remarks:
         parts.append(f"Perhaps not as meant: {_listed(outcome.remarks)}.")
-    if outcome.unasked:
-        parts.append(f"The API server could not try it and is asked again: {outcome.unasked}.")
+    if outcome.not_checked:
+        parts.append(f"The API server could not try it and is asked again: {outcome.not_checked}.")
     return " ".join(parts)
 
 
@@ -46,5 +46,5 @@ def _fault(pool: WorkPool, found: Sequence[str]) -> BindingFault:
 
 def _listed(items: Sequence[str]) -> str:
     more = f" (and {len(items) - _LISTED} more)" if len(items) > _LISTED else ""
-    more = " (and many more)" if len(items) >= MOST else more
+    more = " (and many more)" if len(items) >= MAX_LISTED else more
     return "; ".join(items[:_LISTED]) + more

@@ -11,7 +11,7 @@ import yaml
 from workpool_operator.api import crd
 from workpool_operator.api.v1alpha1 import Spec
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 MINIMAL = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect:4200/api"}}
 
 

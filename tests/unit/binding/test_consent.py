@@ -9,7 +9,12 @@ from typing import cast
 import pytest
 
 from tests.support.clock import FakeClock
-from workpool_operator.binding.consent import ANNOTATION, Consent, allowed, command
+from workpool_operator.binding.consent import (
+    ANNOTATION,
+    Consent,
+    allowed_namespaces,
+    annotate_command,
+)
 from workpool_operator.kube.client import KubernetesClient
 
 
@@ -26,17 +31,17 @@ from workpool_operator.kube.client import KubernetesClient
 def test_the_annotation_lists_namespaces_separated_by_commas(
     annotation: str, namespaces: set[str]
 ) -> None:
-    assert allowed(annotation) == namespaces
+    assert allowed_namespaces(annotation) == namespaces
 
 
 @pytest.mark.parametrize("annotation", ["", ",", " "])
 def test_the_command_sets_an_annotation_that_allows_nobody(annotation: str) -> None:
-    text = command(annotation, binding_namespace="data", job_namespace="runs")
+    text = annotate_command(annotation, binding_namespace="data", job_namespace="runs")
     assert text == f"kubectl annotate namespace runs --overwrite {ANNOTATION}=data"
 
 
 def test_the_command_keeps_what_is_allowed_already_and_does_not_show_it() -> None:
-    text = command("finance", binding_namespace="data", job_namespace="runs")
+    text = annotate_command("finance", binding_namespace="data", job_namespace="runs")
     assert "finance" not in text
     *_, assignment = shlex.split(text)
     read = "kubectl get namespace runs -o jsonpath="

@@ -6,24 +6,24 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from workpool_operator.binding.conditions import Conditions, Situation, Verdict
-from workpool_operator.binding.status import Sight, compose
+from workpool_operator.binding.conditions import Conditions, ConditionState, ServingState
+from workpool_operator.binding.status import StatusInput, build_status
 from workpool_operator.prefect_api.models import WorkPool
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-SIGHT = Sight(
+SIGHT = StatusInput(
     generation=3,
     worker_name="etl.data@1234",
     server_url="http://prefect/api",
-    verdicts=Conditions().verdicts(),
-    situation=Situation(),
+    states=Conditions().states(),
+    serving=ServingState(),
 )
 
 
 def test_a_status_says_what_the_session_sees() -> None:
     pool = WorkPool(id=UUID(int=7), name="etl", type="kubernetes", is_paused=True)
     sight = replace(SIGHT, pool=pool, server_version="3.8.8", running=1, pending=2, queued=3)
-    status = compose(sight, before={}, now=NOON)
+    status = build_status(sight, before={}, now=NOON)
     assert status["observedGeneration"] == 3
     assert status["workerName"] == "etl.data@1234"
     assert status["workPool"] == {"id": str(UUID(int=7)), "type": "kubernetes", "paused": True}
@@ -33,25 +33,27 @@ def test_a_status_says_what_the_session_sees() -> None:
 
 
 def test_what_has_no_part_in_ready_stands_beside_the_conditions() -> None:
-    sight = replace(SIGHT, beside={"PoolShared": Verdict("True", "OtherBinding", "data/b")})
-    conditions = compose(sight, before={}, now=NOON)["conditions"]
+    sight = replace(
+        SIGHT, extra_conditions={"PoolShared": ConditionState("True", "OtherBinding", "data/b")}
+    )
+    conditions = build_status(sight, before={}, now=NOON)["conditions"]
     assert conditions[-1]["type"] == "PoolShared"
     assert conditions[-1]["message"] == "data/b"
 
 
 def test_nothing_changes_while_nothing_changes() -> None:
-    before = compose(replace(SIGHT, polled_at=NOON), before={}, now=NOON)
+    before = build_status(replace(SIGHT, polled_at=NOON), before={}, now=NOON)
     soon = NOON + timedelta(seconds=29)
-    assert compose(replace(SIGHT, polled_at=soon), before=before, now=soon) == before
+    assert build_status(replace(SIGHT, polled_at=soon), before=before, now=soon) == before
 
 
 def test_the_last_poll_moves_every_30_seconds() -> None:
-    before = compose(replace(SIGHT, polled_at=NOON), before={}, now=NOON)
+    before = build_status(replace(SIGHT, polled_at=NOON), before={}, now=NOON)
     later = NOON + timedelta(seconds=30)
-    after = compose(replace(SIGHT, polled_at=later), before=before, now=later)
+    after = build_status(replace(SIGHT, polled_at=later), before=before, now=later)
     assert after == before | {"lastPollTime": "2026-01-01T12:00:30Z"}
 
 
 def test_the_last_poll_of_an_earlier_process_is_kept_until_there_is_another() -> None:
     earlier = {"lastPollTime": "2026-01-01T11:00:00Z"}
-    assert compose(SIGHT, before=earlier, now=NOON)["lastPollTime"] == "2026-01-01T11:00:00Z"
+    assert build_status(SIGHT, before=earlier, now=NOON)["lastPollTime"] == "2026-01-01T11:00:00Z"

@@ -17,15 +17,16 @@ FORBIDDEN = "Forbidden"  # how the reason of a fault ends where the operator may
 
 
 @dataclass(frozen=True, slots=True)
-class NamedKey:
+class KeyReference:
     """`path` is the field of the spec that names it, `condition` the one that needs it. A
-    fault lists the existing keys only of an object in the binding's own namespace: `tells_keys`."""
+    fault lists the existing keys only of an object in the binding's own namespace:
+    `names_other_keys`."""
 
     selector: SecretKeySelector | ConfigMapKeySelector
     namespace: str
     path: str
     condition: str
-    tells_keys: bool = True
+    names_other_keys: bool = True
 
     async def value(self, kube: KubernetesClient) -> str:
         """The key's value as it can be sent in a header, which is how all but a CA is.
@@ -73,11 +74,11 @@ class NamedKey:
         try:
             found = await kube.get(self._resource, self.namespace, name)
         except KubernetesRefused as refused:
-            raise await self._unread(refused, kube) from refused
+            raise await self._unreadable(refused, kube) from refused
         data = found.get("data") or {}
         if key not in data:
             keys = ", ".join(sorted(data)) or "none"
-            others = f" (its keys: {keys})" if self.tells_keys else ""
+            others = f" (its keys: {keys})" if self.names_other_keys else ""
             raise self._fault(
                 "KeyMissing", f"{self.kind} {name!r} has no key {key!r}{others}: add it."
             )
@@ -113,9 +114,11 @@ class NamedKey:
         except (UnicodeDecodeError, binascii.Error) as error:
             raise self.invalid("holds no text") from error
 
-    async def _unread(self, refused: KubernetesRefused, kube: KubernetesClient) -> BindingFault:
+    async def _unreadable(self, refused: KubernetesRefused, kube: KubernetesClient) -> BindingFault:
         if not isinstance(refused, KubernetesNotFound):
-            grant = await permissions.grant(kube, self.namespace, permissions.READS_SECRETS)
+            grant = await permissions.how_to_grant(
+                kube, self.namespace, permissions.READ_SECRETS_ROLE
+            )
             return self._fault(FORBIDDEN, f"{refused}. Grant it: {grant}")
         where = f"{self.kind} {self.selector.name!r} does not exist in namespace"
         return self._fault("NotFound", f"{where} {self.namespace!r}: create it.")
@@ -124,10 +127,10 @@ class NamedKey:
         return BindingFault(self.condition, f"{self.kind}{what}", f"{self.path}: {text}")
 
 
-def ca_key(named: CABundle, *, namespace: str, path: str, condition: str) -> NamedKey:
+def ca_reference(named: CABundle, *, namespace: str, path: str, condition: str) -> KeyReference:
     """The key of whichever of the two the field at `path` names."""
     field = "secretKeyRef" if named.secret_key_ref else "configMapKeyRef"
-    return NamedKey(
+    return KeyReference(
         named.selector, namespace=namespace, path=f"{path}.{field}", condition=condition
     )
 

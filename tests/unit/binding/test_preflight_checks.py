@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from workpool_operator.api.v1alpha1 import Spec
-from workpool_operator.binding import prerequisites
-from workpool_operator.binding.named_key import NamedKey
+from workpool_operator.binding import preflight_checks
+from workpool_operator.binding.key_reference import KeyReference
 from workpool_operator.errors import (
     BindingFault,
     KubernetesNotFound,
@@ -66,7 +66,7 @@ class Api:
 
 async def fault(error: OperatorError, url: str = INSIDE, **server: Any) -> BindingFault:
     with pytest.raises(BindingFault) as raised:
-        await prerequisites.ask_for_pool(Api(error, PrefectEndpoint(url, **server)))  # type: ignore[arg-type]
+        await preflight_checks.read_pool(Api(error, PrefectEndpoint(url, **server)))  # type: ignore[arg-type]
     assert SECRET not in str(raised.value)
     return raised.value
 
@@ -145,7 +145,7 @@ def test_a_proxy_that_cannot_be_used_is_a_condition(monkeypatch):
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     with pytest.raises(BindingFault, match="HTTP_PROXY names no proxy") as raised:
-        prerequisites.server_url(spec())
+        preflight_checks.check_server_url(spec())
     assert (raised.value.condition, raised.value.reason) == ("ServerResolved", "ProxyInvalid")
     assert SECRET not in str(raised.value)
 
@@ -154,7 +154,7 @@ def test_a_proxy_that_cannot_be_used_is_a_condition(monkeypatch):
 
 
 async def read(server: Spec, kube: Cluster) -> PrefectEndpoint:
-    return await prerequisites.credentials(
+    return await preflight_checks.read_credentials(
         server,
         namespace="data",
         kube=kube,
@@ -228,7 +228,7 @@ async def test_a_value_that_is_no_text_is_told():
 async def test_a_ca_that_cannot_be_had_is_told_with_its_field(ca, kube, reason, why):
     wanted = spec(caBundle={ca: {"name": "ca", "key": "ca.pem"}})
     with pytest.raises(BindingFault, match=why) as raised:
-        await prerequisites.trust(wanted, namespace="data", kube=kube)  # type: ignore[arg-type]
+        await preflight_checks.read_ca(wanted, namespace="data", kube=kube)  # type: ignore[arg-type]
     assert (raised.value.condition, raised.value.reason) == ("ServerResolved", reason)
     assert str(raised.value).startswith(f"spec.server.caBundle.{ca}: ")
 
@@ -248,7 +248,7 @@ async def test_a_ca_that_cannot_be_had_is_told_with_its_field(ca, kube, reason, 
 async def test_headers_of_run_pods_are_checked_as_prefects_client_reads_them(value, fine):
     selector = spec(apiKey=reference("headers", "json")).server.api_key
     assert selector is not None
-    key = NamedKey(selector.secret_key_ref, "data", path="spec.jobs.headers", condition="Ready")
+    key = KeyReference(selector.secret_key_ref, "data", path="spec.jobs.headers", condition="Ready")
     kube: Any = Cluster(headers=encoded(json=value))
     if fine:
         await key.headers(kube)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from workpool_operator.binding.surroundings import Binding
+from workpool_operator.binding.context import Binding
 from workpool_operator.jobs import names
 from workpool_operator.jobs.credentials import Credentials
 from workpool_operator.runs.owner import Owner
 
 
-def place_of(
+def owner_of(
     binding: Binding,
     *,
     cluster_id: str,

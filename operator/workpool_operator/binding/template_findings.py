@@ -38,7 +38,7 @@ from workpool_operator.jobs.references import (
     variable,
 )
 
-MOST = 10  # faults of one manifest that are traced to their origin
+MAX_LISTED = 10  # faults of one manifest that are traced to their origin
 _SPEC: Path = (*MANIFEST, "spec")
 _VOLUMES: Path = (*_SPEC, "template", "spec", "volumes")
 # A refusal that speaks of another place may be that place's fault, where placeholders may be.
@@ -49,77 +49,84 @@ _SPEAKS_OF_ANOTHER = {
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """`faults` are the pool's; `doubts` are of a run that leaves every variable at its default;
+class TemplateFindings:
+    """`faults` are the pool's; `warnings` are of a run that leaves every variable at its default;
     `remarks` are on what makes Jobs and is hardly meant so."""
 
     faults: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
-    unasked: str = ""  # why the API server gave no answer
+    not_checked: str = ""  # why the API server gave no answer
 
-    def __add__(self, other: Outcome) -> Outcome:
-        return Outcome(
+    def __add__(self, other: TemplateFindings) -> TemplateFindings:
+        return TemplateFindings(
             faults=tuple(dict.fromkeys(self.faults + other.faults)),
-            doubts=tuple(dict.fromkeys(self.doubts + other.doubts)),
+            warnings=tuple(dict.fromkeys(self.warnings + other.warnings)),
             remarks=self.remarks + other.remarks,
-            unasked=self.unasked or other.unasked,
+            not_checked=self.not_checked or other.not_checked,
         )
 
 
-def of_error(error: RenderError, render_input: RenderInput) -> Outcome:
+def from_error(error: RenderError, render_input: RenderInput) -> TemplateFindings:
     """Nothing could be rendered."""
-    return _judged(
+    return _attribute(
         render_error_message(error, render_input),
         template_path(parse_path(error.path)),
         render_input=render_input,
     )
 
 
-def of_faults(found: Iterable[FieldError], render_input: RenderInput) -> Outcome:
+def from_errors(found: Iterable[FieldError], render_input: RenderInput) -> TemplateFindings:
     """The rendered manifest has these."""
-    return sum((_of_fault(fault, render_input) for fault in islice(found, MOST)), Outcome())
+    return sum(
+        (_from_error(fault, render_input) for fault in islice(found, MAX_LISTED)),
+        TemplateFindings(),
+    )
 
 
-def of_refusal(refused: KubernetesRefused, render_input: RenderInput) -> Outcome:
+def from_rejection(refused: KubernetesRefused, render_input: RenderInput) -> TemplateFindings:
     """The API server does not take the manifest."""
     text = str(refused).rstrip(".")
     if isinstance(refused, KubernetesConflict):
-        return Outcome()  # the name is taken: the API server validated everything else before
+        return (
+            TemplateFindings()
+        )  # the name is taken: the API server validated everything else before
     if isinstance(refused, KubernetesInvalid) and refused.causes:
-        causes = islice(refused.causes, MOST)
-        return sum((_of_cause(cause, render_input) for cause in causes), Outcome())
+        causes = islice(refused.causes, MAX_LISTED)
+        return sum((_from_cause(cause, render_input) for cause in causes), TemplateFindings())
     if isinstance(refused, KubernetesBadRequest) and "admission webhook" not in text:
-        return Outcome(doubts=(text,))
-    return Outcome(unasked=text)
+        return TemplateFindings(warnings=(text,))
+    return TemplateFindings(not_checked=text)
 
 
-def _of_fault(fault: FieldError, render_input: RenderInput) -> Outcome:
+def _from_error(fault: FieldError, render_input: RenderInput) -> TemplateFindings:
     places = template_path(fault.against), template_path(fault.path)
-    return _judged(
+    return _attribute(
         invalid_manifest_message([fault], render_input), *places, render_input=render_input
     )
 
 
-def _of_cause(cause: Cause, render_input: RenderInput) -> Outcome:
+def _from_cause(cause: Cause, render_input: RenderInput) -> TemplateFindings:
     text = rejected_fields_message([cause], render_input)
     for speaks, place in _SPEAKS_OF_ANOTHER.items():
         if speaks.search(cause.message) and names_in(
             get_path(render_input.pool["base_job_template"], place)
         ):
-            return Outcome(doubts=(text,))
-    return _judged(text, (*MANIFEST, *parse_path(cause.field)), render_input=render_input)
+            return TemplateFindings(warnings=(text,))
+    return _attribute(text, (*MANIFEST, *parse_path(cause.field)), render_input=render_input)
 
 
-def _judged(text: str, *places: Path, render_input: RenderInput) -> Outcome:
+def _attribute(text: str, *places: Path, render_input: RenderInput) -> TemplateFindings:
     """Whose a fault is that some places of the template make together."""
     if len(places[-1]) < 2:  # a block or variable, which may be there tomorrow
-        return Outcome(doubts=(text,))
+        return TemplateFindings(warnings=(text,))
     pool = render_input.pool["base_job_template"]
     names = {name for place in places for name in names_behind(pool, place)}
     if not names:
-        return Outcome(faults=(text,))
-    return Outcome(doubts=(text,)) if _all_have_values(names, pool) else Outcome()
+        return TemplateFindings(faults=(text,))
+    return (
+        TemplateFindings(warnings=(text,)) if _all_have_values(names, pool) else TemplateFindings()
+    )
 
 
 def _all_have_values(names: Iterable[str], pool: Mapping[str, Any]) -> bool:

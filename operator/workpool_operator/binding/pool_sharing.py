@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from workpool_operator.binding.conditions import Verdict
+from workpool_operator.binding.conditions import ConditionState
 
 _LISTED = 3  # a condition is read in a terminal
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class PoolConsumer:
     """What a binding of this process takes runs from; no `queues`: from all of the pool's."""
 
     binding: str
@@ -24,27 +24,31 @@ class Share:
     pool_id: UUID
     queues: Sequence[str] | None
 
-    def overlaps(self, other: Share) -> bool:
+    def overlaps(self, other: PoolConsumer) -> bool:
         """Some run may go to either."""
         if self.pool_id != other.pool_id:
             return False
         return not (self.queues and other.queues) or not set(self.queues).isdisjoint(other.queues)
 
 
-def pool_shared(own: Share, others: Iterable[Share], workers: Iterable[str] | None) -> Verdict:
+def pool_shared(
+    own: PoolConsumer, others: Iterable[PoolConsumer], workers: Iterable[str] | None
+) -> ConditionState:
     """`workers` are those that Prefect lists as online on the pool; None where it does not say."""
     others = [other for other in others if other.binding != own.binding]
     bindings = sorted(other.binding for other in others if own.overlaps(other))
     known = {own.worker, *(other.worker for other in others)}
     strangers = sorted(set(workers or ()) - known)
     if bindings:
-        return Verdict("True", "OtherBinding", _text("binding", bindings, strangers))
+        return ConditionState("True", "OtherBinding", _text("binding", bindings, strangers))
     if strangers:
-        return Verdict("True", "OtherWorker", _text("worker", strangers, ()))
+        return ConditionState("True", "OtherWorker", _text("worker", strangers, ()))
     if workers is None:
-        return Verdict("Unknown", "NotChecked", "Prefect does not list the work pool's workers.")
+        return ConditionState(
+            "Unknown", "NotChecked", "Prefect does not list the work pool's workers."
+        )
     text = "No other binding of this operator, and no other online worker, polls these queues."
-    return Verdict("False", "Alone", text)
+    return ConditionState("False", "Alone", text)
 
 
 def _text(kind: str, names: Sequence[str], workers: Sequence[str]) -> str:

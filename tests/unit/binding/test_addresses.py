@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workpool_operator.binding.addresses import doubts, is_cloud
+from workpool_operator.binding.addresses import address_warnings, is_cloud
 
 ID = "1ab2c3d4-0000-4000-8000-000000000000"
 CLOUD = f"https://api.prefect.cloud/api/accounts/{ID}/workspaces/{ID}"
@@ -22,7 +22,7 @@ CLOUD = f"https://api.prefect.cloud/api/accounts/{ID}/workspaces/{ID}"
     ],
 )
 def test_a_usual_address_is_beyond_doubt(url):
-    assert list(doubts(url)) == []
+    assert list(address_warnings(url)) == []
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_usual_address_is_beyond_doubt(url):
     ],
 )
 def test_a_common_mistake_is_named_once_with_its_fix(url, fix):
-    [doubt] = doubts(url)
+    [doubt] = address_warnings(url)
     assert fix in doubt
     assert "geheim" not in doubt
 

@@ -15,13 +15,13 @@ from typing import TypeVar
 
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
-from workpool_operator.binding import prerequisites
-from workpool_operator.binding.base_template import base_job_template
+from workpool_operator.binding import preflight_checks
 from workpool_operator.binding.conditions import Conditions
 from workpool_operator.binding.consent import Consent
-from workpool_operator.binding.rehearsal import Rehearsal
-from workpool_operator.binding.run_secrets import RunSecrets
-from workpool_operator.binding.surroundings import Binding, Surroundings
+from workpool_operator.binding.context import Binding, OperatorContext
+from workpool_operator.binding.secrets import RunSecrets
+from workpool_operator.binding.template_condition import template_valid
+from workpool_operator.binding.template_dry_run import TemplateDryRun
 from workpool_operator.errors import (
     BindingFault,
     KubernetesRefused,
@@ -46,19 +46,20 @@ WORKERS_SECONDS = 60.0
 # One failed poll is the look's to explain. Of two in a row, with the server found well between
 # them, the poll itself is what fails.
 FAILED_POLLS = 2
-UNASKED = "cannot look at the cluster"
-UNPOLLED = "its work pool cannot be polled"
+NOT_CHECKED = "cannot look at the cluster"
+NOT_POLLED = "its work pool cannot be polled"
 
 
-class Inspection:
+class Preflight:
     """`generation` is that of the spec which the conditions speak of, `pool` what the server has
-    under the pool's name, `served` the last of it that could be served, `queues` the work queues to
-    poll (None: all), `workers` those that Prefect lists as online on the pool (None: not known)."""
+    under the pool's name, `served` the last of it that could be served, `check_queues` the work
+    queues to poll (None: all), `workers` those that Prefect lists as online on the pool (None: not
+    known)."""
 
     def __init__(
         self,
         binding: Binding,
-        around: Surroundings,
+        around: OperatorContext,
         *,
         job_namespace: str,
         run_secrets: RunSecrets,
@@ -74,7 +75,7 @@ class Inspection:
             job_namespace=job_namespace,
             clock=around.clock,
         )
-        self._rehearsal = Rehearsal(
+        self._rehearsal = TemplateDryRun(
             kube,
             namespace=job_namespace,
             consent=self.consent,
@@ -106,17 +107,17 @@ class Inspection:
         self._at = c.SERVER_RESOLVED
         self.generation = self._binding.generation()
         spec = self._binding.spec()
-        url, namespace = prerequisites.server_url(spec), self._binding.namespace
-        trust = await prerequisites.trust(spec, namespace=namespace, kube=self._kube)
+        url, namespace = preflight_checks.check_server_url(spec), self._binding.namespace
+        trust = await preflight_checks.read_ca(spec, namespace=namespace, kube=self._kube)
         shown = PrefectEndpoint(url).address
-        self.conditions.holds(c.SERVER_RESOLVED, "Resolved", f"The Prefect API is {shown}.")
+        self.conditions.set_true(c.SERVER_RESOLVED, "Resolved", f"The Prefect API is {shown}.")
         self._at = c.CREDENTIALS_VALID
-        self._server = await prerequisites.credentials(
+        self._server = await preflight_checks.read_credentials(
             spec, namespace=namespace, kube=self._kube, trust=trust
         )
         return self._server
 
-    async def look(self, api: PrefectApi) -> WorkPool | None:
+    async def check(self, api: PrefectApi) -> WorkPool | None:
         """Every check that needs the server or the cluster. What fails is a condition from then on,
         and the runs in flight are followed all the same.
 
@@ -126,17 +127,17 @@ class Inspection:
         Raises:
             OperatorError: the server cannot be asked.
         """
-        async with self._around.looks[api.server.url]:
-            await self._ask_for_pool(api)
+        async with self._around.check_slots[api.server.url]:
+            await self._read_pool(api)
             pool = await self._conditions_from(self._check_pool(api))
         if pool is not None:
             await self._conditions_from(self._check_jobs(pool, api))
         return self.pool
 
-    async def _ask_for_pool(self, api: PrefectApi) -> None:
+    async def _read_pool(self, api: PrefectApi) -> None:
         self._at = c.SERVER_REACHABLE
         try:
-            self.pool = await prerequisites.ask_for_pool(api)
+            self.pool = await preflight_checks.read_pool(api)
         except OperatorError:
             self._failed_polls = 0  # no wonder
             raise
@@ -146,45 +147,45 @@ class Inspection:
         try:
             return await check
         except Exception as error:
-            self.failed(error)
+            self.check_failed(error)
             return None
 
     async def _check_pool(self, api: PrefectApi) -> WorkPool | None:
         """The pool, if runs of it may be claimed."""
         spec = self._binding.spec()
-        fault = await self._look_for_queues(spec, api)
+        fault = await self._check_queues(spec, api)
         self._check_polls(api, fault)
         await self._reached(api)
         self._at = c.WORK_POOL_FOUND
-        pool = prerequisites.servable(self.pool, spec, api)
+        pool = preflight_checks.check_pool_type(self.pool, spec, api)
         if fault:
-            self.failed(fault)
+            self.check_failed(fault)
             if not fault.partial:
                 return None
         else:
             found = f"Work pool {pool.name!r}, of type {pool.type!r}."
-            self.conditions.holds(c.WORK_POOL_FOUND, "Found", found)
-        await self._look_for_workers(api)
+            self.conditions.set_true(c.WORK_POOL_FOUND, "Found", found)
+        await self._count_workers(api)
         return pool
 
     async def _check_jobs(self, pool: WorkPool, api: PrefectApi) -> None:
         self._at = c.TEMPLATE_VALID
-        said = await base_job_template(pool, api, self._rehearsal)
+        said = await template_valid(pool, api, self._rehearsal)
         self.served = pool  # no sooner: a run that is claimed already has the template before
-        self.conditions.holds(c.TEMPLATE_VALID, "Valid", said)
+        self.conditions.set_true(c.TEMPLATE_VALID, "Valid", said)
         self._at = c.JOBS_PERMITTED
-        await prerequisites.jobs_permitted(self._kube, self._job_namespace, self.consent)
+        await preflight_checks.check_jobs_permitted(self._kube, self._job_namespace, self.consent)
         beside = await self._run_secrets.ensure(api.server)
         where = f"The operator may make Jobs in namespace {self._job_namespace!r}."
-        self.conditions.holds(c.JOBS_PERMITTED, "Allowed", where + beside)
-        self._trouble.resolved(UNASKED)
+        self.conditions.set_true(c.JOBS_PERMITTED, "Allowed", where + beside)
+        self._trouble.resolved(NOT_CHECKED)
 
-    async def _look_for_queues(self, spec: Spec, api: PrefectApi) -> BindingFault | None:
+    async def _check_queues(self, spec: Spec, api: PrefectApi) -> BindingFault | None:
         """What is wrong with the queues of the spec; a poll leaves out those that are missing."""
         if self.pool is None or self.pool.type != spec.work_pool.type:
             self.queues = ()
             return None
-        self.queues, fault = await prerequisites.queues(spec, api)
+        self.queues, fault = await preflight_checks.check_queues(spec, api)
         return fault
 
     def _check_polls(self, api: PrefectApi, queue_fault: BindingFault | None) -> None:
@@ -194,72 +195,72 @@ class Inspection:
             return
         if queue_fault and isinstance(error, PrefectNotFound):
             return  # that was why: the next one leaves the queue out
-        raise prerequisites.poll_fault(error, api)
+        raise preflight_checks.poll_fault(error, api)
 
-    async def _look_for_workers(self, api: PrefectApi) -> None:
+    async def _count_workers(self, api: PrefectApi) -> None:
         """It is only worth a remark, and changes slowly."""
         if self._around.clock.monotonic() - self._workers_asked_at < WORKERS_SECONDS:
             return
         self.workers = await self._around.workers.get(
-            (api.server, api.pool), lambda: prerequisites.workers_online(api)
+            (api.server, api.pool), lambda: preflight_checks.workers_online(api)
         )
         self._workers_asked_at = self._around.clock.monotonic()
 
     async def _reached(self, api: PrefectApi) -> None:
         """The server answered, to these credentials."""
         server = api.server
-        self.conditions.holds(
+        self.conditions.set_true(
             c.CREDENTIALS_VALID,
             "Anonymous" if server.without_credentials else "Accepted",
             "The server asks for none."
             if server.without_credentials
             else "The server accepts what is sent.",
         )
-        self.conditions.holds(c.SERVER_REACHABLE, "Connected", f"{server.address} answers.")
+        self.conditions.set_true(c.SERVER_REACHABLE, "Connected", f"{server.address} answers.")
         if self.server_version is None:
             self.server_version = await self._around.versions.get(
-                api.server, lambda: prerequisites.server_version(api)
+                api.server, lambda: preflight_checks.server_version(api)
             )
 
-    def failed(self, error: Exception) -> None:
+    def check_failed(self, error: Exception) -> None:
         """A look ended with it."""
         match error:
             case BindingFault():
-                self._fails(error)
+                self._set_false(error)
             case PrefectRefused() | PrefectUnavailable() if self._server:
-                self._fails(prerequisites.server_fault(error, self._server))
+                self._set_false(preflight_checks.server_fault(error, self._server))
             case KubernetesRefused():
                 text = f"{error}. Grant it to the operator as the chart and manifests/base do."
-                self._fails(BindingFault(self._at, "KubernetesRefused", text))
+                self._set_false(BindingFault(self._at, "KubernetesRefused", text))
             case OperatorError():
-                self._trouble.report(UNASKED, error)
+                self._trouble.report(NOT_CHECKED, error)
             case _:
                 self._defect(error)
 
-    def _fails(self, fault: BindingFault) -> None:
-        self.conditions.fails(fault.condition, fault.reason, str(fault), partial=fault.partial)
+    def _set_false(self, fault: BindingFault) -> None:
+        self.conditions.set_false(fault.condition, fault.reason, str(fault), partial=fault.partial)
         if fault.condition == c.SERVER_REACHABLE:
             self.server_version = None  # it may be another when it is back
 
     def _defect(self, error: Exception) -> None:
         reason, text = c.defect(error, doing="to look at this")
-        if self.conditions.of(self._at).message != text:
+        if self.conditions.get(self._at).message != text:
             frames = "".join(traceback.format_tb(error.__traceback__))
             log.error("%s: %s: %s\n%s", self._binding.key, self._at, text, frames)
-        self.conditions.fails(self._at, reason, text)
+        self.conditions.set_false(self._at, reason, text)
 
-    def polled(self, error: OperatorError | None) -> None:
+    def poll_ended(self, error: OperatorError | None) -> None:
         """A poll tells first whether the server answers; a look then says what is wrong."""
         self._poll_error = error
         self._failed_polls = self._failed_polls + 1 if error else 0
         if error is None:
-            self._trouble.resolved(UNPOLLED)
+            self._trouble.resolved(NOT_POLLED)
         else:
-            self._trouble.report(UNPOLLED, error)
-        if error is not None or not self.conditions.all_hold():
+            self._trouble.report(NOT_POLLED, error)
+        if error is not None or not self.conditions.all_true():
             self._wanted.set()
 
-    def ask(self) -> None:
+    def recheck(self) -> None:
         """Look now: something may have changed."""
         self._wanted.set()
 
@@ -268,15 +269,15 @@ class Inspection:
         paused = self.pool is not None and self.pool.is_paused
         return self.conditions.allow_claims() and not self._binding.spec().suspend and not paused
 
-    def serves(self) -> bool:
+    def is_servable(self) -> bool:
         """Whether the pool is one to be a worker of: else neither polls nor heartbeats may make it
         look as if somebody took its runs."""
         return self.queues != ()
 
-    async def pause(self) -> None:
+    async def wait_for_next_check(self) -> None:
         """Return when it is time to look again."""
         try:
-            healthy = self.conditions.all_hold()
+            healthy = self.conditions.all_true()
             async with asyncio.timeout(CHECK_SECONDS if healthy else FAILED_CHECK_SECONDS):
                 await self._wanted.wait()
             await asyncio.sleep(QUIET_SECONDS)

@@ -16,7 +16,7 @@ from workpool_operator.api.v1alpha1 import Header, SecretValue, Spec
 from workpool_operator.binding import addresses
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding.consent import Consent
-from workpool_operator.binding.named_key import NamedKey, ca_key
+from workpool_operator.binding.key_reference import KeyReference, ca_reference
 from workpool_operator.errors import (
     BindingFault,
     OperatorError,
@@ -38,7 +38,7 @@ from workpool_operator.prefect_api.proxies import proxy_of
 log = logging.getLogger(__name__)
 
 _LISTED = 10
-RIGHTS = (
+PERMISSIONS = (
     ("list", "batch", "jobs"),
     ("watch", "batch", "jobs"),
     ("create", "batch", "jobs"),
@@ -50,7 +50,7 @@ RIGHTS = (
 )
 
 
-def server_url(spec: Spec) -> str:
+def check_server_url(spec: Spec) -> str:
     """Where the API is, and that the operator's environment lets it be reached."""
     if spec.server.url is None:
         raise BindingFault(c.SERVER_RESOLVED, "NoServer", "spec.server.url is not set: set it.")
@@ -64,24 +64,24 @@ def server_url(spec: Spec) -> str:
     return url
 
 
-async def trust(spec: Spec, *, namespace: str, kube: KubernetesClient) -> TLSTrust:
+async def read_ca(spec: Spec, *, namespace: str, kube: KubernetesClient) -> TLSTrust:
     """Whose certificates the server may have."""
     named = spec.server.ca_bundle
     if named is None:
         return TLSTrust()
-    key = ca_key(
+    key = ca_reference(
         named, namespace=namespace, path="spec.server.caBundle", condition=c.SERVER_RESOLVED
     )
     return TLSTrust(ca_bundle=await key.certificates(kube))
 
 
-async def credentials(
+async def read_credentials(
     spec: Spec, *, namespace: str, kube: KubernetesClient, trust: TLSTrust
 ) -> PrefectEndpoint:
     """The server with the values of the Secrets that the spec names."""
     server = spec.server
     return PrefectEndpoint(
-        url=server_url(spec),
+        url=check_server_url(spec),
         api_key=await _secret("apiKey", server.api_key, namespace, kube),
         auth_string=await _secret("authString", server.auth_string, namespace, kube),
         headers=await _headers(server.headers or (), namespace, kube),
@@ -89,7 +89,7 @@ async def credentials(
     )
 
 
-async def ask_for_pool(api: PrefectApi) -> WorkPool | None:
+async def read_pool(api: PrefectApi) -> WorkPool | None:
     """The pool as a server has it that answers and accepts the credentials; None: it has none."""
     try:
         return await api.work_pool()
@@ -117,7 +117,7 @@ async def workers_online(api: PrefectApi) -> list[str] | None:
     return [worker.name for worker in found if worker.status == "ONLINE"]
 
 
-def servable(pool: WorkPool | None, spec: Spec, api: PrefectApi) -> WorkPool:
+def check_pool_type(pool: WorkPool | None, spec: Spec, api: PrefectApi) -> WorkPool:
     """The pool, if it is there and of the type that the spec names."""
     wanted = spec.work_pool.type
     if pool is None:
@@ -139,11 +139,11 @@ def servable(pool: WorkPool | None, spec: Spec, api: PrefectApi) -> WorkPool:
     return pool
 
 
-async def jobs_permitted(kube: KubernetesClient, namespace: str, consent: Consent) -> None:
+async def check_jobs_permitted(kube: KubernetesClient, namespace: str, consent: Consent) -> None:
     """The operator may do with Jobs and pods what it does, in a namespace that allows it."""
-    await consent.ask()
-    if missing := await permissions.missing(kube, namespace, RIGHTS):
-        grant = await permissions.grant(kube, namespace, permissions.MAKES_JOBS)
+    await consent.read()
+    if missing := await permissions.missing_permissions(kube, namespace, PERMISSIONS):
+        grant = await permissions.how_to_grant(kube, namespace, permissions.JOBS_ROLE)
         raise BindingFault(
             c.JOBS_PERMITTED,
             "JobsForbidden",
@@ -170,7 +170,9 @@ def _no_url(url: str) -> BindingFault:
     )
 
 
-async def queues(spec: Spec, api: PrefectApi) -> tuple[tuple[str, ...] | None, BindingFault | None]:
+async def check_queues(
+    spec: Spec, api: PrefectApi
+) -> tuple[tuple[str, ...] | None, BindingFault | None]:
     """The queues to poll, None for all, and what is wrong with the others: a poll that names a
     queue which the pool does not have is refused as a whole."""
     if spec.work_queues is None:
@@ -272,7 +274,9 @@ def _redirected(error: PrefectRedirects, server: PrefectEndpoint) -> BindingFaul
 
 
 def _doubts(server: PrefectEndpoint) -> str:
-    found = [f"Look at spec.server.url: {doubt}" for doubt in addresses.doubts(server.address)]
+    found = [
+        f"Look at spec.server.url: {doubt}" for doubt in addresses.address_warnings(server.address)
+    ]
     if addresses.is_cloud(server.url) and not _authorized(server):
         found.append("Prefect Cloud needs an API key: name its Secret in spec.server.apiKey")
     return "".join(f" {doubt}." for doubt in found)
@@ -296,7 +300,7 @@ def _by_proxy(server: PrefectEndpoint) -> str:
 async def _headers(named: tuple[Header, ...], namespace: str, kube: KubernetesClient) -> Headers:
     found = []
     for index, header in enumerate(named):
-        key = NamedKey(
+        key = KeyReference(
             header.secret_key_ref,
             namespace=namespace,
             path=f"spec.server.headers[{index}].secretKeyRef",
@@ -311,7 +315,7 @@ async def _secret(
 ) -> str | None:
     if value is None:
         return None
-    key = NamedKey(
+    key = KeyReference(
         value.secret_key_ref,
         namespace=namespace,
         path=f"spec.server.{field}.secretKeyRef",

@@ -13,8 +13,8 @@ from typing import Literal
 
 from workpool_operator.api.v1alpha1 import JobsSpec, ServerSpec, Spec
 from workpool_operator.binding import conditions as c
-from workpool_operator.binding.named_key import NamedKey, ca_key
-from workpool_operator.binding.surroundings import Binding
+from workpool_operator.binding.context import Binding
+from workpool_operator.binding.key_reference import KeyReference, ca_reference
 from workpool_operator.errors import (
     BindingFault,
     KubernetesRefused,
@@ -38,11 +38,15 @@ from workpool_operator.runs.secret_collector import collect
 
 log = logging.getLogger(__name__)
 
-KEEPS = (("create", "", "secrets"), ("patch", "", "secrets"), ("delete", "", "secrets"))
-SWEEPS = (*KEEPS, ("list", "", "secrets"))
+MANAGE_PERMISSIONS = (
+    ("create", "", "secrets"),
+    ("patch", "", "secrets"),
+    ("delete", "", "secrets"),
+)
+COLLECT_PERMISSIONS = (*MANAGE_PERMISSIONS, ("list", "", "secrets"))
 
 
-async def release(binding: Binding, kube: KubernetesClient) -> None:
+async def release_secrets(binding: Binding, kube: KubernetesClient) -> None:
     """The binding is deleted, and nobody serves it: leave no Secret but what its Jobs still need.
 
     Raises:
@@ -51,11 +55,11 @@ async def release(binding: Binding, kube: KubernetesClient) -> None:
     try:
         jobs = binding.spec().jobs
         is_apart = jobs.namespace not in (None, binding.namespace)
-        if not (is_apart or jobs.environment_secret or _kept_fields(binding.spec(), is_apart)):
+        if not (is_apart or jobs.environment_secret or _managed_fields(binding.spec(), is_apart)):
             return
         cluster_id = await kube.namespace_uid(binding.namespace)
         binding_id = names.binding_id(cluster_id=cluster_id, binding=binding.key)
-        await RunSecrets(binding, kube, binding_id=binding_id).give_up()
+        await RunSecrets(binding, kube, binding_id=binding_id).release()
     except Unavailable:
         raise
     except OperatorError as error:  # no better for being repeated
@@ -63,7 +67,7 @@ async def release(binding: Binding, kube: KubernetesClient) -> None:
 
 
 class RunSecrets:
-    """Of one binding, whose Jobs carry `binding_id`; all but `given` asks the cluster."""
+    """Of one binding, whose Jobs carry `binding_id`; all but `run_credentials` asks the cluster."""
 
     def __init__(self, binding: Binding, kube: KubernetesClient, *, binding_id: str) -> None:
         self._binding = binding
@@ -71,9 +75,9 @@ class RunSecrets:
         self._binding_id = binding_id
         self._namespace = binding.spec().jobs.namespace or binding.namespace
 
-    def given(self, server: PrefectEndpoint) -> Credentials:
+    def credentials(self, server: PrefectEndpoint) -> Credentials:
         """What a run's pod gets to call the server with."""
-        return given(self._binding, server)
+        return run_credentials(self._binding, server)
 
     async def ensure(self, server: PrefectEndpoint) -> str:
         """Have in place what a Job made now refers to; what there is to say about it.
@@ -81,42 +85,42 @@ class RunSecrets:
         Raises:
             BindingFault: something is not there, or may not be made.
         """
-        spec, kept = self._binding.spec(), self.given(server).managed_secret
+        spec, kept = self._binding.spec(), self.credentials(server).managed_secret
         await self._permitted(spec)
-        said = await self._look_at_named(spec)
+        said = await self._check_referenced(spec)
         if kept is None:
             return said
         await secrets.apply(self._kube, self._namespace, kept)
         name = kept["metadata"]["name"]
         return f" Run pods have what opens the server from Secret {name!r} there.{said}"
 
-    async def drop_unneeded(self) -> None:
+    async def release_unneeded(self) -> None:
         """Give the kept Secret up if the spec does not ask for it any more."""
-        if self._kept_fields() or not (self._apart or await self._has_kept()):
+        if self._managed_fields() or not (self._apart or await self._has_managed()):
             return
         try:
             jobs = await self._jobs()
         except KubernetesRefused:  # a condition says which right is missing
             return
-        await self._give_up_kept(jobs)
+        await self._release_managed(jobs)
 
-    async def give_up(self) -> None:
+    async def release(self) -> None:
         """Give up what is kept, and what an interrupted creation left."""
         jobs = await self._jobs()
-        if self._apart or self._kept_fields():
-            await self._give_up_kept(jobs)
+        if self._apart or self._managed_fields():
+            await self._release_managed(jobs)
         if self._binding.spec().jobs.environment_secret:
-            await self._sweep(jobs)
+            await self._delete_unowned(jobs)
 
     @property
     def _apart(self) -> bool:
         """Jobs run in another namespace than the binding's."""
         return self._namespace != self._binding.namespace
 
-    def _kept_fields(self) -> list[str]:
-        return _kept_fields(self._binding.spec(), self._apart)
+    def _managed_fields(self) -> list[str]:
+        return _managed_fields(self._binding.spec(), self._apart)
 
-    async def _has_kept(self) -> bool:
+    async def _has_managed(self) -> bool:
         """In its own namespace the operator may look before it tries to delete."""
         try:
             name = credentials.managed_secret_name(self._binding.key)
@@ -126,12 +130,22 @@ class RunSecrets:
         return True
 
     async def _permitted(self, spec: Spec) -> None:
-        kept = self._kept_fields()
-        wanted = SWEEPS if spec.jobs.environment_secret else KEEPS if kept else ()
-        if not (missing := await permissions.missing(self._kube, self._namespace, wanted)):
+        kept = self._managed_fields()
+        wanted = (
+            COLLECT_PERMISSIONS
+            if spec.jobs.environment_secret
+            else MANAGE_PERMISSIONS
+            if kept
+            else ()
+        )
+        if not (
+            missing := await permissions.missing_permissions(self._kube, self._namespace, wanted)
+        ):
             return
         why, instead = _reason(spec, kept)
-        grant = await permissions.grant(self._kube, self._namespace, permissions.WRITES_SECRETS)
+        grant = await permissions.how_to_grant(
+            self._kube, self._namespace, permissions.WRITE_SECRETS_ROLE
+        )
         raise BindingFault(
             c.JOBS_PERMITTED,
             "SecretsForbidden",
@@ -139,7 +153,7 @@ class RunSecrets:
             f"Grant it: {grant}; or {instead}.",
         )
 
-    async def _look_at_named(self, spec: Spec) -> str:
+    async def _check_referenced(self, spec: Spec) -> str:
         """Where the operator may not look, it need not: a run's pod tells what is missing."""
         for key in _keys(spec.jobs, self._namespace, apart=self._apart):
             try:
@@ -156,22 +170,22 @@ class RunSecrets:
         selector = f"{BINDING_LABEL}={self._binding_id}"
         return await self._kube.list(JOBS, self._namespace, label_selector=selector)
 
-    async def _give_up_kept(self, jobs: tuple[Job, ...]) -> None:
+    async def _release_managed(self, jobs: tuple[Job, ...]) -> None:
         name = credentials.managed_secret_name(self._binding.key)
         try:
             await secrets.release(self._kube, self._namespace, name, jobs=jobs)
         except KubernetesRefused as refused:
-            if self._kept_fields():  # else it never had the right, nor the need
+            if self._managed_fields():  # else it never had the right, nor the need
                 log.warning("%s: Secret %s stays: %s", self._binding.key, name, refused)
 
-    async def _sweep(self, jobs: tuple[Job, ...]) -> None:
+    async def _delete_unowned(self, jobs: tuple[Job, ...]) -> None:
         try:
             await collect(self._kube, self._namespace, binding_id=self._binding_id, jobs=jobs)
         except KubernetesRefused as refused:
             log.warning("%s: Secrets of environments may stay: %s", self._binding.key, refused)
 
 
-def given(binding: Binding, server: PrefectEndpoint) -> Credentials:
+def run_credentials(binding: Binding, server: PrefectEndpoint) -> Credentials:
     """What a run's pod gets to call the server with. Pure."""
     spec = binding.spec()
     is_apart = (spec.jobs.namespace or binding.namespace) != binding.namespace
@@ -209,7 +223,7 @@ def _trusts_the_same(spec: Spec) -> bool:
     return (spec.jobs.server_url or spec.server.url or "").startswith("https:")
 
 
-def _kept_fields(spec: Spec, is_apart: bool) -> list[str]:
+def _managed_fields(spec: Spec, is_apart: bool) -> list[str]:
     """The fields of the spec for which a Secret is kept in the namespace of the Jobs."""
     jobs, server, found = spec.jobs, spec.server, []
     if is_apart and not _named(jobs):
@@ -230,27 +244,27 @@ def _named(part: JobsSpec | ServerSpec) -> dict[str, SecretKey]:
     }
 
 
-def _keys(jobs: JobsSpec, namespace: str, *, apart: bool) -> list[NamedKey]:
+def _keys(jobs: JobsSpec, namespace: str, *, apart: bool) -> list[KeyReference]:
     fields = {"apiKey": jobs.api_key, "authString": jobs.auth_string, "headers": jobs.headers}
     found = [
-        NamedKey(
+        KeyReference(
             value.secret_key_ref,
             namespace=namespace,
             path=f"spec.jobs.{field}.secretKeyRef",
             condition=c.JOBS_PERMITTED,
-            tells_keys=not apart,
+            names_other_keys=not apart,
         )
         for field, value in fields.items()
         if value is not None
     ]
     if jobs.ca_bundle:
         path, condition = "spec.jobs.caBundle", c.JOBS_PERMITTED
-        key = ca_key(jobs.ca_bundle, namespace=namespace, path=path, condition=condition)
-        found.append(replace(key, tells_keys=not apart))
+        key = ca_reference(jobs.ca_bundle, namespace=namespace, path=path, condition=condition)
+        found.append(replace(key, names_other_keys=not apart))
     return found
 
 
-async def _check(key: NamedKey, kube: KubernetesClient) -> None:
+async def _check(key: KeyReference, kube: KubernetesClient) -> None:
     """It is there, and a run's pod can use it."""
     if "caBundle" in key.path:
         await key.certificates(kube)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import workpool_operator.binding
-from workpool_operator.binding.named_key import FORBIDDEN
+from workpool_operator.binding.key_reference import FORBIDDEN
 
 PACKAGE = Path(next(iter(workpool_operator.binding.__path__)))
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 STATUS = (DOCS / "status.md").read_text()
 FAULTS = STATUS.partition("## Conditions and reasons")[2].partition("Two conditions do not")[0]
 NOT_A_FAULTS = {"NotChecked", "InvalidSpec", "InternalError"}

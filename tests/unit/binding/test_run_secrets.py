@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from workpool_operator.api.v1alpha1 import Spec
-from workpool_operator.binding import run_secrets
-from workpool_operator.binding.surroundings import Binding
+from workpool_operator.binding import secrets
+from workpool_operator.binding.context import Binding
 from workpool_operator.jobs import certificates
 from workpool_operator.jobs.certificates import CASource
 from workpool_operator.jobs.credentials import (
@@ -49,7 +49,7 @@ def given(server: dict[str, Any], **jobs: Any) -> Credentials:
         headers=HEADERS if "headers" in server else (),
         trust=TLSTrust(PEM if "caBundle" in server else None),
     )
-    return run_secrets.given(binding, called)
+    return secrets.run_credentials(binding, called)
 
 
 def sources(credentials: Credentials) -> dict[str, tuple[str, str]]:

@@ -15,7 +15,7 @@ from workpool_operator.errors import (
 from workpool_operator.kube.client import KubernetesClient
 
 
-async def obstacle(kube: KubernetesClient, namespaces: Sequence[str]) -> str:
+async def crd_problem(kube: KubernetesClient, namespaces: Sequence[str]) -> str:
     """Why bindings cannot be seen in these namespaces (none: in all); "" if they can."""
     everywhere = f"{BINDINGS.api}/{BINDINGS.plural}"
     paths = [BINDINGS.path(namespace) for namespace in namespaces] or [everywhere]

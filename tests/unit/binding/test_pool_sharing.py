@@ -6,13 +6,13 @@ from uuid import UUID
 
 import pytest
 
-from workpool_operator.binding.sharing import Share, pool_shared
+from workpool_operator.binding.pool_sharing import PoolConsumer, pool_shared
 
 POOL, OTHER_POOL = UUID(int=1), UUID(int=2)
 
 
-def share(binding: str, *queues: str, pool_id: UUID = POOL) -> Share:
-    return Share(f"data/{binding}", f"{binding}.data@1234", pool_id, queues or None)
+def share(binding: str, *queues: str, pool_id: UUID = POOL) -> PoolConsumer:
+    return PoolConsumer(f"data/{binding}", f"{binding}.data@1234", pool_id, queues or None)
 
 
 OWN = share("a", "high", "default")
@@ -22,7 +22,7 @@ OWN = share("a", "high", "default")
     "other",
     [share("b"), share("b", "default"), share("b", "low", "high")],
 )
-def test_a_binding_that_may_take_the_same_runs_is_named(other: Share) -> None:
+def test_a_binding_that_may_take_the_same_runs_is_named(other: PoolConsumer) -> None:
     for first, second in ((OWN, other), (other, OWN)):
         verdict = pool_shared(first, [first, second], [])
         assert (verdict.status, verdict.reason) == ("True", "OtherBinding")
@@ -32,7 +32,7 @@ def test_a_binding_that_may_take_the_same_runs_is_named(other: Share) -> None:
 
 
 @pytest.mark.parametrize("other", [share("b", "low"), share("b", pool_id=OTHER_POOL)])
-def test_bindings_that_share_no_run_are_alone(other: Share) -> None:
+def test_bindings_that_share_no_run_are_alone(other: PoolConsumer) -> None:
     verdict = pool_shared(OWN, [OWN, other], [OWN.worker, other.worker])
     assert (verdict.status, verdict.reason) == ("False", "Alone")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workpool_operator.api.v1alpha1 import Spec
-from workpool_operator.binding.sharing import Share
+from workpool_operator.binding.pool_sharing import PoolConsumer
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.health import Watchdog
 from workpool_operator.kube.client import KubernetesClient
@@ -17,7 +17,7 @@ from workpool_operator.runs.settings import PollSettings, RunSettings
 from workpool_operator.runs.timeouts import Timeouts
 from workpool_operator.ttl_cache import TTLCache
 
-LOOKS_AT_ONCE = 8
+CONCURRENT_CHECKS = 8
 RECENT_SECONDS = 10.0
 
 
@@ -60,24 +60,24 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class OperatorContext:
     """What all sessions of a process share.
 
     `template_environment` names the variables of the operator's own environment that templates may
-    read. `shares` says what each takes runs from, by binding. `looks` bounds how many ask a server
-    at once, by its URL: a hundred that start together would all wait in vain for a small one.
-    `versions` are the servers' (empty: not told), `workers` the names of those online on a pool
-    (None: not told).
+    read. `consumers` says what each takes runs from, by binding. `check_slots` bounds how many ask
+    a server at once, by its URL: a hundred that start together would all wait in vain for a small
+    one. `versions` are the servers' (empty: not told), `workers` the names of those online on a
+    pool (None: not told).
     """
 
     kube: KubernetesClient
-    pulse: Watchdog
+    watchdog: Watchdog
     reconcilers: int
     heartbeat_seconds: int
     template_environment: frozenset[str] = frozenset()
     clock: Clock = SYSTEM_CLOCK
-    shares: dict[str, Share] = field(default_factory=dict)
-    looks: dict[str, asyncio.Semaphore] = field(default_factory=lambda: defaultdict(_a_few))
+    consumers: dict[str, PoolConsumer] = field(default_factory=dict)
+    check_slots: dict[str, asyncio.Semaphore] = field(default_factory=lambda: defaultdict(_a_few))
     versions: TTLCache[str] = field(default_factory=lambda: TTLCache(seconds=RECENT_SECONDS))
     workers: TTLCache[Sequence[str] | None] = field(
         default_factory=lambda: TTLCache(seconds=RECENT_SECONDS)
@@ -85,4 +85,4 @@ class Surroundings:
 
 
 def _a_few() -> asyncio.Semaphore:
-    return asyncio.Semaphore(LOOKS_AT_ONCE)
+    return asyncio.Semaphore(CONCURRENT_CHECKS)

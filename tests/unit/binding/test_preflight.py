@@ -11,10 +11,10 @@ import pytest
 
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
-from workpool_operator.binding import prerequisites
-from workpool_operator.binding.inspection import Inspection
-from workpool_operator.binding.run_secrets import RunSecrets
-from workpool_operator.binding.surroundings import Binding, Surroundings
+from workpool_operator.binding import preflight_checks
+from workpool_operator.binding.context import Binding, OperatorContext
+from workpool_operator.binding.preflight import Preflight
+from workpool_operator.binding.secrets import RunSecrets
 from workpool_operator.errors import (
     BindingFault,
     KubernetesForbidden,
@@ -99,20 +99,20 @@ class Bench:
                 raise self.template
             return "The base job template makes a Job."
 
-        monkeypatch.setattr("workpool_operator.binding.inspection.base_job_template", template)
-        self.inspection = Inspection(
+        monkeypatch.setattr("workpool_operator.binding.preflight.template_valid", template)
+        self.inspection = Preflight(
             binding,
-            Surroundings(kube=kube, pulse=Watchdog(), reconcilers=1, heartbeat_seconds=30),
+            OperatorContext(kube=kube, watchdog=Watchdog(), reconcilers=1, heartbeat_seconds=30),
             job_namespace="data",
             run_secrets=RunSecrets(binding, kube, binding_id="b"),
         )
 
     async def look(self) -> WorkPool | None:
         await self.inspection.credentials()
-        return await self.inspection.look(cast(PrefectApi, self.api))
+        return await self.inspection.check(cast(PrefectApi, self.api))
 
     def of(self, condition: str) -> tuple[str, str]:
-        verdict = self.inspection.conditions.of(condition)
+        verdict = self.inspection.conditions.get(condition)
         return verdict.status, verdict.reason
 
 
@@ -123,7 +123,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 async def test_when_nothing_is_wrong_everything_holds(bench: Bench) -> None:
     assert await bench.look() == POOL
-    assert bench.inspection.conditions.all_hold(), bench.inspection.conditions.verdicts()
+    assert bench.inspection.conditions.all_true(), bench.inspection.conditions.states()
     assert bench.inspection.may_claim()
     assert bench.inspection.queues is None
     assert bench.inspection.workers is None, "a remark that can wait"
@@ -149,12 +149,12 @@ async def test_of_a_pool_that_is_gone_or_of_another_type_nobody_is_a_worker(benc
     bench.api.found = None
     assert await bench.look() is None
     assert bench.of(c.WORK_POOL_FOUND) == ("False", "WorkPoolNotFound")
-    assert not bench.inspection.serves()
+    assert not bench.inspection.is_servable()
     process = WorkPool(id=UUID(int=3), name="etl", type="process")
     bench.api.found = process
     assert await bench.look() == process, "its runs in flight are followed"
     assert bench.of(c.WORK_POOL_FOUND) == ("False", "WorkPoolTypeUnsupported")
-    assert not bench.inspection.serves()
+    assert not bench.inspection.is_servable()
 
 
 async def test_a_queue_that_does_not_exist_is_left_out_and_told(
@@ -162,18 +162,18 @@ async def test_a_queue_that_does_not_exist_is_left_out_and_told(
 ) -> None:
     bench = Bench(monkeypatch, workQueues=["hihg", "default"])
     await bench.look()
-    verdict = bench.inspection.conditions.of(c.WORK_POOL_FOUND)
+    verdict = bench.inspection.conditions.get(c.WORK_POOL_FOUND)
     assert (verdict.status, verdict.reason) == ("False", "QueueNotFound")
     assert "has no work queue 'hihg'; it has 'default', 'high'" in verdict.message
     assert "prefect work-queue create 'hihg' --pool 'etl'" in verdict.message
     assert "Only runs of 'default' are claimed" in verdict.message
     assert bench.inspection.queues == ("default",)
     assert bench.inspection.may_claim()
-    assert not bench.inspection.conditions.all_hold()
+    assert not bench.inspection.conditions.all_true()
     assert bench.of(c.JOBS_PERMITTED)[0] == "True"
     bench.api.queues.append("hihg")
     await bench.look()
-    assert bench.inspection.conditions.all_hold()
+    assert bench.inspection.conditions.all_true()
     assert bench.inspection.queues == ("hihg", "default")
 
 
@@ -184,7 +184,7 @@ async def test_without_any_of_its_queues_a_binding_claims_nothing(
     await bench.look()
     assert bench.inspection.queues == ()
     assert not bench.inspection.may_claim()
-    assert "No run is claimed" in bench.inspection.conditions.of(c.WORK_POOL_FOUND).message
+    assert "No run is claimed" in bench.inspection.conditions.get(c.WORK_POOL_FOUND).message
 
 
 @pytest.mark.parametrize(
@@ -200,16 +200,16 @@ async def test_polls_that_fail_while_the_server_answers_are_a_condition_until_on
     bench: Bench, error: OperatorError, condition: str, reason: str
 ) -> None:
     await bench.look()
-    bench.inspection.polled(error)
+    bench.inspection.poll_ended(error)
     await bench.look()
-    assert bench.inspection.conditions.all_hold(), "the next may succeed"
-    bench.inspection.polled(error)
+    assert bench.inspection.conditions.all_true(), "the next may succeed"
+    bench.inspection.poll_ended(error)
     await bench.look()
     assert bench.of(condition) == ("False", reason)
     assert not bench.inspection.may_claim()
-    bench.inspection.polled(None)
+    bench.inspection.poll_ended(None)
     await bench.look()
-    assert bench.inspection.conditions.all_hold()
+    assert bench.inspection.conditions.all_true()
 
 
 async def test_a_poll_that_named_a_missing_queue_is_explained_by_the_queue(
@@ -217,7 +217,7 @@ async def test_a_poll_that_named_a_missing_queue_is_explained_by_the_queue(
 ) -> None:
     bench = Bench(monkeypatch, workQueues=["hihg", "default"])
     for _ in range(3):
-        bench.inspection.polled(PrefectNotFound("HTTP 404", status=404))
+        bench.inspection.poll_ended(PrefectNotFound("HTTP 404", status=404))
     await bench.look()
     assert bench.of(c.WORK_POOL_FOUND) == ("False", "QueueNotFound")
     assert bench.of(c.SERVER_REACHABLE)[0] == "True"
@@ -226,12 +226,12 @@ async def test_a_poll_that_named_a_missing_queue_is_explained_by_the_queue(
 async def test_polls_that_failed_in_an_outage_do_not_outlive_it(bench: Bench) -> None:
     bench.api.fails["work_pool"] = PrefectUnavailable("connection refused")
     for _ in range(5):
-        bench.inspection.polled(PrefectUnavailable("connection refused"))
+        bench.inspection.poll_ended(PrefectUnavailable("connection refused"))
     with pytest.raises(BindingFault):
         await bench.look()
     bench.api.fails.clear()
     await bench.look()
-    assert bench.inspection.conditions.all_hold()
+    assert bench.inspection.conditions.all_true()
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ async def test_whatever_prefect_answers_in_a_look_is_a_condition_of_its_own(
     bench = Bench(monkeypatch, workQueues=["default"])
     bench.api.fails["work_queues"] = error
     await bench.look()
-    verdicts = bench.inspection.conditions.verdicts().values()
+    verdicts = bench.inspection.conditions.states().values()
     assert [v for v in verdicts if v.status == "False"], verdicts
     assert not any("SECRET" in v.message for v in verdicts)
 
@@ -261,25 +261,25 @@ async def test_what_the_operator_did_not_foresee_is_a_condition_and_told_once(
     await bench.look()
     await bench.look()
     assert bench.of(c.TEMPLATE_VALID) == ("False", "InternalError")
-    assert "(RecursionError)" in bench.inspection.conditions.of(c.TEMPLATE_VALID).message
+    assert "(RecursionError)" in bench.inspection.conditions.get(c.TEMPLATE_VALID).message
     assert caplog.text.count("RecursionError") == 1
-    assert "test_inspection.py" in caplog.text, "where it happened"
+    assert "test_preflight.py" in caplog.text, "where it happened"
     assert "SECRET" not in caplog.text
     bench.template = None
     await bench.look()
-    assert bench.inspection.conditions.all_hold()
+    assert bench.inspection.conditions.all_true()
 
 
 @pytest.mark.parametrize("url", ["http://host:abc/api", "http://[::1/api", "http://host:99999999/"])
 def test_an_address_that_no_client_can_be_made_for_is_a_condition(url: str) -> None:
     spec = Spec.model_validate({"workPool": {"name": "etl"}, "server": {"url": url}})
     with pytest.raises(BindingFault, match="spec.server.url") as raised:
-        prerequisites.client(spec, PrefectEndpoint(url))
+        preflight_checks.client(spec, PrefectEndpoint(url))
     assert (raised.value.condition, raised.value.reason) == (c.SERVER_RESOLVED, "InvalidServerURL")
 
 
 async def test_a_look_is_asked_for_by_a_failed_poll(bench: Bench) -> None:
     await bench.look()
-    bench.inspection.polled(PrefectUnavailable("connection refused"))
+    bench.inspection.poll_ended(PrefectUnavailable("connection refused"))
     async with asyncio.timeout(2):
-        await bench.inspection.pause()
+        await bench.inspection.wait_for_next_check()
