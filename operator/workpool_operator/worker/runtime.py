@@ -33,7 +33,7 @@ from workpool_operator.runs.controller import RunController
 from workpool_operator.runs.handle import RunHandle
 from workpool_operator.runs.listener import Listener
 from workpool_operator.runs.owner import Owner
-from workpool_operator.worker import killing, surroundings
+from workpool_operator.worker import infrastructure, prefect_settings
 from workpool_operator.worker.renderer import ConfigurationRenderer
 from workpool_operator.worker.settings import PREFIX, WorkerSettings
 
@@ -44,7 +44,7 @@ RESYNC_SECONDS = 60.0  # a run's end in Prefect is seen so late where the event 
 DRAIN_SECONDS = 2.0
 
 
-class Runtime(Listener, Subscriber):
+class WorkerRuntime(Listener, Subscriber):
     """Use it as an async context manager, then `open` it for the pool that the worker serves;
     `work_pool()` is that pool as the worker last saw it."""
 
@@ -61,7 +61,7 @@ class Runtime(Listener, Subscriber):
         self._work_pool = work_pool
         self._worker_name = worker_name
         self._settings = WorkerSettings()
-        self._around = surroundings.of_settings()
+        self._around = prefect_settings.inherited_settings()
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
@@ -202,11 +202,15 @@ class Runtime(Listener, Subscriber):
         self, infrastructure_pid: str, *, run_id: UUID | None, grace_seconds: int
     ) -> None:
         """Delete the Job of that name (`killing`)."""
-        namespace, name = killing.parse(infrastructure_pid)
+        namespace, name = infrastructure.parse_infrastructure_pid(infrastructure_pid)
         try:
-            await killing.kill(self._kube, self.owner, namespace, name, grace_seconds=grace_seconds)
+            await infrastructure.kill(
+                self._kube, self.owner, namespace, name, grace_seconds=grace_seconds
+            )
         except InfrastructureNotFound:
-            if run_id and not await killing.made_here(self.api, self.owner, run_id, name):
+            if run_id and not await infrastructure.was_created_here(
+                self.api, self.owner, run_id, name
+            ):
                 raise InfrastructureNotAvailable(
                     f"Job {namespace}/{name} was not made by a worker of this pool on this cluster."
                 ) from None

@@ -21,11 +21,11 @@ from workpool_operator.jobs.base_job_template import KubernetesJobVariables
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.prefect_api.models import Run, WorkPool
 from workpool_operator.worker.configuration import ResolvedConfiguration
-from workpool_operator.worker.steady import SteadyWorker, TaskStatus
+from workpool_operator.worker.resilient import ResilientWorker, TaskStatus
 
 if TYPE_CHECKING:
     from workpool_operator.runs.handle import RunHandle
-    from workpool_operator.worker.runtime import Runtime
+    from workpool_operator.worker.runtime import WorkerRuntime
 
 
 _served: ContextVar[UUID | None] = ContextVar("the claim that the task serves", default=None)
@@ -36,7 +36,7 @@ class KubernetesJobWorkerResult(BaseWorkerResult):
 
 
 class KubernetesJobWorker(
-    SteadyWorker[KubernetesJobConfiguration, KubernetesJobVariables, KubernetesJobWorkerResult]
+    ResilientWorker[KubernetesJobConfiguration, KubernetesJobVariables, KubernetesJobWorkerResult]
 ):
     """Runs each flow run as one Kubernetes Job."""
 
@@ -55,7 +55,7 @@ class KubernetesJobWorker(
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._runtime: Runtime | None = None
+        self._runtime: WorkerRuntime | None = None
         self._adopted: UUID | None = None
         self._claimed: dict[UUID, RunHandle] = {}
 
@@ -63,11 +63,11 @@ class KubernetesJobWorker(
 
     async def setup(self) -> None:
         """As Prefect's, and what is needed to follow Jobs; Kubernetes is not asked yet."""
-        from workpool_operator.worker.runtime import Runtime  # imports Kubernetes' client
+        from workpool_operator.worker.runtime import WorkerRuntime  # imports Kubernetes' client
 
         try:
             await super().setup()
-            runtime = Runtime(
+            runtime = WorkerRuntime(
                 pool=self._work_pool_name,
                 worker_name=self.name,
                 work_pool=lambda: WorkPool.of(self.work_pool.model_dump(mode="json")),
@@ -88,13 +88,13 @@ class KubernetesJobWorker(
                 self._runtime = None
 
     @property
-    def runtime(self) -> Runtime:
+    def runtime(self) -> WorkerRuntime:
         """Between setup and teardown."""
         if self._runtime is None:
             raise RuntimeError("The worker is not set up: use it as an async context manager.")
         return self._runtime
 
-    async def get_ready(self) -> None:
+    async def before_poll(self) -> None:
         """The cluster is known, and what lives there is taken up before anything new is."""
         controller = await self.runtime.open(self.work_pool.id)
         if self._adopted != self.work_pool.id:
@@ -155,7 +155,7 @@ class KubernetesJobWorker(
 
         A run that ends without a Job (refused, cancelled) was told why; it is a result, too.
         """
-        started = task_status.started if task_status else _ignore
+        started = task_status.started if task_status else _started
         if flow_run.id not in self._claimed:
             self._serve(await self._claim(flow_run.id))
         handle = self._claimed.pop(flow_run.id)
@@ -222,7 +222,7 @@ class KubernetesJobWorker(
         if run_id in self._seats or run_id in self._submitting_flow_run_ids:
             handle.close()
             return
-        self._seats.take(run_id, standing=True)
+        self._seats.add(run_id, standing=True)
         self._runs_task_group.start_soon(self._resume, handle)
 
     async def _resume(self, handle: RunHandle) -> None:
@@ -262,5 +262,5 @@ class KubernetesJobWorker(
         )
 
 
-def _ignore(identifier: object) -> None:
+def _started(identifier: object) -> None:
     """Nobody waits for the run's start."""

@@ -34,7 +34,7 @@ NOT_HANDED_ON = (
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class InheritedSettings:
     """`environment` are plain variables of run pods, `secrets` those that go by reference."""
 
     server: PrefectEndpoint
@@ -62,7 +62,7 @@ class Surroundings:
         return credentials.plan_credentials(self.secrets, named=named, owner=owner)
 
 
-def of_settings() -> Surroundings:
+def inherited_settings() -> InheritedSettings:
     """From the settings in force now.
 
     Raises:
@@ -75,7 +75,7 @@ def of_settings() -> Surroundings:
         CUSTOM_HEADERS: credentials.custom_headers(server.headers),
     }
     handed_on = get_current_settings().to_environment_variables(exclude_unset=True)
-    return Surroundings(
+    return InheritedSettings(
         server=server,
         environment={
             name: value

@@ -20,23 +20,23 @@ from prefect.workers.base import BaseWorker, BaseWorkerResult, C, R, V
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import OperatorError
 from workpool_operator.logs import ProblemLogger
-from workpool_operator.worker.seats import Seats
+from workpool_operator.worker.in_flight import InFlightRuns
 
 TaskStatus = anyio.abc.TaskStatus[Any]
 TOO_MANY_REQUESTS = 429
 
 
-class SteadyWorker(BaseWorker[C, V, R], abc.ABC):
+class ResilientWorker(BaseWorker[C, V, R], abc.ABC):
     """Not a worker type of its own: Prefect registers no class that is abstract itself."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._seats = Seats()
+        self._seats = InFlightRuns()
         self._clock: Clock = SYSTEM_CLOCK
         self._trouble = ProblemLogger(get_logger(f"workers.{self.type}"), self.name)
 
     @abc.abstractmethod
-    async def get_ready(self) -> None:
+    async def before_poll(self) -> None:
         """Before each poll: whatever a run needs that Prefect does not know of.
 
         Raises:
@@ -47,7 +47,7 @@ class SteadyWorker(BaseWorker[C, V, R], abc.ABC):
         """As Prefect's, where runs can be submitted and the API does not ask to come back."""
         try:
             if self._has_successfully_synced:
-                await self.get_ready()
+                await self.before_poll()
             submitted = await super().get_and_submit_flow_runs()
         except (OperatorError, httpx.HTTPStatusError) as error:
             if isinstance(error, httpx.HTTPStatusError) and not _asks_to_wait(error):
@@ -62,7 +62,7 @@ class SteadyWorker(BaseWorker[C, V, R], abc.ABC):
         self, flow_run_response: list[WorkerFlowRunResponse]
     ) -> list[FlowRun]:
         """A run whose last Job is not over yet waits for it: two pods must not overlap."""
-        self._seats.fill(self._limiter)
+        self._seats.fill_free_slots(self._limiter)
         fresh = [each for each in flow_run_response if each.flow_run.id not in self._seats]
         return await super()._submit_scheduled_flow_runs(flow_run_response=fresh)
 
@@ -80,12 +80,12 @@ class SteadyWorker(BaseWorker[C, V, R], abc.ABC):
     async def _submit_run_and_capture_errors(
         self, flow_run: FlowRun, task_status: TaskStatus | None = None
     ) -> BaseWorkerResult | Exception:
-        self._seats.take(flow_run.id)
+        self._seats.add(flow_run.id)
         return await super()._submit_run_and_capture_errors(flow_run, task_status)
 
     def _release_limit_slot(self, flow_run_id: UUID) -> None:
         super()._release_limit_slot(flow_run_id)
-        self._seats.leave(flow_run_id)
+        self._seats.discard(flow_run_id)
 
     async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
         """Labels describe: a run does not crash for want of them."""

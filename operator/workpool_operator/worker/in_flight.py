@@ -12,7 +12,7 @@ from uuid import UUID
 import anyio
 
 
-class Seats:
+class InFlightRuns:
     """Runs from their submission until nothing of their Jobs runs any more."""
 
     def __init__(self) -> None:
@@ -22,18 +22,18 @@ class Seats:
     def __contains__(self, run_id: UUID) -> bool:
         return run_id in self._in_flight
 
-    def take(self, run_id: UUID, *, standing: bool = False) -> None:
+    def add(self, run_id: UUID, *, standing: bool = False) -> None:
         """The run is in flight; `standing` if the limiter does not know it."""
         self._in_flight.add(run_id)
         if standing:
             self._standing[run_id] = None
 
-    def leave(self, run_id: UUID) -> None:
+    def discard(self, run_id: UUID) -> None:
         """The run is in flight no more."""
         self._in_flight.discard(run_id)
         self._standing.pop(run_id, None)
 
-    def fill(self, limiter: anyio.CapacityLimiter | None) -> None:
+    def fill_free_slots(self, limiter: anyio.CapacityLimiter | None) -> None:
         """Give those that stand the free seats, before anybody new has one."""
         with suppress(anyio.WouldBlock):
             for run_id in tuple(self._standing):

@@ -18,7 +18,7 @@ from workpool_operator.runs.claims import claims_in
 from workpool_operator.runs.owner import Owner
 
 
-def parse(infrastructure_pid: str) -> tuple[str, str]:
+def parse_infrastructure_pid(infrastructure_pid: str) -> tuple[str, str]:
     """Namespace and Job name.
 
     Raises:
@@ -54,7 +54,7 @@ async def kill(
         raise InfrastructureNotAvailable(f"Job {namespace}/{name}: {refused}") from refused
 
 
-async def made_here(api: PrefectApi, owner: Owner, run_id: UUID, name: str) -> bool:
+async def was_created_here(api: PrefectApi, owner: Owner, run_id: UUID, name: str) -> bool:
     """The Job of that name was made for a claim of ours, whether or not it still exists."""
     mine = owner.transition_id(run_id)
     history = await api.history(run_id)

@@ -16,7 +16,7 @@ from workpool_operator import settings
 from workpool_operator.kube.models import Job, Pod
 from workpool_operator.runs.handle import NEVER_STARTED, STOPPED, exit_code
 from workpool_operator.worker.configuration import ResolvedConfiguration
-from workpool_operator.worker.seats import Seats
+from workpool_operator.worker.in_flight import InFlightRuns
 
 NOW = datetime.now(UTC).isoformat()
 
@@ -78,19 +78,19 @@ def test_a_pod_that_ran_and_vanished_was_stopped() -> None:
 
 
 async def test_whoever_is_taken_over_has_the_next_free_seat() -> None:
-    limiter, seats = anyio.CapacityLimiter(1), Seats()
+    limiter, seats = anyio.CapacityLimiter(1), InFlightRuns()
     first, second = uuid.uuid4(), uuid.uuid4()
     for run in (first, second):
-        seats.take(run, standing=True)
-    seats.fill(limiter)
+        seats.add(run, standing=True)
+    seats.fill_free_slots(limiter)
     assert limiter.borrowed_tokens == 1
     limiter.release_on_behalf_of(first)
-    seats.leave(first)
-    seats.fill(limiter)
+    seats.discard(first)
+    seats.fill_free_slots(limiter)
     assert limiter.borrowed_tokens == 1, "the second has it, before anybody new"
     limiter.release_on_behalf_of(second)
-    seats.leave(second)
-    seats.fill(limiter)
+    seats.discard(second)
+    seats.fill_free_slots(limiter)
     assert limiter.borrowed_tokens == 0
     assert second not in seats
 
