@@ -3,8 +3,8 @@ after the environment was cleaned as the program cleans it."""
 
 import os
 
-from workpool_operator.cli.run import isolate
+from workpool_operator.cli.run import clear_prefect_settings
 
-isolate(os.environ)
+clear_prefect_settings(os.environ)
 
 from workpool_operator import app, handlers, logs  # noqa: E402, F401 - after isolate

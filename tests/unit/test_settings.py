@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from workpool_operator.cli.run import isolate, open_all_files, read_settings
+from workpool_operator.cli.run import clear_prefect_settings, raise_open_file_limit, read_settings
 from workpool_operator.settings import Settings
 
 
@@ -44,7 +44,7 @@ def test_nothing_of_the_users_prefect_reaches_ours_and_what_does_it_instead_is_s
         "SSL_CERT_FILE": "/ca.pem",
         "HTTPS_PROXY": "http://proxy:3128",
     }
-    told = isolate(environ)
+    told = clear_prefect_settings(environ)
     kept = {name for name in environ if not name.startswith("PREFECT_")}
     assert kept == {"HOME", "SSL_CERT_FILE", "HTTPS_PROXY"}
     assert set(environ) - kept == {
@@ -64,7 +64,7 @@ def test_the_operator_opens_as_many_files_as_its_process_may() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:
-        open_all_files()
+        raise_open_file_limit()
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

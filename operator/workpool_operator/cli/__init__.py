@@ -191,14 +191,14 @@ def render(
         raise typer.BadParameter("--diff and --peer-python belong together")
     if diff and (explain or server_dry_run):
         raise typer.BadParameter("prints no manifest: leave --explain and --server-dry-run out")
-    from workpool_operator.cli.inputs import read_mapping, read_template
-    from workpool_operator.cli.material import Wanted
+    from workpool_operator.cli.option_files import read_mapping, read_template
     from workpool_operator.cli.render import Options, main
+    from workpool_operator.cli.run_documents import RunSelector
     from workpool_operator.kube.kubeconfig import Kubeconfig
 
     main(
         Options(
-            wanted=Wanted(
+            wanted=RunSelector(
                 flow_run=flow_run,
                 deployment=deployment,
                 pool=pool,

@@ -62,7 +62,7 @@ def _check_addresses(spec: Mapping[str, Any]) -> Iterator[Finding]:
         url = get_path(spec, path)
         if not isinstance(url, str):
             continue
-        if Redaction().text(url) != url:
+        if Redaction().redact_text(url) != url:
             text = "holds a user and password, which every Job would show: use server.authString"
             yield Finding(("spec", *path), text, "warning")
         for doubt in addresses.address_warnings(url) if _WELL_FORMED.match(url) else ():
@@ -239,4 +239,4 @@ def _kind(value: Any) -> str:
 def _shown(value: Any) -> str:
     """The value, if it is short enough to help; of an address, without user and password."""
     text = repr(value) if isinstance(value, str | int | float) else _kind(value)
-    return Redaction().text(text if len(text) <= 80 else f"{text[:77]}...")
+    return Redaction().redact_text(text if len(text) <= 80 else f"{text[:77]}...")

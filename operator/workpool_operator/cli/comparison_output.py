@@ -22,7 +22,7 @@ def as_text(comparison: Comparison, redaction: Redaction) -> str:
     """Return a unified diff, then why each place differs."""
     if not comparison.differences:
         return "no difference"
-    diff = _diff(redaction.document(comparison.stock), redaction.document(comparison.ours))
+    diff = _diff(redaction.redact(comparison.stock), redaction.redact(comparison.ours))
     return "\n".join([*diff, "", *_reasons(comparison.differences)])
 
 
@@ -31,8 +31,8 @@ def as_document(comparison: Comparison, redaction: Redaction) -> Object:
     return {
         "equivalent": comparison.equivalent,
         "differences": [{"path": each.path, "rule": each.rule} for each in comparison.differences],
-        "stock": redaction.document(comparison.stock),
-        "ours": redaction.document(comparison.ours),
+        "stock": redaction.redact(comparison.stock),
+        "ours": redaction.redact(comparison.ours),
     }
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workpool_operator.cli.findings import Finding
-from workpool_operator.cli.objects import Object
+from workpool_operator.cli.objects import KubernetesObject
 from workpool_operator.jobs.field_errors import get_path
 
-Found = Iterator[tuple[Object, Finding]]
+Found = Iterator[tuple[KubernetesObject, Finding]]
 
 
-def conflicts(bindings: Iterable[Object]) -> Found:
+def conflicts(bindings: Iterable[KubernetesObject]) -> Found:
     """Of two that conflict, the later one and what it shares with the earlier one."""
     bindings = list(bindings)
     repeated = dict(_same_name(bindings))
@@ -22,8 +22,8 @@ def conflicts(bindings: Iterable[Object]) -> Found:
     yield from _same_runs(each for each in bindings if each not in repeated)
 
 
-def _same_name(bindings: Iterable[Object]) -> Found:
-    first: dict[tuple[str, str], Object] = {}
+def _same_name(bindings: Iterable[KubernetesObject]) -> Found:
+    first: dict[tuple[str, str], KubernetesObject] = {}
     for binding in bindings:
         namespace, name = (
             get_path(binding.value, ("metadata", key)) for key in ("namespace", "name")
@@ -36,8 +36,8 @@ def _same_name(bindings: Iterable[Object]) -> Found:
             yield binding, Finding(("metadata", "name"), text, "warning")
 
 
-def _same_runs(bindings: Iterable[Object]) -> Found:
-    served: dict[tuple[str, str], _Served] = defaultdict(_Served)
+def _same_runs(bindings: Iterable[KubernetesObject]) -> Found:
+    served: dict[tuple[str, str], _PoolConsumers] = defaultdict(_PoolConsumers)
     for binding in bindings:
         spec = binding.value.get("spec")
         server, pool = get_path(spec, ("server", "url")), get_path(spec, ("workPool", "name"))
@@ -58,14 +58,16 @@ def _queues(spec: Any) -> list[str]:
 
 
 @dataclass(slots=True)
-class _Served:
+class _PoolConsumers:
     """Who serves a work pool: the first binding of any queue, of all queues, and of each one."""
 
-    any: Object | None = None
-    all: Object | None = None
-    by_queue: dict[str, Object] = field(default_factory=dict)
+    any: KubernetesObject | None = None
+    all: KubernetesObject | None = None
+    by_queue: dict[str, KubernetesObject] = field(default_factory=dict)
 
-    def add(self, binding: Object, queues: list[str]) -> tuple[Object, str] | None:
+    def add(
+        self, binding: KubernetesObject, queues: list[str]
+    ) -> tuple[KubernetesObject, str] | None:
         """The binding that serves some of these queues already, and which one if not all."""
         shared = [(self.by_queue[queue], queue) for queue in queues if queue in self.by_queue]
         whole = self.all if queues else self.any

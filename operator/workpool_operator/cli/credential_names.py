@@ -30,10 +30,12 @@ _WORKING_DIRECTORY = "PWD"
 def is_credential(name: str) -> bool:
     """The name is one that people give to credentials."""
     words = _WORD.findall(name) if name != _WORKING_DIRECTORY else ()
-    return any(_tells(word.lower()) for word in words) or bool(_CONNECTION_STRING.search(name))
+    return any(_names_a_credential(word.lower()) for word in words) or bool(
+        _CONNECTION_STRING.search(name)
+    )
 
 
-def _tells(word: str) -> bool:
+def _names_a_credential(word: str) -> bool:
     return any(
         each not in _OTHERS and (each in _WORDS or each.endswith(_ENDINGS))
         for each in (word, word.removesuffix("s"))

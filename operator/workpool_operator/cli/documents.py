@@ -21,8 +21,8 @@ from workpool_operator.errors import OperatorError
 from workpool_operator.jobs.field_errors import Path
 
 STDIN = "-"
-MOST_VALUES = 500_000  # anchors within anchors may stand for more than any memory holds
-DEEPEST = 200
+MAX_VALUES = 500_000  # anchors within anchors may stand for more than any memory holds
+MAX_DEPTH = 200
 _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it is there
 _MERGE = "tag:yaml.org,2002:merge"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
@@ -37,26 +37,26 @@ _HELM = re.compile(
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Spot:
+class Position:
     """Where something is in a file; both count from 1."""
 
     line: int = 1
     column: int = 1
 
 
-class Unreadable(OperatorError):
-    """A file holds no document; `problem` says why, at `spot` if that is known."""
+class UnreadableFile(OperatorError):
+    """A file holds no document; `problem` says why, at `position` if that is known."""
 
-    def __init__(self, file: str, problem: str, *, spot: Spot | None = None) -> None:
+    def __init__(self, file: str, problem: str, *, spot: Position | None = None) -> None:
         place = f":{spot.line}:{spot.column}" if spot else ""
         super().__init__(f"{file}{place}: {problem}")
-        self.file, self.problem, self.spot = file, problem, spot or Spot()
+        self.file, self.problem, self.spot = file, problem, spot or Position()
 
 
-class HelmTemplate(Unreadable):
+class HelmTemplate(UnreadableFile):
     """A file that becomes YAML only when Helm renders it."""
 
-    def __init__(self, file: str, *, spot: Spot) -> None:
+    def __init__(self, file: str, *, spot: Position) -> None:
         problem = "looks like a Helm template: render it first (helm template)"
         super().__init__(file, problem, spot=spot)
 
@@ -67,17 +67,17 @@ class Document:
 
     file: str
     value: Any
-    spots: Mapping[Path, Spot] = field(default_factory=dict)
-    repeated: tuple[tuple[Path, Spot], ...] = ()
+    positions: Mapping[Path, Position] = field(default_factory=dict)
+    repeated: tuple[tuple[Path, Position], ...] = ()
 
-    def spot(self, path: Path) -> Spot:
+    def position(self, path: Path) -> Position:
         """Of the value, or of the nearest one around it that the file has."""
-        while path and path not in self.spots:
+        while path and path not in self.positions:
             path = path[:-1]
-        return self.spots.get(path, Spot())
+        return self.positions.get(path, Position())
 
 
-def read(file: str) -> list[Document]:
+def read_documents(file: str) -> list[Document]:
     """The documents of a file, `-` being standard input; empty ones are left out.
 
     Raises:
@@ -85,15 +85,15 @@ def read(file: str) -> list[Document]:
     """
     text = _text(file)
     try:
-        found = list(_json(text, file) or parse(text, file))
-    except Unreadable as error:
+        found = list(_json(text, file) or parse_documents(text, file))
+    except UnreadableFile as error:
         if helm := _HELM.search(text):
-            raise HelmTemplate(file, spot=_spot_at(text, helm.start())) from error
+            raise HelmTemplate(file, spot=_position_at(text, helm.start())) from error
         raise
     return [document for document in found if document.value is not None]
 
 
-def below(path: str) -> list[str]:
+def find_files(path: str) -> list[str]:
     """The files of YAML and JSON in a directory and those below it; hidden ones are left out.
 
     Raises:
@@ -108,21 +108,23 @@ def below(path: str) -> list[str]:
 
 
 def _refuse_folder(error: OSError) -> NoReturn:
-    raise Unreadable(str(error.filename), f"cannot be read: {error.strerror}") from error
+    raise UnreadableFile(str(error.filename), f"cannot be read: {error.strerror}") from error
 
 
 def _text(file: str) -> str:
     if not file:
-        raise Unreadable("''", "is an empty name, perhaps of a variable that is not set")
+        raise UnreadableFile("''", "is an empty name, perhaps of a variable that is not set")
     try:
         data = sys.stdin.buffer.read() if file == STDIN else pathlib.Path(file).read_bytes()
         return data.decode("utf-8-sig")
     except IsADirectoryError as error:
-        raise Unreadable(file, "is a directory; name a file in it") from error
+        raise UnreadableFile(file, "is a directory; name a file in it") from error
     except UnicodeDecodeError as error:
-        raise Unreadable(file, "is not text in UTF-8") from error
+        raise UnreadableFile(file, "is not text in UTF-8") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise Unreadable(file, f"cannot be read: {getattr(error, 'strerror', error)}") from error
+        raise UnreadableFile(
+            file, f"cannot be read: {getattr(error, 'strerror', error)}"
+        ) from error
 
 
 def _json(text: str, name: str) -> list[Document]:
@@ -142,30 +144,30 @@ def _json(text: str, name: str) -> list[Document]:
             _refuse_json(text, name, error)
         return []
     try:  # JSON has no tab but between values, where YAML would not have one
-        [document] = parse(text.replace("\t", " "), name)
-    except (Unreadable, ValueError):  # what only JSON can say: it is valid all the same
+        [document] = parse_documents(text.replace("\t", " "), name)
+    except (UnreadableFile, ValueError):  # what only JSON can say: it is valid all the same
         return [Document(name, value)]
-    return [Document(name, value, document.spots, document.repeated)]
+    return [Document(name, value, document.positions, document.repeated)]
 
 
 def _refuse_json(text: str, name: str, error: json.JSONDecodeError) -> None:
     """In JSON's words, unless YAML can read it."""
     try:
-        for _ in parse(text, name):
+        for _ in parse_documents(text, name):
             pass
-    except Unreadable as refusal:
-        if refusal.spot == Spot():  # not a matter of syntax
+    except UnreadableFile as refusal:
+        if refusal.spot == Position():  # not a matter of syntax
             raise
         problem = f"is not valid JSON: {error.msg[0].lower()}{error.msg[1:]}"
-        raise Unreadable(name, problem, spot=Spot(error.lineno, error.colno)) from error
+        raise UnreadableFile(name, problem, spot=Position(error.lineno, error.colno)) from error
 
 
-def _spot_at(text: str, index: int) -> Spot:
+def _position_at(text: str, index: int) -> Position:
     before = text[:index]
-    return Spot(before.count("\n") + 1, index - before.rfind("\n"))
+    return Position(before.count("\n") + 1, index - before.rfind("\n"))
 
 
-def parse(text: str, name: str) -> Iterator[Document]:
+def parse_documents(text: str, name: str) -> Iterator[Document]:
     """The documents of a text of YAML, under the name of a file."""
     try:
         _refuse_depth(text)
@@ -174,14 +176,16 @@ def parse(text: str, name: str) -> Iterator[Document]:
             node = loader.get_node()
             repeated = tuple(_repeated(node))
             value = loader.construct_document(node)
-            yield Document(name, value, _spots(node), repeated)
+            yield Document(name, value, _positions(node), repeated)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise Unreadable(name, _problem(error), spot=_spot(mark) if mark else None) from error
+        raise UnreadableFile(
+            name, _problem(error), spot=_position(mark) if mark else None
+        ) from error
     except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise Unreadable(name, " ".join(str(error).split())) from error
+        raise UnreadableFile(name, " ".join(str(error).split())) from error
     except RecursionError as error:
-        raise Unreadable(name, "is nested too deeply") from error
+        raise UnreadableFile(name, "is nested too deeply") from error
 
 
 def _refuse_depth(text: str) -> None:
@@ -192,7 +196,7 @@ def _refuse_depth(text: str) -> None:
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if depth > DEEPEST:
+        if depth > MAX_DEPTH:
             raise RecursionError
 
 
@@ -205,15 +209,15 @@ class _Loader(_BASE):  # type: ignore[misc]
     }
 
 
-def _spots(root: yaml.Node) -> dict[Path, Spot]:
+def _positions(root: yaml.Node) -> dict[Path, Position]:
     """The place of each value; in a mapping, the place of its key."""
-    spots: dict[Path, Spot] = {}
+    spots: dict[Path, Position] = {}
     waiting: list[tuple[Path, yaml.Node, yaml.Node]] = [((), root, root)]
     while waiting:
         path, where, node = waiting.pop()
-        spots.setdefault(path, _spot(where.start_mark))  # the last of two comes first here
-        if len(spots) > MOST_VALUES:
-            raise ValueError(f"its anchors stand for more than {MOST_VALUES} values")
+        spots.setdefault(path, _position(where.start_mark))  # the last of two comes first here
+        if len(spots) > MAX_VALUES:
+            raise ValueError(f"its anchors stand for more than {MAX_VALUES} values")
         for key, place, child in _children(node):
             waiting.append(((*path, key), place, child))
     return spots
@@ -227,9 +231,9 @@ def _children(node: yaml.Node) -> Iterator[tuple[str | int, yaml.Node, yaml.Node
         yield from ((str(key.value), key, value) for key, value in node.value)
 
 
-def _repeated(root: yaml.Node) -> list[tuple[Path, Spot]]:
+def _repeated(root: yaml.Node) -> list[tuple[Path, Position]]:
     """Keys that a mapping has twice: kubectl refuses them, PyYAML takes the last."""
-    found: list[tuple[Path, Spot]] = []
+    found: list[tuple[Path, Position]] = []
     around: set[int] = set()
     done: set[int] = set()  # what anchors repeat is looked at once
 
@@ -242,7 +246,7 @@ def _repeated(root: yaml.Node) -> list[tuple[Path, Spot]]:
         seen: set[str | int] = set()
         for key, place, child in _children(node):
             if key in seen and place.tag != _MERGE:
-                found.append(((*path, key), _spot(place.start_mark)))
+                found.append(((*path, key), _position(place.start_mark)))
             seen.add(key)
             visit(child, (*path, key))
         around.remove(id(node))
@@ -252,8 +256,8 @@ def _repeated(root: yaml.Node) -> list[tuple[Path, Spot]]:
     return found
 
 
-def _spot(mark: yaml.Mark) -> Spot:
-    return Spot(mark.line + 1, mark.column + 1)
+def _position(mark: yaml.Mark) -> Position:
+    return Position(mark.line + 1, mark.column + 1)
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:

@@ -23,10 +23,10 @@ class Finding:
         return cls(fault.path, fault.problem, severity)
 
     @property
-    def where(self) -> str:
+    def path_text(self) -> str:
         """The path as one writes it."""
         return format_path(self.path)
 
-    def below(self, prefix: Path) -> Finding:
+    def under(self, prefix: Path) -> Finding:
         """The same, of a document that is part of another."""
         return Finding((*prefix, *self.path), self.message, self.severity)

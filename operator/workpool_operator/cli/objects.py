@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from workpool_operator.api import v1alpha1
 from workpool_operator.cli import documents
-from workpool_operator.cli.documents import Document, Spot
+from workpool_operator.cli.documents import Document, Position
 from workpool_operator.jobs.field_errors import Path
 
 Kind = Literal["binding", "work pool", "base job template", "other"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Object:
+class KubernetesObject:
     """One of a file; `prefix` is its path in the document."""
 
     document: Document
@@ -37,36 +37,38 @@ class Object:
         return "other"
 
     @property
-    def foreign(self) -> str:
+    def foreign_kind(self) -> str:
         """Its kind where it is another object of Kubernetes, else an empty text."""
         if self.kind != "other" or not isinstance(self.value, Mapping):
             return ""
         return str(self.value.get("kind") or "") if self.value.get("apiVersion") else ""
 
-    def spot(self, path: Path = ()) -> Spot:
-        return self.document.spot((*self.prefix, *path))
+    def position(self, path: Path = ()) -> Position:
+        return self.document.position((*self.prefix, *path))
 
     def __str__(self) -> str:
-        return f"{self.document.file}:{self.spot().line}"
+        return f"{self.document.file}:{self.position().line}"
 
 
 def is_binding(value: Any) -> bool:
     return isinstance(value, Mapping) and value.get("kind") == v1alpha1.KIND
 
 
-def read(file: str) -> list[Object]:
+def read_objects(file: str) -> list[KubernetesObject]:
     """The objects of all documents of the file, in their order.
 
     Raises:
         Unreadable: there is no such file, or it holds neither YAML nor JSON.
     """
-    return [each for document in documents.read(file) for each in _objects(document)]
+    return [each for document in documents.read_documents(file) for each in _objects(document)]
 
 
-def _objects(document: Document) -> Iterator[Object]:
+def _objects(document: Document) -> Iterator[KubernetesObject]:
     items = isinstance(document.value, Mapping) and document.value.get("items")
     if isinstance(items, list) and str(document.value.get("kind")).endswith("List"):
         # as `kubectl get -o yaml` prints it
-        yield from (Object(document, item, ("items", at)) for at, item in enumerate(items))
+        yield from (
+            KubernetesObject(document, item, ("items", at)) for at, item in enumerate(items)
+        )
     else:
-        yield Object(document, document.value)
+        yield KubernetesObject(document, document.value)

@@ -27,12 +27,12 @@ def errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except OperatorError as error:
-        fail(str(error))
+        echo_error(str(error))
         raise typer.Exit(1) from None
 
 
 @contextmanager
-def logs_unheard() -> Iterator[None]:
+def silence_logs() -> Iterator[None]:
     """What libraries log is not for who asks, and has not been through the redaction."""
     before = logging.root.manager.disable
     logging.disable()
@@ -42,17 +42,17 @@ def logs_unheard() -> Iterator[None]:
         logging.disable(before)
 
 
-def say(text: str = "") -> None:
+def echo(text: str = "") -> None:
     """A line, or several, of the result."""
     typer.echo(text, color=_colour())
 
 
-def note(text: str) -> None:
+def echo_note(text: str) -> None:
     """What a person should know about the result."""
     typer.echo(f"{styled('note:', 'cyan')} {_line(text)}", err=True, color=_colour())
 
 
-def fail(text: str) -> None:
+def echo_error(text: str) -> None:
     """Why there is no result, or not the one that was asked for."""
     typer.echo(f"{PROGRAM}: {styled('error:', 'red')} {_line(text)}", err=True, color=_colour())
 

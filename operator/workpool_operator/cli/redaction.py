@@ -53,20 +53,20 @@ class Redaction:
     def __init__(self) -> None:
         self._secrets: set[str] = set()
 
-    def learn(self, value: Any) -> None:
+    def add(self, value: Any) -> None:
         """Everything in the value is a secret from now on; true and false say nothing."""
         if isinstance(value, Mapping):
-            self._learn_all(value.values())
+            self._add_all(value.values())
         elif isinstance(value, list | tuple):
-            self._learn_all(value)
+            self._add_all(value)
         elif value not in (None, "", True, False):
             self._secrets.add(str(value))
 
-    def _learn_all(self, values: Iterable[Any]) -> None:
+    def _add_all(self, values: Iterable[Any]) -> None:
         for value in values:
-            self.learn(value)
+            self.add(value)
 
-    def text(self, text: str) -> str:
+    def redact_text(self, text: str) -> str:
         """A sentence for a person, without any secret."""
         return self._redacted(text, _NAMED)
 
@@ -82,18 +82,18 @@ class Redaction:
             text = _without_values(text, name, value)
         return text
 
-    def document(self, document: Any, *, key: str = "") -> Any:
+    def redact(self, document: Any, *, key: str = "") -> Any:
         """A copy without any secret; `key` is the one under which it is found."""
         if isinstance(document, Mapping):
             hidden = _hidden(document, key)
             return {
-                name: REDACTED if name in hidden else self.document(item, key=name)
+                name: REDACTED if name in hidden else self.redact(item, key=name)
                 for name, item in document.items()
             }
         if isinstance(document, list):
             hidden_at = _hidden_arguments(document) if key in _ARGUMENTS else set()
             return [
-                REDACTED if index in hidden_at else self.document(item, key=key)
+                REDACTED if index in hidden_at else self.redact(item, key=key)
                 for index, item in enumerate(document)
             ]
         if isinstance(document, str):

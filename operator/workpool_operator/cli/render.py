@@ -13,10 +13,10 @@ from typing import Literal
 import typer
 
 from workpool_operator.cli import comparison_output, output
-from workpool_operator.cli.annotated import annotated
-from workpool_operator.cli.material import Wanted
+from workpool_operator.cli.commented_yaml import with_comments
 from workpool_operator.cli.redaction import REDACTED
-from workpool_operator.cli.rendering import Call, Rendered, rendered
+from workpool_operator.cli.render_job import RenderContext, RenderedManifest, render_for
+from workpool_operator.cli.run_documents import RunSelector
 from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.jobs import attribution
 from workpool_operator.jobs.credentials import API_KEY, AUTH_STRING
@@ -36,7 +36,7 @@ Format = Literal["yaml", "json"]
 class Options:
     """What is asked for, and in which form."""
 
-    wanted: Wanted
+    wanted: RunSelector
     binding: str = ""
     output_format: Format = "yaml"
     explain: bool = False
@@ -47,7 +47,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Print the manifest; exit code 1 where there is none, or where it is refused."""
-    with output.errors_in_one_line(), output.logs_unheard():
+    with output.errors_in_one_line(), output.silence_logs():
         ok = asyncio.run(_main(options))
     if not ok:
         raise typer.Exit(1)
@@ -55,30 +55,30 @@ def main(options: Options) -> None:
 
 async def _main(options: Options) -> bool:
     async with AsyncExitStack() as stack:
-        call = Call(
+        call = RenderContext(
             options.wanted, options.binding, options.server_dry_run, options.kubeconfig, stack
         )
         try:
-            found = await rendered(call)
+            found = await render_for(call)
             return found is not None and await _answer(found, call, options)
         except OperatorError as error:
-            raise OperatorError(call.redaction.text(str(error))) from error
+            raise OperatorError(call.redaction.redact_text(str(error))) from error
 
 
-async def _answer(found: Rendered, call: Call, options: Options) -> bool:
+async def _answer(found: RenderedManifest, call: RenderContext, options: Options) -> bool:
     if options.peer_python:
         return _compare(found, call, options)
-    output.say(_text(found, call, options))
+    output.echo(_text(found, call, options))
     return await _try(found, call) if options.server_dry_run else True
 
 
-def _compare(found: Rendered, call: Call, options: Options) -> bool:
+def _compare(found: RenderedManifest, call: RenderContext, options: Options) -> bool:
     with stock_worker(options.peer_python, environment=_opens(found.server)) as worker:
         comparison = compare(found.manifest, found.render_input, worker, credential=REDACTED)
     if options.output_format == "json":
-        output.say(output.as_json(comparison_output.as_document(comparison, call.redaction)))
+        output.echo(output.as_json(comparison_output.as_document(comparison, call.redaction)))
     else:
-        output.say(comparison_output.as_text(comparison, call.redaction))
+        output.echo(comparison_output.as_text(comparison, call.redaction))
     return comparison.equivalent
 
 
@@ -90,7 +90,7 @@ def _opens(server: PrefectEndpoint | None) -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
-async def _try(found: Rendered, call: Call) -> bool:
+async def _try(found: RenderedManifest, call: RenderContext) -> bool:
     """Show the Job to the API server, which stores nothing."""
     assert call.kube is not None  # without one there was no way here
     namespace = found.sent["metadata"]["namespace"]
@@ -102,13 +102,13 @@ async def _try(found: Rendered, call: Call) -> bool:
         )
         raise OperatorError(f"the API server refuses the Job: {text}") from refused
     for warning in warnings:
-        output.note(call.redaction.text(f"the API server warns: {warning}"))
-    output.note(f"the API server takes the Job in namespace {namespace!r} (dry run)")
+        output.echo_note(call.redaction.redact_text(f"the API server warns: {warning}"))
+    output.echo_note(f"the API server takes the Job in namespace {namespace!r} (dry run)")
     return True
 
 
-def _text(found: Rendered, call: Call, options: Options) -> str:
-    manifest = call.redaction.document(found.sent)
+def _text(found: RenderedManifest, call: RenderContext, options: Options) -> str:
+    manifest = call.redaction.redact(found.sent)
     as_json = options.output_format == "json"
     if not options.explain:
         return output.as_json(manifest) if as_json else output.as_yaml(manifest).rstrip()
@@ -116,4 +116,4 @@ def _text(found: Rendered, call: Call, options: Options) -> str:
     if as_json:
         by_path = {format_path(path): origin for path, origin in traced.items()}
         return output.as_json({"manifest": manifest, "origins": by_path})
-    return annotated(manifest, traced)
+    return with_comments(manifest, traced)

@@ -38,8 +38,8 @@ _INSTEAD = {
 def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
     """Run until SIGTERM or SIGINT."""
     settings = read_settings(health_port)
-    ignored = isolate(os.environ)
-    open_all_files()
+    ignored = clear_prefect_settings(os.environ)
+    raise_open_file_limit()
     from workpool_operator import logs
     from workpool_operator.app import App
     from workpool_operator.handlers import operate
@@ -53,7 +53,7 @@ def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
         asyncio.run(operate(App(settings), namespaces=namespaces))
 
 
-def open_all_files() -> None:
+def raise_open_file_limit() -> None:
     """Use all the open files that the process may have: each binding holds about five connections,
     and many container runtimes start a process with 1024 of half a million."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -76,7 +76,7 @@ def _fault(error: ErrorDetails) -> str:
     return f"WORKPOOL_OPERATOR_{name}={error['input']!r}: {expected}"
 
 
-def isolate(environ: MutableMapping[str, str]) -> list[str]:
+def clear_prefect_settings(environ: MutableMapping[str, str]) -> list[str]:
     """Take Prefect's settings out of the process: a client reads them although it is given
     explicit ones, and a run's environment would inherit them (docs/races.md, 18, 19).
 

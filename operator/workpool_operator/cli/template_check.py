@@ -17,12 +17,12 @@ from referencing.exceptions import Unresolvable
 from workpool_operator import settings
 from workpool_operator.binding import template_findings
 from workpool_operator.binding.template_findings import TemplateFindings
-from workpool_operator.cli import material
+from workpool_operator.cli import run_documents
 from workpool_operator.cli.credential_names import is_credential
 from workpool_operator.cli.findings import Finding
-from workpool_operator.cli.material import NOBODY, Wanted
+from workpool_operator.cli.redacting_client import RedactingClient
 from workpool_operator.cli.redaction import Redaction
-from workpool_operator.cli.watched import WatchedClient
+from workpool_operator.cli.run_documents import SAMPLE_ID, RunSelector
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import validation
 from workpool_operator.jobs.attribution import template_path
@@ -37,8 +37,8 @@ from workpool_operator.suggestions import did_you_mean
 
 _PARTS = ("job_configuration", "variables")
 _PROPERTIES: Path = ("variables", "properties")
-_IDENTITY = Identity(NOBODY, NOBODY, NOBODY, "", "", "", "default")
-_NO_SERVER = WatchedClient(None, Redaction())
+_IDENTITY = Identity(SAMPLE_ID, SAMPLE_ID, SAMPLE_ID, "", "", "", "default")
+_NO_SERVER = RedactingClient(None, Redaction())
 _META = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 
 
@@ -55,17 +55,17 @@ def check(template: Mapping[str, Any]) -> Iterator[Finding]:
     if any(len(fault.path) < 2 for fault in faults):
         return  # without its halves there is nothing to look at
     readable = settings.template_environment()
-    yield from map(_doubt, template_warnings(template, template_environment=readable))
+    yield from map(_warning, template_warnings(template, template_environment=readable))
     yield from _unused(template)
     yield from _check_schemas(template)
 
 
-def check_run(template: Mapping[str, Any]) -> Iterator[Finding]:
+def check_default_run(template: Mapping[str, Any]) -> Iterator[Finding]:
     """What crashes a run that sets no job variable, where the template is meant for such runs;
     nothing is said of one that has faults of its own."""
     if template_errors(template):
         return
-    found = material.stand_ins(Wanted(template=template))
+    found = run_documents.sample_documents(RunSelector(template=template))
     render_input = RenderInput(
         found.run,
         found.flow,
@@ -98,7 +98,7 @@ def _crashes(path: Path, seen: TemplateFindings) -> Iterator[Finding]:
         yield Finding(path, f"a run that sets no job variable crashes: {problem}")
 
 
-def _doubt(doubt: FieldError | FieldWarning) -> Finding:
+def _warning(doubt: FieldError | FieldWarning) -> Finding:
     """A placeholder of no variable is refused by Prefect's server; what else is doubtful, makes
     Jobs."""
     if isinstance(doubt, FieldWarning):

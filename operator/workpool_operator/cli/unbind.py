@@ -61,26 +61,26 @@ class Options:
 
 def main(options: Options) -> None:
     """Return once no selected binding is left; exit code 1 where one is."""
-    with output.errors_in_one_line(), output.logs_unheard():
+    with output.errors_in_one_line(), output.silence_logs():
         found = asyncio.run(_show(options))
         if not found:
             return
         if options.dry_run:
-            output.say("nothing deleted (dry run)")
+            output.echo("nothing deleted (dry run)")
             return
         if not options.yes:
-            _ask(len(found))
+            _confirm(len(found))
         left = asyncio.run(_delete(found, options))
     if left:
         raise typer.Exit(1)
 
 
-def _ask(number: int) -> None:
+def _confirm(number: int) -> None:
     """Outside of an event loop, which would keep Ctrl-C to itself."""
-    output.note("their Jobs stay; what runs goes on, and nothing follows it any more")
+    output.echo_note("their Jobs stay; what runs goes on, and nothing follows it any more")
     question = f"Delete {'this binding' if number == 1 else f'these {number} bindings'}?"
     if not typer.confirm(question, err=True):
-        output.say("nothing deleted")
+        output.echo("nothing deleted")
         raise typer.Exit(1)
 
 
@@ -91,21 +91,21 @@ async def _show(options: Options) -> list[Object]:
         except Unavailable as error:
             raise OperatorError(f"cannot reach {kube.address}: {error}") from error
         except KubernetesNotFound:
-            output.note(f"{kube.address} has no {v1alpha1.PLURAL}: the CRD is not installed")
+            output.echo_note(f"{kube.address} has no {v1alpha1.PLURAL}: the CRD is not installed")
             found = []
         except KubernetesRefused as refused:
             raise OperatorError(f"{kube.address}: {refused}") from refused
         where = f"in {kube.address}"
     if not found:
-        output.say(f"no binding to delete {where}")
+        output.echo(f"no binding to delete {where}")
         return found
-    output.say(f"{len(found)} {'binding' if len(found) == 1 else 'bindings'} {where}:")
+    output.echo(f"{len(found)} {'binding' if len(found) == 1 else 'bindings'} {where}:")
     for binding in found:
-        output.say(f"  {_name(binding)}  {_about(binding)}")
+        output.echo(f"  {_name(binding)}  {_describe(binding)}")
     return found
 
 
-def _about(binding: Object) -> str:
+def _describe(binding: Object) -> str:
     """What a person has to know before it goes."""
     pool = get_path(binding, ("spec", "workPool", "name"))
     runs = [get_path(binding, ("status", "runs", each)) or 0 for each in ("running", "pending")]
@@ -124,13 +124,13 @@ async def _delete(bindings: Sequence[Object], options: Options) -> list[Object]:
         left = await _left_after(options.patience_seconds, bindings, kube, options)
         for binding in left:
             why = f"no operator released it in {options.patience_seconds:g} s"
-            output.say(f"{_name(binding)}: finalizer removed, as {why}")
+            output.echo(f"{_name(binding)}: finalizer removed, as {why}")
             await _release_secrets(kube, binding)
             await _remove_finalizer(kube, binding)
         left = await _left_after(RELEASED_SECONDS, left, kube, options)
     for binding in left:
         held = ", ".join(binding["metadata"].get("finalizers", [])) or "nothing that it names"
-        output.fail(f"{_name(binding)} is still there, held by {held}")
+        output.echo_error(f"{_name(binding)} is still there, held by {held}")
     return left
 
 
@@ -143,7 +143,7 @@ async def _left_after(
     while left:
         there = {_uid(each): each for each in await _listed(kube, options) if _uid(each) in left}
         for uid in left.keys() - there.keys():
-            output.say(f"{_name(left[uid])}: deleted")
+            output.echo(f"{_name(left[uid])}: deleted")
         left = there
         if left and asyncio.get_running_loop().time() > deadline:
             break
@@ -193,7 +193,7 @@ async def _release_secrets(kube: KubernetesClient, binding: Object) -> None:
     try:
         await secrets.release_secrets(left, kube)
     except Unavailable as error:
-        output.note(f"{left.key}: its Secrets may stay: {error}")
+        output.echo_note(f"{left.key}: its Secrets may stay: {error}")
 
 
 def _name(binding: Object) -> str:

@@ -10,28 +10,28 @@ from typing import Any, Literal
 import typer
 
 from workpool_operator.cli import output
-from workpool_operator.cli.report import Report
+from workpool_operator.cli.validation_report import ValidationReport
 
 Format = Literal["text", "json"]
 
 
 def main(paths: Sequence[str], *, output_format: Format) -> None:
     """Print what is found; exit code 1 if anything of it is an error."""
-    report = Report()
+    report = ValidationReport()
     for path in dict.fromkeys(paths):
         report.add_path(path)
     report.compare()
     if output_format == "json":
-        output.say(output.as_json(_document(report)))
+        output.echo(output.as_json(_document(report)))
     else:
-        output.say("\n".join([*map(str, report.sorted), _summary(report)]))
+        output.echo("\n".join([*map(str, report.sorted), _summary(report)]))
         for text in _skipped(report):
-            output.note(text)
+            output.echo_note(text)
     if report.count("error"):
         raise typer.Exit(1)
 
 
-def _document(report: Report) -> Mapping[str, Any]:
+def _document(report: ValidationReport) -> Mapping[str, Any]:
     checked = Counter(each.kind for each in report.checked)
     return {
         "findings": [asdict(line) for line in report.sorted],
@@ -46,7 +46,7 @@ def _document(report: Report) -> Mapping[str, Any]:
     }
 
 
-def _summary(report: Report) -> str:
+def _summary(report: ValidationReport) -> str:
     errors, warnings = report.count("error"), report.count("warning")
     if errors:
         return f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
@@ -56,7 +56,7 @@ def _summary(report: Report) -> str:
     return f"{what} {output.styled('valid', 'green')}{doubts}"
 
 
-def _skipped(report: Report) -> Iterator[str]:
+def _skipped(report: ValidationReport) -> Iterator[str]:
     if report.others:
         yield f"skipped {_count(report.others, 'object')} of other kinds"
     if report.helm_templates:

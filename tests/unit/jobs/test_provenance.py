@@ -10,8 +10,8 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 
 from tests.support.prefect import stock_template
+from workpool_operator.cli.redacting_client import RedactingClient
 from workpool_operator.cli.redaction import Redaction
-from workpool_operator.cli.watched import WatchedClient
 from workpool_operator.jobs.field_errors import get_path, parse_path
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import Identity
@@ -40,7 +40,7 @@ async def trace(template: Any, **givers: Any) -> dict[str, str]:
     """The origins by path as text, after a look whether every value has one."""
     of = subject(copy.deepcopy(template), **givers)
     manifest = await render_manifest(
-        of, IDENTITY, client=cast(PrefectClient, WatchedClient(None, Redaction()))
+        of, IDENTITY, client=cast(PrefectClient, RedactingClient(None, Redaction()))
     )
     found = trace_values(manifest, of)
     for path in found:
@@ -149,7 +149,7 @@ async def test_labels_that_run_and_deployment_have_in_prefect_are_theirs():
     of.run["labels"] = {"team": "a"}  # type: ignore[index]
     of.deployment["labels"] = {"tier": "b", "team": "c"}  # type: ignore[index]
     manifest = await render_manifest(
-        of, IDENTITY, client=cast(PrefectClient, WatchedClient(None, Redaction()))
+        of, IDENTITY, client=cast(PrefectClient, RedactingClient(None, Redaction()))
     )
     found = trace_values(manifest, of)
     assert found[("metadata", "labels", "team")] == "run: its labels"

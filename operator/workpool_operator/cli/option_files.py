@@ -11,9 +11,9 @@ from workpool_operator.cli import documents, output
 def read_mapping(file: str) -> Mapping[str, Any]:
     """The one document of a file of templates or variables."""
     with output.errors_in_one_line():
-        found = documents.read(file)
+        found = documents.read_documents(file)
         if len(found) != 1 or not isinstance(found[0].value, Mapping):
-            raise documents.Unreadable(file, "must hold one mapping, and nothing else")
+            raise documents.UnreadableFile(file, "must hold one mapping, and nothing else")
         value: Mapping[str, Any] = found[0].value
         return value
 
@@ -25,6 +25,6 @@ def read_template(file: str) -> Mapping[str, Any]:
     with output.errors_in_one_line():
         if not isinstance(inner, Mapping) or "job_configuration" not in inner:
             problem = "is no base job template: it has no job_configuration"
-            raise documents.Unreadable(file, problem)
+            raise documents.UnreadableFile(file, problem)
     template: Mapping[str, Any] = inner
     return template

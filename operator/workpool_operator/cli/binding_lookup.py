@@ -13,8 +13,8 @@ from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.context import Binding
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.cli import binding_check, objects
-from workpool_operator.cli.documents import Unreadable
-from workpool_operator.cli.objects import Object
+from workpool_operator.cli.documents import UnreadableFile
+from workpool_operator.cli.objects import KubernetesObject
 from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.jobs.field_errors import get_path
 from workpool_operator.kube.client import KubernetesClient
@@ -22,7 +22,7 @@ from workpool_operator.kube.client import KubernetesClient
 _IN_CLUSTER = re.compile(r"[a-z0-9-]+/[a-z0-9.-]+")
 
 
-async def find(text: str, *, kube: KubernetesClient | None) -> Binding:
+async def find_binding(text: str, *, kube: KubernetesClient | None) -> Binding:
     """The binding; what is in a file wins over the cluster.
 
     Raises:
@@ -49,15 +49,17 @@ def _file_and_name(text: str) -> tuple[str, str]:
 
 def _from_file(text: str, *, namespace: str) -> Binding:
     file, name = _file_and_name(text)
-    every = [each for each in objects.read(file) if objects.is_binding(each.value)]
+    every = [each for each in objects.read_objects(file) if objects.is_binding(each.value)]
     found = [each for each in every if not name or name in _names(each)]
     if len(found) != 1:
-        raise Unreadable(file, _not_one(file, name, every, found))
+        raise UnreadableFile(file, _not_one(file, name, every, found))
     _refuse_faults(found[0])
     return _binding(found[0].value, namespace)
 
 
-def _not_one(file: str, name: str, every: Sequence[Object], found: Sequence[Object]) -> str:
+def _not_one(
+    file: str, name: str, every: Sequence[KubernetesObject], found: Sequence[KubernetesObject]
+) -> str:
     if not every:
         return f"holds no {v1alpha1.KIND}"
     names = ", ".join(_names(each)[-1] for each in every)
@@ -69,7 +71,7 @@ def _not_one(file: str, name: str, every: Sequence[Object], found: Sequence[Obje
     )
 
 
-def _names(found: Object) -> list[str]:
+def _names(found: KubernetesObject) -> list[str]:
     """How it may be named: with its namespace, where it says one, or without."""
     namespace, name = (get_path(found.value, ("metadata", key)) for key in ("namespace", "name"))
     return [str(name), *([f"{namespace}/{name}"] if namespace else [])]
@@ -83,11 +85,11 @@ async def _from_cluster(kube: KubernetesClient, namespace: str, name: str) -> Bi
     return _binding(manifest, namespace)
 
 
-def _refuse_faults(found: Object) -> None:
+def _refuse_faults(found: KubernetesObject) -> None:
     for finding in binding_check.check(found.value):
         if finding.severity == "error":
-            text = f"{finding.below(found.prefix).where}: {finding.message}"
-            raise Unreadable(found.document.file, text, spot=found.spot(finding.path))
+            text = f"{finding.under(found.prefix).path_text}: {finding.message}"
+            raise UnreadableFile(found.document.file, text, spot=found.position(finding.path))
 
 
 def _binding(manifest: Mapping[str, Any], namespace: str) -> Binding:

@@ -14,9 +14,9 @@ from typing import Any
 
 from workpool_operator.api import v1alpha1
 from workpool_operator.cli import binding_check, conflicts, documents, objects, output
-from workpool_operator.cli.documents import HelmTemplate, Spot, Unreadable
+from workpool_operator.cli.documents import HelmTemplate, Position, UnreadableFile
 from workpool_operator.cli.findings import Finding, Severity
-from workpool_operator.cli.objects import Object
+from workpool_operator.cli.objects import KubernetesObject
 from workpool_operator.jobs.field_errors import Path, format_path
 
 _EXPECTED = f"expected a {v1alpha1.KIND} or a base job template"
@@ -25,7 +25,7 @@ _COLOURS: Mapping[Severity, str] = {"error": "red", "warning": "yellow"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Line:
+class ReportLine:
     """A finding and its place, as it is printed."""
 
     file: str
@@ -42,11 +42,11 @@ class Line:
 
 
 @dataclass
-class Report:
+class ValidationReport:
     """What was checked, what was skipped, and what is wrong."""
 
-    lines: list[Line] = field(default_factory=list)
-    checked: list[Object] = field(default_factory=list)
+    lines: list[ReportLine] = field(default_factory=list)
+    checked: list[KubernetesObject] = field(default_factory=list)
     others: int = 0
     helm_templates: int = 0
 
@@ -56,22 +56,22 @@ class Report:
             return self.add_file(path)
         before = len(self.checked), len(self.lines)
         try:
-            for file in documents.below(path):
+            for file in documents.find_files(path):
                 self.add_file(file, walked=True)
-        except Unreadable as error:
+        except UnreadableFile as error:
             self.add(error.file, error.spot, Finding((), error.problem))
         if before == (len(self.checked), len(self.lines)):
-            self.add(path, Spot(), Finding((), _NONE))
+            self.add(path, Position(), Finding((), _NONE))
 
     def add_file(self, file: str, *, walked: bool = False) -> None:
         try:
-            found = objects.read(file)
+            found = objects.read_objects(file)
         except HelmTemplate as error:
             self.helm_templates += walked
             if not walked:
                 self.add(file, error.spot, Finding((), error.problem))
             return
-        except Unreadable as error:
+        except UnreadableFile as error:
             self.add(file, error.spot, Finding((), error.problem))
             return
         ours = [each for each in found if each.kind != "other"]
@@ -79,19 +79,19 @@ class Report:
             self.others += len(found)
             return
         if not ours:
-            self.add(file, Spot(), Finding((), _nothing(found)))
+            self.add(file, Position(), Finding((), _nothing(found)))
             return
         self._add_repeated(found)
         for each in found:
             self._add_object(each)
 
-    def _add_repeated(self, found: Iterable[Object]) -> None:
+    def _add_repeated(self, found: Iterable[KubernetesObject]) -> None:
         for document in {id(each.document): each.document for each in found}.values():
             for path, spot in document.repeated:
                 self.add(document.file, spot, Finding(path, "duplicate key: remove one of the two"))
 
-    def _add_object(self, found: Object) -> None:
-        if found.foreign:
+    def _add_object(self, found: KubernetesObject) -> None:
+        if found.foreign_kind:
             self.others += 1
             return
         self.checked.append(found)
@@ -104,17 +104,17 @@ class Report:
         for found, finding in conflicts.conflicts(bindings):
             self.add_finding(found, finding)
 
-    def add_finding(self, found: Object, finding: Finding) -> None:
-        spot = found.spot(finding.path)
-        self.add(found.document.file, spot, finding.below(found.prefix))
+    def add_finding(self, found: KubernetesObject, finding: Finding) -> None:
+        spot = found.position(finding.path)
+        self.add(found.document.file, spot, finding.under(found.prefix))
 
-    def add(self, file: str, spot: Spot, finding: Finding) -> None:
+    def add(self, file: str, spot: Position, finding: Finding) -> None:
         path = format_path(finding.path)
-        line = Line(file, spot.line, spot.column, path, finding.severity, finding.message)
+        line = ReportLine(file, spot.line, spot.column, path, finding.severity, finding.message)
         self.lines.append(line)
 
     @property
-    def sorted(self) -> list[Line]:
+    def sorted(self) -> list[ReportLine]:
         """Each once; the files in the order in which they were read."""
         order = {line.file: at for at, line in reversed(list(enumerate(self.lines)))}
         return sorted(set(self.lines), key=lambda line: (order[line.file], line))
@@ -123,21 +123,21 @@ class Report:
         return sum(line.severity == severity for line in set(self.lines))
 
 
-def _surely_ours(found: Object) -> bool:
+def _surely_ours(found: KubernetesObject) -> bool:
     """Other programs' files have `variables`, too."""
     return found.kind != "base job template" or "job_configuration" in found.value
 
 
-def _nothing(found: Sequence[Object]) -> str:
+def _nothing(found: Sequence[KubernetesObject]) -> str:
     """Why a file that holds nothing of ours cannot be what its user meant."""
     if not found:
         return f"holds nothing; {_EXPECTED}"
     if len(found) > 1:
         return _NONE
-    return f"is a {found[0].foreign}; {_EXPECTED}" if found[0].foreign else _EXPECTED
+    return f"is a {found[0].foreign_kind}; {_EXPECTED}" if found[0].foreign_kind else _EXPECTED
 
 
-def _check(found: Object) -> Iterator[Finding]:
+def _check(found: KubernetesObject) -> Iterator[Finding]:
     if found.kind == "binding":
         yield from binding_check.check(found.value)
     elif found.kind == "work pool":
@@ -158,11 +158,11 @@ def _check_pool(pool: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(("base_job_template",), "must be a base job template")
         return
     prefix: Path = ("base_job_template",)
-    yield from (finding.below(prefix) for finding in _check_template(template))
+    yield from (finding.under(prefix) for finding in _check_template(template))
 
 
 def _check_template(template: Mapping[str, Any]) -> Iterator[Finding]:
     from workpool_operator.cli import template_check  # with Prefect, which bindings do not need
 
     yield from template_check.check(template)
-    yield from template_check.check_run(template)
+    yield from template_check.check_default_run(template)

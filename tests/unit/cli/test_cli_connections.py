@@ -7,8 +7,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.context import Binding
-from workpool_operator.cli import access
-from workpool_operator.cli.access import Access, failures_told
+from workpool_operator.cli import connections
+from workpool_operator.cli.connections import ServerConnection, explain_failures
 from workpool_operator.errors import (
     OperatorError,
     PrefectNotFound,
@@ -29,14 +29,14 @@ def no_settings_of_the_user(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-async def of_binding(**server) -> Access:
+async def of_binding(**server) -> ServerConnection:
     spec = Spec.model_validate({"workPool": {"name": "p"}, "server": {"url": URL, **server}})
     binding = Binding("data", "etl", spec=lambda: spec, generation=lambda: 1, status={})
-    return await access.server(binding, None, named="good.yaml")
+    return await connections.connect_server(binding, None, named="good.yaml")
 
 
-def told(found: Access, error: OperatorError) -> str:
-    with pytest.raises(OperatorError) as raised, failures_told(found):
+def told(found: ServerConnection, error: OperatorError) -> str:
+    with pytest.raises(OperatorError) as raised, explain_failures(found):
         raise error
     return str(raised.value)
 
@@ -86,7 +86,7 @@ async def test_what_a_binding_names_cannot_be_read_without_a_cluster():
     ],
 )
 def test_an_address_that_is_likely_to_be_wrong_is_said_to_be(url, doubt):
-    found = Access(PrefectEndpoint(url), url="PREFECT_API_URL", credentials="", ca="")
+    found = ServerConnection(PrefectEndpoint(url), url="PREFECT_API_URL", credentials="", ca="")
     text = told(found, PrefectNotFound("GET /x: HTTP 404", status=404))
     assert doubt in text
     assert "pod" not in text

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from workpool_operator.cli import documents
-from workpool_operator.cli.documents import Spot, Unreadable
+from workpool_operator.cli.documents import Position, UnreadableFile
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def read(tmp_path):
     def read(text: str | bytes):
         path = tmp_path / "file"
         path.write_bytes(text.encode() if isinstance(text, str) else text)
-        return documents.read(str(path))
+        return documents.read_documents(str(path))
 
     return read
 
@@ -23,35 +23,35 @@ def read(tmp_path):
 def test_each_document_of_a_file_has_the_places_of_its_values(read):
     first, second = read("a:\n  b: [1, 2]\n---\n# nothing\n---\n- c\n")
     assert (first.value, second.value) == ({"a": {"b": [1, 2]}}, ["c"])
-    assert first.spot(("a", "b")) == Spot(2, 3)
-    assert first.spot(("a", "b", 1)) == Spot(2, 10)
-    assert second.spot((0,)) == Spot(6, 3)
+    assert first.position(("a", "b")) == Position(2, 3)
+    assert first.position(("a", "b", 1)) == Position(2, 10)
+    assert second.position((0,)) == Position(6, 3)
 
 
 def test_what_is_not_there_has_the_place_of_what_is_around_it(read):
     [document] = read("a:\n  b: 1\n")
-    assert document.spot(("a", "c", 0)) == Spot(1, 1)
-    assert document.spot(("x",)) == Spot(1, 1)
+    assert document.position(("a", "c", 0)) == Position(1, 1)
+    assert document.position(("x",)) == Position(1, 1)
 
 
 def test_anchors_and_merge_keys_are_followed_and_own_keys_win(read):
     [document] = read("base: &base {image: a, cpu: 1}\nmine:\n  <<: *base\n  cpu: 2\n")
     assert document.value["mine"] == {"image": "a", "cpu": 2}
-    assert document.spot(("mine", "cpu")) == Spot(4, 3)
-    assert document.spot(("mine", "image")) == Spot(1, 14)
+    assert document.position(("mine", "cpu")) == Position(4, 3)
+    assert document.position(("mine", "image")) == Position(1, 14)
     assert document.repeated == ()
 
 
 def test_a_key_that_is_there_twice_is_noticed(read):
     [document] = read("a: 1\nb: {c: 1, c: 2}\na: 2\n")
-    assert document.repeated == ((("b", "c"), Spot(2, 11)), (("a",), Spot(3, 1)))
+    assert document.repeated == ((("b", "c"), Position(2, 11)), (("a",), Position(3, 1)))
 
 
 def test_json_has_places_too_with_tabs_and_characters_that_yaml_writes_otherwise(read):
     [document] = read('{\n\t"a": {"b": "x\\ty", "c": "\\ud83d\\ude00"}}')
     assert document.value == {"a": {"b": "x\ty", "c": "\N{GRINNING FACE}"}}
     [document] = read('{\n\t"a":\t{"b": 1}}')
-    assert document.spot(("a", "b")) == Spot(2, 8)
+    assert document.position(("a", "b")) == Position(2, 8)
 
 
 def test_dates_stay_text_as_in_kubernetes(read):
@@ -81,7 +81,7 @@ def test_dates_stay_text_as_in_kubernetes(read):
     ],
 )
 def test_what_is_no_document_is_told_in_one_line(read, text, problem):
-    with pytest.raises(Unreadable) as refusal:
+    with pytest.raises(UnreadableFile) as refusal:
         read(text)
     assert problem in str(refusal.value)
     assert "\n" not in str(refusal.value)
@@ -92,7 +92,7 @@ def test_anchors_within_anchors_end_before_the_memory_does(read):
     rows = [
         f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip(names, names[1:], strict=False)
     ]
-    with pytest.raises(Unreadable, match="stand for more than"):
+    with pytest.raises(UnreadableFile, match="stand for more than"):
         read("\n".join(["a: &a [x]", *rows]))
 
 
@@ -102,7 +102,7 @@ def test_a_megabyte_is_read(read):
     assert len(text) > 1_000_000
     [document] = read(text)
     assert document.value == big
-    assert document.spot(("key-1", "value", 2)).line == 13
+    assert document.position(("key-1", "value", 2)).line == 13
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_a_megabyte_is_read(read):
     ],
 )
 def test_a_path_without_a_file_is_told(path, problem):
-    with pytest.raises(Unreadable, match=problem):
-        documents.read(path)
+    with pytest.raises(UnreadableFile, match=problem):
+        documents.read_documents(path)
 
 
 def test_a_directory_is_walked_for_yaml_and_json_without_what_is_hidden(tmp_path):
@@ -124,10 +124,10 @@ def test_a_directory_is_walked_for_yaml_and_json_without_what_is_hidden(tmp_path
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("a: 1")
     (tmp_path / "a" / "itself").symlink_to(tmp_path)
-    found = [path.removeprefix(f"{tmp_path}/") for path in documents.below(str(tmp_path))]
+    found = [path.removeprefix(f"{tmp_path}/") for path in documents.find_files(str(tmp_path))]
     assert found == ["b.yaml", "a/c.yml", "a/d.json"]
 
 
 def test_a_directory_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(Unreadable, match="gone: cannot be read: No such file"):
-        documents.below(str(tmp_path / "gone"))
+    with pytest.raises(UnreadableFile, match="gone: cannot be read: No such file"):
+        documents.find_files(str(tmp_path / "gone"))

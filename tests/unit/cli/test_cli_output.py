@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workpool_operator.cli import output
-from workpool_operator.cli.annotated import annotated
+from workpool_operator.cli.commented_yaml import with_comments
 from workpool_operator.errors import OperatorError
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]))
@@ -38,12 +38,12 @@ def test_any_document_comes_out_as_yaml_that_means_the_same(document):
 @given(documents)
 def test_comments_change_nothing_of_a_document(document):
     comments = {(key,): "from somewhere" for key in document}
-    assert yaml.safe_load(plain(annotated(document, comments))) == document
+    assert yaml.safe_load(plain(with_comments(document, comments))) == document
 
 
 def test_comments_stand_beside_their_values():
     comments = {("a",): "template", ("b", "c"): "run: c"}
-    text = plain(annotated({"a": 1, "b": {"c": "x\ny"}}, comments))
+    text = plain(with_comments({"a": 1, "b": {"c": "x\ny"}}, comments))
     assert "a: 1     # template" in text
     assert "  c: |-  # run: c" in text
 

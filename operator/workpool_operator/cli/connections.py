@@ -36,7 +36,7 @@ NO_SERVER = (
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class ServerConnection:
     """A server, and the settings that it is from, as a person finds them."""
 
     server: PrefectEndpoint
@@ -45,7 +45,9 @@ class Access:
     ca: str
 
 
-async def server(binding: Binding | None, kube: KubernetesClient | None, *, named: str) -> Access:
+async def connect_server(
+    binding: Binding | None, kube: KubernetesClient | None, *, named: str
+) -> ServerConnection:
     """The server, with what opens it; `named` is the file or name that the binding is from.
 
     Raises:
@@ -59,15 +61,19 @@ async def server(binding: Binding | None, kube: KubernetesClient | None, *, name
     if not own.url.startswith(("http://", "https://")):
         raise OperatorError(f"{URL} is {own.url!r}: it must begin with http:// or https://")
     url = URL if os.environ.get(URL) else f"{URL} of your Prefect profile"
-    return Access(own, url=url, credentials=f"{API_KEY} or {AUTH_STRING}", ca=SSL_CERT_FILE)
+    return ServerConnection(
+        own, url=url, credentials=f"{API_KEY} or {AUTH_STRING}", ca=SSL_CERT_FILE
+    )
 
 
-async def _of_binding(binding: Binding, kube: KubernetesClient | None, named: str) -> Access:
+async def _of_binding(
+    binding: Binding, kube: KubernetesClient | None, named: str
+) -> ServerConnection:
     own = any(os.environ.get(name) for name in VARIABLES)
     found = await (_with_own(binding) if own else _with_its_own(binding, kube))
     about = f"spec.server.{{}} of {named}"
     credentials = f"{API_KEY} or {AUTH_STRING}"
-    return Access(
+    return ServerConnection(
         found,
         url=about.format("url"),
         credentials=credentials if own else f"{about.format('apiKey')}, or {credentials}",
@@ -101,7 +107,7 @@ async def _with_its_own(binding: Binding, kube: KubernetesClient | None) -> Pref
 
 
 @contextmanager
-def failures_told(found: Access) -> Iterator[None]:
+def explain_failures(found: ServerConnection) -> Iterator[None]:
     """An error of a request names the server's address, its setting and the fix."""
     where = f"{found.server.address} ({found.url})"
     try:
@@ -123,7 +129,7 @@ def _reason(error: PrefectUnavailable) -> str:
     return str(error).partition(": ")[2]  # without the request
 
 
-def _refusal(error: PrefectRefused, found: Access, where: str) -> str:
+def _refusal(error: PrefectRefused, found: ServerConnection, where: str) -> str:
     if isinstance(error, PrefectUnauthorized | PrefectForbidden):
         sent = "the API key" if found.server.api_key else "the auth string"
         if found.server.without_credentials:
@@ -132,7 +138,7 @@ def _refusal(error: PrefectRefused, found: Access, where: str) -> str:
     return f"{where} answered {error.status}: {error}"
 
 
-def _doubts(found: Access) -> str:
+def _doubts(found: ServerConnection) -> str:
     return "".join(f". Its address {doubt}" for doubt in _certain(found.server.address))
 
 
@@ -141,7 +147,7 @@ def _certain(url: str) -> list[str]:
     return [] if addresses.is_local(url) else list(addresses.address_warnings(url))
 
 
-async def cluster() -> KubernetesClient | None:
+async def connect_cluster() -> KubernetesClient | None:
     """The cluster of the kubeconfig; None without one that can be used."""
     try:
         return await KubernetesClient.from_environment()

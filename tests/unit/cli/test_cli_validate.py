@@ -14,7 +14,7 @@ from tests.support.command import Command
 from tests.support.operator import PROGRAM
 from tests.support.prefect import stock_template
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 GOOD = """\
 apiVersion: workpool-operator.dev/v1alpha1
 kind: WorkPoolBinding

@@ -17,24 +17,24 @@ def env(**variables: str) -> dict:
 
 
 def test_values_of_variables_that_are_named_like_credentials_are_hidden_in_both_forms():
-    found = Redaction().document(env(API_TOKEN="a", DB_PASSWORD="b", STAGE="c"))
+    found = Redaction().redact(env(API_TOKEN="a", DB_PASSWORD="b", STAGE="c"))
     assert found == env(API_TOKEN=REDACTED, DB_PASSWORD=REDACTED, STAGE="c")
-    found = Redaction().document({"env": {"AWS_SECRET_ACCESS_KEY": "a", "STAGE": "c"}})
+    found = Redaction().redact({"env": {"AWS_SECRET_ACCESS_KEY": "a", "STAGE": "c"}})
     assert found == {"env": {"AWS_SECRET_ACCESS_KEY": REDACTED, "STAGE": "c"}}
 
 
 def test_references_to_secrets_are_no_secrets():
     reference = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
     entry = {"env": [{"name": "PREFECT_API_KEY", "valueFrom": reference}]}
-    assert Redaction().document(entry) == entry
+    assert Redaction().redact(entry) == entry
     toleration = {"tolerations": [{"key": "gpu", "operator": "Exists"}]}
-    assert Redaction().document(toleration) == toleration
+    assert Redaction().redact(toleration) == toleration
 
 
 def test_what_was_learnt_is_hidden_as_a_whole_and_as_a_part():
     redaction = Redaction()
-    redaction.learn({"value": ["hunter22", {"inner": "x"}, 4711, True, None, ""]})
-    found = redaction.document({"a": "curl -H hunter22", "b": "x", "c": "xy", "d": 4711, "e": True})
+    redaction.add({"value": ["hunter22", {"inner": "x"}, 4711, True, None, ""]})
+    found = redaction.redact({"a": "curl -H hunter22", "b": "x", "c": "xy", "d": 4711, "e": True})
     assert found == {
         "a": f"curl -H {REDACTED}",
         "b": REDACTED,
@@ -45,7 +45,9 @@ def test_what_was_learnt_is_hidden_as_a_whole_and_as_a_part():
 
 
 def test_user_and_password_of_an_address_are_hidden():
-    text = Redaction().text("GET https://me:pass@prefect/api: no answer, nor from http://x/api")
+    text = Redaction().redact_text(
+        "GET https://me:pass@prefect/api: no answer, nor from http://x/api"
+    )
     assert text == f"GET https://{REDACTED}@prefect/api: no answer, nor from http://x/api"
 
 
@@ -126,7 +128,7 @@ def test_names_of_credentials_are_known_in_any_case(name):
 )
 def test_words_that_only_look_like_them_are_not(name):
     assert not is_credential(name)
-    assert Redaction().document(env(**{name: "geheim"})) == env(**{name: "geheim"})
+    assert Redaction().redact(env(**{name: "geheim"})) == env(**{name: "geheim"})
 
 
 @pytest.mark.parametrize(
@@ -166,8 +168,8 @@ def test_words_that_only_look_like_them_are_not(name):
     ],
 )
 def test_secrets_within_a_value_are_hidden_and_the_rest_stays(text, shown):
-    assert Redaction().text(text) == shown
-    assert Redaction().document(env(X=text)) == env(X=shown)
+    assert Redaction().redact_text(text) == shown
+    assert Redaction().redact(env(X=text)) == env(X=shown)
 
 
 @pytest.mark.parametrize(
@@ -182,28 +184,28 @@ def test_secrets_within_a_value_are_hidden_and_the_rest_stays(text, shown):
     ],
 )
 def test_what_holds_no_secret_stays_as_it_is(text):
-    assert Redaction().text(text) == text
+    assert Redaction().redact_text(text) == text
 
 
 def test_what_follows_the_option_of_a_credential_is_hidden():
     container = {"command": ["run", "--password", "geheim", "--user", "u"], "args": ["-c", "x"]}
     shown = {"command": ["run", "--password", REDACTED, "--user", "u"], "args": ["-c", "x"]}
-    assert Redaction().document(container) == shown
+    assert Redaction().redact(container) == shown
     script = {"args": ["sh", "-c", "run --api-key geheim --user u"]}
-    assert Redaction().document(script) == {
+    assert Redaction().redact(script) == {
         "args": ["sh", "-c", f"run --api-key {REDACTED} --user u"]
     }
 
 
 def test_a_configuration_file_within_a_value_loses_its_secrets():
     text = "user: u\npassword: geheim\nmonkey: m\n"
-    assert Redaction().document(env(X=text)) == env(X=text.replace("geheim", REDACTED))
+    assert Redaction().redact(env(X=text)) == env(X=text.replace("geheim", REDACTED))
 
 
 @pytest.mark.parametrize("part", ["a=", "a.", "\n", "'", '"a":', "--a ", "a: ", "://", "password="])
 @pytest.mark.timeout(20)
 def test_a_long_value_takes_no_more_than_its_share_of_time(part):
-    Redaction().document(env(X=part * (131_072 // len(part))))
+    Redaction().redact(env(X=part * (131_072 // len(part))))
 
 
 documents = st.recursive(
@@ -217,6 +219,6 @@ documents = st.recursive(
 def test_a_secret_is_in_no_copy_of_any_document(document, around):
     secret = "sK-9d81fe2b"
     redaction = Redaction()
-    redaction.learn(secret)
-    found = redaction.document({"a": document, "b": f"{around}{secret}{around}", "c": [secret]})
+    redaction.add(secret)
+    found = redaction.redact({"a": document, "b": f"{around}{secret}{around}", "c": [secret]})
     assert secret not in json.dumps(found)

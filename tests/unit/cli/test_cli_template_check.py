@@ -26,7 +26,7 @@ def template(variables: dict[str, Any] | None = None, **container: Any) -> dict[
 
 
 def check(document: dict[str, Any]) -> list[str]:
-    return [f"{it.severity}: {it.where}: {it.message}" for it in template_check.check(document)]
+    return [f"{it.severity}: {it.path_text}: {it.message}" for it in template_check.check(document)]
 
 
 def test_the_stock_template_has_no_findings():
@@ -54,7 +54,10 @@ def test_what_is_no_variable_of_the_template_is_left_to_the_run(text):
 
 
 def run(document: dict[str, Any]) -> list[str]:
-    return [f"{it.severity}: {it.where}: {it.message}" for it in template_check.check_run(document)]
+    return [
+        f"{it.severity}: {it.path_text}: {it.message}"
+        for it in template_check.check_default_run(document)
+    ]
 
 
 def test_a_run_with_the_templates_defaults_is_rendered_once():

@@ -15,7 +15,7 @@ from workpool_operator.cli.redaction import Redaction
 from workpool_operator.errors import RenderError
 
 
-class WatchedClient:
+class RedactingClient:
     """Reads blocks and variables through a client, or refuses where there is none."""
 
     def __init__(self, client: PrefectClient | None, redaction: Redaction) -> None:
@@ -39,11 +39,11 @@ class WatchedClient:
         client = self._client or _refuse(f"variable {name}")
         found = await client.read_variable_by_name(name=name)
         if found is not None and is_credential(name):
-            self._redaction.learn(found.value)
+            self._redaction.add(found.value)
         return found
 
     def _secret(self, block: Any) -> Any:
-        self._redaction.learn(block.data)
+        self._redaction.add(block.data)
         return block
 
 

@@ -15,14 +15,14 @@ from workpool_operator.prefect_api import lookup
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import Run
 
-NOBODY = UUID(int=0)
+SAMPLE_ID = UUID(int=0)
 _LONG_AGO = "2000-01-01T00:00:00Z"
 
 Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RunSelector:
     """What the options name. `template` replaces the pool's; `variables` are job variables of the
     deployment, or of the run where a deployment is named."""
 
@@ -38,23 +38,23 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """The documents; `known` is the run as the server has it, if it is one of the server's."""
+class RunDocuments:
+    """The documents; `server_run` is the run as the server has it, if it is one of the server's."""
 
     run: Object
     flow: Object
     deployment: Object | None
     pool: Object
-    known: Run | None = None
+    server_run: Run | None = None
 
 
-def stand_ins(wanted: Wanted) -> Material:
+def sample_documents(wanted: RunSelector) -> RunDocuments:
     """Without any server."""
-    pool = {"id": str(NOBODY), "name": "work-pool", "type": "kubernetes"}
+    pool = {"id": str(SAMPLE_ID), "name": "work-pool", "type": "kubernetes"}
     return _of_pool(pool | {"base_job_template": wanted.template}, wanted)
 
 
-async def gather(wanted: Wanted, api: PrefectApi) -> Material:
+async def fetch_documents(wanted: RunSelector, api: PrefectApi) -> RunDocuments:
     """From the server.
 
     Raises:
@@ -67,7 +67,7 @@ async def gather(wanted: Wanted, api: PrefectApi) -> Material:
     return _of_pool(await _pool(wanted.pool, wanted, api), wanted)
 
 
-async def _of_run(run_id: UUID, wanted: Wanted, api: PrefectApi) -> Material:
+async def _of_run(run_id: UUID, wanted: RunSelector, api: PrefectApi) -> RunDocuments:
     run = await api.read_run(run_id)
     if run is None:
         raise lookup.NotFound(f"{api.server.url} has no flow run {run_id}.")
@@ -77,39 +77,39 @@ async def _of_run(run_id: UUID, wanted: Wanted, api: PrefectApi) -> Material:
     name = wanted.pool or run.document.get("work_pool_name") or ""
     pool = await _pool(name, wanted, api, of=f"flow run {run.name!r}")
     flow = await lookup.flow(api, str(run.flow_id))
-    return Material(run.document, flow, deployment, pool, known=run)
+    return RunDocuments(run.document, flow, deployment, pool, server_run=run)
 
 
-async def _of_deployment(wanted: Wanted, api: PrefectApi) -> Material:
+async def _of_deployment(wanted: RunSelector, api: PrefectApi) -> RunDocuments:
     deployment = await lookup.deployment(api, wanted.deployment)
     name = wanted.pool or deployment.get("work_pool_name") or ""
     pool = await _pool(name, wanted, api, of=f"deployment {deployment['name']!r}")
     flow = await lookup.flow(api, deployment["flow_id"])
     run = _run(flow, deployment) | {"job_variables": dict(wanted.variables or {})}
-    return Material(run, flow, deployment, pool)
+    return RunDocuments(run, flow, deployment, pool)
 
 
-async def _pool(name: str, wanted: Wanted, api: PrefectApi, *, of: str = "") -> Object:
+async def _pool(name: str, wanted: RunSelector, api: PrefectApi, *, of: str = "") -> Object:
     if not name:
         raise OperatorError(f"{of} has no work pool: name one by --pool")
     pool = await lookup.pool(api, name)
     return pool | {"base_job_template": wanted.template} if wanted.template else pool
 
 
-def _of_pool(pool: Object, wanted: Wanted) -> Material:
+def _of_pool(pool: Object, wanted: RunSelector) -> RunDocuments:
     """A run of a deployment that nobody made."""
-    flow = {"id": str(NOBODY), "name": "flow", "created": _LONG_AGO, "updated": _LONG_AGO}
+    flow = {"id": str(SAMPLE_ID), "name": "flow", "created": _LONG_AGO, "updated": _LONG_AGO}
     deployment = flow | {
         "name": "deployment",
-        "flow_id": str(NOBODY),
+        "flow_id": str(SAMPLE_ID),
         "job_variables": dict(wanted.variables or {}),
     }
-    return Material(_run(flow, deployment), flow, deployment, pool)
+    return RunDocuments(_run(flow, deployment), flow, deployment, pool)
 
 
 def _run(flow: Object, deployment: Object) -> Object:
     return {
-        "id": str(NOBODY),
+        "id": str(SAMPLE_ID),
         "name": "flow-run",
         "flow_id": flow["id"],
         "deployment_id": deployment["id"],

@@ -28,7 +28,7 @@ def manifest(metadata: Any = None, **spec: Any) -> dict[str, Any]:
 
 def check(metadata: Any = None, **spec: Any) -> list[str]:
     found = binding_check.check(manifest(metadata, **spec))
-    return [f"{each.where}: {each.message}" for each in found]
+    return [f"{each.path_text}: {each.message}" for each in found]
 
 
 def rules(schema: Any) -> Iterator[str]:
@@ -175,7 +175,7 @@ def test_the_metadata_is_looked_at_too(metadata, expected):
     ],
 )
 def test_an_address_that_hardly_works_is_a_warning(spec, path, doubt):
-    found = {each.where: each for each in binding_check.check(manifest(**spec))}
+    found = {each.path_text: each for each in binding_check.check(manifest(**spec))}
     assert found[path].severity == "warning"
     assert doubt in found[path].message
 

@@ -11,11 +11,11 @@ from workpool_operator.jobs.field_errors import Path
 MOST_COLUMNS = 80  # a longer line has its comment right behind it
 
 
-def annotated(document: Any, comments: Mapping[Path, str]) -> str:
+def with_comments(document: Any, comments: Mapping[Path, str]) -> str:
     """The document, its comments in one column as far as they go."""
     text = output.as_yaml(document)
-    [read] = documents.parse(text, "")
-    by_line = {read.spot(path).line: comment for path, comment in comments.items()}
+    [read] = documents.parse_documents(text, "")
+    by_line = {read.position(path).line: comment for path, comment in comments.items()}
     lines = text.splitlines()
     column = max((len(line) for line in lines if len(line) <= MOST_COLUMNS), default=0)
     return "\n".join(

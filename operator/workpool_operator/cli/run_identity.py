@@ -18,7 +18,7 @@ from workpool_operator.binding.context import Binding
 from workpool_operator.binding.owner import owner_of
 from workpool_operator.binding.secrets import run_credentials
 from workpool_operator.cli.binding_check import POOL_TYPES
-from workpool_operator.cli.material import NOBODY, Material
+from workpool_operator.cli.run_documents import SAMPLE_ID, RunDocuments
 from workpool_operator.errors import OperatorError
 from workpool_operator.jobs import references
 from workpool_operator.jobs.field_errors import get_path
@@ -30,45 +30,45 @@ from workpool_operator.prefect_api.models import Run
 from workpool_operator.runs.claims import Claim, find_claim
 from workpool_operator.runs.owner import Owner
 
-NO_CLUSTER = str(NOBODY)
+NO_CLUSTER = str(SAMPLE_ID)
 
 
 @dataclass(frozen=True, slots=True)
-class Whereabouts:
+class RunIdentity:
     """`notes` name what is a stand-in."""
 
-    place: Owner
+    owner: Owner
     identity: Identity
     notes: tuple[str, ...]
 
 
-async def find(
+async def identify_run(
     binding: Binding | None,
-    found: Material,
+    found: RunDocuments,
     *,
     api: PrefectApi | None,
     kube: KubernetesClient | None,
-) -> Whereabouts:
+) -> RunIdentity:
     """Of the binding, or of one that would leave everything at its default."""
     notes: list[str] = []
     cluster_id = await _cluster_id(binding, kube)
     if binding is None:
-        binding = _nobodys(found, url=api.server.url if api else "")
+        binding = _sample_binding(found, url=api.server.url if api else "")
         notes.append("no --binding given, so labels are placeholders and credentials are left out")
     elif api and cluster_id == NO_CLUSTER:
         notes.append(f"no cluster has namespace {binding.namespace!r}: the binding's id stands in")
     if api:
-        notes += _strangeness(binding, found)
-    place = _place(binding, found, cluster_id)
+        notes += _mismatch(binding, found)
+    place = _owner(binding, found, cluster_id)
     claim = await _claim(found, place, api) if api else None
-    if found.known and claim is None:
-        notes.append(_unclaimed(found.known))
+    if found.server_run and claim is None:
+        notes.append(_unclaimed(found.server_run))
     run_id = UUID(found.run["id"])
-    identity = place.identity(run_id, claim or Claim(NOBODY))
-    return Whereabouts(place, identity, tuple(notes))
+    identity = place.identity(run_id, claim or Claim(SAMPLE_ID))
+    return RunIdentity(place, identity, tuple(notes))
 
 
-def _strangeness(binding: Binding, found: Material) -> Iterator[str]:
+def _mismatch(binding: Binding, found: RunDocuments) -> Iterator[str]:
     """Why the binding would not serve the run at all."""
     wanted, pool = binding.spec().work_pool, found.pool
     if pool["name"] != wanted.name:
@@ -77,7 +77,7 @@ def _strangeness(binding: Binding, found: Material) -> Iterator[str]:
         yield f"work pool {pool['name']!r} is of type {pool['type']!r}, not {wanted.type!r}"
 
 
-def _place(binding: Binding, found: Material, cluster_id: str) -> Owner:
+def _owner(binding: Binding, found: RunDocuments, cluster_id: str) -> Owner:
     server = binding.spec().server
     return owner_of(
         binding,
@@ -100,7 +100,7 @@ def _with_credentials(server: ServerSpec) -> PrefectEndpoint:
     )
 
 
-def _nobodys(found: Material, *, url: str) -> Binding:
+def _sample_binding(found: RunDocuments, *, url: str) -> Binding:
     """A binding of the pool in the namespace that the template names."""
     server = {"url": url or "http://prefect.example/api"}
     pool = {key: found.pool[key] for key in ("name", "type")}
@@ -115,7 +115,7 @@ def _nobodys(found: Material, *, url: str) -> Binding:
     )
 
 
-def _namespace(found: Material) -> str:
+def _namespace(found: RunDocuments) -> str:
     """What the template and the job variables make of it, as for a worker without binding."""
     template = found.pool["base_job_template"]
     values = {
@@ -135,11 +135,11 @@ async def _cluster_id(binding: Binding | None, kube: KubernetesClient | None) ->
         return NO_CLUSTER
 
 
-async def _claim(found: Material, owner: Owner, api: PrefectApi) -> Claim | None:
-    if found.known is None:
+async def _claim(found: RunDocuments, owner: Owner, api: PrefectApi) -> Claim | None:
+    if found.server_run is None:
         return None
-    history = await api.history(found.known.id)
-    return find_claim(found.known, history, {owner.transition_id(found.known.id)})
+    history = await api.history(found.server_run.id)
+    return find_claim(found.server_run, history, {owner.transition_id(found.server_run.id)})
 
 
 def _unclaimed(run: Run) -> str:
