@@ -8,7 +8,7 @@ from tests.support import times
 from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
 from tests.support.prefect import PrefectApi
-from tests.support.witness import Witness
+from tests.support.witness import ObjectHistory
 
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]
@@ -18,7 +18,7 @@ async def test_a_run_that_is_cancelled_while_its_pod_cannot_start_ends_with_its_
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve()
-    async with Witness(kube, "jobs", namespace) as jobs:
+    async with ObjectHistory(kube, "jobs", namespace) as jobs:
         run = await launch(cpu_request="900")
         await api.wait(run["id"], until=lambda run: run["state_name"] == "Unschedulable")
         asked = (await api.cancel(run["id"]))["state"]
@@ -48,7 +48,7 @@ async def test_a_run_that_is_cancelled_while_it_runs_ends_cancelled_by_its_own_p
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve(jobs={"serverURL": api.url, "ttlSecondsAfterFinished": 0})
-    async with Witness(kube, "jobs", namespace) as jobs:
+    async with ObjectHistory(kube, "jobs", namespace) as jobs:
         run = await launch("sleeps", {"seconds": 120})
         await api.wait_for_state(run["id"], "RUNNING", seconds=120)
         await api.cancel(run["id"])

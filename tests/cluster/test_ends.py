@@ -15,7 +15,7 @@ from tests.support.operator import Operator
 from tests.support.pods import template
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi, stock_template
-from tests.support.witness import Witness
+from tests.support.witness import ObjectHistory
 
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]
@@ -200,7 +200,7 @@ async def test_a_running_flow_whose_job_is_deleted_is_run_again(
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve()
-    async with Witness(kube, "jobs", namespace) as jobs:
+    async with ObjectHistory(kube, "jobs", namespace) as jobs:
         run = await launch("sleeps", {"seconds": 5})
         await api.wait_for_state(run["id"], "RUNNING", seconds=FLOW_SECONDS)
         (job,) = jobs.seen

@@ -10,7 +10,7 @@ from tests.support.deployments import Deployer
 from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
 from tests.support.prefect import PrefectApi
-from tests.support.witness import Witness
+from tests.support.witness import ObjectHistory
 
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]
@@ -25,7 +25,7 @@ async def test_never_two_runs_at_once_under_a_limit_of_one_even_across_a_kill(
     operator: Callable[..., Awaitable[Operator]],
 ) -> None:
     first = await serve(concurrencyLimit=1)
-    async with Witness(kube, "pods", namespace) as pods:
+    async with ObjectHistory(kube, "pods", namespace) as pods:
         runs = [await launch(command="python /flows/reports.py 6") for _ in range(3)]
         await pods.until(bool)
         first.kill()

@@ -12,7 +12,7 @@ from tests.support.deployments import template_with_flows
 from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
 from tests.support.prefect import PrefectApi
-from tests.support.witness import Witness
+from tests.support.witness import ObjectHistory
 
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]
@@ -80,7 +80,10 @@ async def test_a_preempted_run_goes_on_in_its_own_job_and_never_twice_at_once(
     launch: Launch,
 ) -> None:
     await serve(concurrencyLimit=1)
-    async with Witness(kube, "pods", namespace) as pods, Witness(kube, "jobs", namespace) as jobs:
+    async with (
+        ObjectHistory(kube, "pods", namespace) as pods,
+        ObjectHistory(kube, "jobs", namespace) as jobs,
+    ):
         run = await launch("sleeps", {"seconds": 10})
         await api.wait(run["id"], until=lambda run: run["state_name"] == "JobSuspended")
         (job,) = jobs.seen

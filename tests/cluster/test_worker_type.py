@@ -19,7 +19,7 @@ from tests.support.kube import Kube, Object
 from tests.support.pods import shell
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi
-from tests.support.witness import Witness
+from tests.support.witness import ObjectHistory
 from tests.support.worker_type import TYPE, WorkerProcess, environment, prefect, with_flows
 
 Work = Callable[..., Awaitable[WorkerProcess]]
@@ -85,7 +85,7 @@ async def test_a_worker_started_by_prefects_cli_runs_a_flow_to_its_end(
 ) -> None:
     """docs/conformance.md, 8, 16; and one Job, whose TTL begins with the report."""
     await work()
-    async with Witness(kube, "jobs", namespace) as jobs:
+    async with ObjectHistory(kube, "jobs", namespace) as jobs:
         run = await launch("hello")
         run = await api.wait_for_state(run["id"], "COMPLETED", seconds=FLOW_SECONDS)
         await jobs.until(lambda seen: "ttlSecondsAfterFinished" in seen[0]["spec"])
@@ -118,7 +118,7 @@ async def test_a_worker_that_is_killed_while_it_submits_a_run_is_made_whole_by_t
     first = await work(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
     posts = kube_proxy.on("POST", r"/jobs$").once()
     killed = (posts.after() if answered else posts).kill(first.pid)
-    async with Witness(kube, "jobs", namespace) as jobs:
+    async with ObjectHistory(kube, "jobs", namespace) as jobs:
         run = await launch(command="python /flows/reports.py 1")
         await killed.wait(seconds=60)
         assert (await api.read_run(run["id"]))["state_type"] == "PENDING"
@@ -133,7 +133,10 @@ async def test_never_two_runs_at_once_under_a_limit_of_one_even_across_a_kill(
 ) -> None:
     """docs/conformance.md, 4; and a slot is held until the pod's end."""
     first = await work("--limit", "1")
-    async with Witness(kube, "pods", namespace) as pods, Witness(kube, "jobs", namespace) as jobs:
+    async with (
+        ObjectHistory(kube, "pods", namespace) as pods,
+        ObjectHistory(kube, "jobs", namespace) as jobs,
+    ):
         runs = [await launch(command="python /flows/reports.py 8") for _ in range(3)]
         await api.wait(runs[0]["id"], until=lambda run: run["state_type"] != "SCHEDULED")
         await pods.until(bool, seconds=60)
@@ -237,7 +240,7 @@ async def test_a_run_that_is_cancelled_while_its_pod_cannot_start_ends_with_its_
 ) -> None:
     """docs/conformance.md, 65, 69, without PREFECT_WORKER_ENABLE_CANCELLATION."""
     worker = await work("--limit", "1")
-    async with Witness(kube, "jobs", namespace) as jobs:
+    async with ObjectHistory(kube, "jobs", namespace) as jobs:
         stuck = await launch(cpu_request="900")
         await api.wait(stuck["id"], until=lambda run: run["state_name"] == "Unschedulable")
         await api.cancel(stuck["id"])
@@ -256,7 +259,7 @@ async def test_a_running_flow_whose_pod_is_stopped_runs_again_in_a_job_of_its_ow
 ) -> None:
     """The pod reschedules its run and exits: nobody may crash it for its exit code."""
     await work("--limit", "1")
-    async with Witness(kube, "jobs", namespace) as jobs:
+    async with ObjectHistory(kube, "jobs", namespace) as jobs:
         run = await launch("sleeps", {"seconds": 5})
         await api.wait_for_state(run["id"], "RUNNING", seconds=FLOW_SECONDS)
         (job,) = jobs.seen
@@ -274,7 +277,7 @@ async def test_two_workers_of_one_pool_make_one_job_for_each_run(
     """docs/conformance.md, 23: they have the same claims, and the same names for them."""
     await work()
     await work()
-    async with Witness(kube, "jobs", namespace) as jobs:
+    async with ObjectHistory(kube, "jobs", namespace) as jobs:
         runs = [await launch(command="python /flows/reports.py") for _ in range(8)]
         for run in runs:
             await api.wait_for_state(run["id"], "COMPLETED", seconds=120)
@@ -288,7 +291,7 @@ async def test_a_worker_that_is_stopped_ends_at_once_and_its_job_goes_on(
 ) -> None:
     """As a Deployment does that is rolled out anew: the next worker reports the end."""
     worker = await work()
-    async with Witness(kube, "jobs", namespace) as jobs:
+    async with ObjectHistory(kube, "jobs", namespace) as jobs:
         run = await launch(command="python /flows/reports.py 30")
         await api.wait_for_state(run["id"], "RUNNING")
         worker.daemon.send(signal.SIGTERM)

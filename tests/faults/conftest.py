@@ -15,7 +15,7 @@ from tests.support.fault_proxy import FaultProxy, Match
 from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
 from tests.support.prefect import PrefectApi
-from tests.support.witness import Witness
+from tests.support.witness import ObjectHistory
 
 QUICK = "python /flows/reports.py"
 
@@ -40,8 +40,8 @@ class Writes:
 class Past:
     """Every Job and pod that the namespace ever had."""
 
-    jobs: Witness
-    pods: Witness
+    jobs: ObjectHistory
+    pods: ObjectHistory
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def writes(prefect_proxy: FaultProxy, kube_proxy: FaultProxy) -> Writes:
 @pytest.fixture
 async def past(kube: Kube, namespace: str) -> AsyncIterator[Past]:
     async with AsyncExitStack() as stack:
-        watched = [Witness(kube, plural, namespace) for plural in ("jobs", "pods")]
+        watched = [ObjectHistory(kube, plural, namespace) for plural in ("jobs", "pods")]
         yield Past(*[await stack.enter_async_context(witness) for witness in watched])
 
 

@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 120
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandResult:
     """What a command printed, and its exit code."""
 
     code: int
@@ -56,7 +56,7 @@ class Command:
     home: Path
     env: Mapping[str, str]
 
-    def run(self, *arguments: str | Path, stdin: str = "", **env: str) -> Said:
+    def run(self, *arguments: str | Path, stdin: str = "", **env: str) -> CommandResult:
         """Run it in a process; preloaded, unless Prefect's settings are given: those are read when
         Prefect is imported."""
         words = [*map(str, arguments)]
@@ -66,7 +66,7 @@ class Command:
         assert "Traceback" not in said.err, said.err
         return said
 
-    def _start(self, arguments: list[str], stdin: str, env: dict[str, str]) -> Said:
+    def _start(self, arguments: list[str], stdin: str, env: dict[str, str]) -> CommandResult:
         done = subprocess.run(
             [PROGRAM, *arguments],
             input=stdin,
@@ -75,9 +75,9 @@ class Command:
             timeout=TIMEOUT_SECONDS,
             env=env,
         )
-        return Said(done.returncode, done.stdout, done.stderr)
+        return CommandResult(done.returncode, done.stdout, done.stderr)
 
-    def _fork(self, arguments: list[str], stdin: str, env: dict[str, str]) -> Said:
+    def _fork(self, arguments: list[str], stdin: str, env: dict[str, str]) -> CommandResult:
         with TemporaryDirectory() as folder:
             given, out, err = (Path(folder, name) for name in ("in", "out", "err"))
             given.write_text(stdin)
@@ -87,15 +87,15 @@ class Command:
                 code = process.wait(seconds=TIMEOUT_SECONDS)
             finally:
                 process.stop(number=signal.SIGKILL)
-            return Said(code, out.read_text(), err.read_text())
+            return CommandResult(code, out.read_text(), err.read_text())
 
-    def here(self, *arguments: str | Path, stdin: str = "") -> Said:
+    def here(self, *arguments: str | Path, stdin: str = "") -> CommandResult:
         """The same in the test's own process, which has imported everything already."""
         done = CliRunner().invoke(app, [*map(str, arguments)], input=stdin, env=dict(self.env))
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
-        return Said(done.exit_code, done.stdout, done.stderr)
+        return CommandResult(done.exit_code, done.stdout, done.stderr)
 
-    async def __call__(self, *arguments: str | Path, **options: Any) -> Said:
+    async def __call__(self, *arguments: str | Path, **options: Any) -> CommandResult:
         """The same, beside what else the test does."""
         return await asyncio.to_thread(self.run, *arguments, **options)
 

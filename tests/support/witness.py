@@ -12,7 +12,7 @@ from tests.support.kube import Kube, Object, path
 from tests.support.polling import poll
 
 
-class Witness:
+class ObjectHistory:
     """`async with Witness(kube, "jobs", namespace) as jobs: ...; assert len(jobs.seen) == 1`."""
 
     def __init__(self, kube: Kube, plural: str, namespace: str) -> None:
