@@ -97,11 +97,11 @@ async def test_a_run_that_is_claimed_already_gets_no_job_without_consent(
     """A server may say of any run that it is claimed, and the server is the binding author's."""
     here = await start(bound_in="other")
     await here.claimed(quiet_run)
-    assert await here.settle(quiet_run) == ["CreateJob", "Explain"]
+    assert await here.settle(quiet_run) == ["CreateJob", "ReportWaiting"]
     waiting = (await api.read_run(quiet_run["id"]))["state"]
     assert (waiting["type"], waiting["name"]) == ("PENDING", "JobRefused")
     assert f"kubectl annotate namespace {namespace}" in waiting["message"]
     assert await kube.list("jobs", namespace) == []
     await allow(namespace, "other")
     here.know(quiet_run, refused_until=0.0)
-    assert await here.settle(quiet_run) == ["CreateJob", "RecordJob"]
+    assert await here.settle(quiet_run) == ["CreateJob", "RecordInfrastructurePid"]

@@ -19,7 +19,7 @@ async def test_case_44_a_job_is_posted_once_as_it_was_rendered_and_nobody_waits_
     here = await start()
     await here.claimed(quiet_run)
     kube_proxy.forget()
-    assert await here.settle(quiet_run) == ["CreateJob", "RecordJob"]
+    assert await here.settle(quiet_run) == ["CreateJob", "RecordInfrastructurePid"]
     (post,) = kube_proxy.calls()
     assert (post.method, post.path) == ("POST", f"/apis/batch/v1/namespaces/{namespace}/jobs")
     sent = json.loads(post.body)

@@ -191,7 +191,7 @@ async def test_an_error_for_one_job_alone_is_told_from_an_outage(
     since = here.record(quiet_run).alone_since
     assert since is not None
     here.know(quiet_run, alone_since=since - 600)
-    assert type(here.next(quiet_run)).__name__ in ("Read", "Crash")
+    assert type(here.next(quiet_run)).__name__ in ("RefreshRun", "ReportCrashed")
     await tried()
     run = await api.read_run(quiet_run["id"])
     assert run["state_type"] == "CRASHED"

@@ -58,7 +58,7 @@ async def test_race_01_a_run_that_completed_with_a_result_refuses_a_late_claim(
     await here.offer(quiet_run)
     await finish(api, quiet_run, "COMPLETED", data=DATA)
     await here.claim(quiet_run)
-    assert await here.settle(quiet_run) == ["Forget"]
+    assert await here.settle(quiet_run) == ["ForgetRun"]
     assert (await names(api, quiet_run))[-1] == "Completed"
 
 
@@ -118,10 +118,10 @@ async def test_race_02_a_claim_whose_answer_is_lost_is_sent_once_and_then_read(
     with pytest.raises(PrefectUnavailable):
         await here.claim(quiet_run)
     assert len(prefect_proxy.calls(SET_STATE)) == 1
-    assert type(here.next(quiet_run)).__name__ == "Read"
+    assert type(here.next(quiet_run)).__name__ == "RefreshRun"
     taken = await here.settle(quiet_run)
-    assert "Claim" not in taken
-    assert taken[:2] == ["Read", "CreateJob"]
+    assert "ClaimRun" not in taken
+    assert taken[:2] == ["RefreshRun", "CreateJob"]
     assert len(here.jobs) == 1
 
 
@@ -146,7 +146,7 @@ async def test_race_02_a_claim_is_not_made_on_an_offer_of_long_ago(
     here = await start()
     await here.offer(quiet_run)
     here.know(quiet_run, offered_at=time.monotonic() - 2.1)
-    assert "Claim" not in await here.settle(quiet_run)
+    assert "ClaimRun" not in await here.settle(quiet_run)
 
 
 async def test_race_03_a_claim_keeps_its_id_and_its_job_name_through_replays_and_sub_states(
@@ -181,7 +181,7 @@ async def test_race_03_a_sub_state_of_our_own_still_proves_the_claim_after_a_res
     await first.explain(quiet_run, wait)
     restarted = await start()
     await restarted.read(quiet_run)
-    assert (await restarted.settle(quiet_run))[:2] == ["ReadHistory", "CreateJob"]
+    assert (await restarted.settle(quiet_run))[:2] == ["RefreshStateHistory", "CreateJob"]
     assert restarted.claim_id(quiet_run) == claim
 
 
@@ -192,7 +192,7 @@ async def test_race_03_somebody_elses_claim_is_left_alone(
     await here.offer(quiet_run)
     await api.set_state(quiet_run["id"], "PENDING")
     await here.claim(quiet_run)
-    assert await here.settle(quiet_run) == ["ReadHistory"]
+    assert await here.settle(quiet_run) == ["RefreshStateHistory"]
     assert await names(api, quiet_run) == ["Scheduled", "Pending"]
     assert len(here.jobs) == 0
 

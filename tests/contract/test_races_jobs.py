@@ -109,7 +109,7 @@ async def test_race_08_the_failed_job_of_an_earlier_claim_does_not_crash_the_run
     await fail_job(kube, namespace, new)
     await again.list_jobs()
     again.pass_time(quiet_run, 20)
-    assert "Crash" in await again.settle(quiet_run)
+    assert "ReportCrashed" in await again.settle(quiet_run)
     run = await api.read_run(quiet_run["id"])
     assert run["state_type"] == "CRASHED"
     assert "BackoffLimitExceeded" in run["state"]["message"]
@@ -204,7 +204,7 @@ async def test_race_15_a_job_gets_its_ttl_when_its_end_is_reported(
     await here.list_jobs()
     here.pass_time(run, 20)
     taken = await here.settle(run)
-    assert taken[-3:] == ["Crash", "StartTtl", "Forget"]
+    assert taken[-3:] == ["ReportCrashed", "SetJobTTL", "ForgetRun"]
     await kube.wait("jobs", namespace, name, until=lambda it: it is None)
 
 
@@ -216,7 +216,7 @@ async def test_the_job_of_a_run_that_prefect_does_not_know_any_more_is_deleted(
     await api.delete_run(quiet_run["id"])
     again = await start()
     await again.list_jobs()
-    assert await again.settle(quiet_run) == ["Read", "Read", "DeleteJob"]
+    assert await again.settle(quiet_run) == ["RefreshRun", "RefreshRun", "DeleteJob"]
     await kube.wait("jobs", namespace, name, until=lambda it: it is None)
 
 
@@ -240,7 +240,7 @@ async def test_a_claimed_run_whose_job_somebody_deletes_crashes_and_says_so(
     await kube.wait("jobs", namespace, name, until=lambda it: it is None)
     await here.list_jobs()
     here.pass_time(quiet_run, 6)
-    assert await here.settle(quiet_run) == ["ConfirmGone", "Crash", "Forget"]
+    assert await here.settle(quiet_run) == ["ConfirmJobDeleted", "ReportCrashed", "ForgetRun"]
     run = await api.read_run(quiet_run["id"])
     assert f"Job {name} vanished" in run["state"]["message"]
 
@@ -256,7 +256,7 @@ async def test_the_job_of_a_run_that_started_before_its_pid_was_recorded_is_reco
     here = await start()
     await here.list_jobs()
     await here.read(quiet_run)
-    assert await here.settle(quiet_run) == ["ReadHistory", "RecordJob"]
+    assert await here.settle(quiet_run) == ["RefreshStateHistory", "RecordInfrastructurePid"]
     pid = (await api.read_run(quiet_run["id"]))["infrastructure_pid"]
     assert pid == f"{here.place.namespace}:{name}"
 

@@ -88,7 +88,7 @@ async def test_a_claimed_run_is_held_until_its_namespace_is_known() -> None:
     async with worker.working():
         handle = await worker.claim(run("SCHEDULED"), read_at=time.monotonic())
     assert handle is not None
-    assert worker.recorder.taken == ["Claim"]
+    assert worker.recorder.taken == ["ClaimRun"]
 
 
 async def test_a_claimed_run_goes_on_once_its_namespace_is_followed() -> None:
@@ -98,7 +98,7 @@ async def test_a_claimed_run_goes_on_once_its_namespace_is_followed() -> None:
         assert handle is not None
         with handle.following("data"):
             await asyncio.sleep(0.05)
-    assert worker.recorder.taken == ["Claim", "CreateJob"]
+    assert worker.recorder.taken == ["ClaimRun", "CreateJob"]
 
 
 async def test_a_run_that_another_process_claimed_under_the_same_id_is_left_to_it() -> None:
@@ -106,7 +106,7 @@ async def test_a_run_that_another_process_claimed_under_the_same_id_is_left_to_i
     async with worker.working():
         assert await worker.claim(run("SCHEDULED"), read_at=time.monotonic()) is None
         worker.enqueue(RUN_ID)
-    assert worker.recorder.taken == ["Claim"]
+    assert worker.recorder.taken == ["ClaimRun"]
 
 
 async def test_its_job_is_looked_after_where_it_appears_in_a_namespace_that_is_followed() -> None:
@@ -115,4 +115,4 @@ async def test_its_job_is_looked_after_where_it_appears_in_a_namespace_that_is_f
         async with worker.working():
             assert await worker.claim(run("SCHEDULED"), read_at=time.monotonic()) is None
             worker._cluster.jobs.put(job())
-    assert worker.recorder.taken == ["Claim", "RecordJob"]
+    assert worker.recorder.taken == ["ClaimRun", "RecordInfrastructurePid"]

@@ -56,10 +56,10 @@ class FakeExecutor(Executor):
         else:
             self._do(run_id, action)
 
-    async def _start_ttl(self, job: Job) -> None:
+    async def _set_job_ttl(self, job: Job) -> None:
         self._do(RUN_ID, actions.SetJobTTL(job))
 
-    def note(self, *_: Any) -> None:
+    def log(self, *_: Any) -> None:
         """No log."""
 
 
@@ -129,8 +129,8 @@ class Bench(Listener):
 async def test_a_step_without_effect_backs_off(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     bench.know(run("RUNNING"))
-    assert await bench.work() == ["ReadHistory"] * REPEATS
-    assert "ReadHistory has no effect; again in 1 s" in caplog.text
+    assert await bench.work() == ["RefreshStateHistory"] * REPEATS
+    assert "RefreshStateHistory has no effect; again in 1 s" in caplog.text
     assert bench.queue.add_rate_limited(RUN_ID) == 2
     bench.queue.close()
 
@@ -142,7 +142,7 @@ async def test_steps_follow_each_other_until_nothing_is_left() -> None:
 
     bench = Bench(do)
     bench.know(run("RUNNING"))
-    assert await bench.work() == ["ReadHistory"]
+    assert await bench.work() == ["RefreshStateHistory"]
     assert len(bench.queue) == 0
 
 
@@ -152,7 +152,7 @@ async def test_what_nobody_asks_for_is_forgotten_without_a_request() -> None:
     bench.jobs.remove("uid-claim")
     bench.pods.put(pod(phase="Succeeded"))
     bench.pods.remove("uid-pod-claim")
-    assert await bench.work() == ["Forget"]
+    assert await bench.work() == ["ForgetRun"]
     assert len(bench.store) == 0
     assert bench.jobs.tombstones(str(RUN_ID)) == bench.pods.tombstones(str(RUN_ID)) == ()
     assert bench.freed == 1
@@ -163,7 +163,7 @@ async def test_an_offer_that_came_too_late_asks_for_another() -> None:
     bench.know(run("SCHEDULED"))
     offered = replace(bench.store.of(RUN_ID), offered_at=time.monotonic() - 60)
     bench.store.put(RUN_ID, offered)
-    assert await bench.work() == ["Withdraw", "Forget"]
+    assert await bench.work() == ["DropOffer", "ForgetRun"]
     assert bench.expired == 1
 
 
@@ -174,7 +174,7 @@ async def test_the_end_of_a_job_may_have_freed_a_slot() -> None:
     bench = Bench(do)
     bench.know(run("SCHEDULED"))
     bench.jobs.put(job(ended="Complete"))
-    assert await bench.work() == ["StartTtl"]
+    assert await bench.work() == ["SetJobTTL"]
     assert bench.freed == 1
 
 
@@ -191,7 +191,7 @@ async def test_a_failed_step_delays_its_run_and_is_heard_of() -> None:
 
     bench = Bench(do)
     bench.know(run("RUNNING"))
-    assert await bench.work() == ["ReadHistory"]
+    assert await bench.work() == ["RefreshStateHistory"]
     assert [str(error) for error in bench.heard] == ["no answer"]
     bench.queue.add(RUN_ID)
     assert len(bench.queue) == 0
@@ -207,7 +207,7 @@ async def test_a_defect_in_a_step_does_not_end_the_loop(caplog: pytest.LogCaptur
 
     bench = Bench(do)
     bench.know(run("RUNNING"))
-    assert await bench.work() == ["ReadHistory"] * 2
+    assert await bench.work() == ["RefreshStateHistory"] * 2
     assert "a defect of the operator" in caplog.text
     bench.queue.close()
 
@@ -216,4 +216,4 @@ async def test_a_job_of_another_server_is_told_apart() -> None:
     bench = Bench()
     bench.jobs.put(job())
     bench.know(None)
-    assert await bench.work() == ["Forget"]
+    assert await bench.work() == ["ForgetRun"]
