@@ -28,6 +28,7 @@ from tests.corpus import (
     values,
 )
 from tests.corpus.case import Case, Object, worker_template
+from tests.support.kube import Kube
 from tests.support.stock import Sides, both
 from workpool_operator.parity import acceptance as known
 from workpool_operator.parity import differences
@@ -43,7 +44,19 @@ CASES: list[Case] = [
     *values.CASES,
     *refusals.CASES,
 ]
+#: Those whose Jobs are shown to a real API server.
+SHOWN = [
+    *stock_variables.CASES,
+    *environments.CASES,
+    *metadata.CASES,
+    *placeholders.CASES,
+    *names.CASES,
+    *published.CASES,
+]
 MADE = 100
+
+# One process renders each case once for all of them.
+pytestmark = pytest.mark.xdist_group("stock")
 
 Render = Callable[[Case], Awaitable[Sides]]
 
@@ -125,6 +138,33 @@ async def test_a_placeholder_is_left_only_where_a_user_gave_one_as_a_value(rende
         rules = {each.rule for each in (await render(case)).differences}
         given = [case.deployment, case.run, case.run_name, case.template.get("variables")]
         assert "values with `{{ }}` in them" not in rules or "{{" in json.dumps(given), case.name
+
+
+async def test_what_the_api_server_takes_of_the_stock_worker_it_takes_of_ours(
+    render: Render, kube: Kube, namespace: str
+) -> None:
+    """Nothing is created (`dryRun`)."""
+    worse, better = [], []
+    for case in SHOWN:
+        sides = await render(case)
+        if sides.stock.manifest is None or sides.ours.manifest is None:
+            continue
+        theirs = await refusal(kube, namespace, sides.stock.manifest)
+        ours = await refusal(kube, namespace, sides.ours.manifest)
+        if ours and not theirs:
+            worse.append(f"{case.name}: {ours}")
+        if theirs and not ours:
+            better.append(case.name)
+    assert worse == []
+    assert len(better) > 10
+
+
+async def refusal(kube: Kube, namespace: str, manifest: Object) -> str:
+    """What the API server says against the Job, "" if it takes it."""
+    placed = manifest | {"metadata": manifest["metadata"] | {"namespace": namespace}}
+    path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    answer = await kube.http.post(path, params={"dryRun": "All"}, json=placed)
+    return str(answer.json()["message"]) if answer.is_error else ""
 
 
 def _defaults(template: Object) -> Object:

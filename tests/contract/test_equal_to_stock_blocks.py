@@ -19,7 +19,10 @@ from workpool_operator.parity.stock import StockWorker, stock_worker
 SECRET = "a password that a run needs"
 
 
-@pytest.fixture
+pytestmark = pytest.mark.xdist_group("stock")
+
+
+@pytest.fixture(scope="module")
 def stock(prefect_server: Endpoint) -> Iterator[StockWorker]:
     with stock_worker(PEER.python, environment={"PREFECT_API_URL": prefect_server.url}) as worker:
         yield worker
