@@ -127,7 +127,7 @@ async def test_a_flow_is_unprivileged_and_at_home_where_pods_must_be_restricted(
 
 async def test_the_restricted_namespace_is_one_that_refuses_other_pods(kube, restricted):
     pod = {"metadata": {"name": "bare"}, "spec": {"containers": [{"name": "a", "image": "b"}]}}
-    with pytest.raises(httpx.HTTPStatusError, match="violates PodSecurity .*restricted:latest"):
+    with pytest.raises(httpx.HTTPStatusError, match=r"violates PodSecurity .*restricted:latest"):
         await kube.create("pods", restricted, pod)
 
 

@@ -112,7 +112,7 @@ def test_every_role_is_bound_to_the_operator(render):
 def test_secrets_are_written_only_where_the_values_allow_it(render):
     spec = {**SPEC, "jobs": {"environmentSecret": True}}
     values = {"bindings": [{"name": "etl", "spec": spec}], "watchNamespaces": ["home"]}
-    with pytest.raises(Refused, match="spec.jobs.environmentSecret: set writeSecrets to true"):
+    with pytest.raises(Refused, match=r"spec.jobs.environmentSecret: set writeSecrets to true"):
         render(**values)
     (role,) = (
         role

@@ -134,7 +134,7 @@ async def test_race_14_a_job_that_a_lost_answer_made_is_met_not_made_again(
     kube_proxy.on("POST", r"/jobs$").once().after().drop()
     here = await start()
     await here.claimed(quiet_run)
-    with pytest.raises(Exception, match="POST .*jobs"):
+    with pytest.raises(Exception, match=r"POST .*jobs"):
         await here.settle(quiet_run)
     await here.settle(quiet_run)
     assert len(kube_proxy.calls(r"/jobs$", method="POST")) == 2

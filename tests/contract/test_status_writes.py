@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -51,7 +52,7 @@ async def test_a_busy_binding_is_written_at_most_once_a_second(
         await asyncio.sleep(0.7)
     writes = status_writes(kube_proxy)
     assert len(writes) >= 4
-    gaps = [later - earlier for earlier, later in zip(writes, writes[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(writes)]
     assert min(gaps) > 0.95
 
 

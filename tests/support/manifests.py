@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,7 +43,7 @@ def places(shape: FieldType, here: Path = ()) -> Iterator[Path]:
 def with_value(place: Path, value: Any) -> Object:
     job = copy.deepcopy(JOB)
     node: Any = job
-    for part, following in zip(place, place[1:], strict=False):
+    for part, following in itertools.pairwise(place):
         node = _at(node, part, [] if isinstance(following, int) else {})
     if isinstance(node, list):
         node[place[-1] :] = [value]

@@ -273,7 +273,7 @@ async def test_what_the_operator_did_not_foresee_is_a_condition_and_told_once(
 @pytest.mark.parametrize("url", ["http://host:abc/api", "http://[::1/api", "http://host:99999999/"])
 def test_an_address_that_no_client_can_be_made_for_is_a_condition(url: str) -> None:
     spec = Spec.model_validate({"workPool": {"name": "etl"}, "server": {"url": url}})
-    with pytest.raises(BindingFault, match="spec.server.url") as raised:
+    with pytest.raises(BindingFault, match=r"spec.server.url") as raised:
         preflight_checks.client(spec, PrefectEndpoint(url))
     assert (raised.value.condition, raised.value.reason) == (c.SERVER_RESOLVED, "InvalidServerURL")
 

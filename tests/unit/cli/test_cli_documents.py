@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -89,9 +90,7 @@ def test_what_is_no_document_is_told_in_one_line(read, text, problem):
 
 def test_anchors_within_anchors_end_before_the_memory_does(read):
     names = "abcdefghi"
-    rows = [
-        f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip(names, names[1:], strict=False)
-    ]
+    rows = [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in itertools.pairwise(names)]
     with pytest.raises(UnreadableFile, match="stand for more than"):
         read("\n".join(["a: &a [x]", *rows]))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from prefect.client.orchestration import PrefectClient
@@ -162,7 +162,7 @@ def test_what_the_api_server_refuses_is_told_with_the_variable() -> None:
 )
 async def test_what_a_block_gives_is_never_shown(given: Object, client: PrefectClient) -> None:
     class Block:
-        data = {"value": "A Secret Token"}
+        data: ClassVar = {"value": "A Secret Token"}
 
     async def read(*_: Any, **__: Any) -> Block:
         return Block()

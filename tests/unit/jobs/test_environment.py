@@ -171,5 +171,5 @@ async def test_an_environment_joins_the_list_that_a_container_fixes(
 
 async def test_a_reference_to_a_missing_form_says_what_is_expected(client: PrefectClient) -> None:
     for env in ("A=1", 3, ["A=1"], [{"value": "1"}]):
-        with pytest.raises(RenderError, match="env.*: expected a"):
+        with pytest.raises(RenderError, match=r"env.*: expected a"):
             await environment_of(client, run=env)

@@ -14,7 +14,7 @@ from localnode.errors import SetupError
 @pytest.fixture(autouse=True)
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(addresses, "REGISTRY", tmp_path / "registry")
-    monkeypatch.setattr(addresses, "_used_networks", lambda: [])
+    monkeypatch.setattr(addresses, "_used_networks", list)
     return tmp_path / "registry"
 
 

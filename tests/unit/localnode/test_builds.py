@@ -24,7 +24,7 @@ def test_kubernetes_is_stamped_with_the_version_that_the_module_requires() -> No
 
 
 def test_a_module_that_is_not_required_has_no_version() -> None:
-    with pytest.raises(SetupError, match="does not require k8s.io/minikube"):
+    with pytest.raises(SetupError, match=r"does not require k8s.io/minikube"):
         builds.required_version("k8s.io/minikube", NODE.folder / "go.mod")
 
 
