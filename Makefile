@@ -29,10 +29,10 @@ down: ## end the cluster and leave nothing of it
 	$(ready)
 	$(testbed) down
 
-test: check ## the checks, then all tests on one server and one cluster; of the faults a sample
+test: check ## the checks, then all tests on one server and one cluster; of the faults the smoke set
 	$(ready)
 	$(testbed) up-with-images
-	$(pytest) $(parallel) --sample-faults tests/cluster tests/contract tests/e2e tests/faults
+	$(pytest) $(parallel) -m "not extended" tests/cluster tests/contract tests/e2e tests/faults
 	$(pytest) tests/scale
 
 test-unit: ## tests without any server

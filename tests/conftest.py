@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import uuid
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import yaml
 
 from testbed import images
 from testbed.clusters import Cluster
-from tests.support import leaks, marks
+from tests.support import leaks
+from tests.support import operator as operators
 from tests.support.binding import Binding
 from tests.support.deployments import Deployer, template_with_flows
 from tests.support.endpoint import Endpoint
@@ -22,93 +22,15 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube
 from tests.support.operator import PROGRAM, Operator
 from tests.support.prefect import GUARDED_AUTH, PrefectApi
-from tests.support.run import TestRun, die_with_parent
+from tests.support.run import TestRun
 from workpool_operator.binding.consent import ANNOTATION as CONSENT
 
-OPERATOR_LOGS = pytest.StashKey[list[Path]]()
-INTERFACES = pytest.StashKey[frozenset[str]]()
-LOG_CHARACTERS = 20_000
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--sample-faults", action="store_true", help="of each fault's many cases every other one"
-    )
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`make test` has a sample of the faults, `make test-faults` all of them."""
-    if not config.getoption("--sample-faults"):
-        return
-    seen: Counter[str] = Counter()
-    left_out = []
-    for item in items:
-        if item.path.parent.name == "faults":
-            function = item.nodeid.partition("[")[0]
-            left_out += [item] * (seen[function] % 2)
-            seen[function] += 1
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionstart(session: pytest.Session) -> None:
-    if _owns_the_run(session):
-        session.stash[INTERFACES] = frozenset(leaks.interfaces())
-        TestRun.begin()
-    else:
-        die_with_parent()
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fails the run for what its tests left behind, and ends what they shared."""
-    if not _owns_the_run(session):
-        return
-    run = TestRun.current()
-    left: list[str] = []
-    try:
-        if session.exitstatus == pytest.ExitCode.INTERRUPTED:
-            leaks.clear(run)
-        else:
-            left += leaks.of_run(run)
-    finally:
-        run.end()
-    before = session.stash[INTERFACES]
-    left += [f"interface {name}" for name in leaks.interfaces() - before]
-    if left:
-        print("\nThe tests left behind:", *left, sep="\n  ")
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def _owns_the_run(session: pytest.Session) -> bool:
-    """The one process that is no worker of pytest-xdist."""
-    return not hasattr(session.config, "workerinput")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    for log in item.stash.get(OPERATOR_LOGS, []) if report.failed else []:
-        text = log.read_text(errors="replace")[-LOG_CHARACTERS:]
-        report.sections.append((f"operator, {log.stem}", text))
-    return report
+pytest_plugins = ["tests.support.plugin"]
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def no_process_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    mark = f"{TestRun.current().id}:{request.node.nodeid}"
-    with marks.applied(mark):
-        yield
-    if left := leaks.end_processes(mark):
-        pytest.fail("left running: " + "; ".join(f"{p.pid} {p.command}" for p in left))
 
 
 # Shared by all tests of a run
@@ -257,7 +179,7 @@ def operator(
     libraries read theirs when they are imported.
     """
     started: list[Operator] = []
-    logs = request.node.stash.setdefault(OPERATOR_LOGS, [])
+    logs = request.node.stash.setdefault(operators.LOGS, [])
 
     async def start(
         *,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import product
 
 import pytest
 
 from tests.faults.conftest import Past, Writes
+from tests.faults.smoke import params
 from tests.support.fault_proxy import Match, Rule
 from tests.support.kube import Object
 from tests.support.operator import Operator
@@ -21,10 +23,21 @@ FAULTS: dict[str, Callable[[Match], Rule]] = {
     "500 after all": lambda match: match.after().answer(500),
     "503": lambda match: match.answer(503),
 }
+#: Each fault once, each write twice.
+SMOKE = {
+    ("claim", "answer lost"),
+    ("claim", "429"),
+    ("job", "500 after all"),
+    ("job", "request lost"),
+    ("pid", "500"),
+    ("pid", "503"),
+}
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("write", ["claim", "job", "pid"])
+@pytest.mark.parametrize(
+    ("write", "fault"),
+    params(product(["claim", "job", "pid"], FAULTS), smoke=SMOKE),
+)
 async def test_a_run_completes_once_although_a_write_has_a_bad_answer(
     write: str,
     fault: str,
@@ -46,7 +59,10 @@ async def test_a_run_completes_once_although_a_write_has_a_bad_answer(
     assert "Traceback" not in served.log
 
 
-@pytest.mark.parametrize("fault", ["request lost", "answer lost", "429", "500 after all"])
+@pytest.mark.parametrize(
+    "fault",
+    params(["request lost", "answer lost", "429", "500 after all"], smoke={"answer lost"}),
+)
 async def test_a_run_crashes_once_although_the_report_of_its_end_has_a_bad_answer(
     fault: str, api: PrefectApi, writes: Writes, served: Operator, deployment: Object
 ) -> None:

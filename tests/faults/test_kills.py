@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from itertools import product
 
 import pytest
 
 from tests.faults.conftest import Past, Writes
+from tests.faults.smoke import params
 from tests.support.deployments import Deployer
 from tests.support.fault_proxy import Call, FaultProxy
 from tests.support.kube import Object
@@ -19,8 +21,13 @@ from tests.support.prefect import PrefectApi
 Start = Callable[[], Awaitable[Operator]]
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("write", ["claim", "job", "pid"])
+@pytest.mark.parametrize(
+    ("write", "moment"),
+    params(
+        product(["claim", "job", "pid"], ["before", "after"]),
+        smoke={("claim", "after"), ("job", "before"), ("pid", "before")},
+    ),
+)
 async def test_a_run_completes_once_although_the_operator_is_killed_at_a_write(
     write: str,
     moment: str,
@@ -42,7 +49,7 @@ async def test_a_run_completes_once_although_the_operator_is_killed_at_a_write(
     assert await api.state_names(run["id"]) == ["Scheduled", "Pending", "Running", "Completed"]
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("moment", params(["before", "after"], smoke={"after"}))
 async def test_a_run_crashes_once_although_the_operator_is_killed_as_it_reports_the_end(
     moment: str,
     api: PrefectApi,

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pytest
 
 from testbed.daemon import Daemon
 from testbed.postgres import free_port
 from tests.support.polling import poll
 from tests.support.preloaded import Preloaded
 
+#: Of a test's item: the logs of its operators.
+LOGS = pytest.StashKey[list[Path]]()
 PROGRAM = Path(sys.executable).with_name("workpool-operator")
 
 
