@@ -169,3 +169,19 @@ def numbers_in(function: str) -> list[str]:
     """`test_race_09_11_a_run...` is a test of 9 and 11."""
     match = re.match(r"test_race((?:_\d\d)+)_", function)
     return [str(int(number)) for number in match[1].split("_")[1:]] if match else []
+
+
+#: A file or folder in backticks: `runs/decide.py`, `tests/contract/`.
+FILE = re.compile(r"`((?:[\w.-]+/)*[\w.-]+\.(?:py|yaml|toml|sh|tpl)|(?:[\w-]+/)+)`")
+MAPS = ("CONTRIBUTING.md", "docs/architecture.md")
+
+
+@pytest.mark.parametrize("page", MAPS)
+def test_a_file_that_a_map_names_exists(page: str) -> None:
+    package = ROOT / "operator" / "workpool_operator"
+    named = set(FILE.findall((ROOT / page).read_text()))
+    assert len(named) > 10
+    rooms = [ROOT, package, *(path for path in package.rglob("*") if path.is_dir())]
+    rooms += [path for path in (ROOT / "tests").rglob("*") if path.is_dir()]
+    missing = [name for name in named if not any((room / name).exists() for room in rooms)]
+    assert sorted(missing) == []
