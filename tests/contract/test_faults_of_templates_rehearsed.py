@@ -156,8 +156,8 @@ async def test_a_template_is_tried_once_and_again_when_it_changed(
 async def test_without_an_answer_the_last_one_stands(
     rehearsed: Rehearsed, kube_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(template_dry_run, "AGAIN_SECONDS", 0.0)
-    monkeypatch.setattr(template_dry_run, "SOON_SECONDS", 0.0)
+    monkeypatch.setattr(template_dry_run, "REPEAT_SECONDS", 0.0)
+    monkeypatch.setattr(template_dry_run, "RETRY_SECONDS", 0.0)
     good, bad = stock_template(), template(**{f"{CONTAINER}.imagePullPolicy": "Sometimes"})
     for base in (good, bad):
         before = await rehearsed(base)
