@@ -19,7 +19,7 @@ BACKOFF_SECONDS = (0.5, 30.0)
 
 
 async def retry_unavailable(request: Callable[[], Awaitable[T]], *, about: str) -> T:
-    """The answer; whoever asks decides in `request` what of the last attempt still holds."""
+    """Return the answer; `request` decides by itself what of its last attempt still holds."""
     delay, longest = BACKOFF_SECONDS
     while True:
         try:

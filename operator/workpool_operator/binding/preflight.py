@@ -52,9 +52,9 @@ NOT_POLLED = "its work pool cannot be polled"
 
 class Preflight:
     """`generation` is that of the spec which the conditions speak of, `pool` what the server has
-    under the pool's name, `served` the last of it that could be served, `check_queues` the work
-    queues to poll (None: all), `workers` those that Prefect lists as online on the pool (None: not
-    known)."""
+    under the pool's name, `served` the last of it that could be served, `queues` the work queues
+    to poll (None: all), `workers` those that Prefect lists as online on the pool (None: not known).
+    """
 
     def __init__(
         self,

@@ -67,7 +67,7 @@ async def release_secrets(binding: Binding, kube: KubernetesClient) -> None:
 
 
 class RunSecrets:
-    """Of one binding, whose Jobs carry `binding_id`; all but `run_credentials` asks the cluster."""
+    """Of one binding, whose Jobs carry `binding_id`; all but `credentials` asks the cluster."""
 
     def __init__(self, binding: Binding, kube: KubernetesClient, *, binding_id: str) -> None:
         self._binding = binding

@@ -154,7 +154,7 @@ def _invalid_variables(render_input: RenderInput) -> Iterator[str]:
         schema = references.schemas(_template(render_input)).get(name)
         if name == "env" or not isinstance(schema, Mapping) or _holds_block(value):
             continue  # an environment is made text of, a block's value is not known here
-        if wanted := value_schema.expected_value(value, schema, definitions=variables):
+        if wanted := value_schema.expected_value(value, schema, root=variables):
             where = f"job variable {name} of {_set_by(name, render_input)}"
             yield f"{where}: {FieldError((), value, f'{wanted}, as the pool asks').problem}"
 

@@ -51,8 +51,8 @@ class FieldWarning:
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One fault; as text, one clause for a person. A `is_secret` value is not shown, and that of an
-    environment variable never is: it may be a secret. `against` is the other place without
+    """One fault; as text, one clause for a person. A value that `is_secret` is not shown, and that
+    of an environment variable never is: it may be a secret. `against` is the other place without
     which the value would be no fault, if there is one."""
 
     path: Path

@@ -66,7 +66,7 @@ _NOT_NEGATIVE = frozenset(
 def find_errors(
     manifest: Any, *, root: Path = ROOT, is_opaque: Opaque = lambda _: False
 ) -> list[FieldError]:
-    """What is wrong with the manifest; nothing is said of values that are `is_opaque`."""
+    """What is wrong with the manifest; values for which `is_opaque` is true are left out."""
     return [
         fault
         for fault in _walk(manifest, job_schema.job_type(), root, is_opaque)

@@ -35,10 +35,10 @@ _LEFT_OUT = frozenset(
 Check = Callable[[Any, Any, Any, Mapping[str, Any]], Iterator[ValidationError]]
 
 
-def expected_value(value: Any, schema: Mapping[str, Any], *, definitions: Any) -> str:
+def expected_value(value: Any, schema: Mapping[str, Any], *, root: Any) -> str:
     """What the schema asks for, where the value is something else; "" where it fits or nobody
-    knows. References are followed to the definitions in `definitions` alone."""
-    parts = {key: definitions[key] for key in ("definitions", "$defs") if definitions.get(key)}
+    knows. References are followed to the definitions of the schema `root` alone."""
+    parts = {key: root[key] for key in ("definitions", "$defs") if root.get(key)}
     try:
         validator = _bounded()(_of_one_draft({**schema, **parts}), registry=Registry())
         error = best_match(validator.iter_errors(value))

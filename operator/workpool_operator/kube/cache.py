@@ -1,9 +1,9 @@
 """What the cluster holds of one kind, by key and by flow run.
 
-A cache belongs to the reflectors of its namespaces; others may only `put_if_newer` what a request
-of theirs was answered, which is taken where it is newer. A deleted object stays readable as
-`tombstones` until its run is forgotten, because a pod's exit code is often known only from its last
-status (docs/races.md, 16). No I/O, no awaits.
+A cache belongs to the reflectors of its namespaces; others only pass it the answers to their own
+requests, with `put_if_newer`. A deleted object stays readable among the `tombstones` until its run
+is forgotten, because a pod's exit code is often known only from its last status (docs/races.md,
+16). No I/O, no awaits.
 """
 
 from __future__ import annotations

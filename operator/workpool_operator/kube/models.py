@@ -163,7 +163,7 @@ class PodSpec:
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Pod:
-    """A pod of ours. Its `flow_status` is the container that runs the flow, wherever it is
+    """A pod of ours. `flow_status` is that of the container that runs the flow, wherever it is
     listed."""
 
     metadata: Metadata

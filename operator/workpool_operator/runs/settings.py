@@ -1,4 +1,4 @@
-"""What the dispatch path takes from a binding's spec or a worker's settings: plain values. Pure."""
+"""What a controller of runs takes from a spec or a worker's settings: plain values. Pure."""
 
 from __future__ import annotations
 
