@@ -260,7 +260,7 @@ async def test_a_secret_per_run_that_may_not_be_written_is_told_and_made_once_it
         return [secret["metadata"].get("ownerReferences") for secret in found]
 
     await poll(owners, until=lambda found: len(found) == 1 and found[0])
-    assert "cannot sweep" not in process.log
+    assert "cannot collect" not in process.log
 
 
 # The end of a binding

@@ -266,7 +266,7 @@ class BindingSession(Subscriber):
             serving=ServingState(
                 suspended=spec.suspend,
                 pool_paused=bool(looked.pool and looked.pool.is_paused),
-                full_at=limit if limit and load.run_ids >= limit else None,
+                full_at=limit if limit and load.slots >= limit else None,
                 synced=self.synced and polled is not None and polled.at is not None,
                 stopped=stopped,
                 unserved=unserved,

@@ -1,9 +1,9 @@
-"""What the cluster holds of one owner's flow runs, in any number of namespaces.
+"""Caches the Jobs and pods of one owner's flow runs, in any number of namespaces.
 
     watch(namespace) --> Reflector of Jobs --> Cache of Jobs --+
                      +-> Reflector of Pods --> Cache of Pods --+--> subscribers
 
-It outlives whoever subscribes: a new connection to Prefect starts with what is known already.
+It outlives its subscribers: a new connection to Prefect starts with a filled cache.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from workpool_operator.kube.reflector import Reflector
 
 
 class Subscriber:
-    """Gets every change of the cache; a subclass overrides what it needs."""
+    """Handles the changes of a cache; a subclass overrides what it needs."""
 
     def changed(self, run_id: UUID) -> None:
         """Handle that a Job or pod of the run was added, changed or deleted."""
@@ -40,7 +40,7 @@ class Subscriber:
 class ClusterCache:
     """The Jobs and pods that match `selector` in each watched namespace.
 
-    `alive(resource)` is called whenever a reflector's loop comes round.
+    `alive(resource)` is called in every round of a reflector's loop.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ClusterCache:
         self.pods: Cache[Pod] = Cache(self._changed)
 
     def watch(self, namespace: str) -> None:
-        """Follow the namespace from now on; again is no change."""
+        """Follow the namespace from now on; a second call changes nothing."""
         if namespace in self._unlisted:
             return
         self._unlisted[namespace] = {JOBS.plural, PODS.plural}
@@ -99,7 +99,7 @@ class ClusterCache:
         )
 
     def forget(self, run_id: UUID) -> None:
-        """Drop the run's gone objects: its end is reported."""
+        """Drop the run's deleted objects: its end is reported."""
         self.jobs.drop_tombstones(str(run_id))
         self.pods.drop_tombstones(str(run_id))
 
@@ -113,7 +113,7 @@ class ClusterCache:
             self._subscribers.remove(subscriber)
 
     async def run(self) -> None:
-        """Follow for ever; a defect of a reflector ends it."""
+        """Follow until cancelled; an unexpected error of a reflector ends it."""
         async with asyncio.TaskGroup() as self._group:
             for reflector in self._waiting:
                 self._start(reflector)

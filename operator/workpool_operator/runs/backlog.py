@@ -1,9 +1,9 @@
-"""The due runs that a full poll page hides.
+"""Finds the due runs that a full poll page hides.
 
-A poll returns at most 200 runs, always the same ones first: where they cannot be claimed, all later
-ones starve (docs/races.md, 6). Behind a full page each queue is asked by filter, in order of
-priority. The filter knows no limits, so the pool's and the queue's are counted here as the poll
-counts them.
+A poll returns at most 200 runs, always the same ones first: if they cannot be claimed, all later
+ones starve (docs/races.md, 6). If a page is full, each queue is read with a filter, in order of
+priority. The filter ignores limits, so the limits of pool and queues are applied here, as the poll
+applies them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ACTIVE = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
 
 
 class Backlog:
-    """Reads behind a full page of one pool."""
+    """Reads the due runs of one pool past the first page."""
 
     def __init__(self, api: PrefectApi) -> None:
         self._api = api
@@ -30,8 +30,8 @@ class Backlog:
     async def due_runs(
         self, known: Set[str], *, queues: Sequence[str], before: datetime, taken: Sequence[Run]
     ) -> list[Run]:
-        """At most 200 due runs that are not known, by queue priority, then by time. The runs that
-        are `taken` will be claimed before: they need their place within the limits, too."""
+        """Return at most 200 due runs that are not in `known`, by queue priority, then by time. The
+        `taken` runs are claimed first and count against the limits."""
         pool = await self._api.work_pool()
         in_pool = {"work_pools": {"id": {"any_": [str(pool.id)]}}}
         room = await self._room(pool.concurrency_limit, in_pool) - len(taken)

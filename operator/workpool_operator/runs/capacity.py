@@ -1,4 +1,4 @@
-"""How many slots are taken, counted from what exists: never a counter that could leak. Pure."""
+"""Counts the taken slots from what exists, so that no counter can leak. Pure."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from workpool_operator.runs.store import RunRecord
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """Run ids by where they are: in `running` the flow's container has started, in `pending` not.
-    Of these the `suspended` hold no slot: whoever suspended their Jobs lets them start or not."""
+    """The ids of the runs in flight: the flow's container has started (`running`) or not
+    (`pending`). A `suspended` run is pending and takes no slot: a queue decides when it starts."""
 
     running: frozenset[str]
     pending: frozenset[str]
     suspended: frozenset[str] = frozenset()
 
     @property
-    def run_ids(self) -> int:
+    def slots(self) -> int:
+        """The number of slots that are taken."""
         return len(self.running) + len(self.pending - self.suspended)
 
 
 def count_in_flight(
     records: Iterable[tuple[UUID, RunRecord]], jobs: Iterable[Job], pods: Iterable[Pod]
 ) -> InFlight:
-    """A run is in flight from the offer of its claim until its pods are gone: the union of what
-    was offered or claimed, of the Jobs that have not ended, and of the pods that have not."""
+    """Return the runs in flight: those that are offered or claimed, and those with a Job or pod
+    that has not ended."""
     alive = [job for job in jobs if job.run_id and not job.ended]
     active = {job.run_id for job in alive}
     busy = {job.run_id for job in alive if not job.suspended}

@@ -1,7 +1,7 @@
-"""What happens to the runs of one work pool, drawn once and wired in one place.
+"""Composes everything that drives the runs of one work pool; the other modules are its parts.
 
-Everything else in this package is a part of it. A binding and a worker differ in their renderer
-(`renderer`), in who offers runs (`acquire` or Prefect's own loops), and in nothing else.
+A binding and a worker differ in their renderer (`renderer`), in who offers runs (`poller` or
+Prefect's own loops), and in the number of namespaces.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ from workpool_operator.runs.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-UNSYNCED_SECONDS = 0.2  # until a namespace is looked at again that is not listed yet
-LISTENING_SECONDS = 2.0  # for the event stream to open before both stores are read
+UNSYNCED_SECONDS = 0.2  # between checks whether a namespace is listed
+LISTENING_SECONDS = 2.0  # for the event stream to open before the first resync
 
 
 class RunController(Subscriber):
     """Drives the flow runs of one work pool to their reported end.
 
-        Acquire, worker  ---offer-----> +-------+
+        Poller, worker   ---offer-----> +-------+
         ClusterCache     ---changed---> | work  | --> Reconciler: snapshot -> decide -> execute
         EventStream      ---changed---> | queue |         |
         Resync           ---enqueue---> |       | <-------+ timers, retries
                                         +-------+
 
-    It lives as long as one connection to Prefect; the next one adopts from both stores what this
-    one left. `consent()` raises while the namespace does not let the owner's Jobs in.
+    It serves one connection to Prefect; the next controller adopts what this one leaves unfinished.
+    `consent()` raises BindingFault if the namespace does not admit the owner's Jobs.
     """
 
     def __init__(
@@ -79,23 +79,23 @@ class RunController(Subscriber):
         self._prefect, self._kube, self._cluster = prefect, kube, cluster
         self._workers, self._resync_seconds, self.clock = workers, resync_seconds, clock
         self._listening = asyncio.Event()  # the event stream opened, or did not
-        # What is known of each run until it is forgotten: a disposable cache of Prefect's truth.
+        # Remembers each run until it is forgotten: a disposable cache of what Prefect stores.
         self.store = RunStore(self._transition_ids, clock=clock)
-        # Which runs have to be looked at, each by one reconciler at a time.
+        # Holds the runs to reconcile; one reconciler has a run at a time.
         self.queue: WorkQueue[UUID] = WorkQueue()
-        # Who waits for a run: a worker does for each that it claimed, a binding for none.
+        # Callers that wait for a run: a worker for each run that it claimed, a binding for none.
         self._handles: dict[UUID, RunHandle] = {}
         self._offers: dict[UUID, asyncio.Event] = {}
-        # What the runs' own logs say of the operator's doings.
+        # Sends lines to the runs' own logs in Prefect.
         self.run_log = RunLogSender(prefect, clock=clock)
-        # Everything that is written to Prefect, and what its answers prove.
+        # Reads and writes runs in Prefect, and stores the answers.
         self.proposals = self._make_proposals()
-        # From a decision to the one external write that it asks for.
+        # Carries out decisions, each with at most one external write.
         self._executor = self._make_executor(renderer, consent)
-        # Reads both stores completely: at the start, after gaps, and every few minutes.
+        # Lists runs, Jobs and pods: at the start, after gaps, and every few minutes.
         self._resync = self._make_resync()
-        # Deletes the Secrets whose Job was never created.
-        self._sweeper = self._make_sweeper()
+        # Deletes Secrets whose Job was never created.
+        self._secret_collector = self._make_secret_collector()
 
     def _make_proposals(self) -> StateProposals:
         return StateProposals(
@@ -148,7 +148,7 @@ class RunController(Subscriber):
             clock=self.clock,
         )
 
-    def _make_sweeper(self) -> SecretCollector:
+    def _make_secret_collector(self) -> SecretCollector:
         return SecretCollector(
             self._kube,
             binding_id=self._owner.binding_id,
@@ -180,17 +180,17 @@ class RunController(Subscriber):
             clock=self.clock,
         )
 
-    # Life
+    # Lifecycle
 
     async def run(self) -> None:
-        """Work until cancelled; the death of one part ends all."""
+        """Drive the runs until cancelled; if one part fails, all end."""
         try:
             with self._cluster.subscribe(self):
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._make_events().run(), name="events")
                     group.create_task(self._resync_once_listening(), name="resync")
                     group.create_task(self.run_log.run(), name="run-log")
-                    group.create_task(self._sweeper.run(), name="sweeper")
+                    group.create_task(self._secret_collector.run(), name="secret-collector")
                     for number in range(self._workers):
                         loop = self._make_reconciler().run()
                         group.create_task(loop, name=f"reconciler-{number}")
@@ -198,33 +198,33 @@ class RunController(Subscriber):
             self.queue.close()
 
     async def drain(self, seconds: float) -> None:
-        """Begin nothing more, let what is in progress end, send what is left of the run logs."""
+        """Start nothing new, let actions in progress end, and send the remaining log lines."""
         self.queue.close()
         try:
             async with asyncio.timeout(seconds):
                 await self.queue.wait_idle()
                 await self.run_log.flush()
         except TimeoutError:
-            log.warning("what was in progress after %.0f s is cut: a restart takes it up", seconds)
+            log.warning("actions still in progress after %.0f s are cut off", seconds)
 
     async def _resync_once_listening(self) -> None:
-        """Stores that are read before the event stream opens have to be read again after it."""
+        """Listen first: what was listed before the stream opened would have to be listed again."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LISTENING_SECONDS):
                 await self._listening.wait()
         await self._resync.run()
 
-    # What others ask
+    # For who runs it
 
     async def ready(self) -> None:
-        """Wait until everything that existed at the start is known: nothing is claimed before."""
+        """Wait until everything that existed at the start is stored: claim nothing before."""
         await self._resync.adopted.wait()
 
     async def adopted(self) -> list[RunHandle]:
         """Return handles of the claimed runs that were unfinished at the start.
 
         Raises:
-            OperatorError: Prefect cannot be read now.
+            OperatorError: Prefect cannot be read now; call again.
         """
         await self._resync.attempt()
         handles = []
@@ -232,19 +232,19 @@ class RunController(Subscriber):
             if run_id in self._handles or record.state_type not in UNFINISHED:
                 continue
             if record.claim is None and record.run and record.run.state_name != "Pending":
-                await self.proposals.read_history(run_id)  # a Pending names its owner
+                await self.proposals.read_history(run_id)  # the name Pending is proof enough
             record = self.store.of(run_id)
             if (claimed := record.claimed_run) and not record.stray_claim:
                 handles.append(self._make_handle(claimed))
         return handles
 
     async def claim(self, run: Run, *, read_at: float) -> RunHandle | None:
-        """Offer the run and wait for what becomes of it: a handle if this process has claimed it.
+        """Offer the run; return its handle once this process has claimed it, None if it has not.
 
-        An offer that was dropped because it waited too long is made again.
+        If the offer expires, read the run and offer it again.
         """
         while True:
-            await self._offered(run, read_at)
+            await self._offer_and_wait(run, read_at)
             record = self.store.of(run.id)
             if (claimed := record.claimed_run) and record.state_type != "SCHEDULED":
                 is_ours = record.claimed_here or not self._owner.exclusive
@@ -258,8 +258,8 @@ class RunController(Subscriber):
                 return None
             run = found
 
-    async def _offered(self, run: Run, read_at: float) -> None:
-        """Wait until the offer was taken or dropped."""
+    async def _offer_and_wait(self, run: Run, read_at: float) -> None:
+        """Offer the run and wait until the offer is taken or dropped."""
         changed = self._offers[run.id] = asyncio.Event()
         try:
             self.offer(run, read_at=read_at)
@@ -270,13 +270,13 @@ class RunController(Subscriber):
             self._offers.pop(run.id, None)
 
     def enqueue(self, run_id: UUID) -> None:
-        """Have the run looked at as soon as possible."""
+        """Queue the run to be reconciled."""
         self.queue.add(run_id)
 
     def offer(
         self, run: Run, *, read_at: float, deployment: Mapping[str, Any] | None = None
     ) -> None:
-        """Have the run claimed, which was read at `read_at` and holds a slot from now on."""
+        """Offer a due run, as it was read at `read_at`: it takes a slot and is to be claimed."""
         self.store.put(run.id, replace(self.store.of(run.id), deployment=deployment))
         if self.store.apply(run.id, run, asked_at=read_at):
             now = self.clock.monotonic()
@@ -285,30 +285,30 @@ class RunController(Subscriber):
             self.enqueue(run.id)
 
     def in_flight(self) -> InFlight:
-        """Return which runs are in flight."""
+        """Return the runs in flight."""
         return capacity.count_in_flight(self.store, self._cluster.jobs, self._cluster.pods)
 
     def resync(self) -> None:
-        """Read both stores again: something may have been missed."""
+        """List runs, Jobs and pods again: events may have been missed."""
         self._resync.wake()
 
     @property
     def has_begun(self) -> bool:
-        """Both stores are being read, or were: an event that is missed from now on counts."""
+        """The first resync has begun: an event that is missed from now on needs another one."""
         return self._resync.has_begun
 
     @property
     def busy_seconds(self) -> float:
-        """For how long the reconciler has worked that works longest."""
+        """The number of seconds that the slowest reconciler has worked on its present run."""
         return self.queue.longest_held_seconds()
 
     def fail(self, namespace: str, error: OperatorError) -> None:
-        """Raise the error to who waits for a run there: nothing of it can be seen."""
+        """Raise the error in every handle of the namespace: its Jobs and pods cannot be listed."""
         for handle in self._handles.values():
             if handle.namespace == namespace:
                 handle.fail(error)
 
-    # Where the Jobs are
+    # Namespaces
 
     def namespace_of(self, run_id: UUID) -> str:
         """Return the namespace where the run's Job is or is to be created; "" if not known."""
@@ -322,8 +322,8 @@ class RunController(Subscriber):
         return next((job.metadata.namespace for job in jobs), "")
 
     def _hold(self, run_id: UUID) -> NoAction | RequeueAfter | None:
-        """Return what to do while the run's objects are not known: a decision would miss its Job.
-        Who comes to watch the namespace has the run looked at again."""
+        """Return what to do instead of a decision if the run's objects are not listed yet: a
+        decision would take its Job for deleted. Following the namespace queues the run again."""
         namespace = self.namespace_of(run_id)
         if namespace in self._cluster.namespaces:
             return None if self._cluster.is_synced(namespace) else RequeueAfter(UNSYNCED_SECONDS)
@@ -332,7 +332,7 @@ class RunController(Subscriber):
             return None
         return NoAction()
 
-    # Who waits
+    # Handles
 
     def _make_handle(self, claimed: ClaimedRun) -> RunHandle:
         handle = RunHandle(claimed, located=self._located, closed=self._closed)
@@ -343,7 +343,7 @@ class RunController(Subscriber):
         self._cluster.watch(handle.namespace)
         answered_at = self.store.of(handle.run_id).answered_at
         if self.clock.monotonic() - answered_at > self._settings().timeouts.state_age:
-            self.store.mark_stale(handle.run_id)  # it may have been cancelled meanwhile
+            self.store.mark_stale(handle.run_id)  # it may have been cancelled since
         self._update(handle)
         self.enqueue(handle.run_id)
 
@@ -366,7 +366,7 @@ class RunController(Subscriber):
         if offer := self._offers.get(run_id):
             offer.set()
 
-    # What changes
+    # Changes
 
     def changed(self, run_id: UUID) -> None:
         """See `kube.cluster.Subscriber`."""
@@ -375,16 +375,16 @@ class RunController(Subscriber):
         self.enqueue(run_id)
 
     def listed(self, namespace: str, resource: str) -> None:
-        """Try again now what failed in an outage of the Kubernetes API, which is over."""
+        """Retry what failed while the Kubernetes API did not answer."""
         self.store.end_outage()
         self.resync()
         if self._cluster.is_synced(namespace):
-            self._sweeper.synced(namespace)
+            self._secret_collector.synced(namespace)
         for handle in tuple(self._handles.values()):
             self._settle(handle)
 
     def _run_changed(self, run_id: UUID, state_type: str, queue: str | None) -> None:
-        """Read the run again if it is known or cancelled; a poll finds those that are due."""
+        """Read the run again if it is known or being cancelled; a poll finds the due ones."""
         if state_type == "SCHEDULED":
             self._listener.run_scheduled(queue)
         known = self.store.get(run_id) is not None
@@ -406,5 +406,5 @@ class RunController(Subscriber):
 
 
 def _is_open(record: RunRecord) -> bool:
-    """The offer is still to be taken or dropped, or it is not known what became of it."""
+    """Return whether the offer is not taken or dropped yet, or its outcome is unknown."""
     return record.offered_at is not None or record.is_stale or record.stray_claim

@@ -1,6 +1,6 @@
-"""What the process that creates a run's Job waits for: the Job, then its exit code.
+"""Lets a caller wait for a run's Job and for its exit code.
 
-A handle gets every change at once: the cluster cache keeps gone objects only until the run's end
+A handle gets every change at once: the cluster cache keeps deleted objects only until the run's end
 is reported, and the exit code would be lost with them (docs/races.md, 16). No I/O.
 """
 
@@ -19,7 +19,7 @@ from workpool_operator.runs.claims import ClaimedRun
 from workpool_operator.runs.store import RunRecord
 
 NEVER_STARTED = 125  # "container failed to run", in Prefect's own table of exit codes
-STOPPED = 143  # SIGTERM: how Kubernetes ends a pod whose status nobody saw
+STOPPED = 143  # SIGTERM: how Kubernetes stops a pod whose last status is unknown
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 Changed = Callable[["RunHandle"], None]
@@ -28,7 +28,8 @@ Changed = Callable[["RunHandle"], None]
 class RunHandle:
     """One claimed run, from its claim until its end is reported and no pod of its Job runs.
 
-    The run is not driven until `following` says where its Job is; `closed` is called at the end.
+    The controller reconciles the run once `following` names the namespace of its Job. `located` is
+    called then, and `closed` when nobody waits any more.
     """
 
     def __init__(self, claimed: ClaimedRun, *, located: Changed, closed: Changed) -> None:
@@ -54,7 +55,7 @@ class RunHandle:
 
     @contextmanager
     def following(self, namespace: str) -> Iterator[None]:
-        """Have the run driven, whose Job is in the namespace or is to be created there."""
+        """Follow the run's Job, which is in the namespace or is to be created there."""
         self.namespace = namespace
         self._located(self)
         try:
@@ -63,16 +64,16 @@ class RunHandle:
             self.close()
 
     def close(self) -> None:
-        """Wait no longer: the run is driven on without this handle."""
+        """Stop waiting: the controller continues without this handle."""
         self._closed(self)
 
-    # For who waits
+    # For the caller
 
     async def job(self) -> Job | None:
-        """Return the Job as soon as it exists; None if the run came to its end without one.
+        """Return the Job as soon as it exists; None if the run ended without one.
 
         Raises:
-            OperatorError: nothing of the run can be seen in the cluster.
+            OperatorError: the run's Job and pods cannot be listed.
         """
         while self._job is None and not self._settled:
             await self._next()
@@ -82,7 +83,7 @@ class RunHandle:
         """Return the exit code as soon as the end is reported and no pod runs.
 
         Raises:
-            OperatorError: nothing of the run can be seen in the cluster.
+            OperatorError: the run's Job and pods cannot be listed.
         """
         while not self._settled:
             await self._next()
@@ -97,7 +98,7 @@ class RunHandle:
     # For the controller
 
     def update(self, objects: RunObjects) -> None:
-        """Take the run's objects as they are now."""
+        """Store the run's objects as they are now."""
         claim = str(self.claimed.claim.id)
         mine = next((job for job in objects.jobs if job.claim_id == claim), None)
         self._exists = mine is not None
@@ -118,25 +119,24 @@ class RunHandle:
             self._changed.set()
 
     def fail(self, error: OperatorError) -> None:
-        """Raise the error to who waits: nothing of the run can be seen in the cluster."""
+        """Raise the error in the caller: the run's Job and pods cannot be listed."""
         self._fault = error
         self._changed.set()
 
     def _is_reported(self) -> bool:
-        """A Job's TTL begins when its end is reported: that is how the reconciler marks it."""
+        """Return whether the Job's end is reported: then the executor has set its TTL."""
         job = self._job
         return job is not None and job.ended and job.spec.ttl_seconds_after_finished is not None
 
     def _is_awaited(self, record: RunRecord | None) -> bool:
-        """The run is still this claim's, so that its Job is to be created or to be missed."""
+        """Return whether the run is still under this claim: its Job is yet to come, or missing."""
         claim = record.claim if record else None
         return claim is not None and claim.id == self.claimed.claim.id
 
 
 def exit_code(job: Job | None, pods: Iterable[Pod]) -> int:
-    """Return the flow container's exit code, of the newest pod that has one; else what stands for
-    how the Job ended. A Job that is Complete is 0: a later pod made good an earlier one's failure.
-    """
+    """Return the exit code of the flow container in the newest pod that has one; else a code for
+    how the Job ended. A Complete Job is 0: a later pod succeeded after an earlier one failed."""
     if job and job.condition("Complete"):
         return 0
     flows = [
@@ -149,7 +149,7 @@ def exit_code(job: Job | None, pods: Iterable[Pod]) -> int:
 
 
 def _end(flow: ContainerStatus) -> Terminated | None:
-    """Return how it ended last. One that never started has a made-up 137 once its pod is gone."""
+    """Return how it last ended. A 137 without a start is invented for a deleted pod."""
     end = flow.state.terminated or flow.last_state.terminated
     return end if end and end.started_at else None
 

@@ -1,9 +1,10 @@
-"""Brings a Job into the cluster, if asked with its environment in a Secret. Decides nothing.
+"""Creates a Job in the cluster, with its environment in a Secret if the settings ask for it.
 
-A Job of the claim's name that exists already is the run's if its pod template says so: a replay
-creates nothing twice (docs/races.md, 14). A Secret is there before its Job, so that no pod waits
-for it, and belongs to the Job from then on; of a Job that is refused no Secret is left. What a kill
-leaves between the two is taken up by the replay, or else by the sweep.
+If a Job of the claim's name exists and its pod template names the claim, it is the run's: repeating
+a creation creates nothing twice (docs/races.md, 14). The Secret is created before its Job, so that
+no pod waits for it, and the Job then owns it. If the API server refuses the Job, its Secret is
+deleted. If the operator is killed between the two, the next attempt or the SecretCollector
+completes them.
 """
 
 from __future__ import annotations
@@ -34,20 +35,23 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class CreatedJob:
-    """`secret` is the name of the Secret that holds the Job's environment, "" without one."""
+    """A Job; `secret` is the name of the Secret that holds its environment, "" without one."""
 
     job: Job
     secret: str = ""
 
 
 async def always_consents() -> None:
-    """For Jobs of no binding: whoever starts a worker gives it the rights that it has."""
+    """Consent, for the Jobs of workers: a worker's own RBAC rights decide where it creates Jobs."""
 
 
 class JobWriter:
-    """`environment_secret()` says whether plain environments go through Secrets now; `consent()`
-    raises while the namespace does not let the binding's Jobs in. The server decides which runs are
-    claimed, so that a namespace is not safe unless it is asked here."""
+    """Creates Jobs.
+
+    `environment_secret()` returns whether plain environments go into Secrets. `consent()` raises if
+    the namespace does not admit the binding's Jobs. It is checked here because the Prefect server
+    decides which runs are claimed.
+    """
 
     def __init__(
         self,
@@ -64,10 +68,10 @@ class JobWriter:
         """Return the Job that the manifest asks for, created now or by an earlier attempt.
 
         Raises:
-            BindingFault: the namespace does not let it in.
-            KubernetesRefused: there is none; its name may be another's.
-            RenderError: its environment is more than a Secret holds.
-            KubernetesUnavailable: nobody knows; ask again.
+            BindingFault: the namespace does not admit it.
+            KubernetesRefused: it does not exist; its name may be in use.
+            RenderError: its environment is larger than a Secret can be.
+            KubernetesUnavailable: it may exist or not; try again.
         """
         await self._consent()
         wanted = (
@@ -102,8 +106,8 @@ class JobWriter:
             raise SecretRefused(refused) from refused
 
     async def _earlier(self, secret: Object, manifest: Object, claim_id: UUID) -> Job | None:
-        """Return the Job of an earlier attempt. Without one its Secret is made anew: the values may
-        be others by now, and whoever sweeps the old one away must miss the new one."""
+        """Return the Job of an earlier attempt. Without one, create its Secret again: its values
+        may have changed, and a collector that deletes the old one must not delete the new one."""
         with suppress(KubernetesNotFound):
             return await self._get_own_job(manifest, claim_id)
         namespace = _namespace(manifest)
@@ -125,7 +129,7 @@ class JobWriter:
             return await self._get_own_job(manifest, claim_id)
 
     async def _get_own_job(self, manifest: Object, claim_id: UUID) -> Job:
-        """Return the Job of the manifest's name, only if it is this claim's."""
+        """Return the Job of the manifest's name if it is this claim's."""
         name = manifest["metadata"]["name"]
         found = await self._kube.get(JOBS, _namespace(manifest), name)
         if found.deleting or found.claim_id != str(claim_id):
@@ -137,7 +141,7 @@ class JobWriter:
         try:
             await secrets.adopt(self._kube, namespace, secret, job=job)
         except OperatorError as error:
-            log.debug("Secret %s is given to its Job by the next sweep: %s", secret, error)
+            log.debug("Secret %s gets its owner from the next collection: %s", secret, error)
 
 
 def _namespace(manifest: Object) -> str:

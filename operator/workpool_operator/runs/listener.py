@@ -6,28 +6,28 @@ from workpool_operator.errors import OperatorError, PrefectUnavailable
 
 
 class Listener:
-    """Whoever runs the controller; a subclass overrides what it needs.
+    """Handles what a RunController reports; a subclass overrides what it needs.
 
-    No method may block: each is called from within the controller's loops.
+    No method may block: the controller's loops call them.
     """
 
     def prefect_failed(self, error: PrefectUnavailable) -> None:
-        """Prefect did not answer a request about one run."""
+        """Handle that Prefect did not answer a request about one run."""
 
     def resync_failed(self, error: OperatorError) -> None:
-        """Prefect could not be read; the resync is tried again."""
+        """Handle that Prefect could not be read; the resync is tried again."""
 
     def events_changed(self, lost: str | None) -> None:
-        """The event stream opened (None), or was lost or refused for the reason given."""
+        """Handle that the event stream opened (None), or why it was lost or refused."""
 
     def run_scheduled(self, queue: str | None) -> None:
-        """A run of the work queue was scheduled; None if the event does not name the queue."""
+        """Handle that a run of the work queue was scheduled; None if the event names no queue."""
 
     def jobs_forbidden(self, message: str) -> None:
-        """The API server refuses Jobs because a right is missing; the message has the grant."""
+        """Handle that a right to create Jobs is missing; the message has the grant."""
 
     def capacity_freed(self) -> None:
-        """A Job is over, or a run needs nothing more: a slot may be free."""
+        """Handle that a Job or run is finished: a slot may be free."""
 
     def offer_expired(self) -> None:
-        """An offered run was not claimed because its state had been read too long before."""
+        """Handle that an offered run was not claimed because its state was too old."""

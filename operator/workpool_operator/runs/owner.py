@@ -1,4 +1,4 @@
-"""Whose runs these are and where their Jobs go; fixed for as long as a binding is served. Pure."""
+"""The identity that claims runs and owns their Jobs; fixed for one connection. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from workpool_operator.runs.claims import Claim
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """One binding or worker, one server, one pool.
+    """One binding or worker on one server and pool.
 
-    `namespace` is that of every Job, "" if each Job's is its own.
-
-    `exclusive`: several processes claim under the same transition ids at the same time, as the
-    workers of one pool do, and each keeps to the runs that it claimed itself.
+    `namespace` is the namespace of every Job, "" if each Job has its own. `exclusive` owners share
+    their transition ids with other processes, as the workers of one pool do: each process keeps to
+    the runs that it claimed itself.
     """
 
     cluster_id: str
@@ -35,11 +34,11 @@ class Owner:
     pool_id: UUID
     environment: tuple[dict[str, Any], ...]
     ca: CASource | None = None
-    template_environment: frozenset[str] = frozenset()  # what templates read of the operator's own
+    template_environment: frozenset[str] = frozenset()  # variables that templates may read
     exclusive: bool = False
 
     def transition_id(self, run_id: UUID) -> UUID:
-        """What proves that a claim on the run is ours."""
+        """Return the id that proves that a claim on the run is ours."""
         return names.transition_id(
             cluster_id=self.cluster_id, binding=self.binding, pool_id=self.pool_id, run_id=run_id
         )
@@ -47,22 +46,22 @@ class Owner:
     def is_granted(self, answer: SetStateResult) -> bool:
         """Return whether the answer to a proposed claim of ours makes the run this process's.
 
-        A claim that stands already is proved by its transition id, so that a lost answer is asked
-        for again. An exclusive owner needs the acceptance of this very proposal: another process
-        may have made the same one.
+        Usually the transition id in the answer is proof enough, so that a claim can be repeated
+        after a lost answer. An exclusive owner needs the acceptance of this proposal: another
+        process can have made the same one.
         """
         return answer.accepted or not self.exclusive
 
     def transition_ids(self, run_id: UUID, jobs: Iterable[Job]) -> Set[UUID]:
-        """What proves one: also an earlier pool's, of which the run's Jobs tell. A pool that is
-        deleted and made anew has another id, while its runs go on."""
+        """Return every id that proves a claim of ours: also for the pools in the labels of the
+        run's Jobs. A pool that was deleted and created again has a new id; its runs continue."""
         pools = {pool for job in jobs if self._is_of_server(job) and (pool := _pool_of(job))}
         return {
             replace(self, pool_id=pool).transition_id(run_id) for pool in {self.pool_id, *pools}
         }
 
     def identity(self, run_id: UUID, claim: Claim, *, namespace: str = "") -> Identity:
-        """What the Job of the claim carries; the namespace is the owner's unless it has none."""
+        """Return what the Job of the claim carries; `namespace` counts if the owner has none."""
         return Identity(
             run_id=run_id,
             claim_id=claim.id,
@@ -74,8 +73,8 @@ class Owner:
         )
 
     def owns(self, job: Job) -> bool:
-        """The Job was made for this pool on this server: a changed URL must not end every Job of
-        the server before."""
+        """Return whether the Job was created for this pool on this server: after a change of the
+        URL, the Jobs of the previous server must not be deleted."""
         return self._is_of_server(job) and _pool_of(job) == self.pool_id
 
     def _is_of_server(self, job: Job) -> bool:

@@ -1,8 +1,8 @@
-"""Find the runs that are due and fit, and offer them to the reconciler.
+"""Polls the work pool and offers due runs to the controller while there are free slots.
 
-A poll decides, at most `interval` seconds after the one before; an event only brings it forward.
-Runs are offered in the poll's order (queue priority, then time) until every slot is taken. An offer
-holds a slot, and is good for two seconds.
+A poll starts at most `interval` seconds after the one before; an event only starts it earlier. Runs
+are offered in the order of the poll (queue priority, then time). An offer holds a slot and expires
+after two seconds.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from workpool_operator.runs.settings import PollSettings
 log = logging.getLogger(__name__)
 
 FAILED_POLL_SECONDS = (1.0, 10.0)
-LONGEST_WAIT_SECONDS = 60.0  # whatever the server asks for: longer is a stuck loop to liveness
-# Wake-ups make at most four polls per second: the first is served at once, a burst by one poll.
+LONGEST_WAIT_SECONDS = 60.0  # whatever Retry-After is: the liveness probe takes longer for stuck
+# Wake-ups cause at most four polls per second: the first polls at once, a burst causes one poll.
 CLOSEST_SECONDS = 0.25
 QUIET_SECONDS = 0.02
 
 
 @dataclass(slots=True)
 class PollResult:
-    """What the last successful poll showed."""
+    """The outcome of the last successful poll."""
 
     at: datetime | None = None
     queued: int = 0
-    runs_left: bool = False  # due runs that found no slot, or whose last attempt is not over
+    runs_left: bool = False  # due runs without a free slot, or whose previous pods still run
 
 
 class Poller:
-    """The poll loop of one pool.
+    """Polls one work pool.
 
-    `settings` and `queues` (None: all; with none there is nothing to poll) are live views;
-    `may_claim()` says whether runs may be claimed at all; `polled(error)` is called after every
-    poll, with None unless it failed.
+    `settings()` and `queues()` (None: every queue; empty: no poll) return the present values.
+    `may_claim()` returns whether runs may be claimed at all. `polled(error)` is called after every
+    poll, with None if it succeeded.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class Poller:
         self._wake.set()
 
     def slot_freed(self) -> None:
-        """Poll now if the last poll left runs behind for want of a slot."""
+        """Poll now if the last poll left runs behind because no slot was free."""
         if self.last.runs_left:
             self._wake.set()
 
     async def run(self) -> None:
-        """Poll for ever."""
+        """Poll until cancelled."""
         delay = FAILED_POLL_SECONDS[0]
         while True:
             self._wake.clear()
@@ -115,7 +115,7 @@ class Poller:
         candidates = self._candidates(page)
         free = self._free(settings.concurrency_limit)
         if len(candidates) < free and self._hides_runs(page):
-            known = {str(run.id) for run in page} | self._excluded_queues()
+            known = {str(run.id) for run in page} | self._excluded_runs()
             candidates += await self._backlog.due_runs(
                 known, queues=queues, before=before, taken=[*candidates, *self._offered()]
             )
@@ -126,41 +126,41 @@ class Poller:
         self.last = PollResult(self._clock.now(), queued=left, runs_left=behind)
 
     def _candidates(self, runs: list[Run]) -> list[Run]:
-        """Runs that nobody here works on and that no refusal has put off."""
-        not_wanted = self._excluded_queues()
-        return [run for run in runs if str(run.id) not in not_wanted]
+        """Return the runs that are not in flight and whose claim is not deferred."""
+        excluded = self._excluded_runs()
+        return [run for run in runs if str(run.id) not in excluded]
 
-    def _excluded_queues(self) -> frozenset[str]:
-        load, now = self._controller.in_flight(), self._clock.now()
+    def _excluded_runs(self) -> frozenset[str]:
+        in_flight, now = self._controller.in_flight(), self._clock.now()
         records = self._controller.store
         deferred = {str(run_id) for run_id, record in records if record.is_deferred(now)}
-        return load.running | load.pending | deferred
+        return in_flight.running | in_flight.pending | deferred
 
     def _hides_runs(self, page: list[Run]) -> bool:
-        """There may be due runs behind the page: it is full, or shortened by a limit of the pool or
-        a queue to runs that cannot be claimed now."""
+        """Return whether more due runs may exist: the page is full, or a limit of the pool or queue
+        filled it with runs that cannot be claimed now."""
         now = self._clock.now()
         records = (self._controller.store.get(run.id) for run in page)
         return len(page) >= PAGE_SIZE or any(r is not None and r.is_deferred(now) for r in records)
 
     def _offered(self) -> list[Run]:
-        """Runs that are about to be claimed, which the server does not count yet."""
+        """Return the runs that are about to be claimed: the server does not count them yet."""
         offered = (record for _, record in self._controller.store if record.offered_at is not None)
         return [record.run for record in offered if record.run]
 
     def _waits_for_previous_job(self, runs: list[Run]) -> bool:
-        """One of the runs is due, but a pod of its last attempt still takes its slot."""
-        load = self._controller.in_flight()
+        """Return whether a pod of a previous attempt still takes the slot of a due run."""
+        in_flight = self._controller.in_flight()
         offered = {run.id for run in self._offered()}
         waiting = {str(run.id) for run in runs if run.id not in offered}
-        return not waiting.isdisjoint(load.running | load.pending)
+        return not waiting.isdisjoint(in_flight.running | in_flight.pending)
 
     def _free(self, limit: int | None) -> int:
-        taken = self._controller.in_flight().run_ids
+        taken = self._controller.in_flight().slots
         return PAGE_SIZE if limit is None else max(0, limit - taken)
 
     async def _offer(self, runs: list[Run], read_at: float) -> None:
-        """With one call for all deployments: their job variables are never kept between polls."""
+        """Offer the runs with their deployments, which one call reads anew for each poll."""
         ids = {run.deployment_id for run in runs if run.deployment_id}
         found = await self._prefect.deployments(ids) if ids else {}
         for run in runs:

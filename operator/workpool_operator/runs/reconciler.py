@@ -1,5 +1,5 @@
-"""The loops that keep every run on its way: take a key, take a snapshot, decide, execute, until
-nothing is left to do now. A failed action delays its key; no failure ends a loop.
+"""Reconciles runs: take a key, take a snapshot, decide, execute, and repeat until nothing is to be
+done now. A failed action delays its key; a failure does not end the loop.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from workpool_operator.runs.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-REPEATS = 4  # more of the same action for one key have no effect: it backs off like a failure
+REPEATS = (
+    4  # of one action for one key: more have no effect, so the key is delayed as after a failure
+)
 
 
 class Reconciler:
-    """Takes runs from the queue; `settings` is a live view.
+    """Takes runs from the queue.
 
-    `hold(run_id)` says what to do instead while nothing can be decided about the run, and
-    `reconciled(run_id)` is called after each look at it, well or not.
+    `settings()` returns the present values. `hold(run_id)` returns the action to take if nothing
+    can be decided about the run now. `reconciled(run_id)` is called after each attempt.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Reconciler:
         self._clock = clock
 
     async def run(self) -> None:
-        """Work for ever; several of these may run side by side."""
+        """Reconcile until cancelled; several of these may run concurrently."""
         while True:
             run_id = await self._queue.get()
             try:

@@ -1,7 +1,7 @@
-"""What a claimed run's Job is made from: the one part in which bindings and workers differ.
+"""Renders the Job of a claimed run: bindings and workers differ in their renderer.
 
-A renderer makes a manifest and leaves the run's record alone. Another kind of object, such as a
-JobSet, is another renderer.
+A renderer returns a manifest and never changes the run's record. Another kind of object, such as a
+JobSet, would be another renderer.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class JobRenderer(Protocol):
     ) -> RenderedJob | None:
         """Render the Job of the run's claim; return None if this process is not to create it.
 
-        `deployment` is what the poll that offered the run read of it, None if it is not known.
+        `deployment` is the run's deployment as the poll read it, None if it is not known.
 
         Raises:
-            RenderError: the run can have no Job; the text names each place, value and fix.
+            RenderError: the Job cannot be rendered; the text names each place, value and fix.
             DeploymentNotFound: the run's deployment was deleted.
-            Unavailable: what the Job is made from cannot be read now.
+            Unavailable: an input of the Job cannot be read now.
         """
         ...
 
@@ -41,7 +41,7 @@ class JobRenderer(Protocol):
 class TemplateRenderer:
     """Renders Jobs from the work pool's base job template, as a binding does.
 
-    `pool()` is the pool as it was last read; it raises Unavailable while its template is invalid.
+    `pool()` returns the pool as it was last read; it raises Unavailable if its template is invalid.
     """
 
     def __init__(self, owner: Owner, *, api: PrefectApi, pool: Callable[[], WorkPool]) -> None:

@@ -29,7 +29,7 @@ UNFINISHED = ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]
 
 
 class Resync:
-    """`adopted` is set once everything that existed at the start is in the store."""
+    """Lists runs, Jobs and pods; `adopted` is set once all that existed at the start is stored."""
 
     def __init__(
         self,
@@ -53,16 +53,16 @@ class Resync:
         self._clock = clock
         self._wake = asyncio.Event()
         self._error: OperatorError | None = None
-        self._passed = asyncio.Event()  # once, well or not
+        self._attempted = asyncio.Event()  # successfully or not
         self.has_begun = False
         self.adopted = asyncio.Event()
 
     def wake(self) -> None:
-        """Go through both stores now: events may have been missed."""
+        """List both again now: events may have been missed."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Go through both stores at once, when woken, and after each interval."""
+        """List both at once, when woken, and after each interval, until cancelled."""
         self.has_begun = True
         while True:
             self._wake.clear()
@@ -71,21 +71,21 @@ class Resync:
                     await self._cluster.synced(self._owner.namespace)
                 await self._list_both()
                 self.adopted.set()
-                self._passed.set()
+                self._attempted.set()
                 await self._pause()
             except OperatorError as error:
                 self._error = error
-                self._passed.set()
+                self._attempted.set()
                 self._failed(error)
                 await asyncio.sleep(FAILED_SECONDS)
 
     async def attempt(self) -> None:
-        """Wait until both stores were read.
+        """Wait until both were listed.
 
         Raises:
-            OperatorError: they could not be read so far; it is tried again.
+            OperatorError: they could not be listed yet; the loop tries again.
         """
-        await self._passed.wait()
+        await self._attempted.wait()
         if not self.adopted.is_set() and self._error:
             raise self._error
 
@@ -106,8 +106,8 @@ class Resync:
             self._queue.add(run_id)
 
     async def _of_pool(self) -> list[Run]:
-        """The pool's runs that somebody has to see to; what others claim in the time of an
-        exclusive owner is theirs."""
+        """Return the pool's unfinished runs. An exclusive owner reads them once: what is claimed
+        later belongs to the process that claims it."""
         if self._owner.exclusive and self.adopted.is_set():
             return []
         return [*await self._unfinished(), *await self._retrying()]

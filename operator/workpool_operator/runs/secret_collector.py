@@ -1,5 +1,7 @@
-"""Finds the Secrets of environments that no Job owns, because the operator was killed, or not
-answered, between the two: they are given to their Job, or deleted if it never came.
+"""Collects environment Secrets without an owner.
+
+The operator leaves one if it is killed, or gets no answer, between the creation of the Secret and
+that of its Job. The Job becomes its owner; if there is no Job, the Secret is deleted.
 """
 
 from __future__ import annotations
@@ -33,20 +35,21 @@ async def collect(
     jobs: Iterable[Job],
     before: datetime | None = None,
 ) -> None:
-    """Once; `jobs` are all that the binding has. Deletes only what was made `before`, or all."""
+    """Collect the Secrets of the namespace once; `jobs` are all Jobs of the binding. Delete only
+    Secrets that were created before `before`; all if it is None."""
     owners = {secret_name(job.name): job for job in jobs}
     selector = f"{BINDING_LABEL}={binding_id}"
     for found in await secrets.list_unowned(kube, namespace, selector=selector):
         name, uid = found.metadata.name, found.metadata.uid
         if job := owners.get(name):
             await secrets.adopt(kube, namespace, name, job=job)
-        elif before is None or _made_before(found, before):
-            log.info("Secret %s/%s is deleted: its Job was never made", namespace, name)
+        elif before is None or _is_older(found, before):
+            log.info("deleting Secret %s/%s: its Job was never created", namespace, name)
             await secrets.delete(kube, namespace, name, uid=uid)
 
 
 class SecretCollector:
-    """Sweeps each namespace once it is synced, and every five minutes, while `is_enabled()`."""
+    """Collects in each namespace once it is synced, and every five minutes, if `is_enabled()`."""
 
     def __init__(
         self,
@@ -60,23 +63,23 @@ class SecretCollector:
         self._kube = kube
         self._binding_id = binding_id
         self._cluster = cluster
-        self._wanted = is_enabled
+        self._is_enabled = is_enabled
         self._clock = clock
         self._known: set[str] = set()
         self._wake = asyncio.Event()
 
     def synced(self, namespace: str) -> None:
-        """Sweep now unless the namespace was swept before."""
+        """Collect now if the namespace is new."""
         if namespace not in self._known:
             self._known.add(namespace)
             self._wake.set()
 
     async def run(self) -> None:
-        """For ever; no failure ends it."""
+        """Collect until cancelled; a failure does not end the loop."""
         while True:
             self._wake.clear()
             for namespace in self._cluster.namespaces:
-                if self._wanted() and self._cluster.is_synced(namespace):
+                if self._is_enabled() and self._cluster.is_synced(namespace):
                     await self._collect(namespace)
             with suppress(TimeoutError):
                 async with asyncio.timeout(INTERVAL_SECONDS):
@@ -94,9 +97,9 @@ class SecretCollector:
         except OperatorError as error:
             missing_right = isinstance(error, KubernetesForbidden)
             level = logging.DEBUG if missing_right else logging.WARNING  # JobsPermitted names it
-            log.log(level, "cannot sweep the Secrets of environments: %s", error)
+            log.log(level, "cannot collect environment Secrets: %s", error)
 
 
-def _made_before(found: SecretMetadata, when: datetime) -> bool:
-    made = found.metadata.creation_timestamp
-    return made is not None and made <= when
+def _is_older(found: SecretMetadata, when: datetime) -> bool:
+    created = found.metadata.creation_timestamp
+    return created is not None and created <= when

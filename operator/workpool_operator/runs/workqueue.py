@@ -1,14 +1,12 @@
-"""A queue of keys that somebody has to look at.
+"""A queue of keys to reconcile, with the names and guarantees of client-go's workqueue.
 
-Guarantees:
-- a key that is added several times before it is taken is taken once;
-- a key is in one pair of hands at most: added while it is held, it comes again after `done`;
-- `add_after` keeps the earliest time that was asked for; `add` overrides any;
-- `add_rate_limited` delays a key 1, 2, 4 ... 300 s with jitter until `forget` starts it afresh, and
-nothing
-  brings the key back before `at_least`, which a server asked for.
+- A key that is added several times before `get` returns it is returned once.
+- Only one caller holds a key: if it is added meanwhile, `get` returns it again after `done`.
+- `add_after` keeps the earliest time; `add` overrides it.
+- `add_rate_limited` delays a key by 1, 2, 4 ... 300 s with jitter until `forget`, and never returns
+  it before `at_least` (a server's Retry-After).
 
-Times are the event loop's, whose timers it sets.
+Times are those of the event loop, whose timers it uses.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ LONGEST_DELAY_SECONDS = 300.0
 
 
 class WorkQueue(Generic[K]):
-    """Keys in order of arrival; see the module for what it guarantees."""
+    """Keys in order of arrival; the module lists its guarantees."""
 
     def __init__(self, *, jitter: Callable[[float, float], float] = random.uniform) -> None:
         self._jitter = jitter
@@ -42,7 +40,7 @@ class WorkQueue(Generic[K]):
         return len(self._ready) + len(self._held)
 
     def add(self, key: K) -> None:
-        """Have the key looked at as soon as possible."""
+        """Queue the key."""
         if timer := self._timers.pop(key, None):
             timer.cancel()
         if self._is_early(key):
@@ -54,7 +52,7 @@ class WorkQueue(Generic[K]):
             self._arrived.set()
 
     def add_after(self, key: K, seconds: float) -> None:
-        """Have it looked at in `seconds`, or earlier if something else asks for it."""
+        """Queue the key in `seconds`, or earlier if another call does."""
         when = asyncio.get_running_loop().time() + seconds
         if timer := self._timers.get(key):
             if timer.when() <= when:
@@ -63,7 +61,7 @@ class WorkQueue(Generic[K]):
         self._set_timer(key, when)
 
     def add_rate_limited(self, key: K, *, at_least: float = 0.0) -> float:
-        """Have it looked at after its next delay, which is returned in seconds."""
+        """Queue the key after its next delay; return the delay in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         longest: float = min(FIRST_DELAY_SECONDS * 2**failures, LONGEST_DELAY_SECONDS)
@@ -74,12 +72,12 @@ class WorkQueue(Generic[K]):
         return delay
 
     def forget(self, key: K) -> None:
-        """The key's next failure is its first."""
+        """Reset the key's delay."""
         self._failures.pop(key, None)
         self._not_before.pop(key, None)
 
     async def get(self) -> K:
-        """The next key, held until `done`."""
+        """Return the next key, held until `done`."""
         while self._closed or not self._ready:
             self._arrived.clear()
             await self._arrived.wait()
@@ -89,24 +87,24 @@ class WorkQueue(Generic[K]):
         return key
 
     def done(self, key: K) -> None:
-        """Let go of the key; if it was added meanwhile, it is ready again."""
+        """Release the key; if it was added meanwhile, it is queued again."""
         self._held.pop(key, None)
         if key in self._again:
             self._again.discard(key)
             self.add(key)
 
     def longest_held_seconds(self) -> float:
-        """Seconds since the key was taken that has been held longest; 0 if none is."""
+        """Return for how many seconds the key has been held that is held longest; 0 without one."""
         since = min(self._held.values(), default=None)
         return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     async def wait_idle(self) -> None:
-        """Returns once nothing is held: what is ready stays ready."""
+        """Wait until no key is held; queued keys stay queued."""
         while self._held:  # noqa: ASYNC110 - only at the end, and only for a moment
             await asyncio.sleep(0.02)
 
     def close(self) -> None:
-        """Give out no more keys."""
+        """Stop: `get` returns no more keys."""
         self._closed = True
         for timer in self._timers.values():
             timer.cancel()

@@ -94,7 +94,7 @@ def test_what_carries_a_run_id_that_is_none_belongs_to_no_run_and_takes_no_slot(
     jobs.put(Odd().reader.list_page(json.dumps(_list(job("a", run_id=label))).encode()).items[0])
     pods.put(Pod(models.Metadata(name="p", uid="p", labels={RUN_LABEL: label})))
     assert set(changed) == {""}
-    assert count_in_flight((), jobs, pods).run_ids == 0
+    assert count_in_flight((), jobs, pods).slots == 0
     for cache, uid in ((jobs, "a"), (pods, "p")):
         cache.remove(uid)
         assert cache.tombstones("") == (), "nobody would ever forget it"

@@ -18,7 +18,7 @@ RUNNING = record(run("RUNNING"))
 
 def in_flight(known: RunRecord | None = None, **objects: Any) -> int:
     records = [] if known is None else [(RUN_ID, known)]
-    return count_in_flight(records, objects.get("jobs", ()), objects.get("pods", ())).run_ids
+    return count_in_flight(records, objects.get("jobs", ()), objects.get("pods", ())).slots
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_a_run_whose_job_is_suspended_is_known_and_holds_no_slot() -> None:
     """It is no candidate for a claim, though it takes nobody's place."""
     seen = count_in_flight((), [job(suspended=True)], [])
     assert seen.pending == seen.suspended == ME
-    assert seen.run_ids == 0
+    assert seen.slots == 0
