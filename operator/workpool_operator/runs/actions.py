@@ -1,6 +1,6 @@
-"""Every step that can be decided for a run, as plain data: at most one external write each. Pure.
+"""Every action that can be decided for a run, as plain data: at most one external write each. Pure.
 
-`decide` chooses them, `executor` carries them out.
+`decide` chooses an action, `executor` carries it out.
 """
 
 from __future__ import annotations
@@ -17,52 +17,52 @@ from workpool_operator.runs.claims import ClaimedRun
 
 @dataclass(frozen=True, slots=True)
 class NoAction:
-    """No rule applies: the next event decides."""
+    """Wait for the next event."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForgetRun:
-    """The run is over, or nobody's concern, and nothing of it is left to do."""
+    """Forget the run: nothing is left to do for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequeueAfter:
-    """Look again in `seconds`."""
+    """Decide again in `seconds`."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshRun:
-    """Ask Prefect for the run."""
+    """Read the run from Prefect."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshStateHistory:
-    """Ask Prefect for the run's states, to learn whether the claim is ours."""
+    """Read the run's states from Prefect, to find our claim."""
 
 
 @dataclass(frozen=True, slots=True)
 class DropOffer:
-    """The offer cannot be taken now; `is_expired` if only because it is too old (docs/races.md, 2):
-    a poll is to make another."""
+    """Drop the offer of a poll. `is_expired`: only because it is too old (docs/races.md, 2), so
+    that another poll is due."""
 
     is_expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimRun:
-    """Propose Pending with our transition id."""
+    """Propose PENDING with our transition id."""
 
 
 @dataclass(frozen=True, slots=True)
 class RevertClaim:
-    """A state of ours was accepted on a run that was not SCHEDULED: put back what it wrote over."""
+    """Restore the state that a stray claim of ours overwrote."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreState:
-    """Propose a final state again that something wrote over."""
+    """Propose a final state again that was overwritten."""
 
     state: State
 
@@ -76,7 +76,7 @@ class CreateJob:
 
 @dataclass(frozen=True, slots=True)
 class AdoptJob:
-    """Note the run's claim on a Job that was made for an earlier one."""
+    """Annotate a Job of an earlier claim with the run's current claim."""
 
     job: Job
     claim: claims.Claim
@@ -84,7 +84,7 @@ class AdoptJob:
 
 @dataclass(frozen=True, slots=True)
 class Postpone:
-    """Propose SCHEDULED, named and explained by `wait`, due in `delay` seconds."""
+    """Propose SCHEDULED, due in `delay` seconds; `wait` gives name and message."""
 
     wait: WaitReason
     delay: float = 0.0
@@ -99,7 +99,7 @@ class RecordInfrastructurePid:
 
 @dataclass(frozen=True, slots=True)
 class ReportWaiting:
-    """Name the claim's sub-state by what the run waits for."""
+    """Report what the run waits for, as the name of the claim's sub-state."""
 
     wait: WaitReason
     claim: claims.Claim
@@ -115,43 +115,43 @@ class ReadEvents:
 
 @dataclass(frozen=True, slots=True)
 class ReadQueueEvents:
-    """Read what Kueue's Events say that the suspended Job of that name waits for."""
+    """Read from Kueue's Events what the suspended Job of that name waits for."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class RenewLease:
-    """Keep the deployment's concurrency slot until the run is RUNNING."""
+    """Renew the lease of the deployment's concurrency slot."""
 
     lease_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class ReportCrashed:
-    """Propose Crashed, with the last log lines of the container that the end names."""
+    """Propose CRASHED, with the last log lines of the container in `end`."""
 
     end: Termination
 
 
 @dataclass(frozen=True, slots=True)
 class ReportCancelled:
-    """Propose Cancelled."""
+    """Propose CANCELLED."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class ConfirmJobDeleted:
-    """Look with a live GET whether the Job is really gone."""
+    """Check with a GET whether the Job was deleted."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteJob:
-    """Delete the Job; `final` is written on it first, for the pod may write over it. `note` tells
-    the run's log what is cut off."""
+    """Delete the Job. `final` is annotated on the Job first, because the pod can overwrite the
+    run's state. `note` goes to the run's log."""
 
     job: Job
     final: State | None = None
@@ -160,22 +160,22 @@ class DeleteJob:
 
 @dataclass(frozen=True, slots=True)
 class StopRetries:
-    """Have the Job start no pod in the place of one that fails from now on."""
+    """Set the Job's backoffLimit to 0, so that it replaces no failed pod."""
 
     job: Job
 
 
 @dataclass(frozen=True, slots=True)
 class EndPod:
-    """Have the kubelet end the pod, which stays with its log."""
+    """Have the kubelet end the pod; the pod and its log are kept."""
 
     pod: Pod
 
 
 @dataclass(frozen=True, slots=True)
 class PostWaitEvent:
-    """Tell a run that is RUNNING, where no sub-state can, what the later pod of its Job waits for:
-    in the run's log and by an Event on the Job."""
+    """Report what a replacement pod of a RUNNING run waits for, in the run's log and by an Event on
+    the Job: only a PENDING run has sub-states."""
 
     wait: WaitReason
     job: Job
@@ -184,7 +184,7 @@ class PostWaitEvent:
 
 @dataclass(frozen=True, slots=True)
 class LogToRun:
-    """Write to the run's log what no state of it says; `about` is what it is told of only once."""
+    """Write `text` to the run's log, once for each object `about`."""
 
     text: str
     about: str
@@ -192,8 +192,8 @@ class LogToRun:
 
 @dataclass(frozen=True, slots=True)
 class SetJobTTL:
-    """The run's end is reported: let the Job's TTL begin (docs/races.md, 15). `note` tells the
-    run's log what the report could not know."""
+    """Set the Job's TTL, because the run's end is reported (docs/races.md, 15). `note` goes to the
+    run's log."""
 
     job: Job
     note: str = ""
@@ -201,7 +201,7 @@ class SetJobTTL:
 
 @dataclass(frozen=True, slots=True)
 class Reschedule:
-    """Make a run that no poll returns poll-able again (docs/races.md, 26)."""
+    """Change the run's retry type, so that polls return it again (docs/races.md, 26)."""
 
     run: Run
 

@@ -21,7 +21,7 @@ CLOCK_SKEW = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """This binding's claim on a run: `id` is that of the Pending state it made."""
+    """Our claim on a run; `id` is the id of the PENDING state that the claim created."""
 
     id: UUID
     timestamp: datetime | None = None
@@ -30,7 +30,7 @@ class Claim:
 
     @classmethod
     def of(cls, state: State) -> Claim | None:
-        """Return the claim that made the state; None for a state that has no id."""
+        """Return the claim that created the state; None if the state has no id."""
         if state.id is None:
             return None
         details = state.state_details
@@ -52,31 +52,31 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
-    """A run together with the claim of ours that it is under."""
+    """A run and our claim on it."""
 
     run: Run
     claim: Claim
 
     @property
     def recorded_namespace(self) -> str:
-        """The namespace of the claim's Job as Prefect has it, "" if it was not recorded: the run
-        may still have the `infrastructure_pid` of an earlier attempt."""
+        """The namespace of the claim's Job in `infrastructure_pid`; "" if the pid is of an earlier
+        attempt or missing."""
         namespace, _, name = (self.run.infrastructure_pid or "").partition(":")
         return namespace if self.claim.made(name, run_id=self.run.id) else ""
 
 
 def recorded_job(run: Run | None) -> str:
-    """Return the name part of `infrastructure_pid` (`namespace:job-name`), "" without one."""
+    """Return the Job name in `infrastructure_pid` (`namespace:job-name`); "" without one."""
     return ((run.infrastructure_pid if run else None) or "").rpartition(":")[2]
 
 
 def find_claim(run: Run, history: Sequence[State], mine: Set[UUID]) -> Claim | None:
-    """The claim of ours that the run waits, runs or ran under: one of the history's last unbroken
-    stretch of PENDING states (oldest first). `mine` are the transition ids of our claims.
+    """Return our claim under which the run waits, runs or ran; None if there is none.
 
-    Where the run was rescheduled since, its recorded Job must be that claim's: a flow that retries
-    in its own process goes on without a claim, and a cancelled run may have been rescheduled
-    (docs/races.md, 26, 27).
+    It is in the history's last unbroken stretch of PENDING states. `history` is oldest first, and
+    `mine` are the transition ids of our claims. If the run was rescheduled after the stretch, its
+    recorded Job must be that of the claim: a flow that retries in its own process continues without
+    a claim, and a cancelled run may have been rescheduled (docs/races.md, 26, 27).
     """
     stretch, rescheduled = _last_pending_stretch(in_order(history))
     claims = claims_in(stretch, mine)
@@ -87,9 +87,11 @@ def find_claim(run: Run, history: Sequence[State], mine: Set[UUID]) -> Claim | N
 
 
 def in_order(history: Sequence[State]) -> list[State]:
-    """The history in the order in which it happened. A claim may have an earlier time than the
-    SCHEDULED state that it was made on, if another replica of the server made that one: the claim
-    tells it by its scheduled time."""
+    """Return the states in the order in which they happened.
+
+    A claim can have an earlier timestamp than the SCHEDULED state that it followed, if another
+    replica of the server created that state. Both then have the same scheduled time.
+    """
     states = list(history)
     for index in range(1, len(states)):
         before, state = states[index - 1], states[index]
@@ -99,23 +101,22 @@ def in_order(history: Sequence[State]) -> list[State]:
 
 
 def is_stray_claim(state: State, claim: Claim) -> bool:
-    """The claim, or the sub-state that stands for it, wrote over something else than what was
-    scheduled: the server copies the scheduled time from a SCHEDULED predecessor (docs/races.md,
-    1)."""
+    """Return whether the claim, or its sub-state, overwrote a state other than SCHEDULED: the
+    server copies the scheduled time from a SCHEDULED predecessor (docs/races.md, 1)."""
     time = claim.scheduled_time
     return time is None or state.state_details.scheduled_time != time
 
 
 def is_stray_substate(state: State, history: Sequence[State], mine: Set[UUID]) -> bool:
-    """The state is a sub-state of a claim of ours that is over: it came too late and was accepted
-    all the same."""
+    """Return whether the state is a sub-state of an ended claim of ours, which arrived late and was
+    accepted."""
     claims = claims_in(history, mine)
     return state.state_details.transition_id in {c.substate_id(state.name) for c in claims}
 
 
 def overwritten_state(state: State, history: Sequence[State], mine: Set[UUID]) -> State | None:
-    """What our states up to `state` wrote over, with its data; None if that is somebody else's
-    claim, which must stand."""
+    """Return the state that our states up to `state` overwrote, with its data; None if that is
+    another owner's claim, which is kept."""
     ids = [entry.id for entry in history]
     before = history[: ids.index(state.id)] if state.id in ids else history
     for entry in reversed(before):
@@ -128,8 +129,8 @@ def overwritten_state(state: State, history: Sequence[State], mine: Set[UUID]) -
 
 
 def count_retries(history: Sequence[State], mine: Set[UUID]) -> int:
-    """Return how often the run was put back for its infrastructure since it was last final,
-    as its states (oldest first) say; `mine` are the transition ids of our claims."""
+    """Return how often the operator rescheduled the run for its infrastructure since the run was
+    last final. `history` is oldest first; `mine` are the transition ids of our claims."""
     claims = claims_in(history, mine)
     ids = {claim.substate_id(INFRASTRUCTURE_RETRY) for claim in claims}
     made = 0
@@ -142,13 +143,13 @@ def count_retries(history: Sequence[State], mine: Set[UUID]) -> int:
 
 
 def claims_in(states: Sequence[State], mine: Set[UUID]) -> list[Claim]:
-    """Return the claims that were made under one of the transition ids `mine`, in order."""
+    """Return the claims whose transition id is in `mine`, in the order of the states."""
     found = (Claim.of(state) for state in states if state.state_details.transition_id in mine)
     return [claim for claim in found if claim]
 
 
 def _last_pending_stretch(history: Sequence[State]) -> tuple[list[State], bool]:
-    """And whether the run was SCHEDULED after it."""
+    """Return the stretch, and whether the run was SCHEDULED after it."""
     stretch: list[State] = []
     rescheduled = False
     for state in reversed(history):
@@ -162,7 +163,8 @@ def _last_pending_stretch(history: Sequence[State]) -> tuple[list[State], bool]:
 
 
 def _is_claim_on(pending: State, scheduled: State) -> bool:
-    """The states could be those of a claim, and of what it was made on, in the wrong order."""
+    """Return whether the states can be a claim and the SCHEDULED state that it followed, in the
+    wrong order."""
     if (pending.type, scheduled.type) != ("PENDING", "SCHEDULED"):
         return False
     if pending.timestamp is None or scheduled.timestamp is None:
@@ -173,7 +175,7 @@ def _is_claim_on(pending: State, scheduled: State) -> bool:
 
 
 def _follows_scheduled(states: Sequence[State], index: int) -> bool:
-    """What the claim was made on is before it already."""
+    """Return whether the SCHEDULED state that the claim followed is already before it."""
     due = states[index].state_details.scheduled_time
     earlier = (s for s in reversed(states[:index]) if s.type != "PENDING")
     before = next(earlier, None)

@@ -3,63 +3,63 @@
 Before any rule:
 
     changed, or not read    read the run; forget it if only Jobs with reported ends are left of it
-    unknown (404)           delete its Jobs, but for those of another server or pool
-    stray claim             restore what a late claim of ours wrote over
+    unknown (404)           delete its Jobs, except for those of another server or pool
+    stray claim             restore the state that a late claim of ours overwrote
 
 The rules of each state, in order; the first that applies decides:
 
     SCHEDULED   message_unread           read the state's message, which a poll omits
                 end_undone               restore the final state that a SIGTERM handler undid
                 over_deadline            Crashed, the limit named
-                suspended.kept           keep the Job and its place in the queue; say so once
+                suspended.kept           keep the Job and its place in the queue; log it once
                 suspended.resumed        claim the run; the claim adopts the Job
                 overlapping              wait for the last attempt's pods; delete its Job in time
-                process_ended            have polls return a run that was to retry in process
-                process_out_of_sight     so, too, once its Job is confirmed gone
+                process_ended            have polls return a run that was to retry itself
+                process_out_of_sight     the same, once a GET confirms that its Job is gone
                 previous_job_unreported  start its TTL
                 not_offered              leave the run to the next poll
                 offer_too_old            drop the offer; have a poll make another
                 claim                    claim the run
-    PENDING     unclaimed                find out whose it is; leave another's alone
+    PENDING     unclaimed                look for our claim; without one do nothing
                 lease_due                renew the deployment's concurrency slot
       no Job    job_gone                 Crashed after a grace and a live GET: "vanished"
-                suspended.claimed        adopt an earlier Job that goes on
+                suspended.claimed        adopt an earlier Job that continues
                 job_impossible           deployment deleted: Cancelled; else Crashed with the fix
                 refused_too_long         Crashed after the pending time-out
                 refusal_unnamed          name the sub-state by the API server's reason
                 refused_just_now         wait to try again
                 create                   create the Job
       Job       unrecorded               write infrastructure_pid
-                retries.retry            ended by the infrastructure: SCHEDULED, so often as it may
+                retries.retry            ended by the infrastructure: SCHEDULED, a few times
                 ended.ended              Crashed: reason, exit code, remedy, last log lines
                 lost_nodes.overdue       Crashed, though the pod stays
                 suspended.pending        name the sub-state by what the Job waits for
-                sidecars.flow_ended      only sidecars live: Crashed if nothing was reported
+                sidecars.flow_ended      only sidecars run: Crashed if nothing was reported
                 under_way                wait for events
                 not_started              name the sub-state; Crashed after the pending time-out
-    RUNNING     job_missing              find out whose it is; Crashed if its Job vanished
+    RUNNING     job_missing              look for our claim; Crashed if the Job vanished
                 unrecorded               write infrastructure_pid
                 ended.ended              Crashed: reason, exit code, remedy, last log lines
                 suspended.running        SCHEDULED: AwaitingRetry
                 lost_nodes.overdue       Crashed, though the pod stays
-                sidecars.flow_ended      only sidecars live: Crashed if nothing was reported
+                sidecars.flow_ended      only sidecars run: Crashed if nothing was reported
                 replacement_pod          report what it waits for; Crashed after the time-out
     PAUSED      pause_unread             read whether the pause keeps its pod
                 run_suspended            start the TTL; end the sidecars; else nothing
                                          then as RUNNING
-    CANCELLING  unknown_run              find out whose it is; leave another's alone
+    CANCELLING  unknown_run              look for our claim; without one do nothing
                 may_end_itself           wait for the run's own process
                 read_long_ago            read the run
                 delete_job               delete its Jobs
                 cancel                   Cancelled
-    final       job_lives                let it finish; mark it with the state and delete it
+    final       job_lives                let it finish; annotate it with the state, delete it
                 job_unreported           start its TTL
                 objects_leave            wait for events
                 last_word_unread         read the run
                 nothing_left             forget the run
 
-Nothing destructive is decided on a state that was read before the fact that asks for it. Each rule
-that answers a measured trap cites its number in docs/races.md.
+Nothing destructive is decided on a state that was read before the fact that requires it. A rule
+against a measured race cites its number in docs/races.md.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 
 
 def decide(snapshot: Snapshot, timeouts: Timeouts, *, wall: datetime) -> Action:
-    """Return the one next action for the run; `wall` is the time of day for Kubernetes'
-    timestamps."""
+    """Return the next action for the run; `wall` is the current time, to compare with the
+    timestamps of Kubernetes."""
     record = snapshot.record
     if record.is_stale:
         return RefreshRun()
@@ -111,13 +111,13 @@ def decide(snapshot: Snapshot, timeouts: Timeouts, *, wall: datetime) -> Action:
 
 
 def _is_settled(snapshot: Snapshot) -> bool:
-    """The run is not offered, and all that is left of it are Jobs whose end is reported."""
+    """Return whether the run is not offered and only Jobs with a reported end are left of it."""
     unsettled = [job for job in snapshot.jobs if not job.ended or unreported((job,))]
     return snapshot.record.offered_at is None and not snapshot.live_pods and not unsettled
 
 
 def _unknown(snapshot: Snapshot, timeouts: Timeouts) -> Action:
-    """Prefect does not know the run: its Jobs work in vain."""
+    """Delete the Jobs of a run that Prefect does not know."""
     jobs = [job for job in snapshot.jobs if job.name not in snapshot.foreign_jobs]
     if not jobs:
         return ForgetRun()

@@ -1,5 +1,5 @@
-"""Carries out what the table decided: each action makes at most one external write, may be
-repeated, and ends with what it learnt in the store. Decides nothing.
+"""Carries out what the table decided. Each action makes at most one external write, can be
+repeated, and puts what it learned into the store. Decides nothing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LOG_SECONDS = 5.0
 
 
 class Executor:
-    """The one door to every write; `settings` is a live view.
+    """Makes every write about a run; `settings()` returns the current settings.
 
     A precondition of acting, such as holding a Lease, is checked in `execute` and nowhere else
     (docs/decisions/0032).
@@ -75,12 +75,13 @@ class Executor:
         self._clock = clock
 
     async def execute(self, run_id: UUID, action: actions.Action) -> bool:
-        """Carry out one action; return whether to decide again at once. Whatever Prefect did not
-        answer plainly is read again.
+        """Carry out one action and return whether to decide again at once.
+
+        If Prefect did not answer, or answered 404, the run is read before the next decision.
 
         Raises:
-            Unavailable: it may have had its effect or not; decide again later.
-            Refused: it had none, for a reason that the table does not foresee.
+            Unavailable: the action may or may not have taken effect; decide again later.
+            Refused: the action had no effect, for a reason that no rule covers.
         """
         try:
             match action:
@@ -191,7 +192,7 @@ class Executor:
     async def _read_queue_events(self, run_id: UUID, job_name: str) -> None:
         """Read from the Events which Workload Kueue made for the Job, and what the Workload
         lacks."""
-        # It is asked once: the wait is named also where Events cannot be read.
+        # Events are read once: the wait is reported even if they cannot be read.
         self._store.put(run_id, replace(self._store.of(run_id), workload=""))
         workload = kueue.workload_name(await self._events(run_id, "Job", job_name))
         found = await self._events(run_id, "Workload", workload) if workload else ()
@@ -203,8 +204,8 @@ class Executor:
         return await self._kube.list(EVENTS, self._namespace_of(run_id), field_selector=about)
 
     async def _last_lines(self, run_id: UUID, end: Termination) -> str:
-        """The end of the log of the container that decided; "" where it cannot be had: it explains
-        an end, and never delays one for long."""
+        """Return the last log lines of the container that ended the run; "" if they cannot be read.
+        They explain the end and must not delay it."""
         if not end.container:
             return ""
         path = PODS.path(self._namespace_of(run_id), end.pod) + "/log"
@@ -213,7 +214,7 @@ class Executor:
             async with asyncio.timeout(LOG_SECONDS):
                 return (await self._kube.request("GET", path, query=query)).decode(errors="replace")
         except (OperatorError, TimeoutError) as error:
-            log.debug("no log of container %s of pod %s: %s", end.container, end.pod, error)
+            log.debug("cannot read the log of pod %s, %s: %s", end.pod, end.container, error)
             return ""
 
     async def _post_wait_event(self, run_id: UUID, wait: WaitReason, *, job: Job, pod: Pod) -> None:
@@ -231,14 +232,15 @@ class Executor:
             await self._kube.create(EVENTS, job.metadata.namespace, event)
         except OperatorError as error:
             known = isinstance(error, KubernetesConflict)
-            log.debug("no Event on Job %s: %s", job.name, error)
+            log.debug("cannot create an Event on Job %s: %s", job.name, error)
         reported = (pod.metadata.name, wait.category)
         self._store.put(run_id, replace(self._store.of(run_id), reported=reported))
         text = f"Pod {pod.metadata.name} does not start. {wait.category}: {wait.message}"
         self._proposals.log(run_id, "" if known else text, level=wait.level)
 
     async def _end_pod(self, pod: Pod) -> None:
-        """The kubelet ends it as if its own deadline had passed, and keeps it with its log."""
+        """Have the kubelet end the pod as if its deadline had passed; the pod and its log are
+        kept."""
         name, namespace, uid = pod.metadata.name, pod.metadata.namespace, pod.metadata.uid
         change = {
             "metadata": {"uid": uid},
@@ -250,7 +252,8 @@ class Executor:
             self._cluster.pods.remove(uid)
 
     async def _confirm_job_deleted(self, run_id: UUID, name: str) -> None:
-        """Also of a Job in another namespace, as of a binding that was made anew with another."""
+        """Read the Job, also in the namespace that Prefect recorded: a binding may have been
+        recreated with another."""
         run = self._store.of(run_id).run
         recorded = run.infrastructure_pid if run else None
         namespace, _, recorded_name = (recorded or "").rpartition(":")
@@ -261,7 +264,8 @@ class Executor:
             self._store.put(run_id, replace(self._store.of(run_id), job_confirmed_gone=name))
 
     async def _delete_job(self, job: Job, final: State | None) -> None:
-        """Foreground: the Job, and with it its annotation, outlives the pod's SIGTERM handler."""
+        """Delete the Job in the foreground: the Job and its annotation then outlive the pod's
+        SIGTERM handler."""
         if final and models.FINAL_STATE_ANNOTATION not in job.metadata.annotations:
             text = f"{final.type}/{final.name}/{final.message or ''}"
             annotations = {models.FINAL_STATE_ANNOTATION: text}
@@ -279,7 +283,7 @@ class Executor:
         await self._patch(job, spec={"ttlSecondsAfterFinished": ttl})
 
     async def _patch(self, job: Job, **change: dict[str, Any]) -> None:
-        """Merge the change into exactly this Job, where it still exists."""
+        """Patch exactly this Job, if it still exists."""
         metadata = {**change.get("metadata", {}), "uid": job.metadata.uid}
         patch = {**change, "metadata": metadata}
         namespace = job.metadata.namespace

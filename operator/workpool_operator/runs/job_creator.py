@@ -1,5 +1,5 @@
-"""Has the Job of a claimed run rendered and created. Ends no run: what keeps the Job from being
-created becomes a fact of the run's record, and the table decides what follows.
+"""Renders and creates the Job of a claimed run. Ends no run: a failure becomes a fact of the run's
+record, and the table decides what follows.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ LONGEST_REFUSAL_SECONDS = 60.0
 
 
 class JobCreator:
-    """Has Jobs rendered and created; `forbidden(message)` is called when the API server refuses
-    them for a reason that is the binding's."""
+    """Renders and creates Jobs; `forbidden(message)` is called if the API server refuses one
+    because the operator lacks a right."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class JobCreator:
         self._created_at = NEVER  # the last Job of any run
 
     async def create_job(self, claimed: ClaimedRun) -> None:
-        """Create the Job of the run's claim, or note in the run's record why there is none.
+        """Create the Job of the run's claim, or record why it cannot be created.
 
         Raises:
-            Unavailable: what the Job is made from cannot be read now, or the API server did not
-                answer for the first time.
+            Unavailable: the Job's inputs cannot be read now, or the API server did not answer the
+                first attempt.
         """
         run_id = claimed.run.id
         deployment = self._store.of(run_id).deployment
@@ -93,7 +93,7 @@ class JobCreator:
         except KubernetesUnavailable as error:
             self._note_outage(run_id)
             record = self._store.of(run_id)
-            if not record.refusals:  # once is no news
+            if not record.refusals:  # a single failure is not reported
                 self._store.put(run_id, replace(record, refusals=1))
                 raise
             self._note_wait(run_id, error)
@@ -116,7 +116,7 @@ class JobCreator:
     async def _refused(
         self, claimed: ClaimedRun, made: RenderedJob, refused: KubernetesRefused
     ) -> None:
-        """What time can mend is waited for; the rest is a fault, with the fix."""
+        """Record a refusal that time can resolve as a wait, any other as a fault with its fix."""
         if job_rejection.transient_reason(refused):
             self._note_wait(claimed.run.id, refused)
             return
@@ -139,14 +139,14 @@ class JobCreator:
         self._store.put(run_id, replace(self._store.of(run_id), job_fault=fault))
 
     def _note_outage(self, run_id: UUID) -> None:
-        """Since when Jobs of other runs are created, while this one's is not."""
+        """Record since when Jobs of other runs are created but this run's is not."""
         record, now = self._store.of(run_id), self._clock.monotonic()
         is_alone = record.refusals and self._created_at > record.refused_at
         alone_since = now if record.alone_since is None and is_alone else record.alone_since
         self._store.put(run_id, replace(record, alone_since=alone_since, refused_at=now))
 
     def _note_wait(self, run_id: UUID, error: OperatorError) -> None:
-        """Note why the Job was not taken, and when it is tried again."""
+        """Record why the Job was not accepted, and when the next attempt is due."""
         record = self._store.of(run_id)
         refusals = record.refusals + 1
         delay = min(2.0**refusals, LONGEST_REFUSAL_SECONDS) * random.uniform(0.8, 1.2)

@@ -1,7 +1,7 @@
-"""What the API server's no, or its silence, means for a run whose Job it was asked to create. Pure.
+"""Explains why the API server did not create a run's Job. Pure.
 
-What time can mend is waited for, under a sub-state that says why; anything else ends the run with
-the fix.
+The run waits for what time can resolve, under a sub-state that names the reason. Anything else ends
+the run with the fix.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from workpool_operator.jobs import attribution
 from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
 from workpool_operator.jobs.inputs import RenderInput
 
-# How the API server words what status and reason do not tell apart. Admission names the object, the
-# authorizer never: it decides before there is one.
+# Texts of the API server, for cases that share a status and a reason. Admission names the object.
+# The authorizer does not: it decides before the object exists.
 _BY_ADMISSION = re.compile(r'"[^"]+" is forbidden: ')
 _BY_A_POLICY = ("admission webhook", "ValidatingAdmissionPolicy")
 _ENDING = "because it is being terminated"
 
 
 def transient_reason(error: OperatorError) -> WaitReason | None:
-    """What the run waits for; None where nothing but a change would help."""
+    """Return what the run waits for; None if only a change of the cluster or the run would help."""
     text = str(error).rstrip(". ")
     if isinstance(error, BindingFault):
         return WaitReason("JobRefused", str(error))
     if isinstance(error, KubernetesUnavailable):
-        return WaitReason(
-            OUTAGE, f"The Kubernetes API does not take the run's Job: {text}. It is tried again."
-        )
+        problem = f"The Kubernetes API does not accept the run's Job: {text}"
+        return WaitReason(OUTAGE, f"{problem}. The operator tries again.")
     if not isinstance(error, KubernetesRefused):
         return None
     answer = _answer(error)
     if isinstance(answer, KubernetesForbidden) and "exceeded quota" in text:
-        advice = "It starts as soon as the namespace's quota allows: raise it, or end other Jobs."
+        advice = (
+            "The Job starts as soon as the namespace's quota allows: raise it, or end other Jobs."
+        )
         return WaitReason("QuotaExceeded", f"{text}. {advice}")
     if isinstance(answer, KubernetesConflict) or any(words in text for words in _BY_A_POLICY):
-        return WaitReason("JobRefused", f"{text}. The Job is tried again.")
+        return WaitReason("JobRefused", f"{text}. The operator tries again.")
     if _ENDING in text:
-        advice = "Nothing starts in it any more: create it again once it is gone."
+        advice = "Nothing can start in the namespace: create it again once it is deleted."
         return WaitReason("JobRefused", f"{text}. {advice}")
     return None
 
 
 def is_missing_permission(error: KubernetesRefused) -> bool:
-    """Whether it is refused because the operator lacks a right, which is the binding's fault. Every
-    admission plugin answers 403, too."""
+    """Return whether the operator lacks a right. A 403 of an admission plugin does not count."""
     answer = _answer(error)
     if isinstance(answer, KubernetesForbidden):
         return not _BY_ADMISSION.search(str(error))
@@ -67,8 +67,8 @@ def is_missing_permission(error: KubernetesRefused) -> bool:
 def rejected_job_message(
     refused: KubernetesRefused, render_input: RenderInput, *, namespace: str, grant: str = ""
 ) -> str:
-    """Why the run ends: the places that are refused, where their values come from, and the fix;
-    `grant` is that for a right that is missing."""
+    """Return why the run ends: the refused fields, where their values come from, and the fix.
+    `grant` is the fix for a missing right."""
     text = attribution.rejected_fields_message(refused.causes, render_input) or str(refused)
     is_misfit = isinstance(_answer(refused), KubernetesBadRequest | KubernetesInvalid)
     misfits = attribution.invalid_variables_message(render_input) if is_misfit else ""
@@ -83,7 +83,7 @@ def _advice(refused: KubernetesRefused, namespace: str, grant: str) -> str:
     answer = _answer(refused)
     if isinstance(answer, KubernetesForbidden):
         return (
-            "The operator has the right to create Jobs, a policy of the cluster refuses this one: "
+            "The operator may create Jobs, but a policy of the cluster refuses this one: "
             "change what it names, or the policy."
         )
     if isinstance(answer, KubernetesNotFound):

@@ -17,12 +17,12 @@ from workpool_operator.runs.store import RunRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What is known of one run at `now` (seconds, monotonic).
+    """Everything known about one run at `now` (seconds, monotonic).
 
-    `record` has its facts up to date: it is what to remember. `current` is the Job of the run's
+    `record` is up to date: put it back into the store. `current` is the Job of the run's
     current claim; `previous_jobs` are its other Jobs, which prove nothing about the run
     (docs/races.md, 8). `pods` are the current Job's, gone ones included. `foreign_jobs` are the
-    names of Jobs that were made for another server or pool.
+    names of Jobs that were created for another server or pool.
     """
 
     run_id: UUID
@@ -43,22 +43,22 @@ class Snapshot:
 
     @property
     def recorded_name(self) -> str:
-        """The Job's name in `infrastructure_pid`, "" if there is none."""
+        """The Job name in `infrastructure_pid`; "" without one."""
         return recorded_job(self.record.run)
 
     @property
     def started(self) -> bool:
-        """The flow's container of some pod of the current Job has run."""
+        """The flow container has started in a pod of the current Job."""
         return any(pod.started for pod in self.pods)
 
     @property
     def newest(self) -> Pod | None:
-        """The pod of the current Job that was made last."""
+        """The current Job's most recently created pod."""
         return diagnosis.newest(self.pods) if self.pods else None
 
     @property
     def outlived(self) -> tuple[Pod, ...]:
-        """The pods that live although the flow's container in them has ended."""
+        """The pods that are running although their flow container has ended."""
         return tuple(pod for pod in self.live_pods if pod.flow_ended)
 
     @property
@@ -68,13 +68,14 @@ class Snapshot:
 
     @property
     def ended_by_us(self) -> Job | None:
-        """A Job that outlived its run and was ended for it: it says how the run had ended."""
+        """A Job that the operator deleted because it outlived its run; its annotation has the run's
+        final state."""
         jobs = (*self.previous_jobs, *self.gone_jobs)
         return next((j for j in jobs if FINAL_STATE_ANNOTATION in j.metadata.annotations), None)
 
     @property
     def overlapping(self) -> bool:
-        """An earlier Job runs, may still run, or is suspended: two pods must not overlap."""
+        """A previous Job is running, can still run, or is suspended: two pods must not overlap."""
         return bool(self.live_pods) or any(not job.ended for job in self.previous_jobs)
 
     @property
@@ -95,25 +96,25 @@ class Snapshot:
 
     @property
     def refused_alone(self) -> float:
-        """Seconds for which the API server takes the Jobs of other runs, and not this one's."""
+        """Seconds for which the API server has accepted Jobs of other runs but not this run's."""
         since = self.record.alone_since
         return self.now - since if since is not None else 0.0
 
     @property
     def event_reason(self) -> WaitReason | None:
-        """What Events said of what is waited for now, not of an earlier pod."""
+        """The reason from Events for the current wait, not for that of an earlier pod."""
         since, record = self.record.since, self.record
         began = since.get("podless", since.get("creating"))
         return None if began is None or record.events_read_at < began else record.event_reason
 
     @property
     def confirmed_gone(self) -> bool:
-        """A live GET did not find the current Job, or the recorded one if none is current."""
+        """A GET did not find the current Job, or the recorded one if none is current."""
         name = self.current_name or self.recorded_name
         return bool(name) and self.record.job_confirmed_gone == name
 
     def seconds_since(self, fact: str) -> float:
-        """Return for how many seconds the fact has been seen to hold."""
+        """Return for how many seconds the fact has held."""
         return self.now - self.record.since.get(fact, self.now)
 
     def read_since(self, fact: str) -> bool:
@@ -177,7 +178,7 @@ def _with_facts(snapshot: Snapshot) -> RunRecord:
 
 
 def _facts(snapshot: Snapshot) -> dict[str, bool]:
-    """Return the facts whose age decides something; another Job starts afresh."""
+    """Return the facts whose age matters to a rule. They start again with another Job."""
     job, newest, refusal = snapshot.current, snapshot.newest, snapshot.record.refusal
     live = snapshot.live_pods
     alive = job is not None and not job.ended
@@ -202,7 +203,8 @@ def _facts(snapshot: Snapshot) -> dict[str, bool]:
 
 
 def _pods_of(job_name: str, objects: RunObjects, *, since: datetime | None) -> tuple[Pod, ...]:
-    """Those made since the Job was started, or last resumed: earlier ones are another attempt's."""
+    """Return the Job's pods since it was started or last resumed: earlier pods belong to another
+    attempt."""
     mine = (pod for pod in (*objects.gone_pods, *objects.pods) if pod.job_name == job_name)
     return tuple(pod for pod in mine if not _is_before(pod.metadata.creation_timestamp, since))
 
@@ -212,7 +214,7 @@ def _is_before(time: datetime | None, other: datetime | None) -> bool:
 
 
 def _adopted_name(record: RunRecord, objects: RunObjects) -> str:
-    """Return the name of a Job that the claim adopted and that is gone: it is another claim's."""
+    """Return the name of a deleted Job that the claim had adopted; the name is of another claim."""
     claim = str(record.claim.id) if record.claim else None
     return next((job.name for job in objects.gone_jobs if job.claim_id == claim), "")
 

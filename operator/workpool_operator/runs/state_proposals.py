@@ -1,7 +1,7 @@
-"""What the operator proposes and writes to Prefect about a run. Decides nothing.
+"""Reads runs from Prefect and writes them. Decides nothing.
 
-Every answer goes into the store, which knows a claim, and the sub-states that stand for it, by
-their transition ids and by nothing else (docs/races.md, 3).
+Every answer goes into the store. The store recognizes a claim and its sub-states by their
+transition ids and by nothing else (docs/races.md, 3).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LEASE_SECONDS = 300
 
 
 class StateProposals:
-    """Reads and changes runs on the server; `run_log` writes what was done to the run's log."""
+    """Reads and changes runs on the server; what it did goes to the run's log through `run_log`."""
 
     def __init__(
         self,
@@ -52,14 +52,14 @@ class StateProposals:
         self.store = store
         self._clock = clock
 
-    # What is known
+    # Reads
 
     async def read(self, run_id: UUID) -> None:
         """Read the run.
 
         Raises:
-            PrefectUnavailable: also where the run is said to be unknown by a server that does not
-                have our pool: it may be another, or one that lost its data.
+            PrefectUnavailable: Prefect did not answer, or answered 404 and does not have our pool:
+                it may be another server, or one that lost its data.
         """
         asked_at = self._clock.monotonic()
         run = await self._api.read_run(run_id)
@@ -68,19 +68,19 @@ class StateProposals:
         self.store.apply(run_id, run, asked_at=asked_at)
 
     async def check_pool(self) -> None:
-        """Check that the server has our pool: only then can it say that a run is gone.
+        """Check that the server has our pool: only then does a 404 prove that a run was deleted.
 
         Raises:
-            PrefectUnavailable: it does not answer with our pool's id.
+            PrefectUnavailable: the server does not answer with our pool's id.
         """
         try:
             found = (await self._api.work_pool()).id
         except PrefectRefused as refused:
-            raise PrefectUnavailable(f"the work pool is not to be seen: {refused}") from refused
+            raise PrefectUnavailable(f"the work pool cannot be read: {refused}") from refused
         if found != self._owner.pool_id:
             raise PrefectUnavailable(
-                f"work pool {self._api.pool!r} has id {found}, not {self._owner.pool_id}: what the "
-                "server says of runs that it does not know says nothing of those of this pool"
+                f"work pool {self._api.pool!r} has id {found}, not {self._owner.pool_id}: a 404 "
+                "from this server does not prove that a run of the pool was deleted"
             )
 
     async def read_history(self, run_id: UUID) -> None:
@@ -93,7 +93,7 @@ class StateProposals:
         history = await self._api.history(run_id)
         record = self.store.of(run_id)
         if record.state != state:
-            return  # it moved on meanwhile
+            return  # the state changed meanwhile
         mine = self.store.transition_ids(run_id)
         record = replace(
             record.with_claim(find_claim(run, history, mine)),
@@ -111,15 +111,15 @@ class StateProposals:
     # Claims
 
     async def claim(self, run_id: UUID) -> None:
-        """Propose PENDING: the claim holds if the answer's state is PENDING with our transition id,
-        whatever the answer's status, unless the owner is exclusive."""
+        """Propose PENDING. The claim succeeded if the answer's state is PENDING with our transition
+        id, whatever the answer's status, unless the owner is exclusive."""
         proposal = {
             "type": "PENDING",
             "name": "Pending",
             "state_details": {"transition_id": str(self._owner.transition_id(run_id))},
         }
         asked_at = self._clock.monotonic()
-        # Also if the answer is lost.
+        # Set before the request: its answer can be lost.
         self.store.put(run_id, replace(self.store.of(run_id), claimed_here=True))
         try:
             answer = await self._propose(run_id, proposal)
@@ -136,7 +136,8 @@ class StateProposals:
             log.debug("run %s was not claimed: %s: %s", run_id, answer.status, answer.reason)
 
     async def revert_claim(self, run_id: UUID) -> None:
-        """Restore what a late state of ours wrote over, with its data (docs/races.md, 1)."""
+        """Restore the state that a late state of ours overwrote, with its data (docs/races.md,
+        1)."""
         state = self.store.of(run_id).state
         history = await self._api.history(run_id)
         mine = self.store.transition_ids(run_id)
@@ -147,7 +148,7 @@ class StateProposals:
         await self.restore(run_id, before)
 
     async def restore(self, run_id: UUID, state: State) -> None:
-        """Propose a state again that something wrote over."""
+        """Propose a state again that was overwritten."""
         proposal: dict[str, Any] = {
             "type": state.type,
             "name": state.name,
@@ -163,7 +164,7 @@ class StateProposals:
     async def renew_lease(self, run_id: UUID, lease_id: UUID) -> None:
         """Keep the deployment's concurrency slot that came with the claim.
 
-        A slot that was lost is not asked for again: the server takes another when the run starts.
+        A lost slot is not requested again: the server takes another when the run starts.
         """
         asked_at = self._clock.monotonic()
         try:
@@ -172,22 +173,20 @@ class StateProposals:
             await self.read(run_id)
             record = self.store.of(run_id)
             if record.claim is not None and record.state_type == "PENDING":
-                log.warning(
-                    "run %s: its deployment's concurrency slot was lost: %s", run_id, refused
-                )
+                log.warning("run %s lost its deployment's concurrency slot: %s", run_id, refused)
                 lost = replace(record, lost_lease=lease_id)
                 self.store.put(run_id, lost.with_claim(record.claim))
             return
         self.store.put(run_id, replace(self.store.of(run_id), lease_renewed_at=asked_at))
 
-    # What became of it
+    # Progress and ends
 
     async def record_infrastructure_pid(self, run_id: UUID, pid: str) -> None:
         """Write `infrastructure_pid`."""
         await self._change(run_id, infrastructure_pid=pid)
 
     async def reschedule(self, run: Run) -> None:
-        """Have polls return a run that was to be retried by a process that is gone."""
+        """Have polls return a run whose process was to retry it and has ended."""
         policy = {**run.empirical_policy, "retry_type": "reschedule"}
         await self._change(run.id, empirical_policy=policy)
 
@@ -204,7 +203,7 @@ class StateProposals:
         return await self._propose(run_id, proposal)
 
     async def report_waiting(self, run_id: UUID, wait: WaitReason, claim: Claim) -> None:
-        """Name the claim's sub-state by what the run waits for."""
+        """Report what the run waits for, as the name of the claim's sub-state."""
         answer = await self.name_substate(run_id, claim, wait.category, wait.message)
         if answer.accepted and not self.store.of(run_id).stray_claim:
             self._run_log.write(run_id, f"{wait.category}: {wait.message}", level=wait.level)
@@ -237,7 +236,7 @@ class StateProposals:
         await self._finish(run_id, proposal, level=logging.INFO)
 
     def log(self, run_id: UUID, fact: str, *, level: int = logging.ERROR) -> None:
-        """Write a fact, if there is one, to the run's log, without a change of state."""
+        """Write `fact` to the run's log, unless it is empty. The state does not change."""
         if fact:
             self._run_log.write(run_id, fact, level=level)
 

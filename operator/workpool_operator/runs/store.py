@@ -1,8 +1,8 @@
 """What the operator remembers of each flow run: a disposable cache of Prefect's truth.
 
-It may be lost at any instruction: `resync` fills it again. Records are frozen and change only in
-the store; `RunStore.apply` is the one door through which a state of the server enters them. A
-record that was read before an `await` may be out of date after it: read it again. No I/O.
+It can be lost at any instruction: `resync` fills it again. Records are frozen and change only in
+the store. A state from the server enters a record only through `RunStore.apply`. A record that was
+read before an `await` can be out of date after it: read it again. No I/O.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ FIRST_DEFERRAL, LONGEST_DEFERRAL = timedelta(seconds=30), timedelta(minutes=4)
 
 
 class JobFaultReason(Enum):
-    """What was found when the Job of a claim was to be created."""
+    """Why creating the Job of a claim failed for good."""
 
     DEPLOYMENT_NOT_FOUND = auto()
     RENDERING_FAILED = auto()
-    REFUSED = auto()  # by the API server, for good
+    REFUSED = auto()  # by the API server
 
 
 @dataclass(frozen=True, slots=True)
 class JobFault:
-    """Why there can be no Job for a claim; `message` has the fact and the fix."""
+    """A permanent failure to create the Job of a claim; `message` names the cause and the fix."""
 
     claim_id: UUID
     reason: JobFaultReason
@@ -42,58 +42,58 @@ class JobFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """What is known of one run; a field may be out of date but never invented. Times are seconds
-    of the monotonic clock but for those that are `datetime`."""
+    """Everything known about one run. A field can be out of date but is never guessed. Times are
+    seconds of the monotonic clock, except for `datetime` fields."""
 
     # The server's answer
     run: Run | None = None
     missing: bool = False  # the server answered 404
-    read_at: float = NEVER  # when the server was asked for what is known
-    answered_at: float = NEVER  # when it answered
-    valid_from: float = NEVER  # an answer to what was asked before is out of date
-    stale_since: float = NEVER  # when something last said, or left open, that the state changed
-    # Whose run it is
+    read_at: float = NEVER  # when the last read was requested
+    answered_at: float = NEVER  # when the server answered it
+    valid_from: float = NEVER  # answers to earlier requests are out of date
+    stale_since: float = NEVER  # when the state last changed, or may have
+    # The claim
     claim: Claim | None = None
-    claimed_here: bool = False  # this process proposed the claim, and no other's was found
-    foreign_state_id: UUID | None = None  # the state under which history showed no claim of ours
-    stray_claim: bool = False  # a state of ours was accepted on a run that was not SCHEDULED
+    claimed_here: bool = False  # this process proposed the claim and found no other
+    foreign_state_id: UUID | None = None  # the state whose history shows no claim of ours
+    stray_claim: bool = False  # Prefect accepted our state on a run that was not SCHEDULED
     lease_renewed_at: float = NEVER
-    lost_lease: UUID | None = None  # it cannot be renewed any more
-    infrastructure_retries: int | None = None  # as the history had it under this claim
-    # The offer of a poll, and what became of it
-    offered_at: float | None = None  # the offer holds a slot from then on
+    lost_lease: UUID | None = None  # a lease that cannot be renewed
+    infrastructure_retries: int | None = None  # counted in the history under this claim
+    # The offer of a poll
+    offered_at: float | None = None  # the offer takes a slot from then on
     deployment: Mapping[str, Any] | None = None
-    not_before: datetime | None = None  # when a refused claim may be made again
+    not_before: datetime | None = None  # no claim before then, because one was refused
     refused_claims: int = 0  # since the run became SCHEDULED
-    refused_under: UUID | None = None  # the state that the last of them found
+    refused_under: UUID | None = None  # the run's state at the last refused claim
     # The creation of the Job
-    pending_timeout: int | None = None  # the run's own, in seconds, before its Job says so
-    job_fault: JobFault | None = None  # why there can be no Job
-    refusal: WaitReason | None = None  # why the API server did not take the Job
+    pending_timeout: int | None = None  # the run's own, in seconds, until its Job records it
+    job_fault: JobFault | None = None  # why the Job cannot be created
+    refusal: WaitReason | None = None  # why the API server refused the Job for now
     refused_until: float = NEVER
     refusals: int = 0
-    refused_at: float = NEVER  # the last of them
-    alone_since: float | None = None  # others' Jobs are created, while this one's is an outage
+    refused_at: float = NEVER  # the last refusal
+    alone_since: float | None = None  # Jobs of other runs are created, this one's is not
     # The Job in the cluster
-    observed_name: str = ""  # the current Job's in the last snapshot
+    observed_name: str = ""  # the name of the current Job in the last snapshot
     since: Mapping[str, float] = field(default_factory=dict)  # fact -> when it was first seen
-    job_confirmed_gone: str = ""  # the name of a Job that a live GET did not find
-    suspended_job: str = ""  # the name of a Job that was suspended since the run is SCHEDULED
-    workload: str | None = None  # what Kueue says a suspended Job waits for, once it was asked
-    event_reason: WaitReason | None = None  # what Events say about a Job or pod that does not move
+    job_confirmed_gone: str = ""  # the name of a Job that a GET did not find
+    suspended_job: str = ""  # a Job that was suspended after the run became SCHEDULED
+    workload: str | None = None  # why Kueue suspends the Job; None until its Events are read
+    event_reason: WaitReason | None = None  # why a Job or pod makes no progress, from Events
     events_read_at: float = NEVER
-    # What the run's readers know already
+    # What was reported already
     reported: tuple[str, str] = ("", "")  # pod and category of a RUNNING run's last reported wait
     noted: str = ""  # the object that the run's log was last written about
 
     @property
     def state(self) -> State | None:
-        """The run's full state; None where only a poll, which omits it, has been read."""
+        """The run's full state; None if the run was read by a poll, which omits it."""
         return self.run.state if self.run else None
 
     @property
     def state_type(self) -> str:
-        """The type of the run's state; empty where there is no run."""
+        """The type of the run's state; "" without a run."""
         return self.run.state_type if self.run else ""
 
     @property
@@ -103,17 +103,17 @@ class RunRecord:
 
     @property
     def is_stale(self) -> bool:
-        """The run may have changed since the server was asked."""
+        """The run may have changed since it was read."""
         return self.stale_since > self.read_at
 
     @property
     def is_foreign(self) -> bool:
-        """The history showed that the operator did not make the run's present state."""
+        """The history showed that the run's current state has no claim of ours."""
         state_id = self.state.id if self.state else None
         return self.foreign_state_id is not None and state_id == self.foreign_state_id
 
     def is_deferred(self, wall: datetime) -> bool:
-        """Return whether a claim was refused, and it is too early for the next."""
+        """Return whether it is too early for the next claim, because one was refused."""
         return self.not_before is not None and self.not_before > wall
 
     def apply(
@@ -125,12 +125,12 @@ class RunRecord:
         transition_ids: Set[UUID],
         wrote: bool = False,
     ) -> RunRecord:
-        """Return the record after the server's answer (None for 404) to what was asked at
-        `asked_at`; the same record if the answer is out of date.
+        """Return the record after the server's answer (None for 404) to a request of `asked_at`.
 
-        `transition_ids` are those of our claims on the run. `wrote`: the answer is to a change of
-        ours, which reads on their way may not know yet. Where a read overtook such a change,
-        it is open which of the two is newer: the record is stale then.
+        The record stays the same if the answer is out of date. `transition_ids` are those of our
+        claims on the run. `wrote` marks the answer to a write of ours, which reads in flight may
+        not reflect. If a read overtook such a write, the newer of the two is unknown: the record
+        is stale.
         """
         if asked_at < self.valid_from:
             return self.mark_stale(now) if wrote else self
@@ -149,25 +149,27 @@ class RunRecord:
         return known._drop_void()._identify(transition_ids)
 
     def mark_stale(self, now: float) -> RunRecord:
-        """Return a record that has to be read before anything else is decided."""
+        """Return a record whose run must be read before anything else is decided."""
         return replace(self, stale_since=now)
 
     def mark_foreign(self) -> RunRecord:
-        """Return a record whose present state the operator did not make: the run is left alone
-        until it changes."""
+        """Return a record whose current state has no claim of ours: the run is left alone until its
+        state changes."""
         state_id = self.state.id if self.state else None
         return replace(self, claim=None, stray_claim=False, foreign_state_id=state_id)
 
     def with_claim(self, claim: Claim | None) -> RunRecord:
-        """Return a record whose present state belongs to this claim, or to none of ours."""
+        """Return a record whose current state belongs to this claim, or to none of ours."""
         if claim and claim.lease_id == self.lost_lease:
             claim = replace(claim, lease_id=None)
         return replace(self, claim=claim)
 
     def defer(self, state: State | None, *, wall: datetime) -> RunRecord:
-        """Return the record after a refused claim, which found `state`: the run waits until the
-        time that its state names, or, where that is no later time, ever longer, so that others get
-        its slot."""
+        """Return the record after a refused claim on `state`.
+
+        The next claim waits until the scheduled time of the state. If that has passed, the wait
+        doubles with each refusal, so that other runs get the slot.
+        """
         due = state.state_details.scheduled_time if state else None
         longer = FIRST_DEFERRAL * 2**self.refused_claims
         return replace(
@@ -179,7 +181,7 @@ class RunRecord:
         )
 
     def _drop_void(self) -> RunRecord:
-        """Drop what the state that was just applied makes void."""
+        """Return the record without the facts that its new state ends."""
         known = self
         if self.state_type != "SCHEDULED":
             known = replace(
@@ -208,18 +210,17 @@ class RunRecord:
         return known
 
     def _identify(self, transition_ids: Set[UUID]) -> RunRecord:
-        """Settle which claim the state belongs to, as far as the state proves it (docs/races.md,
-        3)."""
+        """Return the record with the claim that its state proves (docs/races.md, 3)."""
         if self.state_type == "PENDING" and self.state is not None:
             return self._identify_pending(self.state, transition_ids)
         if self.state_type != "PENDING" and self.claim and self.run:
             recorded = recorded_job(self.run)
             if recorded and not self.claim.made(recorded, run_id=self.run.id):
-                return replace(self, claim=None)  # another's, unless the history says otherwise
+                return replace(self, claim=None)  # the history decides
         return self
 
     def _identify_pending(self, state: State, transition_ids: Set[UUID]) -> RunRecord:
-        """A PENDING state is ours by its transition id: the claim's own, or a sub-state's of it."""
+        """A PENDING state is ours if its transition id is that of the claim or of its sub-state."""
         proof = state.state_details.transition_id
         known = self
         if proof in transition_ids:
@@ -231,7 +232,7 @@ class RunRecord:
 
 
 class RunStore:
-    """Records by run id; `transition_ids(run_id)` are those of our claims on the run."""
+    """Keeps records by run id; `transition_ids(run_id)` returns those of our claims on the run."""
 
     def __init__(
         self,
@@ -254,16 +255,16 @@ class RunStore:
         return self._records.get(run_id)
 
     def of(self, run_id: UUID) -> RunRecord:
-        """Return the run's record, an empty one if nothing is known."""
+        """Return the run's record; an empty one if nothing is known."""
         return self._records.get(run_id, _EMPTY)
 
     def put(self, run_id: UUID, record: RunRecord) -> None:
-        """Remember the record in the place of the one before."""
+        """Replace the run's record."""
         self._records[run_id] = record
 
     def apply(self, run_id: UUID, run: Run | None, *, asked_at: float, wrote: bool = False) -> bool:
-        """Let the server's full answer about the run in, unless the store knows better by now;
-        return whether it was let in. See `RunRecord.apply`."""
+        """Apply the server's answer about the run; return False if it is out of date. See
+        `RunRecord.apply`."""
         known = self.of(run_id)
         now = self._clock.monotonic()
         ids = self.transition_ids(run_id)
@@ -273,7 +274,7 @@ class RunStore:
         return asked_at >= known.valid_from
 
     def amend(self, run_id: UUID, **fields: Any) -> None:
-        """Note fields of the run, none of its state, that the operator wrote itself."""
+        """Update fields of the run, other than its state, that the operator wrote itself."""
         known = self.of(run_id)
         if known.run is not None:
             self.put(run_id, replace(known, run=known.run.with_changes(**fields)))
@@ -283,7 +284,7 @@ class RunStore:
         self.put(run_id, self.of(run_id).mark_stale(self._clock.monotonic()))
 
     def end_outage(self) -> None:
-        """Have what waited for the API server alone tried again now."""
+        """Retry at once what waits for the API server only."""
         for run_id, record in list(self._records.items()):
             if record.refusal and record.refusal.category == OUTAGE:
                 self.put(run_id, replace(record, refused_until=NEVER, alone_since=None))

@@ -168,7 +168,7 @@ class KubernetesJobWorker(
                 code = await handle.exit_code()
                 return KubernetesJobWorkerResult(identifier=handle.identifier, status_code=code)
         except OperatorError as error:
-            await self._propose_crashed_state(flow_run, f"The run's Job cannot be made. {error}")
+            await self._propose_crashed_state(flow_run, f"The run's Job cannot be created. {error}")
             started(error)
             namespace = configuration.namespace
             return KubernetesJobWorkerResult(identifier=f"{namespace}:", status_code=125)

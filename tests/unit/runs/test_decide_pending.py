@@ -250,7 +250,7 @@ CASES = [
     Case(
         "a run whose Job cannot be rendered crashes with the place",
         impossible(JobFaultReason.RENDERING_FAILED, "job_manifest.spec: no object"),
-        ReportCrashed(Termination("The run's Job cannot be made. job_manifest.spec: no object")),
+        ReportCrashed(Termination("The run's Job cannot be created. job_manifest.spec: no object")),
     ),
     Case(
         "a run whose Job is refused for good crashes with the fix",
@@ -274,7 +274,7 @@ CASES = [
         CreateJob(ClaimedRun(CLAIMED, claim("second"))),
     ),
     Case(
-        "a run whose earlier Job goes on adopts it rather than end for one that cannot be made",
+        "a run whose earlier Job continues adopts it instead of ending",
         impossible(JobFaultReason.REFUSED, "no"),
         AdoptJob(job("old"), claim()),
         {"jobs": (job("old"),)},

@@ -105,7 +105,7 @@ def test_only_the_want_of_a_right_is_the_binding_s_fault(
 def test_a_namespace_that_is_being_deleted_is_named_as_such() -> None:
     wait = job_rejection.transient_reason(refused(TERMINATING, 403))
     assert wait is not None
-    assert "create it again once it is gone" in wait.message
+    assert "create it again once it is deleted" in wait.message
 
 
 def test_an_outage_that_others_do_not_see_ends_the_run_after_the_time_out() -> None:

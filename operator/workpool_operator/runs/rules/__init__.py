@@ -1,4 +1,4 @@
-"""What a rule of the decision table looks at, and how a list of rules is asked. Pure."""
+"""The input of the decision table's rules, and how a list of rules is evaluated. Pure."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Input:
 
     @property
     def is_recent(self) -> bool:
-        """The server answered with the run's state a moment ago."""
+        """The server answered with the run's state at most `timeouts.state_age` seconds ago."""
         return self.snapshot.age <= self.timeouts.state_age
 
     def is_sure(self, fact: str) -> bool:
-        """Return whether the run was read after the fact was first seen, and a moment ago."""
+        """Return whether the run was read after the fact was first seen, and recently."""
         return self.snapshot.read_since(fact) and self.is_recent
 
     def remaining(self, fact: str, grace: float) -> float:
@@ -43,7 +43,7 @@ class Input:
 
 @dataclass(frozen=True)
 class ClaimedInput(Input):
-    """A run that is under a claim of ours."""
+    """The input of rules for a run that we claimed."""
 
     claim: Claim
 
@@ -53,7 +53,7 @@ class ClaimedInput(Input):
         return ClaimedRun(self.run, self.claim)
 
 
-# A rule answers None where it does not apply: the next one in its list is asked.
+# A rule returns None if it does not apply: the next one in its list is evaluated.
 Rule = Callable[[Input], Action | None]
 ClaimedRule = Callable[[ClaimedInput], Action | None]
 JobRule = Callable[[Input, Job], Action | None]
@@ -61,6 +61,6 @@ ClaimedJobRule = Callable[[ClaimedInput, Job], Action | None]
 
 
 def first(rules: Iterable[Callable[P, Action | None]], *args: P.args, **kwargs: P.kwargs) -> Action:
-    """Return the answer of the first rule that has one; Nothing if none has."""
-    answers = (rule(*args, **kwargs) for rule in rules)
-    return next((step for step in answers if step is not None), NoAction())
+    """Return the action of the first rule that applies; NoAction if none does."""
+    found = (rule(*args, **kwargs) for rule in rules)
+    return next((action for action in found if action is not None), NoAction())

@@ -1,6 +1,6 @@
-"""Rules for a run whose Job is over, or gone, while the run itself is not. Pure.
+"""Rules for a run that has not ended although its Job has ended or vanished. Pure.
 
-Nothing is ended on a state that was read before the fact that asks for it.
+No run is ended on a state that was read before the fact that requires it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from workpool_operator.runs.rules import Input
 
 
 def ended(given: Input, job: Job) -> Action | None:
-    """Crash a run whose Job failed, or completed and left the run's report time to arrive."""
+    """Crash a run whose Job failed, or completed some time ago without a report of the run."""
     if not job.ended:
         return None
     rest = given.remaining("ended", _grace(given, job))
@@ -32,14 +32,14 @@ def ended(given: Input, job: Job) -> Action | None:
 
 
 def unreported(jobs: tuple[Job, ...]) -> Job | None:
-    """Return a Job that ended and whose TTL has not begun: the TTL marks a reported end."""
+    """Return a Job that ended and has no TTL yet: the TTL marks a reported end."""
     waiting = (job for job in jobs if job.ended and job.spec.ttl_seconds_after_finished is None)
     return next((job for job in waiting if not job.deleting), None)
 
 
 def _grace(given: Input, job: Job) -> float:
-    """Return how many seconds the run's report, or the status of the pod that failed the Job, has
-    to arrive."""
+    """Return how many seconds to wait for the run's report, or for the status of the pod that
+    failed the Job."""
     if not job.failed:
         return given.timeouts.report_grace
     is_explained = job.exceeded_deadline or any(pod.ended for pod in given.snapshot.pods)
@@ -47,7 +47,7 @@ def _grace(given: Input, job: Job) -> float:
 
 
 def gone(given: Input) -> Action:
-    """Crash a run whose Job vanished. Caches may lag: a live GET has the last word."""
+    """Crash a run whose Job vanished. Caches can lag, so that a GET confirms it."""
     seen = given.snapshot
     if (rest := given.remaining("gone", given.timeouts.vanish_grace)) > 0:
         return RequeueAfter(rest)

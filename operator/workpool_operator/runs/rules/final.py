@@ -1,7 +1,7 @@
-"""Rules for a run that is over while its Job may not be. Pure.
+"""Rules for a run that has ended although its Job may not have. Pure.
 
-flow's container runs   COMPLETED, FAILED: it may finish its work, at most finishedGraceSeconds;
-                        else 30 s; then the Job is deleted, marked with the state
+flow container runs     COMPLETED, FAILED: it may finish its work, at most finishedGraceSeconds;
+                        else 30 s; then the Job is annotated with the state and deleted
 only sidecars run       30 s, then the kubelet ends the pod (sidecars)
 nothing ever started    the Job is deleted at once
 """
@@ -22,11 +22,11 @@ from workpool_operator.runs.actions import (
 from workpool_operator.runs.rules import Input, Rule, sidecars
 from workpool_operator.runs.rules.ended import unreported
 
-_REPORTED = ("COMPLETED", "FAILED")  # what a run says of itself before its hooks run
+_REPORTED = ("COMPLETED", "FAILED")  # reported by the run itself, before its hooks run
 
 
 def job_lives(given: Input) -> Action | None:
-    """Delete a Job that outlives its run, after a grace: no pod may write over the run's end
+    """Delete a Job that outlives its run, after a grace: no pod may overwrite the run's final state
     (docs/races.md, 10)."""
     jobs = (job for job in given.snapshot.jobs if not (job.ended or job.deleting))
     job = next(jobs, None)
@@ -38,7 +38,7 @@ def job_lives(given: Input) -> Action | None:
     if not working and (step := sidecars.end_pods(given, job)):
         return step
     finishing = any(_may_finish(given, pod) for pod in working)
-    # A pod that is being deleted may reschedule the run any time, by its SIGTERM handler.
+    # The SIGTERM handler of a pod that is being deleted can reschedule the run at any time.
     leaving = bool(pods) and all(pod.deleting for pod in pods)
     if seen.started and not leaving and (rest := _rest(given, finishing=finishing)) > 0:
         return RequeueAfter(rest)
@@ -70,7 +70,7 @@ def last_word_unread(given: Input) -> Action | None:
 
 
 def nothing_left(_: Input) -> Action:
-    """Forget a run that is over, with all that belonged to it."""
+    """Forget a run that has ended and has nothing left in the cluster."""
     return ForgetRun()
 
 
@@ -95,23 +95,22 @@ def _delete(given: Input, job: Job, *, finishing: bool) -> Action:
 
 
 def _rest(given: Input, *, finishing: bool) -> float:
-    """Return the seconds until the Job is deleted; a long grace does not start anew with the
-    operator."""
+    """Return the seconds until the Job is deleted; a restart of the operator does not restart a
+    long grace."""
     known = given.snapshot.seconds_since("known")
     state = given.run.state
     if finishing and state and state.timestamp:
         known = max(known, (given.wall - state.timestamp).total_seconds())
     rest = (given.timeouts.finished_grace if finishing else given.timeouts.final_grace) - known
-    if (
-        "settling" in given.snapshot.record.since
-    ):  # the Job controller is about to see the pod's end
+    # The Job controller is about to notice that the pod has ended.
+    if "settling" in given.snapshot.record.since:
         rest = max(rest, given.remaining("settling", given.timeouts.status_grace))
     return rest
 
 
 def _may_finish(given: Input, pod: Pod) -> bool:
-    """Return whether the pod's process reported the end and goes on for hooks and uploads; a pod
-    that Kubernetes started after the end does not."""
+    """Return whether the pod's process reported the end and continues for hooks and uploads, unlike
+    a pod that Kubernetes started after the end."""
     run = given.run
     if run.state_type not in _REPORTED:
         return False

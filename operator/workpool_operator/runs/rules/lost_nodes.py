@@ -1,6 +1,7 @@
-"""Rules for a pod that its node does not end: the node is dead, or cut off. Pure.
+"""Rules for a pod that its node does not end, because the node is down or unreachable. Pure.
 
-Kubernetes keeps such a pod Terminating until its Node object is deleted, and its Job alive as long.
+Kubernetes keeps such a pod Terminating until its Node object is deleted, and its Job active as
+long.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ CHECK_SECONDS = 15.0  # a lease is renewed meanwhile
 
 
 def overdue(given: Input, job: Job) -> Action | None:
-    """Crash a run whose Job has only pods that are being deleted and that their node has not ended
-    in time."""
+    """Crash a run if all pods of its Job are being deleted and their nodes did not end them in
+    time."""
     live = [(pod, _deadline(pod)) for pod in given.snapshot.live_pods if pod.job_name == job.name]
     leaving = [(pod, deadline) for pod, deadline in live if deadline is not None]
     if not live or len(leaving) < len(live):

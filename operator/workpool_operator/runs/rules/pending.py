@@ -1,5 +1,5 @@
-"""Rules for a claimed run until the flow's container starts: create, record, explain or end; also
-for the later pods of its Job. Pure."""
+"""Rules for a claimed run until the flow container starts: create the Job, record it, report what
+it waits for, or end the run; also for replacement pods. Pure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ BEFORE_JOB = frozenset({"Pending", "Submitting", "QuotaExceeded", "JobRefused", 
 
 def identify(given: Input) -> Action:
     """Read the history of a run without a known claim of ours; leave the run alone if the history
-    showed that it is another's."""
+    shows none."""
     return NoAction() if given.snapshot.record.is_foreign else RefreshStateHistory()
 
 
@@ -93,7 +93,7 @@ def job_gone(given: ClaimedInput) -> Action | None:
 
 
 def job_impossible(given: ClaimedInput) -> Action | None:
-    """End a run that can have no Job, with what its creation found and the fix."""
+    """End a run whose Job cannot be created, with the cause and the fix."""
     fault = given.snapshot.record.job_fault
     if fault is None or fault.claim_id != given.claim.id:
         return None
@@ -103,7 +103,7 @@ def job_impossible(given: ClaimedInput) -> Action | None:
         case JobFaultReason.DEPLOYMENT_NOT_FOUND:
             return ReportCancelled(f"{fault.message}: the run was cancelled.")
         case JobFaultReason.RENDERING_FAILED:
-            return ReportCrashed(Termination(f"The run's Job cannot be made. {fault.message}"))
+            return ReportCrashed(Termination(f"The run's Job cannot be created. {fault.message}"))
         case JobFaultReason.REFUSED:
             return ReportCrashed(Termination(fault.message))
 
@@ -143,7 +143,7 @@ def create(given: ClaimedInput) -> Action:
 
 WITHOUT_JOB: tuple[ClaimedRule, ...] = (
     job_gone,  # there was one, and it vanished
-    suspended.claimed,  # an earlier Job goes on: adopt it, and never run two pods at once
+    suspended.claimed,  # an earlier Job continues: adopt it, two pods must not overlap
     job_impossible,  # Cancelled for a deleted deployment, else Crashed
     refused_too_long,  # Crashed
     refusal_unnamed,
@@ -161,7 +161,7 @@ def unrecorded(given: Input, job: Job) -> Action | None:
 
 
 def under_way(given: ClaimedInput, job: Job) -> Action | None:
-    """Wait for events once the newest pod has started the flow's container or is over, or while the
+    """Wait for events once the newest pod has started the flow container or is over, or while the
     Job is suspended."""
     if not (_is_under_way(given.snapshot) or job.suspended):
         return None
@@ -169,7 +169,7 @@ def under_way(given: ClaimedInput, job: Job) -> Action | None:
 
 
 def not_started(given: ClaimedInput, job: Job) -> Action:
-    """Report what the newest pod waits for before the flow's container starts, and crash the run in
+    """Report what the newest pod waits for before the flow container starts, and crash the run in
     time."""
     newest = given.snapshot.newest
     wait = diagnosis.wait_reason(newest, given.wall) or given.snapshot.event_reason
@@ -185,7 +185,7 @@ WITH_JOB: tuple[ClaimedJobRule, ...] = (
     ended,  # Crashed: reason, exit code, remedy, last log lines
     lost_nodes.overdue,  # Crashed, though the pod stays
     suspended.pending,  # say what it waits for, however long
-    sidecars.flow_ended,  # only sidecars live: Crashed
+    sidecars.flow_ended,  # only sidecars are running: Crashed
     under_way,
     not_started,
 )
@@ -194,12 +194,12 @@ CLAIMED: tuple[ClaimedRule, ...] = (lease_due, without_job, with_job)
 
 
 def unclaimed(given: Input) -> Action | None:
-    """Find out whose a run without a known claim is; leave another's alone."""
+    """Look for our claim on a run that has none we know of."""
     return identify(given) if given.snapshot.record.claim is None else None
 
 
 def claimed(given: Input) -> Action | None:
-    """Apply the rules for a run under a claim of ours."""
+    """Apply the rules for a run that we claimed."""
     if (claim := given.snapshot.record.claim) is None:
         return None
     return first(
@@ -215,7 +215,7 @@ def _is_under_way(snapshot: Snapshot) -> bool:
 
 
 def _waiting(given: Input, job: Job, wait: WaitReason | None, tell: Action | None) -> Action:
-    """Return the action for a Job whose newest pod has not started the flow's container; `tell`
+    """Return the action for a Job whose newest pod has not started the flow container; `tell`
     reports the wait if that is news. Prefect refuses a RUNNING run a sub-state, and any run a
     sub-state of the same name."""
     newest = given.snapshot.newest
@@ -286,8 +286,9 @@ def _replaced_at(given: Input, pod: Pod) -> datetime | None:
 
 
 def _pending_for(given: Input) -> float:
-    """Return the seconds since the latest of the claim, the Job's creation and its start, which a
-    resume sets anew. Until the Job controller notes a start, only what this process saw counts."""
+    """Return the seconds since the latest of the claim, the Job's creation and its start, which
+    a resume sets anew. Until the Job controller records a start, only what this process saw
+    counts."""
     job, claim = given.snapshot.current, given.snapshot.record.claim
     stamps = [claim.timestamp if claim else None]
     stamps += [job.metadata.creation_timestamp, job.start_time] if job else []

@@ -1,7 +1,7 @@
 """Rules for a run whose pod the infrastructure ended before any code of the flow ran. Pure.
 
 Such an end says nothing about the run: it is put back to SCHEDULED, and its next claim makes a new
-Job. Once the flow's container ran, Prefect's own retry settings decide.
+Job. Once the flow container ran, Prefect's own retry settings decide.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ DELAYS = (10.0, 30.0, 90.0)  # seconds before the first, second and every furthe
 
 
 def retry(given: ClaimedInput, job: Job) -> Action | None:
-    """Put a claimed run back whose pod the infrastructure alone ended, as often as it may be."""
+    """Reschedule a claimed run whose pod was ended by the infrastructure alone, a limited number of
+    times."""
     seen = given.snapshot
     if not (job.ended and job.failed and _flow_never_started(seen)):
         return None
@@ -43,7 +44,7 @@ def retry(given: ClaimedInput, job: Job) -> Action | None:
 
 
 def _flow_never_started(snapshot: Snapshot) -> bool:
-    """Return whether no pod of the Job ran the flow's container, or still could on a node that is
+    """Return whether no pod of the Job ran the flow container, or still could on a node that is
     cut off, and the infrastructure ended the last one."""
     if snapshot.started or not snapshot.pods:
         return False

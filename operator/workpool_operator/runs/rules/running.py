@@ -29,7 +29,7 @@ from workpool_operator.runs.snapshot import Snapshot
 
 
 def job_missing(given: Input) -> Action | None:
-    """Treat a run without a Job as another's, or as one whose Job vanished."""
+    """Look for our claim on a run without a Job; crash the run if its Job vanished."""
     if given.snapshot.current is not None:
         return None
     return identify(given) if given.snapshot.record.claim is None else gone(given)
@@ -45,7 +45,7 @@ WITH_JOB: tuple[JobRule, ...] = (
     ended,  # Crashed: reason, exit code, remedy, last log lines
     suspended.running,  # back to SCHEDULED
     lost_nodes.overdue,  # Crashed, though the pod stays
-    sidecars.flow_ended,  # only sidecars live: Crashed
+    sidecars.flow_ended,  # only sidecars are running: Crashed
     replacement_pod,  # the Job started another pod, which may wait
 )
 
@@ -62,7 +62,7 @@ def pause_unread(given: Input) -> Action | None:
 
 
 def run_suspended(given: Input) -> Action | None:
-    """Expect no pod of a suspended run, and end what is left; a blocking pause needs its pod."""
+    """Expect no pod of a suspended run and end what is left; a blocking pause needs its pod."""
     state = given.run.state
     reschedules = state is not None and state.state_details.pause_reschedule
     if not (reschedules or given.run.state_name == "Suspended"):
@@ -80,7 +80,7 @@ PAUSED: tuple[Rule, ...] = (pause_unread, run_suspended, *RUNNING)
 
 
 def unknown_run(given: Input) -> Action | None:
-    """Find out whose a run is that has no Job here and no known claim of ours."""
+    """Look for our claim on a run that has no Job here."""
     is_known = given.snapshot.current is not None or given.snapshot.record.claim is not None
     return None if is_known else identify(given)
 
@@ -96,12 +96,12 @@ def may_end_itself(given: Input) -> Action | None:
 
 
 def read_long_ago(given: Input) -> Action | None:
-    """Read a state of long ago again before something is ended."""
+    """Read the run again before something is ended on an old state."""
     return None if given.is_recent else RefreshRun()
 
 
 def delete_job(given: Input) -> Action | None:
-    """Delete the run's Jobs first, so that nothing of it goes on after it is Cancelled."""
+    """Delete the run's Jobs first, so that nothing of it runs after it is Cancelled."""
     jobs = (job for job in _live_jobs(given.snapshot) if not job.deleting)
     return next((DeleteJob(job) for job in jobs), None)
 

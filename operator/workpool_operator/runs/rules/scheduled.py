@@ -37,9 +37,8 @@ def message_unread(given: Input) -> Action | None:
 
 
 def end_undone(given: Input) -> Action | None:
-    """Restore the final state of a run whose Job the operator ended and whose pod rescheduled it on
-    its way out. Only the pod's SIGTERM handler writes AwaitingRetry without a message; a person's
-    retry has one."""
+    """Restore the final state of a run that the pod of its deleted Job rescheduled. Only the
+    SIGTERM handler of a pod writes AwaitingRetry without a message; a person's retry has one."""
     run, job = given.run, given.snapshot.ended_by_us
     if job is None or run.state_name != "AwaitingRetry" or (run.state and run.state.message):
         return None
@@ -79,16 +78,16 @@ def overlapping(given: Input) -> Action | None:
 
 
 def process_ended(given: Input) -> Action | None:
-    """Reschedule a run that was to go on in its own process, whose Job is over: no poll returns it
-    (docs/races.md, 26)."""
+    """Reschedule a run that was to continue in its own process and whose Job has ended: no poll
+    returns it (docs/races.md, 26)."""
     seen = given.snapshot
     is_over = given.run.retries_in_process and (seen.previous_jobs or seen.gone_jobs)
     return Reschedule(given.run) if is_over else None
 
 
 def process_out_of_sight(given: Input) -> Action | None:
-    """Reschedule a run that was to go on in its own process and has no Job here, once it is certain
-    that the process is gone."""
+    """Reschedule a run that was to continue in its own process and has no Job here, once a GET
+    confirms that."""
     seen = given.snapshot
     if not given.run.retries_in_process or not seen.recorded_name:
         return None
@@ -104,13 +103,13 @@ def process_out_of_sight(given: Input) -> Action | None:
 
 
 def previous_job_unreported(given: Input) -> Action | None:
-    """Start the TTL of an earlier Job, whose end needs no report any more."""
+    """Start the TTL of an earlier Job, whose end needs no report."""
     job = unreported(given.snapshot.previous_jobs)
     return SetJobTTL(job) if job else None
 
 
 def not_offered(given: Input) -> Action | None:
-    """Leave a run to the next poll, and remember its refused claims until then (docs/races.md,
+    """Wait for a poll to offer the run, and remember its refused claims until then (docs/races.md,
     7)."""
     record = given.snapshot.record
     if record.offered_at is not None:
@@ -121,8 +120,8 @@ def not_offered(given: Input) -> Action | None:
 
 
 def offer_too_old(given: Input) -> Action | None:
-    """Drop an old offer: a claim on a state of long ago may run a finished run again
-    (docs/races.md, 2)."""
+    """Drop an old offer: a claim on an old state can run a finished run again (docs/races.md,
+    2)."""
     offered_at = given.snapshot.record.offered_at
     is_old = offered_at is not None and given.snapshot.now - offered_at > given.timeouts.state_age
     return DropOffer(is_expired=True) if is_old else None

@@ -1,8 +1,8 @@
-"""Rules for a pod that lives on although the flow's container in it has ended. Pure.
+"""Rules for a pod that is running although its flow container has ended. Pure.
 
-A native sidecar is ended by the kubelet then. A classic one, an ordinary second container, runs on,
-and with it pod and Job: they would hold their slot for ever. Ending the pod by its own deadline
-keeps it, and its log, where a deletion would not (docs/decisions/0010).
+The kubelet then ends native sidecars. A classic sidecar, an ordinary second container, keeps
+running: its pod and its Job would take a slot until cancelled. The operator ends the pod by its
+deadline, which keeps the pod and its log; a deletion would not (docs/decisions/0010).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from workpool_operator.runs.rules import Input
 
 
 def flow_ended(given: Input, job: Job) -> Action | None:
-    """Crash a run whose flow's container ended without a report while sidecars live, or end the pod
-    for the Job's next attempt. None if no pod is like that, or all of it is ending anyway."""
+    """Crash a run whose flow container ended without a report while sidecars are running, or end
+    the pod for the Job's next attempt."""
     outlived = given.snapshot.outlived
     pod = next((p for p in outlived if p.job_name == job.name and not p.deleting), None)
     if pod is None or job.deleting or (end := diagnosis.flow_ended(pod)) is None:
@@ -39,7 +39,7 @@ def flow_ended(given: Input, job: Job) -> Action | None:
 
 
 def end_pods(given: Input, job: Job) -> Action | None:
-    """End the sidecars of a flow that is over, after their grace. None if none live."""
+    """End the sidecars of a flow that has ended, after their grace; None if none are running."""
     pod = next((pod for pod in given.snapshot.outlived if pod.job_name == job.name), None)
     if pod is None:
         return None

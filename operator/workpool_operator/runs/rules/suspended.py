@@ -1,8 +1,8 @@
-"""Rules for a run whose Job a queue such as Kueue, or somebody by hand, suspends. Pure.
+"""Rules for a run whose Job is suspended by a queue such as Kueue, or by a person. Pure.
 
 The operator neither suspends nor resumes a Job. A suspended Job waits without a time-out and keeps
 its place in the queue. Once it is resumed, its run is claimed again and the claim adopts the Job,
-so that two pods of a run never execute at once.
+so that two pods of a run never overlap.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from workpool_operator.runs.rules import ClaimedInput, Input
 
 
 def pending(given: ClaimedInput, job: Job) -> Action | None:
-    """Report what the suspended Job of a claimed run waits for, and that the wait is over."""
+    """Report what the suspended Job of a claimed run waits for, and when it is resumed."""
     seen, claim = given.snapshot, given.claim
     named = given.run.state_name == diagnosis.SUSPENDED
     if not job.suspended:
@@ -34,15 +34,14 @@ def pending(given: ClaimedInput, job: Job) -> Action | None:
     if named:
         return None
     if (rest := given.remaining("suspended", given.timeouts.podless_grace)) > 0:
-        return RequeueAfter(rest)  # a queue with room resumes it at once
+        return RequeueAfter(rest)  # a queue with free capacity resumes it at once
     if job.queue and seen.record.workload is None:
         return ReadQueueEvents(job.name)
     return ReportWaiting(diagnosis.suspended(job, seen.record.workload or ""), claim)
 
 
 def running(given: Input, job: Job) -> Action | None:
-    """Put back a run whose Job was suspended under a running flow, if its process did not
-    reschedule it."""
+    """Reschedule a run whose Job was suspended while the flow ran, if its own process did not."""
     if not job.suspended or given.snapshot.pods_live:
         return None
     if (rest := given.remaining("preempted", given.timeouts.report_grace)) > 0:
@@ -55,7 +54,7 @@ def running(given: Input, job: Job) -> Action | None:
 
 
 def kept(given: Input) -> Action | None:
-    """Keep a suspended Job of a run that waits for its next attempt: it has a place in the
+    """Keep the suspended Job of a run that waits for its next attempt, with its place in the
     queue."""
     record = given.snapshot.record
     jobs = (job for job in given.snapshot.previous_jobs if job.suspended and not job.deleting)
@@ -90,7 +89,7 @@ def claimed(given: ClaimedInput) -> Action | None:
 
 
 def _may_execute(job: Job) -> bool:
-    """Return whether the Job has pods or makes new ones: nothing has decided its end yet."""
+    """Return whether the Job has pods or can create some: its end is not decided yet."""
     return not (job.ended or job.deleting or job.condition("FailureTarget", "SuccessCriteriaMet"))
 
 
