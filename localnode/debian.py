@@ -24,13 +24,10 @@ class Package:
     name: str
     #: What shows that it is there: a program, a path (with wildcards) or a Python module.
     proof: str
+    proof_elsewhere: str = ""  # on other systems, where it differs
 
     def is_installed(self) -> bool:
-        if self.proof.startswith("/"):
-            return any(Path("/").glob(self.proof[1:]))
-        if self.proof.startswith("import "):
-            return importlib.util.find_spec(self.proof.removeprefix("import ")) is not None
-        return shutil.which(self.proof) is not None
+        return _exists(self.proof) or _exists(self.proof_elsewhere)
 
 
 #: What a node runs on, besides the programs that are built.
@@ -69,6 +66,14 @@ def install(names: list[str], cache: Cache, *, otherwise: str = "") -> None:
             _run(cache, "dpkg", "--configure", "-a")
             _apt(cache, "update")
             _apt(cache, "install", *names)
+
+
+def _exists(proof: str) -> bool:
+    if proof.startswith("/"):
+        return any(Path("/").glob(proof[1:]))
+    if proof.startswith("import "):
+        return importlib.util.find_spec(proof.removeprefix("import ")) is not None
+    return shutil.which(proof) is not None
 
 
 def _apt(cache: Cache, verb: str, *arguments: str) -> None:

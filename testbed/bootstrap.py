@@ -28,7 +28,7 @@ PYTHON = (
 )
 IMAGES = (Package("buildah", "buildah"), Package("debootstrap", "debootstrap"))
 GIT = (Package("git", "git"),)
-POSTGRESQL = (Package("postgresql", "/usr/lib/postgresql/*/bin/postgres"),)
+POSTGRESQL = (Package("postgresql", "/usr/lib/postgresql/*/bin/postgres", "initdb"),)
 
 
 def main(target: str) -> int:

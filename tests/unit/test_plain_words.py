@@ -20,7 +20,11 @@ PATHS = (
     "examples/**/*",
     ".github/**/*",
     "benchmarks/*.md",
-    "localnode/*.md",
+    "benchmarks/*.py",
+    "localnode/**/*.md",
+    "localnode/**/*.py",
+    "testbed/**/*.py",
+    "testbed/*.sh",
 )
 #: The phrase, and what to write instead.
 NEVER = {

@@ -50,6 +50,10 @@ def test_only_missing_packages_are_installed() -> None:
     assert debian.missing([present, ABSENT]) == ["absent"]
 
 
+def test_a_program_in_the_place_of_another_system_counts_as_installed() -> None:
+    assert debian.missing([Package("sh", "/no/such/*/sh", "sh")]) == []
+
+
 def test_the_message_on_another_system_names_the_packages_and_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
