@@ -59,6 +59,7 @@ def run_logged(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            check=False,
         )
     if done.returncode:
         output_lines = log.read_text(errors="replace").strip().splitlines()
@@ -72,4 +73,6 @@ def _start(argv: Argv, *, stdin: str | IO[bytes] | None = None) -> subprocess.Co
         source = {"input": stdin}
     if shutil.which(argv[0]) is None:
         raise SetupError(f"{argv[0]} is not installed: install it, or add its folder to PATH")
-    return subprocess.run([*DIE_WITH_PARENT, *argv], **source, capture_output=True, text=True)
+    return subprocess.run(
+        [*DIE_WITH_PARENT, *argv], **source, capture_output=True, text=True, check=False
+    )

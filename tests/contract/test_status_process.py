@@ -126,4 +126,5 @@ def run_operator(*arguments: str, **environment: str) -> subprocess.CompletedPro
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
     )

@@ -61,6 +61,7 @@ def answered(answer: str, *arguments: str, env: dict[str, str]) -> subprocess.Co
         capture_output=True,
         text=True,
         env=os.environ | env,
+        check=False,
     )
     os.close(primary)
     os.close(secondary)

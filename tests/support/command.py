@@ -74,6 +74,7 @@ class Command:
             text=True,
             timeout=TIMEOUT_SECONDS,
             env=env,
+            check=False,
         )
         return CommandResult(done.returncode, done.stdout, done.stderr)
 

@@ -58,6 +58,9 @@ def _program() -> str:
 
 def _answers(address: str) -> bool:
     asked = subprocess.run(
-        ["git", "ls-remote", "--quiet", address], capture_output=True, env=_NO_CONFIGURATION
+        ["git", "ls-remote", "--quiet", address],
+        capture_output=True,
+        env=_NO_CONFIGURATION,
+        check=False,
     )
     return asked.returncode == 0

@@ -48,7 +48,12 @@ async def prefect(*arguments: str, env: Mapping[str, str]) -> str:
 
     def call() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(PREFECT), *arguments], env=dict(env), capture_output=True, text=True, timeout=120
+            [str(PREFECT), *arguments],
+            env=dict(env),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
 
     done = await asyncio.to_thread(call)

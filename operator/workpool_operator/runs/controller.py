@@ -233,8 +233,8 @@ class RunController(Subscriber):
                 continue
             if record.claim is None and record.run and record.run.state_name != "Pending":
                 await self.proposals.read_history(run_id)  # the name Pending is proof enough
-            record = self.store.of(run_id)
-            if (claimed := record.claimed_run) and not record.stray_claim:
+            read = self.store.of(run_id)
+            if (claimed := read.claimed_run) and not read.stray_claim:
                 handles.append(self._make_handle(claimed))
         return handles
 
