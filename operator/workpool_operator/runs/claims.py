@@ -1,7 +1,7 @@
 """A claim of ours on a run, and what the run's states prove about it. Pure.
 
-Only the history proves whose claim stands behind a named sub-state or a running flow: the current
-state's own ids belong to whoever wrote it last (docs/races.md, 3).
+Only the history proves which claim a named sub-state or a running flow belongs to: the current
+state's ids belong to whoever wrote it last (docs/races.md, 3).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Claim:
         """Return the transition id of this claim's sub-state of that name."""
         return names.substate_transition_id(claim_id=self.id, name=name)
 
-    def made(self, job_name: str, *, run_id: UUID) -> bool:
+    def is_job_name(self, job_name: str, *, run_id: UUID) -> bool:
         """Return whether the name is that of this claim's Job."""
         return names.is_job_name(job_name, run_id=run_id, claim_id=self.id)
 
@@ -62,7 +62,7 @@ class ClaimedRun:
         """The namespace of the claim's Job in `infrastructure_pid`; "" if the pid is of an earlier
         attempt or missing."""
         namespace, _, name = (self.run.infrastructure_pid or "").partition(":")
-        return namespace if self.claim.made(name, run_id=self.run.id) else ""
+        return namespace if self.claim.is_job_name(name, run_id=self.run.id) else ""
 
 
 def recorded_job(run: Run | None) -> str:
@@ -83,7 +83,7 @@ def find_claim(run: Run, history: Sequence[State], mine: Set[UUID]) -> Claim | N
     if not rescheduled:
         return claims[-1] if claims else None
     recorded = recorded_job(run)
-    return next((claim for claim in claims if claim.made(recorded, run_id=run.id)), None)
+    return next((claim for claim in claims if claim.is_job_name(recorded, run_id=run.id)), None)
 
 
 def in_order(history: Sequence[State]) -> list[State]:

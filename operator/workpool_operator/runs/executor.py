@@ -190,7 +190,7 @@ class Executor:
         )
 
     async def _read_queue_events(self, run_id: UUID, job_name: str) -> None:
-        """Read from the Events which Workload Kueue made for the Job, and what the Workload
+        """Read from the Events which Workload Kueue created for the Job, and what the Workload
         lacks."""
         # Events are read once: the wait is reported even if they cannot be read.
         self._store.put(run_id, replace(self._store.of(run_id), workload=""))

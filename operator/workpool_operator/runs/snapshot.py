@@ -140,7 +140,7 @@ def take_snapshot(
     computed = _current_name(record)
     current = next((job for job in objects.jobs if _is_current(job, record, computed)), None)
     name = current.name if current else _adopted_name(record, objects) or computed
-    seen = Snapshot(
+    snapshot = Snapshot(
         run_id=run_id,
         record=record,
         current_name=name,
@@ -152,7 +152,7 @@ def take_snapshot(
         live_pods=tuple(pod for pod in objects.pods if not pod.ended),
         now=now,
     )
-    return replace(seen, record=_with_facts(seen))
+    return replace(snapshot, record=_with_facts(snapshot))
 
 
 def _with_facts(snapshot: Snapshot) -> RunRecord:
@@ -227,7 +227,7 @@ def _current_name(record: RunRecord) -> str:
     recorded = recorded_job(run)
     if claim is None:
         return "" if run.state_type == "PENDING" else recorded
-    if claim.made(recorded, run_id=run.id):
+    if claim.is_job_name(recorded, run_id=run.id):
         return recorded
     return names.job_name(run_name=run.name, run_id=run.id, claim_id=claim.id)
 

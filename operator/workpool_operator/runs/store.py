@@ -215,7 +215,7 @@ class RunRecord:
             return self._identify_pending(self.state, transition_ids)
         if self.state_type != "PENDING" and self.claim and self.run:
             recorded = recorded_job(self.run)
-            if recorded and not self.claim.made(recorded, run_id=self.run.id):
+            if recorded and not self.claim.is_job_name(recorded, run_id=self.run.id):
                 return replace(self, claim=None)  # the history decides
         return self
 

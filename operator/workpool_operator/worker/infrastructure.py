@@ -58,4 +58,4 @@ async def was_created_here(api: PrefectApi, owner: Owner, run_id: UUID, name: st
     """The Job of that name was made for a claim of ours, whether or not it still exists."""
     mine = owner.transition_id(run_id)
     history = await api.history(run_id)
-    return any(claim.made(name, run_id=run_id) for claim in claims_in(history, {mine}))
+    return any(claim.is_job_name(name, run_id=run_id) for claim in claims_in(history, {mine}))

@@ -48,11 +48,11 @@ def _grace(given: Input, job: Job) -> float:
 
 def gone(given: Input) -> Action:
     """Crash a run whose Job vanished. Caches can lag, so that a GET confirms it."""
-    seen = given.snapshot
+    snapshot = given.snapshot
     if (rest := given.remaining("gone", given.timeouts.vanish_grace)) > 0:
         return RequeueAfter(rest)
-    if not seen.confirmed_gone:
-        return ConfirmJobDeleted(seen.current_name)
+    if not snapshot.confirmed_gone:
+        return ConfirmJobDeleted(snapshot.current_name)
     if not given.is_sure("gone"):
         return RefreshRun()
-    return ReportCrashed(diagnosis.job_vanished(seen.current_name, seen.pods))
+    return ReportCrashed(diagnosis.job_vanished(snapshot.current_name, snapshot.pods))

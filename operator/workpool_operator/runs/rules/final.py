@@ -32,15 +32,15 @@ def job_lives(given: Input) -> Action | None:
     job = next(jobs, None)
     if job is None:
         return None
-    seen = given.snapshot
-    pods = [pod for pod in seen.live_pods if pod.job_name == job.name]
+    snapshot = given.snapshot
+    pods = [pod for pod in snapshot.live_pods if pod.job_name == job.name]
     working = [pod for pod in pods if pod.started and not pod.flow_ended]
-    if not working and (step := sidecars.end_pods(given, job)):
-        return step
+    if not working and (action := sidecars.end_pods(given, job)):
+        return action
     finishing = any(_may_finish(given, pod) for pod in working)
     # The SIGTERM handler of a pod that is being deleted can reschedule the run at any time.
     leaving = bool(pods) and all(pod.deleting for pod in pods)
-    if seen.started and not leaving and (rest := _rest(given, finishing=finishing)) > 0:
+    if snapshot.started and not leaving and (rest := _rest(given, finishing=finishing)) > 0:
         return RequeueAfter(rest)
     return _delete(given, job, finishing=finishing)
 

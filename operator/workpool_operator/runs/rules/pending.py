@@ -110,7 +110,7 @@ def job_impossible(given: ClaimedInput) -> Action | None:
 
 def refused_too_long(given: ClaimedInput) -> Action | None:
     """Crash a run whose Job the API server has refused for longer than the pending time-out. An
-    outage says nothing about the run unless it is the run's alone."""
+    outage counts only if it affects this run's Job alone."""
     refusal = given.snapshot.record.refusal
     if refusal is None:
         return None
@@ -122,7 +122,7 @@ def refused_too_long(given: ClaimedInput) -> Action | None:
 
 
 def refusal_unnamed(given: ClaimedInput) -> Action | None:
-    """Report why the API server refuses the Job, unless the sub-state says so already."""
+    """Report why the API server refuses the Job, unless the sub-state names it already."""
     refusal = given.snapshot.record.refusal
     if refusal is None or refusal.category == given.run.state_name:
         return None
@@ -230,13 +230,13 @@ def _waiting(given: Input, job: Job, wait: WaitReason | None, tell: Action | Non
 def _read_events(given: Input, job: Job) -> Action | None:
     """Read Events if they may explain what the objects' own status does not: no pod at all, or no
     volume for it."""
-    seen, policy = given.snapshot, given.timeouts
-    if seen.now - seen.record.events_read_at < policy.diagnosis_age:
+    snapshot, timeouts = given.snapshot, given.timeouts
+    if snapshot.now - snapshot.record.events_read_at < timeouts.diagnosis_age:
         return None
-    if seen.seconds_since("podless") >= policy.podless_grace:
+    if snapshot.seconds_since("podless") >= timeouts.podless_grace:
         return ReadEvents("Job", job.name)
-    if seen.newest and seen.seconds_since("creating") >= policy.creating_grace:
-        return ReadEvents("Pod", seen.newest.metadata.name)
+    if snapshot.newest and snapshot.seconds_since("creating") >= timeouts.creating_grace:
+        return ReadEvents("Pod", snapshot.newest.metadata.name)
     return None
 
 
@@ -276,8 +276,8 @@ def _waited_seconds(given: Input) -> float:
 
 
 def _replaced_at(given: Input, pod: Pod) -> datetime | None:
-    """Return when the Job made the pod as a replacement; None for its first. Any pod of a RUNNING
-    run that has not started is one, unless the cache has yet to see it start."""
+    """Return when the Job created the pod as a replacement; None for its first. Any pod of a
+    RUNNING run that has not started is one, unless the cache has yet to see it start."""
     created = pod.metadata.creation_timestamp or _EPOCH
     if given.run.state_type == "PENDING":
         return created if len(given.snapshot.pods) > 1 else None

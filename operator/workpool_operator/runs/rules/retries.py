@@ -1,7 +1,7 @@
 """Rules for a run whose pod the infrastructure ended before any code of the flow ran. Pure.
 
-Such an end says nothing about the run: it is put back to SCHEDULED, and its next claim makes a new
-Job. Once the flow container ran, Prefect's own retry settings decide.
+Such an end is no fault of the run: the run becomes SCHEDULED again, and its next claim creates a
+new Job. Once the flow container ran, Prefect's own retry settings decide.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ DELAYS = (10.0, 30.0, 90.0)  # seconds before the first, second and every furthe
 def retry(given: ClaimedInput, job: Job) -> Action | None:
     """Reschedule a claimed run whose pod was ended by the infrastructure alone, a limited number of
     times."""
-    seen = given.snapshot
-    if not (job.ended and job.failed and _flow_never_started(seen)):
+    snapshot = given.snapshot
+    if not (job.ended and job.failed and _flow_never_started(snapshot)):
         return None
     if not given.is_sure("ended"):
         return RefreshRun()
-    made, limit = seen.record.infrastructure_retries, given.timeouts.infrastructure_retries
+    made, limit = snapshot.record.infrastructure_retries, given.timeouts.infrastructure_retries
     if made is None:
         return RefreshStateHistory()
     if made >= limit:
         return ReportCrashed(
-            diagnosis.retries_exhausted(diagnosis.termination(job, seen.pods), limit=limit)
+            diagnosis.retries_exhausted(diagnosis.termination(job, snapshot.pods), limit=limit)
         )
     delay = DELAYS[min(made, len(DELAYS) - 1)]
     return Postpone(
-        diagnosis.retry_after_disruption(seen.pods, number=made + 1, limit=limit, delay=delay),
+        diagnosis.retry_after_disruption(snapshot.pods, number=made + 1, limit=limit, delay=delay),
         delay,
     )
 

@@ -87,9 +87,9 @@ def unknown_run(given: Input) -> Action | None:
 
 def may_end_itself(given: Input) -> Action | None:
     """Give the flow's own process time to cancel itself, unless only sidecars are left."""
-    seen = given.snapshot
-    is_over = bool(seen.outlived) and seen.read_since("outlived")
-    if is_over or not _live_jobs(seen) or not _has_started(given):
+    snapshot = given.snapshot
+    is_over = bool(snapshot.outlived) and snapshot.read_since("outlived")
+    if is_over or not _live_jobs(snapshot) or not _has_started(given):
         return None
     rest = given.remaining("known", given.timeouts.cancel_grace)
     return RequeueAfter(rest) if rest > 0 else None

@@ -31,8 +31,8 @@ from workpool_operator.runs.rules.pending import identify
 def message_unread(given: Input) -> Action | None:
     """Read the state's message, which a poll omits: the next rules need it to tell the retry of a
     SIGTERM handler from that of a person."""
-    seen = given.snapshot
-    is_wanted = given.run.state is None and (seen.previous_jobs or seen.ended_by_us)
+    snapshot = given.snapshot
+    is_wanted = given.run.state is None and (snapshot.previous_jobs or snapshot.ended_by_us)
     return RefreshRun() if is_wanted else None
 
 
@@ -48,9 +48,9 @@ def end_undone(given: Input) -> Action | None:
 def over_deadline(given: Input) -> Action | None:
     """Crash a run whose recorded Job exceeded activeDeadlineSeconds. Its SIGTERM handler
     rescheduled the run, which would exceed the limit again and again (docs/races.md, 11)."""
-    seen = given.snapshot
-    for job in seen.previous_jobs:
-        if job.exceeded_deadline and job.name == seen.recorded_name and unreported((job,)):
+    snapshot = given.snapshot
+    for job in snapshot.previous_jobs:
+        if job.exceeded_deadline and job.name == snapshot.recorded_name and unreported((job,)):
             return (
                 ReportCrashed(diagnosis.termination(job, ())) if given.is_recent else RefreshRun()
             )
@@ -60,18 +60,18 @@ def over_deadline(given: Input) -> Action | None:
 def overlapping(given: Input) -> Action | None:
     """Wait while the last attempt's pod runs, or could; delete its Job after a grace: two pods must
     not overlap (docs/races.md, 12)."""
-    seen = given.snapshot
-    if not seen.overlapping:
+    snapshot = given.snapshot
+    if not snapshot.overlapping:
         return None
-    if seen.record.offered_at is not None:
+    if snapshot.record.offered_at is not None:
         return DropOffer()
     if given.run.retries_in_process:
         return NoAction()
-    job = next((job for job in seen.live_previous_jobs if not job.deleting), None)
+    job = next((job for job in snapshot.live_previous_jobs if not job.deleting), None)
     if job is None:
         return lost_nodes.blocked(given) or RequeueAfter(5.0)
-    if not job.ended and (step := sidecars.end_pods(given, job)):
-        return step
+    if not job.ended and (action := sidecars.end_pods(given, job)):
+        return action
     if (rest := given.remaining("previous", given.timeouts.previous_job_grace)) > 0:
         return RequeueAfter(rest)
     return DeleteJob(job) if given.is_sure("previous") else RefreshRun()
@@ -80,25 +80,25 @@ def overlapping(given: Input) -> Action | None:
 def process_ended(given: Input) -> Action | None:
     """Reschedule a run that was to continue in its own process and whose Job has ended: no poll
     returns it (docs/races.md, 26)."""
-    seen = given.snapshot
-    is_over = given.run.retries_in_process and (seen.previous_jobs or seen.gone_jobs)
+    snapshot = given.snapshot
+    is_over = given.run.retries_in_process and (snapshot.previous_jobs or snapshot.gone_jobs)
     return Reschedule(given.run) if is_over else None
 
 
 def process_out_of_sight(given: Input) -> Action | None:
     """Reschedule a run that was to continue in its own process and has no Job here, once a GET
     confirms that."""
-    seen = given.snapshot
-    if not given.run.retries_in_process or not seen.recorded_name:
+    snapshot = given.snapshot
+    if not given.run.retries_in_process or not snapshot.recorded_name:
         return None
-    if seen.record.offered_at is not None:
+    if snapshot.record.offered_at is not None:
         return None
-    if seen.record.claim is None:
+    if snapshot.record.claim is None:
         return identify(given)
     if (rest := given.remaining("alone", given.timeouts.vanish_grace)) > 0:
         return RequeueAfter(rest)
-    if not seen.confirmed_gone:
-        return ConfirmJobDeleted(seen.recorded_name)
+    if not snapshot.confirmed_gone:
+        return ConfirmJobDeleted(snapshot.recorded_name)
     return Reschedule(given.run) if given.is_sure("alone") else RefreshRun()
 
 

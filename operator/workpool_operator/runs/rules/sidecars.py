@@ -43,8 +43,8 @@ def end_pods(given: Input, job: Job) -> Action | None:
     pod = next((pod for pod in given.snapshot.outlived if pod.job_name == job.name), None)
     if pod is None:
         return None
-    policy = given.timeouts
-    if (rest := given.remaining("outlived", policy.final_grace)) > 0:
+    timeouts = given.timeouts
+    if (rest := given.remaining("outlived", timeouts.final_grace)) > 0:
         return RequeueAfter(rest)
     if not given.is_recent:
         return RefreshRun()
@@ -53,6 +53,8 @@ def end_pods(given: Input, job: Job) -> Action | None:
             return StopRetries(job)
         if not pod.is_stopped:
             return EndPod(pod)
-    limit = policy.final_grace + pod.spec.termination_grace_period_seconds + policy.kubelet_grace
+    limit = (
+        timeouts.final_grace + pod.spec.termination_grace_period_seconds + timeouts.kubelet_grace
+    )
     rest = given.remaining("outlived", limit)
     return RequeueAfter(rest) if rest > 0 else DeleteJob(job)

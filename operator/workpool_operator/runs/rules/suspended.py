@@ -27,17 +27,19 @@ from workpool_operator.runs.rules import ClaimedInput, Input
 
 def pending(given: ClaimedInput, job: Job) -> Action | None:
     """Report what the suspended Job of a claimed run waits for, and when it is resumed."""
-    seen, claim = given.snapshot, given.claim
+    snapshot, claim = given.snapshot, given.claim
     named = given.run.state_name == diagnosis.SUSPENDED
     if not job.suspended:
-        return ReportWaiting(diagnosis.resumed(job), claim) if named and not seen.started else None
+        return (
+            ReportWaiting(diagnosis.resumed(job), claim) if named and not snapshot.started else None
+        )
     if named:
         return None
     if (rest := given.remaining("suspended", given.timeouts.podless_grace)) > 0:
         return RequeueAfter(rest)  # a queue with free capacity resumes it at once
-    if job.queue and seen.record.workload is None:
+    if job.queue and snapshot.record.workload is None:
         return ReadQueueEvents(job.name)
-    return ReportWaiting(diagnosis.suspended(job, seen.record.workload or ""), claim)
+    return ReportWaiting(diagnosis.suspended(job, snapshot.record.workload or ""), claim)
 
 
 def running(given: Input, job: Job) -> Action | None:
