@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 4.5  # for a session to end: a SIGTERM is done in 5 s
 RETRY_SECONDS = 3.0
 # Without one kopf looks up the user's name, and dies of a UID that has none, as in a container.
-_IDENTITY = cast(Any, "workpool-operator")
+_IDENTITY = cast("Any", "workpool-operator")
 
 
 async def operate(app: App, *, namespaces: Sequence[str]) -> None:

@@ -12,14 +12,14 @@ NAMESPACE = "data"
 
 def unsynced_cluster() -> ClusterCache:
     """One whose namespace was not listed yet, and never is."""
-    cluster = ClusterCache(cast(KubernetesClient, None), selector="")
+    cluster = ClusterCache(cast("KubernetesClient", None), selector="")
     cluster.watch(NAMESPACE)
     return cluster
 
 
 def synced_cluster(namespace: str = NAMESPACE) -> ClusterCache:
     """One whose namespace was listed, and was empty."""
-    cluster = ClusterCache(cast(KubernetesClient, None), selector="")
+    cluster = ClusterCache(cast("KubernetesClient", None), selector="")
     cluster.watch(namespace)
     for resource in (JOBS, PODS):
         cluster._followed(namespace, resource.plural, None)

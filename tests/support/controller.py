@@ -18,7 +18,7 @@ class OfflineController(RunController):
     """Whatever a test does not give it is absent: nothing may use it."""
 
     def __init__(self, owner: Owner = PLACE, **parts: Any) -> None:
-        absent: Any = cast(Any, None)
+        absent: Any = cast("Any", None)
         given = {
             "prefect": absent,
             "kube": absent,

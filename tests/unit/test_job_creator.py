@@ -41,10 +41,10 @@ async def store_after(error: Exception | None) -> RunStore:
     store.put(RUN_ID, record(CLAIMED.run, mine="claim"))
     creator = JobCreator(
         renderer=Renderer(error),
-        creation=cast(JobWriter, absent),
+        creation=cast("JobWriter", absent),
         store=store,
         job_cache=Cache(lambda _: None),
-        run_log=cast(RunLogSender, absent),
+        run_log=cast("RunLogSender", absent),
         forbidden=lambda _: None,
     )
     await creator.create_job(CLAIMED)

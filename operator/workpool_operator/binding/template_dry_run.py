@@ -13,10 +13,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
-
-from prefect.client.orchestration import PrefectClient
 
 from workpool_operator.binding import template_findings
 from workpool_operator.binding.consent import Consent
@@ -32,6 +30,9 @@ from workpool_operator.jobs.threads import run_in_thread, run_with_client
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import WorkPool
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
 
 REPEAT_SECONDS = 600.0
 RETRY_SECONDS = 60.0  # without an answer, or after a refusal

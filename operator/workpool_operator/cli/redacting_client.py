@@ -6,13 +6,14 @@ can print it; so is a Prefect variable whose name is that of a credential.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
-
-from prefect.client.orchestration import PrefectClient
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from workpool_operator.cli.credential_names import is_credential
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.errors import RenderError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
 
 
 class RedactingClient:

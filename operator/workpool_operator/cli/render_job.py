@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, cast
-
-from prefect.client.orchestration import PrefectClient
+from typing import TYPE_CHECKING, Any, cast
 
 from workpool_operator.binding.context import Binding
 from workpool_operator.cli import (
@@ -36,6 +34,9 @@ from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
 
 Object = dict[str, Any]
 
@@ -118,7 +119,7 @@ async def _manifest(
     client = RedactingClient(api.client if api else None, call.redaction)
     try:
         return await render_manifest(
-            render_input, here.identity, client=cast(PrefectClient, client)
+            render_input, here.identity, client=cast("PrefectClient", client)
         )
     except RenderError as error:
         raise RenderError("", attribution.render_error_message(error, render_input)) from error

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from jsonschema import Draft202012Validator, ValidationError
-from prefect.client.orchestration import PrefectClient
 from referencing.exceptions import Unresolvable
 
 from workpool_operator import settings
@@ -34,6 +33,9 @@ from workpool_operator.jobs.references import is_placeholder, schemas, used_vari
 from workpool_operator.jobs.render import render_manifest
 from workpool_operator.jobs.template_validation import template_errors, template_warnings
 from workpool_operator.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
 
 _PARTS = ("job_configuration", "variables")
 _PROPERTIES: Path = ("variables", "properties")
@@ -76,7 +78,7 @@ def check_default_run(template: Mapping[str, Any]) -> Iterator[Finding]:
     )
     try:
         job = asyncio.run(
-            render_manifest(render_input, _IDENTITY, client=cast(PrefectClient, _NO_SERVER))
+            render_manifest(render_input, _IDENTITY, client=cast("PrefectClient", _NO_SERVER))
         )
     except RenderError as error:
         path = template_path(parse_path(error.path))

@@ -8,12 +8,14 @@ one place in the manifest, or in the job configuration beside it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from prefect.workers.base import BaseVariables
 from pydantic import BaseModel, Field
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core.core_schema import WithDefaultSchema
+
+if TYPE_CHECKING:
+    from pydantic_core.core_schema import WithDefaultSchema
 
 #: On a volume of its own, because an image whose user is root has no home that others may write.
 HOME = "/home/prefect"

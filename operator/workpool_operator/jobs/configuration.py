@@ -13,18 +13,18 @@ from uuid import UUID
 
 import httpx
 import prefect
-from prefect.client.orchestration import PrefectClient
 from prefect.workers.base import BaseJobConfiguration
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
 from workpool_operator.errors import OperatorError, PrefectUnavailable, RenderError
 from workpool_operator.jobs import environment, manifest, placeholders, scalars
 from workpool_operator.jobs.base_job_template import default_manifest
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
     from prefect.client.schemas.responses import DeploymentResponse
+    from pydantic_core import ErrorDetails
 
 Object = dict[str, Any]
 _LEVELS = "levels of env"  # no field's name

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 
@@ -12,6 +11,9 @@ from workpool_operator.jobs import certificates, ineffective_variables, manifest
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import Identity
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
 
 
 async def render_manifest(

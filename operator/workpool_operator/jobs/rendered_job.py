@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from prefect.client.orchestration import PrefectClient
+from typing import TYPE_CHECKING, Any
 
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import attribution, validation
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.jobs.render import render_manifest
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from prefect.client.orchestration import PrefectClient
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,7 +32,7 @@ async def run_with_client(
     client: PrefectClient, work: Callable[[PrefectClient], Coroutine[Any, Any, T]]
 ) -> T:
     """What the coroutine returns, from a thread; what it asks the client goes through this loop."""
-    lent = cast(PrefectClient, _LoopBoundClient(client, asyncio.get_running_loop()))
+    lent = cast("PrefectClient", _LoopBoundClient(client, asyncio.get_running_loop()))
     return await run_in_thread(lambda: asyncio.run(work(lent)))
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.exceptions import best_match
-from jsonschema.protocols import Validator
 from jsonschema.validators import create
 from referencing import Registry
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
 
 MOST_CHECKS = 1_000  # of one keyword on one value each
 SHOWN_CHARACTERS = 120

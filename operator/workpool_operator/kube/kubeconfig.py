@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kubernetes_asyncio import config as kube_config
-from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.config.kube_config import KubeConfigMerger
 
 from workpool_operator.errors import OperatorError
+
+if TYPE_CHECKING:
+    from kubernetes_asyncio.client import Configuration
 
 DEFAULT = "~/.kube/config"
 

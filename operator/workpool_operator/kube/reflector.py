@@ -12,9 +12,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Generic
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any, Generic
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import (
@@ -27,6 +25,9 @@ from workpool_operator.kube.cache import Cache, O
 from workpool_operator.kube.client import KubernetesClient, Resource
 from workpool_operator.kube.decoding import Decoder
 from workpool_operator.kube.models import RUN_LABEL, Status, first_mismatch
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 log = logging.getLogger(__name__)
 

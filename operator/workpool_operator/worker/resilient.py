@@ -7,13 +7,11 @@ against the limit: until `run` returns, or whoever took the run over says so.
 from __future__ import annotations
 
 import abc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import anyio.abc
 import httpx
-from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.logging.loggers import get_logger
 from prefect.workers.base import BaseWorker, BaseWorkerResult, C, R, V
 
@@ -21,6 +19,10 @@ from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import OperatorError
 from workpool_operator.logs import ProblemLogger
 from workpool_operator.worker.in_flight import InFlightRuns
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.responses import WorkerFlowRunResponse
 
 TaskStatus = anyio.abc.TaskStatus[Any]
 TOO_MANY_REQUESTS = 429

@@ -11,7 +11,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import InfrastructureError
 from prefect.workers.base import BaseWorkerResult
@@ -24,6 +23,8 @@ from workpool_operator.worker.configuration import ResolvedConfiguration
 from workpool_operator.worker.resilient import ResilientWorker, TaskStatus
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
     from workpool_operator.runs.handle import RunHandle
     from workpool_operator.worker.runtime import WorkerRuntime
 

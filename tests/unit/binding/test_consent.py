@@ -63,7 +63,7 @@ class Namespaces:
 async def test_an_answer_is_good_for_ten_seconds() -> None:
     kube, clock = Namespaces(), FakeClock()
     consent = Consent(
-        cast(KubernetesClient, kube), binding_namespace="data", job_namespace="runs", clock=clock
+        cast("KubernetesClient", kube), binding_namespace="data", job_namespace="runs", clock=clock
     )
     await consent.check()
     clock.advance(9.9)

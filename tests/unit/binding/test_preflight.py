@@ -54,14 +54,14 @@ class Api:
     async def work_pool(self) -> WorkPool:
         if self.found is None:
             raise PrefectNotFound("Work pool not found", status=404)
-        return cast(WorkPool, await self._answer("work_pool", self.found))
+        return cast("WorkPool", await self._answer("work_pool", self.found))
 
     async def work_queues(self) -> list[WorkQueue]:
         queues = [WorkQueue(id=UUID(int=2), name=name, priority=1) for name in self.queues]
-        return cast(list[WorkQueue], await self._answer("work_queues", queues))
+        return cast("list[WorkQueue]", await self._answer("work_queues", queues))
 
     async def workers(self) -> list[Worker]:
-        return cast(list[Worker], await self._answer("workers", [Worker("w", "ONLINE")]))
+        return cast("list[Worker]", await self._answer("workers", [Worker("w", "ONLINE")]))
 
     async def version(self) -> str:
         return str(await self._answer("version", "3.8.8"))
@@ -90,7 +90,7 @@ class Bench:
         self.spec = Spec.model_validate(made)
         binding = Binding("data", "etl", lambda: self.spec, lambda: 1, {})
         self.kube = Kube()
-        kube = cast(KubernetesClient, self.kube)
+        kube = cast("KubernetesClient", self.kube)
         self.api = Api()
         self.template: Exception | None = None
 
@@ -109,7 +109,7 @@ class Bench:
 
     async def look(self) -> WorkPool | None:
         await self.inspection.credentials()
-        return await self.inspection.check(cast(PrefectApi, self.api))
+        return await self.inspection.check(cast("PrefectApi", self.api))
 
     def of(self, condition: str) -> tuple[str, str]:
         verdict = self.inspection.conditions.get(condition)

@@ -40,7 +40,7 @@ async def trace(template: Any, **givers: Any) -> dict[str, str]:
     """The origins by path as text, after a look whether every value has one."""
     of = subject(copy.deepcopy(template), **givers)
     manifest = await render_manifest(
-        of, IDENTITY, client=cast(PrefectClient, RedactingClient(None, Redaction()))
+        of, IDENTITY, client=cast("PrefectClient", RedactingClient(None, Redaction()))
     )
     found = trace_values(manifest, of)
     for path in found:
@@ -149,7 +149,7 @@ async def test_labels_that_run_and_deployment_have_in_prefect_are_theirs():
     of.run["labels"] = {"team": "a"}  # type: ignore[index]
     of.deployment["labels"] = {"tier": "b", "team": "c"}  # type: ignore[index]
     manifest = await render_manifest(
-        of, IDENTITY, client=cast(PrefectClient, RedactingClient(None, Redaction()))
+        of, IDENTITY, client=cast("PrefectClient", RedactingClient(None, Redaction()))
     )
     found = trace_values(manifest, of)
     assert found[("metadata", "labels", "team")] == "run: its labels"

@@ -10,7 +10,7 @@ from workpool_operator import settings
 from workpool_operator.kube import permissions
 from workpool_operator.kube.client import KubernetesClient
 
-NO_CLUSTER = cast(KubernetesClient, None)  # nothing is asked of it
+NO_CLUSTER = cast("KubernetesClient", None)  # nothing is asked of it
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ class Worker(OfflineController):
         self.granted = granted
         super().__init__(owner=WORKER, cluster=cluster or synced_cluster())
         self.recorder = Recorder(self)
-        self._executor = cast(Executor, self.recorder)
+        self._executor = cast("Executor", self.recorder)
 
     def know(self, state: Any, *, pid: str | None = None, **facts: Any) -> None:
         """Have the run in this state, under a claim of ours unless it is SCHEDULED."""

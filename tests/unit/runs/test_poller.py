@@ -100,7 +100,7 @@ class Bench:
         settings = PollSettings(concurrency_limit=concurrency_limit)
         self.acquire = Poller(
             self.controller,
-            prefect=cast(PrefectApi, self.pool),
+            prefect=cast("PrefectApi", self.pool),
             settings=lambda: settings,
             queues=lambda: self.queues,
             may_claim=lambda: self.open,

@@ -34,9 +34,9 @@ class FakeExecutor(Executor):
     def __init__(self, do: Callable[[UUID, actions.Action], None], **parts: Any) -> None:
         absent: Any = None
         super().__init__(
-            kube=cast(KubernetesClient, absent),
-            proposals=cast(StateProposals, self),
-            job_creator=cast(JobCreator, absent),
+            kube=cast("KubernetesClient", absent),
+            proposals=cast("StateProposals", self),
+            job_creator=cast("JobCreator", absent),
             settings=RunSettings,
             **parts,
         )
@@ -97,7 +97,7 @@ class Bench(Listener):
         self.heard: list[OperatorError] = []
         self.controller = Controller(do, cluster=cluster, listener=self)
         self.queue, self.store = self.controller.queue, self.controller.store
-        self.executor = cast(FakeExecutor, self.controller._executor)
+        self.executor = cast("FakeExecutor", self.controller._executor)
 
     async def work(self, seconds: float = 0.05) -> list[str]:
         """The actions taken for the run until nothing is left to do now."""
