@@ -81,7 +81,9 @@ async def test_a_job_that_somebody_else_made_is_not_killed(
     }
     await kube.create("jobs", quiet.namespace, manifest)
     async with place.worker() as worker:
-        with pytest.raises(InfrastructureNotAvailable, match="not made by a worker of this pool"):
+        with pytest.raises(
+            InfrastructureNotAvailable, match="not created by a worker of this pool"
+        ):
             await worker.kill_infrastructure(
                 f"{quiet.namespace}:theirs", KubernetesJobConfiguration(job_manifest={})
             )
@@ -96,7 +98,9 @@ async def test_a_job_of_another_cluster_is_not_taken_for_one_that_is_gone(
         run = await submitted(worker, quiet)
         configuration = await configuration_of(worker, run)
         elsewhere = f"{quiet.namespace}:hello-0123456789ab"
-        with pytest.raises(InfrastructureNotAvailable, match="not made by a worker of this pool"):
+        with pytest.raises(
+            InfrastructureNotAvailable, match="not created by a worker of this pool"
+        ):
             await worker.kill_infrastructure(elsewhere, configuration, 5)
 
 

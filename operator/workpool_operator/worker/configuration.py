@@ -1,7 +1,7 @@
-"""The job configuration of a run as a worker resolves it: Prefect's own way, with patience.
+"""Resolves the job configuration of a run as Prefect's worker does, and retries.
 
-Prefect's worker crashes a run for any answer of the API that it did not expect while it reads what
-the run is made from. Here what time can mend is waited for.
+Prefect's worker crashes a run if the API fails while it reads the inputs of the configuration. Here
+transient failures are retried.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ResolvedConfiguration(KubernetesJobConfiguration):
-    """Resolved for a flow run, as soon as the API tells what it is made from."""
+    """A job configuration that is resolved for one flow run."""
 
     @classmethod
     async def from_template_and_values(
@@ -33,7 +33,7 @@ class ResolvedConfiguration(KubernetesJobConfiguration):
         *,
         template_environment: Collection[str] | None = None,
     ) -> Self:
-        """As Prefect calls it: the template reads what the process's settings allow."""
+        """Render the template; it may read the environment variables that the settings allow."""
         if template_environment is None:
             template_environment = settings.template_environment()
         return await super().from_template_and_values(
@@ -42,8 +42,8 @@ class ResolvedConfiguration(KubernetesJobConfiguration):
 
     @classmethod
     async def resolve_for_flow_run(cls, flow_run: FlowRun, **context: Any) -> Self:
-        """Each attempt has a copy of the run, whose job variables are those of its deployment, too:
-        Prefect's own merges environments in one of their forms alone."""
+        """Resolve the configuration, with retries. Each attempt has a copy of the run that includes
+        the job variables of its deployment: Prefect merges environments in one form only."""
         resolve = super().resolve_for_flow_run
 
         async def attempt() -> Self:
@@ -55,9 +55,9 @@ class ResolvedConfiguration(KubernetesJobConfiguration):
         try:
             return await retry_unavailable(attempt, about=f"run {flow_run.id}: its configuration")
         except RenderError as error:
-            from workpool_operator.jobs import attribution  # 0.8 s that a good run does not need
+            from workpool_operator.jobs import attribution  # takes 0.8 s, which a valid run saves
 
-            render_input = await _subject(flow_run, **context)
+            render_input = await _render_input(flow_run, **context)
             raise RenderError("", attribution.render_error_message(error, render_input)) from error
 
 
@@ -87,10 +87,10 @@ def _variables_of(deployment: DeploymentResponse | None) -> dict[str, Any] | Non
     return {"job_variables": deployment.job_variables} if deployment else None
 
 
-async def _subject(
+async def _render_input(
     flow_run: FlowRun, *, work_pool: WorkPool, worker_name: str, **context: Any
 ) -> RenderInput:
-    """What tells whose job variable is at fault."""
+    """Return the inputs that attribute an error to a job variable."""
     deployment = await _deployment(flow_run, **context)
     return RenderInput(
         run=flow_run.model_dump(mode="json"),

@@ -1,7 +1,7 @@
-"""Which runs a worker has in flight, and how they count against its limit. Plain data.
+"""The runs that a worker has in flight, and how they count against its limit. Plain data.
 
-Prefect's limiter holds a seat for each run that was polled. A run that is taken over from an
-earlier worker may find all of them taken: it stands, and has the next one that becomes free.
+Prefect's limiter holds a slot for each polled run. A run that is adopted from an earlier worker can
+find all slots taken: it waits, and takes the next free one.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ import anyio
 
 
 class InFlightRuns:
-    """Runs from their submission until nothing of their Jobs runs any more."""
+    """Runs, from their submission until no pod of their Jobs runs any more."""
 
     def __init__(self) -> None:
         self._in_flight: set[UUID] = set()
-        self._standing: dict[UUID, None] = {}  # in order of arrival
+        self._without_slot: dict[UUID, None] = {}  # in order of arrival
 
     def __contains__(self, run_id: UUID) -> bool:
         return run_id in self._in_flight
 
-    def add(self, run_id: UUID, *, standing: bool = False) -> None:
-        """The run is in flight; `standing` if the limiter does not know it."""
+    def add(self, run_id: UUID, *, has_slot: bool = True) -> None:
+        """Add the run; without a slot if Prefect's limiter does not know it."""
         self._in_flight.add(run_id)
-        if standing:
-            self._standing[run_id] = None
+        if not has_slot:
+            self._without_slot[run_id] = None
 
     def discard(self, run_id: UUID) -> None:
-        """The run is in flight no more."""
+        """Remove the run."""
         self._in_flight.discard(run_id)
-        self._standing.pop(run_id, None)
+        self._without_slot.pop(run_id, None)
 
     def fill_free_slots(self, limiter: anyio.CapacityLimiter | None) -> None:
-        """Give those that stand the free seats, before anybody new has one."""
+        """Give free slots to the runs without one, before new runs take them."""
         with suppress(anyio.WouldBlock):
-            for run_id in tuple(self._standing):
+            for run_id in tuple(self._without_slot):
                 if limiter is not None:
                     limiter.acquire_on_behalf_of_nowait(run_id)
-                del self._standing[run_id]
+                del self._without_slot[run_id]

@@ -1,7 +1,7 @@
-"""End the Job that a run's `infrastructure_pid` names, if it is one that this pool's workers made.
+"""Deletes the Job that a run's `infrastructure_pid` names, if a worker of this pool created it.
 
-Prefect asks for it when a run is cancelled that its own process does not end. Whoever answers "not
-found" to a Job of another cluster would have it live on: the claim tells the two apart.
+Prefect requests it when a run is cancelled and its own process does not end. A "not found" for a
+Job of another cluster would leave that Job running: the claim in the run's history tells which.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from workpool_operator.runs.owner import Owner
 
 
 def parse_infrastructure_pid(infrastructure_pid: str) -> tuple[str, str]:
-    """Namespace and Job name.
+    """Return namespace and Job name.
 
     Raises:
-        ValueError: it has not the form of a pid of ours.
+        ValueError: the pid is not `namespace:job-name`.
     """
     namespace, colon, name = infrastructure_pid.partition(":")
     if not (namespace and colon and name) or ":" in name:
@@ -38,14 +38,14 @@ async def kill(
     """Delete the Job in the foreground.
 
     Raises:
-        InfrastructureNotFound: there is none of that name.
-        InfrastructureNotAvailable: it is not ours, or we have no right to it.
+        InfrastructureNotFound: no Job has that name.
+        InfrastructureNotAvailable: another owner created it, or a right is missing.
     """
     try:
         job = await kube.get(JOBS, namespace, name)
         if job.spec.template.labels.get(BINDING_LABEL) != owner.binding_id:
             raise InfrastructureNotAvailable(
-                f"Job {namespace}/{name} was not made by a worker of this pool on this cluster."
+                f"Job {namespace}/{name} was not created by a worker of this pool on this cluster."
             )
         await kube.delete(JOBS, namespace, name, uid=job.metadata.uid, grace_seconds=grace_seconds)
     except KubernetesNotFound as refused:
@@ -55,7 +55,7 @@ async def kill(
 
 
 async def was_created_here(api: PrefectApi, owner: Owner, run_id: UUID, name: str) -> bool:
-    """The Job of that name was made for a claim of ours, whether or not it still exists."""
+    """Return whether the Job, which may be deleted, was created for a claim of ours."""
     mine = owner.transition_id(run_id)
     history = await api.history(run_id)
     return any(claim.is_job_name(name, run_id=run_id) for claim in claims_in(history, {mine}))

@@ -1,7 +1,7 @@
-"""What a worker takes from Prefect's own settings: its server, and what its runs inherit.
+"""Reads Prefect's own settings for a worker: its server, and what its runs inherit.
 
-Read once, when the worker starts: the stock worker computes it for each run, which is most of the
-time of a render. Credentials are told apart here and go to run pods by reference only.
+They are read once, when the worker starts: the stock worker computes them for each run, which takes
+most of the time of a render. Credentials are separated here and reach run pods by reference only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from workpool_operator.prefect_api import profile
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.worker.settings import PREFIX, WorkerSettings
 
-# Paths of the worker's own machine; and what may hold credentials that are not the run's.
+# Paths of the worker's machine, and settings that can hold credentials of the server.
 NOT_HANDED_ON = (
     "PREFECT_HOME",
     "PREFECT_PROFILES_PATH",
@@ -35,22 +35,22 @@ NOT_HANDED_ON = (
 
 @dataclass(frozen=True, slots=True)
 class InheritedSettings:
-    """`environment` are plain variables of run pods, `secrets` those that go by reference."""
+    """What runs inherit: `environment` as plain variables, `secrets` by reference."""
 
     server: PrefectEndpoint
     environment: dict[str, str]
     secrets: dict[str, str]
 
     def __repr__(self) -> str:
-        return f"Surroundings({self.server!r})"
+        return f"InheritedSettings({self.server!r})"
 
     @property
     def entries(self) -> tuple[dict[str, Any], ...]:
-        """The plain variables as Kubernetes has them."""
+        """The plain variables as entries of a container's `env`."""
         return tuple({"name": key, "value": value} for key, value in self.environment.items())
 
     def credentials(self, settings: WorkerSettings, *, owner: str) -> Credentials:
-        """How run pods get the secrets: from the Secrets that the settings name, or a kept one."""
+        """Plan how run pods get the secrets: from Secrets that the settings name, or from ours."""
         named = {
             variable: named
             for variable, named in (
@@ -63,7 +63,7 @@ class InheritedSettings:
 
 
 def inherited_settings() -> InheritedSettings:
-    """From the settings in force now.
+    """Read the settings in force.
 
     Raises:
         OperatorError: one of them cannot be used.
@@ -91,5 +91,5 @@ def _named(settings: WorkerSettings, credential: str) -> SecretKey | None:
     key = getattr(settings, f"{credential}_secret_key")
     if bool(name) != bool(key):
         variables = f"{PREFIX}{credential.upper()}_SECRET_NAME and ..._SECRET_KEY"
-        raise OperatorError(f"{variables} belong together: set both, or none.")
+        raise OperatorError(f"{variables} belong together: set both or neither.")
     return SecretKey(name, key) if name else None

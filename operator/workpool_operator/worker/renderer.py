@@ -1,7 +1,7 @@
 """Renders a claimed run's Job from the configuration that Prefect's worker resolved for it.
 
-A worker creates Jobs only for the runs that its own process submits: any other run belongs to the
-worker beside it.
+A worker creates Jobs only for the runs that its own process submits: any other run belongs to
+another worker of the pool.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from workpool_operator.runs.owner import Owner
 
 
 class ConfigurationRenderer:
-    """Completes resolved configurations by the identity of their Jobs.
+    """Adds the identity of the Job to resolved configurations.
 
-    `configured(run_id)` is the run's configuration, None if this process did not submit the run.
+    `configured(run_id)` returns the run's configuration, None if this process did not submit it.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ConfigurationRenderer:
     async def render(
         self, claimed: ClaimedRun, *, deployment: Mapping[str, Any] | None = None
     ) -> RenderedJob | None:
-        """See `JobRenderer.render`; the configuration holds what matters of the deployment."""
+        """See `JobRenderer.render`; the configuration has the deployment already."""
         run = claimed.run
         configuration = self._configured(run.id)
         if configuration is None:
@@ -53,7 +53,7 @@ class ConfigurationRenderer:
             worker_name=self._owner.worker_name,
             template_environment=self._owner.template_environment,
         )
-        # From a copy: the Job may have to be rendered again.
+        # A copy, because the Job can be rendered again.
         manifest = configuration.model_copy(deep=True).job_manifest
         identity = self._owner.identity(run.id, claimed.claim, namespace=configuration.namespace)
         identify(manifest, identity, run_name=configuration.job_name)
@@ -62,6 +62,6 @@ class ConfigurationRenderer:
 
 
 def _deployment(configuration: KubernetesJobConfiguration) -> dict[str, Any]:
-    """Return what the text of a fault reads of the deployment; the Job has the rest already."""
+    """Return the part of the deployment that error messages name."""
     found = configuration._related_objects.get("deployment")
     return {"job_variables": found.job_variables} if found else {}

@@ -1,4 +1,4 @@
-"""What a worker reports of a run itself, beside the controller."""
+"""Reports that a worker makes itself, in addition to the controller's."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 SUBMITTING = "Submitting"
 
 
-async def submitting(controller: RunController, run_id: UUID) -> None:
-    """Name the sub-state as Prefect's workers do; nothing depends on it."""
+async def report_submitting(controller: RunController, run_id: UUID) -> None:
+    """Name the PENDING state Submitting, as Prefect's workers do; nothing depends on it."""
     claimed = controller.store.of(run_id).claimed_run
     if claimed is None or claimed.run.state_name != "Pending":
         return
@@ -23,14 +23,17 @@ async def submitting(controller: RunController, run_id: UUID) -> None:
         await controller.proposals.name_substate(run_id, claimed.claim, SUBMITTING)
     except OperatorError as error:
         controller.store.mark_stale(run_id)
-        log.debug("run %s is not called %s: %s", run_id, SUBMITTING, error)
+        log.debug("the state of run %s is not named %s: %s", run_id, SUBMITTING, error)
 
 
-async def crashed(
+async def report_crashed(
     controller: RunController, run_id: UUID, message: str, *, claim_id: UUID | None
 ) -> bool:
-    """End the run Crashed unless it has ended, was rescheduled, is suspended, or goes on under
-    another claim than the one that is reported on, if it is known; return whether it was ended."""
+    """Report the run Crashed; return whether its state changed.
+
+    Nothing is reported if the run has ended, was rescheduled, is suspended, or is under another
+    claim than `claim_id` (None: any).
+    """
 
     async def attempt() -> bool:
         store, proposals = controller.store, controller.proposals
@@ -49,7 +52,7 @@ async def crashed(
     try:
         return await retry_unavailable(attempt, about=f"run {run_id}: its end")
     except PrefectRefused as refused:
-        log.warning("run %s cannot be ended: %s", run_id, refused)
+        log.warning("run %s cannot be reported as crashed: %s", run_id, refused)
         return False
     finally:
         controller.enqueue(run_id)

@@ -1,7 +1,7 @@
-"""What a started worker holds: both APIs, the cluster cache and the controller of its pool's runs.
+"""Composes a started worker: both APIs, the cluster cache and the controller of its pool's runs.
 
-Nothing is asked of Kubernetes before `open`, which may fail and be called again: a worker that
-cannot reach its cluster claims nothing, says why, and stays up.
+No request goes to Kubernetes before `open`, which can fail and be called again: a worker that
+cannot reach its cluster claims nothing, logs the reason, and keeps running.
 """
 
 from __future__ import annotations
@@ -40,13 +40,15 @@ from workpool_operator.worker.settings import PREFIX, WorkerSettings
 log = logging.getLogger(__name__)
 
 RECONCILERS = 4
-RESYNC_SECONDS = 60.0  # a run's end in Prefect is seen so late where the event stream is refused
+RESYNC_SECONDS = 60.0  # the latency of a run's end in Prefect if the event stream is refused
 DRAIN_SECONDS = 2.0
 
 
 class WorkerRuntime(Listener, Subscriber):
-    """Use it as an async context manager, then `open` it for the pool that the worker serves;
-    `work_pool()` is that pool as the worker last saw it."""
+    """Holds what a started worker needs: an async context manager, to be opened for one pool.
+
+    `work_pool()` returns that pool as the worker last read it.
+    """
 
     def __init__(
         self,
@@ -69,8 +71,8 @@ class WorkerRuntime(Listener, Subscriber):
         self._client: KubernetesClient | None = None
         self._owner: Owner | None = None
         self._controller: RunController | None = None
-        self._namespaces: set[str] = set()  # whose pods have their credentials
-        self._trouble = ProblemLogger(log, worker_name)
+        self._namespaces: set[str] = set()  # that have the credentials of their pods
+        self._problems = ProblemLogger(log, worker_name)
         self._configurations: dict[UUID, KubernetesJobConfiguration] = {}
         self._credentials: tuple[dict[str, Any], ...] = ()
         self.api = PrefectApi(self._around.server, pool=pool)
@@ -81,7 +83,7 @@ class WorkerRuntime(Listener, Subscriber):
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Jobs go on without the worker; whoever comes next takes them up."""
+        """Stop; the Jobs continue, and the next worker adopts them."""
         try:
             if self._controller:
                 await self._controller.drain(DRAIN_SECONDS)
@@ -103,7 +105,7 @@ class WorkerRuntime(Listener, Subscriber):
         return self.controller
 
     def _serve(self, owner: Owner) -> None:
-        """Serve the owner's pool from now on; the runs of a pool that was before go on to their
+        """Serve the owner's pool from now on; the runs of a previous pool are still driven to their
         end."""
         self._owner = owner
         self._namespaces.clear()
@@ -130,7 +132,7 @@ class WorkerRuntime(Listener, Subscriber):
 
     @property
     def is_open(self) -> bool:
-        """The cluster is known, and runs can be claimed."""
+        """Whether the cluster is known and runs can be claimed."""
         return self._controller is not None
 
     @property
@@ -141,7 +143,7 @@ class WorkerRuntime(Listener, Subscriber):
 
     @property
     def owner(self) -> Owner:
-        """Whose runs they are."""
+        """The identity under which runs are claimed."""
         assert self._owner is not None
         return self._owner
 
@@ -151,7 +153,7 @@ class WorkerRuntime(Listener, Subscriber):
         return self._client
 
     async def watch(self, namespace: str) -> None:
-        """Follow the Jobs of the namespace, whose pods get what they need to reach the server."""
+        """Follow the Jobs of the namespace, and create the credentials of its pods."""
         if namespace not in self._namespaces:
             keep = partial(self._keep_credentials, namespace)
             await retry_unavailable(keep, about=f"{namespace}: credentials of its pods")
@@ -162,7 +164,7 @@ class WorkerRuntime(Listener, Subscriber):
     def creating(
         self, handle: RunHandle, configuration: KubernetesJobConfiguration
     ) -> Iterator[None]:
-        """Have the run's Job created from the configuration if there is none."""
+        """Follow the run, whose Job is created from the configuration if it does not exist."""
         self._configurations[handle.run_id] = configuration
         try:
             with handle.following(configuration.namespace):
@@ -171,7 +173,7 @@ class WorkerRuntime(Listener, Subscriber):
             self._configurations.pop(handle.run_id, None)
 
     async def take(self, run_id: UUID) -> RunHandle | None:
-        """Claim a run that no poll brought, also one that a client keeps PENDING."""
+        """Claim a run that no poll returned; one that a client keeps PENDING is scheduled first."""
         read_at = self._clock.monotonic()
         run = await self.api.read_run(run_id)
         if run and run.state_type == "PENDING":
@@ -181,11 +183,11 @@ class WorkerRuntime(Listener, Subscriber):
         return await self.controller.claim(run, read_at=read_at) if run else None
 
     async def schedule(self, run_id: UUID) -> None:
-        """Hand a run that a client keeps PENDING to the pool, from where it is claimed."""
+        """Make a run that a client keeps PENDING claimable."""
         await self.api.set_state(run_id, {"type": "SCHEDULED", "name": "Scheduled"})
 
-    async def is_outlived(self, run: Run) -> bool:
-        """The Job of the run's last attempt is ours and has not ended: it is followed now."""
+    async def has_unfinished_job(self, run: Run) -> bool:
+        """Return whether the run's previous Job is ours and has not ended; follow it then."""
         namespace, _, name = (run.infrastructure_pid or "").partition(":")
         if not name:
             return False
@@ -212,12 +214,13 @@ class WorkerRuntime(Listener, Subscriber):
                 self.api, self.owner, run_id, name
             ):
                 raise InfrastructureNotAvailable(
-                    f"Job {namespace}/{name} was not made by a worker of this pool on this cluster."
+                    f"Job {namespace}/{name} was not created by a worker of this pool on "
+                    "this cluster."
                 ) from None
             raise
 
     def inherit(self, configuration: KubernetesJobConfiguration) -> None:
-        """Give the run what the worker's own settings say, below what the run says itself."""
+        """Add the worker's own settings to the run's environment; the run's own values win."""
         configuration.inherit((*self._around.entries, *self._credentials))
 
     async def _identify(self, pool_id: UUID) -> Owner:
@@ -240,7 +243,7 @@ class WorkerRuntime(Listener, Subscriber):
         )
 
     async def _keep_credentials(self, namespace: str) -> None:
-        """The Secret outlives the worker, whose Jobs need it."""
+        """Create the Secret, which outlives the worker because its Jobs need it."""
         owner = f"worker {self._pool} {self.owner.binding_id[:12]}"
         given = self._around.credentials(self._settings, owner=owner)
         if given.managed_secret:
@@ -258,15 +261,15 @@ class WorkerRuntime(Listener, Subscriber):
             text = str(refused).rstrip(". ")
             raise OperatorError(f"The Secret of its credentials: {text}. {advice}") from refused
 
-    # What the controller and the cluster cache report
+    # Listener and Subscriber
 
     def listed(self, namespace: str, resource: str) -> None:
-        """Note that a failure is over."""
-        self._trouble.resolved(f"cannot follow {resource} in namespace {namespace}")
+        """Log that a failure is over."""
+        self._problems.resolved(f"cannot follow {resource} in namespace {namespace}")
 
     def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
-        """End what waits in the namespace if its first list is refused: nothing can be seen."""
-        self._trouble.report(f"cannot follow {resource} in namespace {namespace}", error)
+        """Log the failure; fail the runs of the namespace if its first list is refused."""
+        self._problems.report(f"cannot follow {resource} in namespace {namespace}", error)
         if isinstance(error, KubernetesRefused) and not self._cluster.is_synced(namespace):
             text = str(error).rstrip(". ")
             advice = f"Grant the worker's ServiceAccount to list and watch {resource}"
@@ -274,15 +277,15 @@ class WorkerRuntime(Listener, Subscriber):
             self.controller.fail(namespace, fault)
 
     def jobs_forbidden(self, message: str) -> None:
-        """Log it: each run that it concerns ends with the grant."""
-        self._trouble.report("cannot create Jobs", message)
+        """Log it: the state of each affected run has the grant."""
+        self._problems.report("cannot create Jobs", message)
 
     def prefect_failed(self, error: PrefectUnavailable) -> None:
-        """Log it: it is tried again."""
+        """Log it; the controller tries again."""
         log.info("Prefect does not answer: %s", error)
 
     def resync_failed(self, error: OperatorError) -> None:
-        """Log it: it is tried again."""
+        """Log it; the controller tries again."""
         log.info("the runs of the pool cannot be read: %s", error)
 
     def _spawn(self, loop: Any, *, name: str) -> None:

@@ -1,7 +1,7 @@
-"""Settings of the worker type; what a binding has in its spec.
+"""Settings of the worker type: what a binding has in its spec.
 
-Each is read from the environment variable `WORKPOOL_OPERATOR_WORKER_<NAME>`; what is about Secrets
-also from the stock Kubernetes worker's variables, so that a Deployment of it can be taken over.
+Each is read from the environment variable `WORKPOOL_OPERATOR_WORKER_<NAME>`; settings of Secrets
+also from the variables of the stock Kubernetes worker, so that its Deployment can be reused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _as_stock(name: str) -> Any:
 
 
 class WorkerSettings(BaseSettings):
-    """Read when the worker starts."""
+    """The settings, read when the worker starts."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
@@ -55,7 +55,7 @@ class WorkerSettings(BaseSettings):
     api_auth_string_secret_key: str | None = _as_stock("API_AUTH_STRING_SECRET_KEY")
 
     def run_settings(self) -> RunSettings:
-        """What they say about runs and their Jobs."""
+        """Return the settings of runs and their Jobs."""
         timeouts = Timeouts(
             pending_timeout=self.pending_timeout_seconds,
             finished_grace=self.finished_grace_seconds,

@@ -1,8 +1,8 @@
 """Prefect's BaseWorker with the operator's RunController behind it.
 
-Prefect's loops poll, count, label and emit as ever. Overridden are the claim, which becomes
-provable; `run`, which follows the Job to its end instead of forgetting it; and the report of that
-end, which the controller makes.
+Prefect's loops poll, count runs, set labels and emit events. This class overrides the claim, so
+that it can be proved; `run`, which follows the Job to its end; and the report of a crash, which the
+controller makes.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ class KubernetesJobWorker(
         self._adopted: UUID | None = None
         self._claimed: dict[UUID, RunHandle] = {}
 
-    # Life
+    # Lifecycle
 
     async def setup(self) -> None:
-        """As Prefect's, and what is needed to follow Jobs; Kubernetes is not asked yet."""
+        """Set up Prefect's part and the runtime; no request goes to Kubernetes yet."""
         from workpool_operator.worker.runtime import WorkerRuntime  # imports Kubernetes' client
 
         try:
@@ -76,11 +76,11 @@ class KubernetesJobWorker(
             )
             self._runtime = await runtime.__aenter__()
         except BaseException:
-            await super().teardown(None, None, None)  # Prefect's own leaves its client open
+            await super().teardown(None, None, None)  # Prefect's own code leaves its client open
             raise
 
     async def teardown(self, *exc_info: Any) -> None:
-        """Wait for the runs unless stopped: then their Jobs go on, and are taken up again."""
+        """Wait for the runs unless stopped: then their Jobs continue for a later worker."""
         try:
             await super().teardown(*exc_info)
         finally:
@@ -90,13 +90,13 @@ class KubernetesJobWorker(
 
     @property
     def runtime(self) -> WorkerRuntime:
-        """Between setup and teardown."""
+        """The runtime, between setup and teardown."""
         if self._runtime is None:
             raise RuntimeError("The worker is not set up: use it as an async context manager.")
         return self._runtime
 
     async def before_poll(self) -> None:
-        """The cluster is known, and what lives there is taken up before anything new is."""
+        """Connect to the cluster, and adopt unfinished runs before any new run is claimed."""
         controller = await self.runtime.open(self.work_pool.id)
         if self._adopted != self.work_pool.id:
             for handle in await controller.adopted():
@@ -106,10 +106,10 @@ class KubernetesJobWorker(
     # States
 
     async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
-        """Claim the run, provably."""
+        """Claim the run; return whether this worker has it."""
         run = Run.of(flow_run.model_dump(mode="json"))
-        if await self.runtime.is_outlived(run):
-            self._logger.info("Flow run %s waits for its last Job to end.", flow_run.id)
+        if await self.runtime.has_unfinished_job(run):
+            self._logger.info("Flow run %s waits until its previous Job has ended.", flow_run.id)
             return False
         age = (self._clock.now() - self._last_polled_time).total_seconds()
         handle = await self.runtime.controller.claim(run, read_at=self._clock.monotonic() - age)
@@ -123,17 +123,17 @@ class KubernetesJobWorker(
         from workpool_operator.worker import reports  # imports Kubernetes' client
 
         if flow_run.id in self._claimed:
-            await reports.submitting(self.runtime.controller, flow_run.id)
+            await reports.report_submitting(self.runtime.controller, flow_run.id)
 
     async def _propose_crashed_state(
         self, flow_run: FlowRun, message: str, client: PrefectClient | None = None
     ) -> None:
-        """Report only what the controller did not: its reports, and the run's own, stand."""
+        """Report a crash only if neither the controller nor the run itself reported an end."""
         from workpool_operator.worker import reports  # imports Kubernetes' client
 
         if not self.runtime.is_open:
             await super()._propose_crashed_state(flow_run, message, client)
-        elif await reports.crashed(
+        elif await reports.report_crashed(
             self.runtime.controller, flow_run.id, message, claim_id=_served.get()
         ):
             text = f"Reported flow run '{flow_run.id}' as crashed: {message}"
@@ -154,7 +154,8 @@ class KubernetesJobWorker(
     ) -> KubernetesJobWorkerResult:
         """Create the run's Job, and follow it until its end is reported and no pod of it runs.
 
-        A run that ends without a Job (refused, cancelled) was told why; it is a result, too.
+        A run that ends without a Job (rejected, cancelled) returns a result, too: its state has the
+        reason.
         """
         started = task_status.started if task_status else _started
         if flow_run.id not in self._claimed:
@@ -179,7 +180,7 @@ class KubernetesJobWorker(
     async def _initiate_run(
         self, flow_run: FlowRun, configuration: KubernetesJobConfiguration
     ) -> None:
-        """A flow that was submitted without a deployment goes the way of all runs of the pool."""
+        """Schedule a flow that was submitted without a deployment: a poll then claims its run."""
         await self.runtime.open(self.work_pool.id)
         await self.runtime.schedule(flow_run.id)
 
@@ -193,8 +194,8 @@ class KubernetesJobWorker(
 
         Raises:
             ValueError: the pid is not `namespace:job-name`.
-            InfrastructureNotFound: the Job is gone.
-            InfrastructureNotAvailable: it is another cluster's, or was not made by this pool.
+            InfrastructureNotFound: the Job does not exist.
+            InfrastructureNotAvailable: it is in another cluster, or not of this pool.
         """
         await self.runtime.open(self.work_pool.id)
         flow_run = configuration._related_objects.get("flow-run")
@@ -202,34 +203,34 @@ class KubernetesJobWorker(
         await self.runtime.kill(infrastructure_pid, run_id=run_id, grace_seconds=grace_seconds)
 
     def _serve(self, handle: RunHandle) -> None:
-        """Remember the claim for `run`, and for whatever this task reports once its seat is free:
-        by then the run may have been claimed again."""
+        """Remember the claim for `run`, and for what this task reports after its slot was released:
+        the run can have been claimed again by then."""
         self._claimed[handle.run_id] = handle
         _served.set(handle.claimed.claim.id)
 
     async def _claim(self, run_id: UUID) -> RunHandle:
-        """Claim a run that no poll brought, as one that a client keeps PENDING."""
+        """Claim a run that no poll returned, for example one that a client keeps PENDING."""
         await self.runtime.open(self.work_pool.id)
         handle = await self.runtime.take(run_id)
         if handle is None:
             raise InfrastructureError(f"Flow run {run_id} is not SCHEDULED: it cannot be claimed.")
         return handle
 
-    # What an earlier worker left
+    # Adoption of what an earlier worker left unfinished
 
     def _adopt(self, handle: RunHandle) -> None:
         assert self._runs_task_group is not None
         run_id = handle.run_id
-        if run_id in self._seats or run_id in self._submitting_flow_run_ids:
+        if run_id in self._in_flight or run_id in self._submitting_flow_run_ids:
             handle.close()
             return
-        self._seats.add(run_id, standing=True)
+        self._in_flight.add(run_id, has_slot=False)
         self._runs_task_group.start_soon(self._resume, handle)
 
     async def _resume(self, handle: RunHandle) -> None:
         assert self._runs_task_group is not None
         flow_run = FlowRun.model_validate(handle.claimed.run.document)
-        self._logger.info("Taking up flow run %s (%s).", flow_run.id, flow_run.state_name)
+        self._logger.info("Adopting flow run %s (%s).", flow_run.id, flow_run.state_name)
         namespace = handle.claimed.recorded_namespace
         if handle.claimed.run.state_type == "PENDING" and not namespace:
             self._serve(handle)
@@ -243,15 +244,15 @@ class KubernetesJobWorker(
             self._release_limit_slot(flow_run.id)
 
     async def _follow_on(self, flow_run: FlowRun, handle: RunHandle, namespace: str) -> None:
-        """Follow a Job that exists, or did."""
+        """Follow the run's Job, which exists or has existed."""
         namespace = namespace or (await self._configuration_of(flow_run)).namespace
         await self.runtime.watch(namespace)
         with handle.following(namespace):
             code = await handle.exit_code()
         result = KubernetesJobWorkerResult(identifier=handle.identifier, status_code=code)
-        told = KubernetesJobConfiguration(job_manifest={})
-        told._related_objects = {"flow-run": flow_run}
-        self._emit_flow_run_executed_event(result, told)
+        configuration = KubernetesJobConfiguration(job_manifest={})
+        configuration._related_objects = {"flow-run": flow_run}
+        self._emit_flow_run_executed_event(result, configuration)
 
     async def _configuration_of(self, flow_run: FlowRun) -> KubernetesJobConfiguration:
         return await self.job_configuration.resolve_for_flow_run(
@@ -264,4 +265,4 @@ class KubernetesJobWorker(
 
 
 def _started(identifier: object) -> None:
-    """Nobody waits for the run's start."""
+    """Do nothing: the caller does not wait for the run's start."""

@@ -81,7 +81,7 @@ async def test_whoever_is_taken_over_has_the_next_free_seat() -> None:
     limiter, seats = anyio.CapacityLimiter(1), InFlightRuns()
     first, second = uuid.uuid4(), uuid.uuid4()
     for run in (first, second):
-        seats.add(run, standing=True)
+        seats.add(run, has_slot=False)
     seats.fill_free_slots(limiter)
     assert limiter.borrowed_tokens == 1
     limiter.release_on_behalf_of(first)
