@@ -29,7 +29,7 @@ class RunHandle:
     """One claimed run, from its claim until its end is reported and no pod of its Job runs.
 
     The controller reconciles the run once `following` names the namespace of its Job. `located` is
-    called then, and `closed` when nobody waits any more.
+    called then, and `closed` when the caller stops waiting.
     """
 
     def __init__(self, claimed: ClaimedRun, *, located: Changed, closed: Changed) -> None:

@@ -160,7 +160,7 @@ class Poller:
         return PAGE_SIZE if limit is None else max(0, limit - taken)
 
     async def _offer(self, runs: list[Run], read_at: float) -> None:
-        """Offer the runs with their deployments, which one call reads anew for each poll."""
+        """Offer the runs with their deployments, which each poll reads again, with one request."""
         ids = {run.deployment_id for run in runs if run.deployment_id}
         found = await self._prefect.deployments(ids) if ids else {}
         for run in runs:

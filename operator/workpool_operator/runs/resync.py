@@ -1,7 +1,8 @@
-"""Read both stores slowly and completely, so that nothing depends on an event or on memory.
+"""Lists runs, Jobs and pods regularly, so that nothing depends on an event or on memory.
 
-At a start it adopts what an earlier process left: no claim is made before it is through. It goes
-by Job and by run, not by pool alone: a deleted pool's runs have lost its id (docs/races.md, 25).
+The first resync adopts what an earlier process left unfinished: nothing is claimed before it has
+completed. It lists by Job and by run, not only by pool: the runs of a deleted pool have lost its id
+(docs/races.md, 25).
 """
 
 from __future__ import annotations
@@ -113,12 +114,12 @@ class Resync:
         return [*await self._unfinished(), *await self._retrying()]
 
     async def _unfinished(self) -> list[Run]:
-        """The pool's runs that somebody is answerable for."""
+        """Return the pool's runs that a worker or operator has claimed, and that have not ended."""
         return await self._apply_all({"state": {"type": {"any_": UNFINISHED}}})
 
     async def _retrying(self) -> list[Run]:
-        """Those that wait for a retry in a process of ours, which may be gone: no poll returns
-        them (docs/races.md, 26)."""
+        """Return the runs that wait for a retry in one of our pods, which can be deleted meanwhile:
+        no poll returns them (docs/races.md, 26)."""
         scheduled = {"state": {"type": {"any_": ["SCHEDULED"]}}, "start_time": {"is_null_": False}}
         return await self._apply_all(scheduled, if_=self._retries_here)
 
@@ -129,7 +130,7 @@ class Resync:
     async def _apply_all(
         self, flow_runs: dict[str, Any], *, if_: Callable[[Run], bool] = lambda _: True
     ) -> list[Run]:
-        """All of the pool that are asked for, heard."""
+        """Store and return the matching runs of the pool."""
         where: dict[str, Any] = {
             "work_pools": {"id": {"any_": [str(self._owner.pool_id)]}},
             "flow_runs": flow_runs,
@@ -155,7 +156,7 @@ class Resync:
         for run in runs:
             self._store.apply(run.id, run, asked_at=asked_at)
         for run_id in set(ids) - {run.id for run in runs}:
-            self._store.mark_stale(run_id)  # a read of its own says if it is gone
+            self._store.mark_stale(run_id)  # a read of the one run tells whether it is deleted
 
 
 def _batches(ids: Iterable[UUID]) -> Iterator[list[UUID]]:

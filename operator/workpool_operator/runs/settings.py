@@ -1,4 +1,4 @@
-"""What a controller of runs takes from a spec or a worker's settings: plain values. Pure."""
+"""Settings of a RunController, from a binding's spec or a worker's settings. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from workpool_operator.runs.timeouts import Timeouts
 class RunSettings:
     """How runs and their Jobs are treated.
 
-    `job_ttl` is the number of seconds that a Job is kept after its run's end was reported, where
-    its template does not say; with `environment_secret` the plain environment of a Job goes into a
-    Secret.
+    `job_ttl` is the number of seconds for which a Job is kept after its run's end was reported,
+    unless its template sets a TTL. With `environment_secret` the plain environment of a Job goes
+    into a Secret.
     """
 
     timeouts: Timeouts = field(default_factory=Timeouts)
