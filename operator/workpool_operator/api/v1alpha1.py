@@ -39,6 +39,7 @@ def matching(pattern: str, message: str) -> dict[str, str]:
 
 
 def rules(*validations: dict[str, str]) -> dict[str, Any]:
+    """Return the schema extension that holds these CEL rules."""
     return {"x-kubernetes-validations": list(validations)}
 
 
@@ -452,6 +453,7 @@ class Spec(CrdModel):
 
     @classmethod
     def rules(cls) -> list[dict[str, str]]:
+        """Return the CEL rules that compare fields of the spec."""
         return [
             rule(
                 "has(self.server.url)",

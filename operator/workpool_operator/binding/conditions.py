@@ -67,6 +67,7 @@ class Conditions:
         self._verdicts: dict[str, ConditionState] = {}
 
     def set_true(self, condition: str, reason: str, message: str) -> None:
+        """Set the condition to True."""
         self._verdicts[condition] = ConditionState("True", reason, message)
 
     def set_false(
@@ -80,6 +81,7 @@ class Conditions:
             self._verdicts.pop(later, None)
 
     def all_true(self) -> bool:
+        """Return whether every condition is True."""
         return all(verdict.status == "True" for verdict in self.states().values())
 
     def allow_claims(self) -> bool:

@@ -56,6 +56,7 @@ class Consent:
 
     @property
     def is_needed(self) -> bool:
+        """Whether the Jobs have another namespace than the binding."""
         return self._job_namespace != self._binding_namespace
 
     async def check(self) -> None:

@@ -33,6 +33,7 @@ class Binding:
 
     @property
     def key(self) -> str:
+        """The binding as `namespace/name`."""
         return f"{self.namespace}/{self.name}"
 
     def run_settings(self) -> RunSettings:

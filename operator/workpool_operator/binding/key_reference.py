@@ -96,6 +96,7 @@ class KeyReference:
 
     @property
     def kind(self) -> str:
+        """The kind of the object: Secret or ConfigMap."""
         return "Secret" if self._of_secret else "ConfigMap"
 
     @property

@@ -37,6 +37,7 @@ class Program(TyperGroup):
     """Ends with one line where its output cannot be written."""
 
     def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command; exit with 1 if standard output cannot be written."""
         try:
             try:
                 return super().main(*args, **options)

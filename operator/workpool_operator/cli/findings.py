@@ -20,6 +20,7 @@ class Finding:
 
     @classmethod
     def of(cls, fault: FieldError, severity: Severity = "error") -> Finding:
+        """Return the finding that reports a field error."""
         return cls(fault.path, fault.problem, severity)
 
     @property

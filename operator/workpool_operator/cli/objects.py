@@ -44,6 +44,7 @@ class KubernetesObject:
         return str(self.value.get("kind") or "") if self.value.get("apiVersion") else ""
 
     def position(self, path: Path = ()) -> Position:
+        """Return the position of a field in its file."""
         return self.document.position((*self.prefix, *path))
 
     def __str__(self) -> str:
@@ -51,6 +52,7 @@ class KubernetesObject:
 
 
 def is_binding(value: Any) -> bool:
+    """Return whether the document is a WorkPoolBinding."""
     return isinstance(value, Mapping) and value.get("kind") == v1alpha1.KIND
 
 

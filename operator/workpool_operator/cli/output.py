@@ -63,6 +63,7 @@ def styled(text: str, colour: str) -> str:
 
 
 def as_json(document: Any) -> str:
+    """Return the document as indented JSON."""
     return json.dumps(document, indent=2, ensure_ascii=False, default=str)
 
 

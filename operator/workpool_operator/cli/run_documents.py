@@ -34,6 +34,7 @@ class RunSelector:
 
     @property
     def needs_server(self) -> bool:
+        """Whether an option names an object of the Prefect server."""
         return bool(self.flow_run or self.deployment or self.pool)
 
 

@@ -55,6 +55,7 @@ class Options:
 
     @property
     def paths(self) -> list[str]:
+        """The API paths that list the selected bindings."""
         everywhere = f"{BINDINGS.api}/{BINDINGS.plural}"
         return [BINDINGS.path(namespace) for namespace in self.namespaces] or [everywhere]
 

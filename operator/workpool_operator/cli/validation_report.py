@@ -64,6 +64,7 @@ class ValidationReport:
             self.add(path, Position(), Finding((), _NONE))
 
     def add_file(self, file: str, *, walked: bool = False) -> None:
+        """Check the documents of a file; `walked` if it was found in a directory."""
         try:
             found = objects.read_objects(file)
         except HelmTemplate as error:
@@ -105,10 +106,12 @@ class ValidationReport:
             self.add_finding(found, finding)
 
     def add_finding(self, found: KubernetesObject, finding: Finding) -> None:
+        """Add a finding about an object, at its position in the file."""
         spot = found.position(finding.path)
         self.add(found.document.file, spot, finding.under(found.prefix))
 
     def add(self, file: str, spot: Position, finding: Finding) -> None:
+        """Add a finding at a position of a file."""
         path = format_path(finding.path)
         line = ReportLine(file, spot.line, spot.column, path, finding.severity, finding.message)
         self.lines.append(line)
@@ -120,6 +123,7 @@ class ValidationReport:
         return sorted(set(self.lines), key=lambda line: (order[line.file], line))
 
     def count(self, severity: Severity) -> int:
+        """Return the number of different lines of this severity."""
         return sum(line.severity == severity for line in set(self.lines))
 
 

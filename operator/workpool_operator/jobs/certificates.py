@@ -31,6 +31,7 @@ class CASource:
 
     @property
     def volume(self) -> Object:
+        """The pod's volume that holds the file."""
         items = [{"key": self.key, "path": _FILE}]
         if self.kind == "Secret":
             return {"name": VOLUME, "secret": {"secretName": self.name, "items": items}}

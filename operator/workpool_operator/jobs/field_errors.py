@@ -43,6 +43,7 @@ class FieldWarning:
 
     @property
     def path_text(self) -> str:
+        """The path as a user writes it."""
         return format_path(self.path)
 
     def __str__(self) -> str:

@@ -89,6 +89,7 @@ def is_image(value: str) -> bool:
 
 
 def is_env_name(value: str) -> bool:
+    """Return whether Kubernetes accepts it as the name of a variable."""
     return bool(_ENV_NAME.fullmatch(value))
 
 
@@ -103,9 +104,11 @@ def is_subdomain(value: str) -> bool:
 
 
 def is_label_key(value: str) -> bool:
+    """Return whether Kubernetes accepts it as the key of a label."""
     prefix, slash, name = value.rpartition("/")
     return bool(_QUALIFIED.fullmatch(name)) and (not slash or is_subdomain(prefix))
 
 
 def is_label_value(value: str) -> bool:
+    """Return whether Kubernetes accepts it as the value of a label."""
     return value == "" or bool(_QUALIFIED.fullmatch(value))

@@ -51,6 +51,7 @@ class Identity:
 
     @property
     def annotations(self) -> dict[str, str]:
+        """Our own annotations of a Job."""
         return {
             FLOW_RUN_ID_KEY: str(self.run_id),
             models.BINDING_ANNOTATION: self.binding,

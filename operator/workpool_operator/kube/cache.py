@@ -29,10 +29,12 @@ class HasRunId(Protocol):
     """An object that carries the id of the flow run it was made for."""
 
     @property
-    def metadata(self) -> Metadata: ...
+    def metadata(self) -> Metadata:
+        """The object's metadata."""
 
     @property
-    def run_id(self) -> str: ...
+    def run_id(self) -> str:
+        """The flow run that the object belongs to; "" if it belongs to none."""
 
 
 O = TypeVar("O", bound=HasRunId)  # noqa: E741

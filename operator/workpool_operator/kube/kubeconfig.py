@@ -35,6 +35,7 @@ class Kubeconfig:
 
     @property
     def is_named(self) -> bool:
+        """Whether an option or `KUBECONFIG` names a file or a context."""
         return bool(self.file or self.context or os.environ.get("KUBECONFIG"))
 
     async def load(self, configuration: Configuration) -> tuple[str, str]:

@@ -428,6 +428,7 @@ def first_mismatch(error: ValidationError) -> str:
 
 
 def not_a_kubernetes_answer(why: str) -> str:
+    """Return the message for an answer that is not from a Kubernetes API."""
     return f"this is not the answer of a Kubernetes API ({why})"
 
 

@@ -68,6 +68,7 @@ class RunInputs:
 
     @classmethod
     def of(cls, render_input: RenderInput | None) -> RunInputs:
+        """Return the values that the pool, the deployment and the run give."""
         if render_input is None:
             return cls()
         template = render_input.pool["base_job_template"]

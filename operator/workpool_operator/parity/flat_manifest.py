@@ -36,9 +36,11 @@ class FlatManifest:
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> FlatManifest:
+        """Flatten a manifest."""
         return cls(dict(_innermost((), manifest)), tuple(_names(_at(manifest, ENV))))
 
     def get(self, *path: str) -> Any:
+        """Return the value at the path, or ABSENT."""
         return self.values.get(path, ABSENT)
 
 

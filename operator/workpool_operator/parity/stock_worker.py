@@ -61,6 +61,7 @@ class Client(PrefectClient):
     flow: Flow
 
     async def read_flow(self, flow_id: object) -> Flow:
+        """Return the flow that is already known."""
         return self.flow
 
 
@@ -72,6 +73,7 @@ def main() -> None:
 
 
 async def serve(answers: Any) -> None:
+    """Answer each line of standard input with a line."""
     async with _client(os.environ) as client:
         for line in sys.stdin:
             print(json.dumps(await _answer(json.loads(line), client)), file=answers, flush=True)

@@ -94,9 +94,11 @@ class PrefectApi:
         return str(await self.request("GET", "/admin/version"))
 
     async def work_pool(self) -> WorkPool:
+        """Read the pool."""
         return await self._read(WorkPool.of, "GET", self._pool_path)
 
     async def work_queues(self) -> list[WorkQueue]:
+        """List the pool's work queues."""
         path = f"{self._pool_path}/queues/filter"
         return await self._read(_queues.validate_python, "POST", path)
 
@@ -106,10 +108,12 @@ class PrefectApi:
         return await self._read(_workers.validate_python, "POST", path, {"limit": PAGE_SIZE})
 
     async def heartbeat(self, worker: str, *, every_seconds: float) -> None:
+        """Send the worker's heartbeat."""
         body = {"name": worker, "heartbeat_interval_seconds": int(every_seconds)}
         await self.request("POST", f"{self._pool_path}/workers/heartbeat", body)
 
     async def delete_worker(self, worker: str) -> None:
+        """Delete the worker from the pool."""
         await self.request("DELETE", f"{self._pool_path}/workers/{quote(worker, safe='')}")
 
     # Flow runs
@@ -137,6 +141,7 @@ class PrefectApi:
         return await self._read(_runs, "POST", "/flow_runs/filter", whole)
 
     async def count_runs(self, filters: dict[str, Any]) -> int:
+        """Return the number of flow runs that match the filters."""
         return await self._read(int, "POST", "/flow_runs/count", filters)
 
     async def history(self, run_id: UUID) -> list[State]:
@@ -155,19 +160,24 @@ class PrefectApi:
         return await self._read(_answer.validate_python, "POST", path, body)
 
     async def update_run(self, run_id: UUID, changes: dict[str, Any]) -> None:
+        """Change fields of a flow run."""
         await self.request("PATCH", f"/flow_runs/{run_id}", changes)
 
     async def renew_lease(self, lease_id: UUID, *, seconds: int) -> None:
+        """Renew a concurrency lease."""
         path = f"/v2/concurrency_limits/leases/{lease_id}/renew"
         await self.request("POST", path, {"lease_duration": seconds})
 
     async def deployments(self, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+        """Read deployments by id; missing ones are left out."""
         return await self._by_id("deployments", ids)
 
     async def flows(self, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+        """Read flows by id; missing ones are left out."""
         return await self._by_id("flows", ids)
 
     async def write_logs(self, entries: list[dict[str, Any]]) -> None:
+        """Write entries to the logs of flow runs."""
         await self.request("POST", "/logs/", entries)
 
     async def _by_id(self, kind: str, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:

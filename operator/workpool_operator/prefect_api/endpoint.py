@@ -58,6 +58,7 @@ class PrefectEndpoint:
 
     @property
     def without_credentials(self) -> bool:
+        """Whether neither an API key nor an auth string is set."""
         return self.api_key is None and self.auth_string is None
 
     def redacted(self, text: str) -> str:

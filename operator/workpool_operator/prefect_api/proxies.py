@@ -37,6 +37,7 @@ class Proxy:
 
     @property
     def address(self) -> str:
+        """The address without user and password."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
 

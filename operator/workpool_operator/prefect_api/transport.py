@@ -20,6 +20,7 @@ class OnceTransport(httpx.AsyncHTTPTransport):
     """httpx's transport with lost answers and requests to come back as `PrefectUnavailable`."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send the request once."""
         try:
             response = await super().handle_async_request(request)
             if response.status_code not in RETRIED_BY_THE_CLIENT:
