@@ -50,7 +50,7 @@ async def settled(worker: KubernetesJobWorker) -> None:
 async def test_of_two_workers_that_claim_a_run_at_once_one_follows_it(
     api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
 ) -> None:
-    """Both propose the same transition id: the run is that worker's whose proposal was accepted."""
+    """docs/conformance.md, 6: both propose the same transition id; one proposal is accepted."""
     run = await quiet.run()
     late = prefect_proxy.on("POST", r"/set_state$").nth(1).hold()
     accepted = prefect_proxy.on("POST", r"/set_state$").nth(2).after().hold()
