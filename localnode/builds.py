@@ -1,7 +1,7 @@
 """The Go programs of a node, built once per machine from the module in `go`.
 
 A program comes from the versions that go.mod and go.sum name. It is built again only when these,
-the commands of our own, the flags or the Go release change.
+the mains of our own, the flags or the Go release change.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ OLDEST_GO = (1, 26)
 
 @dataclass(frozen=True)
 class GoModule:
-    """A module whose `tool` lines and own commands are programs."""
+    """A module whose `tool` lines and mains are programs."""
 
     name: str
     folder: Path
     programs: tuple[str, ...]
-    commands: tuple[str, ...] = ()  # folders of the module, each a program
+    mains: tuple[str, ...] = ()  # folders with a program of our own
     tags: tuple[str, ...] = ()
     ldflags: str = "-s -w"
     renamed: tuple[str, str] | None = None  # `go install` names a program after its folder
@@ -41,7 +41,7 @@ class GoModule:
         return cache.entry(name, lambda target: self._install(target, cache))
 
     def _key(self, cache: Cache) -> str:
-        files = ["go.mod", "go.sum", *(f"{command}/main.go" for command in self.commands)]
+        files = ["go.mod", "go.sum", *(f"{main}/main.go" for main in self.mains)]
         sources = [(self.folder / file).read_bytes() for file in files]
         flags = [self.ldflags, *self.tags]
         return key([*sources, *flags, go_release(cache)])
@@ -54,7 +54,7 @@ class GoModule:
             flags.append(f"-tags={','.join(self.tags)}")
         with progress.step(f"building {self.name} from source ({len(self.programs)} programs)"):
             commands.run_logged(
-                [go(cache), "install", *flags, "tool", *(f"./{name}" for name in self.commands)],
+                [go(cache), "install", *flags, "tool", *(f"./{main}" for main in self.mains)],
                 log=cache.log(f"go-{self.name}"),
                 cwd=self.folder,
                 env=os.environ | _ENVIRONMENT | {"GOBIN": str(target)},
@@ -98,7 +98,7 @@ NODE = GoModule(
         "kubectl",
         "kubelet",
     ),
-    commands=("coredns",),
+    mains=("coredns",),
     # Parts of containerd that the node's configuration does not use.
     tags=("no_btrfs", "no_devmapper", "no_rdt", "no_systemd", "no_zfs"),
     # Without a version the API server calls itself v0.0.0 and clients misbehave.

@@ -10,11 +10,11 @@ from localnode.errors import SetupError
 NODE = builds.NODE
 
 
-def test_every_program_is_a_tool_or_a_command_of_the_module() -> None:
+def test_every_program_is_a_tool_or_a_main_of_the_module() -> None:
     lines = (NODE.folder / "go.mod").read_text().split("tool ", 1)[1].split("require", 1)[0]
     tools = [line for line in lines.splitlines() if "/" in line]
-    assert len(tools) + len(NODE.commands) == len(NODE.programs)
-    assert all((NODE.folder / command / "main.go").exists() for command in NODE.commands)
+    assert len(tools) + len(NODE.mains) == len(NODE.programs)
+    assert all((NODE.folder / main / "main.go").exists() for main in NODE.mains)
 
 
 def test_kubernetes_is_stamped_with_the_version_that_the_module_requires() -> None:
