@@ -48,7 +48,7 @@ def prefect_server(cluster: Cluster) -> Endpoint:
 
 
 @pytest.fixture(scope="session")
-def guarded(cluster: Cluster) -> str:
+def auth_server(cluster: Cluster) -> str:
     """The address of a Prefect server that asks for GUARDED_AUTH."""
     return TestRun.current().guarded_prefect_server(GUARDED_AUTH, host=cluster.host_address)
 
@@ -103,7 +103,7 @@ async def namespace(kube: Kube, request: pytest.FixtureRequest) -> AsyncIterator
 
 
 @pytest.fixture
-async def elsewhere(kube: Kube, namespace: str) -> AsyncIterator[str]:
+async def other_namespace(kube: Kube, namespace: str) -> AsyncIterator[str]:
     """Another namespace of the test's, for Jobs, which it lets in."""
     own = await kube.get("namespaces", "", namespace)
     assert own is not None
@@ -125,17 +125,17 @@ async def pool(api: PrefectApi) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def guarded_api(guarded: str) -> AsyncIterator[PrefectApi]:
-    async with PrefectApi(guarded, auth_string=GUARDED_AUTH) as client:
+async def auth_api(auth_server: str) -> AsyncIterator[PrefectApi]:
+    async with PrefectApi(auth_server, auth_string=GUARDED_AUTH) as client:
         yield client
 
 
 @pytest.fixture
-async def guarded_pool(guarded_api: PrefectApi, pool: str) -> AsyncIterator[str]:
+async def auth_pool(auth_api: PrefectApi, pool: str) -> AsyncIterator[str]:
     """A pool of the guarded server, of the same name."""
-    await guarded_api.create_pool(pool, template=template_with_flows())
+    await auth_api.create_pool(pool, template=template_with_flows())
     yield pool
-    await guarded_api.delete_pool(pool)
+    await auth_api.delete_pool(pool)
 
 
 @pytest.fixture

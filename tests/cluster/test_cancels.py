@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from tests.support import times
 from tests.support.kube import Kube, Object
+from tests.support.object_history import ObjectHistory
 from tests.support.operator import Operator
 from tests.support.prefect import PrefectApi
-from tests.support.witness import ObjectHistory
 
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]

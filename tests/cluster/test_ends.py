@@ -11,11 +11,11 @@ from tests.support import times
 from tests.support.binding import Binding
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, Object
+from tests.support.object_history import ObjectHistory
 from tests.support.operator import Operator
 from tests.support.pods import template
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi, stock_template
-from tests.support.witness import ObjectHistory
 
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]

@@ -8,9 +8,9 @@ from itertools import pairwise
 from tests.support import times
 from tests.support.deployments import Deployer
 from tests.support.kube import Kube, Object
+from tests.support.object_history import ObjectHistory
 from tests.support.operator import Operator
 from tests.support.prefect import PrefectApi
-from tests.support.witness import ObjectHistory
 
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]

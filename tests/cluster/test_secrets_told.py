@@ -109,12 +109,12 @@ def assert_untold(told: str, secrets: Iterable[str]) -> None:
 async def test_an_auth_string_and_a_blocks_secret_are_told_nowhere(
     kube,
     namespace,
-    elsewhere,
+    other_namespace,
     binding,
     operator,
-    guarded,
-    guarded_api,
-    guarded_pool,
+    auth_server,
+    auth_api,
+    auth_pool,
     run_image,
     cluster,
 ):
@@ -126,23 +126,23 @@ async def test_an_auth_string_and_a_blocks_secret_are_told_nowhere(
     await write(GUARDED_AUTH)
     reference = {"secretKeyRef": {"name": "prefect", "key": "auth"}}
     scene = Scene(
-        api=guarded_api,
+        api=auth_api,
         kube=kube,
-        deploy=Deployer(guarded_api, kube, elsewhere, guarded_pool, run_image),
+        deploy=Deployer(auth_api, kube, other_namespace, auth_pool, run_image),
         binding=await binding(
-            server={"url": guarded, "authString": reference},
-            jobs={"namespace": elsewhere, "environmentSecret": True},
+            server={"url": auth_server, "authString": reference},
+            jobs={"namespace": other_namespace, "environmentSecret": True},
         ),
         process=process,
-        namespaces=(namespace, elsewhere),
-        secret=await guarded_api.create_secret_block(guarded_pool, BLOCK),
+        namespaces=(namespace, other_namespace),
+        secret=await auth_api.create_secret_block(auth_pool, BLOCK),
     )
     await scene.binding.ready()
     runs = await scene.runs()
     await scene.spoil_the_template()
     await write(WRONG)
     await scene.binding.condition("CredentialsValid", "False", reason="Unauthorized", seconds=SOON)
-    (kept,) = await kube.list("secrets", elsewhere, selector=KEPT)
+    (kept,) = await kube.list("secrets", other_namespace, selector=KEPT)
     (value,) = kept["data"].values()
     assert base64.b64decode(value).decode() == GUARDED_AUTH  # a key that is refused reaches no pod
     await write(GUARDED_AUTH)
@@ -151,7 +151,7 @@ async def test_an_auth_string_and_a_blocks_secret_are_told_nowhere(
     told += await scene.rendered(
         runs[0],
         KUBECONFIG=str(cluster.kubeconfig),
-        PREFECT_API_URL=guarded,
+        PREFECT_API_URL=auth_server,
         PREFECT_API_AUTH_STRING=GUARDED_AUTH,
     )
     assert_untold(told, [GUARDED_AUTH, WRONG, BLOCK])

@@ -10,9 +10,9 @@ import pytest
 
 from tests.support.deployments import template_with_flows
 from tests.support.kube import Kube, Object
+from tests.support.object_history import ObjectHistory
 from tests.support.operator import Operator
 from tests.support.prefect import PrefectApi
-from tests.support.witness import ObjectHistory
 
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]

@@ -16,10 +16,10 @@ from tests.support.deployments import Deployer
 from tests.support.endpoint import Endpoint
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, Object
+from tests.support.object_history import ObjectHistory
 from tests.support.pods import shell
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi
-from tests.support.witness import ObjectHistory
 from tests.support.worker_type import TYPE, WorkerProcess, environment, prefect, with_flows
 
 Work = Callable[..., Awaitable[WorkerProcess]]

@@ -13,9 +13,9 @@ from tests.support.worker_type import WorkerProcess, environment
 
 
 async def test_the_auth_string_reaches_a_run_and_is_told_nowhere(
-    guarded: str,
-    guarded_api: PrefectApi,
-    guarded_pool: str,
+    auth_server: str,
+    auth_api: PrefectApi,
+    auth_pool: str,
     kube: Kube,
     namespace: str,
     cluster: Cluster,
@@ -24,20 +24,20 @@ async def test_the_auth_string_reaches_a_run_and_is_told_nowhere(
 ) -> None:
     """docs/conformance.md, 47."""
     auth = {"PREFECT_API_AUTH_STRING": GUARDED_AUTH}
-    env = environment(url=guarded, home=tmp_path, kubeconfig=cluster.kubeconfig, **auth)
-    worker = WorkerProcess.start(guarded_pool, log=tmp_path / "log", env=env)
+    env = environment(url=auth_server, home=tmp_path, kubeconfig=cluster.kubeconfig, **auth)
+    worker = WorkerProcess.start(auth_pool, log=tmp_path / "log", env=env)
     try:
         await worker.says("started!")
-        deploy = Deployer(guarded_api, kube, namespace, guarded_pool, run_image)
+        deploy = Deployer(auth_api, kube, namespace, auth_pool, run_image)
         deployment = await deploy("hello", namespace=namespace)
-        run = await guarded_api.create_run(deployment["id"])
-        await guarded_api.wait_for_state(run["id"], "COMPLETED", seconds=120)
+        run = await auth_api.create_run(deployment["id"])
+        await auth_api.wait_for_state(run["id"], "COMPLETED", seconds=120)
     finally:
         worker.kill()
     jobs = await kube.list("jobs", namespace)
     assert len(jobs) == 1
     told = [worker.log, json.dumps(jobs), json.dumps(await kube.list("pods", namespace))]
-    told += [json.dumps(await kube.list("events", namespace)), *await guarded_api.logs(run["id"])]
+    told += [json.dumps(await kube.list("events", namespace)), *await auth_api.logs(run["id"])]
     for text in told:
         assert GUARDED_AUTH not in text
         assert GUARDED_AUTH.partition(":")[2] not in text

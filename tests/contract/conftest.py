@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.dispatch import Dispatch, dispatch
 from tests.support.fault_proxy import FaultProxy
 from tests.support.prefect import Object, PrefectApi, stock_template
-from tests.support.quiet_pool import QuietPool
-from tests.support.worker_type import Workplace
+from tests.support.stepwise_controller import StepwiseController, stepwise_controller
+from tests.support.suspended_pool import SuspendedPool
+from tests.support.worker_type import WorkerHarness
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 
 
 @pytest.fixture
-async def quiet_pool(api: PrefectApi) -> AsyncIterator[Object]:
+async def suspended_pool(api: PrefectApi) -> AsyncIterator[Object]:
     """A pool whose Jobs are suspended, so that no pod comes of them."""
     template = stock_template()
     template["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
@@ -31,16 +31,16 @@ async def quiet_pool(api: PrefectApi) -> AsyncIterator[Object]:
 
 @pytest.fixture
 async def start(
-    prefect_proxy: FaultProxy, kube_proxy: FaultProxy, namespace: str, quiet_pool: Object
-) -> AsyncIterator[Callable[..., Awaitable[Dispatch]]]:
+    prefect_proxy: FaultProxy, kube_proxy: FaultProxy, namespace: str, suspended_pool: Object
+) -> AsyncIterator[Callable[..., Awaitable[StepwiseController]]]:
     """`await start()`: the dispatch path with an empty memory; again: after a restart."""
     async with AsyncExitStack() as stack:
 
-        async def begin(**options: Any) -> Dispatch:
-            context = dispatch(
+        async def begin(**options: Any) -> StepwiseController:
+            context = stepwise_controller(
                 server=PrefectEndpoint(prefect_proxy.url),
                 kube_url=kube_proxy.url,
-                pool=quiet_pool,
+                pool=suspended_pool,
                 namespace=namespace,
                 **options,
             )
@@ -50,9 +50,9 @@ async def start(
 
 
 @pytest.fixture
-async def quiet_run(api: PrefectApi, quiet_pool: Object) -> Object:
+async def suspended_run(api: PrefectApi, suspended_pool: Object) -> Object:
     """A run of that pool, due now."""
-    return await make_run(api, quiet_pool)
+    return await make_run(api, suspended_pool)
 
 
 async def make_run(
@@ -68,17 +68,17 @@ async def make_run(
 
 
 @pytest.fixture
-async def quiet(api: PrefectApi, namespace: str) -> AsyncIterator[QuietPool]:
+async def worker_pool(api: PrefectApi, namespace: str) -> AsyncIterator[SuspendedPool]:
     """A pool of the worker type."""
-    pool = await QuietPool.create(api, namespace)
+    pool = await SuspendedPool.create(api, namespace)
     yield pool
     await api.delete_pool(pool.name)
 
 
 @pytest.fixture
-def place(
-    quiet: QuietPool, prefect_proxy: FaultProxy, kube_proxy: FaultProxy, tmp_path: Path
-) -> Workplace:
+def harness(
+    worker_pool: SuspendedPool, prefect_proxy: FaultProxy, kube_proxy: FaultProxy, tmp_path: Path
+) -> WorkerHarness:
     """Runs workers of that pool behind both proxies."""
     kubeconfig = kube_proxy.write_kubeconfig(tmp_path / "kubeconfig")
-    return Workplace(quiet.name, prefect_proxy.url, kubeconfig)
+    return WorkerHarness(worker_pool.name, prefect_proxy.url, kubeconfig)

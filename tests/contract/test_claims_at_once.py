@@ -7,10 +7,10 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 
-from tests.support.dispatch import Dispatch
 from tests.support.prefect import Object, PrefectApi
+from tests.support.stepwise_controller import StepwiseController
 
-Start = Callable[..., Awaitable[Dispatch]]
+Start = Callable[..., Awaitable[StepwiseController]]
 RUNS = 4
 
 
@@ -21,11 +21,11 @@ async def runs_of_a_deployment(api: PrefectApi, pool: Object, **fields: object) 
 
 
 async def test_case_24c_a_lease_stays_with_the_run_that_took_it(
-    api: PrefectApi, start: Start, quiet_pool: Object
+    api: PrefectApi, start: Start, suspended_pool: Object
 ) -> None:
     """Prefect's bulk request leaks leases between runs of one batch; single claims do not."""
-    limited = await runs_of_a_deployment(api, quiet_pool, concurrency_limit=RUNS)
-    free = await runs_of_a_deployment(api, quiet_pool)
+    limited = await runs_of_a_deployment(api, suspended_pool, concurrency_limit=RUNS)
+    free = await runs_of_a_deployment(api, suspended_pool)
     here = await start()
     await asyncio.gather(
         *(here.claimed(run) for pair in zip(limited, free, strict=True) for run in pair)

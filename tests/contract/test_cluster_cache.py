@@ -66,27 +66,31 @@ async def names_of(cluster: ClusterCache, run_id: UUID) -> list[tuple[str, str]]
 
 
 async def test_a_run_is_found_in_each_namespace_that_is_watched(
-    kube_proxy: FaultProxy, kube: Kube, namespace: str, elsewhere: str
+    kube_proxy: FaultProxy, kube: Kube, namespace: str, other_namespace: str
 ) -> None:
     run_id = uuid4()
     name = f"of-{run_id}"
-    async with following(kube_proxy.url, namespace, elsewhere) as (cluster, recorder):
-        for where in (namespace, elsewhere):
+    async with following(kube_proxy.url, namespace, other_namespace) as (cluster, recorder):
+        for where in (namespace, other_namespace):
             await kube.create("jobs", where, manifest(run_id))
-        both = sorted([(namespace, name), (elsewhere, name)])
+        both = sorted([(namespace, name), (other_namespace, name)])
         await poll(lambda: names_of(cluster, run_id), until=lambda found: found == both)
-        await kube.delete("jobs", elsewhere, name)
+        await kube.delete("jobs", other_namespace, name)
         left = [(namespace, name)]
         await poll(lambda: names_of(cluster, run_id), until=lambda found: found == left)
-        assert [job.metadata.namespace for job in cluster.objects(run_id).gone_jobs] == [elsewhere]
+        assert [job.metadata.namespace for job in cluster.objects(run_id).gone_jobs] == [
+            other_namespace
+        ]
         assert set(recorder.changes) == {run_id}
 
 
 async def test_a_namespace_that_cannot_be_listed_leaves_the_others_synced(
-    kube_proxy: FaultProxy, namespace: str, elsewhere: str
+    kube_proxy: FaultProxy, namespace: str, other_namespace: str
 ) -> None:
-    kube_proxy.on("GET", rf"/namespaces/{elsewhere}/jobs$").answer(403, json={"message": "no"})
-    async with following(kube_proxy.url, namespace, elsewhere) as (cluster, recorder):
+    kube_proxy.on("GET", rf"/namespaces/{other_namespace}/jobs$").answer(
+        403, json={"message": "no"}
+    )
+    async with following(kube_proxy.url, namespace, other_namespace) as (cluster, recorder):
 
         async def failures() -> dict[str, OperatorError]:
             return recorder.failures
@@ -94,7 +98,7 @@ async def test_a_namespace_that_cannot_be_listed_leaves_the_others_synced(
         await poll(failures, until=bool)
 
         async def synced() -> list[bool]:
-            return [cluster.is_synced(each) for each in (namespace, elsewhere, "not-watched")]
+            return [cluster.is_synced(each) for each in (namespace, other_namespace, "not-watched")]
 
         await poll(synced, until=lambda found: found == [True, False, False])
-        assert set(recorder.failures) == {elsewhere}
+        assert set(recorder.failures) == {other_namespace}

@@ -41,17 +41,25 @@ def run_command(cluster):
 
 
 async def test_nothing_is_made_in_a_namespace_until_it_lets_the_binding_in(
-    kube, binding, operator, prefect_server, quiet_pool, namespace, elsewhere, allow, run_command
+    kube,
+    binding,
+    operator,
+    prefect_server,
+    suspended_pool,
+    namespace,
+    other_namespace,
+    allow,
+    run_command,
 ):
-    await allow(elsewhere, "some-other")
+    await allow(other_namespace, "some-other")
     secret = {"metadata": {"name": "prefect"}, "stringData": {"key": "pnu_key"}}
     await kube.create("secrets", namespace, secret)
     reference = {"secretKeyRef": {"name": "prefect", "key": "key"}}
     await operator()
     served = await binding(
-        workPool={"name": quiet_pool["name"]},
+        workPool={"name": suspended_pool["name"]},
         server={"url": prefect_server.url, "apiKey": reference},
-        jobs={"namespace": elsewhere, "serverURL": prefect_server.url},
+        jobs={"namespace": other_namespace, "serverURL": prefect_server.url},
     )
     refused = await served.condition(
         "JobsPermitted", "False", reason="NamespaceNotConsenting", seconds=AT_ONCE
@@ -59,49 +67,49 @@ async def test_nothing_is_made_in_a_namespace_until_it_lets_the_binding_in(
     assert (
         "some-other" not in refused["message"]
     )  # whom else it lets in is not the author's to know
-    assert await kube.list("secrets", elsewhere) == []  # no copy of the credentials yet
+    assert await kube.list("secrets", other_namespace) == []  # no copy of the credentials yet
     template = await served.condition("TemplateValid", "True")
     assert "does not let bindings" in template["message"]  # nor was the API server asked there
     run_command(refused["message"].partition("To allow it: ")[2])
-    consented = await kube.get("namespaces", "", elsewhere)
+    consented = await kube.get("namespaces", "", other_namespace)
     assert consented["metadata"]["annotations"][ANNOTATION] == f"some-other,{namespace}"
     await served.ready(seconds=SOON)
 
 
 async def test_a_consent_that_is_withdrawn_stops_claims_and_leaves_the_jobs_to_be_followed(
-    api, kube, binding, operator, prefect_server, quiet_pool, elsewhere, allow
+    api, kube, binding, operator, prefect_server, suspended_pool, other_namespace, allow
 ):
-    await allow(elsewhere, "*")
+    await allow(other_namespace, "*")
     first = await operator()
     served = await binding(
-        workPool={"name": quiet_pool["name"]},
-        jobs={"namespace": elsewhere, "serverURL": prefect_server.url},
+        workPool={"name": suspended_pool["name"]},
+        jobs={"namespace": other_namespace, "serverURL": prefect_server.url},
     )
     await served.ready()
-    run = await make_run(api, quiet_pool)
-    await poll(lambda: kube.list("jobs", elsewhere), until=bool)
-    await allow(elsewhere, None)
+    run = await make_run(api, suspended_pool)
+    await poll(lambda: kube.list("jobs", other_namespace), until=bool)
+    await allow(other_namespace, None)
     await served.condition("Ready", "False", reason="NamespaceNotConsenting", seconds=SOON)
-    late = await make_run(api, quiet_pool)
+    late = await make_run(api, suspended_pool)
     first.kill()
     await operator()  # one that never saw the consent follows them, too
     await api.cancel(run["id"])
     await api.wait_for_state(run["id"], "CANCELLED", seconds=SOON)
-    await poll(lambda: kube.list("jobs", elsewhere), until=lambda jobs: not jobs)
+    await poll(lambda: kube.list("jobs", other_namespace), until=lambda jobs: not jobs)
     assert (await api.read_run(late["id"]))["state_type"] == "SCHEDULED"
 
 
 async def test_a_run_that_is_claimed_already_gets_no_job_without_consent(
-    start, kube, api, quiet_run, namespace, allow
+    start, kube, api, suspended_run, namespace, allow
 ):
     """A server may say of any run that it is claimed, and the server is the binding author's."""
     here = await start(bound_in="other")
-    await here.claimed(quiet_run)
-    assert await here.settle(quiet_run) == ["CreateJob", "ReportWaiting"]
-    waiting = (await api.read_run(quiet_run["id"]))["state"]
+    await here.claimed(suspended_run)
+    assert await here.settle(suspended_run) == ["CreateJob", "ReportWaiting"]
+    waiting = (await api.read_run(suspended_run["id"]))["state"]
     assert (waiting["type"], waiting["name"]) == ("PENDING", "JobRefused")
     assert f"kubectl annotate namespace {namespace}" in waiting["message"]
     assert await kube.list("jobs", namespace) == []
     await allow(namespace, "other")
-    here.know(quiet_run, refused_until=0.0)
-    assert await here.settle(quiet_run) == ["CreateJob", "RecordInfrastructurePid"]
+    here.know(suspended_run, refused_until=0.0)
+    assert await here.settle(suspended_run) == ["CreateJob", "RecordInfrastructurePid"]

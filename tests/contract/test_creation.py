@@ -14,19 +14,19 @@ REAL = "^$"  # a dry run has a query
 
 
 async def test_case_44_a_job_is_posted_once_as_it_was_rendered_and_nobody_waits_for_its_end(
-    start, quiet_run, api, kube, kube_proxy, namespace
+    start, suspended_run, api, kube, kube_proxy, namespace
 ):
     here = await start()
-    await here.claimed(quiet_run)
+    await here.claimed(suspended_run)
     kube_proxy.forget()
-    assert await here.settle(quiet_run) == ["CreateJob", "RecordInfrastructurePid"]
+    assert await here.settle(suspended_run) == ["CreateJob", "RecordInfrastructurePid"]
     (post,) = kube_proxy.calls()
     assert (post.method, post.path) == ("POST", f"/apis/batch/v1/namespaces/{namespace}/jobs")
     sent = json.loads(post.body)
     (job,) = await kube.list("jobs", namespace)
     assert sent["metadata"]["name"] == job["metadata"]["name"]
     assert sent["metadata"]["namespace"] == namespace
-    run = await api.read_run(quiet_run["id"])
+    run = await api.read_run(suspended_run["id"])
     assert run["infrastructure_pid"] == f"{namespace}:{job['metadata']['name']}"
     assert run["state_type"] == "PENDING"
 
@@ -41,14 +41,14 @@ FINAL = {
 
 @pytest.mark.parametrize(("status", "reason", "text"), FINAL.values(), ids=FINAL.keys())
 async def test_case_46_a_refusal_that_time_cannot_mend_is_asked_once_and_ends_the_run(
-    start, quiet_run, api, kube_proxy, status, reason, text
+    start, suspended_run, api, kube_proxy, status, reason, text
 ):
     here = await start()
-    await here.claimed(quiet_run)
+    await here.claimed(suspended_run)
     refusals = kube_proxy.on("POST", JOB).answer(status, json={"message": text, "reason": reason})
-    await here.settle(quiet_run)
+    await here.settle(suspended_run)
     assert len(refusals.fired) == 1
-    assert (await api.read_run(quiet_run["id"]))["state_type"] == "CRASHED"
+    assert (await api.read_run(suspended_run["id"]))["state_type"] == "CRASHED"
 
 
 PASSING = {
@@ -61,14 +61,24 @@ PASSING = {
 
 @pytest.mark.parametrize(("status", "reason", "text"), PASSING.values(), ids=PASSING.keys())
 async def test_case_46_what_time_can_mend_is_asked_again_until_there_is_one_job(
-    api, kube, kube_proxy, namespace, operator, binding, quiet_pool, tmp_path, status, reason, text
+    api,
+    kube,
+    kube_proxy,
+    namespace,
+    operator,
+    binding,
+    suspended_pool,
+    tmp_path,
+    status,
+    reason,
+    text,
 ):
     rule = kube_proxy.on("POST", JOB, query=REAL)
     kubeconfig = kube_proxy.write_kubeconfig(tmp_path / "kubeconfig")
     await operator(kubeconfig=kubeconfig)
-    await (await binding(workPool={"name": quiet_pool["name"]})).ready()
+    await (await binding(workPool={"name": suspended_pool["name"]})).ready()
     refused = rule.once().answer(status, json={"message": text, "reason": reason})
-    run = await make_run(api, quiet_pool)
+    run = await make_run(api, suspended_pool)
     await refused.wait()
     await api.wait(run["id"], until=lambda found: bool(found["infrastructure_pid"]))
     assert len(await kube.list("jobs", namespace)) == 1

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.dispatch import Dispatch
 from tests.support.fault_proxy import FaultProxy
 from tests.support.prefect import Object, stock_template
+from tests.support.stepwise_controller import StepwiseController
 from tests.support.templates import default_template
 from workpool_operator.binding import template_dry_run
 from workpool_operator.binding.consent import Consent
@@ -19,7 +19,7 @@ from workpool_operator.binding.template_findings import TemplateFindings
 from workpool_operator.jobs.field_errors import parse_path
 from workpool_operator.prefect_api.models import WorkPool
 
-Start = Callable[..., Awaitable[Dispatch]]
+Start = Callable[..., Awaitable[StepwiseController]]
 
 CONTAINER = "spec.template.spec.containers[0]"
 POD = "spec.template.spec"
@@ -42,9 +42,9 @@ def template(*, defaults: Object | None = None, **places: Any) -> Object:
 class Rehearsed:
     """`await rehearsed(template)`: what becomes of it, by one Rehearsal."""
 
-    def __init__(self, here: Dispatch, pool: Object) -> None:
+    def __init__(self, here: StepwiseController, pool: Object) -> None:
         self.here, self.pool = here, pool
-        namespace = here.place.namespace
+        namespace = here.owner.namespace
         consent = Consent(here.kube, binding_namespace=namespace, job_namespace=namespace)
         self.rehearsal = TemplateDryRun(here.kube, namespace=namespace, consent=consent)
 
@@ -54,8 +54,8 @@ class Rehearsed:
 
 
 @pytest.fixture
-async def rehearsed(start: Start, quiet_pool: Object) -> Rehearsed:
-    return Rehearsed(await start(), quiet_pool)
+async def rehearsed(start: Start, suspended_pool: Object) -> Rehearsed:
+    return Rehearsed(await start(), suspended_pool)
 
 
 @pytest.mark.parametrize("base", [stock_template(), default_template()], ids=["stock", "ours"])

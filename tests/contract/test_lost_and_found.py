@@ -11,20 +11,20 @@ import pytest
 
 from tests.contract.conftest import make_run
 from tests.contract.test_races_jobs import fail_job, has_job
-from tests.support.dispatch import Dispatch, dispatch
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, path
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
+from tests.support.stepwise_controller import StepwiseController, stepwise_controller
 from workpool_operator.errors import KubernetesUnavailable, PrefectUnavailable
 from workpool_operator.jobs.diagnosis import OUTAGE
 from workpool_operator.prefect_api.client import PrefectEndpoint
 
-Start = Callable[..., Awaitable[Dispatch]]
+Start = Callable[..., Awaitable[StepwiseController]]
 PAGE = {"Content-Type": "text/html"}
 
 
-async def after_a_restart(start: Start) -> Dispatch:
+async def after_a_restart(start: Start) -> StepwiseController:
     here = await start()
     await here.list_jobs()
     return here
@@ -40,17 +40,17 @@ async def after_a_restart(start: Start) -> Dispatch:
     ids=["a page", "another FastAPI", "other JSON"],
 )
 async def test_a_404_of_an_ingress_deletes_no_job(
-    answer: Object, prefect_proxy: FaultProxy, start: Start, quiet_run: Object
+    answer: Object, prefect_proxy: FaultProxy, start: Start, suspended_run: Object
 ) -> None:
     here = await start()
-    await has_job(here, quiet_run)
+    await has_job(here, suspended_run)
     prefect_proxy.on("*", r".").answer(404, **answer)
     for _ in range(3):
         with pytest.raises(PrefectUnavailable):
-            await here.read(quiet_run)
-    assert not here.record(quiet_run).missing
+            await here.read(suspended_run)
+    assert not here.record(suspended_run).missing
     prefect_proxy.forget()
-    assert "DeleteJob" not in await here.settle(quiet_run)
+    assert "DeleteJob" not in await here.settle(suspended_run)
     assert len(here.jobs) == 1
 
 
@@ -60,23 +60,25 @@ async def test_a_run_is_gone_only_where_the_server_still_has_the_pool(
     namespace: str,
     prefect_proxy: FaultProxy,
     start: Start,
-    quiet_pool: Object,
-    quiet_run: Object,
+    suspended_pool: Object,
+    suspended_run: Object,
 ) -> None:
     """A server that lost its data, or another one, says the same of every run."""
     here = await start()
-    name = await has_job(here, quiet_run)
-    await api.delete_run(quiet_run["id"])
-    other = {**quiet_pool, "id": str(uuid.uuid4())}
-    pool = prefect_proxy.on("GET", rf"/work_pools/{quiet_pool['name']}$").answer(200, json=other)
+    name = await has_job(here, suspended_run)
+    await api.delete_run(suspended_run["id"])
+    other = {**suspended_pool, "id": str(uuid.uuid4())}
+    pool = prefect_proxy.on("GET", rf"/work_pools/{suspended_pool['name']}$").answer(
+        200, json=other
+    )
     with pytest.raises(PrefectUnavailable, match="has id"):
-        await here.read(quiet_run)
+        await here.read(suspended_run)
     assert await kube.get("jobs", namespace, name)
     await pool.wait()
     prefect_proxy.forget()
-    here.pass_time(quiet_run, 60)
-    await here.read(quiet_run)
-    assert "DeleteJob" in await here.settle(quiet_run)
+    here.pass_time(suspended_run, 60)
+    await here.read(suspended_run)
+    assert "DeleteJob" in await here.settle(suspended_run)
 
 
 async def test_runs_of_a_pool_that_was_made_anew_are_followed_to_their_end(
@@ -86,16 +88,16 @@ async def test_runs_of_a_pool_that_was_made_anew_are_followed_to_their_end(
     prefect_proxy: FaultProxy,
     kube_proxy: FaultProxy,
     start: Start,
-    quiet_pool: Object,
-    quiet_run: Object,
+    suspended_pool: Object,
+    suspended_run: Object,
 ) -> None:
     """Their Jobs say which pool they were claimed for."""
-    name = await has_job(await start(), quiet_run)
-    await api.delete_pool(quiet_pool["name"])
-    template = quiet_pool["base_job_template"]
-    anew = await api.create_pool(quiet_pool["name"], template=template)
-    assert anew["id"] != quiet_pool["id"]
-    context = dispatch(
+    name = await has_job(await start(), suspended_run)
+    await api.delete_pool(suspended_pool["name"])
+    template = suspended_pool["base_job_template"]
+    anew = await api.create_pool(suspended_pool["name"], template=template)
+    assert anew["id"] != suspended_pool["id"]
+    context = stepwise_controller(
         server=PrefectEndpoint(prefect_proxy.url),
         kube_url=kube_proxy.url,
         pool=anew,
@@ -103,14 +105,14 @@ async def test_runs_of_a_pool_that_was_made_anew_are_followed_to_their_end(
     )
     async with context as here:
         await here.list_jobs()
-        await here.read(quiet_run)
-        await here.settle(quiet_run)
-        assert here.look(quiet_run).current_name == name
+        await here.read(suspended_run)
+        await here.settle(suspended_run)
+        assert here.look(suspended_run).current_name == name
         await fail_job(kube, namespace, name)
         await here.list_jobs()
-        here.pass_time(quiet_run, 20)
-        await here.settle(quiet_run)
-    assert (await api.read_run(quiet_run["id"]))["state_type"] == "CRASHED"
+        here.pass_time(suspended_run, 20)
+        await here.settle(suspended_run)
+    assert (await api.read_run(suspended_run["id"]))["state_type"] == "CRASHED"
 
 
 async def retried_in_process(api: PrefectApi, run: Object) -> None:
@@ -121,85 +123,89 @@ async def retried_in_process(api: PrefectApi, run: Object) -> None:
 
 
 async def test_a_run_whose_job_vanishes_after_a_retry_in_process_ends(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
-    name = await has_job(await start(), quiet_run)
-    await retried_in_process(api, quiet_run)
-    await api.set_state(quiet_run["id"], "RUNNING", name="Retrying", force=True)
+    name = await has_job(await start(), suspended_run)
+    await retried_in_process(api, suspended_run)
+    await api.set_state(suspended_run["id"], "RUNNING", name="Retrying", force=True)
     await kube.delete("jobs", namespace, name)
     await kube.wait("jobs", namespace, name, until=lambda job: job is None)
     here = await after_a_restart(start)
-    await here.read(quiet_run)
-    await here.settle(quiet_run)
-    here.pass_time(quiet_run, 60)
-    await here.settle(quiet_run)
-    run = await api.read_run(quiet_run["id"])
+    await here.read(suspended_run)
+    await here.settle(suspended_run)
+    here.pass_time(suspended_run, 60)
+    await here.settle(suspended_run)
+    run = await api.read_run(suspended_run["id"])
     assert run["state_type"] == "CRASHED"
     assert "vanished" in run["state"]["message"]
 
 
 async def test_a_retry_in_a_process_that_vanished_meanwhile_is_polled_again(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
-    name = await has_job(await start(), quiet_run)
-    await retried_in_process(api, quiet_run)
+    name = await has_job(await start(), suspended_run)
+    await retried_in_process(api, suspended_run)
     await kube.delete("jobs", namespace, name)
     await kube.wait("jobs", namespace, name, until=lambda job: job is None)
     here = await after_a_restart(start)
-    await here.read(quiet_run)
-    await here.settle(quiet_run)
-    here.pass_time(quiet_run, 60)
-    await here.settle(quiet_run)
-    policy = (await api.read_run(quiet_run["id"]))["empirical_policy"]
+    await here.read(suspended_run)
+    await here.settle(suspended_run)
+    here.pass_time(suspended_run, 60)
+    await here.settle(suspended_run)
+    policy = (await api.read_run(suspended_run["id"]))["empirical_policy"]
     assert policy["retry_type"] == "reschedule"
 
 
 async def test_a_deployment_that_is_held_by_its_limit_leaves_the_slot_to_others(
-    api: PrefectApi, kube: Kube, namespace: str, quiet_pool: Object, operator, binding
+    api: PrefectApi, kube: Kube, namespace: str, suspended_pool: Object, operator, binding
 ) -> None:
     held = await api.create_deployment(
-        flow="hello", name="held", pool=quiet_pool["name"], concurrency_limit=1
+        flow="hello", name="held", pool=suspended_pool["name"], concurrency_limit=1
     )
     limit = (await api.one("GET", f"/deployments/{held['id']}"))["global_concurrency_limit"]
     await api.request("PATCH", f"/v2/concurrency_limits/{limit['id']}", {"limit": 0})
     first = await api.create_run(held["id"])
-    healthy = await make_run(api, quiet_pool)
+    healthy = await make_run(api, suspended_pool)
     await operator()
-    await binding(workPool={"name": quiet_pool["name"]}, concurrencyLimit=1)
+    await binding(workPool={"name": suspended_pool["name"]}, concurrencyLimit=1)
     await api.wait(healthy["id"], until=lambda run: bool(run["infrastructure_pid"]))
     assert (await api.read_run(first["id"]))["state_type"] == "SCHEDULED"
 
 
 async def test_an_error_for_one_job_alone_is_told_from_an_outage(
-    api: PrefectApi, kube_proxy: FaultProxy, start: Start, quiet_run: Object, quiet_pool: Object
+    api: PrefectApi,
+    kube_proxy: FaultProxy,
+    start: Start,
+    suspended_run: Object,
+    suspended_pool: Object,
 ) -> None:
     here = await start()
-    kube_proxy.on("POST", r"/jobs$", body=quiet_run["id"]).answer(500)
+    kube_proxy.on("POST", r"/jobs$", body=suspended_run["id"]).answer(500)
 
     async def tried() -> None:
-        here.know(quiet_run, refused_until=0.0)
+        here.know(suspended_run, refused_until=0.0)
         with suppress(KubernetesUnavailable):
-            await here.settle(quiet_run)
+            await here.settle(suspended_run)
 
-    await here.claimed(quiet_run)
+    await here.claimed(suspended_run)
     await tried()
     await tried()
-    assert (await api.read_run(quiet_run["id"]))["state_name"] == OUTAGE
-    assert here.record(quiet_run).alone_since is None
-    await has_job(here, await make_run(api, quiet_pool))
+    assert (await api.read_run(suspended_run["id"]))["state_name"] == OUTAGE
+    assert here.record(suspended_run).alone_since is None
+    await has_job(here, await make_run(api, suspended_pool))
     await tried()
-    since = here.record(quiet_run).alone_since
+    since = here.record(suspended_run).alone_since
     assert since is not None
-    here.know(quiet_run, alone_since=since - 600)
-    assert type(here.next(quiet_run)).__name__ in ("RefreshRun", "ReportCrashed")
+    here.know(suspended_run, alone_since=since - 600)
+    assert type(here.next(suspended_run)).__name__ in ("RefreshRun", "ReportCrashed")
     await tried()
-    run = await api.read_run(quiet_run["id"])
+    run = await api.read_run(suspended_run["id"])
     assert run["state_type"] == "CRASHED"
     assert "pendingTimeoutSeconds" in run["state"]["message"]
 
 
 async def test_a_policy_s_403_is_waited_for_and_is_no_want_of_a_right(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
     """The text is a real API server's."""
     name = f"deny-{namespace}"
@@ -226,12 +232,12 @@ async def test_a_policy_s_403_is_waited_for_and_is_no_want_of_a_right(
     try:
         here = await start()
         await poll(lambda: _dry_run(kube, namespace), until=lambda status: status == 403)
-        await here.claimed(quiet_run)
-        await here.settle(quiet_run)
+        await here.claimed(suspended_run)
+        await here.settle(suspended_run)
     finally:
         await kube.http.delete(f"{bindings}/{name}")
         await kube.http.delete(f"{policies}/{name}")
-    run = await api.read_run(quiet_run["id"])
+    run = await api.read_run(suspended_run["id"])
     assert (run["state_type"], run["state_name"]) == ("PENDING", "JobRefused")
     assert "no Jobs on Fridays" in run["state"]["message"]
     assert "right" not in run["state"]["message"]

@@ -16,8 +16,8 @@ async def test_race_05_a_binding_that_is_made_anew_knows_the_claims_of_the_one_b
     api: PrefectApi,
     kube: Kube,
     namespace: str,
-    quiet_pool: Object,
-    quiet_run: Object,
+    suspended_pool: Object,
+    suspended_run: Object,
     kube_proxy: FaultProxy,
     operator: Any,
     binding: Any,
@@ -25,25 +25,25 @@ async def test_race_05_a_binding_that_is_made_anew_knows_the_claims_of_the_one_b
 ) -> None:
     """Its uid is another then; claimed, and killed before the Job, the run still gets one Job."""
     lost = kube_proxy.on("POST", r"/jobs$", query="^$").drop()  # a dry run has a query
-    spec = {"workPool": {"name": quiet_pool["name"]}}
+    spec = {"workPool": {"name": suspended_pool["name"]}}
     await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
     served = await binding(**spec)
     await lost.wait()
     await served.delete()
     await served.gone()
-    assert (await api.read_run(quiet_run["id"]))["state_type"] == "PENDING"
+    assert (await api.read_run(suspended_run["id"]))["state_type"] == "PENDING"
     kube_proxy.forget()
     await binding(**spec)
-    await api.wait(quiet_run["id"], until=lambda run: bool(run["infrastructure_pid"]))
+    await api.wait(suspended_run["id"], until=lambda run: bool(run["infrastructure_pid"]))
     assert len(await kube.list("jobs", namespace)) == 1
-    assert [name for name in await api.state_names(quiet_run["id"]) if name == "Pending"] == [
+    assert [name for name in await api.state_names(suspended_run["id"]) if name == "Pending"] == [
         "Pending"
     ]
 
 
 async def test_race_07_a_refused_claim_is_not_repeated_before_the_time_that_it_names(
     api: PrefectApi,
-    quiet_pool: Object,
+    suspended_pool: Object,
     prefect_proxy: FaultProxy,
     operator: Any,
     binding: Any,
@@ -51,15 +51,15 @@ async def test_race_07_a_refused_claim_is_not_repeated_before_the_time_that_it_n
     """With a prefetch beyond the refusal's 30 s each refusal's own event would bring the next."""
     deployment = await api.create_deployment(
         flow="hello",
-        name=quiet_pool["name"],
-        pool=quiet_pool["name"],
+        name=suspended_pool["name"],
+        pool=suspended_pool["name"],
         concurrency_limit=1,
         concurrency_options={"collision_strategy": "ENQUEUE"},
     )
     runs = [await api.create_run(deployment["id"]) for _ in range(2)]
     await operator()
     await binding(
-        workPool={"name": quiet_pool["name"]},
+        workPool={"name": suspended_pool["name"]},
         server={"url": prefect_proxy.url},
         poll={"intervalSeconds": 1, "prefetchSeconds": 120},
     )

@@ -106,12 +106,12 @@ async def listen(server: PrefectEndpoint, pool: Object, wake: Wake) -> asyncio.T
 
 
 async def test_race_21_events_of_a_server_with_an_auth_string_are_heard(
-    guarded: str,
+    auth_server: str,
 ) -> None:
     heard: asyncio.Queue[tuple[UUID, str, str | None]] = asyncio.Queue()
-    async with PrefectApi(guarded, auth_string=GUARDED_AUTH) as api:
+    async with PrefectApi(auth_server, auth_string=GUARDED_AUTH) as api:
         pool = await api.create_pool(f"guarded-{uuid.uuid4().hex[:8]}")
-        server = PrefectEndpoint(guarded, auth_string=GUARDED_AUTH)
+        server = PrefectEndpoint(auth_server, auth_string=GUARDED_AUTH)
         task = await listen(server, pool, lambda *event: heard.put_nowait(event))
         run = await make_run(api, pool)
         async with asyncio.timeout(10):
@@ -122,9 +122,9 @@ async def test_race_21_events_of_a_server_with_an_auth_string_are_heard(
 
 @pytest.mark.parametrize("auth", [None, "admin:wrong"])
 async def test_race_21_a_wrong_auth_string_is_refused_everywhere(
-    guarded: str, auth: str | None
+    auth_server: str, auth: str | None
 ) -> None:
-    server = PrefectEndpoint(guarded, auth_string=auth)
+    server = PrefectEndpoint(auth_server, auth_string=auth)
     async with OwnApi(server, pool="any") as api:
         with pytest.raises(PrefectRefused) as caught:
             await api.work_pool()
@@ -137,14 +137,14 @@ async def test_race_22_the_event_of_a_new_run_wakes_the_poll(
     api: PrefectApi,
     kube: Kube,
     namespace: str,
-    quiet_pool: Object,
+    suspended_pool: Object,
     operator: StartOperator,
     binding: Bind,
     prefect_proxy: FaultProxy,
 ) -> None:
     await operator()
     served = await binding(
-        workPool={"name": quiet_pool["name"]},
+        workPool={"name": suspended_pool["name"]},
         server={"url": prefect_proxy.url},
         poll={"intervalSeconds": 55},
     )
@@ -156,7 +156,7 @@ async def test_race_22_the_event_of_a_new_run_wakes_the_poll(
     await poll(streams, until=bool)
     await asyncio.sleep(2)
     began = time.monotonic()
-    await make_run(api, quiet_pool)
+    await make_run(api, suspended_pool)
     await poll(lambda: kube.list("jobs", namespace), until=bool, seconds=30)
     assert time.monotonic() - began < 10
 
@@ -165,28 +165,28 @@ async def test_a_start_reads_both_stores_once_and_events_of_other_queues_make_no
     api: PrefectApi,
     kube: Kube,
     namespace: str,
-    quiet_pool: Object,
+    suspended_pool: Object,
     operator: StartOperator,
     binding: Bind,
     prefect_proxy: FaultProxy,
 ) -> None:
     """The event stream opens first, so nothing that was read has to be read again after it."""
-    queues = f"/work_pools/{quiet_pool['name']}/queues"
+    queues = f"/work_pools/{suspended_pool['name']}/queues"
     for name in ("ours", "theirs"):
         await api.one("POST", queues, {"name": name})
     await operator()
     served = await binding(
-        workPool={"name": quiet_pool["name"]},
+        workPool={"name": suspended_pool["name"]},
         workQueues=["ours"],
         server={"url": prefect_proxy.url},
         poll={"intervalSeconds": 55},
     )
     await served.ready()
-    await make_run(api, quiet_pool, work_queue_name="theirs")
+    await make_run(api, suspended_pool, work_queue_name="theirs")
     await asyncio.sleep(3)
     assert len(prefect_proxy.calls("/flow_runs/filter")) == 2
     assert len(prefect_proxy.calls("/get_scheduled_flow_runs")) == 1
-    await make_run(api, quiet_pool, work_queue_name="ours")
+    await make_run(api, suspended_pool, work_queue_name="ours")
     await poll(lambda: kube.list("jobs", namespace), until=bool, seconds=10)
 
 
@@ -194,7 +194,7 @@ async def test_race_22_runs_that_no_event_tells_of_are_found_by_the_next_poll(
     api: PrefectApi,
     kube: Kube,
     namespace: str,
-    quiet_pool: Object,
+    suspended_pool: Object,
     operator: StartOperator,
     binding: Bind,
     prefect_proxy: FaultProxy,
@@ -203,27 +203,29 @@ async def test_race_22_runs_that_no_event_tells_of_are_found_by_the_next_poll(
     prefect_proxy.on("*", "/events/out").answer(403)
     await operator()
     served = await binding(
-        workPool={"name": quiet_pool["name"]},
+        workPool={"name": suspended_pool["name"]},
         server={"url": prefect_proxy.url},
         poll={"intervalSeconds": 3},
     )
     await served.ready()
-    await make_run(api, quiet_pool)
+    await make_run(api, suspended_pool)
     await poll(lambda: kube.list("jobs", namespace), until=bool, seconds=30)
 
 
 async def test_race_22_a_cancellation_during_a_cut_of_the_stream_is_noticed_after_it(
     api: PrefectApi,
-    quiet_pool: Object,
+    suspended_pool: Object,
     operator: StartOperator,
     binding: Bind,
     prefect_proxy: FaultProxy,
 ) -> None:
     """Polls show only what is SCHEDULED: what was missed is read when the stream is back."""
     await operator()
-    served = await binding(workPool={"name": quiet_pool["name"]}, server={"url": prefect_proxy.url})
+    served = await binding(
+        workPool={"name": suspended_pool["name"]}, server={"url": prefect_proxy.url}
+    )
     await served.ready()
-    run = await make_run(api, quiet_pool)
+    run = await make_run(api, suspended_pool)
     await api.wait(run["id"], until=lambda it: bool(it["infrastructure_pid"]))
     with prefect_proxy.offline():
         await api.cancel(run["id"])

@@ -10,22 +10,22 @@ import httpx
 import pytest
 
 from tests.contract.conftest import make_run
-from tests.support.dispatch import Dispatch
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
+from tests.support.stepwise_controller import StepwiseController
 from workpool_operator.kube import models
 from workpool_operator.prefect_api.client import PAGE_SIZE
 from workpool_operator.runs.poller import Poller
 from workpool_operator.runs.settings import PollSettings
 from workpool_operator.runs.store import RunRecord
 
-Start = Callable[..., Awaitable[Dispatch]]
+Start = Callable[..., Awaitable[StepwiseController]]
 NOW = "2026-01-01T00:00:00Z"
 
 
-async def has_job(here: Dispatch, run: Object) -> str:
+async def has_job(here: StepwiseController, run: Object) -> str:
     """The name of the run's Job, claimed and created now."""
     await here.claimed(run)
     await here.settle(run)
@@ -54,11 +54,11 @@ async def set_conditions(kube: Kube, namespace: str, name: str, *types: str) -> 
 
 
 async def test_race_06_a_run_behind_200_that_cannot_start_is_found(
-    api: PrefectApi, start: Start, quiet_pool: Object
+    api: PrefectApi, start: Start, suspended_pool: Object
 ) -> None:
     """A poll returns the same 200 for ever."""
     deployment = await api.create_deployment(
-        flow="hello", name=quiet_pool["name"], pool=quiet_pool["name"]
+        flow="hello", name=suspended_pool["name"], pool=suspended_pool["name"]
     )
     first = datetime.now(UTC) - timedelta(minutes=10)
     for batch in range(0, PAGE_SIZE + 2, 20):
@@ -91,100 +91,100 @@ async def test_race_06_a_run_behind_200_that_cannot_start_is_found(
 
 
 async def test_race_08_the_failed_job_of_an_earlier_claim_does_not_crash_the_run(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
     here = await start()
-    old = await has_job(here, quiet_run)
-    await api.set_state(quiet_run["id"], "SCHEDULED", name="AwaitingRetry", message="evicted")
+    old = await has_job(here, suspended_run)
+    await api.set_state(suspended_run["id"], "SCHEDULED", name="AwaitingRetry", message="evicted")
     await fail_job(kube, namespace, old)
     await here.list_jobs()
-    new = await has_job(here, quiet_run)
+    new = await has_job(here, suspended_run)
     assert new != old
     again = await start()
     await again.list_jobs()
-    await again.read(quiet_run)
-    await again.settle(quiet_run)
-    assert (await api.read_run(quiet_run["id"]))["state_type"] == "PENDING"
-    assert again.look(quiet_run).current_name == new
+    await again.read(suspended_run)
+    await again.settle(suspended_run)
+    assert (await api.read_run(suspended_run["id"]))["state_type"] == "PENDING"
+    assert again.look(suspended_run).current_name == new
     await fail_job(kube, namespace, new)
     await again.list_jobs()
-    again.pass_time(quiet_run, 20)
-    assert "ReportCrashed" in await again.settle(quiet_run)
-    run = await api.read_run(quiet_run["id"])
+    again.pass_time(suspended_run, 20)
+    assert "ReportCrashed" in await again.settle(suspended_run)
+    run = await api.read_run(suspended_run["id"])
     assert run["state_type"] == "CRASHED"
     assert "BackoffLimitExceeded" in run["state"]["message"]
 
 
 async def test_race_09_a_job_that_is_about_to_fail_has_not_ended(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
     here = await start()
-    name = await has_job(here, quiet_run)
+    name = await has_job(here, suspended_run)
     await set_conditions(kube, namespace, name, "FailureTarget")
     await here.list_jobs()
-    (job,) = here.jobs.by_run(quiet_run["id"])
+    (job,) = here.jobs.by_run(suspended_run["id"])
     assert [condition.type for condition in job.status.conditions] == ["FailureTarget"]
     assert not job.ended
-    assert await here.settle(quiet_run) == []
+    assert await here.settle(suspended_run) == []
 
 
 async def test_race_14_a_job_that_a_lost_answer_made_is_met_not_made_again(
-    kube: Kube, namespace: str, kube_proxy: FaultProxy, start: Start, quiet_run: Object
+    kube: Kube, namespace: str, kube_proxy: FaultProxy, start: Start, suspended_run: Object
 ) -> None:
     kube_proxy.on("POST", r"/jobs$").once().after().drop()
     here = await start()
-    await here.claimed(quiet_run)
+    await here.claimed(suspended_run)
     with pytest.raises(Exception, match=r"POST .*jobs"):
-        await here.settle(quiet_run)
-    await here.settle(quiet_run)
+        await here.settle(suspended_run)
+    await here.settle(suspended_run)
     assert len(kube_proxy.calls(r"/jobs$", method="POST")) == 2
     (job,) = await kube.list("jobs", namespace)
-    assert here.record(quiet_run).run is not None
-    assert here.look(quiet_run).recorded_name == job["metadata"]["name"]
+    assert here.record(suspended_run).run is not None
+    assert here.look(suspended_run).recorded_name == job["metadata"]["name"]
 
 
 async def test_race_14_a_job_that_is_being_deleted_is_not_met(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
     """Its 409 reads the same; the run says so while it waits and gets its Job afterwards."""
     first = await start()
-    await first.claimed(quiet_run)
-    await first.settle(quiet_run)
-    (job,) = first.jobs.by_run(quiet_run["id"])
+    await first.claimed(suspended_run)
+    await first.settle(suspended_run)
+    (job,) = first.jobs.by_run(suspended_run["id"])
     await kube.patch(
         "jobs", namespace, job.name, {"metadata": {"finalizers": ["example.com/held"]}}
     )
     await kube.delete("jobs", namespace, job.name)
-    await api.update_run(quiet_run["id"], infrastructure_pid="")
+    await api.update_run(suspended_run["id"], infrastructure_pid="")
 
     here = await start()  # and its list is older than the Job
-    await here.read(quiet_run)
-    await here.settle(quiet_run)
-    run = await api.read_run(quiet_run["id"])
+    await here.read(suspended_run)
+    await here.settle(suspended_run)
+    run = await api.read_run(suspended_run["id"])
     assert (run["state_type"], run["state_name"]) == ("PENDING", "JobRefused")
     assert "is being deleted" in run["state"]["message"]
 
     await kube.patch("jobs", namespace, job.name, {"metadata": {"finalizers": None}})
     await kube.wait("jobs", namespace, job.name, until=lambda it: it is None)
-    here.know(quiet_run, refused_until=0.0)
-    assert "CreateJob" in await here.settle(quiet_run)
+    here.know(suspended_run, refused_until=0.0)
+    assert "CreateJob" in await here.settle(suspended_run)
     made = await the_job(kube, namespace, job.name)
     assert made["metadata"]["uid"] != job.metadata.uid
 
 
 async def test_race_14_a_job_without_its_labels_is_known_by_its_pod_template(
-    kube: Kube, namespace: str, start: Start, quiet_run: Object
+    kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
     here = await start()
-    name = await has_job(here, quiet_run)
+    name = await has_job(here, suspended_run)
     labels = (await the_job(kube, namespace, name))["metadata"]["labels"]
     stripped = {"metadata": {"labels": dict.fromkeys(labels)}}
     await kube.patch("jobs", namespace, name, stripped)
     again = await start()
     await again.list_jobs()
-    await again.read(quiet_run)
-    await again.settle(quiet_run)
-    assert again.look(quiet_run).current_name == name
+    await again.read(suspended_run)
+    await again.settle(suspended_run)
+    assert again.look(suspended_run).current_name == name
     change = {"spec": {"template": {"metadata": {"labels": {models.RUN_LABEL: "other"}}}}}
     await kube.patch("jobs", namespace, name, {"spec": {"suspend": False}})
     with pytest.raises(httpx.HTTPStatusError, match="immutable"):
@@ -192,10 +192,10 @@ async def test_race_14_a_job_without_its_labels_is_known_by_its_pod_template(
 
 
 async def test_race_15_a_job_gets_its_ttl_when_its_end_is_reported(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_pool: Object
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_pool: Object
 ) -> None:
     """From the start, a TTL of 0 would take the exit code away before anybody has read it."""
-    run = await make_run(api, quiet_pool, job_variables={"finished_job_ttl": 0})
+    run = await make_run(api, suspended_pool, job_variables={"finished_job_ttl": 0})
     here = await start()
     name = await has_job(here, run)
     assert "ttlSecondsAfterFinished" not in (await the_job(kube, namespace, name))["spec"]
@@ -209,70 +209,70 @@ async def test_race_15_a_job_gets_its_ttl_when_its_end_is_reported(
 
 
 async def test_the_job_of_a_run_that_prefect_does_not_know_any_more_is_deleted(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
     here = await start()
-    name = await has_job(here, quiet_run)
-    await api.delete_run(quiet_run["id"])
+    name = await has_job(here, suspended_run)
+    await api.delete_run(suspended_run["id"])
     again = await start()
     await again.list_jobs()
-    assert await again.settle(quiet_run) == ["RefreshRun", "RefreshRun", "DeleteJob"]
+    assert await again.settle(suspended_run) == ["RefreshRun", "RefreshRun", "DeleteJob"]
     await kube.wait("jobs", namespace, name, until=lambda it: it is None)
 
 
 async def test_the_answer_to_a_deletion_is_believed_without_waiting_for_the_watch(
-    api: PrefectApi, kube_proxy: FaultProxy, start: Start, quiet_run: Object
+    api: PrefectApi, kube_proxy: FaultProxy, start: Start, suspended_run: Object
 ) -> None:
     here = await start()
-    name = await has_job(here, quiet_run)
-    await api.set_state(quiet_run["id"], "CANCELLED")
-    await here.read(quiet_run)
-    await here.settle(quiet_run)
+    name = await has_job(here, suspended_run)
+    await api.set_state(suspended_run["id"], "CANCELLED")
+    await here.read(suspended_run)
+    await here.settle(suspended_run)
     assert len(kube_proxy.calls(f"/jobs/{name}$", method="DELETE")) == 1
 
 
 async def test_a_claimed_run_whose_job_somebody_deletes_crashes_and_says_so(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
     here = await start()
-    name = await has_job(here, quiet_run)
+    name = await has_job(here, suspended_run)
     await kube.delete("jobs", namespace, name)
     await kube.wait("jobs", namespace, name, until=lambda it: it is None)
     await here.list_jobs()
-    here.pass_time(quiet_run, 6)
-    assert await here.settle(quiet_run) == ["ConfirmJobDeleted", "ReportCrashed", "ForgetRun"]
-    run = await api.read_run(quiet_run["id"])
+    here.pass_time(suspended_run, 6)
+    assert await here.settle(suspended_run) == ["ConfirmJobDeleted", "ReportCrashed", "ForgetRun"]
+    run = await api.read_run(suspended_run["id"])
     assert f"Job {name} vanished" in run["state"]["message"]
 
 
 async def test_the_job_of_a_run_that_started_before_its_pid_was_recorded_is_recorded_late(
-    api: PrefectApi, start: Start, quiet_run: Object
+    api: PrefectApi, start: Start, suspended_run: Object
 ) -> None:
     """The operator was killed between Job and pid, and the pod did not wait for its restart."""
     killed = await start()
-    name = await has_job(killed, quiet_run)
-    await api.update_run(quiet_run["id"], infrastructure_pid="")
-    await api.set_state(quiet_run["id"], "RUNNING")
+    name = await has_job(killed, suspended_run)
+    await api.update_run(suspended_run["id"], infrastructure_pid="")
+    await api.set_state(suspended_run["id"], "RUNNING")
     here = await start()
     await here.list_jobs()
-    await here.read(quiet_run)
-    assert await here.settle(quiet_run) == ["RefreshStateHistory", "RecordInfrastructurePid"]
-    pid = (await api.read_run(quiet_run["id"]))["infrastructure_pid"]
-    assert pid == f"{here.place.namespace}:{name}"
+    await here.read(suspended_run)
+    assert await here.settle(suspended_run) == ["RefreshStateHistory", "RecordInfrastructurePid"]
+    pid = (await api.read_run(suspended_run["id"]))["infrastructure_pid"]
+    assert pid == f"{here.owner.namespace}:{name}"
 
 
 async def test_a_run_is_claimed_and_recorded_by_two_calls(
-    prefect_proxy: FaultProxy, start: Start, quiet_run: Object
+    prefect_proxy: FaultProxy, start: Start, suspended_run: Object
 ) -> None:
     """Beside the deployment and the flow, which polls and earlier runs have read already."""
     here = await start()
-    await here.offer(quiet_run)
+    await here.offer(suspended_run)
     prefect_proxy.forget()
-    await here.settle(quiet_run)
+    await here.settle(suspended_run)
     calls = [(call.method, call.path.rsplit("/", 1)[-1]) for call in prefect_proxy.calls()]
     assert [call for call in calls if call != ("GET", "csrf-token")] == [
         ("POST", "set_state"),
         ("POST", "filter"),
         ("POST", "filter"),
-        ("PATCH", quiet_run["id"]),
+        ("PATCH", suspended_run["id"]),
     ]

@@ -9,16 +9,16 @@ import httpx
 import pytest
 
 from tests.contract.conftest import make_run
-from tests.support.dispatch import Dispatch
 from tests.support.kube import Kube
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
+from tests.support.stepwise_controller import StepwiseController
 from workpool_operator.kube import models
 
-Start = Callable[..., Awaitable[Dispatch]]
+Start = Callable[..., Awaitable[StepwiseController]]
 
 
-async def has_job(here: Dispatch, run: Object) -> str:
+async def has_job(here: StepwiseController, run: Object) -> str:
     """The name of the run's Job, claimed and created now."""
     await here.claimed(run)
     await here.settle(run)
@@ -32,10 +32,10 @@ async def the_job(kube: Kube, namespace: str, name: str) -> Object:
 
 
 async def test_race_13_a_long_name_keeps_its_hash_on_the_job_and_on_the_pod(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_pool: Object
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_pool: Object
 ) -> None:
     """The reliance: names of 64 characters are refused, pods' names are cut behind the 57th."""
-    run = await make_run(api, quiet_pool, name="a-very-long-name-" * 20)
+    run = await make_run(api, suspended_pool, name="a-very-long-name-" * 20)
     here = await start()
     name = await has_job(here, run)
     assert len(name) == 57
@@ -50,27 +50,27 @@ async def test_race_13_a_long_name_keeps_its_hash_on_the_job_and_on_the_pod(
 
 
 async def test_race_17_no_job_or_pod_has_the_label_that_the_stock_workers_observer_acts_on(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
     here = await start()
-    name = await has_job(here, quiet_run)
+    name = await has_job(here, suspended_run)
     await kube.patch("jobs", namespace, name, {"spec": {"suspend": False}})
     await poll(lambda: kube.list("pods", namespace), until=bool)
     for plural in ("jobs", "pods"):
         assert await kube.list(plural, namespace, selector="prefect.io/flow-run-id") == []
         (each,) = await kube.list(
-            plural, namespace, selector=f"{models.RUN_LABEL}={quiet_run['id']}"
+            plural, namespace, selector=f"{models.RUN_LABEL}={suspended_run['id']}"
         )
-        assert each["metadata"]["annotations"]["prefect.io/flow-run-id"] == quiet_run["id"]
+        assert each["metadata"]["annotations"]["prefect.io/flow-run-id"] == suspended_run["id"]
 
 
 async def test_race_18_runs_of_one_deployment_do_not_get_each_others_environment(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_pool: Object
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_pool: Object
 ) -> None:
     deployment = await api.create_deployment(
         flow="hello",
-        name=quiet_pool["name"],
-        pool=quiet_pool["name"],
+        name=suspended_pool["name"],
+        pool=suspended_pool["name"],
         job_variables={"env": {"SHARED": "1"}},
     )
     here = await start()

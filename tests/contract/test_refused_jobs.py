@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.dispatch import Dispatch, dispatch
 from tests.support.endpoint import Endpoint
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, Object, path
 from tests.support.prefect import PrefectApi
+from tests.support.stepwise_controller import StepwiseController, stepwise_controller
 from workpool_operator.errors import KubernetesUnavailable
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 
-Start = Callable[..., Awaitable[Dispatch]]
+Start = Callable[..., Awaitable[StepwiseController]]
 
 JOBS = r"/jobs$"
 
@@ -27,7 +27,7 @@ async def state_of(api: PrefectApi, run: Object) -> tuple[str, str, str]:
     return found["state_type"], found["state_name"], found["state"]["message"]
 
 
-async def settle_quietly(here: Dispatch, run: Object) -> None:
+async def settle_quietly(here: StepwiseController, run: Object) -> None:
     """As the reconciler does: a failed step is taken again later."""
     with suppress(KubernetesUnavailable):
         await here.settle(run)
@@ -48,14 +48,14 @@ async def test_case_45_a_403_says_which_right_is_missing_and_how_to_grant_it(
     kube: Kube,
     namespace: str,
     start: Start,
-    quiet_run: Object,
+    suspended_run: Object,
     kube_proxy: FaultProxy,
 ) -> None:
     kube_proxy.on("POST", JOBS).answer(403, json=await real_refusal(kube, namespace))
     here = await start()
-    await here.claimed(quiet_run)
-    await here.settle(quiet_run)
-    type_, _, message = await state_of(api, quiet_run)
+    await here.claimed(suspended_run)
+    await here.settle(suspended_run)
+    type_, _, message = await state_of(api, suspended_run)
     assert type_ == "CRASHED"
     assert 'User "nobody" cannot create resource "jobs"' in message
     assert f"right to create jobs in namespace '{namespace}'" in message
@@ -78,14 +78,14 @@ async def test_case_45_whatever_a_403_lacks_the_fix_is_named(
     api: PrefectApi,
     namespace: str,
     start: Start,
-    quiet_run: Object,
+    suspended_run: Object,
     kube_proxy: FaultProxy,
 ) -> None:
     kube_proxy.on("POST", JOBS).answer(403, json=body)
     here = await start()
-    await here.claimed(quiet_run)
-    await here.settle(quiet_run)
-    type_, _, message = await state_of(api, quiet_run)
+    await here.claimed(suspended_run)
+    await here.settle(suspended_run)
+    type_, _, message = await state_of(api, suspended_run)
     assert type_ == "CRASHED"
     assert message.startswith("The API server refused the run's Job: ")
     assert f"right to create jobs in namespace '{namespace}'" in message
@@ -94,21 +94,21 @@ async def test_case_45_whatever_a_403_lacks_the_fix_is_named(
 async def test_case_45_a_namespace_that_is_not_there_is_named(
     api: PrefectApi,
     prefect_server: Endpoint,
-    quiet_pool: Object,
-    quiet_run: Object,
+    suspended_pool: Object,
+    suspended_run: Object,
     kube_proxy: FaultProxy,
 ) -> None:
     absent = "test-absent-namespace"
-    context = dispatch(
+    context = stepwise_controller(
         server=PrefectEndpoint(prefect_server.url),
         kube_url=kube_proxy.url,
-        pool=quiet_pool,
+        pool=suspended_pool,
         namespace=absent,
     )
     async with context as here:
-        await here.claimed(quiet_run)
-        await here.settle(quiet_run)
-    type_, _, message = await state_of(api, quiet_run)
+        await here.claimed(suspended_run)
+        await here.settle(suspended_run)
+    type_, _, message = await state_of(api, suspended_run)
     assert type_ == "CRASHED"
     assert f'namespaces "{absent}" not found' in message
     assert f"kubectl create namespace {absent}" in message
@@ -116,15 +116,15 @@ async def test_case_45_a_namespace_that_is_not_there_is_named(
 
 
 async def test_case_45_a_full_quota_is_waited_for_with_the_numbers_and_what_helps(
-    api: PrefectApi, kube: Kube, namespace: str, start: Start, quiet_run: Object
+    api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
     await kube.create("resourcequotas", namespace, quota)
     await kube.wait("resourcequotas", namespace, "none", until=lambda q: "hard" in q["status"])
     here = await start()
-    await here.claimed(quiet_run)
-    await here.settle(quiet_run)
-    type_, name, message = await state_of(api, quiet_run)
+    await here.claimed(suspended_run)
+    await here.settle(suspended_run)
+    type_, name, message = await state_of(api, suspended_run)
     assert (type_, name) == ("PENDING", "QuotaExceeded")
     assert "exceeded quota: none" in message
     assert "used: count/jobs.batch=0, limited: count/jobs.batch=0" in message
@@ -132,17 +132,17 @@ async def test_case_45_a_full_quota_is_waited_for_with_the_numbers_and_what_help
 
 
 async def test_case_45_what_is_invalid_is_told_with_every_place(
-    api: PrefectApi, start: Start, quiet_pool: Object
+    api: PrefectApi, start: Start, suspended_pool: Object
 ) -> None:
-    base = quiet_pool["base_job_template"]
+    base = suspended_pool["base_job_template"]
     pod = base["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     pod["hostname"] = "{{ hostname }}"
     base["variables"]["properties"]["hostname"] = {"type": "string"}
-    await api.request("PATCH", f"/work_pools/{quiet_pool['name']}", {"base_job_template": base})
+    await api.request("PATCH", f"/work_pools/{suspended_pool['name']}", {"base_job_template": base})
     deployment = await api.create_deployment(
         flow="hello",
         name="invalid",
-        pool=quiet_pool["name"],
+        pool=suspended_pool["name"],
         job_variables={"hostname": "Bad Name"},
     )
     run = await api.create_run(deployment["id"])
@@ -163,20 +163,20 @@ async def test_a_silence_that_lasts_is_the_reason_why_the_run_waits(
     kube: Kube,
     namespace: str,
     start: Start,
-    quiet_run: Object,
+    suspended_run: Object,
     kube_proxy: FaultProxy,
 ) -> None:
     for number in (1, 2):
         rule = kube_proxy.on("POST", JOBS).nth(number)
         rule.answer(status, json={"message": "etcd is on fire"})
     here = await start()
-    await here.claimed(quiet_run)
-    await settle_quietly(here, quiet_run)
-    assert (await state_of(api, quiet_run))[:2] == ("PENDING", "Pending")  # once is no news
-    await settle_quietly(here, quiet_run)
-    type_, name, message = await state_of(api, quiet_run)
+    await here.claimed(suspended_run)
+    await settle_quietly(here, suspended_run)
+    assert (await state_of(api, suspended_run))[:2] == ("PENDING", "Pending")  # once is no news
+    await settle_quietly(here, suspended_run)
+    type_, name, message = await state_of(api, suspended_run)
     assert (type_, name) == ("PENDING", "KubernetesUnavailable")
     assert "etcd is on fire" in message
-    here.know(quiet_run, refused_until=0.0)
-    assert "CreateJob" in await here.settle(quiet_run)
+    here.know(suspended_run, refused_until=0.0)
+    assert "CreateJob" in await here.settle(suspended_run)
     assert len(await kube.list("jobs", namespace)) == 1

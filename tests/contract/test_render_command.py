@@ -245,23 +245,23 @@ async def test_the_api_server_is_asked_without_storing_anything(
 
 
 async def test_credentials_come_from_the_secret_that_the_binding_names(
-    kube, namespace, guarded, guarded_pool, guarded_api, command
+    kube, namespace, auth_server, auth_pool, auth_api, command
 ):
     key = {"secretKeyRef": {"name": "prefect", "key": "auth"}}
-    spec = {"workPool": {"name": guarded_pool}, "server": {"url": guarded, "authString": key}}
+    spec = {"workPool": {"name": auth_pool}, "server": {"url": auth_server, "authString": key}}
     file = command.write("binding.yaml", manifest(namespace, spec))
-    missing = await command("render", "--pool", guarded_pool, "--binding", file)
+    missing = await command("render", "--pool", auth_pool, "--binding", file)
     assert "Secret 'prefect' does not exist" in missing.error
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prefect"}}
     await kube.create("secrets", namespace, secret | {"stringData": {"auth": GUARDED_AUTH}})
-    said = await command("render", "--pool", guarded_pool, "--binding", file)
+    said = await command("render", "--pool", auth_pool, "--binding", file)
     assert environment(said.document)["PREFECT_API_AUTH_STRING"] == key
     assert GUARDED_AUTH not in said.everything
     mine = {"PREFECT_API_AUTH_STRING": GUARDED_AUTH, "KUBECONFIG": "/nonexistent"}
-    own = await command("render", "--pool", guarded_pool, "--binding", file, **mine)
+    own = await command("render", "--pool", auth_pool, "--binding", file, **mine)
     assert environment(own.document)["PREFECT_API_AUTH_STRING"] == key
     wrong = {"PREFECT_API_AUTH_STRING": "admin:wrong"}
-    refused = await command("render", "--pool", guarded_pool, "--binding", file, **wrong)
+    refused = await command("render", "--pool", auth_pool, "--binding", file, **wrong)
     assert "401" in refused.error
     assert "admin:wrong" not in refused.everything
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.contract.conftest import make_run
-from tests.support.dispatch import Dispatch
 from tests.support.polling import poll
+from tests.support.stepwise_controller import StepwiseController
 from workpool_operator.errors import KubernetesUnavailable
 from workpool_operator.runs.secret_collector import collect
 
@@ -21,14 +21,14 @@ A_SECRET = r"/secrets/[^/]+$"
 
 
 @pytest.fixture
-async def here(start) -> Dispatch:
+async def here(start) -> StepwiseController:
     """The dispatch path of a binding that asks for Secrets."""
     return await start(environment_secret=True)
 
 
 @pytest.fixture
-async def run(api, quiet_pool) -> dict:
-    return await make_run(api, quiet_pool, job_variables={"env": {"PASSWORD": "pw-4711"}})
+async def run(api, suspended_pool) -> dict:
+    return await make_run(api, suspended_pool, job_variables={"env": {"PASSWORD": "pw-4711"}})
 
 
 @pytest.fixture
@@ -41,14 +41,14 @@ def environments(kube, namespace):
     return read
 
 
-async def created(here: Dispatch, run: dict) -> None:
+async def created(here: StepwiseController, run: dict) -> None:
     """One attempt at it."""
     await here.create_job(run)
 
 
-async def restarted(start: Any, run: dict) -> Dispatch:
+async def restarted(start: Any, run: dict) -> StepwiseController:
     """Another process, which found the run PENDING."""
-    fresh: Dispatch = await start(environment_secret=True)
+    fresh: StepwiseController = await start(environment_secret=True)
     await fresh.list_jobs()
     await fresh.read(run)
     return fresh
@@ -68,13 +68,13 @@ def is_owned(secret: dict, job: dict) -> bool:
     return [owner["uid"] for owner in owners] == [job["metadata"]["uid"]]
 
 
-async def swept(here: Dispatch, *, grace: timedelta = timedelta(minutes=10)) -> None:
+async def swept(here: StepwiseController, *, grace: timedelta = timedelta(minutes=10)) -> None:
     await here.list_jobs()
-    place = here.place
+    owner = here.owner
     await collect(
         here.kube,
-        place.namespace,
-        binding_id=place.binding_id,
+        owner.namespace,
+        binding_id=owner.binding_id,
         jobs=list(here.jobs),
         before=datetime.now(UTC) - grace,
     )
@@ -230,16 +230,27 @@ async def test_the_secret_goes_with_its_job(here, run, kube, namespace, environm
 
 @pytest.mark.parametrize("moment", ["Secret", "Job"])
 async def test_an_operator_that_is_killed_after_it_posted_one_of_them_leaves_one_of_each(
-    api, kube, kube_proxy, namespace, binding, operator, quiet_pool, environments, tmp_path, moment
+    api,
+    kube,
+    kube_proxy,
+    namespace,
+    binding,
+    operator,
+    suspended_pool,
+    environments,
+    tmp_path,
+    moment,
 ):
     kubeconfig = kube_proxy.write_kubeconfig(tmp_path / "kubeconfig")
     pids: list[int] = []
     path = {"Secret": SECRET, "Job": JOB}[moment]
     rule = kube_proxy.on("POST", path, query="^$").once().after().kill(lambda: pids[-1])
     pids.append((await operator(kubeconfig=kubeconfig)).pid)
-    served = await binding(workPool={"name": quiet_pool["name"]}, jobs={"environmentSecret": True})
+    served = await binding(
+        workPool={"name": suspended_pool["name"]}, jobs={"environmentSecret": True}
+    )
     await served.ready()
-    run = await make_run(api, quiet_pool)
+    run = await make_run(api, suspended_pool)
     await rule.wait()
     await operator(kubeconfig=kubeconfig)
     await api.wait(run["id"], until=lambda found: bool(found["infrastructure_pid"]))

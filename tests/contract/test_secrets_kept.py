@@ -39,12 +39,12 @@ def write(kube):
 
 
 @pytest.fixture
-def kept(kube, elsewhere):
+def kept(kube, other_namespace):
     """The values of the kept Secrets in the namespace of the Jobs, as soon as they are so many."""
 
     async def read(number: int = 1, *, until=lambda values: True, seconds: float = SOON) -> dict:
         async def values() -> list[dict]:
-            found = await kube.list("secrets", elsewhere, selector=KEPT)
+            found = await kube.list("secrets", other_namespace, selector=KEPT)
             return [decoded(secret) for secret in found]
 
         def enough(found: list[dict]) -> bool:
@@ -62,16 +62,16 @@ def decoded(secret: dict) -> dict:
 
 
 @pytest.fixture
-def bound(binding, prefect_server, quiet_pool, elsewhere, namespace, write):
+def bound(binding, prefect_server, suspended_pool, other_namespace, namespace, write):
     """A binding with an API key whose Jobs run elsewhere; keywords are fields of `jobs`."""
 
     async def bind(**jobs) -> object:
         await write(namespace, "prefect", key="pnu_first")
         server = {"url": prefect_server.url, "apiKey": reference("prefect")}
         return await binding(
-            workPool={"name": quiet_pool["name"]},
+            workPool={"name": suspended_pool["name"]},
             server=server,
-            jobs={"namespace": elsewhere, "serverURL": prefect_server.url, **jobs},
+            jobs={"namespace": other_namespace, "serverURL": prefect_server.url, **jobs},
         )
 
     return bind
@@ -88,15 +88,15 @@ async def the_job(kube, where: str) -> dict:
 
 
 async def test_case_47_a_copy_is_kept_that_jobs_refer_to_and_that_follows_its_source(
-    api, kube, bound, operator, kept, quiet_pool, elsewhere, namespace, write
+    api, kube, bound, operator, kept, suspended_pool, other_namespace, namespace, write
 ):
     await operator()
     served = await bound()
     await served.ready()
     assert await kept() == {"PREFECT_API_KEY": "pnu_first"}
-    await make_run(api, quiet_pool)
-    key = environment(await the_job(kube, elsewhere))["PREFECT_API_KEY"]
-    (secret,) = await kube.list("secrets", elsewhere, selector=KEPT)
+    await make_run(api, suspended_pool)
+    key = environment(await the_job(kube, other_namespace))["PREFECT_API_KEY"]
+    (secret,) = await kube.list("secrets", other_namespace, selector=KEPT)
     name = secret["metadata"]["name"]
     assert key["valueFrom"] == {"secretKeyRef": {"name": name, "key": "PREFECT_API_KEY"}}
     assert secret["metadata"]["annotations"] == {
@@ -108,52 +108,52 @@ async def test_case_47_a_copy_is_kept_that_jobs_refer_to_and_that_follows_its_so
 
 
 async def test_a_copy_that_somebody_changes_or_deletes_is_mended(
-    kube, bound, operator, kept, elsewhere
+    kube, bound, operator, kept, other_namespace
 ):
     await operator()
     await (await bound()).ready()
-    (secret,) = await kube.list("secrets", elsewhere, selector=KEPT)
+    (secret,) = await kube.list("secrets", other_namespace, selector=KEPT)
     name = secret["metadata"]["name"]
-    await kube.patch("secrets", elsewhere, name, {"stringData": {"PREFECT_API_KEY": "wrong"}})
+    await kube.patch("secrets", other_namespace, name, {"stringData": {"PREFECT_API_KEY": "wrong"}})
     await kept(until=lambda values: values["PREFECT_API_KEY"] == "pnu_first")
-    await kube.delete("secrets", elsewhere, name)
+    await kube.delete("secrets", other_namespace, name)
     await kept(0)
     assert (await kept())["PREFECT_API_KEY"] == "pnu_first"
 
 
 async def test_case_47_a_secret_that_is_named_for_run_pods_takes_the_place_of_the_copy(
-    api, kube, bound, operator, kept, quiet_pool, elsewhere, write
+    api, kube, bound, operator, kept, suspended_pool, other_namespace, write
 ):
     await operator()
     served = await bound()
     await served.ready()
     await kept()
-    await write(elsewhere, "lesser", key="pnu_lesser")
+    await write(other_namespace, "lesser", key="pnu_lesser")
     await served.patch(jobs={"apiKey": reference("lesser")})
     await kept(0)
     await served.ready(seconds=SOON)
-    await make_run(api, quiet_pool)
-    key = environment(await the_job(kube, elsewhere))["PREFECT_API_KEY"]
+    await make_run(api, suspended_pool)
+    key = environment(await the_job(kube, other_namespace))["PREFECT_API_KEY"]
     assert key["valueFrom"] == reference("lesser")
 
 
 async def test_case_47_run_pods_may_hold_a_lesser_key_than_the_operator_beside_it_too(
-    api, kube, binding, operator, quiet_pool, prefect_server, namespace, write
+    api, kube, binding, operator, suspended_pool, prefect_server, namespace, write
 ):
     await operator()
     await write(namespace, "prefect", key="pnu_first", lesser="pnu_lesser")
     served = await binding(
-        workPool={"name": quiet_pool["name"]},
+        workPool={"name": suspended_pool["name"]},
         server={"url": prefect_server.url, "apiKey": reference("prefect")},
     )
     await served.ready()
-    await make_run(api, quiet_pool)
+    await make_run(api, suspended_pool)
     job = await the_job(kube, namespace)
     assert environment(job)["PREFECT_API_KEY"]["valueFrom"] == reference("prefect")
     await kube.delete("jobs", namespace, job["metadata"]["name"])
     await served.patch(jobs={"apiKey": reference("prefect", "lesser")})
     await served.ready(seconds=SOON)
-    await make_run(api, quiet_pool)
+    await make_run(api, suspended_pool)
 
     async def keys() -> list[dict]:
         jobs = await kube.list("jobs", namespace)
@@ -164,19 +164,19 @@ async def test_case_47_run_pods_may_hold_a_lesser_key_than_the_operator_beside_i
 
 
 async def test_a_named_secret_that_is_missing_is_told_with_its_place_and_noticed_once_it_is_there(
-    bound, operator, elsewhere, write
+    bound, operator, other_namespace, write
 ):
     await operator()
     served = await bound(apiKey=reference("lesser"))
     fault = await served.condition("JobsPermitted", "False", reason="SecretNotFound", seconds=SOON)
     where = "spec.jobs.apiKey.secretKeyRef: Secret 'lesser' does not exist in namespace"
-    assert f"{where} {elsewhere!r}: create it" in fault["message"]
-    await write(elsewhere, "lesser", other="x")
+    assert f"{where} {other_namespace!r}: create it" in fault["message"]
+    await write(other_namespace, "lesser", other="x")
     fault = await served.condition(
         "JobsPermitted", "False", reason="SecretKeyMissing", seconds=SOON
     )
     assert "has no key 'key': add it" in fault["message"]  # not which keys another namespace has
-    await write(elsewhere, "lesser", key="pnu_lesser")
+    await write(other_namespace, "lesser", key="pnu_lesser")
     await served.ready(seconds=SOON)
 
 
@@ -189,29 +189,29 @@ def account(kube, cluster, kube_proxy, namespace, tmp_path: Path) -> Account:
 
 
 async def test_a_missing_right_to_keep_a_copy_is_told_with_both_ways_out_and_its_grant_noticed(
-    bound, operator, account, kept, namespace, elsewhere
+    bound, operator, account, kept, namespace, other_namespace
 ):
     kubeconfig = await account.kubeconfig()
     await account.grant(SEES_BINDINGS, namespace)
     await account.grant(MAKES_JOBS, namespace)
-    await account.grant(MAKES_JOBS, elsewhere, without="secrets")
+    await account.grant(MAKES_JOBS, other_namespace, without="secrets")
     await operator(kubeconfig=kubeconfig)
     served = await bound()
     fault = await served.condition(
         "JobsPermitted", "False", reason="SecretsForbidden", seconds=SOON
     )
     assert (
-        f"may not create secrets, patch secrets, delete secrets in namespace {elsewhere!r}"
+        f"may not create secrets, patch secrets, delete secrets in namespace {other_namespace!r}"
         in (fault["message"])
     )
     for way_out in (
         "a copy of spec.server.apiKey",
-        f"kubectl -n {elsewhere} create rolebinding workpool-operator-secrets "
+        f"kubectl -n {other_namespace} create rolebinding workpool-operator-secrets "
         f"--clusterrole=workpool-operator-secrets --serviceaccount={namespace}:operator",
         "name what that namespace has for them in spec.jobs.apiKey",
     ):
         assert way_out in fault["message"]
-    await account.grant(WRITES_SECRETS, elsewhere)
+    await account.grant(WRITES_SECRETS, other_namespace)
     await served.ready(seconds=SOON)
     await kept()
     await served.delete()
@@ -220,7 +220,7 @@ async def test_a_missing_right_to_keep_a_copy_is_told_with_both_ways_out_and_its
 
 
 async def test_a_namespace_must_be_readable_for_the_operator_and_a_named_secret_need_not(
-    bound, operator, account, namespace, elsewhere
+    bound, operator, account, namespace, other_namespace
 ):
     kubeconfig = await account.kubeconfig()
     await account.grant(SEES_BINDINGS, namespace)
@@ -230,21 +230,26 @@ async def test_a_namespace_must_be_readable_for_the_operator_and_a_named_secret_
     unseen = await served.condition(
         "JobsPermitted", "False", reason="NamespaceForbidden", seconds=SOON
     )  # whether the namespace consents
-    assert f"kubectl -n {elsewhere} create rolebinding workpool-operator-jobs" in unseen["message"]
-    await account.grant(MAKES_JOBS, elsewhere, without="secrets")
+    assert (
+        f"kubectl -n {other_namespace} create rolebinding workpool-operator-jobs"
+        in unseen["message"]
+    )
+    await account.grant(MAKES_JOBS, other_namespace, without="secrets")
     await served.ready(seconds=SOON)
     said = (await served.condition("JobsPermitted", "True"))["message"]
     assert "may not read Secret 'lesser' there, which run pods use" in said
 
 
 async def test_a_secret_per_run_that_may_not_be_written_is_told_and_made_once_it_may(
-    api, kube, binding, operator, account, namespace, quiet_pool
+    api, kube, binding, operator, account, namespace, suspended_pool
 ):
     kubeconfig = await account.kubeconfig()
     await account.grant(SEES_BINDINGS, namespace)
     await account.grant(MAKES_JOBS, namespace)
     process = await operator(kubeconfig=kubeconfig)
-    served = await binding(workPool={"name": quiet_pool["name"]}, jobs={"environmentSecret": True})
+    served = await binding(
+        workPool={"name": suspended_pool["name"]}, jobs={"environmentSecret": True}
+    )
     fault = await served.condition(
         "JobsPermitted", "False", reason="SecretsForbidden", seconds=SOON
     )
@@ -253,7 +258,7 @@ async def test_a_secret_per_run_that_may_not_be_written_is_told_and_made_once_it
     assert "or set that to false" in fault["message"]
     await account.grant(WRITES_SECRETS, namespace)
     await served.ready(seconds=SOON)
-    await make_run(api, quiet_pool)
+    await make_run(api, suspended_pool)
 
     async def owners() -> list:
         found = await kube.list("secrets", namespace, selector=OF_RUNS)
@@ -267,35 +272,35 @@ async def test_a_secret_per_run_that_may_not_be_written_is_told_and_made_once_it
 
 
 async def test_the_copy_outlives_its_binding_for_as_long_as_a_job_needs_it(
-    api, kube, bound, operator, kept, quiet_pool, elsewhere
+    api, kube, bound, operator, kept, suspended_pool, other_namespace
 ):
     await operator()
     served = await bound()
     await served.ready()
-    await make_run(api, quiet_pool)
-    job = await the_job(kube, elsewhere)
+    await make_run(api, suspended_pool)
+    job = await the_job(kube, other_namespace)
     await served.delete()
     await served.gone()
-    (secret,) = await kube.list("secrets", elsewhere, selector=KEPT)
+    (secret,) = await kube.list("secrets", other_namespace, selector=KEPT)
     (owner,) = secret["metadata"]["ownerReferences"]
     assert owner["uid"] == job["metadata"]["uid"]
-    await kube.delete("jobs", elsewhere, job["metadata"]["name"])
+    await kube.delete("jobs", other_namespace, job["metadata"]["name"])
     await kept(0, seconds=60)
 
 
 async def test_a_binding_that_is_applied_again_takes_its_copy_back(
-    api, kube, bound, operator, kept, quiet_pool, elsewhere
+    api, kube, bound, operator, kept, suspended_pool, other_namespace
 ):
     await operator()
     served = await bound()
     await served.ready()
-    await make_run(api, quiet_pool)
-    await the_job(kube, elsewhere)
+    await make_run(api, suspended_pool)
+    await the_job(kube, other_namespace)
     await served.delete()
     await served.gone()
     served = await bound()
     await served.ready()
-    (secret,) = await kube.list("secrets", elsewhere, selector=KEPT)
+    (secret,) = await kube.list("secrets", other_namespace, selector=KEPT)
     assert "ownerReferences" not in secret["metadata"]
     assert await kept() == {"PREFECT_API_KEY": "pnu_first"}
 
@@ -353,7 +358,7 @@ async def test_to_know_of_deletions_costs_a_binding_no_annotation(binding, opera
 
 
 async def test_a_copy_is_written_only_where_it_changes_and_holds_nothing_of_the_one_before(
-    start, kube, elsewhere
+    start, kube, other_namespace
 ):
     here = await start()
 
@@ -362,8 +367,8 @@ async def test_a_copy_is_written_only_where_it_changes_and_holds_nothing_of_the_
             {variable: "value"}, named={}, owner="data/etl"
         ).managed_secret
         assert copy is not None
-        await secrets.apply(here.kube, elsewhere, copy)
-        (found,) = await kube.list("secrets", elsewhere, selector=KEPT)
+        await secrets.apply(here.kube, other_namespace, copy)
+        (found,) = await kube.list("secrets", other_namespace, selector=KEPT)
         return dict(found)
 
     first, again = await keep("PREFECT_API_KEY"), await keep("PREFECT_API_KEY")

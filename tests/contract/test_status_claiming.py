@@ -33,9 +33,9 @@ async def job_of(kube, namespace):
 
 
 async def test_a_misspelt_queue_is_told_and_the_others_go_on_being_served(
-    api, binding, operator, quiet_pool, job_of
+    api, binding, operator, suspended_pool, job_of
 ):
-    pool = quiet_pool["name"]
+    pool = suspended_pool["name"]
     await operator()
     served = await binding(workPool={"name": pool}, workQueues=["hihg", "default"])
     fault = await served.condition("WorkPoolFound", "False", reason="QueueNotFound")
@@ -69,12 +69,12 @@ async def test_polls_that_are_refused_are_told_although_the_pool_is_found(
 
 
 async def test_without_an_event_stream_the_status_says_so_and_runs_are_polled(
-    api, binding, operator, prefect_proxy, quiet_pool, job_of
+    api, binding, operator, prefect_proxy, suspended_pool, job_of
 ):
     prefect_proxy.on("GET", "/events/out").answer(403, json={"detail": "no websockets"})
     await operator()
     served = await binding(
-        workPool={"name": quiet_pool["name"]},
+        workPool={"name": suspended_pool["name"]},
         server={"url": prefect_proxy.url},
         poll={"intervalSeconds": 2},
     )
@@ -82,7 +82,7 @@ async def test_without_an_event_stream_the_status_says_so_and_runs_are_polled(
     assert "HTTP 403" in lost["message"]
     assert "every 2 s" in lost["message"]
     await served.ready()
-    await job_of(await make_run(api, quiet_pool))
+    await job_of(await make_run(api, suspended_pool))
 
 
 async def empty(rule, call) -> Answer:
@@ -90,23 +90,23 @@ async def empty(rule, call) -> Answer:
 
 
 async def test_odd_inputs_end_no_session_and_no_service_of_another_binding(
-    api, kube, namespace, binding, operator, prefect_proxy, quiet_pool, job_of
+    api, kube, namespace, binding, operator, prefect_proxy, suspended_pool, job_of
 ):
     """An address that is none, answers that are not Prefect's, a Job that copied our labels."""
     process = await operator()
     rule = prefect_proxy.on("GET", "/work_pools/").answer(200, json={})
     addressless = await binding("addressless", server={"url": "http://host:abc/api"})
     gateway = await binding("gateway", server={"url": prefect_proxy.url})
-    served = await binding(workPool={"name": quiet_pool["name"]})
+    served = await binding(workPool={"name": suspended_pool["name"]})
     fault = await addressless.condition("ServerResolved", "False", reason="InvalidServerURL")
     assert "http://host:abc/api" in fault["message"]
     fault = await gateway.condition("ServerReachable", "False")
     assert "not the answer of a Prefect API" in fault["message"]
     await served.ready()
-    job = await job_of(await make_run(api, quiet_pool))
+    job = await job_of(await make_run(api, suspended_pool))
     await kube.create("jobs", namespace, copied(job, run_id="nightly"))
     await process.says("is left alone: label workpool-operator.dev/flow-run-id")
-    await job_of(await make_run(api, quiet_pool))
+    await job_of(await make_run(api, suspended_pool))
     await served.wait(lambda status: status["runs"]["pending"] == 2, seconds=SOON)
     assert rule.fired
     prefect_proxy.forget()
@@ -132,18 +132,18 @@ def own(labels):
 
 @pytest.mark.parametrize("fault", ["template", "pool gone", "rights"])
 async def test_a_run_in_flight_is_followed_by_an_operator_that_starts_with_a_fault(
-    api, kube, namespace, binding, operator, quiet_pool, job_of, kube_proxy, tmp_path, fault
+    api, kube, namespace, binding, operator, suspended_pool, job_of, kube_proxy, tmp_path, fault
 ):
-    pool = quiet_pool["name"]
+    pool = suspended_pool["name"]
     served = await binding(workPool={"name": pool})
     first = await operator()
-    run = await make_run(api, quiet_pool)
+    run = await make_run(api, suspended_pool)
     job = await job_of(run)
     await api.wait(run["id"], until=lambda run: bool(run["infrastructure_pid"]))
     first.kill()
     match fault:
         case "template":
-            broken = {**quiet_pool["base_job_template"], "job_configuration": {"command": "x"}}
+            broken = {**suspended_pool["base_job_template"], "job_configuration": {"command": "x"}}
             await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": broken})
         case "pool gone":
             await api.delete_pool(pool)
@@ -156,7 +156,7 @@ async def test_a_run_in_flight_is_followed_by_an_operator_that_starts_with_a_fau
     assert "BackoffLimitExceeded" in ended["state"]["message"]
     await served.condition("Claiming", "False", seconds=SOON)
     if fault == "pool gone":
-        await api.create_pool(pool, template=quiet_pool["base_job_template"])
+        await api.create_pool(pool, template=suspended_pool["base_job_template"])
         await served.ready(seconds=SOON)
 
 
@@ -170,16 +170,16 @@ async def fail(kube, namespace, name):
 
 
 async def test_two_bindings_on_one_queue_share_its_runs_and_name_each_other(
-    api, kube, namespace, binding, operator, quiet_pool
+    api, kube, namespace, binding, operator, suspended_pool
 ):
-    spec = {"workPool": {"name": quiet_pool["name"]}, "poll": {"intervalSeconds": 1}}
+    spec = {"workPool": {"name": suspended_pool["name"]}, "poll": {"intervalSeconds": 1}}
     blue, green = await binding("blue", **spec), await binding("green", **spec)
     await operator()
     for each, other in ((blue, green), (green, blue)):
         shared = await each.condition("PoolShared", "True", reason="OtherBinding", seconds=SOON)
         assert f"{namespace}/{other.name}" in shared["message"]
         await each.ready()
-    runs = [await make_run(api, quiet_pool) for _ in range(8)]
+    runs = [await make_run(api, suspended_pool) for _ in range(8)]
 
     async def recorded():
         found = await asyncio.gather(*(api.read_run(run["id"]) for run in runs))

@@ -29,10 +29,10 @@ def server(url: str) -> dict:
 
 
 async def test_each_fault_of_a_secret_is_told_and_mended_without_a_restart(
-    binding, operator, guarded, guarded_pool, guarded_api, secret
+    binding, operator, auth_server, auth_pool, auth_api, secret
 ):
     await operator()
-    served = await binding(server=server(guarded))
+    served = await binding(server=server(auth_server))
     fault = await served.condition(
         "CredentialsValid", "False", reason="SecretNotFound", seconds=AT_ONCE
     )
@@ -47,14 +47,14 @@ async def test_each_fault_of_a_secret_is_told_and_mended_without_a_restart(
     assert "answered 401 to an auth string" in fault["message"]
     await secret(auth=AUTH)
     await served.ready(seconds=SOON)
-    assert [worker["status"] for worker in await guarded_api.workers(guarded_pool)] == ["ONLINE"]
+    assert [worker["status"] for worker in await auth_api.workers(auth_pool)] == ["ONLINE"]
 
 
 async def test_a_binding_without_credentials_is_told_that_the_server_asks_for_some(
-    binding, operator, guarded, guarded_pool
+    binding, operator, auth_server, auth_pool
 ):
     await operator()
-    served = await binding(server={"url": guarded})
+    served = await binding(server={"url": auth_server})
     fault = await served.condition(
         "CredentialsValid", "False", reason="Unauthorized", seconds=AT_ONCE
     )
@@ -62,11 +62,11 @@ async def test_a_binding_without_credentials_is_told_that_the_server_asks_for_so
 
 
 async def test_a_changed_secret_is_used_within_15_s_and_no_secret_is_ever_told(
-    kube, namespace, binding, operator, guarded, guarded_pool, secret
+    kube, namespace, binding, operator, auth_server, auth_pool, secret
 ):
     process = await operator(WORKPOOL_OPERATOR_LOG_LEVEL="DEBUG")
     await secret(auth=AUTH)
-    served = await binding(server=server(guarded))
+    served = await binding(server=server(auth_server))
     await served.ready()
     await secret(auth="admin:wrong-4711")
     await served.condition("CredentialsValid", "False", reason="Unauthorized", seconds=SOON)
@@ -77,13 +77,13 @@ async def test_a_changed_secret_is_used_within_15_s_and_no_secret_is_ever_told(
 
 
 async def test_the_worker_record_goes_even_if_the_secret_went_first(
-    kube, namespace, binding, operator, guarded, guarded_api, guarded_pool, secret
+    kube, namespace, binding, operator, auth_server, auth_api, auth_pool, secret
 ):
     await operator()
     await secret(auth=AUTH)
-    served = await binding(server=server(guarded))
+    served = await binding(server=server(auth_server))
     await served.ready()
     await kube.delete("secrets", namespace, "prefect")
     await served.delete()
     await served.gone(seconds=AT_ONCE)
-    await poll(lambda: guarded_api.workers(guarded_pool), until=lambda workers: workers == [])
+    await poll(lambda: auth_api.workers(auth_pool), until=lambda workers: workers == [])

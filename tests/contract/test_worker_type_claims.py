@@ -12,18 +12,22 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi
-from tests.support.quiet_pool import QuietPool
-from tests.support.worker_type import Workplace
+from tests.support.suspended_pool import SuspendedPool
+from tests.support.worker_type import WorkerHarness
 from workpool_operator.worker import KubernetesJobWorker
 
 # Claims
 
 
 async def test_a_run_that_somebody_claims_first_gets_no_job_and_its_slot_is_free(
-    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
+    api: PrefectApi,
+    kube: Kube,
+    worker_pool: SuspendedPool,
+    harness: WorkerHarness,
+    prefect_proxy: FaultProxy,
 ) -> None:
     """docs/conformance.md, 6."""
-    run = await quiet.run()
+    run = await worker_pool.run()
 
     def claim(_: object) -> None:
         body = json.dumps({"state": {"type": "PENDING"}}).encode()
@@ -31,11 +35,11 @@ async def test_a_run_that_somebody_claims_first_gets_no_job_and_its_slot_is_free
         urlopen(Request(url, body, {"Content-Type": "application/json"})).close()
 
     prefect_proxy.on("POST", r"/get_scheduled_flow_runs$").once().after().run(claim)
-    async with place.worker(limit=1) as worker:
+    async with harness.worker(limit=1) as worker:
         await worker.get_and_submit_flow_runs()
         await settled(worker)
         assert worker.limiter.borrowed_tokens == 0
-    assert await kube.list("jobs", quiet.namespace) == []
+    assert await kube.list("jobs", worker_pool.namespace) == []
 
 
 async def settled(worker: KubernetesJobWorker) -> None:
@@ -48,15 +52,19 @@ async def settled(worker: KubernetesJobWorker) -> None:
 
 
 async def test_of_two_workers_that_claim_a_run_at_once_one_follows_it(
-    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
+    api: PrefectApi,
+    kube: Kube,
+    worker_pool: SuspendedPool,
+    harness: WorkerHarness,
+    prefect_proxy: FaultProxy,
 ) -> None:
     """docs/conformance.md, 6: both propose the same transition id; one proposal is accepted."""
-    run = await quiet.run()
+    run = await worker_pool.run()
     late = prefect_proxy.on("POST", r"/set_state$").nth(1).hold()
     accepted = prefect_proxy.on("POST", r"/set_state$").nth(2).after().hold()
     async with (
-        place.worker(name="first", limit=1) as first,
-        place.worker(name="second", limit=1) as second,
+        harness.worker(name="first", limit=1) as first,
+        harness.worker(name="second", limit=1) as second,
     ):
         await first.get_and_submit_flow_runs()
         await late.wait()
@@ -66,10 +74,10 @@ async def test_of_two_workers_that_claim_a_run_at_once_one_follows_it(
         await settled(first)
         assert first.limiter.borrowed_tokens == 0
         accepted.release()
-        await quiet.recorded(run)
+        await worker_pool.recorded(run)
         await settled(second)
         assert second.limiter.borrowed_tokens == 1
-    await quiet.only_job(kube)
+    await worker_pool.only_job(kube)
     assert (await api.state_names(run["id"])).count("Pending") == 1
 
 
@@ -78,47 +86,47 @@ async def test_an_answer_that_is_lost_makes_neither_a_second_claim_nor_a_second_
     faulty: str,
     api: PrefectApi,
     kube: Kube,
-    quiet: QuietPool,
-    place: Workplace,
+    worker_pool: SuspendedPool,
+    harness: WorkerHarness,
     prefect_proxy: FaultProxy,
     kube_proxy: FaultProxy,
 ) -> None:
     """docs/conformance.md, 22."""
-    run = await quiet.run()
+    run = await worker_pool.run()
     proxy = prefect_proxy if faulty == "set_state" else kube_proxy
     lost = proxy.on("POST", rf"/{faulty}$").once().after().drop()
-    async with place.worker() as worker:
+    async with harness.worker() as worker:
         await worker.get_and_submit_flow_runs()
         await lost.wait()
-        await quiet.recorded(run)
-        await quiet.only_job(kube)
+        await worker_pool.recorded(run)
+        await worker_pool.only_job(kube)
     assert (await api.state_names(run["id"])).count("Pending") == 1
 
 
 async def test_a_run_that_a_client_keeps_pending_is_never_touched(
-    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
+    api: PrefectApi, kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 24b: a client still uploads its bundle."""
-    run = await quiet.run(state="PENDING")
-    async with place.worker() as worker:
+    run = await worker_pool.run(state="PENDING")
+    async with harness.worker() as worker:
         await worker.get_and_submit_flow_runs()
         assert (await api.read_run(run["id"]))["state_name"] == "Pending"
         await api.set_state(run["id"], "SCHEDULED")
         await worker.get_and_submit_flow_runs()
-        await quiet.recorded(run)
-        await quiet.only_job(kube)
+        await worker_pool.recorded(run)
+        await worker_pool.only_job(kube)
 
 
 # Deployments
 
 
 async def test_a_run_whose_deployment_is_gone_is_cancelled_and_its_slot_is_free(
-    api: PrefectApi, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
+    api: PrefectApi, worker_pool: SuspendedPool, harness: WorkerHarness, prefect_proxy: FaultProxy
 ) -> None:
     """docs/conformance.md, 18: the stock worker keeps the slot for ever."""
-    run = await quiet.run()
+    run = await worker_pool.run()
     prefect_proxy.on("GET", r"/deployments/").answer(404, json={"detail": "Deployment not found"})
-    async with place.worker(limit=1) as worker:
+    async with harness.worker(limit=1) as worker:
         await worker.get_and_submit_flow_runs()
         run = await api.wait_for_state(run["id"], "CANCELLED")
         assert "no longer exists" in run["state"]["message"]
@@ -127,47 +135,51 @@ async def test_a_run_whose_deployment_is_gone_is_cancelled_and_its_slot_is_free(
 
 
 async def test_an_error_of_the_api_leaves_a_run_to_the_next_poll(
-    api: PrefectApi, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
+    api: PrefectApi, worker_pool: SuspendedPool, harness: WorkerHarness, prefect_proxy: FaultProxy
 ) -> None:
     """docs/conformance.md, 19: the stock worker exits."""
-    run = await quiet.run()
+    run = await worker_pool.run()
     prefect_proxy.on("GET", r"/deployments/").once().answer(500)
-    async with place.worker(limit=1) as worker:
+    async with harness.worker(limit=1) as worker:
         await worker.get_and_submit_flow_runs()
         await settled(worker)
         assert (await api.read_run(run["id"]))["state_type"] == "SCHEDULED"
         await worker.get_and_submit_flow_runs()
-        await quiet.recorded(run)
+        await worker_pool.recorded(run)
 
 
 async def test_a_claimed_run_outlasts_an_error_of_the_api(
-    api: PrefectApi, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
+    api: PrefectApi, worker_pool: SuspendedPool, harness: WorkerHarness, prefect_proxy: FaultProxy
 ) -> None:
-    run = await quiet.run()
+    run = await worker_pool.run()
     failed = prefect_proxy.on("GET", r"/flows/").once().answer(500)
     prefect_proxy.on("PATCH", r"/labels$").once().answer(500)
-    async with place.worker() as worker:
+    async with harness.worker() as worker:
         await worker.get_and_submit_flow_runs()
         await failed.wait()
-        await quiet.recorded(run)
+        await worker_pool.recorded(run)
 
 
 async def test_a_run_without_a_deployment_runs_the_command_it_was_given(
-    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
+    api: PrefectApi,
+    kube: Kube,
+    worker_pool: SuspendedPool,
+    harness: WorkerHarness,
+    prefect_proxy: FaultProxy,
 ) -> None:
     """docs/conformance.md, 24a."""
     flow = await api.one("POST", "/flows/", {"name": "hello"})
     body = {
         "flow_id": flow["id"],
-        "work_pool_name": quiet.name,
+        "work_pool_name": worker_pool.name,
         "state": {"type": "SCHEDULED"},
-        "job_variables": {"namespace": quiet.namespace, "command": "python -m mine --now"},
+        "job_variables": {"namespace": worker_pool.namespace, "command": "python -m mine --now"},
     }
     run = await api.one("POST", "/flow_runs/", body)
-    async with place.worker() as worker:
+    async with harness.worker() as worker:
         await worker.get_and_submit_flow_runs()
-        await quiet.recorded(run)
-    job = await quiet.only_job(kube)
+        await worker_pool.recorded(run)
+    job = await worker_pool.only_job(kube)
     container = job["spec"]["template"]["spec"]["containers"][0]
     assert container["args"] == ["python", "-m", "mine", "--now"]
     assert not [key for key in job["metadata"]["labels"] if key.startswith("prefect.io/deployment")]

@@ -20,17 +20,17 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, Object
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi
-from tests.support.quiet_pool import QuietPool
-from tests.support.worker_type import Workplace
+from tests.support.suspended_pool import SuspendedPool
+from tests.support.worker_type import WorkerHarness
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.worker import KubernetesJobWorker
 
 
-async def submitted(worker: KubernetesJobWorker, quiet: QuietPool) -> Object:
+async def submitted(worker: KubernetesJobWorker, worker_pool: SuspendedPool) -> Object:
     """A run whose Job is made and recorded."""
-    run = await quiet.run()
+    run = await worker_pool.run()
     await worker.get_and_submit_flow_runs()
-    return await quiet.recorded(run)
+    return await worker_pool.recorded(run)
 
 
 async def configuration_of(worker: KubernetesJobWorker, run: Object) -> KubernetesJobConfiguration:
@@ -47,11 +47,11 @@ async def gone(kube: Kube, run: Object) -> None:
 
 
 async def test_a_kill_deletes_the_job_and_a_second_one_finds_none(
-    kube: Kube, quiet: QuietPool, place: Workplace
+    kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 50."""
-    async with place.worker() as worker:
-        run = await submitted(worker, quiet)
+    async with harness.worker() as worker:
+        run = await submitted(worker, worker_pool)
         configuration = await configuration_of(worker, run)
         await worker.kill_infrastructure(run["infrastructure_pid"], configuration, 5)
         await gone(kube, run)
@@ -61,16 +61,16 @@ async def test_a_kill_deletes_the_job_and_a_second_one_finds_none(
 
 @pytest.mark.parametrize("pid", ["", "job", ":job", "namespace:", "a:b:c"])
 async def test_a_pid_of_another_form_is_a_plain_error(
-    pid: str, quiet: QuietPool, place: Workplace
+    pid: str, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 50."""
-    async with place.worker() as worker:
+    async with harness.worker() as worker:
         with pytest.raises(ValueError, match="expected 'namespace:job-name'"):
             await worker.kill_infrastructure(pid, KubernetesJobConfiguration(job_manifest={}))
 
 
 async def test_a_job_that_somebody_else_made_is_not_killed(
-    kube: Kube, quiet: QuietPool, place: Workplace
+    kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 50."""
     container = {"name": "theirs", "image": "theirs"}
@@ -79,25 +79,25 @@ async def test_a_job_that_somebody_else_made_is_not_killed(
         "metadata": {"name": "theirs"},
         "spec": {"suspend": True, "template": {"spec": pod}},
     }
-    await kube.create("jobs", quiet.namespace, manifest)
-    async with place.worker() as worker:
+    await kube.create("jobs", worker_pool.namespace, manifest)
+    async with harness.worker() as worker:
         with pytest.raises(
             InfrastructureNotAvailable, match="not created by a worker of this pool"
         ):
             await worker.kill_infrastructure(
-                f"{quiet.namespace}:theirs", KubernetesJobConfiguration(job_manifest={})
+                f"{worker_pool.namespace}:theirs", KubernetesJobConfiguration(job_manifest={})
             )
-    assert await kube.get("jobs", quiet.namespace, "theirs")
+    assert await kube.get("jobs", worker_pool.namespace, "theirs")
 
 
 async def test_a_job_of_another_cluster_is_not_taken_for_one_that_is_gone(
-    quiet: QuietPool, place: Workplace
+    worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """Whoever says "not found" has the other cluster's Job live on."""
-    async with place.worker() as worker:
-        run = await submitted(worker, quiet)
+    async with harness.worker() as worker:
+        run = await submitted(worker, worker_pool)
         configuration = await configuration_of(worker, run)
-        elsewhere = f"{quiet.namespace}:hello-0123456789ab"
+        elsewhere = f"{worker_pool.namespace}:hello-0123456789ab"
         with pytest.raises(
             InfrastructureNotAvailable, match="not created by a worker of this pool"
         ):
@@ -109,11 +109,11 @@ async def test_a_job_of_another_cluster_is_not_taken_for_one_that_is_gone(
 
 @pytest.mark.parametrize("observer", [False, True], ids=["alone", "with Prefect's own observer"])
 async def test_a_pending_run_that_is_cancelled_ends_with_its_job(
-    observer: bool, api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
+    observer: bool, api: PrefectApi, kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 65."""
-    async with place.worker(settings={"worker.enable_cancellation": observer}, limit=1) as worker:
-        run = await submitted(worker, quiet)
+    async with harness.worker(settings={"worker.enable_cancellation": observer}, limit=1) as worker:
+        run = await submitted(worker, worker_pool)
         await api.cancel(run["id"])
         if observer:
             await worker._cancel_run(UUID(run["id"]))
@@ -127,11 +127,11 @@ async def taken(worker: KubernetesJobWorker) -> int:
 
 
 async def test_prefects_observer_leaves_a_run_that_has_started_to_its_own_process(
-    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
+    api: PrefectApi, kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 65."""
-    async with place.worker() as worker:
-        run = await submitted(worker, quiet)
+    async with harness.worker() as worker:
+        run = await submitted(worker, worker_pool)
         await api.set_state(run["id"], "RUNNING")
         await worker._cancel_run(UUID(run["id"]))
         namespace, _, name = run["infrastructure_pid"].partition(":")
@@ -151,17 +151,17 @@ async def test_prefects_observer_leaves_a_run_that_has_started_to_its_own_proces
     ],
 )
 async def test_a_clean_up_that_prefect_orders_is_done_or_given_back_with_the_reason(
-    pid: str | None, outcome: str, kube: Kube, quiet: QuietPool, place: Workplace
+    pid: str | None, outcome: str, kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 66."""
-    async with place.worker() as worker:
-        run = await submitted(worker, quiet)
+    async with harness.worker() as worker:
+        run = await submitted(worker, worker_pool)
         named = run["infrastructure_pid"]
         if pid == "own, gone":
             await worker.kill_infrastructure(named, await configuration_of(worker, run))
             await gone(kube, run)
         if pid == "elsewhere":
-            named = f"{quiet.namespace}:hello-0123456789ab"
+            named = f"{worker_pool.namespace}:hello-0123456789ab"
         handler = worker.cleanup_handler_registry.get(CANCELLING_TIMEOUT_TEARDOWN)
         assert handler is not None
         result = await handler.cleanup(order(run, named if pid else None))
@@ -190,24 +190,24 @@ def told(result: Any) -> str:
 
 
 async def test_a_run_that_is_given_to_the_worker_directly_is_claimed_and_followed(
-    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
+    api: PrefectApi, kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
-    async with place.worker() as worker:
-        run = await quiet.run(state="PENDING")
+    async with harness.worker() as worker:
+        run = await worker_pool.run(state="PENDING")
         flow_run = FlowRun.model_validate(await api.read_run(run["id"]))
         configuration = await configuration_of(worker, run)
         assert worker._runs_task_group is not None
         started = await worker._runs_task_group.start(
             lambda task_status: worker.run(flow_run, configuration, task_status)
         )
-        assert (await kube.list("jobs", quiet.namespace))[0]["metadata"]["name"] in started
+        assert (await kube.list("jobs", worker_pool.namespace))[0]["metadata"]["name"] in started
 
 
 async def test_a_flow_that_is_submitted_without_a_deployment_goes_through_the_pool(
-    api: PrefectApi, quiet: QuietPool, place: Workplace
+    api: PrefectApi, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
-    async with place.worker() as worker:
-        run = await quiet.run(state="PENDING")
+    async with harness.worker() as worker:
+        run = await worker_pool.run(state="PENDING")
         flow_run = FlowRun.model_validate(await api.read_run(run["id"]))
         await worker._initiate_run(flow_run, await configuration_of(worker, run))
         assert (await api.read_run(run["id"]))["state_type"] == "SCHEDULED"
@@ -217,31 +217,37 @@ async def test_a_flow_that_is_submitted_without_a_deployment_goes_through_the_po
 
 
 async def test_a_claim_without_a_job_is_taken_up_though_an_earlier_attempt_left_its_pid(
-    api: PrefectApi, kube: Kube, kube_proxy: FaultProxy, quiet: QuietPool, place: Workplace
+    api: PrefectApi,
+    kube: Kube,
+    kube_proxy: FaultProxy,
+    worker_pool: SuspendedPool,
+    harness: WorkerHarness,
 ) -> None:
     """docs/conformance.md, 21, at a retry: the pid that stands there is the last attempt's."""
-    run = await quiet.run()
-    await api.update_run(run["id"], infrastructure_pid=f"{quiet.namespace}:hello-0123456789ab")
+    run = await worker_pool.run()
+    await api.update_run(
+        run["id"], infrastructure_pid=f"{worker_pool.namespace}:hello-0123456789ab"
+    )
     refused = kube_proxy.on("POST", r"/jobs$").answer(503)
-    async with place.worker() as worker:
+    async with harness.worker() as worker:
         await worker.get_and_submit_flow_runs()
         await refused.wait()
     kube_proxy.forget()
-    async with place.worker() as worker:
+    async with harness.worker() as worker:
         assert await worker.get_and_submit_flow_runs() == []
-        (job,) = await poll(lambda: kube.list("jobs", quiet.namespace), until=bool)
-        pid = f"{quiet.namespace}:{job['metadata']['name']}"
+        (job,) = await poll(lambda: kube.list("jobs", worker_pool.namespace), until=bool)
+        pid = f"{worker_pool.namespace}:{job['metadata']['name']}"
         await api.wait(run["id"], until=lambda run: run["infrastructure_pid"] == pid)
 
 
 async def test_a_run_that_was_rescheduled_waits_until_its_last_job_is_over(
-    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
+    api: PrefectApi, kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """Race 12, across a restart: two pods of one run must not overlap."""
-    async with place.worker() as worker:
-        run = await submitted(worker, quiet)
+    async with harness.worker() as worker:
+        run = await submitted(worker, worker_pool)
     await api.set_state(run["id"], "SCHEDULED", name="AwaitingRetry", message="by a person")
-    async with place.worker() as worker:
+    async with harness.worker() as worker:
         await worker.get_and_submit_flow_runs()
         await asyncio.sleep(1)
         assert (await api.read_run(run["id"]))["state_name"] == "AwaitingRetry"
@@ -257,13 +263,13 @@ async def test_a_run_that_was_rescheduled_waits_until_its_last_job_is_over(
 
 
 async def test_what_an_earlier_worker_left_is_followed_and_counts_against_the_limit(
-    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
+    api: PrefectApi, kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """More of it than the limit allows: nobody new has a seat before all of them have one."""
-    async with place.worker() as worker:
-        left = [await submitted(worker, quiet) for _ in range(2)]
-    new = await quiet.run()
-    async with place.worker(limit=1, name=uuid.uuid4().hex[:8]) as worker:
+    async with harness.worker() as worker:
+        left = [await submitted(worker, worker_pool) for _ in range(2)]
+    new = await worker_pool.run()
+    async with harness.worker(limit=1, name=uuid.uuid4().hex[:8]) as worker:
         for over in left:
             assert await worker.get_and_submit_flow_runs() == []
             await api.set_state(over["id"], "CANCELLED", force=True)
@@ -276,20 +282,20 @@ async def test_what_an_earlier_worker_left_is_followed_and_counts_against_the_li
 
 
 async def test_a_late_report_of_an_end_leaves_a_run_alone_that_was_claimed_again(
-    kube: Kube, quiet: QuietPool, place: Workplace
+    kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """Evicted, rescheduled by its SIGTERM handler, and claimed by the worker beside this one."""
-    async with place.worker() as worker:
+    async with harness.worker() as worker:
         idle = await _tasks(worker)
-        run = await submitted(worker, quiet)
-        await quiet.api.set_state(run["id"], "RUNNING")
-        await quiet.api.set_state(run["id"], "SCHEDULED", name="AwaitingRetry")
-        await quiet.api.set_state(run["id"], "PENDING")
+        run = await submitted(worker, worker_pool)
+        await worker_pool.api.set_state(run["id"], "RUNNING")
+        await worker_pool.api.set_state(run["id"], "SCHEDULED", name="AwaitingRetry")
+        await worker_pool.api.set_state(run["id"], "PENDING")
         namespace, _, name = run["infrastructure_pid"].partition(":")
         await kube.delete("jobs", namespace, name)
         await gone(kube, run)
         await poll(lambda: _tasks(worker), until=lambda tasks: tasks <= idle)
-    states = await quiet.api.states(run["id"])
+    states = await worker_pool.api.states(run["id"])
     assert [state["type"] for state in states[-2:]] == ["SCHEDULED", "PENDING"]
 
 

@@ -12,8 +12,8 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube, Object
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi
-from tests.support.quiet_pool import QuietPool
-from tests.support.worker_type import TYPE, Workplace
+from tests.support.suspended_pool import SuspendedPool
+from tests.support.worker_type import TYPE, WorkerHarness
 from workpool_operator.worker import KubernetesJobWorker
 
 
@@ -24,58 +24,58 @@ def variables_of(job: Object) -> dict[str, Any]:
 
 
 async def test_a_run_and_its_job_name_their_worker_and_their_pool(
-    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace
+    api: PrefectApi, kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 16, 41, 44."""
-    run = await quiet.run()
-    async with place.worker() as worker:
+    run = await worker_pool.run()
+    async with harness.worker() as worker:
         await worker.get_and_submit_flow_runs()
-        run = await quiet.recorded(run)
-    pool = await api.read_pool(quiet.name)
+        run = await worker_pool.recorded(run)
+    pool = await api.read_pool(worker_pool.name)
     expected = {
         "prefect.worker.name": "here",
         "prefect.worker.type": TYPE,
-        "prefect.work-pool.name": quiet.name,
+        "prefect.work-pool.name": worker_pool.name,
         "prefect.work-pool.id": pool["id"],
     }
     assert expected.items() <= run["labels"].items()
-    job = await quiet.only_job(kube)
-    assert run["infrastructure_pid"] == f"{quiet.namespace}:{job['metadata']['name']}"
+    job = await worker_pool.only_job(kube)
+    assert run["infrastructure_pid"] == f"{worker_pool.namespace}:{job['metadata']['name']}"
     attribution = {
         "PREFECT__FLOW_RUN_ID": run["id"],
         "PREFECT__WORKER_NAME": "here",
         "PREFECT__FLOW_ID": run["flow_id"],
         "PREFECT__FLOW_NAME": "hello",
         "PREFECT__DEPLOYMENT_ID": run["deployment_id"],
-        "PREFECT_API_URL": place.url,
+        "PREFECT_API_URL": harness.url,
     }
     assert attribution.items() <= variables_of(job).items()
 
 
 async def test_a_template_that_changes_while_a_run_is_built_is_the_next_runs(
-    kube: Kube, quiet: QuietPool, place: Workplace, prefect_proxy: FaultProxy
+    kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness, prefect_proxy: FaultProxy
 ) -> None:
     """docs/conformance.md, 15."""
-    await quiet.run()
+    await worker_pool.run()
     building = prefect_proxy.on("GET", r"/flows/").once().hold()
-    async with place.worker() as worker:
+    async with harness.worker() as worker:
         await worker.get_and_submit_flow_runs()
         await building.wait()
         changed = worker.work_pool.model_copy(deep=True)
         changed.base_job_template["job_configuration"]["job_manifest"]["spec"]["parallelism"] = 7
         worker._record_work_pool_snapshot(changed)
         building.release()
-        job = await quiet.only_job(kube)
+        job = await worker_pool.only_job(kube)
     assert job["spec"]["parallelism"] == 1
 
 
 async def test_what_cannot_be_configured_ends_crashed_with_the_place(
-    api: PrefectApi, quiet: QuietPool, place: Workplace
+    api: PrefectApi, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 7."""
     secret = "{{ prefect.blocks.secret.nowhere }}"
-    run = await quiet.run(variables={"annotations": {"token": secret}})
-    async with place.worker(limit=1) as worker:
+    run = await worker_pool.run(variables={"annotations": {"token": secret}})
+    async with harness.worker(limit=1) as worker:
         await worker.get_and_submit_flow_runs()
         run = await api.wait_for_state(run["id"], "CRASHED")
         assert "Failed to submit flow run to infrastructure: RenderError" in run["state"]["message"]
@@ -97,15 +97,15 @@ async def test_a_job_that_is_refused_ends_its_run_with_the_fix(
     answer: str,
     facts: list[str],
     api: PrefectApi,
-    quiet: QuietPool,
-    place: Workplace,
+    worker_pool: SuspendedPool,
+    harness: WorkerHarness,
     kube_proxy: FaultProxy,
 ) -> None:
     """docs/conformance.md, 45."""
-    run = await quiet.run()
+    run = await worker_pool.run()
     body = {"kind": "Status", "apiVersion": "v1", "code": status, "message": answer}
     kube_proxy.on("POST", r"/jobs$").answer(status, json=body)
-    async with place.worker(limit=1) as worker:
+    async with harness.worker(limit=1) as worker:
         await worker.get_and_submit_flow_runs()
         run = await api.wait_for_state(run["id"], "CRASHED")
         for fact in facts:
@@ -128,20 +128,20 @@ async def test_a_right_that_is_missing_in_the_jobs_namespace_ends_the_run_with_t
     facts: list[str],
     api: PrefectApi,
     kube: Kube,
-    quiet: QuietPool,
-    place: Workplace,
+    worker_pool: SuspendedPool,
+    harness: WorkerHarness,
     kube_proxy: FaultProxy,
 ) -> None:
-    run = await quiet.run()
+    run = await worker_pool.run()
     body = {"kind": "Status", "apiVersion": "v1", "code": 403, "message": "it is forbidden"}
     kube_proxy.on(*request_).answer(403, json=body)
-    async with place.worker(limit=1, settings={"api.key": "pnu_1"}) as worker:
+    async with harness.worker(limit=1, settings={"api.key": "pnu_1"}) as worker:
         await worker.get_and_submit_flow_runs()
         run = await api.wait_for_state(run["id"], "CRASHED")
-        for fact in ("it is forbidden", "Grant", quiet.namespace, *facts):
+        for fact in ("it is forbidden", "Grant", worker_pool.namespace, *facts):
             assert fact in run["state"]["message"]
         await poll(lambda: taken(worker), until=lambda seats: seats == 0)
-    assert await kube.list("jobs", quiet.namespace) == []
+    assert await kube.list("jobs", worker_pool.namespace) == []
 
 
 async def taken(worker: KubernetesJobWorker) -> int:
@@ -149,50 +149,54 @@ async def taken(worker: KubernetesJobWorker) -> int:
 
 
 async def test_a_cluster_that_does_not_answer_is_waited_for_under_a_state_that_says_so(
-    api: PrefectApi, kube: Kube, quiet: QuietPool, place: Workplace, kube_proxy: FaultProxy
+    api: PrefectApi,
+    kube: Kube,
+    worker_pool: SuspendedPool,
+    harness: WorkerHarness,
+    kube_proxy: FaultProxy,
 ) -> None:
     """docs/conformance.md, 46: no number of attempts, but the reason in the run's state."""
-    run = await quiet.run()
+    run = await worker_pool.run()
     kube_proxy.on("POST", r"/jobs$").answer(503)
-    async with place.worker() as worker:
+    async with harness.worker() as worker:
         await worker.get_and_submit_flow_runs()
         waiting = await api.wait(run["id"], until=lambda run: bool(run["state"]["message"]))
         assert "Kubernetes API" in waiting["state"]["message"]
         kube_proxy.forget()
-        await quiet.recorded(run)
-    await quiet.only_job(kube)
+        await worker_pool.recorded(run)
+    await worker_pool.only_job(kube)
 
 
 # Secrets
 
 
 async def test_the_api_key_reaches_the_job_through_a_secret_that_the_worker_keeps(
-    kube: Kube, quiet: QuietPool, place: Workplace
+    kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 47."""
     key = f"pnu_{uuid.uuid4().hex}"
-    await quiet.run()
-    async with place.worker(settings={"api.key": key}) as worker:
+    await worker_pool.run()
+    async with harness.worker(settings={"api.key": key}) as worker:
         await worker.get_and_submit_flow_runs()
-        job = await quiet.only_job(kube)
+        job = await worker_pool.only_job(kube)
     assert key not in json.dumps(job)
     reference = variables_of(job)["PREFECT_API_KEY"]["secretKeyRef"]
-    secret = await kube.get("secrets", quiet.namespace, reference["name"])
+    secret = await kube.get("secrets", worker_pool.namespace, reference["name"])
     assert secret is not None
     assert secret["data"][reference["key"]]
 
 
 async def test_a_secret_that_the_user_names_is_preferred(
-    kube: Kube, quiet: QuietPool, place: Workplace, monkeypatch: pytest.MonkeyPatch
+    kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """docs/conformance.md, 47: by the stock worker's own variables."""
     prefix = "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_KEY_SECRET"
     monkeypatch.setenv(f"{prefix}_NAME", "mine")
     monkeypatch.setenv(f"{prefix}_KEY", "token")
-    await quiet.run()
-    async with place.worker(settings={"api.key": "pnu_1"}) as worker:
+    await worker_pool.run()
+    async with harness.worker(settings={"api.key": "pnu_1"}) as worker:
         await worker.get_and_submit_flow_runs()
-        job = await quiet.only_job(kube)
+        job = await worker_pool.only_job(kube)
     named = {"name": "mine", "key": "token"}
     assert variables_of(job)["PREFECT_API_KEY"] == {"secretKeyRef": named}
-    assert await kube.list("secrets", quiet.namespace) == []
+    assert await kube.list("secrets", worker_pool.namespace) == []

@@ -13,9 +13,9 @@ from tests.support.binding import Binding
 from tests.support.deployments import Deployer
 from tests.support.fault_proxy import FaultProxy, Match
 from tests.support.kube import Kube, Object
+from tests.support.object_history import ObjectHistory
 from tests.support.operator import Operator
 from tests.support.prefect import PrefectApi
-from tests.support.witness import ObjectHistory
 
 QUICK = "python /flows/reports.py"
 
@@ -53,7 +53,7 @@ def writes(prefect_proxy: FaultProxy, kube_proxy: FaultProxy) -> Writes:
 async def past(kube: Kube, namespace: str) -> AsyncIterator[Past]:
     async with AsyncExitStack() as stack:
         watched = [ObjectHistory(kube, plural, namespace) for plural in ("jobs", "pods")]
-        yield Past(*[await stack.enter_async_context(witness) for witness in watched])
+        yield Past(*[await stack.enter_async_context(object_history) for object_history in watched])
 
 
 @pytest.fixture

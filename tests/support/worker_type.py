@@ -113,7 +113,7 @@ class WorkerProcess:
 
 
 @dataclass(frozen=True)
-class Workplace:
+class WorkerHarness:
     """Where workers of this process work: one pool, one server, one cluster."""
 
     pool: str

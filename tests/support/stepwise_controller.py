@@ -53,10 +53,10 @@ _jobs = TypeAdapter(Page[Job])
 
 
 @dataclass(frozen=True)
-class Dispatch:
+class StepwiseController:
     """One operator's memory; another Dispatch on the same pool is the operator after a restart."""
 
-    place: Owner
+    owner: Owner
     api: PrefectApi
     kube: KubernetesClient
     controller: RunController
@@ -150,12 +150,12 @@ class Dispatch:
 
     async def list_jobs(self) -> None:
         """As a reflector does."""
-        body = await self.kube.request("GET", JOBS.path(self.place.namespace))
-        self.jobs.replace(_jobs.validate_json(body).items, namespace=self.place.namespace)
+        body = await self.kube.request("GET", JOBS.path(self.owner.namespace))
+        self.jobs.replace(_jobs.validate_json(body).items, namespace=self.owner.namespace)
 
 
 @asynccontextmanager
-async def dispatch(
+async def stepwise_controller(
     *,
     server: PrefectEndpoint,
     kube_url: str,
@@ -164,10 +164,10 @@ async def dispatch(
     binding: str = "pool",
     environment_secret: bool = False,
     bound_in: str = "",
-) -> AsyncIterator[Dispatch]:
+) -> AsyncIterator[StepwiseController]:
     """On a pool and in a namespace, for a binding in the same one or in `bound_in`; `kube_url` is a
     proxy's, which adds the credentials."""
-    place = Owner(
+    owner = Owner(
         cluster_id=namespace,
         binding=f"{namespace}/{binding}",
         binding_id=names.binding_id(cluster_id=namespace, binding=binding),
@@ -185,14 +185,14 @@ async def dispatch(
         own = bound_in or namespace
         consent = Consent(kube, binding_namespace=own, job_namespace=namespace)
         controller = RunController(
-            place,
+            owner,
             prefect=api,
             kube=kube,
             cluster=synced_cluster(namespace),
-            renderer=TemplateRenderer(place, api=api, pool=lambda: WorkPool.of(pool)),
+            renderer=TemplateRenderer(owner, api=api, pool=lambda: WorkPool.of(pool)),
             settings=lambda: RunSettings(environment_secret=environment_secret),
             listener=Listener(),
             workers=0,
             consent=consent.check,
         )
-        yield Dispatch(place, api, kube, controller)
+        yield StepwiseController(owner, api, kube, controller)

@@ -14,7 +14,7 @@ from tests.support.worker_type import TYPE
 from workpool_operator.worker import KubernetesJobWorker
 
 
-def quiet_template() -> Object:
+def suspended_template() -> Object:
     """Our default template, suspended."""
     template: Object = KubernetesJobWorker.get_default_base_job_template()
     template["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
@@ -22,7 +22,7 @@ def quiet_template() -> Object:
 
 
 @dataclass(frozen=True)
-class QuietPool:
+class SuspendedPool:
     """`await pool.run(due_in=5)`: a run of the pool whose Job goes to the test's namespace."""
 
     api: PrefectApi
@@ -30,9 +30,9 @@ class QuietPool:
     namespace: str
 
     @classmethod
-    async def create(cls, api: PrefectApi, namespace: str) -> QuietPool:
+    async def create(cls, api: PrefectApi, namespace: str) -> SuspendedPool:
         name = f"quiet-{uuid.uuid4().hex[:8]}"
-        body = {"name": name, "type": TYPE, "base_job_template": quiet_template()}
+        body = {"name": name, "type": TYPE, "base_job_template": suspended_template()}
         await api.one("POST", "/work_pools/", body)
         return cls(api, name, namespace)
 

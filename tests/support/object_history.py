@@ -26,7 +26,7 @@ class ObjectHistory:
         return list(self._last.values())
 
     async def __aenter__(self) -> Self:
-        self._watching = asyncio.create_task(self._watch(), name=f"witness of {self._path}")
+        self._watching = asyncio.create_task(self._watch(), name=f"history of {self._path}")
         return self
 
     async def __aexit__(
@@ -44,7 +44,7 @@ class ObjectHistory:
         """What has been seen, as soon as the condition holds for it."""
 
         async def seen() -> list[Object]:
-            assert not self._watching.done(), "the witness lost its watch"
+            assert not self._watching.done(), "the watch ended"
             return self.seen
 
         return await poll(seen, until=holds, seconds=seconds)
