@@ -11,6 +11,7 @@ from pathlib import Path
 from localnode import debian
 from localnode.cache import Cache
 from localnode.errors import SetupError
+from localnode.layout import NAME, NAME_RULE
 from localnode.node import LocalNode
 
 
@@ -46,12 +47,18 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb, summary in (("up", "start the node, or continue"), ("down", "remove the node")):
         command = verbs.add_parser(verb, help=summary)
-        command.add_argument("name")
+        command.add_argument("name", type=_name)
         command.add_argument("--state", type=Path, default=_home("STATE", ".local/state"))
         command.add_argument("--cache", type=Path, default=_home("CACHE", ".cache"))
         if verb == "up":
             command.add_argument("--image", type=Path, action="append", default=[], help="archive")
     return parser
+
+
+def _name(given: str) -> str:
+    if not NAME.fullmatch(given):
+        raise argparse.ArgumentTypeError(f"{given!r} is not a valid name: {NAME_RULE}")
+    return given
 
 
 def _home(kind: str, default: str) -> Path:

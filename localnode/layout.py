@@ -6,12 +6,17 @@ usual places and none of them is the machine's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from localnode.addresses import Addresses
 from localnode.kubectl import Kubectl
+
+#: The names that Kubernetes accepts for a node, kept short.
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+NAME_RULE = "use up to 40 lower-case letters, digits and '-'"
 
 SERVICES = "10.96.0.0/16"
 DNS_ADDRESS = "10.96.0.10"

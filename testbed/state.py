@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from localnode.cache import Cache
 from localnode.errors import SetupError
+from localnode.layout import NAME, NAME_RULE
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-# Also the name of a Kubernetes node, or of a kind cluster.
-NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 
 def cache(environ: Mapping[str, str] = os.environ) -> Cache:
@@ -38,10 +36,7 @@ def name(environ: Mapping[str, str] = os.environ) -> str:
     """Return `CLUSTER_NAME`, else a name of this checkout's own."""
     chosen = environ.get("CLUSTER_NAME") or default_name(CHECKOUT)
     if not NAME.fullmatch(chosen):
-        raise SetupError(
-            f"CLUSTER_NAME={chosen!r} is no valid name: use up to 40 lower-case letters, digits"
-            " and '-'"
-        )
+        raise SetupError(f"CLUSTER_NAME={chosen!r} is not a valid name: {NAME_RULE}")
     return chosen
 
 

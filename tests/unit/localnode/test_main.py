@@ -45,3 +45,11 @@ def test_up_without_its_debian_packages_names_them(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert localnode.main(["up", "dev", *folders]) == 1
     assert "run this as root, or 'apt-get install runc'" in capsys.readouterr().err
+
+
+def test_a_name_that_no_node_could_have_is_refused_with_the_rule(
+    folders: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        localnode.main(["up", "Dev_1", *folders])
+    assert "'Dev_1' is not a valid name: use up to 40 lower-case" in capsys.readouterr().err

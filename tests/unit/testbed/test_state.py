@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from localnode.errors import SetupError
+from localnode.layout import NAME
 from testbed import state
 
 
 def test_two_checkouts_have_two_names() -> None:
     names = {state.default_name(Path("/a")), state.default_name(Path("/b"))}
     assert len(names) == 2
-    assert all(state.NAME.fullmatch(name) for name in names)
+    assert all(NAME.fullmatch(name) for name in names)
 
 
 def test_cluster_name_overrides_the_name_of_the_checkout() -> None:
