@@ -1,7 +1,7 @@
-"""Templates and values of which either the stock worker makes a Job or this does, not both. Pure.
+"""Templates and values that only the stock worker or only this project accepts. Pure.
 
-`ACCEPTED_HERE` and `REFUSED_HERE` are the only lists of them; docs/architecture.md shows the same
-ones. Any other refusal of one side alone is a defect.
+`ACCEPTED_HERE` and `REFUSED_HERE` are the only lists; docs/architecture.md shows the same ones. Any
+other refusal by one side alone is a bug.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class KnownRefusal:
-    """What one side refuses and the other does not: its name, why, and the refusal's text."""
+    """What only one side refuses: its name, what the other side does, and the refusal's text."""
 
     name: str
     here: str
@@ -21,28 +21,28 @@ class KnownRefusal:
 
 
 def accepted_here(stock_error: str) -> str | None:
-    """Why ours may make a Job where the stock worker says this."""
+    """Return why we render a Job although the stock worker fails with this error."""
     return next((o.name for o in ACCEPTED_HERE if o.matches.search(stock_error)), None)
 
 
 def refused_here(our_error: str) -> str | None:
-    """Why ours may say this where the stock worker makes a Job."""
+    """Return why we fail with this error although the stock worker renders a Job."""
     return next((o.name for o in REFUSED_HERE if o.matches.search(our_error)), None)
 
 
 _PATHS = "(required attributes|incompatible values).*"
 ACCEPTED_HERE: Final = (
     KnownRefusal(
-        "`restartPolicy`", "`Never` where it is missing", re.compile(f"{_PATHS}/restartPolicy")
+        "`restartPolicy`", "`Never` if it is missing", re.compile(f"{_PATHS}/restartPolicy")
     ),
     KnownRefusal(
         "no `parallelism`, `completions` in the pod's spec",
-        "they belong into the Job's",
+        "they belong in the Job's spec",
         re.compile("required attributes.*/(parallelism|completions)"),
     ),
     KnownRefusal(
-        "the flow's container under any name, anywhere",
-        "`prefect-job`, else the first; `prefect-job` where it has no name",
+        "the flow's container with any name, at any position",
+        "`prefect-job`, otherwise the first; it is named `prefect-job` if it has no name",
         re.compile(f"{_PATHS}/containers/0/name"),
     ),
     KnownRefusal(
@@ -50,9 +50,11 @@ ACCEPTED_HERE: Final = (
         "the binding's `jobs.namespace`",
         re.compile(r"namespace\n  Input should be a valid string .*NoneType"),
     ),
-    KnownRefusal("no `variables`", "a template needs none", re.compile("KeyError: 'variables'")),
     KnownRefusal(
-        "labels and annotations that are no text",
+        "no `variables`", "a template does not need them", re.compile("KeyError: 'variables'")
+    ),
+    KnownRefusal(
+        "labels and annotations that are not text",
         "text, a boolean as `true` or `false`",
         re.compile(
             r"TypeError: text must be str|"
@@ -61,7 +63,7 @@ ACCEPTED_HERE: Final = (
     ),
     KnownRefusal(
         "an `env` that is null",
-        "as if it was not set",
+        "as if it were not set",
         re.compile("'NoneType' object (has no attribute 'items'|is not iterable)"),
     ),
     KnownRefusal(
@@ -79,11 +81,11 @@ ACCEPTED_HERE: Final = (
 REFUSED_HERE: Final = (
     KnownRefusal(
         "another cluster",
-        "the stock worker makes the Job there; here it runs in the binding's cluster",
+        "the stock worker creates the Job there; here it runs in the binding's cluster",
         re.compile("cluster_config: names another cluster"),
     ),
     KnownRefusal(
-        "a TTL that is no number of seconds",
+        "a TTL that is not a number of seconds",
         "the API server would refuse the Job",
         re.compile("ttlSecondsAfterFinished: expected"),
     ),
@@ -94,7 +96,7 @@ REFUSED_HERE: Final = (
     ),
     KnownRefusal(
         "a variable whose value is a mapping or a list",
-        "the stock worker takes Python's text of it",
+        "the stock worker uses its Python representation",
         re.compile("env.*: expected text, a number, true, false"),
     ),
     KnownRefusal(

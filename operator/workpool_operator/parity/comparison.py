@@ -1,4 +1,4 @@
-"""Our Job of a run beside the stock worker's: what differs, and by which documented rule it may."""
+"""Compares our Job of a run with the stock worker's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Both manifests, and every difference between them."""
+    """Both manifests and their differences."""
 
     stock: Object
     ours: Object
@@ -27,18 +27,19 @@ class Comparison:
 
     @property
     def equivalent(self) -> bool:
-        """Every difference is one that the documentation names."""
+        """Whether a documented rule allows every difference."""
         return all(each.rule for each in self.differences)
 
 
 def compare(
     ours: Object, render_input: RenderInput, worker: StockWorker, *, credential: str
 ) -> Comparison:
-    """What the stock worker makes of the same documents, with `credential` in place of what it
-    would write into the Job in plain text.
+    """Render the same documents with the stock worker, and compare.
+
+    `credential` replaces the values that the stock worker writes into the Job in plain text.
 
     Raises:
-        RenderError: it makes nothing of them.
+        RenderError: the stock worker cannot render them.
     """
     environment = _environment(render_input, credential)
     document = {
@@ -52,14 +53,16 @@ def compare(
     try:
         stock = worker.render(document).manifest
     except RenderError as error:
-        why = f" (ours makes a Job: {rule})" if (rule := accepted_here(str(error))) else ""
+        why = (
+            f" (this project renders a Job: {rule})" if (rule := accepted_here(str(error))) else ""
+        )
         raise RenderError("", f"the stock worker crashes the run{why}: {error}") from error
     found = find_differences(stock, ours, environment=environment, render_input=render_input)
     return Comparison(stock, ours, found)
 
 
 def _environment(render_input: RenderInput, credential: str) -> dict[str, str]:
-    """The stock worker's own, as it would be set up for the same runs."""
+    """Return the environment of a stock worker that is set up for the same runs."""
     plain = {
         e["name"]: e["value"]
         for e in render_input.environment

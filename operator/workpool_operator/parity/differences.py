@@ -1,7 +1,8 @@
-"""How our Job of a run differs from the stock worker's, and by which documented rule it may. Pure.
+"""Lists the differences between our Job of a run and the stock worker's, each with its rule. Pure.
 
-`RULES` is the only list of what may differ; docs/architecture.md shows the same one. A difference
-without a rule is a defect. Where only one of the two makes a Job: `refusals`.
+`RULES` is the only list of allowed differences; docs/architecture.md shows the same one. A
+difference without a rule is a bug. `acceptance` has the cases where only one of the two renders a
+Job.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One place of the manifest; `rule` is the name of the rule that allows it, if one does."""
+    """One field of the manifest; `rule` names the rule that allows the difference, if one does."""
 
     path: str
     stock: Any
@@ -96,7 +97,7 @@ class Manifests:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What may differ: its name, how it is here, and whether it covers a difference."""
+    """An allowed difference: its name, what we do instead, and which fields it covers."""
 
     name: str
     here: str
@@ -110,8 +111,11 @@ def find_differences(
     environment: Mapping[str, str] | None = None,
     render_input: RenderInput | None = None,
 ) -> list[Difference]:
-    """All of them, by path; `environment` is the stock worker's own, as far as it is known, and
-    `render_input` what both were made from."""
+    """Return all differences, by path.
+
+    `environment` is what is known of the stock worker's own environment, and `render_input` what
+    both Jobs were rendered from.
+    """
     sides = Manifests(
         FlatManifest.of(stock), FlatManifest.of(ours), environment or {}, RunInputs.of(render_input)
     )
@@ -150,7 +154,7 @@ def _is_credential(owner: UnequalField, sides: Manifests) -> bool:
 
 
 def _is_server_ca(owner: UnequalField, sides: Manifests) -> bool:
-    """The variable, the volume and its mount."""
+    """Covers the variable, the volume and its mount."""
     if owner.variable == certificates.VARIABLE:
         return owner.stock is ABSENT
     for folder in ((*POD, "volumes"), (*CONTAINER, "volumeMounts")):
@@ -166,7 +170,7 @@ def _is_handed_on(owner: UnequalField, sides: Manifests) -> bool:
 
 
 def _is_read_from_environment(owner: UnequalField, sides: Manifests) -> bool:
-    """The stock worker's own value stands where ours has nothing."""
+    """The stock worker's own value is where ours is empty."""
     if owner.variable in sides.environment or not isinstance(owner.stock, str):
         return False
     text = owner.stock
@@ -191,7 +195,7 @@ def _is_replacement(owner: UnequalField, sides: Manifests) -> bool:
 
 
 def _is_misplaced(owner: UnequalField, sides: Manifests) -> bool:
-    """Gone from the pod's spec, and in the Job's unless that has its own."""
+    """Removed from the pod's spec, and in the Job's spec unless that has its own value."""
     *parent, key = owner.path
     if key not in ("parallelism", "completions") or tuple(parent) not in (POD, ("spec",)):
         return False
@@ -201,7 +205,7 @@ def _is_misplaced(owner: UnequalField, sides: Manifests) -> bool:
 
 
 def _is_repaired(owner: UnequalField, sides: Manifests) -> bool:
-    """What the API server would refuse is something that it takes, be it under another key."""
+    """The API server would refuse the stock value and accepts ours, possibly under another key."""
     if not owner.is_metadata:
         return False
     if owner.stock is ABSENT:
@@ -229,8 +233,8 @@ def _is_text(owner: UnequalField, sides: Manifests) -> bool:
 
 
 def _is_merged(owner: UnequalField, sides: Manifests) -> bool:
-    """A variable is what the innermost level says, where the stock worker has another level's
-    value, the text of a mapping, or variables that it made of an entry's keys."""
+    """Ours has the innermost level's value. The stock worker has another level's value, a mapping's
+    Python representation, or variables named after the keys of an entry."""
     if owner.path == ENV:
         return _is_order_given(owner, sides.inputs.variables)
     if owner.variable not in sides.inputs.variables:
@@ -244,8 +248,8 @@ def _is_merged(owner: UnequalField, sides: Manifests) -> bool:
 
 
 def _is_order_given(owner: UnequalField, given: Mapping[str, Any]) -> bool:
-    """The users' variables have the order of their levels, and all others that of the stock's; one
-    that the worker sets, too, has the place that the worker gives it."""
+    """Users' variables have the order of their levels, all others the order of the stock worker; a
+    variable that the worker also sets keeps the worker's position."""
     ours = [name for name in owner.ours if name in given]
     users = [name for name in ours if not name.startswith("PREFECT_")]
     theirs, own = ([n for n in names if n not in given] for names in (owner.stock, owner.ours))
@@ -257,7 +261,7 @@ def _is_null(owner: UnequalField, sides: Manifests) -> bool:
 
 
 def _is_command(owner: UnequalField, sides: Manifests) -> bool:
-    """In a text only: alone it is left to Prefect by both."""
+    """Only within a longer text: both leave a sole placeholder to Prefect."""
     if not isinstance(owner.stock, str) or not isinstance(owner.ours, str):
         return False
     return owner.stock in (owner.ours.replace(COMMAND, unset) for unset in ("", "None"))
@@ -275,7 +279,7 @@ def _is_once(owner: UnequalField, sides: Manifests) -> bool:
 
 
 def _is_sigterm(owner: UnequalField, sides: Manifests) -> bool:
-    """Where variables are a list, the stock worker keeps an empty one and moves a set one."""
+    """In a list, the stock worker keeps the variable if it is empty and moves it if it is set."""
     if owner.path == ENV:
         theirs, ours = (
             [n for n in names if n != SIGTERM_BEHAVIOR] for names in (owner.stock, owner.ours)
@@ -290,7 +294,7 @@ def _is_joined(owner: UnequalField, sides: Manifests) -> bool:
 
 
 def _is_no_list(path: Path, manifest: FlatManifest) -> bool:
-    """It has a list, a null, or an item of nothing but nulls, for which Kubernetes has no use."""
+    """Return whether the list contains a list, a null, or an item of nulls only."""
     inside = [each[len(path) :] for each in manifest.values if each[:-1][: len(path)] == path]
     has_list = any(len(rest) > 1 and rest[1].startswith("[") for rest in inside)
     is_null: dict[str, bool] = {}
@@ -312,36 +316,36 @@ RULES: Final = (
     Rule("name", "computed, at most 57 characters, never `generateName`", _is_name),
     Rule(
         "own labels and annotations",
-        "beside Prefect's descriptive ones; a user's with our prefix are dropped",
+        "in addition to Prefect's descriptive ones; a user's with our prefix are dropped",
         _is_own_metadata,
     ),
-    Rule("`prefect.io/flow-run-id`", "an annotation, no label", _is_run_id),
+    Rule("`prefect.io/flow-run-id`", "an annotation instead of a label", _is_run_id),
     Rule("credentials", "by Secret reference", _is_credential),
     Rule("the binding's CA", "a file, and `PREFECT_API_SSL_CERT_FILE`", _is_server_ca),
-    Rule("the worker's own environment", "not handed on", _is_handed_on),
+    Rule("the worker's own environment", "not passed on", _is_handed_on),
     Rule("`{{ $NAME }}`", "empty, unless the settings allow the name", _is_read_from_environment),
     Rule("namespace", "the binding's `jobs.namespace`", _is_namespace),
     Rule("TTL", "patched in when the run's end is reported", _is_ttl),
-    Rule("`podReplacementPolicy`", "`Failed` where it is missing", _is_replacement),
+    Rule("`podReplacementPolicy`", "`Failed` if it is missing", _is_replacement),
     Rule("`parallelism`, `completions` in the pod's spec", "in the Job's spec", _is_misplaced),
     Rule("labels and annotations that are invalid", "repaired", _is_repaired),
     Rule(
-        "arguments and variables that are no text",
+        "arguments and variables that are not text",
         "text, a boolean as `true` or `false`",
         _is_text,
     ),
-    Rule("variables that are there twice", "once: the last", _is_once),
+    Rule("duplicate variables", "only the last one", _is_once),
     Rule(
         "an environment as a list, or with `valueFrom` in a mapping",
-        "merged by name in either form; the innermost level wins, and order is kept; a mapping, "
-        "where a placeholder puts it elsewhere",
+        "merged by name, whatever the form; the innermost level wins, and the order is kept; a "
+        "mapping if a placeholder uses it elsewhere",
         _is_merged,
     ),
-    Rule(f"`{SIGTERM_BEHAVIOR}` in a list", "set where it is empty", _is_sigterm),
+    Rule(f"`{SIGTERM_BEHAVIOR}` in a list", "set if it is empty", _is_sigterm),
     Rule("a list or a null within a list", "joined, left out", _is_joined),
-    Rule("a field that is null", "left out, as if its variable was not set", _is_null),
+    Rule("a field that is null", "left out, as if its variable were not set", _is_null),
     Rule("`{{ command }}` in a longer text, not set", f"`{COMMAND}`", _is_command),
     Rule("labels of the flow run and its deployment", "on the Job, repaired", _is_label_of_run),
-    Rule("an image that is null", "Prefect's own, as without one", _is_default_image),
+    Rule("an image that is null", "Prefect's own image, as if it were not set", _is_default_image),
     Rule("values with `{{ }}` in them", "never expanded again", _is_data),
 )

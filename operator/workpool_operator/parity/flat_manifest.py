@@ -1,8 +1,8 @@
-"""Two manifests of one run's Job, place by place. Pure.
+"""Compares two manifests of one run's Job field by field. Pure.
 
-Promises: every place where they are not equal comes out, with both values as they are. The
-environment of the flow's container is compared by name, since users find it by name; of two entries
-of one name Kubernetes takes the last. Knows nothing of what may differ.
+Promises: reports every field that is not equal, with both values unchanged. Variables of the flow's
+container are compared by name; of two entries with one name Kubernetes uses the last. This module
+does not know which differences are allowed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ABSENT: Final = _Absent()
 
 @dataclass(frozen=True, slots=True)
 class FlatManifest:
-    """A manifest as its innermost values by their paths, and the order of its environment."""
+    """The innermost values of a manifest by path, and the order of its environment."""
 
     values: Mapping[Path, Any]
     variables: tuple[str, ...]
@@ -46,7 +46,7 @@ class FlatManifest:
 
 @dataclass(frozen=True, slots=True)
 class UnequalField:
-    """Where two manifests are not equal."""
+    """A field with different values in two manifests."""
 
     path: Path
     stock: Any
@@ -54,23 +54,23 @@ class UnequalField:
 
     @property
     def is_metadata(self) -> bool:
-        """A label or an annotation of the Job or its pods."""
+        """Whether it is a label or an annotation of the Job or its pods."""
         return self.path[-3:-1] in _METADATA
 
     @property
     def variable(self) -> str:
-        """The name, where this belongs to a variable of the flow's container."""
+        """The variable of the flow's container that it belongs to; "" if there is none."""
         return self.path[len(ENV)] if self.path[: len(ENV)] == ENV != self.path else ""
 
     @property
     def text(self) -> str:
-        """The path as people write it."""
+        """The path as a user writes it."""
         parts = (f'["{part}"]' if {"/", "."} & set(part) else part for part in self.path)
         return ".".join(parts).replace(".[", "[")
 
 
 def unequal_fields(stock: FlatManifest, ours: FlatManifest) -> Iterator[UnequalField]:
-    """All places, by path; the order of the variables that both have comes last."""
+    """Yield all fields that differ, by path; last, the order of the common variables."""
     paths = {*stock.values, *ours.values}
     inner = {path[:end] for path in paths for end in range(len(path))}
     for path in sorted(paths - inner):

@@ -1,7 +1,7 @@
-"""The stock worker's rendering, by `stock_worker.py` in a process of another interpreter.
+"""Renders Jobs with the stock worker: runs `stock_worker.py` with another interpreter.
 
-Promises: one process for as many renders as are asked; it ends with the context; it has none of the
-caller's Prefect settings and keeps its files in a folder that is removed with it.
+Promises: one process serves all renders and ends with the context. It gets none of the caller's
+Prefect settings, and its files are in a temporary folder.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from typing import IO, Any
 from workpool_operator.errors import OperatorError, RenderError
 
 SCRIPT = Path(__file__).with_name("stock_worker.py")
-# Prefect's own default profile has a setting, which the stock worker would hand on.
+# Prefect's default profile contains a setting, which the stock worker would pass on.
 PROFILE = 'active = "stock-worker"\n[profiles.stock-worker]\n'
 
 Document = Mapping[str, Any]
 
 
 class StockWorkerMissing(OperatorError):
-    """The interpreter cannot render as the stock worker does; the text says what it lacks."""
+    """The interpreter cannot run the stock worker; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class StockJob:
-    """The stock worker's manifest, and the processor time that it took."""
+    """The stock worker's manifest, and the CPU time of its rendering in seconds."""
 
     manifest: dict[str, Any]
     cpu_seconds: float
 
 
 class StockWorker:
-    """A running `stock_worker.py`; its answers come in the order of the questions."""
+    """A running `stock_worker.py`, which answers requests in order."""
 
     def __init__(self, python: str | Path, process: subprocess.Popen[str], log: IO[str]) -> None:
         self._python = python
@@ -46,11 +46,11 @@ class StockWorker:
         self._log = log
 
     def render(self, document: Document) -> StockJob:
-        """The Job of `{run, flow, deployment, pool, worker_name, environment}`.
+        """Render the Job of `{run, flow, deployment, pool, worker_name, environment}`.
 
         Raises:
-            RenderError: the stock worker would crash the run with this text.
-            StockWorkerMissing: the process is not there, or not any more.
+            RenderError: the stock worker would crash the run with this message.
+            StockWorkerMissing: the process could not start, or it ended.
         """
         answer = self._ask(json.dumps(dict(document)))
         if "error" in answer:
@@ -74,18 +74,21 @@ class StockWorker:
     def _missing(self) -> StockWorkerMissing:
         self._process.wait()
         self._log.seek(0)
-        said = self._log.read().strip().splitlines() or [f"{self._python} ended without a word"]
-        return StockWorkerMissing(said[-1])
+        lines = self._log.read().strip().splitlines() or [f"{self._python} ended without output"]
+        return StockWorkerMissing(lines[-1])
 
 
 @contextmanager
 def stock_worker(
     python: str | Path, *, environment: Mapping[str, str] | None = None
 ) -> Iterator[StockWorker]:
-    """`environment` names the server of blocks and variables: PREFECT_API_URL and what opens it.
+    """Start the stock worker, and end it with the context.
+
+    `environment` has the address and the credentials of the server that resolves blocks and
+    variables.
 
     Raises:
-        StockWorkerMissing: there is no such interpreter.
+        StockWorkerMissing: the interpreter does not exist.
     """
     with tempfile.TemporaryDirectory(prefix="stock-worker-") as folder:
         home = Path(folder)

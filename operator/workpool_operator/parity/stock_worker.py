@@ -1,7 +1,7 @@
-"""Renders flow runs exactly as the stock Kubernetes worker does; a script, not a module of ours.
+"""Renders flow runs exactly as the stock Kubernetes worker does. A script, not a module of ours.
 
-`stock.py` runs it with another interpreter, one that has prefect-kubernetes: importing that package
-beside ours would register its kopf handlers in our process.
+`stock.py` runs it with an interpreter that has prefect-kubernetes: importing that package into our
+own process would register its kopf handlers there.
 
 One JSON document per line on standard input, one answer per line on standard output, in order:
 
@@ -9,10 +9,10 @@ One JSON document per line on standard input, one answer per line on standard ou
      "environment": {"PREFECT_API_URL": "http://..."}}   the worker's own environment
     {"manifest": {}, "cpu_seconds": 0.02}   or   {"error": "ValueError: ..."}
 
-Promises: `resolve_for_flow_run` of prefect-kubernetes does all of the work; only the read of the
-flow is answered from the document. Blocks and variables are read from the server that this
-process's own PREFECT_API_URL, PREFECT_API_KEY and PREFECT_API_AUTH_STRING name; without such
-placeholders none is needed. Nothing else is ever written to standard output.
+Promises: `resolve_for_flow_run` of prefect-kubernetes does all of the work; only the flow comes
+from the document. Blocks and variables are read from the server of this process's own
+PREFECT_API_URL, PREFECT_API_KEY and PREFECT_API_AUTH_STRING; without such placeholders no server is
+needed. Nothing else is written to standard output.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ Document = dict[str, Any]
 
 NOWHERE = "http://127.0.0.1:9/api"
 PROFILE = Profile(name="stock-worker", settings={})
-# Where this process has its own files, as variables and as fields: no worker would hand them on.
+# For this process's own files, as variables and as fields: a worker would not pass them on.
 OWN_PLACES = {"PREFECT_HOME": "home", "PREFECT_PROFILES_PATH": "profiles_path"}
 
 
 class Client(PrefectClient):
-    """Knows the flow of the run; all else it asks the server."""
+    """Returns the known flow of the run, and requests everything else from the server."""
 
     flow: Flow
 
@@ -66,7 +66,7 @@ class Client(PrefectClient):
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Answer requests until the input ends."""
     answers = sys.stdout
     with redirect_stdout(sys.stderr):
         asyncio.run(serve(answers))
@@ -83,7 +83,7 @@ async def _answer(document: Document, client: Client) -> Document:
     try:
         with _worker_environment(document.get("environment") or {}):
             return await _render(document, client)
-    except Exception as error:  # whatever the stock worker would report as the run's crash
+    except Exception as error:  # what the stock worker would report as the run's crash
         return {"error": f"{type(error).__name__}: {error}"}
 
 
@@ -103,7 +103,7 @@ async def _render(document: Document, client: Client) -> Document:
 
 @contextmanager
 def _worker_environment(environment: dict[str, str]) -> Iterator[None]:
-    """The worker's environment as its process would have it: for settings and `{{ $NAME }}`."""
+    """Set the worker's environment, for settings and `{{ $NAME }}`."""
     before = dict(os.environ)
     os.environ.update(environment)
     try:
@@ -116,7 +116,7 @@ def _worker_environment(environment: dict[str, str]) -> Iterator[None]:
 
 @lru_cache
 def _settings(environment: frozenset[tuple[str, str]]) -> Settings:
-    """Of the process, in which the environment is now; a worker reads its own once, too."""
+    """Read the settings from the environment; like a worker, once for each environment."""
     settings, given = Settings(), dict(environment)
     for name, field in OWN_PLACES.items():
         if name not in given:
@@ -125,7 +125,7 @@ def _settings(environment: frozenset[tuple[str, str]]) -> Settings:
 
 
 def _client(environ: Any) -> Client:
-    """To the server of this process, whose settings then no longer count as a worker's."""
+    """Return a client of this process's server, and remove its settings from the environment."""
     url, key, auth_string = (
         environ.get(f"PREFECT_API_{name}") for name in ("URL", "KEY", "AUTH_STRING")
     )

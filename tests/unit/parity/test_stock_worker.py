@@ -32,7 +32,7 @@ def test_an_interpreter_without_prefect_kubernetes_is_told_how_to_get_it() -> No
             "/nowhere/python",
             "/nowhere/python: No such file or directory; name a Python interpreter",
         ),
-        ("/bin/true", "/bin/true ended without a word"),
+        ("/bin/true", "/bin/true ended without output"),
     ],
 )
 def test_what_is_no_interpreter_is_named(program: str, said: str) -> None:
