@@ -1,16 +1,17 @@
 """workpool-operator: a Kubernetes operator that is a Prefect worker.
 
-One `WorkPoolBinding` binds one Prefect work pool to one cluster. The data's order is the
-reading order:
+One `WorkPoolBinding` binds one Prefect work pool to one cluster. Read the modules in the order in
+which a flow run passes through them:
 
-    handlers             kopf: one daemon per binding
-    binding.session      one served pool: what it needs, what runs, what its status says
-    runs.poller          which scheduled runs are due and fit
-    runs.workqueue       one key per flow run, one at a time
-    runs.reconciler      snapshot -> decide -> execute
-    runs.snapshot        the run's record and its objects in the cluster, as one snapshot
-    runs.decide          the decision table (pure)
-    runs.executor        one idempotent external write per action
+    handlers             starts one kopf daemon per binding
+    binding.session      serves one binding: preflight checks, connection, status
+    runs.poller          finds scheduled runs that are due and for which a slot is free
+    runs.workqueue       queues the ids of flow runs; one run is handled once at a time
+    runs.reconciler      takes a snapshot, decides, executes
+    runs.snapshot        joins the run's record with its Jobs and pods
+    runs.decide          is the decision table (pure)
+    runs.executor        carries out one action with at most one external write
 
-`kube` and `prefect_api` are the only two edges; `jobs` is the pure vocabulary between them.
+`kube` and `prefect_api` are the only modules that talk to the outside. `jobs` renders Jobs and
+explains them; most of it is pure.
 """

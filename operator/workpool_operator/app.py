@@ -1,10 +1,11 @@
-"""The composition root: builds what all bindings share, and one session per binding.
+"""The composition root: creates what all bindings share, and one session per binding.
 
-    handlers (kopf) --a binding--> App.serve --> Session --+--> ClusterCache
-                                                           +--> Connection: RunController, Acquire
-                                                           +--> status
+    handlers (kopf) --binding--> App.serve --> BindingSession --+--> ClusterCache
+                                                                +--> Connection: RunController,
+                                                                |    Poller, Heartbeat
+                                                                +--> StatusWriter
 
-Every background task is created inside a session's TaskGroups or here; nothing is fire and forget.
+Every background task belongs to a TaskGroup of a session or is awaited here.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from workpool_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 
-RESTART_SECONDS = (5.0, 60.0)
+RESTART_SECONDS = (5.0, 60.0)  # the first and the longest delay
+NOT_LISTED = "cannot list WorkPoolBindings"
 
 
 class App:
-    """One process, as an async context manager; `serve` is called once per binding."""
+    """The operator's process, as an async context manager. Call `serve` once per binding."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -41,11 +43,11 @@ class App:
         self._watchdog = health.Watchdog()
         self._sessions: dict[str, BindingSession] = {}
         self._unserved: dict[str, StatusWriter] = {}
-        self._trouble = ProblemLogger(log, "operator")
-        self._obstacle = "starting"
+        self._problems = ProblemLogger(log, "operator")
+        self._crd_problem = "starting"
 
     async def __aenter__(self) -> Self:
-        """Read the access to Kubernetes and answer probes; nothing is asked of anybody yet."""
+        """Load the Kubernetes configuration and serve the probes. Sends no request yet."""
         async with AsyncExitStack() as opened:
             await self._open(opened)
             self._stack = opened.pop_all()
@@ -53,7 +55,7 @@ class App:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         kube = await stack.enter_async_context(await KubernetesClient.from_environment())
-        self._around = OperatorContext(
+        self._context = OperatorContext(
             kube=kube,
             watchdog=self._watchdog,
             reconcilers=self._settings.reconcilers,
@@ -69,13 +71,13 @@ class App:
         await self._stack.aclose()
 
     async def can_watch_bindings(self, namespaces: Sequence[str]) -> bool:
-        """Whether there is any use in watching; why not is told once, and by readiness."""
-        self._obstacle = await crd_check.crd_problem(self._around.kube, namespaces)
-        if self._obstacle:
-            self._trouble.report("cannot see any WorkPoolBinding", self._obstacle)
+        """Return whether the API server lists bindings. If not, the log and /readyz say why."""
+        self._crd_problem = await crd_check.crd_problem(self._context.kube, namespaces)
+        if self._crd_problem:
+            self._problems.report(NOT_LISTED, self._crd_problem)
         else:
-            self._trouble.resolved("cannot see any WorkPoolBinding")
-        return not self._obstacle
+            self._problems.resolved(NOT_LISTED)
+        return not self._crd_problem
 
     async def serve(
         self,
@@ -84,7 +86,10 @@ class App:
         stopped: asyncio.Future[bool],
         announce: Callable[[ConditionState], None],
     ) -> None:
-        """Serve the binding until `stopped`, whose result says whether the binding is deleted."""
+        """Serve the binding until `stopped`, which resolves to True if the binding is deleted.
+
+        `announce` is called when Ready changes, for a Kubernetes Event.
+        """
         log.info("%s: serving", binding.key)
         try:
             await self._serve(binding, stopped, announce)
@@ -94,15 +99,16 @@ class App:
         log.info("%s: %s", binding.key, "deleted" if stopped.result() else "stopped")
 
     async def release(self, binding: Binding) -> None:
-        """After `serve`, or without it where the operator was started since: a deleted binding
-        leaves no Secret behind but what its Jobs still need.
+        """Delete the Secrets of a deleted binding, except those that its Jobs still need.
+
+        Call it after `serve` has ended, also if an earlier process served the binding.
 
         Raises:
             Unavailable: not done yet; call again.
         """
         if binding.key in self._sessions:
             raise Unavailable("its session has not ended yet")
-        await secrets.release_secrets(binding, self._around.kube)
+        await secrets.release_secrets(binding, self._context.kube)
 
     async def _serve(
         self,
@@ -113,7 +119,7 @@ class App:
         session: BindingSession | None = None
         delay, longest = RESTART_SECONDS
         while not stopped.done():
-            if session:  # it failed: the next begins with new caches
+            if session:  # it failed: the next one starts with empty caches
                 binding = replace(binding, status=session.status)
             session = await self._session(binding, announce)
             if session is None:
@@ -130,7 +136,7 @@ class App:
     async def _run_until(
         self, session: BindingSession, stopped: asyncio.Future[bool]
     ) -> Exception | None:
-        """Run the session until `stopped`; the defect of the operator that ended it before."""
+        """Run the session until `stopped`. Return the exception that ended it earlier, if any."""
         task = asyncio.create_task(session.run(), name="session")
         waiting: list[asyncio.Future[Any]] = [task, stopped]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -142,7 +148,7 @@ class App:
         except asyncio.CancelledError:
             pass
         except Exception as error:
-            log.exception("a session ended by a defect of the operator; it starts again")
+            log.exception("a bug in the operator ended a session; it starts again")
             return error
         return None
 
@@ -150,29 +156,29 @@ class App:
         self, binding: Binding, announce: Callable[[ConditionState], None]
     ) -> BindingSession | None:
         try:
-            cluster_id = await self._around.kube.namespace_uid(binding.namespace)
+            cluster_id = await self._context.kube.namespace_uid(binding.namespace)
             session = BindingSession(
-                binding, self._around, cluster_id=cluster_id, announce=announce
+                binding, self._context, cluster_id=cluster_id, announce=announce
             )
         except OperatorError as error:
-            self._trouble.report(f"cannot serve {binding.key}", error)
+            self._problems.report(f"cannot serve {binding.key}", error)
             await self._report_unserved(binding, announce, error)
             return None
-        self._trouble.resolved(f"cannot serve {binding.key}")
+        self._problems.resolved(f"cannot serve {binding.key}")
         return session
 
     async def _report_unserved(
         self, binding: Binding, announce: Callable[[ConditionState], None], error: OperatorError
     ) -> None:
-        """Where the API server answers, the status says why."""
+        """Write to the binding's status why it has no session, unless Kubernetes is unavailable."""
         if isinstance(error, Unavailable):
             return
         writer = self._unserved.setdefault(
             binding.key,
-            StatusWriter(self._around.kube, binding, announce=announce, clock=self._around.clock),
+            StatusWriter(self._context.kube, binding, announce=announce, clock=self._context.clock),
         )
         reason = "KubernetesRefused" if isinstance(error, KubernetesRefused) else "InvalidSpec"
-        sight = StatusInput(
+        status = StatusInput(
             generation=binding.generation(),
             worker_name="",
             server_url="",
@@ -180,9 +186,9 @@ class App:
             serving=ServingState(unserved=ConditionState("False", reason, f"{error}.")),
         )
         with suppress(OperatorError):
-            await writer.write(sight)
+            await writer.write(status)
 
     def _unready(self) -> list[str]:
-        if self._obstacle:
-            return [self._obstacle]
+        if self._crd_problem:
+            return [self._crd_problem]
         return [f"{key} is not synced" for key, s in self._sessions.items() if s.starting]

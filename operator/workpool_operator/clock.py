@@ -1,6 +1,6 @@
-"""The clock that a part is given, so that a test can set the time.
+"""The clock that classes take as an argument, so that a test can set the time.
 
-Sleeps and timers are the event loop's.
+Sleeps and timers use the event loop's time.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 
 
 class Clock:
-    """The system's time."""
+    """Reads the system's time."""
 
     def monotonic(self) -> float:
-        """Return seconds since a fixed point: for durations and deadlines."""
+        """Return seconds since a fixed point, for durations and deadlines."""
         return time.monotonic()
 
     def now(self) -> datetime:
-        """Return the date and time in UTC: for what servers and people read."""
+        """Return the date and time in UTC, for what servers and people read."""
         return datetime.now(UTC)
 
 

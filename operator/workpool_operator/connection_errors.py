@@ -1,8 +1,8 @@
-"""Why a connection failed, in words that hold no header, no body and no value. Pure.
+"""Explains why a connection failed, without quoting a header, a body or a value. Pure.
 
-The texts of httpx, h11, aiohttp and websockets quote what was sent and what was read: a key with a
-line break in it stands in one of them. So none of them is passed on. The sentence is made from the
-exception's type, its error number, its status code and OpenSSL's own words.
+The messages of httpx, h11, aiohttp and websockets quote what was sent and received: one of them
+contains an API key that has a line break. So none of them is used. The explanation is built from
+the exception's type, its error number, its status code and OpenSSL's reason.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ _STATUS = re.compile(r"\d{3}\b")
 
 
 def explain(error: BaseException) -> str:
-    """What `error`, or what it came of, says; as the middle of a sentence."""
-    found = list(_chain(error))
-    for words in (_tls_error, _name, _status, _errno, _timeout, _websocket_close):
-        for each in found:
-            if text := words(each):
+    """Return why the connection failed, from `error` or its causes, as a part of a sentence."""
+    chain = list(_chain(error))
+    for describe in (_tls_error, _name, _status, _errno, _timeout, _websocket_close):
+        for each in chain:
+            if text := describe(each):
                 return text
     return f"the connection failed ({type(error).__name__})"
 
 
 def is_untrusted(error: BaseException) -> bool:
-    """The server's certificate was not accepted."""
+    """Return whether the server's certificate was not accepted."""
     return any(isinstance(each, ssl.SSLCertVerificationError) for each in _chain(error))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it came of, each once."""
+    """Yield the error, its causes and their causes, each once."""
     waiting, seen = [error], set[int]()
     while waiting:
         each = waiting.pop(0)
@@ -49,19 +49,19 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _tls_error(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message.rstrip('.')}"
+        return f"the certificate is not trusted: {error.verify_message.rstrip('.')}"
     reason = getattr(error, "reason", None) if isinstance(error, ssl.SSLError) else None
     if reason in _NO_TLS:
-        return "what answers there does not speak TLS"
+        return "the server does not speak TLS"
     return f"TLS failed: {reason.lower().replace('_', ' ')}" if reason else ""
 
 
 def _name(error: BaseException) -> str:
-    return "its name cannot be resolved" if isinstance(error, socket.gaierror) else ""
+    return "the host name cannot be resolved" if isinstance(error, socket.gaierror) else ""
 
 
 def _status(error: BaseException) -> str:
-    """Of a websocket that was refused, or of a proxy that did not let us through."""
+    """Return the HTTP status with which a server refused a websocket, or a proxy a request."""
     code = getattr(getattr(error, "response", None), "status_code", None)
     if code is None and type(error).__name__ == "ProxyError":
         found = _STATUS.match(str(error))
@@ -81,11 +81,11 @@ def _errno(error: BaseException) -> str:
 
 
 def _timeout(error: BaseException) -> str:
-    is_silent = isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
-    return "no answer in time" if is_silent else ""
+    is_timeout = isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
+    return "timed out" if is_timeout else ""
 
 
 def _websocket_close(error: BaseException) -> str:
-    """A websocket's close has a number of its own (RFC 6455, 7.4)."""
+    """Return the code with which a websocket was closed (RFC 6455, 7.4)."""
     code = getattr(getattr(error, "rcvd", None), "code", None)
     return f"the connection was closed ({code})" if code else ""

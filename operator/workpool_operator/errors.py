@@ -1,11 +1,11 @@
-"""Every exception of the package, and what may be done about it.
+"""The exceptions of the package, and what a caller can do about each.
 
     OperatorError
-    ├── Unavailable            no answer, or one that asks to come back: try again later
+    ├── Unavailable            no usable answer: try again later
     │   ├── KubernetesUnavailable
     │   └── PrefectUnavailable
     │       └── PrefectUntrusted
-    ├── Refused                an answer, and it is no: repeating the request changes nothing
+    ├── Refused                the server refused the request: repeating it does not help
     │   ├── KubernetesRefused
     │   │   ├── KubernetesBadRequest    400
     │   │   ├── KubernetesUnauthorized  401
@@ -20,13 +20,13 @@
     │       ├── PrefectForbidden        403
     │       ├── PrefectNotFound         404
     │       └── PrefectRedirects        3xx
-    ├── RenderError            template and values give no Job
-    ├── DeploymentNotFound     a claimed run's deployment was deleted: the run has no Job
-    └── BindingFault           something the binding's status must show
+    ├── RenderError            template and values do not render to a Job
+    ├── DeploymentNotFound     the deployment of a claimed run was deleted: the run gets no Job
+    └── BindingFault           a fault that the binding's status reports
 
-The two clients alone know HTTP codes: their callers catch a type. Nothing else crosses a module's
-edge. Prefect's `Abort` and `Pause`, which are BaseExceptions, never arise here: states are set
-through the API's plain answers (`prefect_api.client`).
+Only the two clients know HTTP codes; their callers catch a type. The clients raise nothing else.
+Prefect's `Abort` and `Pause`, which are BaseExceptions, cannot occur: `prefect_api.client` reads
+the API's plain answer to a proposed state.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from dataclasses import dataclass
 
 
 class OperatorError(Exception):
-    """Base of all; its text is one sentence for a person."""
+    """Base class. The text is one sentence that people read."""
 
 
 class Unavailable(OperatorError):
     """No usable answer: the request may or may not have had its effect.
 
-    `retry_after` is the number of seconds that the server asked to wait, if it did.
+    `retry_after` is the number of seconds after which the server accepts a retry, if it named one.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
@@ -51,12 +51,12 @@ class Unavailable(OperatorError):
 
 
 class Refused(OperatorError):
-    """The server understood and declined."""
+    """The server understood the request and refused it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One of the places that the Kubernetes API refuses, as it writes them."""
+    """One field that the Kubernetes API rejects, in the API's own words."""
 
     field: str
     message: str
@@ -76,7 +76,7 @@ class KubernetesRefused(Refused):
 
 
 class KubernetesBadRequest(KubernetesRefused):
-    """The API server cannot read the request, or an admission webhook denies it."""
+    """The API server cannot parse the request, or an admission webhook denies it."""
 
 
 class KubernetesUnauthorized(KubernetesRefused):
@@ -92,11 +92,11 @@ class KubernetesNotFound(KubernetesRefused):
 
 
 class KubernetesConflict(KubernetesRefused):
-    """An object of that name exists, or it is not the one of the precondition."""
+    """An object of that name exists, or the object does not match the precondition."""
 
 
 class KubernetesGone(KubernetesRefused):
-    """The resource version to go on from is too old: list again."""
+    """The resource version to watch from is too old: list again."""
 
 
 class KubernetesInvalid(KubernetesRefused):
@@ -120,8 +120,10 @@ class PrefectUntrusted(PrefectUnavailable):
 
 
 class PrefectRefused(Refused):
-    """The Prefect API answered 4xx, or with what is not the answer of a Prefect API; `status` is
-    the HTTP code for messages, 0 where the request could not even be sent."""
+    """The Prefect API answered 4xx, or the answer is not that of a Prefect API.
+
+    `status` is the HTTP code, for messages; 0 if the request could not be sent.
+    """
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
@@ -129,22 +131,21 @@ class PrefectRefused(Refused):
 
 
 class PrefectUnauthorized(PrefectRefused):
-    """The Prefect API asks for credentials, or does not accept these."""
+    """The Prefect API requires credentials, or does not accept those that were sent."""
 
 
 class PrefectForbidden(PrefectRefused):
-    """The Prefect API denies the request to these credentials."""
+    """The credentials do not allow the request."""
 
 
 class PrefectNotFound(PrefectRefused):
-    """The Prefect API itself says that there is no such object."""
+    """The Prefect API itself (not a gateway) answered that the object does not exist."""
 
 
 class PrefectRedirects(PrefectRefused):
-    """The request was sent elsewhere, and is not sent there: a POST would become a GET.
+    """The server redirects, which is not followed: a POST would become a GET.
 
-    `to` is the whole address of the API that would have answered it, else the other server's alone
-    (`is_api` tells which).
+    If `is_api`, `to` is the address of the API there; otherwise it is that of the server alone.
     """
 
     def __init__(self, message: str, *, status: int, to: str, is_api: bool) -> None:
@@ -154,7 +155,7 @@ class PrefectRedirects(PrefectRefused):
 
 
 class RenderError(OperatorError):
-    """No Job can be made; `path` names the place in the template or in the values."""
+    """No Job can be rendered; `path` names the field of the template or of the values."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}" if path else problem)
@@ -162,12 +163,14 @@ class RenderError(OperatorError):
 
 
 class DeploymentNotFound(OperatorError):
-    """The deployment of a claimed run was deleted: the run is cancelled, as by Prefect's worker."""
+    """The deployment of a claimed run was deleted. The run is cancelled, as by Prefect's worker."""
 
 
 class BindingFault(OperatorError):
-    """A condition that is not True: its type, CamelCase reason, and a message with the fix;
-    `partial` where due runs are claimed all the same."""
+    """A condition that is False: its type, CamelCase reason, and a message with the fix.
+
+    `partial`: it concerns a part of the binding, and due runs of the rest are claimed.
+    """
 
     def __init__(self, condition: str, reason: str, message: str, *, partial: bool = False) -> None:
         super().__init__(message)

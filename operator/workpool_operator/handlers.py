@@ -1,9 +1,9 @@
-"""The one module that imports kopf: process life-cycle, the binding watch, one daemon per binding,
-Kubernetes Events on the binding.
+"""The only module that imports kopf: the process's life cycle, the watch of bindings, one daemon
+per binding, Kubernetes Events on bindings.
 
-The daemon never returns while its binding exists: kopf starts a daemon that returned never again.
-Its finalizer makes a binding's deletion impossible to miss; what a binding left in other
-namespaces is cleared away before that goes, by the process that served it or by a later one.
+A daemon runs as long as its binding exists, because kopf does not restart a daemon that returned.
+The finalizer guarantees that no deletion is missed: the process that served the binding, or a
+later one, deletes its Secrets before it removes the finalizer.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from workpool_operator.errors import OperatorError, Unavailable
 
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 4.5  # for a session to end: a SIGTERM is done in 5 s
+STOP_SECONDS = 4.5  # for the sessions to end: the process exits within 5 s of SIGTERM
 RETRY_SECONDS = 3.0
-# Without one kopf looks up the user's name, and dies of a UID that has none, as in a container.
+# Without one, kopf looks up the user's name and fails if the UID has none, as in a container.
 _IDENTITY = cast("Any", "workpool-operator")
 
 
 async def operate(app: App, *, namespaces: Sequence[str]) -> None:
-    """Run the operator until SIGTERM or SIGINT, in these namespaces or, without any, in all.
+    """Run the operator until SIGTERM or SIGINT, in these namespaces; if there are none, in all.
 
-    kopf ends where the API server cannot be asked, or says no; then it is asked again, here.
+    kopf ends if the API server is unavailable or refuses the watch, so it is restarted here.
     """
     stop = asyncio.Event()
     _set_on_signal(stop)
@@ -46,13 +46,13 @@ async def operate(app: App, *, namespaces: Sequence[str]) -> None:
                 if await app.can_watch_bindings(namespaces):
                     await _watch(app, namespaces=namespaces, stop=stop)
             except Exception as error:
-                log.warning("the watch of WorkPoolBindings ended, it starts again: %s", error)
+                log.warning("the watch of WorkPoolBindings ended and is restarted: %s", error)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), RETRY_SECONDS)
 
 
 async def _watch(app: App, *, namespaces: Sequence[str], stop: asyncio.Event) -> None:
-    """kopf, until `stop` or until it gives up."""
+    """Run kopf until `stop` is set or kopf ends by itself."""
     others = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
         registry=registry(app),
@@ -62,7 +62,7 @@ async def _watch(app: App, *, namespaces: Sequence[str], stop: asyncio.Event) ->
         identity=_IDENTITY,
         stop_flag=stop,
     )
-    _set_on_signal(stop)  # kopf has put its own handlers there, which outlive it
+    _set_on_signal(stop)  # replaces kopf's own handlers, which outlive it
     await kopf.run_tasks(tasks, ignored=others)
 
 
@@ -72,7 +72,7 @@ def _set_on_signal(stop: asyncio.Event) -> None:
 
 
 def registry(app: App) -> kopf.OperatorRegistry:
-    """Our handlers and nothing that another package may have registered with kopf."""
+    """Return a registry with our handlers only, not those that other packages registered."""
     own = kopf.OperatorRegistry()
     kopf.on.startup(registry=own)(_startup)
     kopf.on.login(registry=own)(_login)
@@ -91,9 +91,9 @@ async def _startup(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.posting.event_name_prefix = "workpool-operator-"
     settings.networking.request_timeout = 30
     settings.execution.default_backoff = 10
-    # Else a deleted binding keeps its finalizer until kopf next looks at it.
+    # Without this, a deleted binding keeps its finalizer until kopf handles it the next time.
     settings.background.instant_exit_timeout = STOP_SECONDS
-    settings.process.ultimate_exiting_timeout = None  # it would kill us after kopf gave up once
+    settings.process.ultimate_exiting_timeout = None  # else the process is killed if kopf restarts
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
@@ -122,7 +122,7 @@ def _daemon(app: App) -> Any:
         )
         watch = asyncio.create_task(_until(stopped, ended, meta), name=f"stop-of-{name}")
         try:
-            await app.serve(binding, stopped=ended, announce=lambda v: _post(body, v))
+            await app.serve(binding, stopped=ended, announce=lambda ready: _post(body, ready))
         finally:
             watch.cancel()
 
@@ -144,7 +144,7 @@ def _release(app: App) -> Any:
 
 
 class _NoDiffs(kopf.DiffBaseStorage):
-    """kopf would keep a copy of the spec in an annotation, to tell what changed; nobody asks."""
+    """Keeps kopf from storing a copy of the spec in an annotation: no handler compares specs."""
 
     def fetch(self, **_: Any) -> None:
         return None
@@ -154,35 +154,41 @@ class _NoDiffs(kopf.DiffBaseStorage):
 
 
 async def _until(stopped: kopf.DaemonStopped, ended: asyncio.Future[bool], meta: kopf.Meta) -> None:
-    """Resolve `ended` once kopf asks the daemon to stop; True if the binding is being deleted."""
+    """Resolve `ended` when kopf stops the daemon, to True if the binding is being deleted."""
     await stopped.wait()
     if not ended.done():
         ended.set_result(bool(meta.get("deletionTimestamp")))
 
 
-def _post(body: kopf.Body, verdict: ConditionState) -> None:
-    type_ = "Normal" if verdict.status == "True" else "Warning"
-    kopf.event(body, type=type_, reason=verdict.reason, message=verdict.message or verdict.reason)
+def _post(body: kopf.Body, ready: ConditionState) -> None:
+    type_ = "Normal" if ready.status == "True" else "Warning"
+    kopf.event(body, type=type_, reason=ready.reason, message=ready.message or ready.reason)
 
 
 class LiveSpec:
-    """The spec as kopf's watch last saw it, parsed once per change; one that is not valid, which
-    only an older CRD lets through, leaves the one before in force."""
+    """Parses the spec that kopf's watch keeps current, once per change.
+
+    An invalid spec, which only an older CRD admits, is logged, and the last valid one stays in use.
+    """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self._live = spec
         self._raw: dict[str, Any] = {}
         self._parsed: Spec | None = None
-        self._fault = ""
+        self._error = ""
 
     def __call__(self) -> Spec:
-        """Raises OperatorError while there is no valid one."""
+        """Return the last valid spec.
+
+        Raises:
+            OperatorError: no spec has been valid yet.
+        """
         raw = dict(self._live)
         if raw != self._raw:
             self._raw = raw
             self._parse()
         if self._parsed is None:
-            raise OperatorError(self._fault)
+            raise OperatorError(self._error)
         return self._parsed
 
     def _parse(self) -> None:
@@ -190,6 +196,6 @@ class LiveSpec:
             self._parsed = Spec.model_validate(self._raw)
         except ValidationError as error:
             fields = (".".join(map(str, e["loc"])) + ": " + e["msg"] for e in error.errors())
-            fix = "apply the current CRD, which says more"
-            self._fault = f"the spec is not valid: {'; '.join(fields)}; {fix}"
-            log.error(self._fault)
+            fix = "apply the current CRD, then correct the spec"
+            self._error = f"the spec is invalid: {'; '.join(fields)}; {fix}"
+            log.error(self._error)

@@ -1,7 +1,7 @@
-"""/healthz and /readyz.
+"""Serves the probes /healthz and /readyz.
 
-Liveness fails only when a loop is stuck: one that promised to come round within some seconds and
-did not. An outage of Prefect or Kubernetes is no reason to kill the process; the binding says so.
+Liveness fails only if a loop is stuck: it did not report again within the time that it announced.
+An outage of Prefect or Kubernetes does not fail it: the binding's status reports outages.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Who promised to come round when."""
+    """Records by when each loop has to report again."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._due: dict[str, float] = {}
 
     def beat(self, name: str, *, within: float) -> None:
-        """`name` is alive, and says so again within that many seconds."""
+        """Record that the loop `name` is alive and will report again within `within` seconds."""
         self._due[name] = self._clock.monotonic() + within
 
     def stop(self, name: str) -> None:
-        """`name` promises nothing any more."""
+        """Stop watching the loop `name`, because it ended."""
         self._due.pop(name, None)
 
     def overdue(self) -> list[str]:
-        """Who is overdue, and by how much."""
+        """Return the loops that are late, each with the seconds by which it is."""
         now = self._clock.monotonic()
         return [f"{name} is {now - due:.0f} s late" for name, due in self._due.items() if due < now]
 
@@ -44,7 +44,11 @@ class Watchdog:
 async def serve(
     port: int, *, watchdog: Watchdog, unready: Callable[[], list[str]]
 ) -> AsyncIterator[None]:
-    """Answer probes while the context is open; `unready` names what is not synced yet."""
+    """Answer probes while the context is open. `unready` returns what keeps it from being ready.
+
+    Raises:
+        OperatorError: the port cannot be opened.
+    """
 
     async def healthz(_: web.Request) -> web.Response:
         return _answer(watchdog.overdue())
@@ -58,7 +62,7 @@ async def serve(
     await runner.setup()
     try:
         await _listen(runner, port)
-        log.info("probes on port %s", runner.addresses[0][1])
+        log.info("serving /healthz and /readyz on port %s", runner.addresses[0][1])
         yield
     finally:
         await runner.cleanup()
@@ -75,5 +79,5 @@ async def _listen(runner: web.AppRunner, port: int) -> None:
 
 def _answer(problems: list[str]) -> web.Response:
     response = web.Response(text="\n".join(problems) or "ok", status=503 if problems else 200)
-    response.force_close()  # a connection kept open would delay the end of the process
+    response.force_close()  # an open connection would delay the end of the process
     return response

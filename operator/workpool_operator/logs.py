@@ -1,6 +1,6 @@
-"""The operator's log: one line per change, in text or JSON, never a secret.
+"""The operator's log: one line per change, as text or JSON, never a secret.
 
-A trouble is told when it begins, when it becomes another one, and when it is over.
+A problem is logged when it begins, when its cause changes, and when it is resolved.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Literal
 
 _LEVELS = {
-    # They speak of every request, task or tick.
+    # They log every request, task or tick.
     **dict.fromkeys(("httpx", "httpcore", "websockets", "asyncio", "prefect"), logging.WARNING),
     "kubernetes_asyncio": logging.ERROR,
-    # Whatever makes kopf give up is raised, too, and told where it is caught.
+    # kopf also raises what makes it end; it is logged where it is caught.
     "kopf": logging.CRITICAL,
     "kopf.objects": logging.WARNING,
     "kopf._core.engines.posting": logging.WARNING,
@@ -36,12 +36,12 @@ class _Json(logging.Formatter):
 
 
 def _no_retry(record: logging.LogRecord) -> bool:
-    """kopf tells every attempt of a request in an outage; its end is told, too."""
+    """Drop kopf's line about each attempt of a request; it also logs that the request failed."""
     return not (record.name.startswith("kopf") and "Request attempt" in record.getMessage())
 
 
 def configure(level: str, format_: Literal["text", "json"]) -> None:
-    """Own the root logger: Prefect's import puts handlers of its own there (docs/races.md, 20)."""
+    """Replace the root logger's handlers, which importing Prefect installs (docs/races.md, 20)."""
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(_Json() if format_ == "json" else text)
@@ -57,7 +57,7 @@ def configure(level: str, format_: Literal["text", "json"]) -> None:
 
 
 class ProblemLogger:
-    """The troubles of one subject; `what` names one, as the middle of a sentence."""
+    """Logs the problems of one subject, such as a binding. `what` names a problem in a sentence."""
 
     def __init__(self, log: logging.Logger, subject: str) -> None:
         self._log = log
@@ -65,12 +65,12 @@ class ProblemLogger:
         self._known: dict[str, str] = {}
 
     def report(self, what: str, why: object) -> None:
-        """It holds, because of `why`; told unless the same was told last."""
+        """Log the problem and its cause, unless the same cause was logged last."""
         if self._known.get(what) != str(why):
             self._known[what] = str(why)
             self._log.warning("%s: %s: %s", self._subject, what, why)
 
     def resolved(self, what: str) -> None:
-        """It does not hold; told if it did."""
+        """Log that the problem is resolved, if it was reported."""
         if self._known.pop(what, None) is not None:
-            self._log.info("%s: no longer: %s", self._subject, what)
+            self._log.info("%s: resolved: %s", self._subject, what)

@@ -1,4 +1,4 @@
-"""Ask again what had no answer, ever more slowly, until there is one."""
+"""Repeats a request with exponential backoff until the server answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ BACKOFF_SECONDS = (0.5, 30.0)
 
 
 async def retry_unavailable(request: Callable[[], Awaitable[T]], *, about: str) -> T:
-    """Return the answer; `request` decides by itself what of its last attempt still holds."""
+    """Return the answer, repeating `request` while the server is unavailable. Waits without limit.
+
+    An attempt without an answer may have had its effect: `request` must be safe to repeat.
+    """
     delay, longest = BACKOFF_SECONDS
     while True:
         try:
@@ -27,14 +30,14 @@ async def retry_unavailable(request: Callable[[], Awaitable[T]], *, about: str) 
         except (httpx.HTTPError, Unavailable) as error:
             if not is_transient(error):
                 raise
-            log.warning("%s: %s; again in %.0f s", about, error, delay)
-            asked = getattr(error, "retry_after", None) or 0.0
-        await asyncio.sleep(max(asked, delay * random.uniform(0.8, 1.2)))
+            retry_after = getattr(error, "retry_after", None) or 0.0
+            log.warning("%s: %s; retrying in %.0f s", about, error, max(retry_after, delay))
+        await asyncio.sleep(max(retry_after, delay * random.uniform(0.8, 1.2)))
         delay = min(delay * 2, longest)
 
 
 def is_transient(error: Exception) -> bool:
-    """The server did not answer, or asked to come back: nobody has to change anything."""
+    """Return whether repeating the request can help: no answer, a rate limit or a server error."""
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
         return status in (408, 429) or status >= 500

@@ -1,6 +1,6 @@
-"""Settings of the process; everything about a pool is in its binding instead.
+"""The settings of the process. Everything about a work pool is in its binding instead.
 
-Each is read from the environment variable `WORKPOOL_OPERATOR_<NAME>`.
+Each setting is read from the environment variable `WORKPOOL_OPERATOR_<NAME>`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Read once at the start; a command line option wins over its variable."""
+    """The settings, read once at the start. A command line option wins over its variable."""
 
     model_config = SettingsConfigDict(env_prefix="WORKPOOL_OPERATOR_", frozen=True)
 
@@ -24,27 +24,28 @@ class Settings(BaseSettings):
     """`json` for log collectors: one object per line."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """INFO has one line per change; DEBUG also one per step of a run."""
+    """INFO logs one line per change; DEBUG also logs each action on a run."""
 
     reconcilers: int = Field(default=16, ge=1, le=64)
-    """Runs of one binding worked on at the same time. Prefect's client opens 16 connections, so
-    more only wait for each other; fewer lower the load on a small server."""
+    """Number of runs of one binding that are handled at the same time. Prefect's client opens at
+    most 16 connections, so more gain nothing; fewer reduce the load on a small server."""
 
     heartbeat_seconds: int = Field(default=30, ge=5, le=300)
-    """Seconds between a worker's heartbeats; Prefect calls it OFFLINE after three missed ones."""
+    """Seconds between heartbeats; Prefect shows a worker as OFFLINE after it missed three."""
 
     tls_strict: bool = True
-    """False accepts a certificate authority without the extensions that RFC 5280 asks for (as
-    `keyUsage`), as Python did before 3.13: for the Prefect API and the Kubernetes API alike."""
+    """False accepts CA certificates without the extensions that RFC 5280 requires (such as
+    `keyUsage`), as Python did before 3.13, for both the Prefect API and the Kubernetes API."""
 
     template_environment: Annotated[frozenset[str], NoDecode] = frozenset()
     """Names of the operator's own environment variables, separated by commas, that a base job
-    template may read as `{{ $NAME }}`. None by default: whoever edits a template would read every
-    credential of the operator."""
+    template may read as `{{ $NAME }}`. None by default, because everyone who may edit a template
+    could otherwise read the operator's credentials."""
 
     helm_release: str = ""
-    """NAMESPACE/NAME of the Helm release that runs the operator; the chart sets it. Messages about
-    missing rights then name the chart's values, else the ClusterRoles of manifests/base."""
+    """NAMESPACE/NAME of the Helm release that runs the operator; the chart sets it. If it is set,
+    messages about missing rights name the chart's values instead of the ClusterRoles of
+    manifests/base."""
 
     @field_validator("template_environment", mode="before")
     @classmethod
@@ -56,18 +57,18 @@ class Settings(BaseSettings):
 
 @cache
 def template_environment() -> frozenset[str]:
-    """The setting of that name: rendering is the same in the operator, in a command and in
-    Prefect's own worker process, which reads no other setting."""
+    """Return the setting, for commands and for Prefect's own worker process, so that they render as
+    the operator does."""
     return Settings().template_environment
 
 
 @cache
 def helm_release() -> str:
-    """The setting of that name, for whoever tells how to grant a right."""
+    """Return the setting, for messages that say how to grant a right."""
     return Settings().helm_release
 
 
 @cache
 def tls_strict() -> bool:
-    """The setting of that name, for the operator, a command and Prefect's own worker process."""
+    """Return the setting, for the operator, for commands and for Prefect's own worker process."""
     return Settings().tls_strict

@@ -1,4 +1,4 @@
-"""Which of the names that exist somebody may have meant. Pure."""
+"""Suggests known names for a misspelt one. Pure."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import difflib
 from collections.abc import Iterable
 from itertools import islice
 
-_MOST_COMPARED = 1000  # a hint is not worth more
+_MOST_COMPARED = 1000  # more would cost more time than a hint is worth
 
 
 def close_matches(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
-    """The known names that are like it, the nearest first; upper and lower case are one."""
+    """Return the known names that are similar, best match first. Ignores case."""
     by_folded = {each.casefold(): each for each in islice(known, _MOST_COMPARED)}
     found = difflib.get_close_matches(name.casefold(), by_folded, n=most, cutoff=0.6)
     return [by_folded[each] for each in found]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint at the one that was meant, if there is one."""
+    """Return " (did you mean NAME?)" for the best match, or "" if nothing is similar."""
     found = close_matches(name, known, most=1)
     return f" (did you mean {found[0]}?)" if found else ""

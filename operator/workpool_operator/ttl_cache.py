@@ -1,4 +1,4 @@
-"""Answers that all bindings of a process ask for: asked once, and good for some seconds."""
+"""Caches answers that all bindings of a process need, for some seconds."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ T = TypeVar("T")
 @dataclass(slots=True)
 class _Entry(Generic[T]):
     value: T | None = None
-    good_until: float = float("-inf")
+    expires_at: float = float("-inf")
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def is_needed(self, now: float) -> bool:
-        return self.lock.locked() or now < self.good_until
+        return self.lock.locked() or now < self.expires_at
 
 
 class TTLCache(Generic[T]):
-    """The answers of the last `seconds`, by what was asked."""
+    """Keeps each answer for `seconds`, by key."""
 
     def __init__(self, *, seconds: float, clock: Clock = SYSTEM_CLOCK) -> None:
         self._seconds = seconds
         self._clock = clock
-        self._answers: dict[Hashable, _Entry[T]] = {}
+        self._entries: dict[Hashable, _Entry[T]] = {}
 
     async def get(self, key: Hashable, fetch: Callable[[], Awaitable[T]]) -> T:
-        """The answer about `key`, by `fetch` where none is recent; while one asks, the others wait.
+        """Return the answer for `key`, from `fetch` if none is cached. Concurrent callers share it.
 
-        Raises whatever `fetch` raises: then the next one asks again.
+        Raises what `fetch` raises; the next caller then fetches again.
         """
-        answer = self._entry(key)
-        async with answer.lock:
-            if answer.good_until <= self._clock.monotonic():
-                answer.value = await fetch()
-                answer.good_until = self._clock.monotonic() + self._seconds
-            return answer.value  # type: ignore[return-value]
+        entry = self._entry(key)
+        async with entry.lock:
+            if entry.expires_at <= self._clock.monotonic():
+                entry.value = await fetch()
+                entry.expires_at = self._clock.monotonic() + self._seconds
+            return entry.value  # type: ignore[return-value]
 
     def _entry(self, key: Hashable) -> _Entry[T]:
-        if key not in self._answers:  # keys come and go: credentials are part of some
+        if key not in self._entries:  # drops old keys: credentials are part of some, and change
             now = self._clock.monotonic()
-            self._answers = {k: known for k, known in self._answers.items() if known.is_needed(now)}
-        return self._answers.setdefault(key, _Entry())
+            self._entries = {k: entry for k, entry in self._entries.items() if entry.is_needed(now)}
+        return self._entries.setdefault(key, _Entry())

@@ -69,7 +69,7 @@ async def test_nothing_is_made_in_a_namespace_until_it_lets_the_binding_in(
     )  # whom else it lets in is not the author's to know
     assert await kube.list("secrets", other_namespace) == []  # no copy of the credentials yet
     template = await served.condition("TemplateValid", "True")
-    assert "does not let bindings" in template["message"]  # nor was the API server asked there
+    assert "does not allow bindings" in template["message"]  # nor was the API server asked there
     run_command(refused["message"].partition("To allow it: ")[2])
     consented = await kube.get("namespaces", "", other_namespace)
     assert consented["metadata"]["annotations"][ANNOTATION] == f"some-other,{namespace}"

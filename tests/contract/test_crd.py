@@ -272,7 +272,7 @@ async def served(create, kube, namespace) -> None:
         "type": "Ready",
         "status": "True",
         "reason": "Polling",
-        "message": "Due runs are picked up.",
+        "message": "Due runs are claimed.",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
         "observedGeneration": 1,
     }
@@ -295,7 +295,7 @@ async def test_kubectl_get_shows_what_is_served_under_every_name(served, cluster
 async def test_kubectl_get_wide_adds_the_server_and_the_message(served, cluster, namespace):
     wide = cluster.kubectl.run("get", "wpb", f"--namespace={namespace}", "--output=wide")
     assert SPEC["server"]["url"] in wide
-    assert "Due runs are picked up." in wide
+    assert "Due runs are claimed." in wide
 
 
 def test_kubectl_explain_tells_what_a_field_is_for(crd, cluster):

@@ -232,7 +232,7 @@ async def test_a_dry_run_that_gets_no_verdict_is_no_fault_of_the_template(
     served = await binding()
     await served.ready()
     said = await served.condition("TemplateValid", "True")
-    assert "asked again" in said["message"]
+    assert "the operator tries again" in said["message"]
 
 
 async def test_a_full_quota_is_no_fault_of_the_template(

@@ -82,7 +82,7 @@ async def test_what_no_value_can_mend_is_the_pools(
 ) -> None:
     outcome = await rehearsed(template(**places))
     assert fact in " ".join(outcome.faults)
-    assert outcome.warnings == ()
+    assert outcome.crashes == ()
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ async def test_what_a_value_can_mend_is_a_doubt(
 ) -> None:
     outcome = await rehearsed(template(defaults=defaults, **places))
     assert outcome.faults == ()
-    assert fact in " ".join(outcome.warnings)
+    assert fact in " ".join(outcome.crashes)
 
 
 async def test_what_only_a_deployment_knows_is_not_asked_of_the_pool(rehearsed: Rehearsed) -> None:
@@ -135,12 +135,12 @@ async def test_a_block_that_is_not_there_is_a_doubt_with_its_place(rehearsed: Re
     missing = "{{ prefect.blocks.secret.nobody }}"
     outcome = await rehearsed(template(defaults={"env": {"TOKEN": missing}}))
     assert outcome.faults == ()
-    assert "nobody" in " ".join(outcome.warnings)
+    assert "nobody" in " ".join(outcome.crashes)
 
 
 async def test_what_is_hardly_meant_is_remarked(rehearsed: Rehearsed) -> None:
     base = template(**{f"{POD}.nodeSelectors": {"a": "b"}, f"{CONTAINER}.image": "{{ imgae }}"})
-    remarks = " ".join((await rehearsed(base)).remarks)
+    remarks = " ".join((await rehearsed(base)).warnings)
     assert f"{POD}.nodeSelectors" in remarks
     assert "did you mean image?" in remarks
 
@@ -163,7 +163,7 @@ async def test_without_an_answer_the_last_one_stands(
         before = await rehearsed(base)
         with kube_proxy.offline():
             after = await rehearsed(base)
-        assert (after.faults, after.warnings) == (before.faults, before.warnings)
+        assert (after.faults, after.crashes) == (before.faults, before.crashes)
         assert after.not_checked
         assert await rehearsed(base) == before
     with kube_proxy.offline():

@@ -254,8 +254,8 @@ async def test_a_secret_per_run_that_may_not_be_written_is_told_and_made_once_it
         "JobsPermitted", "False", reason="SecretsForbidden", seconds=SOON
     )
     assert "list secrets" in fault["message"]
-    assert "spec.jobs.environmentSecret asks for a Secret per run" in fault["message"]
-    assert "or set that to false" in fault["message"]
+    assert "spec.jobs.environmentSecret needs a Secret for each run" in fault["message"]
+    assert "or set that field to false" in fault["message"]
     await account.grant(WRITES_SECRETS, namespace)
     await served.ready(seconds=SOON)
     await make_run(api, suspended_pool)

@@ -90,7 +90,7 @@ async def test_a_refusal_is_told_as_the_server_means_it(binding, operator, prefe
         await served.ready(seconds=AT_ONCE)
     prefect_proxy.on("*", "/work_pools/").answer(429, headers={"Retry-After": "2"})
     fault = await served.condition("ServerReachable", "False", reason="RateLimited", seconds=SOON)
-    assert "come back in 2 s" in fault["message"]
+    assert "retries in 2 s" in fault["message"]
     prefect_proxy.forget()
     await served.ready(seconds=AT_ONCE)
 

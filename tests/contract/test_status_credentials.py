@@ -44,7 +44,7 @@ async def test_each_fault_of_a_secret_is_told_and_mended_without_a_restart(
     assert "no key 'auth' (its keys: password)" in fault["message"]
     await secret(auth="admin:wrong")
     fault = await served.condition("CredentialsValid", "False", reason="Unauthorized", seconds=SOON)
-    assert "answered 401 to an auth string" in fault["message"]
+    assert "answered 401 to a request with an auth string" in fault["message"]
     await secret(auth=AUTH)
     await served.ready(seconds=SOON)
     assert [worker["status"] for worker in await auth_api.workers(auth_pool)] == ["ONLINE"]

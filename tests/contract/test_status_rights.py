@@ -127,10 +127,10 @@ async def test_an_operator_that_may_see_no_bindings_says_so_and_starts_with_the_
 ):
     process = await operator(kubeconfig=await restricted([]), ready=False)
     served = await binding()
-    await process.says("cannot see any WorkPoolBinding")
+    await process.says("cannot list WorkPoolBindings")
     assert "workpoolbindings.workpool-operator.dev is forbidden" in await process.complaint(
         "readyz"
     )
     await restricted.grant(SEES_BINDINGS + MAKES_JOBS)
     await served.ready(seconds=SOON)
-    assert process.log.count("cannot see any WorkPoolBinding") == 2  # when it begins, when it ends
+    assert process.log.count("cannot list WorkPoolBindings") == 2  # when it begins, when it ends

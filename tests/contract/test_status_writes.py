@@ -131,6 +131,6 @@ async def test_kubectl_shows_what_somebody_needs_at_3_am(
     assert row.split()[:6] == ["pool", pool, "True", "Polling", "0", "0"]
     wide = cluster.kubectl.run("get", "prefect", "--namespace", namespace, "--output=wide")
     assert prefect_server.url in wide
-    assert "Due runs are picked up." in wide
+    assert "Due runs are claimed." in wide
     described = cluster.kubectl.run("describe", "wpb", "pool", "--namespace", namespace)
-    assert "workpool-operator  Due runs are picked up." in described.partition("Events:")[2]
+    assert "workpool-operator  Due runs are claimed." in described.partition("Events:")[2]

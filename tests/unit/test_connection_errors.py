@@ -1,4 +1,4 @@
-"""Why a connection failed: real failures of the clients that the operator uses, and their words."""
+"""Real failures of the clients that the operator uses, and how they are explained."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from workpool_operator import connection_errors
 SECRET = "pnu_TOPSECRET1234"
 
 
-async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers with what it was sent, as no HTTP does."""
+async def answers_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with what was sent, which is not HTTP."""
     sent = await reader.readuntil(b"\r\n\r\n")
     writer.write(b"nonsense " + sent)
     writer.close()
 
 
-async def speaks_plainly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def answers_without_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     await reader.read()
     writer.close()
 
 
-async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def aborts(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
@@ -60,7 +60,7 @@ async def failure(call, url: str) -> str:
 
 
 @pytest.mark.parametrize("call", CLIENTS)
-async def test_a_port_that_nobody_serves_refuses_the_connection(call):
+async def test_a_closed_port_refuses_the_connection(call):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/"
@@ -68,13 +68,13 @@ async def test_a_port_that_nobody_serves_refuses_the_connection(call):
 
 
 @pytest.mark.parametrize("call", CLIENTS)
-async def test_a_name_that_does_not_exist_cannot_be_resolved(call):
-    assert await failure(call, "http://nobody.invalid/") == "its name cannot be resolved"
+async def test_a_host_name_that_does_not_exist_cannot_be_resolved(call):
+    assert await failure(call, "http://unknown.invalid/") == "the host name cannot be resolved"
 
 
 @pytest.mark.parametrize("call", CLIENTS)
-@pytest.mark.parametrize("handler", [refuses, hangs_up])
-async def test_an_answer_that_is_no_http_is_not_quoted(call, handler):
+@pytest.mark.parametrize("handler", [answers_nonsense, aborts])
+async def test_an_answer_that_is_not_http_is_not_quoted(call, handler):
     async with await asyncio.start_server(handler, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         text = await failure(call, f"http://127.0.0.1:{port}/")
@@ -83,15 +83,15 @@ async def test_an_answer_that_is_no_http_is_not_quoted(call, handler):
 
 
 @pytest.mark.parametrize("call", CLIENTS)
-async def test_what_does_not_speak_tls_is_said_not_to(call):
-    async with await asyncio.start_server(speaks_plainly, "127.0.0.1", 0) as server:
+async def test_a_server_without_tls_is_reported_as_such(call):
+    async with await asyncio.start_server(answers_without_tls, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         text = await failure(call, f"https://127.0.0.1:{port}/")
-    assert text == "what answers there does not speak TLS"
+    assert text == "the server does not speak TLS"
 
 
 def test_a_header_with_a_line_break_is_never_quoted():
-    """h11's own words hold the value."""
+    """h11's own message contains the value."""
     error = httpx.LocalProtocolError(f"Illegal header value b'Bearer {SECRET}\\nmore'")
     assert connection_errors.explain(error) == "the connection failed (LocalProtocolError)"
 
@@ -99,19 +99,19 @@ def test_a_header_with_a_line_break_is_never_quoted():
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (TimeoutError(), "no answer in time"),
-        (httpx.ReadTimeout(SECRET), "no answer in time"),
+        (TimeoutError(), "timed out"),
+        (httpx.ReadTimeout(SECRET), "timed out"),
         (httpx.ProxyError("407 Proxy Authentication Required"), "the proxy answered 407"),
         (OSError("Multiple exceptions: [Errno 111] Connect call failed"), "connection refused"),
         (ConnectionResetError(), "the connection failed (ConnectionResetError)"),
         (ssl.SSLError(1, SECRET), "the connection failed (SSLError)"),
     ],
 )
-def test_what_is_said_is_made_from_type_and_number(error, text):
+def test_the_explanation_is_built_from_type_and_error_number(error, text):
     assert connection_errors.explain(error) == text
 
 
-def test_the_cause_is_found_behind_what_a_library_made_of_it():
+def test_the_cause_is_found_behind_the_exceptions_of_a_library():
     group = ExceptionGroup("tries", [OSError(113, "x"), OSError(113, "x")])
     error = httpx.ConnectError("All connection attempts failed")
     error.__cause__ = group

@@ -1,4 +1,4 @@
-"""The tree in the module's docstring is the tree of the classes."""
+"""The tree in the docstring of `errors` matches its classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workpool_operator import errors
 
 
 def documented(text: str) -> Iterator[tuple[int, str]]:
-    """Depth and name of each line of the tree."""
+    """Yield depth and name of each line of the tree."""
     for line in text.splitlines():
         if found := re.match(r"    ((?:│   |    )*)(?:[├└]── )?(\w+)", line):
             indent, name = found.groups()
@@ -23,5 +23,5 @@ def declared(kind: type[Exception], depth: int = 0) -> Iterator[tuple[int, str]]
             yield from declared(each, depth + 1)
 
 
-def test_the_documented_tree_names_every_exception_at_its_place() -> None:
+def test_the_documented_tree_matches_the_exception_classes() -> None:
     assert list(documented(errors.__doc__ or "")) == list(declared(errors.OperatorError))

@@ -1,4 +1,4 @@
-"""The spec as a daemon sees it: live, parsed, and never a reason to end."""
+"""The spec that a daemon reads: current, parsed, and never a reason to end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workpool_operator.handlers import LiveSpec
 VALID = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect/api"}}
 
 
-def test_a_change_of_the_spec_is_seen_and_the_same_spec_parsed_once() -> None:
+def test_a_changed_spec_is_used_and_an_unchanged_one_is_parsed_once() -> None:
     live: dict[str, Any] = dict(VALID)
     spec = LiveSpec(live)
     assert spec() is spec()
@@ -20,7 +20,7 @@ def test_a_change_of_the_spec_is_seen_and_the_same_spec_parsed_once() -> None:
     assert spec().suspend is True
 
 
-def test_a_spec_that_is_not_valid_is_told_once_and_the_one_before_stays(
+def test_an_invalid_spec_is_logged_once_and_the_last_valid_one_stays_in_use(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     live: dict[str, Any] = dict(VALID)
@@ -29,11 +29,11 @@ def test_a_spec_that_is_not_valid_is_told_once_and_the_one_before_stays(
     live["concurrencyLimit"] = 0
     assert spec() is before
     assert spec() is before
-    [told] = caplog.messages
-    assert "concurrencyLimit: Input should be greater than or equal to 1" in told
-    assert "apply the current CRD" in told
+    [line] = caplog.messages
+    assert "concurrencyLimit: Input should be greater than or equal to 1" in line
+    assert "apply the current CRD" in line
 
 
-def test_a_binding_that_never_had_a_valid_spec_is_refused_in_one_line() -> None:
-    with pytest.raises(OperatorError, match=r"not valid: workPool: Field required; .*CRD"):
+def test_a_binding_that_never_had_a_valid_spec_gives_an_error_of_one_line() -> None:
+    with pytest.raises(OperatorError, match=r"invalid: workPool: Field required; .*CRD"):
         LiveSpec({"server": {"url": "http://prefect/api"}})()

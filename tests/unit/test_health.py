@@ -1,4 +1,4 @@
-"""Liveness: a loop that does not come round is named; nothing else fails it."""
+"""Liveness names a loop that is stuck; nothing else fails it."""
 
 from __future__ import annotations
 
@@ -20,52 +20,52 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def test_a_loop_in_time_is_not_stuck(clock: FakeClock) -> None:
-    pulse = Watchdog(clock)
-    pulse.beat("data/etl status", within=60)
+def test_a_loop_that_reports_in_time_is_not_overdue(clock: FakeClock) -> None:
+    watchdog = Watchdog(clock)
+    watchdog.beat("data/etl status", within=60)
     clock.advance(59)
-    assert pulse.overdue() == []
-    pulse.beat("data/etl status", within=60)
+    assert watchdog.overdue() == []
+    watchdog.beat("data/etl status", within=60)
     clock.advance(59)
-    assert pulse.overdue() == []
+    assert watchdog.overdue() == []
 
 
-def test_a_stuck_loop_is_named_with_how_late_it_is(clock: FakeClock) -> None:
-    pulse = Watchdog(clock)
-    pulse.beat("data/etl status", within=60)
-    pulse.beat("data/etl looks", within=300)
+def test_a_stuck_loop_is_named_with_the_seconds_by_which_it_is_late(clock: FakeClock) -> None:
+    watchdog = Watchdog(clock)
+    watchdog.beat("data/etl status", within=60)
+    watchdog.beat("data/etl checks", within=300)
     clock.advance(65)
-    assert pulse.overdue() == ["data/etl status is 5 s late"]
+    assert watchdog.overdue() == ["data/etl status is 5 s late"]
 
 
-def test_a_loop_that_ended_promises_nothing(clock: FakeClock) -> None:
-    pulse = Watchdog(clock)
-    pulse.beat("data/etl status", within=60)
-    pulse.stop("data/etl status")
-    pulse.stop("never began")
+def test_a_loop_that_ended_is_never_overdue(clock: FakeClock) -> None:
+    watchdog = Watchdog(clock)
+    watchdog.beat("data/etl status", within=60)
+    watchdog.stop("data/etl status")
+    watchdog.stop("never started")
     clock.advance(1000)
-    assert pulse.overdue() == []
+    assert watchdog.overdue() == []
 
 
-async def test_a_session_whose_writes_never_return_is_stuck_and_one_that_ended_is_not(
+async def test_a_session_whose_requests_never_return_is_overdue_until_it_ends(
     clock: FakeClock,
 ) -> None:
-    """No API does this to it, since every request ends in time: only a defect would."""
-    pulse = Watchdog(clock)
-    task = asyncio.create_task(session(pulse).run())
+    """Every request has a timeout, so only a bug in the operator can cause this."""
+    watchdog = Watchdog(clock)
+    task = asyncio.create_task(session(watchdog).run())
     await asyncio.sleep(0.05)
-    assert pulse.overdue() == []
+    assert watchdog.overdue() == []
     clock.advance(61)
-    assert pulse.overdue() == ["data/etl status is 1 s late"]
+    assert watchdog.overdue() == ["data/etl status is 1 s late"]
     clock.advance(240)
-    assert "data/etl connections is 1 s late" in pulse.overdue()
+    assert "data/etl connections is 1 s late" in watchdog.overdue()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert pulse.overdue() == []
+    assert watchdog.overdue() == []
 
 
-def session(pulse: Watchdog) -> BindingSession:
-    """One that waits for ever for whatever it asks of Kubernetes."""
+def session(watchdog: Watchdog) -> BindingSession:
+    """Return a session whose requests to Kubernetes never return."""
 
     async def never(*_: object, **__: object) -> bytes:
         await asyncio.Event().wait()
@@ -76,5 +76,5 @@ def session(pulse: Watchdog) -> BindingSession:
     server = {"url": "http://prefect/api", "apiKey": reference}
     spec = Spec.model_validate({"workPool": {"name": "etl"}, "server": server})
     binding = Binding("data", "etl", spec=lambda: spec, generation=lambda: 1, status={})
-    around = OperatorContext(kube=kube, watchdog=pulse, reconcilers=1, heartbeat_seconds=30)
-    return BindingSession(binding, around, cluster_id="cluster", announce=lambda _: None)
+    context = OperatorContext(kube=kube, watchdog=watchdog, reconcilers=1, heartbeat_seconds=30)
+    return BindingSession(binding, context, cluster_id="cluster", announce=lambda _: None)

@@ -1,4 +1,4 @@
-"""The log: a trouble is told when it begins, when it changes, and when it is over."""
+"""The log has a line when a problem begins, when its cause changes, and when it is resolved."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from workpool_operator import logs
 from workpool_operator.logs import ProblemLogger
 
 
-def test_a_trouble_that_lasts_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_problem_that_lasts_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    trouble = ProblemLogger(logging.getLogger("test"), "data/etl")
-    trouble.resolved("cannot follow jobs")
+    problems = ProblemLogger(logging.getLogger("test"), "data/etl")
+    problems.resolved("cannot watch jobs")
     for why in ("refused", "refused", "no answer", "no answer"):
-        trouble.report("cannot follow jobs", why)
-    trouble.resolved("cannot follow jobs")
-    trouble.resolved("cannot follow jobs")
-    trouble.report("cannot follow jobs", "no answer")
+        problems.report("cannot watch jobs", why)
+    problems.resolved("cannot watch jobs")
+    problems.resolved("cannot watch jobs")
+    problems.report("cannot watch jobs", "no answer")
     assert caplog.messages == [
-        "data/etl: cannot follow jobs: refused",
-        "data/etl: cannot follow jobs: no answer",
-        "data/etl: no longer: cannot follow jobs",
-        "data/etl: cannot follow jobs: no answer",
+        "data/etl: cannot watch jobs: refused",
+        "data/etl: cannot watch jobs: no answer",
+        "data/etl: resolved: cannot watch jobs",
+        "data/etl: cannot watch jobs: no answer",
     ]
 
 
-def test_kopf_does_not_tell_every_attempt(capsys: pytest.CaptureFixture[str]) -> None:
+def test_kopfs_repeated_attempts_are_not_logged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     before = logging.root.handlers[:], logging.root.level
     try:
         logs.configure("INFO", "json")
@@ -38,5 +40,5 @@ def test_kopf_does_not_tell_every_attempt(capsys: pytest.CaptureFixture[str]) ->
         logging.getLogger("workpool_operator").info("serving")
     finally:
         logging.root.handlers[:], logging.root.level = before
-    told = [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()]
-    assert told == ["something else", "serving"]
+    lines = [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["something else", "serving"]

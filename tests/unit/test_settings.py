@@ -1,4 +1,4 @@
-"""The process's settings, and what of its environment Prefect must not see."""
+"""The settings of the process, and the Prefect settings that it removes from its environment."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ def test_the_command_line_wins_over_the_environment(monkeypatch: pytest.MonkeyPa
     assert read_settings(None).health_port == 1234
 
 
-def test_what_templates_may_read_is_a_list_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variables_for_templates_are_a_list_of_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert Settings().template_environment == frozenset()
     monkeypatch.setenv("WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT", "REGISTRY, REGION,")
     assert Settings().template_environment == {"REGISTRY", "REGION"}
 
 
-def test_all_settings_that_are_wrong_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_settings_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKPOOL_OPERATOR_LOG_LEVEL", "loud")
     monkeypatch.setenv("WORKPOOL_OPERATOR_RECONCILERS", "0")
     with pytest.raises(SystemExit) as ended:
         read_settings(None)
-    told = str(ended.value)
-    assert "WORKPOOL_OPERATOR_LOG_LEVEL='loud': must be 'DEBUG', 'INFO'" in told
-    assert "WORKPOOL_OPERATOR_RECONCILERS='0': must be greater than or equal to 1" in told
-    assert "\n" not in told
+    text = str(ended.value)
+    assert "WORKPOOL_OPERATOR_LOG_LEVEL='loud': must be 'DEBUG', 'INFO'" in text
+    assert "WORKPOOL_OPERATOR_RECONCILERS='0': must be greater than or equal to 1" in text
+    assert "\n" not in text
 
 
-def test_nothing_of_the_users_prefect_reaches_ours_and_what_does_it_instead_is_said() -> None:
+def test_the_users_prefect_settings_are_removed_and_their_replacements_are_named() -> None:
     environ = {
         "PREFECT_API_KEY": "secret",
         "PREFECT_API_SSL_CERT_FILE": "/ca.pem",
@@ -44,7 +46,7 @@ def test_nothing_of_the_users_prefect_reaches_ours_and_what_does_it_instead_is_s
         "SSL_CERT_FILE": "/ca.pem",
         "HTTPS_PROXY": "http://proxy:3128",
     }
-    told = clear_prefect_settings(environ)
+    notes = clear_prefect_settings(environ)
     kept = {name for name in environ if not name.startswith("PREFECT_")}
     assert kept == {"HOME", "SSL_CERT_FILE", "HTTPS_PROXY"}
     assert set(environ) - kept == {
@@ -52,15 +54,15 @@ def test_nothing_of_the_users_prefect_reaches_ours_and_what_does_it_instead_is_s
         "PREFECT_PROFILES_PATH",
         "PREFECT_LOGGING_TO_API_ENABLED",
     }
-    key, ca, headers = told
+    key, ca, headers = notes
     assert key.startswith("PREFECT_API_KEY has no effect here: ")
     assert "set SSL_CERT_FILE for all bindings, or spec.server.caBundle of each" in ca
     assert "spec.server.headers of each binding" in headers
-    assert "secret" not in "".join(told)
+    assert "secret" not in "".join(notes)
 
 
-def test_the_operator_opens_as_many_files_as_its_process_may() -> None:
-    """A hundred bindings hold some five hundred connections."""
+def test_the_operator_raises_its_limit_of_open_files_to_the_maximum() -> None:
+    """A hundred bindings need about five hundred connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:

@@ -1,1 +1,1 @@
-"""The `WorkPoolBinding`: its fields, its conditions, and the session that serves it."""
+"""Serves a `WorkPoolBinding`: session, connection, preflight checks, conditions and status."""

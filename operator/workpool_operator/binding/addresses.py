@@ -1,4 +1,4 @@
-"""Addresses of a Prefect server that are well formed and hardly work. Pure."""
+"""Recognises server addresses that are well formed but probably wrong. Pure."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _WORKSPACE = re.compile(rf"/accounts?/({_UUID})/workspaces?/({_UUID})(?:/|$)")
 
 
 def is_cloud(url: str) -> bool:
-    """Prefect Cloud, its API or its UI."""
+    """Return whether the address is Prefect Cloud's, that of its API or of its UI."""
     host = _host(_split(url))
     return host == CLOUD or host.endswith(f".{CLOUD}")
 
 
 def address_warnings(url: str) -> Iterator[str]:
-    """What is wrong with the address in all likelihood, each with its fix.
+    """Yield what is probably wrong with the address and the fix, each as "is ..." or "has ...".
 
-    Whether a server answers there is another question; so is its API key (`is_cloud`).
+    Does not check that a server answers, nor that Prefect Cloud gets an API key (`is_cloud`).
     """
     parts = _split(url)
     if is_cloud(url):
@@ -30,15 +30,15 @@ def address_warnings(url: str) -> Iterator[str]:
         return
     if is_local(url):
         yield (
-            f"{_host(parts)} is the pod itself there, not this machine: use the name of a Service "
-            "or another address that pods reach"
+            f"points to {_host(parts)}, which is the pod itself: use the name of a Service or "
+            "another address that pods can reach"
         )
     if "api" not in parts.path.split("/"):
         yield f"has no /api in its path: a Prefect API is at {_with_api(parts)} by default"
 
 
 def is_local(url: str) -> bool:
-    """An address that means another machine, or pod, to everyone who uses it."""
+    """Return whether the address means a different machine or pod wherever it is used."""
     host = _host(_split(url))
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -56,9 +56,9 @@ def _cloud_warnings(parts: SplitResult) -> Iterator[str]:
     if not (_host(parts).startswith("api.") and parts.path.startswith("/api/")):
         yield f"is the address of Prefect Cloud's UI, not of its API: use {expected}"
     elif found is None:
-        yield f"names no workspace of Prefect Cloud: use {expected}"
+        yield f"does not name a workspace of Prefect Cloud: use {expected}"
     elif parts.scheme != "https":
-        yield f"Prefect Cloud answers https only: use {expected}"
+        yield f"is http, but Prefect Cloud accepts only https: use {expected}"
 
 
 def _with_api(parts: SplitResult) -> str:
@@ -69,7 +69,7 @@ def _with_api(parts: SplitResult) -> str:
 def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url)
-    except ValueError:  # such as an IPv6 address without its end
+    except ValueError:  # such as an IPv6 address without its closing bracket
         return SplitResult("", "", "", "", "")
 
 

@@ -1,13 +1,13 @@
-"""The binding's conditions: what must hold before a run can be picked up, in order. Pure.
+"""The conditions of a binding, in the order in which they are checked. Pure.
 
-Ready is their summary: a due run would be picked up, or waits for something that is no fault; the
-first condition that does not hold is its reason. Claiming says whether due runs are claimed now.
-Whatever comes after a condition that does not hold is Unknown, because it cannot be known.
+Ready summarises them: it is True if due runs are claimed or wait for something that is not a fault;
+otherwise its reason is that of the first False condition. Claiming is True if due runs are claimed
+now. Conditions after a False one are Unknown, because they cannot be checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ JOBS_PERMITTED = "JobsPermitted"
 READY = "Ready"
 CLAIMING = "Claiming"
 
-# They say what is worth knowing, and have no part in Ready.
+# For information: they do not affect Ready.
 EVENTS_CONNECTED = "EventsConnected"
 POOL_SHARED = "PoolShared"
 
@@ -39,7 +39,7 @@ ORDER = (
 class ConditionState:
     """A condition's status (True, False, Unknown), CamelCase reason, and message with the fix.
 
-    `is_partial`: it is False for a part only, and due runs of the rest are claimed.
+    `is_partial`: it is False for a part of the binding only, and due runs of the rest are claimed.
     """
 
     status: str
@@ -50,166 +50,187 @@ class ConditionState:
 
 @dataclass(frozen=True, slots=True)
 class ServingState:
-    """What decides about Ready and Claiming besides the conditions."""
+    """What Ready and Claiming depend on besides the conditions.
+
+    `full_at` is the concurrencyLimit if all its slots are taken. `unserved` says why the binding
+    has no session.
+    """
 
     suspended: bool = False
     pool_paused: bool = False
-    full_at: int | None = None  # the concurrencyLimit, where every slot is taken
+    full_at: int | None = None
     synced: bool = False
     stopped: bool = False
-    unserved: ConditionState | None = None  # why the binding is not served at all
+    unserved: ConditionState | None = None
 
 
 class Conditions:
-    """The verdicts of one binding, in the order in which they must hold."""
+    """The results of one binding's preflight checks, in the order of the checks."""
 
     def __init__(self) -> None:
-        self._verdicts: dict[str, ConditionState] = {}
+        self._known: dict[str, ConditionState] = {}
 
     def set_true(self, condition: str, reason: str, message: str) -> None:
         """Set the condition to True."""
-        self._verdicts[condition] = ConditionState("True", reason, message)
+        self._known[condition] = ConditionState("True", reason, message)
 
     def set_false(
         self, condition: str, reason: str, message: str, *, partial: bool = False
     ) -> None:
-        """What comes after `condition` is not known any more, unless it fails for a part only."""
-        self._verdicts[condition] = ConditionState("False", reason, message, partial)
+        """Set the condition to False and the later ones to Unknown, unless `partial`."""
+        self._known[condition] = ConditionState("False", reason, message, partial)
         if partial:
             return
         for later in ORDER[ORDER.index(condition) + 1 :]:
-            self._verdicts.pop(later, None)
+            self._known.pop(later, None)
 
     def all_true(self) -> bool:
         """Return whether every condition is True."""
-        return all(verdict.status == "True" for verdict in self.states().values())
+        return all(state.status == "True" for state in self.states().values())
 
     def allow_claims(self) -> bool:
-        """All hold, or fail for a part only."""
-        return all(v.status == "True" or v.is_partial for v in self.states().values())
+        """Return whether every condition is True, or False for a part only."""
+        return all(state.status == "True" or state.is_partial for state in self.states().values())
 
     def get(self, condition: str) -> ConditionState:
-        """What is known of one of them."""
+        """Return the state of one condition."""
         return self.states()[condition]
 
     def has_fault(self) -> bool:
-        """Something is known to be wrong."""
-        return any(verdict.status == "False" for verdict in self._verdicts.values())
+        """Return whether a condition is False."""
+        return any(state.status == "False" for state in self._known.values())
 
     def states(self) -> dict[str, ConditionState]:
-        """Every condition but Ready."""
-        found: dict[str, ConditionState] = {}
+        """Return every checked condition in order, without Ready and Claiming."""
+        states: dict[str, ConditionState] = {}
         for condition in ORDER:
-            found[condition] = self._verdicts.get(condition) or _unknown(found)
-        return found
+            states[condition] = self._known.get(condition) or _not_checked(states)
+        return states
 
 
-def _unknown(earlier: Mapping[str, ConditionState]) -> ConditionState:
-    failed = next((name for name, v in earlier.items() if v.status == "False"), None)
-    text = f"Known once {failed} is True." if failed else "Not known yet."
+def _not_checked(earlier: Mapping[str, ConditionState]) -> ConditionState:
+    failed = next((name for name, state in earlier.items() if state.status == "False"), None)
+    text = f"Not checked until {failed} is True." if failed else "Not checked yet."
     return ConditionState("Unknown", "NotChecked", text)
 
 
-def ready(verdicts: Mapping[str, ConditionState], situation: ServingState) -> ConditionState:
-    """True when a due run would be picked up now, or waits for something that is no fault."""
-    failed = (verdict for verdict in verdicts.values() if verdict.status == "False")
+def ready(states: Mapping[str, ConditionState], serving: ServingState) -> ConditionState:
+    """Return Ready: True if due runs are claimed or wait for something that is not a fault."""
+    failed = (state for state in states.values() if state.status == "False")
     return (
-        situation.unserved
+        serving.unserved
         or next(failed, None)
-        or _unknown_yet(verdicts, situation)
-        or _waiting(situation)
-        or ConditionState("True", "Polling", "Due runs are picked up.")
+        or _unknown(states, serving)
+        or _waiting(serving)
+        or ConditionState("True", "Polling", "Due runs are claimed.")
     )
 
 
-def claiming(verdicts: Mapping[str, ConditionState], situation: ServingState) -> ConditionState:
-    """True only when due runs are claimed now; else the reason why not, a fault or none."""
-    failed = [verdict for verdict in verdicts.values() if verdict.status == "False"]
-    blocking = [verdict for verdict in failed if not verdict.is_partial]
-    if said := situation.unserved or next(iter(blocking), None):
-        return said
-    if unknown := _unknown_yet(verdicts, situation):
+def claiming(states: Mapping[str, ConditionState], serving: ServingState) -> ConditionState:
+    """Return Claiming: True if due runs are claimed now, otherwise why they are not."""
+    failed = [state for state in states.values() if state.status == "False"]
+    blocking = [state for state in failed if not state.is_partial]
+    if fault := serving.unserved or next(iter(blocking), None):
+        return fault
+    if unknown := _unknown(states, serving):
         return unknown
-    if waiting := _waiting(situation):
+    if waiting := _waiting(serving):
         return replace(waiting, status="False")
-    for verdict in failed:
-        text = f"Due runs of the other queues are claimed. {verdict.message}"
-        return ConditionState("True", verdict.reason, text)
+    for state in failed:
+        text = f"Due runs of the other queues are claimed. {state.message}"
+        return ConditionState("True", state.reason, text)
     return ConditionState("True", "Polling", "Due runs are claimed.")
 
 
-def _unknown_yet(
-    verdicts: Mapping[str, ConditionState], situation: ServingState
-) -> ConditionState | None:
-    if situation.stopped:
-        text = "The operator was stopped: runs wait, Jobs that exist go on. Start it again."
+def _unknown(states: Mapping[str, ConditionState], serving: ServingState) -> ConditionState | None:
+    """Return why nothing is known about the binding, if so."""
+    if serving.stopped:
+        text = "The operator is stopped: new runs wait, existing Jobs continue. Start it again."
         return ConditionState("Unknown", "OperatorStopped", text)
-    if any(verdict.status == "Unknown" for verdict in verdicts.values()) or not situation.synced:
-        return ConditionState(
-            "Unknown", "Starting", "The operator is looking at the server and the cluster."
-        )
+    if any(state.status == "Unknown" for state in states.values()) or not serving.synced:
+        text = "The operator is checking the Prefect server and reading the cluster's Jobs."
+        return ConditionState("Unknown", "Starting", text)
     return None
 
 
-def _waiting(situation: ServingState) -> ConditionState | None:
-    """Why no run is claimed although nothing is wrong."""
-    if situation.suspended:
-        text = "spec.suspend is true: no run is claimed. Jobs that exist are followed to their end."
+def _waiting(serving: ServingState) -> ConditionState | None:
+    """Return why no run is claimed although there is no fault, if so."""
+    if serving.suspended:
+        text = "spec.suspend is true: no runs are claimed. Existing Jobs are followed to their end."
         return ConditionState("True", "Suspended", text)
-    if situation.pool_paused:
-        text = "The work pool is paused in Prefect: no run is claimed until it is resumed there."
+    if serving.pool_paused:
+        text = "The work pool is paused in Prefect: no runs are claimed until it is resumed there."
         return ConditionState("True", "PoolPaused", text)
-    if situation.full_at is not None:
-        text = f"As many Jobs are in flight as spec.concurrencyLimit allows: {situation.full_at}."
+    if serving.full_at is not None:
+        text = (
+            f"spec.concurrencyLimit is reached: all {serving.full_at} slots are taken. "
+            "Due runs wait for a free one."
+        )
         return ConditionState("True", "AtCapacity", text)
     return None
 
 
 def events_connected(lost: str | None, *, interval: int) -> ConditionState:
-    """`lost` says why the event stream is not open; None where it is, "" where it opens yet."""
+    """Return EventsConnected. `lost` says why Prefect's event stream is not open, "" if it has not
+    been tried yet, None if it is open. `interval` is the number of seconds between polls."""
     if lost == "":
-        return ConditionState("Unknown", "Connecting", "The operator opens Prefect's event stream.")
+        text = "The operator is opening Prefect's event stream."
+        return ConditionState("Unknown", "Connecting", text)
     if lost is None:
-        return ConditionState(
-            "True", "Listening", "Runs are claimed as soon as Prefect schedules them."
-        )
-    text = f"Prefect's event stream is not open ({lost}): due runs are found by polling, every "
-    text += f"{interval} s. A proxy in front of the server must let websockets through."
+        text = "Runs are claimed as soon as Prefect schedules them."
+        return ConditionState("True", "Listening", text)
+    text = (
+        f"Prefect's event stream is not open ({lost}): the operator finds due runs by polling, "
+        f"every {interval} s. A proxy in front of the server must let websockets through."
+    )
     return ConditionState("False", "PollingOnly", text)
 
 
-def defect(error: BaseException, *, doing: str) -> tuple[str, str]:
-    """Reason and message of what the operator did not foresee. Never the error's own text, which
-    may quote a value."""
+def internal_error(error: BaseException, *, task: str) -> tuple[str, str]:
+    """Return reason and message for a bug in the operator that made it fail to do `task`.
+
+    The message does not quote the error, whose text may contain a secret.
+    """
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    text = f"The operator failed {doing} ({type(error).__name__}) and tries again. "
-    return "InternalError", text + "Its log has the traceback: please report it."
+    return "InternalError", (
+        f"The operator failed to {task} ({type(error).__name__}) and tries again. This is a bug: "
+        "please report it with the traceback from the operator's log."
+    )
+
+
+def list_first(items: Sequence[str], *, most: int) -> str:
+    """Return the first `most` items and how many there are more, for a message in a terminal."""
+    more = f" (and {len(items) - most} more)" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
 
 
 def as_status(
-    verdicts: Mapping[str, ConditionState],
+    states: Mapping[str, ConditionState],
     *,
     before: Iterable[Mapping[str, Any]],
     generation: int,
     now: datetime,
 ) -> list[dict[str, Any]]:
-    """metav1.Conditions; `lastTransitionTime` moves only when the status does."""
+    """Return metav1.Conditions, whose `lastTransitionTime` changes only with the status.
+
+    `before` are the conditions that the binding has.
+    """
     known = {condition.get("type"): condition for condition in before}
     return [
         {
             "type": name,
-            "status": verdict.status,
-            "reason": verdict.reason,
-            "message": verdict.message,
+            "status": state.status,
+            "reason": state.reason,
+            "message": state.message,
             "observedGeneration": generation,
-            "lastTransitionTime": _transition(known.get(name), verdict, now),
+            "lastTransitionTime": _transition_time(known.get(name), state, now),
         }
-        for name, verdict in verdicts.items()
+        for name, state in states.items()
     ]
 
 
-def _transition(before: Mapping[str, Any] | None, verdict: ConditionState, now: datetime) -> str:
-    if before and before.get("status") == verdict.status and before.get("lastTransitionTime"):
+def _transition_time(before: Mapping[str, Any] | None, state: ConditionState, now: datetime) -> str:
+    if before and before.get("status") == state.status and before.get("lastTransitionTime"):
         return str(before["lastTransitionTime"])
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")

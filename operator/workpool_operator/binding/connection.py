@@ -1,6 +1,7 @@
-"""One connection: a RunController on one server, with one set of credentials, on one pool.
+"""Serves one pool on one server with one set of credentials.
 
-It ends when one of them is another. The next connection adopts from both stores what it left.
+A connection ends when one of the three changes. The next connection adopts its runs: it reads them
+again from Prefect and Kubernetes.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from workpool_operator.runs.poller import Poller
 from workpool_operator.runs.renderer import TemplateRenderer
 
 DRAIN_SECONDS = 2.5
-OVERDUE_SECONDS = 300.0  # longer than all requests of one look, or of one action, together
+OVERDUE_SECONDS = 300.0  # longer than all requests of one check, or of one action, together
 
 
 class _Outdated(Exception):
-    """Another connection is needed; says why."""
+    """Another connection is needed. The text says why."""
 
 
 class Connection(Listener):
-    """Serves the owner's pool through `api`: a RunController, a poll loop and a heartbeat."""
+    """Serves the owner's pool through `api`, with a RunController, a Poller and a Heartbeat."""
 
     def __init__(
         self,
         binding: Binding,
-        around: OperatorContext,
+        context: OperatorContext,
         *,
         api: PrefectApi,
         owner: Owner,
@@ -45,24 +46,24 @@ class Connection(Listener):
         preflight: Preflight,
     ) -> None:
         self._binding = binding
-        self._around = around
+        self._context = context
         self._api = api
         self._owner = owner
-        self._inspection = preflight
-        self._made_for = _identity(binding.spec())
-        self._missed = False  # something that only a resync finds again
-        self.events_lost: str | None = ""  # why the event stream is not open; None while it is
+        self._preflight = preflight
+        self._made_for = _connection_fields(binding.spec())
+        self._needs_resync = False  # an outage may have hidden changes that polls do not show
+        self.events_lost: str | None = ""  # why the event stream is not open; None if it is
         self.controller = RunController(
             owner,
             prefect=api,
-            kube=around.kube,
+            kube=context.kube,
             cluster=cluster,
             renderer=TemplateRenderer(owner, api=api, pool=self._served_pool),
             settings=binding.run_settings,
             listener=self,
-            workers=around.reconcilers,
+            workers=context.reconcilers,
             consent=preflight.consent.check,
-            clock=around.clock,
+            clock=context.clock,
         )
         self.poller = Poller(
             self.controller,
@@ -71,41 +72,41 @@ class Connection(Listener):
             queues=lambda: preflight.queues,
             may_claim=preflight.may_claim,
             polled=self._polled,
-            clock=around.clock,
+            clock=context.clock,
         )
 
     @property
     def pool_id(self) -> UUID:
-        """The pool that is served."""
+        """The id of the pool that is served."""
         return self._owner.pool_id
 
     def _served_pool(self) -> WorkPool:
-        """A run that was claimed before the template broke, or by an earlier process, waits."""
-        if self._inspection.served is None:
-            raise Unavailable("its Job waits for a valid base job template of the work pool")
-        return self._inspection.served
+        """Return the pool with its last valid template, from which Jobs are rendered."""
+        if self._preflight.served is None:
+            raise Unavailable("its Job waits until the work pool's base job template is valid")
+        return self._preflight.served
 
     async def serve(self, *, worker: str) -> str:
-        """Serve until another connection is needed; the reason."""
-        seconds = self._around.heartbeat_seconds
+        """Serve until another connection is needed. Return the reason."""
+        seconds = self._context.heartbeat_seconds
         heartbeat = Heartbeat(
-            self._api, worker=worker, every_seconds=seconds, serves=self._inspection.is_servable
+            self._api, worker=worker, every_seconds=seconds, serves=self._preflight.is_servable
         )
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.controller.run(), name="controller")
                 group.create_task(self._poll_once_adopted(), name="polls")
                 group.create_task(heartbeat.run(), name="heartbeat")
-                group.create_task(self._check_loop(), name="looks")
+                group.create_task(self._check_loop(), name="checks")
         except* _Outdated as reasons:
             reason = str(reasons.exceptions[0])
         finally:
-            for part in ("acquire", "looks", "reconcilers"):
-                self._around.watchdog.stop(f"{self._binding.key} {part}")
+            for part in ("polls", "checks", "reconcilers"):
+                self._context.watchdog.stop(f"{self._binding.key} {part}")
         return reason
 
     async def drain(self) -> None:
-        """Before the end: let the writes in progress end, begin no more."""
+        """Finish the writes in progress and start no more."""
         await self.controller.drain(DRAIN_SECONDS)
 
     async def _poll_once_adopted(self) -> None:
@@ -113,89 +114,92 @@ class Connection(Listener):
         await self.poller.run()
 
     def check_reconcilers(self) -> None:
-        """To be called regularly: a run that is held too long has a stuck reconciler."""
+        """Report the reconcilers as alive, unless one has handled the same run for too long.
+
+        To be called regularly.
+        """
         if self.controller.busy_seconds < OVERDUE_SECONDS:
             self._beat("reconcilers", within=60)
 
-    # What the controller and the poll loop report
+    # Reports of the controller and the poller
 
     def _polled(self, error: OperatorError | None) -> None:
-        """After an outage a poll shows only what is SCHEDULED: the rest is read anew."""
-        self._missed |= error is not None
-        if self._missed and error is None:
-            self._missed = False
+        """Resync after an outage, because a poll shows only SCHEDULED runs."""
+        self._needs_resync |= error is not None
+        if self._needs_resync and error is None:
+            self._needs_resync = False
             self.controller.resync()
         self.resync_failed(error)
 
     def resync_failed(self, error: OperatorError | None) -> None:
-        """Let the status say whether the server answers."""
-        self._beat("acquire")
-        self._inspection.poll_ended(error)
+        """Report to the preflight whether the server answered."""
+        self._beat("polls")
+        self._preflight.poll_ended(error)
 
     def prefect_failed(self, error: PrefectUnavailable) -> None:
-        """Find out by a poll whether the server answers."""
+        """Poll, to find out whether the server answers."""
         self.poller.wake()
 
     def events_changed(self, lost: str | None) -> None:
-        """Events may have been missed, or the server may be gone: a poll finds out."""
+        """Poll and resync: events may have been missed, or the server may be unavailable."""
         self.events_lost = lost
-        self._missed |= self.controller.has_begun
+        self._needs_resync |= self.controller.has_begun
         self.poller.wake()
 
     def run_scheduled(self, queue: str | None) -> None:
-        """Poll if the queue is polled; one that the event does not name may be any."""
-        queues = self._inspection.queues
+        """Poll if the run's queue is served, or if the event does not name its queue."""
+        queues = self._preflight.queues
         if queue is None or queues is None or queue in queues:
             self.poller.wake()
 
     def jobs_forbidden(self, message: str) -> None:
-        """Let a condition say so, until the rights are looked at again."""
-        self._inspection.check_failed(BindingFault(c.JOBS_PERMITTED, "JobsForbidden", message))
-        self._inspection.recheck()
+        """Report the missing right as a condition, until the next check."""
+        self._preflight.check_failed(BindingFault(c.JOBS_PERMITTED, "JobsForbidden", message))
+        self._preflight.recheck()
 
     def capacity_freed(self) -> None:
-        """Poll if the last poll left runs behind."""
+        """Poll if the last poll left due runs unclaimed because no slot was free."""
         self.poller.slot_freed()
 
     def offer_expired(self) -> None:
         """Poll again: the run is still due."""
         self.poller.wake()
 
-    # What it stands on
+    # Preflight checks
 
     async def _check_loop(self) -> None:
-        """Look again and again at what the connection stands on."""
+        """Repeat the preflight checks until another connection is needed."""
         while True:
-            self._beat("looks")
-            await self._inspection.wait_for_next_check()
-            could_claim = self._inspection.may_claim()
+            self._beat("checks")
+            await self._preflight.wait_for_next_check()
+            could_claim = self._preflight.may_claim()
             try:
-                stale = await self._check()
+                reason = await self._check()
             except Exception as error:
-                self._inspection.check_failed(error)
+                self._preflight.check_failed(error)
                 continue
-            if stale:
+            if reason:
                 await self.drain()
-                raise _Outdated(stale)
-            if self._inspection.may_claim() and not could_claim:
+                raise _Outdated(reason)
+            if self._preflight.may_claim() and not could_claim:
                 self.poller.wake()
                 self.controller.resync()
 
     async def _check(self) -> str | None:
-        """Why another connection is needed, if it is."""
-        if _identity(self._binding.spec()) != self._made_for:
-            return "spec.server, or what spec.jobs says of it, changed"
-        if await self._inspection.credentials() != self._api.server:
+        """Check everything once. Return why another connection is needed, None if it is not."""
+        if _connection_fields(self._binding.spec()) != self._made_for:
+            return "spec.server, or the server's fields in spec.jobs, changed"
+        if await self._preflight.credentials() != self._api.server:
             return "the credentials changed"
-        pool = await self._inspection.check(self._api)
-        return "the work pool was made anew" if pool and pool.id != self.pool_id else None
+        pool = await self._preflight.check(self._api)
+        return "the work pool was created again" if pool and pool.id != self.pool_id else None
 
     def _beat(self, part: str, *, within: float = OVERDUE_SECONDS) -> None:
-        self._around.watchdog.beat(f"{self._binding.key} {part}", within=within)
+        self._context.watchdog.beat(f"{self._binding.key} {part}", within=within)
 
 
-def _identity(spec: Spec) -> tuple[object, ...]:
-    """What a connection and its runs' environment are made from."""
+def _connection_fields(spec: Spec) -> tuple[object, ...]:
+    """Return the fields that a connection and the environment of its run pods depend on."""
     jobs = spec.jobs
-    given = (jobs.api_key, jobs.auth_string, jobs.headers, jobs.ca_bundle)
-    return spec.server, jobs.server_url, *given
+    pods = (jobs.api_key, jobs.auth_string, jobs.headers, jobs.ca_bundle)
+    return spec.server, jobs.server_url, *pods

@@ -1,4 +1,4 @@
-"""What a session is given: the binding that it serves, and what all sessions of a process share."""
+"""What a session is given: its binding, and what all sessions of a process share."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.pool_sharing import PoolConsumer
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.health import Watchdog
+from workpool_operator.jobs import names
+from workpool_operator.jobs.credentials import Credentials
 from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.runs.owner import Owner
 from workpool_operator.runs.settings import PollSettings, RunSettings
 from workpool_operator.runs.timeouts import Timeouts
 from workpool_operator.ttl_cache import TTLCache
 
 CONCURRENT_CHECKS = 8
-RECENT_SECONDS = 10.0
+CACHE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The object that is served; `spec` and `generation` are live, `status` is what it had."""
+    """A `WorkPoolBinding`. `spec` and `generation` return current values; `status` is the status
+    that it had when it was read."""
 
     namespace: str
     name: str
@@ -33,11 +38,49 @@ class Binding:
 
     @property
     def key(self) -> str:
-        """The binding as `namespace/name`."""
+        """NAMESPACE/NAME."""
         return f"{self.namespace}/{self.name}"
 
+    @property
+    def job_namespace(self) -> str:
+        """The namespace of its Jobs, which cannot be changed."""
+        return self.spec().jobs.namespace or self.namespace
+
+    def owner(
+        self,
+        *,
+        cluster_id: str,
+        server_url: str,
+        pool_id: UUID,
+        credentials: Credentials,
+        template_environment: frozenset[str],
+    ) -> Owner:
+        """Return the owner of its runs, the same for a session and for a command.
+
+        `server_url` is the server's address for the operator; run pods get `credentials` by
+        reference only.
+        """
+        spec = self.spec()
+        url = spec.jobs.server_url or spec.server.url or ""
+        return Owner(
+            cluster_id=cluster_id,
+            binding=self.key,
+            binding_id=names.binding_id(cluster_id=cluster_id, binding=self.key),
+            worker_name=self.worker_name(cluster_id),
+            namespace=self.job_namespace,
+            server_url=server_url,
+            pool_id=pool_id,
+            environment=({"name": "PREFECT_API_URL", "value": url}, *credentials.entries),
+            ca=credentials.ca,
+            template_environment=template_environment,
+        )
+
+    def worker_name(self, cluster_id: str) -> str:
+        """Return the name under which Prefect lists the binding as a worker."""
+        return names.worker_name(cluster_id=cluster_id, namespace=self.namespace, name=self.name)
+
     def run_settings(self) -> RunSettings:
-        """What the spec says now about runs and their Jobs."""
+        """Return what the spec says now about runs and their Jobs."""
         jobs = self.spec().jobs
         timeouts = Timeouts(
             pending_timeout=jobs.pending_timeout_seconds,
@@ -51,7 +94,7 @@ class Binding:
         )
 
     def poll_settings(self) -> PollSettings:
-        """What the spec says now about polls."""
+        """Return what the spec says now about polls."""
         spec = self.spec()
         return PollSettings(
             interval=spec.poll.interval_seconds,
@@ -64,11 +107,11 @@ class Binding:
 class OperatorContext:
     """What all sessions of a process share.
 
-    `template_environment` names the variables of the operator's own environment that templates may
-    read. `consumers` says what each takes runs from, by binding. `check_slots` bounds how many ask
-    a server at once, by its URL: a hundred that start together would all wait in vain for a small
-    one. `versions` are the servers' (empty: not told), `workers` the names of those online on a
-    pool (None: not told).
+    `template_environment`: the names of the operator's environment variables that templates may
+    read. `consumers`: which queues of which pool each binding serves, by its key. `check_slots`
+    limits the concurrent checks of one server, by its URL: if a hundred bindings start together, a
+    small server would answer none of them in time. `versions`: the servers' versions, "" if
+    unknown. `workers`: the names of a pool's online workers, None if unknown.
     """
 
     kube: KubernetesClient
@@ -78,12 +121,10 @@ class OperatorContext:
     template_environment: frozenset[str] = frozenset()
     clock: Clock = SYSTEM_CLOCK
     consumers: dict[str, PoolConsumer] = field(default_factory=dict)
-    check_slots: dict[str, asyncio.Semaphore] = field(default_factory=lambda: defaultdict(_a_few))
-    versions: TTLCache[str] = field(default_factory=lambda: TTLCache(seconds=RECENT_SECONDS))
-    workers: TTLCache[Sequence[str] | None] = field(
-        default_factory=lambda: TTLCache(seconds=RECENT_SECONDS)
+    check_slots: dict[str, asyncio.Semaphore] = field(
+        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(CONCURRENT_CHECKS))
     )
-
-
-def _a_few() -> asyncio.Semaphore:
-    return asyncio.Semaphore(CONCURRENT_CHECKS)
+    versions: TTLCache[str] = field(default_factory=lambda: TTLCache(seconds=CACHE_SECONDS))
+    workers: TTLCache[Sequence[str] | None] = field(
+        default_factory=lambda: TTLCache(seconds=CACHE_SECONDS)
+    )

@@ -1,4 +1,4 @@
-"""Whether the API server serves WorkPoolBindings, and to this operator."""
+"""Checks that the API server has the CRD and lets the operator list WorkPoolBindings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from workpool_operator.kube.client import KubernetesClient
 
 
 async def crd_problem(kube: KubernetesClient, namespaces: Sequence[str]) -> str:
-    """Why bindings cannot be seen in these namespaces (none: in all); "" if they can."""
+    """Return why the operator cannot list bindings in these namespaces, "" if it can.
+
+    Without `namespaces` it has to list those of the whole cluster.
+    """
     everywhere = f"{BINDINGS.api}/{BINDINGS.plural}"
     paths = [BINDINGS.path(namespace) for namespace in namespaces] or [everywhere]
     try:
@@ -36,7 +39,7 @@ def _refusal(refused: KubernetesRefused) -> str:
             return f"the CustomResourceDefinition of WorkPoolBinding is missing; {fix}"
         case KubernetesForbidden():
             if release := settings.helm_release():
-                fix = f"upgrade Helm release {release!r}, whose chart grants it in watchNamespaces"
+                fix = f"upgrade Helm release {release!r}, which grants it in its watchNamespaces"
             else:
                 fix = "apply manifests/base, which grants it"
             return f"{refused}; {fix}"

@@ -1,4 +1,4 @@
-"""A key of a Secret or ConfigMap that a binding names, and what is wrong where it is unusable."""
+"""Reads the key of a Secret or ConfigMap that a binding names, or says why it cannot be used."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from workpool_operator.kube import permissions
 from workpool_operator.kube.client import CONFIG_MAPS, SECRETS, KubernetesClient, Object, Resource
 from workpool_operator.prefect_api import endpoint
 
-FORBIDDEN = "Forbidden"  # how the reason of a fault ends where the operator may not look
+FORBIDDEN = "Forbidden"  # ends the reason of a fault if the operator may not read the object
 
 
 @dataclass(frozen=True, slots=True)
 class KeyReference:
-    """`path` is the field of the spec that names it, `condition` the one that needs it. A
-    fault lists the existing keys only of an object in the binding's own namespace:
-    `names_other_keys`."""
+    """A key of a Secret or ConfigMap, and the field of the spec that names it.
+
+    `path` is that field, `condition` the condition that is False if the key cannot be used.
+    `names_other_keys`: a fault may list the object's keys, because the binding's author may know
+    them: the object is in the binding's own namespace.
+    """
 
     selector: SecretKeySelector | ConfigMapKeySelector
     namespace: str
@@ -29,46 +32,46 @@ class KeyReference:
     names_other_keys: bool = True
 
     async def value(self, kube: KubernetesClient) -> str:
-        """The key's value as it can be sent in a header, which is how all but a CA is.
+        """Return the key's value, without surrounding whitespace, for use in a header.
 
         Raises:
-            BindingFault: there is none to be had; with the field and the fix.
+            BindingFault: the value cannot be read or cannot be sent in a header.
         """
         value = (await self.text(kube)).strip()
-        if fault := endpoint.header_value_problem(value):
-            raise self.invalid(f"{fault}: it must hold nothing but the value, in one line")
+        if problem := endpoint.header_value_problem(value):
+            raise self.invalid(f"{problem}: it must hold only the value, in one line")
         return value
 
     async def certificates(self, kube: KubernetesClient) -> str:
-        """The certificates that it holds.
+        """Return the CA certificates that the key holds.
 
         Raises:
-            BindingFault: there are none; with the field and the fix.
+            BindingFault: the key cannot be read or holds no valid certificate.
         """
         try:
             return endpoint.certificates(await self.text(kube))
         except ValueError as error:
-            text = "it must hold the certificates of the CA, each from -----BEGIN CERTIFICATE-----"
+            text = "it must hold the CA's certificates, each from -----BEGIN CERTIFICATE----- on"
             raise self.invalid(f"{error}: {text}") from error
 
     async def headers(self, kube: KubernetesClient) -> None:
-        """Check that it holds headers as Prefect's client reads them.
+        """Check that the key holds headers in the form that Prefect's client reads.
 
         Raises:
-            BindingFault: it does not; with the field and the fix.
+            BindingFault: the key cannot be read or holds something else.
         """
         try:
             found = json.loads(await self.text(kube))
         except ValueError:
             found = None
         if not isinstance(found, dict) or not all(map(_is_header, found.items())):
-            raise self.invalid('is no JSON as {"Name-Of-Header": "value"}')
+            raise self.invalid('is not a JSON object like {"Name-Of-Header": "value"}')
 
     async def text(self, kube: KubernetesClient) -> str:
-        """The key's value, whatever it is.
+        """Return the key's value as it is.
 
         Raises:
-            BindingFault: there is no such object or key; with the field and the fix.
+            BindingFault: the object or its key does not exist, cannot be read or is not text.
         """
         name, key = self.selector.name, self.selector.key
         try:
@@ -85,35 +88,35 @@ class KeyReference:
         return self._decoded(data[key])
 
     def invalid(self, why: str) -> BindingFault:
-        """Its value is none that can be used; `why` must not quote it."""
-        about = f"key {self.selector.key!r} of {self.kind} {self.selector.name!r} {why}."
-        return self._fault("ValueInvalid", about)
+        """Return the fault of a value that cannot be used. `why` must not quote the value."""
+        text = f"key {self.selector.key!r} of {self.kind} {self.selector.name!r} {why}."
+        return self._fault("ValueInvalid", text)
 
     @property
     def forbidden(self) -> str:
-        """The reason of the fault that is raised where the operator may not look."""
+        """The reason of the fault that is raised if the operator may not read the object."""
         return f"{self.kind}{FORBIDDEN}"
 
     @property
     def kind(self) -> str:
-        """The kind of the object: Secret or ConfigMap."""
-        return "Secret" if self._of_secret else "ConfigMap"
+        """Secret or ConfigMap."""
+        return "Secret" if self._is_secret else "ConfigMap"
 
     @property
-    def _of_secret(self) -> bool:
+    def _is_secret(self) -> bool:
         return isinstance(self.selector, SecretKeySelector)
 
     @property
     def _resource(self) -> Resource[Object]:
-        return SECRETS if self._of_secret else CONFIG_MAPS
+        return SECRETS if self._is_secret else CONFIG_MAPS
 
     def _decoded(self, value: str) -> str:
-        if not self._of_secret:
+        if not self._is_secret:
             return value
         try:
             return base64.b64decode(value).decode()
         except (UnicodeDecodeError, binascii.Error) as error:
-            raise self.invalid("holds no text") from error
+            raise self.invalid("is not UTF-8 text") from error
 
     async def _unreadable(self, refused: KubernetesRefused, kube: KubernetesClient) -> BindingFault:
         if not isinstance(refused, KubernetesNotFound):
@@ -128,11 +131,11 @@ class KeyReference:
         return BindingFault(self.condition, f"{self.kind}{what}", f"{self.path}: {text}")
 
 
-def ca_reference(named: CABundle, *, namespace: str, path: str, condition: str) -> KeyReference:
-    """The key of whichever of the two the field at `path` names."""
-    field = "secretKeyRef" if named.secret_key_ref else "configMapKeyRef"
+def ca_reference(ca_bundle: CABundle, *, namespace: str, path: str, condition: str) -> KeyReference:
+    """Return the key of the ConfigMap or Secret that the field at `path` names."""
+    field = "secretKeyRef" if ca_bundle.secret_key_ref else "configMapKeyRef"
     return KeyReference(
-        named.selector, namespace=namespace, path=f"{path}.{field}", condition=condition
+        ca_bundle.selector, namespace=namespace, path=f"{path}.{field}", condition=condition
     )
 
 

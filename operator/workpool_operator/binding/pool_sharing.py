@@ -1,7 +1,7 @@
-"""Who else takes runs from a binding's work pool: the condition PoolShared. Pure.
+"""Computes the condition PoolShared: who else claims runs of a binding's work pool. Pure.
 
-A claim is exclusive: of those who share a pool each run goes to one. That is what a move from one
-cluster or worker to another needs, and a surprise where it is not intended.
+Claims are exclusive, so each run of a shared pool goes to one of its consumers. That is useful
+during a move from one cluster or worker to another, and a surprise if it is not intended.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from workpool_operator.binding.conditions import ConditionState
+from workpool_operator.binding.conditions import ConditionState, list_first
 
-_LISTED = 3  # a condition is read in a terminal
+_MOST_LISTED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class PoolConsumer:
-    """What a binding of this process takes runs from; no `queues`: from all of the pool's."""
+    """A binding of this process and the queues that it serves (None: all of the pool)."""
 
     binding: str
     worker: str
@@ -25,7 +25,7 @@ class PoolConsumer:
     queues: Sequence[str] | None
 
     def overlaps(self, other: PoolConsumer) -> bool:
-        """Some run may go to either."""
+        """Return whether both can claim the same run."""
         if self.pool_id != other.pool_id:
             return False
         return not (self.queues and other.queues) or not set(self.queues).isdisjoint(other.queues)
@@ -34,32 +34,30 @@ class PoolConsumer:
 def pool_shared(
     own: PoolConsumer, others: Iterable[PoolConsumer], workers: Iterable[str] | None
 ) -> ConditionState:
-    """`workers` are those that Prefect lists as online on the pool; None where it does not say."""
+    """Return PoolShared for the consumer `own`.
+
+    `workers` are the names of the workers that Prefect lists as online, None if they are unknown.
+    """
     others = [other for other in others if other.binding != own.binding]
     bindings = sorted(other.binding for other in others if own.overlaps(other))
     known = {own.worker, *(other.worker for other in others)}
-    strangers = sorted(set(workers or ()) - known)
+    other_workers = sorted(set(workers or ()) - known)
     if bindings:
-        return ConditionState("True", "OtherBinding", _text("binding", bindings, strangers))
-    if strangers:
-        return ConditionState("True", "OtherWorker", _text("worker", strangers, ()))
+        return ConditionState("True", "OtherBinding", _text("binding", bindings, other_workers))
+    if other_workers:
+        return ConditionState("True", "OtherWorker", _text("worker", other_workers, ()))
     if workers is None:
         return ConditionState(
-            "Unknown", "NotChecked", "Prefect does not list the work pool's workers."
+            "Unknown", "NotChecked", "Prefect has not listed the work pool's workers."
         )
-    text = "No other binding of this operator, and no other online worker, polls these queues."
+    text = "No other binding of this operator and no other online worker polls these queues."
     return ConditionState("False", "Alone", text)
 
 
 def _text(kind: str, names: Sequence[str], workers: Sequence[str]) -> str:
-    also = f", and online worker {_listed(workers)}" if workers else ""
+    also = f", and online worker {list_first(workers, most=_MOST_LISTED)}" if workers else ""
     return (
-        f"Due runs also go to {kind} {_listed(names)}{also}, on the same work pool: each run is "
-        "claimed by one of them, and each has a concurrency limit of its own. If that is not "
-        "intended, give them different work queues, or remove one."
+        f"Due runs also go to {kind} {list_first(names, most=_MOST_LISTED)}{also}, on the same "
+        "work pool. Each run is claimed by one of them, and each has its own concurrency limit. If "
+        "this is not intended, give them different work queues, or remove one."
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" (and {len(names) - _LISTED} more)" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more

@@ -1,8 +1,8 @@
-"""What holds for one binding, as of the last look, and when to look again.
+"""Runs the preflight checks of one binding, records their results as conditions, and decides when
+to check again.
 
-A look goes through the prerequisites in order and turns each into a condition. Whatever it meets,
-an unexpected answer or a defect of the operator included, is a condition and ends nothing. Only
-where the API server does not answer, which could not take a condition anyway, it is a log line.
+Every failure becomes a condition and ends nothing, also an unexpected answer or a bug in the
+operator. Only an unavailable API server, which could not store a condition, becomes a log line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from workpool_operator.binding.conditions import Conditions
 from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.context import Binding, OperatorContext
 from workpool_operator.binding.secrets import RunSecrets
-from workpool_operator.binding.template_condition import template_valid
 from workpool_operator.binding.template_dry_run import TemplateDryRun
 from workpool_operator.errors import (
     BindingFault,
@@ -39,95 +38,97 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-CHECK_SECONDS = 8.0  # a fault of Secret, pool or rights shows within 15 s
+CHECK_SECONDS = 8.0  # so that a fault of a Secret, the pool or a right shows within 15 s
 FAILED_CHECK_SECONDS = 3.0
-QUIET_SECONDS = 0.2  # reasons to look that come together make one look
+QUIET_SECONDS = 0.2  # requests to check that come together cause one check
 WORKERS_SECONDS = 60.0
-# One failed poll is the look's to explain. Of two in a row, with the server found well between
-# them, the poll itself is what fails.
+# The checks find the cause of one failed poll. If two fail in a row and the checks found nothing
+# between them, the polls themselves are what fails.
 FAILED_POLLS = 2
-NOT_CHECKED = "cannot look at the cluster"
-NOT_POLLED = "its work pool cannot be polled"
+NOT_CHECKED = "cannot check the cluster"
+NOT_POLLED = "cannot poll its work pool"
 
 
 class Preflight:
-    """`generation` is that of the spec which the conditions speak of, `pool` what the server has
-    under the pool's name, `served` the last of it that could be served, `queues` the work queues
-    to poll (None: all), `workers` those that Prefect lists as online on the pool (None: not known).
+    """Checks one binding and keeps the results.
+
+    `generation` is that of the checked spec, `pool` the pool as the server has it, `served` the
+    pool with the last valid template. `queues` are the work queues to poll (None: all, empty: do
+    not poll), `workers` the names of the pool's online workers (None: unknown), `server_version`
+    the server's version (None: not read, "": unknown).
     """
 
     def __init__(
         self,
         binding: Binding,
-        around: OperatorContext,
+        context: OperatorContext,
         *,
         job_namespace: str,
         run_secrets: RunSecrets,
     ) -> None:
         self._binding = binding
-        self._around = around
-        self._kube = kube = around.kube
+        self._context = context
+        self._kube = kube = context.kube
         self._job_namespace = job_namespace
         self._run_secrets = run_secrets
         self.consent = Consent(
             kube,
             binding_namespace=binding.namespace,
             job_namespace=job_namespace,
-            clock=around.clock,
+            clock=context.clock,
         )
-        self._rehearsal = TemplateDryRun(
+        self._template_dry_run = TemplateDryRun(
             kube,
             namespace=job_namespace,
             consent=self.consent,
-            template_environment=around.template_environment,
-            clock=around.clock,
+            template_environment=context.template_environment,
+            clock=context.clock,
         )
-        self._wanted = asyncio.Event()
-        self._trouble = ProblemLogger(log, binding.key)
-        self._at = c.SERVER_RESOLVED  # the condition that is being looked at
+        self._requested = asyncio.Event()
+        self._problems = ProblemLogger(log, binding.key)
+        self._checking = c.SERVER_RESOLVED  # the condition that is being checked
         self._server: PrefectEndpoint | None = None
         self._failed_polls = 0
         self._poll_error: OperatorError | None = None
-        # Not in the first look: where a hundred bindings start at once, it can wait.
-        self._workers_asked_at = around.clock.monotonic() - WORKERS_SECONDS + FAILED_CHECK_SECONDS
+        # Not in the first check: if a hundred bindings start at once, the list of workers can wait.
+        self._workers_read_at = context.clock.monotonic() - WORKERS_SECONDS + FAILED_CHECK_SECONDS
         self.conditions = Conditions()
         self.generation = 0
         self.pool: WorkPool | None = None
         self.served: WorkPool | None = None
         self.queues: Sequence[str] | None = ()
         self.workers: Sequence[str] | None = None
-        self.server_version: str | None = None  # empty where the server does not tell
+        self.server_version: str | None = None
 
     async def credentials(self) -> PrefectEndpoint:
-        """The server that the spec names, with the values of its Secrets.
+        """Return the server that the spec names, with the values of its Secrets.
 
         Raises:
-            BindingFault: there is no such Secret or key.
+            BindingFault: the address is invalid, or a Secret or ConfigMap cannot be used.
         """
-        self._at = c.SERVER_RESOLVED
+        self._checking = c.SERVER_RESOLVED
         self.generation = self._binding.generation()
         spec = self._binding.spec()
         url, namespace = preflight_checks.check_server_url(spec), self._binding.namespace
         trust = await preflight_checks.read_ca(spec, namespace=namespace, kube=self._kube)
-        shown = PrefectEndpoint(url).address
-        self.conditions.set_true(c.SERVER_RESOLVED, "Resolved", f"The Prefect API is {shown}.")
-        self._at = c.CREDENTIALS_VALID
+        text = f"The Prefect API is at {PrefectEndpoint(url).address}."
+        self.conditions.set_true(c.SERVER_RESOLVED, "Resolved", text)
+        self._checking = c.CREDENTIALS_VALID
         self._server = await preflight_checks.read_credentials(
             spec, namespace=namespace, kube=self._kube, trust=trust
         )
         return self._server
 
     async def check(self, api: PrefectApi) -> WorkPool | None:
-        """Every check that needs the server or the cluster. What fails is a condition from then on,
-        and the runs in flight are followed all the same.
+        """Make every check that needs the server or the cluster; each result becomes a condition.
 
         Returns:
-            The pool as the server has it; None where it has none.
+            The pool as the server has it, None if the server has none of that name.
 
         Raises:
-            OperatorError: the server cannot be asked.
+            OperatorError: the pool cannot be read.
         """
-        async with self._around.check_slots[api.server.url]:
+        async with self._context.check_slots[api.server.url]:
             await self._read_pool(api)
             pool = await self._conditions_from(self._check_pool(api))
         if pool is not None:
@@ -135,15 +136,15 @@ class Preflight:
         return self.pool
 
     async def _read_pool(self, api: PrefectApi) -> None:
-        self._at = c.SERVER_REACHABLE
+        self._checking = c.SERVER_REACHABLE
         try:
             self.pool = await preflight_checks.read_pool(api)
         except OperatorError:
-            self._failed_polls = 0  # no wonder
+            self._failed_polls = 0  # the outage explains them
             raise
 
     async def _conditions_from(self, check: Awaitable[T]) -> T | None:
-        """What the check returns; None where it failed, which is a condition."""
+        """Return the check's result, or None if it failed, which becomes a condition."""
         try:
             return await check
         except Exception as error:
@@ -151,37 +152,37 @@ class Preflight:
             return None
 
     async def _check_pool(self, api: PrefectApi) -> WorkPool | None:
-        """The pool, if runs of it may be claimed."""
+        """Return the pool, if its runs may be claimed."""
         spec = self._binding.spec()
         fault = await self._check_queues(spec, api)
         self._check_polls(api, fault)
-        await self._reached(api)
-        self._at = c.WORK_POOL_FOUND
+        await self._record_connected(api)
+        self._checking = c.WORK_POOL_FOUND
         pool = preflight_checks.check_pool_type(self.pool, spec, api)
         if fault:
             self.check_failed(fault)
             if not fault.partial:
                 return None
         else:
-            found = f"Work pool {pool.name!r}, of type {pool.type!r}."
-            self.conditions.set_true(c.WORK_POOL_FOUND, "Found", found)
-        await self._count_workers(api)
+            text = f"Work pool {pool.name!r} exists and has type {pool.type!r}."
+            self.conditions.set_true(c.WORK_POOL_FOUND, "Found", text)
+        await self._read_workers(api)
         return pool
 
     async def _check_jobs(self, pool: WorkPool, api: PrefectApi) -> None:
-        self._at = c.TEMPLATE_VALID
-        said = await template_valid(pool, api, self._rehearsal)
-        self.served = pool  # no sooner: a run that is claimed already has the template before
-        self.conditions.set_true(c.TEMPLATE_VALID, "Valid", said)
-        self._at = c.JOBS_PERMITTED
+        self._checking = c.TEMPLATE_VALID
+        text = await preflight_checks.check_template(pool, api, self._template_dry_run)
+        self.served = pool  # not before: claimed runs keep the last valid template
+        self.conditions.set_true(c.TEMPLATE_VALID, "Valid", text)
+        self._checking = c.JOBS_PERMITTED
         await preflight_checks.check_jobs_permitted(self._kube, self._job_namespace, self.consent)
-        beside = await self._run_secrets.ensure(api.server)
-        where = f"The operator may make Jobs in namespace {self._job_namespace!r}."
-        self.conditions.set_true(c.JOBS_PERMITTED, "Allowed", where + beside)
-        self._trouble.resolved(NOT_CHECKED)
+        notes = await self._run_secrets.ensure(api.server)
+        text = f"The operator may create Jobs in namespace {self._job_namespace!r}."
+        self.conditions.set_true(c.JOBS_PERMITTED, "Allowed", text + notes)
+        self._problems.resolved(NOT_CHECKED)
 
     async def _check_queues(self, spec: Spec, api: PrefectApi) -> BindingFault | None:
-        """What is wrong with the queues of the spec; a poll leaves out those that are missing."""
+        """Set the queues to poll, without missing ones; return the fault if some are missing."""
         if self.pool is None or self.pool.type != spec.work_pool.type:
             self.queues = ()
             return None
@@ -189,98 +190,98 @@ class Preflight:
         return fault
 
     def _check_polls(self, api: PrefectApi, queue_fault: BindingFault | None) -> None:
-        """The server answers; a poll that fails all the same is a fault of its own."""
+        """Raise a fault if polls fail although the server answers other requests."""
         error = self._poll_error
         if error is None or self.queues == () or self._failed_polls < FAILED_POLLS:
             return
         if queue_fault and isinstance(error, PrefectNotFound):
-            return  # that was why: the next one leaves the queue out
+            return  # the missing queue was the cause: the next poll leaves it out
         raise preflight_checks.poll_fault(error, api)
 
-    async def _count_workers(self, api: PrefectApi) -> None:
-        """It is only worth a remark, and changes slowly."""
-        if self._around.clock.monotonic() - self._workers_asked_at < WORKERS_SECONDS:
+    async def _read_workers(self, api: PrefectApi) -> None:
+        """Read the pool's workers once a minute: they are for information and change slowly."""
+        if self._context.clock.monotonic() - self._workers_read_at < WORKERS_SECONDS:
             return
-        self.workers = await self._around.workers.get(
+        self.workers = await self._context.workers.get(
             (api.server, api.pool), lambda: preflight_checks.workers_online(api)
         )
-        self._workers_asked_at = self._around.clock.monotonic()
+        self._workers_read_at = self._context.clock.monotonic()
 
-    async def _reached(self, api: PrefectApi) -> None:
-        """The server answered, to these credentials."""
+    async def _record_connected(self, api: PrefectApi) -> None:
+        """Record that the server answered and accepted the credentials."""
         server = api.server
-        self.conditions.set_true(
-            c.CREDENTIALS_VALID,
-            "Anonymous" if server.without_credentials else "Accepted",
-            "The server asks for none."
-            if server.without_credentials
-            else "The server accepts what is sent.",
-        )
+        if server.without_credentials:
+            reason, text = "Anonymous", "The server requires no credentials."
+        else:
+            reason, text = "Accepted", "The server accepts the credentials."
+        self.conditions.set_true(c.CREDENTIALS_VALID, reason, text)
         self.conditions.set_true(c.SERVER_REACHABLE, "Connected", f"{server.address} answers.")
         if self.server_version is None:
-            self.server_version = await self._around.versions.get(
+            self.server_version = await self._context.versions.get(
                 api.server, lambda: preflight_checks.server_version(api)
             )
 
     def check_failed(self, error: Exception) -> None:
-        """A look ended with it."""
+        """Record the error that ended a check, as a condition if possible."""
         match error:
             case BindingFault():
                 self._set_false(error)
             case PrefectRefused() | PrefectUnavailable() if self._server:
                 self._set_false(preflight_checks.server_fault(error, self._server))
             case KubernetesRefused():
-                text = f"{error}. Grant it to the operator as the chart and manifests/base do."
-                self._set_false(BindingFault(self._at, "KubernetesRefused", text))
+                text = (
+                    f"{error}. Grant the operator this right, as the chart and manifests/base do."
+                )
+                self._set_false(BindingFault(self._checking, "KubernetesRefused", text))
             case OperatorError():
-                self._trouble.report(NOT_CHECKED, error)
+                self._problems.report(NOT_CHECKED, error)
             case _:
-                self._defect(error)
+                self._set_internal_error(error)
 
     def _set_false(self, fault: BindingFault) -> None:
         self.conditions.set_false(fault.condition, fault.reason, str(fault), partial=fault.partial)
         if fault.condition == c.SERVER_REACHABLE:
-            self.server_version = None  # it may be another when it is back
+            self.server_version = None  # it may be upgraded when it is back
 
-    def _defect(self, error: Exception) -> None:
-        reason, text = c.defect(error, doing="to look at this")
-        if self.conditions.get(self._at).message != text:
+    def _set_internal_error(self, error: Exception) -> None:
+        reason, text = c.internal_error(error, task="check this condition")
+        if self.conditions.get(self._checking).message != text:
             frames = "".join(traceback.format_tb(error.__traceback__))
-            log.error("%s: %s: %s\n%s", self._binding.key, self._at, text, frames)
-        self.conditions.set_false(self._at, reason, text)
+            log.error("%s: %s: %s\n%s", self._binding.key, self._checking, text, frames)
+        self.conditions.set_false(self._checking, reason, text)
 
     def poll_ended(self, error: OperatorError | None) -> None:
-        """A poll tells first whether the server answers; a look then says what is wrong."""
+        """Record the result of a poll. If it failed, check now, to find the cause."""
         self._poll_error = error
         self._failed_polls = self._failed_polls + 1 if error else 0
         if error is None:
-            self._trouble.resolved(NOT_POLLED)
+            self._problems.resolved(NOT_POLLED)
         else:
-            self._trouble.report(NOT_POLLED, error)
+            self._problems.report(NOT_POLLED, error)
         if error is not None or not self.conditions.all_true():
-            self._wanted.set()
+            self._requested.set()
 
     def recheck(self) -> None:
-        """Look now: something may have changed."""
-        self._wanted.set()
+        """Check now, because something may have changed."""
+        self._requested.set()
 
     def may_claim(self) -> bool:
-        """Whether runs may be taken from the pool at all."""
+        """Return whether conditions, spec and pool allow claims."""
         paused = self.pool is not None and self.pool.is_paused
         return self.conditions.allow_claims() and not self._binding.spec().suspend and not paused
 
     def is_servable(self) -> bool:
-        """Whether the pool is one to be a worker of: else neither polls nor heartbeats may make it
-        look as if somebody took its runs."""
+        """Return whether the binding can serve the pool. If not, it must not poll or send
+        heartbeats: Prefect would show the pool as READY."""
         return self.queues != ()
 
     async def wait_for_next_check(self) -> None:
-        """Return when it is time to look again."""
+        """Wait until a check is due or requested."""
         try:
             healthy = self.conditions.all_true()
             async with asyncio.timeout(CHECK_SECONDS if healthy else FAILED_CHECK_SECONDS):
-                await self._wanted.wait()
+                await self._requested.wait()
             await asyncio.sleep(QUIET_SECONDS)
         except TimeoutError:
             pass
-        self._wanted.clear()
+        self._requested.clear()

@@ -1,7 +1,6 @@
-"""What must hold before a pool can be served, one check per condition.
+"""The preflight checks: one or more for each condition, in the order in which they are made.
 
-Each check returns what it found or raises a `BindingFault` that names the fault, where it is and
-how to mend it.
+A check returns what it read, or raises a `BindingFault` that names condition, reason and fix.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from workpool_operator.binding import addresses
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.key_reference import KeyReference, ca_reference
+from workpool_operator.binding.template_dry_run import TemplateDryRun
+from workpool_operator.binding.template_findings import MAX_LISTED
 from workpool_operator.errors import (
     BindingFault,
     OperatorError,
@@ -37,7 +38,8 @@ from workpool_operator.prefect_api.proxies import proxy_of
 
 log = logging.getLogger(__name__)
 
-_LISTED = 10
+_MOST_QUEUES = 10
+_MOST_FINDINGS = 3  # conditions are read in a terminal
 PERMISSIONS = (
     ("list", "batch", "jobs"),
     ("watch", "batch", "jobs"),
@@ -51,26 +53,26 @@ PERMISSIONS = (
 
 
 def check_server_url(spec: Spec) -> str:
-    """Where the API is, and that the operator's environment lets it be reached."""
+    """Return the API's address, if the operator's environment allows a connection to it."""
     if spec.server.url is None:
-        raise BindingFault(c.SERVER_RESOLVED, "NoServer", "spec.server.url is not set: set it.")
+        raise BindingFault(c.SERVER_RESOLVED, "NoServer", "spec.server.url is required.")
     url = spec.server.url.rstrip("/")
     try:
         proxy_of(url)
     except ValueError as error:
-        raise _no_url(url) from error
+        raise _invalid_url(url) from error
     except OperatorError as error:
         raise BindingFault(c.SERVER_RESOLVED, "ProxyInvalid", str(error)) from error
     return url
 
 
 async def read_ca(spec: Spec, *, namespace: str, kube: KubernetesClient) -> TLSTrust:
-    """Whose certificates the server may have."""
-    named = spec.server.ca_bundle
-    if named is None:
+    """Return the CA certificates that the operator trusts for this server."""
+    ca_bundle = spec.server.ca_bundle
+    if ca_bundle is None:
         return TLSTrust()
     key = ca_reference(
-        named, namespace=namespace, path="spec.server.caBundle", condition=c.SERVER_RESOLVED
+        ca_bundle, namespace=namespace, path="spec.server.caBundle", condition=c.SERVER_RESOLVED
     )
     return TLSTrust(ca_bundle=await key.certificates(kube))
 
@@ -78,7 +80,7 @@ async def read_ca(spec: Spec, *, namespace: str, kube: KubernetesClient) -> TLST
 async def read_credentials(
     spec: Spec, *, namespace: str, kube: KubernetesClient, trust: TLSTrust
 ) -> PrefectEndpoint:
-    """The server with the values of the Secrets that the spec names."""
+    """Return the server, with the credentials and headers from the Secrets that the spec names."""
     server = spec.server
     return PrefectEndpoint(
         url=check_server_url(spec),
@@ -89,8 +91,26 @@ async def read_credentials(
     )
 
 
+def client(spec: Spec, server: PrefectEndpoint) -> PrefectApi:
+    """Return a client of the server. Sends no request yet."""
+    try:
+        _ = urlsplit(server.url).port  # httpx accepts any number as a port
+        return PrefectApi(server, pool=spec.work_pool.name)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise _invalid_url(server.url) from error
+
+
+def _invalid_url(url: str) -> BindingFault:
+    return BindingFault(
+        c.SERVER_RESOLVED,
+        "InvalidServerURL",
+        f"spec.server.url: {PrefectEndpoint(url).address!r} is not a valid URL. "
+        "Correct its host and port; for example http://prefect-server.prefect.svc:4200/api",
+    )
+
+
 async def read_pool(api: PrefectApi) -> WorkPool | None:
-    """The pool as a server has it that answers and accepts the credentials; None: it has none."""
+    """Return the pool as the server has it, None if the server has none of that name."""
     try:
         return await api.work_pool()
     except PrefectNotFound:
@@ -100,7 +120,7 @@ async def read_pool(api: PrefectApi) -> WorkPool | None:
 
 
 async def server_version(api: PrefectApi) -> str:
-    """Empty where the server does not tell: Prefect Cloud has no such page."""
+    """Return the server's version, "" if it is unknown: Prefect Cloud does not report one."""
     try:
         return await api.version()
     except OperatorError:
@@ -108,39 +128,95 @@ async def server_version(api: PrefectApi) -> str:
 
 
 async def workers_online(api: PrefectApi) -> list[str] | None:
-    """The names of those that the server lists as online on the pool; None: it does not say."""
+    """Return the names of the pool's online workers, None if the server does not list them."""
     try:
-        found = await api.workers()
+        workers = await api.workers()
     except OperatorError as error:
-        log.debug("the workers of work pool %r are not listed: %s", api.pool, error)
+        log.debug("cannot list the workers of work pool %r: %s", api.pool, error)
         return None
-    return [worker.name for worker in found if worker.status == "ONLINE"]
+    return [worker.name for worker in workers if worker.status == "ONLINE"]
 
 
 def check_pool_type(pool: WorkPool | None, spec: Spec, api: PrefectApi) -> WorkPool:
-    """The pool, if it is there and of the type that the spec names."""
-    wanted = spec.work_pool.type
+    """Return the pool, if it exists and has the type that the spec names."""
+    type_ = spec.work_pool.type
     if pool is None:
         name = api.pool
         raise BindingFault(
             c.WORK_POOL_FOUND,
             "WorkPoolNotFound",
             f"{api.server.address} has no work pool {name!r}. Create it: prefect work-pool create "
-            f"{name!r} --type {wanted}. If the name is wrong, apply another binding."
-            f"{_doubts(api.server)}",
+            f"{name!r} --type {type_}. If the name is wrong, create another binding."
+            f"{_address_hints(api.server)}",
         )
-    if pool.type != wanted:
+    if pool.type != type_:
         raise BindingFault(
             c.WORK_POOL_FOUND,
             "WorkPoolTypeUnsupported",
-            f"Work pool {pool.name!r} is of type {pool.type!r}, spec.workPool.type asks for "
-            f"{wanted!r}. Bind a pool of that type, or correct the spec.",
+            f"Work pool {pool.name!r} has type {pool.type!r}, but spec.workPool.type is "
+            f"{type_!r}. Bind a pool of that type, or correct spec.workPool.type.",
         )
     return pool
 
 
+async def check_queues(
+    spec: Spec, api: PrefectApi
+) -> tuple[tuple[str, ...] | None, BindingFault | None]:
+    """Return the queues to poll (None: all), and the fault if some do not exist.
+
+    A poll that names a queue which the pool does not have would fail as a whole.
+    """
+    if spec.work_queues is None:
+        return None, None
+    existing = sorted(queue.name for queue in await api.work_queues())
+    served = tuple(name for name in spec.work_queues if name in existing)
+    missing = [name for name in spec.work_queues if name not in existing]
+    return served, _queue_fault(api.pool, served, missing, existing) if missing else None
+
+
+def _queue_fault(
+    pool: str, served: Sequence[str], missing: Sequence[str], existing: Sequence[str]
+) -> BindingFault:
+    rest = f"Only runs of {_quoted(served)} are claimed. " if served else "No runs are claimed. "
+    return BindingFault(
+        c.WORK_POOL_FOUND,
+        "QueueNotFound",
+        f"Work pool {pool!r} has no work queue {_quoted(missing)}; it has {_quoted(existing)}. "
+        f"{rest}Correct spec.workQueues, or create it: "
+        f"prefect work-queue create {missing[0]!r} --pool {pool!r}",
+        partial=bool(served),
+    )
+
+
+async def check_template(pool: WorkPool, api: PrefectApi, dry_run: TemplateDryRun) -> str:
+    """Check that the pool's base job template renders valid Jobs. Return warnings about it."""
+    findings = await dry_run.check(pool, api)
+    if findings.faults:
+        raise BindingFault(
+            c.TEMPLATE_VALID,
+            "InvalidTemplate",
+            f"Base job template of work pool {pool.name!r}: {_listed(findings.faults)}. Correct it "
+            "in Prefect (work pool, Edit, Advanced); no runs are claimed until then.",
+        )
+    parts = ["The base job template renders a Job."]
+    if findings.crashes:
+        parts.append(f"But a run that sets no job variable crashes: {_listed(findings.crashes)}.")
+    if findings.warnings:
+        parts.append(f"Warnings: {_listed(findings.warnings)}.")
+    if findings.not_checked:
+        why = findings.not_checked
+        parts.append(f"The API server did not check it, and the operator tries again: {why}.")
+    return " ".join(parts)
+
+
+def _listed(findings: Sequence[str]) -> str:
+    more = f" (and {len(findings) - _MOST_FINDINGS} more)" if len(findings) > _MOST_FINDINGS else ""
+    more = " (and many more)" if len(findings) >= MAX_LISTED else more
+    return "; ".join(findings[:_MOST_FINDINGS]) + more
+
+
 async def check_jobs_permitted(kube: KubernetesClient, namespace: str, consent: Consent) -> None:
-    """The operator may do with Jobs and pods what it does, in a namespace that allows it."""
+    """Check that the namespace allows the binding's Jobs, and that the operator has the rights."""
     await consent.read()
     if missing := await permissions.missing_permissions(kube, namespace, PERMISSIONS):
         grant = await permissions.how_to_grant(kube, namespace, permissions.JOBS_ROLE)
@@ -152,53 +228,8 @@ async def check_jobs_permitted(kube: KubernetesClient, namespace: str, consent: 
         )
 
 
-def client(spec: Spec, server: PrefectEndpoint) -> PrefectApi:
-    """A client of the server; nothing is asked of it yet."""
-    try:
-        _ = urlsplit(server.url).port  # httpx takes any number for one
-        return PrefectApi(server, pool=spec.work_pool.name)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise _no_url(server.url) from error
-
-
-def _no_url(url: str) -> BindingFault:
-    return BindingFault(
-        c.SERVER_RESOLVED,
-        "InvalidServerURL",
-        f"spec.server.url {PrefectEndpoint(url).address!r} is not a URL. "
-        "Correct its host and port; for example http://prefect-server.prefect.svc:4200/api",
-    )
-
-
-async def check_queues(
-    spec: Spec, api: PrefectApi
-) -> tuple[tuple[str, ...] | None, BindingFault | None]:
-    """The queues to poll, None for all, and what is wrong with the others: a poll that names a
-    queue which the pool does not have is refused as a whole."""
-    if spec.work_queues is None:
-        return None, None
-    existing = sorted(queue.name for queue in await api.work_queues())
-    found = tuple(name for name in spec.work_queues if name in existing)
-    missing = [name for name in spec.work_queues if name not in existing]
-    return found, _queue_fault(api.pool, found, missing, existing) if missing else None
-
-
-def _queue_fault(
-    pool: str, found: Sequence[str], missing: Sequence[str], existing: Sequence[str]
-) -> BindingFault:
-    rest = f"Only runs of {_quoted(found)} are claimed. " if found else "No run is claimed. "
-    return BindingFault(
-        c.WORK_POOL_FOUND,
-        "QueueNotFound",
-        f"Work pool {pool!r} has no work queue {_quoted(missing)}; it has {_quoted(existing)}. "
-        f"{rest}Correct spec.workQueues, or create it: "
-        f"prefect work-queue create {missing[0]!r} --pool {pool!r}",
-        partial=bool(found),
-    )
-
-
 def poll_fault(error: OperatorError, api: PrefectApi) -> BindingFault:
-    """What a server says about the binding that answers, but not its polls."""
+    """Return the fault of a server that answers other requests but fails the polls."""
     if isinstance(error, PrefectRedirects):
         return server_fault(error, api.server)
     denied = isinstance(error, PrefectUnauthorized | PrefectForbidden)
@@ -207,13 +238,14 @@ def poll_fault(error: OperatorError, api: PrefectApi) -> BindingFault:
     return BindingFault(
         c.SERVER_REACHABLE,
         "PollRefused" if isinstance(error, PrefectRefused) else "PollFailed",
-        f"{api.server.address} answers, but polls of work pool {api.pool!r} fail ({error}): no run "
-        "is claimed. Look into the server's log; a proxy in front of it must pass POST requests.",
+        f"{api.server.address} answers, but polls of work pool {api.pool!r} fail ({error}): no "
+        "runs are claimed. Read the server's log. A proxy in front of it must let POST requests "
+        "through.",
     )
 
 
 def server_fault(error: OperatorError, server: PrefectEndpoint) -> BindingFault:
-    """What a failed request to Prefect says about the binding."""
+    """Return the fault of the binding that a failed request to Prefect shows."""
     if isinstance(error, PrefectUnauthorized | PrefectForbidden):
         return _unauthorized(error, server)
     if isinstance(error, PrefectRedirects):
@@ -222,7 +254,8 @@ def server_fault(error: OperatorError, server: PrefectEndpoint) -> BindingFault:
         return BindingFault(
             c.SERVER_REACHABLE,
             "RateLimited",
-            f"{server.address} asks to come back in {error.retry_after:.0f} s: {error}",
+            f"{server.address} limits the rate of requests ({error}). The operator retries in "
+            f"{error.retry_after:.0f} s.",
         )
     if isinstance(error, PrefectUntrusted):
         return BindingFault(
@@ -234,80 +267,80 @@ def server_fault(error: OperatorError, server: PrefectEndpoint) -> BindingFault:
     return BindingFault(
         c.SERVER_REACHABLE,
         "ConnectionFailed",
-        f"{server.address} gives no usable answer ({error}). Check that the Prefect server runs, "
-        f"and that spec.server.url is its address as the operator reaches it."
-        f"{_doubts(server)}{_by_proxy(server)}",
+        f"The operator cannot reach a Prefect API at {server.address} ({error}). Check that the "
+        "server is running, and that spec.server.url is its address as seen from the operator."
+        f"{_address_hints(server)}{_proxy_hint(server)}",
     )
 
 
 def _unauthorized(
     error: PrefectUnauthorized | PrefectForbidden, server: PrefectEndpoint
 ) -> BindingFault:
-    sent = "an API key" if server.api_key else "an auth string"
+    sent = "with an API key" if server.api_key else "with an auth string"
     if server.without_credentials:
-        sent = "a request without credentials"
+        sent = "without credentials"
     return BindingFault(
         c.CREDENTIALS_VALID,
         "Unauthorized" if isinstance(error, PrefectUnauthorized) else "Forbidden",
-        f"{server.address} answered {error.status} to {sent}. Correct the Secret that "
-        "spec.server.apiKey or spec.server.authString names, or set the one that it asks for; "
-        "headers that a proxy in front of it asks for belong into spec.server.headers."
-        f"{_doubts(server)}",
+        f"{server.address} answered {error.status} to a request {sent}. Correct the Secret that "
+        "spec.server.apiKey or spec.server.authString names, or set the one that the server "
+        "requires. Headers that a proxy in front of it requires belong in spec.server.headers."
+        f"{_address_hints(server)}",
     )
 
 
 def _redirected(error: PrefectRedirects, server: PrefectEndpoint) -> BindingFault:
-    """Not followed: a POST would become a GET, and credentials would go there."""
+    """Return the fault of a redirect, which is not followed: it would receive the credentials."""
     if error.is_api:
         fix = f"Set spec.server.url to {error.to}."
     else:
         fix = (
-            "If that is the login of a proxy in front of the server, give the headers that let "
-            "requests pass in spec.server.headers; else correct spec.server.url."
+            "If that is the login page of a proxy in front of the server, set the headers that "
+            "the proxy requires in spec.server.headers; otherwise correct spec.server.url."
         )
     return BindingFault(
         c.SERVER_REACHABLE,
         "Redirected",
-        f"{server.address} redirects to {error.to} (HTTP {error.status}), which is not followed. "
-        f"{fix}{_doubts(server)}",
+        f"{server.address} redirects to {error.to} (HTTP {error.status}); the operator does not "
+        f"follow redirects. {fix}{_address_hints(server)}",
     )
 
 
-def _doubts(server: PrefectEndpoint) -> str:
-    found = [
-        f"Look at spec.server.url: {doubt}" for doubt in addresses.address_warnings(server.address)
-    ]
+def _address_hints(server: PrefectEndpoint) -> str:
+    warnings = addresses.address_warnings(server.address)
+    hints = [f"Check spec.server.url: it {warning}" for warning in warnings]
     if addresses.is_cloud(server.url) and not _authorized(server):
-        found.append("Prefect Cloud needs an API key: name its Secret in spec.server.apiKey")
-    return "".join(f" {doubt}." for doubt in found)
+        hints.append("Prefect Cloud needs an API key: name its Secret in spec.server.apiKey")
+    return "".join(f" {hint}." for hint in hints)
 
 
 def _authorized(server: PrefectEndpoint) -> bool:
-    named = (name.lower() for name, _ in server.headers)
-    return not server.without_credentials or "authorization" in named
+    names = (name.lower() for name, _ in server.headers)
+    return not server.without_credentials or "authorization" in names
 
 
-def _by_proxy(server: PrefectEndpoint) -> str:
+def _proxy_hint(server: PrefectEndpoint) -> str:
     proxy = proxy_of(server.url)
     if proxy is None:
         return ""
     return (
-        f" It was called through the proxy {proxy.address}, which {proxy.variable} of the operator "
-        "names: if the proxy cannot reach it, add its host to NO_PROXY."
+        f" The operator called it through the proxy {proxy.address}, which its environment "
+        f"variable {proxy.variable} names. If the proxy cannot reach the server, add the server's "
+        "host to NO_PROXY."
     )
 
 
-async def _headers(named: tuple[Header, ...], namespace: str, kube: KubernetesClient) -> Headers:
-    found = []
-    for index, header in enumerate(named):
+async def _headers(headers: tuple[Header, ...], namespace: str, kube: KubernetesClient) -> Headers:
+    values = []
+    for index, header in enumerate(headers):
         key = KeyReference(
             header.secret_key_ref,
             namespace=namespace,
             path=f"spec.server.headers[{index}].secretKeyRef",
             condition=c.CREDENTIALS_VALID,
         )
-        found.append((header.name, await key.value(kube)))
-    return tuple(found)
+        values.append((header.name, await key.value(kube)))
+    return tuple(values)
 
 
 async def _secret(
@@ -325,5 +358,4 @@ async def _secret(
 
 
 def _quoted(names: Sequence[str]) -> str:
-    more = f" (and {len(names) - _LISTED} more)" if len(names) > _LISTED else ""
-    return ", ".join(repr(name) for name in names[:_LISTED]) + more
+    return c.list_first([repr(name) for name in names], most=_MOST_QUEUES)

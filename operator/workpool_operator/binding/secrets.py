@@ -1,13 +1,15 @@
-"""The Secrets that a binding's run pods need beside them: checked, kept, and given up.
+"""Provides the Secrets that a binding's run pods need: plans, checks, creates and deletes them.
 
-Credentials and a CA come from what the binding names for run pods; else from the operator's own,
-where both share a namespace; else from a copy that is kept in the namespace of the Jobs. Headers,
-which the operator has one by one and run pods need as one value, are always such a copy.
+Run pods take credentials and the CA from the objects that spec.jobs names. If it names none, they
+take them from those of spec.server if these are in the namespace of the Jobs, otherwise from a
+Secret there into which the operator copies them: the managed Secret. Headers are always copied,
+because spec.server has a Secret key for each and run pods need them as one value.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -33,6 +35,7 @@ from workpool_operator.jobs.credentials import (
 from workpool_operator.kube import models, permissions, secrets
 from workpool_operator.kube.client import JOBS, SECRETS, KubernetesClient
 from workpool_operator.kube.models import BINDING_LABEL, Job
+from workpool_operator.kube.permissions import Permission
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.runs.secret_collector import collect
 
@@ -47,7 +50,7 @@ COLLECT_PERMISSIONS = (*MANAGE_PERMISSIONS, ("list", "", "secrets"))
 
 
 async def release_secrets(binding: Binding, kube: KubernetesClient) -> None:
-    """The binding is deleted, and nobody serves it: leave no Secret but what its Jobs still need.
+    """Delete the Secrets of a deleted binding, except those that its Jobs still need.
 
     Raises:
         Unavailable: not done yet; call again.
@@ -62,66 +65,69 @@ async def release_secrets(binding: Binding, kube: KubernetesClient) -> None:
         await RunSecrets(binding, kube, binding_id=binding_id).release()
     except Unavailable:
         raise
-    except OperatorError as error:  # no better for being repeated
-        log.warning("%s: its Secrets may stay: %s", binding.key, error)
+    except OperatorError as error:  # a retry would not help
+        log.warning("%s: cannot delete its Secrets: %s", binding.key, error)
 
 
 class RunSecrets:
-    """Of one binding, whose Jobs carry `binding_id`; all but `credentials` asks the cluster."""
+    """Manages the Secrets for one binding's run pods; its Jobs have the label `binding_id`."""
 
     def __init__(self, binding: Binding, kube: KubernetesClient, *, binding_id: str) -> None:
         self._binding = binding
         self._kube = kube
         self._binding_id = binding_id
-        self._namespace = binding.spec().jobs.namespace or binding.namespace
+        self._namespace = binding.job_namespace
 
     def credentials(self, server: PrefectEndpoint) -> Credentials:
-        """What a run's pod gets to call the server with."""
+        """Return what run pods need to call the server, as references to Secrets."""
         return run_credentials(self._binding, server)
 
     async def ensure(self, server: PrefectEndpoint) -> str:
-        """Have in place what a Job made now refers to; what there is to say about it.
+        """Check the objects that new Jobs refer to and write the managed Secret.
+
+        Returns:
+            Sentences for the condition JobsPermitted, each with a blank before it.
 
         Raises:
-            BindingFault: something is not there, or may not be made.
+            BindingFault: an object is missing or invalid, or the operator may not write Secrets.
         """
-        spec, kept = self._binding.spec(), self.credentials(server).managed_secret
-        await self._permitted(spec)
-        said = await self._check_referenced(spec)
-        if kept is None:
-            return said
-        await secrets.apply(self._kube, self._namespace, kept)
-        name = kept["metadata"]["name"]
-        return f" Run pods have what opens the server from Secret {name!r} there.{said}"
+        spec, managed = self._binding.spec(), self.credentials(server).managed_secret
+        await self._check_permitted(spec)
+        note = await self._check_referenced(spec)
+        if managed is None:
+            return note
+        await secrets.apply(self._kube, self._namespace, managed)
+        name = managed["metadata"]["name"]
+        return f" Run pods get their credentials from Secret {name!r} there.{note}"
 
     async def release_unneeded(self) -> None:
-        """Give the kept Secret up if the spec does not ask for it any more."""
-        if self._managed_fields() or not (self._apart or await self._has_managed()):
+        """Delete the managed Secret if the spec no longer needs it and no Job does."""
+        if self._managed_fields() or not (self._is_apart or await self._has_managed()):
             return
         try:
             jobs = await self._jobs()
-        except KubernetesRefused:  # a condition says which right is missing
+        except KubernetesRefused:  # the condition JobsPermitted names the missing right
             return
         await self._release_managed(jobs)
 
     async def release(self) -> None:
-        """Give up what is kept, and what an interrupted creation left."""
+        """Delete the managed Secret, unless Jobs need it, and those of unfinished Job creations."""
         jobs = await self._jobs()
-        if self._apart or self._managed_fields():
+        if self._is_apart or self._managed_fields():
             await self._release_managed(jobs)
         if self._binding.spec().jobs.environment_secret:
             await self._delete_unowned(jobs)
 
     @property
-    def _apart(self) -> bool:
-        """Jobs run in another namespace than the binding's."""
+    def _is_apart(self) -> bool:
+        """Whether the Jobs run in another namespace than the binding's."""
         return self._namespace != self._binding.namespace
 
     def _managed_fields(self) -> list[str]:
-        return _managed_fields(self._binding.spec(), self._apart)
+        return _managed_fields(self._binding.spec(), self._is_apart)
 
     async def _has_managed(self) -> bool:
-        """In its own namespace the operator may look before it tries to delete."""
+        """Return whether the managed Secret exists, as far as the operator may read it."""
         try:
             name = credentials.managed_secret_name(self._binding.key)
             await self._kube.request("GET", SECRETS.path(self._namespace, name))
@@ -129,20 +135,17 @@ class RunSecrets:
             return False
         return True
 
-    async def _permitted(self, spec: Spec) -> None:
-        kept = self._managed_fields()
-        wanted = (
-            COLLECT_PERMISSIONS
-            if spec.jobs.environment_secret
-            else MANAGE_PERMISSIONS
-            if kept
-            else ()
-        )
-        if not (
-            missing := await permissions.missing_permissions(self._kube, self._namespace, wanted)
-        ):
+    async def _check_permitted(self, spec: Spec) -> None:
+        fields = self._managed_fields()
+        needed: Sequence[Permission] = ()
+        if spec.jobs.environment_secret:
+            needed = COLLECT_PERMISSIONS
+        elif fields:
+            needed = MANAGE_PERMISSIONS
+        missing = await permissions.missing_permissions(self._kube, self._namespace, needed)
+        if not missing:
             return
-        why, instead = _reason(spec, kept)
+        why, instead = _why_secrets(spec, fields)
         grant = await permissions.how_to_grant(
             self._kube, self._namespace, permissions.WRITE_SECRETS_ROLE
         )
@@ -154,16 +157,18 @@ class RunSecrets:
         )
 
     async def _check_referenced(self, spec: Spec) -> str:
-        """Where the operator may not look, it need not: a run's pod tells what is missing."""
-        for key in _keys(spec.jobs, self._namespace, apart=self._apart):
+        """Check the objects that spec.jobs names; return a note if one may not be read.
+
+        The operator does not need that right: if such an object is missing, a run's pod reports it.
+        """
+        for key in _keys(spec.jobs, self._namespace, is_apart=self._is_apart):
             try:
                 await _check(key, self._kube)
             except BindingFault as fault:
                 if fault.reason != key.forbidden:
                     raise
-                return (
-                    f" It may not read {key.kind} {key.selector.name!r} there, which run pods use."
-                )
+                name = key.selector.name
+                return f" It may not read {key.kind} {name!r} there, which run pods use."
         return ""
 
     async def _jobs(self) -> tuple[Job, ...]:
@@ -175,20 +180,21 @@ class RunSecrets:
         try:
             await secrets.release(self._kube, self._namespace, name, jobs=jobs)
         except KubernetesRefused as refused:
-            if self._managed_fields():  # else it never had the right, nor the need
-                log.warning("%s: Secret %s stays: %s", self._binding.key, name, refused)
+            if self._managed_fields():  # otherwise it may not exist, nor the right to delete it
+                log.warning("%s: cannot delete Secret %s: %s", self._binding.key, name, refused)
 
     async def _delete_unowned(self, jobs: tuple[Job, ...]) -> None:
         try:
             await collect(self._kube, self._namespace, binding_id=self._binding_id, jobs=jobs)
         except KubernetesRefused as refused:
-            log.warning("%s: Secrets of environments may stay: %s", self._binding.key, refused)
+            text = "cannot delete the environment Secrets of unfinished Job creations"
+            log.warning("%s: %s: %s", self._binding.key, text, refused)
 
 
 def run_credentials(binding: Binding, server: PrefectEndpoint) -> Credentials:
-    """What a run's pod gets to call the server with. Pure."""
+    """Return what run pods need to call the server, as references to Secrets. Pure."""
     spec = binding.spec()
-    is_apart = (spec.jobs.namespace or binding.namespace) != binding.namespace
+    is_apart = binding.job_namespace != binding.namespace
     named, values = _named(spec.jobs), {}
     if not (named or is_apart):
         named = _named(spec.server)
@@ -209,30 +215,29 @@ def run_credentials(binding: Binding, server: PrefectEndpoint) -> Credentials:
 
 
 def _ca(spec: Spec, server: PrefectEndpoint, *, is_apart: bool) -> CASource | str | None:
-    named = spec.jobs.ca_bundle or (spec.server.ca_bundle if _trusts_the_same(spec) else None)
-    if named is None:
+    ca_bundle = spec.jobs.ca_bundle or (spec.server.ca_bundle if _pods_use_https(spec) else None)
+    if ca_bundle is None:
         return None
     if is_apart and not spec.jobs.ca_bundle:
         return server.trust.ca_bundle
-    kind: Literal["ConfigMap", "Secret"] = "Secret" if named.secret_key_ref else "ConfigMap"
-    return CASource(kind, named.selector.name, named.selector.key)
+    kind: Literal["ConfigMap", "Secret"] = "Secret" if ca_bundle.secret_key_ref else "ConfigMap"
+    return CASource(kind, ca_bundle.selector.name, ca_bundle.selector.key)
 
 
-def _trusts_the_same(spec: Spec) -> bool:
-    """Run pods have a use for the CA of the operator's own connection."""
+def _pods_use_https(spec: Spec) -> bool:
     return (spec.jobs.server_url or spec.server.url or "").startswith("https:")
 
 
 def _managed_fields(spec: Spec, is_apart: bool) -> list[str]:
-    """The fields of the spec for which a Secret is kept in the namespace of the Jobs."""
-    jobs, server, found = spec.jobs, spec.server, []
+    """Return the fields of spec.server that the operator copies to the namespace of the Jobs."""
+    jobs, server, fields = spec.jobs, spec.server, []
     if is_apart and not _named(jobs):
-        found += ["apiKey"] if server.api_key else ["authString"] if server.auth_string else []
+        fields += ["apiKey"] if server.api_key else ["authString"] if server.auth_string else []
     if server.headers and not jobs.headers and jobs.server_url is None:
-        found.append("headers")
-    if is_apart and server.ca_bundle and not jobs.ca_bundle and _trusts_the_same(spec):
-        found.append("caBundle")
-    return found
+        fields.append("headers")
+    if is_apart and server.ca_bundle and not jobs.ca_bundle and _pods_use_https(spec):
+        fields.append("caBundle")
+    return fields
 
 
 def _named(part: JobsSpec | ServerSpec) -> dict[str, SecretKey]:
@@ -244,15 +249,15 @@ def _named(part: JobsSpec | ServerSpec) -> dict[str, SecretKey]:
     }
 
 
-def _keys(jobs: JobsSpec, namespace: str, *, apart: bool) -> list[KeyReference]:
+def _keys(jobs: JobsSpec, namespace: str, *, is_apart: bool) -> list[KeyReference]:
     fields = {"apiKey": jobs.api_key, "authString": jobs.auth_string, "headers": jobs.headers}
-    found = [
+    keys = [
         KeyReference(
             value.secret_key_ref,
             namespace=namespace,
             path=f"spec.jobs.{field}.secretKeyRef",
             condition=c.JOBS_PERMITTED,
-            names_other_keys=not apart,
+            names_other_keys=not is_apart,
         )
         for field, value in fields.items()
         if value is not None
@@ -260,12 +265,12 @@ def _keys(jobs: JobsSpec, namespace: str, *, apart: bool) -> list[KeyReference]:
     if jobs.ca_bundle:
         path, condition = "spec.jobs.caBundle", c.JOBS_PERMITTED
         key = ca_reference(jobs.ca_bundle, namespace=namespace, path=path, condition=condition)
-        found.append(replace(key, names_other_keys=not apart))
-    return found
+        keys.append(replace(key, names_other_keys=not is_apart))
+    return keys
 
 
 async def _check(key: KeyReference, kube: KubernetesClient) -> None:
-    """It is there, and a run's pod can use it."""
+    """Check that the key exists and run pods can use its value."""
     if "caBundle" in key.path:
         await key.certificates(kube)
     elif "headers" in key.path:
@@ -274,13 +279,13 @@ async def _check(key: KeyReference, kube: KubernetesClient) -> None:
         await key.value(kube)
 
 
-def _reason(spec: Spec, kept: list[str]) -> tuple[str, str]:
-    """Why Secrets are to be written, and what else would do."""
+def _why_secrets(spec: Spec, fields: list[str]) -> tuple[str, str]:
+    """Return why the operator has to write Secrets, and what the user can do to avoid it."""
     if spec.jobs.environment_secret:
-        return "spec.jobs.environmentSecret asks for a Secret per run", "set that to false"
-    of_server = " and ".join(f"spec.server.{field}" for field in kept)
-    of_jobs = " and ".join(f"spec.jobs.{field}" for field in kept)
+        return "spec.jobs.environmentSecret needs a Secret for each run", "set that field to false"
+    of_server = " and ".join(f"spec.server.{field}" for field in fields)
+    of_jobs = " and ".join(f"spec.jobs.{field}" for field in fields)
     return (
-        f"it keeps a copy of {of_server} for run pods in a Secret there",
-        f"name what that namespace has for them in {of_jobs}",
+        f"it copies {of_server} for run pods to a Secret there",
+        f"create what run pods need in that namespace, and name it in {of_jobs}",
     )

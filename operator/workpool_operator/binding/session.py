@@ -1,9 +1,8 @@
-"""One served pool: from the binding's spec to a running controller and a truthful status.
+"""Serves one binding: from its spec to a running controller and a true status.
 
-The reflectors, the inspection and the status writer live as long as the session; connections come
-and go. A fault of the binding stops claims; the runs in flight are followed as soon as server and
-pool are known. Nothing but a defect of the operator ends a session, and the next begins with new
-caches.
+A session has one ClusterCache, one Preflight and one StatusWriter, and one connection after the
+other. A fault of the binding stops claims; runs in flight are followed as soon as server and pool
+are known. Only a bug in the operator ends a session; the next one starts with empty caches.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from workpool_operator.binding import preflight_checks
 from workpool_operator.binding.conditions import ConditionState, ServingState
 from workpool_operator.binding.connection import OVERDUE_SECONDS, Connection
 from workpool_operator.binding.context import Binding, OperatorContext
-from workpool_operator.binding.owner import owner_of
 from workpool_operator.binding.pool_sharing import PoolConsumer, pool_shared
 from workpool_operator.binding.preflight import Preflight
 from workpool_operator.binding.secrets import RunSecrets
@@ -45,52 +43,50 @@ LAST_STATUS_SECONDS = 1.5
 
 
 class BindingSession(Subscriber):
-    """Serves one binding; `announce` is told when Ready or its reason changes."""
+    """Serves one binding. `announce` is called when Ready or its reason changes."""
 
     def __init__(
         self,
         binding: Binding,
-        around: OperatorContext,
+        context: OperatorContext,
         *,
         cluster_id: str,
         announce: Callable[[ConditionState], None],
     ) -> None:
         self._binding = binding
-        self._around = around
+        self._context = context
         self._cluster_id = cluster_id
-        self._namespace = binding.spec().jobs.namespace or binding.namespace
+        self._namespace = binding.job_namespace
         self._binding_id = names.binding_id(cluster_id=cluster_id, binding=binding.key)
-        self._worker_name = names.worker_name(
-            cluster_id=cluster_id, namespace=binding.namespace, name=binding.name
-        )
-        self._run_secrets = RunSecrets(binding, around.kube, binding_id=self._binding_id)
-        self._inspection = Preflight(
-            binding, around, job_namespace=self._namespace, run_secrets=self._run_secrets
+        self._worker_name = binding.worker_name(cluster_id)
+        self._run_secrets = RunSecrets(binding, context.kube, binding_id=self._binding_id)
+        self._preflight = Preflight(
+            binding, context, job_namespace=self._namespace, run_secrets=self._run_secrets
         )
         self._cluster = ClusterCache(
-            around.kube,
+            context.kube,
             selector=f"{BINDING_LABEL}={self._binding_id}",
             alive=lambda resource: self._beat(resource, within=OVERDUE_SECONDS),
-            clock=around.clock,
+            clock=context.clock,
         )
         self._cluster.watch(self._namespace)
         self._connection: Connection | None = None
         self._server: PrefectEndpoint | None = None
-        self._trouble = ProblemLogger(log, binding.key)
-        self._writer = StatusWriter(around.kube, binding, announce=announce, clock=around.clock)
+        self._problems = ProblemLogger(log, binding.key)
+        self._writer = StatusWriter(context.kube, binding, announce=announce, clock=context.clock)
 
     @property
     def synced(self) -> bool:
-        """Both caches hold what the cluster holds."""
+        """Whether the caches of Jobs and pods are filled."""
         return self._cluster.is_synced(self._namespace)
 
     @property
     def starting(self) -> bool:
-        """Not synced yet, and not for a fault of the binding's."""
-        return not self.synced and not self._inspection.conditions.has_fault()
+        """Whether the caches are still being filled and no fault of the binding explains it."""
+        return not self.synced and not self._preflight.conditions.has_fault()
 
     async def run(self) -> None:
-        """Serve for ever."""
+        """Serve until cancelled."""
         try:
             with self._cluster.subscribe(self):
                 async with asyncio.TaskGroup() as group:
@@ -98,75 +94,75 @@ class BindingSession(Subscriber):
                     group.create_task(self._keep_status(), name="status")
                     group.create_task(self._keep_connected(), name="connections")
         finally:
-            self._around.consumers.pop(self._binding.key, None)
+            self._context.consumers.pop(self._binding.key, None)
             for part in ("jobs", "pods", "status", "connections"):
-                self._around.watchdog.stop(f"{self._binding.key} {part}")
+                self._context.watchdog.stop(f"{self._binding.key} {part}")
 
     @property
     def status(self) -> dict[str, Any]:
-        """As it was last written."""
+        """The status that was last written."""
         return self._writer.written
 
     async def drain(self) -> None:
-        """Before the end: let the writes in progress end, begin no more."""
+        """Finish the writes in progress and start no more."""
         if self._connection:
             await self._connection.drain()
 
     async def report_stopped(self) -> None:
-        """After the end: nobody serves the binding until an operator runs again."""
+        """Write to the status, after the session, that no operator serves the binding."""
         await self._write_last_status(stopped=True)
 
     async def report_failed(self, error: BaseException) -> None:
-        """After an end that is a defect of the operator."""
-        reason, text = c.defect(error, doing="while it served the binding")
+        """Write to the status that a bug in the operator ended the session."""
+        reason, text = c.internal_error(error, task="serve the binding")
         await self._write_last_status(unserved=ConditionState("False", reason, text))
 
-    async def _write_last_status(self, **situation: Any) -> None:
+    async def _write_last_status(self, **serving: Any) -> None:
         try:
             async with asyncio.timeout(LAST_STATUS_SECONDS):
-                await self._writer.write(self._status_input(**situation))
+                await self._writer.write(self._status_input(**serving))
         except (OperatorError, TimeoutError) as error:
-            why = str(error) or "no answer in time"
-            log.warning("%s: its status does not say that we stop: %s", self._binding.key, why)
+            why = str(error) or "timed out"
+            log.warning("%s: cannot write its last status: %s", self._binding.key, why)
 
     async def delete_worker(self) -> None:
-        """After the end, the binding being deleted: Prefect need not list its worker any more."""
+        """Delete the worker record of a deleted binding from Prefect, after the session."""
         if self._server is None:
-            return  # it never was a worker
+            return  # no connection has created one
         try:
             async with asyncio.timeout(LAST_STATUS_SECONDS), self._api(self._server) as api:
                 await api.delete_worker(self._worker_name)
         except (OperatorError, TimeoutError) as error:
             log.warning(
-                "%s: its worker %s stays in Prefect, as offline: %s",
+                "%s: cannot delete its worker %s from Prefect, where it stays as offline: %s",
                 self._binding.key,
                 self._worker_name,
-                str(error) or "no answer in time",
+                str(error) or "timed out",
             )
 
     # Connections
 
     async def _keep_connected(self) -> None:
-        """Connect, serve until another connection is needed, and again."""
+        """Serve with one connection after another."""
         while True:
             self._beat("connections", within=OVERDUE_SECONDS)
             async with AsyncExitStack() as stack:
                 try:
                     connection = await self._connect(stack)
                 except Exception as error:
-                    self._inspection.check_failed(error)
+                    self._preflight.check_failed(error)
                     connection = None
                 if connection is None:
-                    await self._inspection.wait_for_next_check()
+                    await self._preflight.wait_for_next_check()
                     continue
                 reason = await self._serve(connection)
-                log.info("%s: connecting anew: %s", self._binding.key, reason)
+                log.info("%s: reconnecting: %s", self._binding.key, reason)
 
     async def _connect(self, stack: AsyncExitStack) -> Connection | None:
-        """None where there is nothing to serve: no pool, and no Job of one that was."""
-        server = await self._inspection.credentials()
+        """Return a connection, None if there is no pool and no Job of a deleted pool."""
+        server = await self._preflight.credentials()
         api = await stack.enter_async_context(self._api(server))
-        pool = await self._inspection.check(api)
+        pool = await self._preflight.check(api)
         pool_id = pool.id if pool else self._pool_of_jobs()
         if pool_id is None:
             return None
@@ -175,7 +171,7 @@ class BindingSession(Subscriber):
         return self._make_connection(api, pool_id)
 
     async def _serve(self, connection: Connection) -> str:
-        self._around.watchdog.stop(f"{self._binding.key} connections")
+        self._context.watchdog.stop(f"{self._binding.key} connections")
         self._connection = connection
         try:
             return await connection.serve(worker=self._worker_name)
@@ -183,8 +179,10 @@ class BindingSession(Subscriber):
             self._connection = None
 
     def _pool_of_jobs(self) -> UUID | None:
-        """The pool that the Jobs were made for, where it is gone: also the end of one that has
-        ended may not be reported yet."""
+        """Return the id of the pool that the Jobs belong to, for a pool that was deleted.
+
+        Finished Jobs count, because their end may not be reported yet.
+        """
         labels = (job.spec.template.labels.get(POOL_LABEL) for job in self._cluster.jobs)
         known = Counter(label for label in labels if label and is_uuid(label))
         return UUID(known.most_common(1)[0][0]) if known else None
@@ -192,21 +190,20 @@ class BindingSession(Subscriber):
     def _make_connection(self, api: PrefectApi, pool_id: UUID) -> Connection:
         return Connection(
             self._binding,
-            self._around,
+            self._context,
             api=api,
             owner=self._owner(api, pool_id),
             cluster=self._cluster,
-            preflight=self._inspection,
+            preflight=self._preflight,
         )
 
     def _owner(self, api: PrefectApi, pool_id: UUID) -> Owner:
-        return owner_of(
-            self._binding,
+        return self._binding.owner(
             cluster_id=self._cluster_id,
             server_url=api.server.url,
             pool_id=pool_id,
             credentials=self._run_secrets.credentials(api.server),
-            template_environment=self._around.template_environment,
+            template_environment=self._context.template_environment,
         )
 
     def _api(self, server: PrefectEndpoint) -> PrefectApi:
@@ -215,14 +212,14 @@ class BindingSession(Subscriber):
     # Kubernetes
 
     def listed(self, namespace: str, resource: str) -> None:
-        """Note that a failure is over."""
-        self._trouble.resolved(f"cannot follow {resource}")
+        """Log that the watch works again."""
+        self._problems.resolved(f"cannot watch {resource}")
 
     def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
-        """Log the failure; a refusal becomes a condition, too: the rights are looked at."""
-        self._trouble.report(f"cannot follow {resource}", error)
+        """Log the failure. Check the rights if the API server refused the watch."""
+        self._problems.report(f"cannot watch {resource}", error)
         if isinstance(error, KubernetesRefused):
-            self._inspection.recheck()
+            self._preflight.recheck()
 
     # Status
 
@@ -231,60 +228,59 @@ class BindingSession(Subscriber):
             self._beat("status", within=60)
             if self._connection:
                 self._connection.check_reconcilers()
-            if self._binding.generation() != self._inspection.generation:
-                self._inspection.recheck()
+            if self._binding.generation() != self._preflight.generation:
+                self._preflight.recheck()
             await asyncio.sleep(await self._write_status())
 
     async def _write_status(self) -> float:
-        """Seconds until it is to be done again."""
+        """Write the status if it changed. Return the seconds until the next call."""
         try:
             await self._writer.write(self._status_input())
         except OperatorError as error:
-            self._trouble.report("cannot write its status", error)
+            self._problems.report("cannot write its status", error)
             return FAILED_STATUS_SECONDS
-        self._trouble.resolved("cannot write its status")
+        self._problems.resolved("cannot write its status")
         return STATUS_SECONDS
 
     def _status_input(
         self, *, stopped: bool = False, unserved: ConditionState | None = None
     ) -> StatusInput:
-        spec, looked = self._binding.spec(), self._inspection
+        spec, preflight = self._binding.spec(), self._preflight
         connection = self._connection
-        jobs, pods = self._cluster.jobs, self._cluster.pods
-        load = (
-            connection.controller.in_flight()
-            if connection
-            else capacity.count_in_flight((), jobs, pods)
-        )
+        if connection:
+            in_flight = connection.controller.in_flight()
+        else:
+            in_flight = capacity.count_in_flight((), self._cluster.jobs, self._cluster.pods)
         polled = connection.poller.last if connection else None
         limit = spec.concurrency_limit
         return StatusInput(
-            generation=looked.generation,
+            generation=preflight.generation,
             worker_name=self._worker_name,
             server_url=PrefectEndpoint(spec.server.url or "").address,
-            states=looked.conditions.states(),
+            states=preflight.conditions.states(),
             serving=ServingState(
                 suspended=spec.suspend,
-                pool_paused=bool(looked.pool and looked.pool.is_paused),
-                full_at=limit if limit and load.slots >= limit else None,
+                pool_paused=bool(preflight.pool and preflight.pool.is_paused),
+                full_at=limit if limit and in_flight.slots >= limit else None,
                 synced=self.synced and polled is not None and polled.at is not None,
                 stopped=stopped,
                 unserved=unserved,
             ),
             extra_conditions=self._extra_conditions(spec),
-            server_version=looked.server_version or None,
-            pool=looked.pool,
-            running=len(load.running),
-            pending=len(load.pending),
+            server_version=preflight.server_version or None,
+            pool=preflight.pool,
+            running=len(in_flight.running),
+            pending=len(in_flight.pending),
             queued=polled.queued if polled else 0,
             polled_at=polled.at if polled else None,
         )
 
     def _extra_conditions(self, spec: Spec) -> dict[str, ConditionState]:
-        """What is worth knowing and no part of Ready."""
+        """Return the conditions that do not affect Ready."""
         if self._connection is None:
-            self._around.consumers.pop(self._binding.key, None)
-            unknown = ConditionState("Unknown", "NotChecked", "Known once the server answers.")
+            self._context.consumers.pop(self._binding.key, None)
+            text = "Not checked until the server answers."
+            unknown = ConditionState("Unknown", "NotChecked", text)
             return {c.EVENTS_CONNECTED: unknown, c.POOL_SHARED: unknown}
         lost, interval = self._connection.events_lost, spec.poll.interval_seconds
         own = PoolConsumer(
@@ -293,12 +289,12 @@ class BindingSession(Subscriber):
             pool_id=self._connection.pool_id,
             queues=spec.work_queues,
         )
-        self._around.consumers[own.binding] = own
-        others, workers = self._around.consumers.values(), self._inspection.workers
+        self._context.consumers[own.binding] = own
+        others, workers = self._context.consumers.values(), self._preflight.workers
         return {
             c.EVENTS_CONNECTED: c.events_connected(lost, interval=interval),
             c.POOL_SHARED: pool_shared(own, others, workers),
         }
 
     def _beat(self, part: str, *, within: float) -> None:
-        self._around.watchdog.beat(f"{self._binding.key} {part}", within=within)
+        self._context.watchdog.beat(f"{self._binding.key} {part}", within=within)

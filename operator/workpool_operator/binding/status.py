@@ -1,7 +1,6 @@
-"""The binding's status: made from what the session knows (pure), written only when it changed.
+"""Builds a binding's status (pure) and writes it when it changed.
 
-At most one write per second, and none while nothing changes but `lastPollTime`, which moves every
-30 seconds.
+There is at most one write per second. `lastPollTime` alone causes one every 30 seconds.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ Announce = Callable[[ConditionState], None]
 
 @dataclass(frozen=True, slots=True)
 class StatusInput:
-    """All that a status is made from."""
+    """Everything that a status is built from."""
 
     generation: int
     worker_name: str
     server_url: str
     states: dict[str, ConditionState]
     serving: ServingState
-    extra_conditions: Mapping[str, ConditionState] = field(default_factory=dict)  # no part of Ready
+    extra_conditions: Mapping[str, ConditionState] = field(default_factory=dict)  # not for Ready
     server_version: str | None = None
     pool: WorkPool | None = None
     running: int = 0
@@ -53,30 +52,30 @@ class StatusInput:
     polled_at: datetime | None = None
 
 
-def build_status(sight: StatusInput, *, before: dict[str, Any], now: datetime) -> dict[str, Any]:
-    """The whole status; `before` is the last one, for what only moves with a change."""
+def build_status(inputs: StatusInput, *, before: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the whole status. `before` is the last one, for the times that it keeps."""
     summaries = {
-        READY: ready(sight.states, sight.serving),
-        CLAIMING: claiming(sight.states, sight.serving),
+        READY: ready(inputs.states, inputs.serving),
+        CLAIMING: claiming(inputs.states, inputs.serving),
     }
     conditions = as_status(
-        {**summaries, **sight.states, **sight.extra_conditions},
+        {**summaries, **inputs.states, **inputs.extra_conditions},
         before=before.get("conditions") or [],
-        generation=sight.generation,
+        generation=inputs.generation,
         now=now,
     )
-    pool = sight.pool
+    pool = inputs.pool
     return {
-        "observedGeneration": sight.generation,
-        "workerName": sight.worker_name,
+        "observedGeneration": inputs.generation,
+        "workerName": inputs.worker_name,
         "workPool": {
             "id": str(pool.id) if pool else None,
             "type": pool.type if pool else None,
             "paused": pool.is_paused if pool else None,
         },
-        "server": {"url": sight.server_url, "version": sight.server_version},
-        "runs": {"running": sight.running, "pending": sight.pending, "queued": sight.queued},
-        "lastPollTime": _poll_time(sight.polled_at, before.get("lastPollTime")),
+        "server": {"url": inputs.server_url, "version": inputs.server_version},
+        "runs": {"running": inputs.running, "pending": inputs.pending, "queued": inputs.queued},
+        "lastPollTime": _poll_time(inputs.polled_at, before.get("lastPollTime")),
         "conditions": conditions,
     }
 
@@ -92,7 +91,7 @@ def _poll_time(polled_at: datetime | None, before: str | None) -> str | None:
 
 
 class StatusWriter:
-    """Writes one binding's status; `announce` is called when Ready or its reason changed."""
+    """Writes one binding's status, and calls `announce` when Ready or its reason changed."""
 
     def __init__(
         self,
@@ -111,18 +110,18 @@ class StatusWriter:
 
     @property
     def written(self) -> dict[str, Any]:
-        """The last status that was written, or the one before the first."""
+        """The last status that was written; before that, the one that the binding had."""
         return self._written
 
-    async def write(self, sight: StatusInput) -> None:
-        """Patch what changed.
+    async def write(self, inputs: StatusInput) -> None:
+        """Write the status if it changed.
 
         Raises:
-            KubernetesUnavailable: nothing was learnt; call again.
-            KubernetesRefused: it is not written; call again when that may have changed.
+            KubernetesUnavailable: it may or may not be written; call again.
+            KubernetesRefused: it is not written.
         """
         before = self._written
-        status = build_status(sight, before=before, now=self._clock.now())
+        status = build_status(inputs, before=before, now=self._clock.now())
         if status == before:
             return
         body = {"status": status}
@@ -131,17 +130,17 @@ class StatusWriter:
         self._announce_change(before, status)
 
     def _announce_change(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """One line, and one Event unless it is only a beginning or an end."""
+        """Log a change of Ready. Announce it if its reason changed and Ready is not Unknown."""
         then, now = _ready_of(before) or {}, _ready_of(after) or {}
-        told = ("status", "reason", "message")
-        if all(then.get(key) == now.get(key) for key in told):
+        fields = ("status", "reason", "message")
+        if all(then.get(name) == now.get(name) for name in fields):
             return
-        verdict = ConditionState(*(now[key] for key in told))
-        level = logging.WARNING if verdict.status == "False" else logging.INFO
-        ready = f"Ready={verdict.status} {verdict.reason}"
-        log.log(level, "%s: %s: %s", self._key, ready, verdict.message)
-        if verdict.status != "Unknown" and then.get("reason") != verdict.reason:
-            self._announce(verdict)
+        ready = ConditionState(*(now[name] for name in fields))
+        level = logging.WARNING if ready.status == "False" else logging.INFO
+        text = "%s: Ready=%s %s: %s"
+        log.log(level, text, self._key, ready.status, ready.reason, ready.message)
+        if ready.status != "Unknown" and then.get("reason") != ready.reason:
+            self._announce(ready)
 
 
 def _ready_of(status: dict[str, Any]) -> dict[str, Any] | None:

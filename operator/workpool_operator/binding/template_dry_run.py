@@ -1,9 +1,9 @@
-"""What Jobs a pool's template makes: looked at here, then tried on the API server, which is shown
-the Job of a run that sets nothing (a server-side dry run).
+"""Validates a pool's base job template, then sends the Job of a run without job variables to the
+API server as a dry run.
 
-Done only when the template changed, and then rarely. Only what no run's values can mend is a fault
-of the pool; the rest is a doubt, which its runs answer. A refusal that is not about the Job
-(rights, quota, a webhook, no answer) says nothing of the template: it leaves the last answer.
+It is done when the template changes and repeated rarely. A fault is what no run's values can
+correct; other problems crash the runs that have them. If the API server refuses the dry run for
+a reason other than the Job (rights, quota, a webhook, an outage), the last findings stay.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
 REPEAT_SECONDS = 600.0
-RETRY_SECONDS = 60.0  # without an answer, or after a refusal
-MOST_REMARKS = 10
-NAME = "workpool-operator-rehearsal"
+RETRY_SECONDS = 60.0  # after a fault, or if the API server did not check the Job
+MOST_WARNINGS = 10
+NAME = "workpool-operator-dry-run"
 
 _SAMPLE_ID = UUID(int=0)
 _LONG_AGO = "2000-01-01T00:00:00Z"
 
 
 class TemplateDryRun:
-    """The dry runs of one binding's pool, and the last answer."""
+    """Checks the template of one binding's pool and keeps the last findings."""
 
     def __init__(
         self,
@@ -60,38 +60,39 @@ class TemplateDryRun:
         self._namespace = namespace
         self._consent = consent
         self._template_environment = template_environment
-        self._asked: tuple[str, float] = ("", 0.0)  # for what, and until when its answer is good
+        self._checked = ""  # the digest of the template that the last findings are about
+        self._valid_until = float("-inf")
         self._last = TemplateFindings()
 
     async def check(self, pool: WorkPool, api: PrefectApi) -> TemplateFindings:
-        """What became of the pool's template."""
-        key = await run_in_thread(_digest, pool.base_job_template)
-        for_what, until = self._asked
-        if key == for_what and self._clock.monotonic() < until:
+        """Return the findings about the pool's template, those of the last check if still valid."""
+        digest = await run_in_thread(_digest, pool.base_job_template)
+        if digest == self._checked and self._clock.monotonic() < self._valid_until:
             return self._last
-        seen = await self._check(pool, api)
-        if seen.not_checked and key == for_what:
-            seen = replace(self._last, not_checked=seen.not_checked)
-        is_good = not (seen.not_checked or seen.faults)
-        self._asked = key, self._clock.monotonic() + (REPEAT_SECONDS if is_good else RETRY_SECONDS)
-        self._last = seen
-        return seen
+        findings = await self._check(pool, api)
+        if findings.not_checked and digest == self._checked:
+            findings = replace(self._last, not_checked=findings.not_checked)
+        is_final = not (findings.not_checked or findings.faults)
+        seconds = REPEAT_SECONDS if is_final else RETRY_SECONDS
+        self._checked, self._valid_until = digest, self._clock.monotonic() + seconds
+        self._last = findings
+        return findings
 
     async def _check(self, pool: WorkPool, api: PrefectApi) -> TemplateFindings:
-        read = await run_in_thread(_read, pool.base_job_template, self._template_environment)
-        if read.faults:
-            return read
+        own = await run_in_thread(_validate, pool.base_job_template, self._template_environment)
+        if own.faults:
+            return own
         render_input = _sample_run(pool, self._template_environment)
         identity = self._identity(pool, api)
         try:
-            made = await run_with_client(
-                api.client, lambda client: _made(render_input, identity, client)
+            rendered = await run_with_client(
+                api.client, lambda client: _render(render_input, identity, client)
             )
         except OperatorError as error:
-            return TemplateFindings(not_checked=str(error)) + read
-        return (
-            made if isinstance(made, TemplateFindings) else await self._dry_run(made, render_input)
-        ) + read
+            return TemplateFindings(not_checked=str(error)) + own
+        if isinstance(rendered, TemplateFindings):
+            return rendered + own
+        return await self._dry_run(rendered, render_input) + own
 
     async def _dry_run(
         self, manifest: Mapping[str, Any], render_input: RenderInput
@@ -99,7 +100,7 @@ class TemplateDryRun:
         query = {"dryRun": "All", "fieldValidation": "Ignore"}
         path = JOBS.path(self._namespace)
         try:
-            await self._consent.check()  # a refusal there may show what others must not see
+            await self._consent.check()  # else the answer could reveal another team's policies
             await self._kube.request("POST", path, query=query, body=manifest)
         except KubernetesRefused as refused:
             return await run_in_thread(template_findings.from_rejection, refused, render_input)
@@ -119,18 +120,20 @@ class TemplateDryRun:
         )
 
 
-def _read(template: Mapping[str, Any], template_environment: frozenset[str]) -> TemplateFindings:
-    """What is to be seen of the template itself."""
-    if found := template_errors(template):
-        return TemplateFindings(faults=tuple(str(fault) for fault in found))
-    doubts = template_warnings(template, template_environment=template_environment)
-    return TemplateFindings(remarks=tuple(str(doubt) for doubt in islice(doubts, MOST_REMARKS)))
+def _validate(
+    template: Mapping[str, Any], template_environment: frozenset[str]
+) -> TemplateFindings:
+    """Return the findings about the template itself."""
+    if errors := template_errors(template):
+        return TemplateFindings(faults=tuple(str(error) for error in errors))
+    warnings = template_warnings(template, template_environment=template_environment)
+    return TemplateFindings(warnings=tuple(map(str, islice(warnings, MOST_WARNINGS))))
 
 
-async def _made(
+async def _render(
     render_input: RenderInput, identity: Identity, client: PrefectClient
 ) -> dict[str, Any] | TemplateFindings:
-    """The manifest that the template makes, or why it makes none."""
+    """Return the Job's manifest, or why the template does not render to a valid one."""
     try:
         manifest = await render_manifest(render_input, identity, client=client)
     except RenderError as error:
@@ -139,12 +142,12 @@ async def _made(
         return TemplateFindings(
             faults=("job_configuration: nested more deeply than can be rendered",)
         )
-    found = validation.find_errors(manifest)
-    return template_findings.from_errors(found, render_input) if found else manifest
+    errors = validation.find_errors(manifest)
+    return template_findings.from_errors(errors, render_input) if errors else manifest
 
 
 def _sample_run(pool: WorkPool, template_environment: frozenset[str]) -> RenderInput:
-    """A run of nobody, which sets no job variable."""
+    """Return a run that sets no job variable."""
     flow = {"id": str(_SAMPLE_ID), "name": NAME, "created": _LONG_AGO, "updated": _LONG_AGO}
     return RenderInput(
         run={"id": str(_SAMPLE_ID), "name": NAME, "flow_id": str(_SAMPLE_ID)},

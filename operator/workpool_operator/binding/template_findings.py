@@ -1,8 +1,8 @@
-"""Whose a fault is that the Job of a run without job variables would have: the pool's, or that of
-the runs which do not set them. Pure.
+"""Sorts the errors in the Job of a run that sets no job variable: faults of the pool's template, or
+problems of such runs only. Pure.
 
-The pool's is only what no run's values can mend: a fault at places that no placeholder reaches. A
-faulty default is a doubt, because a deployment may override it.
+A fault is an error that no run's values can correct: it is at a place that no placeholder reaches.
+A wrong default only crashes the runs that use it, because a deployment can override it.
 """
 
 from __future__ import annotations
@@ -38,37 +38,41 @@ from workpool_operator.jobs.references import (
     variable,
 )
 
-MAX_LISTED = 10  # faults of one manifest that are traced to their origin
+MAX_LISTED = 10  # errors of one manifest that are attributed
 _SPEC: Path = (*MANIFEST, "spec")
 _VOLUMES: Path = (*_SPEC, "template", "spec", "volumes")
-# A refusal that speaks of another place may be that place's fault, where placeholders may be.
-_SPEAKS_OF_ANOTHER = {
-    re.compile(r"Not found"): _VOLUMES,  # what a mount names
+# An error of one field can be caused by another one, which may have placeholders.
+_OTHER_CAUSES = {
+    re.compile(r"Not found"): _VOLUMES,  # the volume that a mount names
     re.compile(r"Duplicate|\b(unique|limit of|when|if|unless|in the pod)\b"): _SPEC,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateFindings:
-    """`faults` are the pool's; `warnings` are of a run that leaves every variable at its default;
-    `remarks` are on what makes Jobs and is hardly meant so."""
+    """What is wrong with a pool's template.
+
+    `faults` make every run's Job invalid; `crashes` only that of a run that sets no job variable;
+    `warnings` are about a valid template that probably does not do what its author intended.
+    `not_checked` says why the API server did not check the Job, "" if it did.
+    """
 
     faults: tuple[str, ...] = ()
+    crashes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-    not_checked: str = ""  # why the API server gave no answer
+    not_checked: str = ""
 
     def __add__(self, other: TemplateFindings) -> TemplateFindings:
         return TemplateFindings(
             faults=tuple(dict.fromkeys(self.faults + other.faults)),
-            warnings=tuple(dict.fromkeys(self.warnings + other.warnings)),
-            remarks=self.remarks + other.remarks,
+            crashes=tuple(dict.fromkeys(self.crashes + other.crashes)),
+            warnings=self.warnings + other.warnings,
             not_checked=self.not_checked or other.not_checked,
         )
 
 
 def from_error(error: RenderError, render_input: RenderInput) -> TemplateFindings:
-    """Nothing could be rendered."""
+    """Attribute an error that prevents rendering."""
     return _attribute(
         render_error_message(error, render_input),
         template_path(parse_path(error.path)),
@@ -76,61 +80,59 @@ def from_error(error: RenderError, render_input: RenderInput) -> TemplateFinding
     )
 
 
-def from_errors(found: Iterable[FieldError], render_input: RenderInput) -> TemplateFindings:
-    """The rendered manifest has these."""
+def from_errors(errors: Iterable[FieldError], render_input: RenderInput) -> TemplateFindings:
+    """Attribute the errors of the rendered manifest."""
     return sum(
-        (_from_error(fault, render_input) for fault in islice(found, MAX_LISTED)),
+        (_from_error(error, render_input) for error in islice(errors, MAX_LISTED)),
         TemplateFindings(),
     )
 
 
 def from_rejection(refused: KubernetesRefused, render_input: RenderInput) -> TemplateFindings:
-    """The API server does not take the manifest."""
+    """Attribute the API server's rejection of the manifest."""
     text = str(refused).rstrip(".")
     if isinstance(refused, KubernetesConflict):
-        return (
-            TemplateFindings()
-        )  # the name is taken: the API server validated everything else before
+        return TemplateFindings()  # the name exists: the API server validates all else before that
     if isinstance(refused, KubernetesInvalid) and refused.causes:
         causes = islice(refused.causes, MAX_LISTED)
         return sum((_from_cause(cause, render_input) for cause in causes), TemplateFindings())
     if isinstance(refused, KubernetesBadRequest) and "admission webhook" not in text:
-        return TemplateFindings(warnings=(text,))
+        return TemplateFindings(crashes=(text,))
     return TemplateFindings(not_checked=text)
 
 
-def _from_error(fault: FieldError, render_input: RenderInput) -> TemplateFindings:
-    places = template_path(fault.against), template_path(fault.path)
+def _from_error(error: FieldError, render_input: RenderInput) -> TemplateFindings:
+    places = template_path(error.against), template_path(error.path)
     return _attribute(
-        invalid_manifest_message([fault], render_input), *places, render_input=render_input
+        invalid_manifest_message([error], render_input), *places, render_input=render_input
     )
 
 
 def _from_cause(cause: Cause, render_input: RenderInput) -> TemplateFindings:
     text = rejected_fields_message([cause], render_input)
-    for speaks, place in _SPEAKS_OF_ANOTHER.items():
-        if speaks.search(cause.message) and names_in(
-            get_path(render_input.pool["base_job_template"], place)
-        ):
-            return TemplateFindings(warnings=(text,))
+    template = render_input.pool["base_job_template"]
+    for message, place in _OTHER_CAUSES.items():
+        if message.search(cause.message) and names_in(get_path(template, place)):
+            return TemplateFindings(crashes=(text,))
     return _attribute(text, (*MANIFEST, *parse_path(cause.field)), render_input=render_input)
 
 
 def _attribute(text: str, *places: Path, render_input: RenderInput) -> TemplateFindings:
-    """Whose a fault is that some places of the template make together."""
-    if len(places[-1]) < 2:  # a block or variable, which may be there tomorrow
-        return TemplateFindings(warnings=(text,))
-    pool = render_input.pool["base_job_template"]
-    names = {name for place in places for name in names_behind(pool, place)}
+    """Return the error as a finding, by the job variables behind the places that cause it."""
+    if len(places[-1]) < 2:  # a block or a Prefect variable, which can be created later
+        return TemplateFindings(crashes=(text,))
+    template = render_input.pool["base_job_template"]
+    names = {name for place in places for name in names_behind(template, place)}
     if not names:
         return TemplateFindings(faults=(text,))
-    return (
-        TemplateFindings(warnings=(text,)) if _all_have_values(names, pool) else TemplateFindings()
-    )
+    if _all_have_values(names, template):
+        return TemplateFindings(crashes=(text,))
+    return TemplateFindings()  # the template requires runs to set these variables
 
 
-def _all_have_values(names: Iterable[str], pool: Mapping[str, Any]) -> bool:
-    """Whether a run that sets nothing is what the template's author meant to work."""
+def _all_have_values(names: Iterable[str], template: Mapping[str, Any]) -> bool:
+    """Return whether a run has values for these variables without setting them."""
     return all(
-        name.startswith(ELSEWHERE) or default(pool, variable(name)) is not None for name in names
+        name.startswith(ELSEWHERE) or default(template, variable(name)) is not None
+        for name in names
     )

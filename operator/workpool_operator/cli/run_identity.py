@@ -15,7 +15,6 @@ from prefect.utilities.templating import apply_values
 from workpool_operator import settings
 from workpool_operator.api.v1alpha1 import ServerSpec, Spec
 from workpool_operator.binding.context import Binding
-from workpool_operator.binding.owner import owner_of
 from workpool_operator.binding.secrets import run_credentials
 from workpool_operator.cli.binding_check import POOL_TYPES
 from workpool_operator.cli.run_documents import SAMPLE_ID, RunDocuments
@@ -79,8 +78,7 @@ def _mismatch(binding: Binding, found: RunDocuments) -> Iterator[str]:
 
 def _owner(binding: Binding, found: RunDocuments, cluster_id: str) -> Owner:
     server = binding.spec().server
-    return owner_of(
-        binding,
+    return binding.owner(
         cluster_id=cluster_id,
         server_url=(server.url or "").rstrip("/"),
         pool_id=UUID(found.pool["id"]),

@@ -95,7 +95,7 @@ def check_default_run(template: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _crashes(path: Path, seen: TemplateFindings) -> Iterator[Finding]:
-    for text in (*seen.faults, *seen.warnings):
+    for text in (*seen.faults, *seen.crashes):
         _, _, problem = text.partition(": ")
         yield Finding(path, f"a run that sets no job variable crashes: {problem}")
 

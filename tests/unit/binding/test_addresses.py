@@ -1,4 +1,4 @@
-"""Addresses of Prefect servers that are well formed and hardly work."""
+"""Server addresses that are well formed but probably wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLOUD = f"https://api.prefect.cloud/api/accounts/{ID}/workspaces/{ID}"
         CLOUD,
     ],
 )
-def test_a_usual_address_is_beyond_doubt(url):
+def test_a_correct_address_gives_no_warning(url):
     assert list(address_warnings(url)) == []
 
 
@@ -47,13 +47,13 @@ def test_a_usual_address_is_beyond_doubt(url):
         (CLOUD.replace("https", "http"), CLOUD),
     ],
 )
-def test_a_common_mistake_is_named_once_with_its_fix(url, fix):
-    [doubt] = address_warnings(url)
-    assert fix in doubt
-    assert "geheim" not in doubt
+def test_a_common_mistake_gives_one_warning_with_the_fix(url, fix):
+    [warning] = address_warnings(url)
+    assert fix in warning
+    assert "geheim" not in warning
 
 
-def test_only_prefects_own_hosts_are_prefect_cloud():
+def test_only_hosts_of_prefect_cloud_are_prefect_cloud():
     assert is_cloud(CLOUD)
     assert not any(
         map(is_cloud, ("https://prefect.cloud.example.com/api", "https://x", "http://["))

@@ -1,4 +1,4 @@
-"""Conditions: what holds, what fails, what nobody knows, and Ready and Claiming over them."""
+"""The conditions of a binding, and how Ready and Claiming summarise them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from workpool_operator.binding.conditions import (
     ServingState,
     as_status,
     claiming,
-    defect,
     events_connected,
+    internal_error,
     ready,
 )
 
@@ -23,37 +23,37 @@ LATER = datetime(2026, 1, 1, 13, tzinfo=UTC)
 SERVING = ServingState(synced=True)
 
 
-def all_hold() -> Conditions:
+def all_true() -> Conditions:
     conditions = Conditions()
     for name in c.ORDER:
         conditions.set_true(name, "Fine", "")
     return conditions
 
 
-def test_a_new_binding_knows_nothing_and_is_not_ready() -> None:
-    verdicts = Conditions().states()
-    assert list(verdicts) == list(c.ORDER)
-    assert {verdict.status for verdict in verdicts.values()} == {"Unknown"}
-    assert ready(verdicts, SERVING).reason == "Starting"
+def test_the_conditions_of_a_new_binding_are_unknown() -> None:
+    states = Conditions().states()
+    assert list(states) == list(c.ORDER)
+    assert {state.status for state in states.values()} == {"Unknown"}
+    assert ready(states, SERVING).reason == "Starting"
 
 
 @pytest.mark.parametrize("failed", c.ORDER)
-def test_what_comes_after_a_fault_is_unknown_and_what_came_before_stays(failed: str) -> None:
-    conditions = all_hold()
-    conditions.set_false(failed, "Broken", "mend it")
+def test_conditions_after_a_fault_are_unknown_and_those_before_it_stay(failed: str) -> None:
+    conditions = all_true()
+    conditions.set_false(failed, "Broken", "fix it")
     position = c.ORDER.index(failed)
-    verdicts = conditions.states()
-    statuses = [verdict.status for verdict in verdicts.values()]
+    states = conditions.states()
+    statuses = [state.status for state in states.values()]
     unknown = len(c.ORDER) - position - 1
     assert statuses == ["True"] * position + ["False"] + ["Unknown"] * unknown
     for later in c.ORDER[position + 1 :]:
-        assert verdicts[later].message == f"Known once {failed} is True."
+        assert states[later].message == f"Not checked until {failed} is True."
     assert not conditions.all_true()
     assert conditions.has_fault()
 
 
-def test_ready_is_false_for_the_reason_and_with_the_fix_of_the_fault() -> None:
-    conditions = all_hold()
+def test_ready_has_the_reason_and_the_fix_of_the_fault() -> None:
+    conditions = all_true()
     conditions.set_false(c.WORK_POOL_FOUND, "WorkPoolNotFound", "create it")
     summary = ready(
         conditions.states(), ServingState(synced=True, suspended=True, pool_paused=True)
@@ -61,16 +61,16 @@ def test_ready_is_false_for_the_reason_and_with_the_fix_of_the_fault() -> None:
     assert summary == ConditionState("False", "WorkPoolNotFound", "create it")
 
 
-def test_a_fault_is_named_although_something_before_it_is_unknown() -> None:
+def test_ready_names_a_fault_although_an_earlier_condition_is_unknown() -> None:
     conditions = Conditions()
     conditions.set_true(c.SERVER_RESOLVED, "Resolved", "")
     conditions.set_false(c.SERVER_REACHABLE, "ConnectionFailed", "start it")
-    assert conditions.states()[c.CREDENTIALS_VALID].message == "Not known yet."
+    assert conditions.states()[c.CREDENTIALS_VALID].message == "Not checked yet."
     assert ready(conditions.states(), SERVING).reason == "ConnectionFailed"
 
 
 @pytest.mark.parametrize(
-    ("situation", "would_work", "claims", "reason"),
+    ("serving", "is_ready", "is_claiming", "reason"),
     [
         (ServingState(), "Unknown", "Unknown", "Starting"),
         (SERVING, "True", "True", "Polling"),
@@ -85,59 +85,59 @@ def test_a_fault_is_named_although_something_before_it_is_unknown() -> None:
         ),
     ],
 )
-def test_ready_means_would_work_and_claiming_claims_now_for_one_reason(
-    situation: ServingState, would_work: str, claims: str, reason: str
+def test_ready_and_claiming_have_the_same_reason(
+    serving: ServingState, is_ready: str, is_claiming: str, reason: str
 ) -> None:
-    verdicts = all_hold().states()
-    summary, now = ready(verdicts, situation), claiming(verdicts, situation)
-    assert (summary.status, summary.reason) == (would_work, reason)
-    assert (now.status, now.reason) == (claims, reason)
+    states = all_true().states()
+    summary, now = ready(states, serving), claiming(states, serving)
+    assert (summary.status, summary.reason) == (is_ready, reason)
+    assert (now.status, now.reason) == (is_claiming, reason)
 
 
 @pytest.mark.parametrize("failed", c.ORDER)
-def test_with_a_fault_nothing_is_claimed_for_the_reason_of_the_fault(failed: str) -> None:
-    conditions = all_hold()
-    conditions.set_false(failed, "Broken", "mend it")
+def test_claiming_has_the_reason_and_the_fix_of_the_fault(failed: str) -> None:
+    conditions = all_true()
+    conditions.set_false(failed, "Broken", "fix it")
     assert not conditions.allow_claims()
-    situation = ServingState(synced=True, suspended=True)
-    assert claiming(conditions.states(), situation) == ConditionState("False", "Broken", "mend it")
+    serving = ServingState(synced=True, suspended=True)
+    assert claiming(conditions.states(), serving) == ConditionState("False", "Broken", "fix it")
 
 
-def test_a_fault_of_a_part_leaves_the_rest_claimed_and_known_but_the_binding_not_ready() -> None:
-    conditions = all_hold()
+def test_a_partial_fault_makes_the_binding_not_ready_and_still_allows_claims() -> None:
+    conditions = all_true()
     conditions.set_false(c.WORK_POOL_FOUND, "QueueNotFound", "no queue 'high'", partial=True)
-    verdicts = conditions.states()
-    assert {v.status for name, v in verdicts.items() if name != c.WORK_POOL_FOUND} == {"True"}
+    states = conditions.states()
+    assert {v.status for name, v in states.items() if name != c.WORK_POOL_FOUND} == {"True"}
     assert not conditions.all_true()
     assert conditions.allow_claims()
-    assert ready(verdicts, SERVING).status == "False"
-    now = claiming(verdicts, SERVING)
+    assert ready(states, SERVING).status == "False"
+    now = claiming(states, SERVING)
     assert (now.status, now.reason) == ("True", "QueueNotFound")
     assert "other queues are claimed" in now.message
     assert "no queue 'high'" in now.message
-    assert claiming(verdicts, ServingState(synced=True, suspended=True)).reason == "Suspended"
+    assert claiming(states, ServingState(synced=True, suspended=True)).reason == "Suspended"
 
 
-def test_a_fault_beside_that_of_a_part_claims_nothing() -> None:
-    conditions = all_hold()
+def test_a_full_fault_besides_a_partial_one_stops_claims() -> None:
+    conditions = all_true()
     conditions.set_false(c.WORK_POOL_FOUND, "QueueNotFound", "no queue 'high'", partial=True)
     conditions.set_false(c.TEMPLATE_VALID, "InvalidTemplate", "correct it")
     assert not conditions.allow_claims()
-    verdicts = conditions.states()
-    assert ready(verdicts, SERVING).reason == "QueueNotFound"
-    assert claiming(verdicts, SERVING).reason == "InvalidTemplate"
+    states = conditions.states()
+    assert ready(states, SERVING).reason == "QueueNotFound"
+    assert claiming(states, SERVING).reason == "InvalidTemplate"
 
 
-def test_a_defect_of_the_operator_is_told_by_its_kind_and_never_in_its_words() -> None:
+def test_a_bug_in_the_operator_is_reported_by_its_type_and_never_by_its_text() -> None:
     error = ExceptionGroup("tasks", [ExceptionGroup("more", [ValueError("pnu_SECRET")])])
-    reason, text = defect(error, doing="while it served the binding")
+    reason, text = internal_error(error, task="serve the binding")
     assert reason == "InternalError"
     assert "(ValueError)" in text
     assert "SECRET" not in text
-    verdict = ConditionState("False", reason, text)
-    situation = ServingState(synced=True, unserved=verdict)
-    assert ready(all_hold().states(), situation) == verdict
-    assert claiming(all_hold().states(), situation) == verdict
+    state = ConditionState("False", reason, text)
+    serving = ServingState(synced=True, unserved=state)
+    assert ready(all_true().states(), serving) == state
+    assert claiming(all_true().states(), serving) == state
 
 
 @pytest.mark.parametrize(
@@ -148,23 +148,22 @@ def test_a_defect_of_the_operator_is_told_by_its_kind_and_never_in_its_words() -
         ("HTTP 403", "False", "PollingOnly"),
     ],
 )
-def test_that_polling_is_all_there_is_is_a_condition(
-    lost: str | None, status: str, reason: str
-) -> None:
-    verdict = events_connected(lost, interval=10)
-    assert (verdict.status, verdict.reason) == (status, reason)
+def test_a_lost_event_stream_is_a_condition(lost: str | None, status: str, reason: str) -> None:
+    state = events_connected(lost, interval=10)
+    assert (state.status, state.reason) == (status, reason)
     if lost:
-        assert "HTTP 403" in verdict.message
-        assert "every 10 s" in verdict.message
+        assert "HTTP 403" in state.message
+        assert "every 10 s" in state.message
 
 
-def test_a_full_binding_names_its_limit() -> None:
-    assert "allows: 3." in ready(all_hold().states(), ServingState(synced=True, full_at=3)).message
+def test_a_binding_at_capacity_names_its_limit() -> None:
+    state = ready(all_true().states(), ServingState(synced=True, full_at=3))
+    assert "all 3 slots are taken" in state.message
 
 
-def test_the_transition_time_moves_with_the_status_alone() -> None:
-    def written(verdict: ConditionState, *, before: list[dict[str, object]], now: datetime) -> str:
-        [condition] = as_status({"Ready": verdict}, before=before, generation=2, now=now)
+def test_the_transition_time_changes_only_with_the_status() -> None:
+    def written(state: ConditionState, *, before: list[dict[str, object]], now: datetime) -> str:
+        [condition] = as_status({"Ready": state}, before=before, generation=2, now=now)
         assert condition["observedGeneration"] == 2
         return str(condition["lastTransitionTime"])
 

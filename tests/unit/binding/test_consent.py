@@ -1,4 +1,4 @@
-"""What a namespace's annotation allows, and the command that adds to it."""
+"""The annotation by which a namespace consents, and the command that adds to it."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_the_annotation_lists_namespaces_separated_by_commas(
 
 
 @pytest.mark.parametrize("annotation", ["", ",", " "])
-def test_the_command_sets_an_annotation_that_allows_nobody(annotation: str) -> None:
+def test_the_command_sets_an_empty_annotation(annotation: str) -> None:
     text = annotate_command(annotation, binding_namespace="data", job_namespace="runs")
     assert text == f"kubectl annotate namespace runs --overwrite {ANNOTATION}=data"
 
 
-def test_the_command_keeps_what_is_allowed_already_and_does_not_show_it() -> None:
+def test_the_command_keeps_allowed_namespaces_and_does_not_show_them() -> None:
     text = annotate_command("finance", binding_namespace="data", job_namespace="runs")
     assert "finance" not in text
     *_, assignment = shlex.split(text)
@@ -50,7 +50,7 @@ def test_the_command_keeps_what_is_allowed_already_and_does_not_show_it() -> Non
 
 
 class Namespaces:
-    """An API server whose every namespace lets everybody in, and how often it was asked."""
+    """An API server whose namespaces allow all bindings. Counts the reads."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -60,7 +60,7 @@ class Namespaces:
         return json.dumps({"metadata": {"name": "runs", "annotations": {ANNOTATION: "*"}}}).encode()
 
 
-async def test_an_answer_is_good_for_ten_seconds() -> None:
+async def test_a_consent_is_cached_for_ten_seconds() -> None:
     kube, clock = Namespaces(), FakeClock()
     consent = Consent(
         cast("KubernetesClient", kube), binding_namespace="data", job_namespace="runs", clock=clock

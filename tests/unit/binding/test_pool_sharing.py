@@ -1,4 +1,4 @@
-"""Who else takes runs from a work pool, and what a person reads about it."""
+"""The condition PoolShared: which consumers of a work pool it names."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ OWN = share("a", "high", "default")
     "other",
     [share("b"), share("b", "default"), share("b", "low", "high")],
 )
-def test_a_binding_that_may_take_the_same_runs_is_named(other: PoolConsumer) -> None:
+def test_a_binding_that_can_claim_the_same_runs_is_named(other: PoolConsumer) -> None:
     for first, second in ((OWN, other), (other, OWN)):
-        verdict = pool_shared(first, [first, second], [])
-        assert (verdict.status, verdict.reason) == ("True", "OtherBinding")
-        assert second.binding in verdict.message
-        assert "each run is claimed by one of them" in verdict.message
-        assert "different work queues" in verdict.message
+        state = pool_shared(first, [first, second], [])
+        assert (state.status, state.reason) == ("True", "OtherBinding")
+        assert second.binding in state.message
+        assert "Each run is claimed by one of them" in state.message
+        assert "different work queues" in state.message
 
 
 @pytest.mark.parametrize("other", [share("b", "low"), share("b", pool_id=OTHER_POOL)])
-def test_bindings_that_share_no_run_are_alone(other: PoolConsumer) -> None:
-    verdict = pool_shared(OWN, [OWN, other], [OWN.worker, other.worker])
-    assert (verdict.status, verdict.reason) == ("False", "Alone")
+def test_bindings_that_share_no_runs_are_alone(other: PoolConsumer) -> None:
+    state = pool_shared(OWN, [OWN, other], [OWN.worker, other.worker])
+    assert (state.status, state.reason) == ("False", "Alone")
 
 
 def test_an_online_worker_of_another_process_is_named() -> None:
-    verdict = pool_shared(OWN, [OWN], [OWN.worker, "KubernetesWorker 7"])
-    assert (verdict.status, verdict.reason) == ("True", "OtherWorker")
-    assert "KubernetesWorker 7" in verdict.message
+    state = pool_shared(OWN, [OWN], [OWN.worker, "KubernetesWorker 7"])
+    assert (state.status, state.reason) == ("True", "OtherWorker")
+    assert "KubernetesWorker 7" in state.message
 
 
-def test_both_are_named_and_of_many_a_few() -> None:
+def test_bindings_and_workers_are_named_and_long_lists_are_shortened() -> None:
     others = [share(name) for name in "bcdef"]
-    message = pool_shared(OWN, others, ["stranger"]).message
+    message = pool_shared(OWN, others, ["other-worker"]).message
     assert "data/b, data/c, data/d (and 2 more)" in message
-    assert "online worker stranger" in message
+    assert "online worker other-worker" in message
 
 
-def test_without_a_list_of_workers_nobody_is_said_to_be_alone() -> None:
+def test_alone_is_not_reported_while_the_workers_are_unknown() -> None:
     assert pool_shared(OWN, [OWN], None).status == "Unknown"
     assert pool_shared(OWN, [OWN, share("b")], None).reason == "OtherBinding"

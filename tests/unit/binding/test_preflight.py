@@ -1,4 +1,4 @@
-"""What a look makes of what it meets: always a condition, whatever it is."""
+"""Preflight turns every result of a check into a condition, also unexpected errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ POOL = WorkPool.of(
 
 
 class Api:
-    """A Prefect server that fails where it is told to."""
+    """A Prefect server whose calls fail as `fails` says."""
 
     def __init__(self) -> None:
         self.server = PrefectEndpoint("http://server/api")
@@ -68,7 +68,7 @@ class Api:
 
 
 class Kube:
-    """An API server that allows everything, or fails."""
+    """An API server that allows everything, or fails with `fails`."""
 
     def __init__(self) -> None:
         self.fails: Exception | None = None
@@ -84,7 +84,7 @@ class Kube:
         return True
 
 
-class Bench:
+class Setup:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **spec: Any) -> None:
         made = {"workPool": {"name": "etl"}, "server": {"url": "http://server/api"}, **spec}
         self.spec = Spec.model_validate(made)
@@ -97,94 +97,94 @@ class Bench:
         async def template(*_: Any) -> str:
             if self.template:
                 raise self.template
-            return "The base job template makes a Job."
+            return "The base job template renders a Job."
 
-        monkeypatch.setattr("workpool_operator.binding.preflight.template_valid", template)
-        self.inspection = Preflight(
+        monkeypatch.setattr("workpool_operator.binding.preflight_checks.check_template", template)
+        self.preflight = Preflight(
             binding,
             OperatorContext(kube=kube, watchdog=Watchdog(), reconcilers=1, heartbeat_seconds=30),
             job_namespace="data",
             run_secrets=RunSecrets(binding, kube, binding_id="b"),
         )
 
-    async def look(self) -> WorkPool | None:
-        await self.inspection.credentials()
-        return await self.inspection.check(cast("PrefectApi", self.api))
+    async def check(self) -> WorkPool | None:
+        await self.preflight.credentials()
+        return await self.preflight.check(cast("PrefectApi", self.api))
 
-    def of(self, condition: str) -> tuple[str, str]:
-        verdict = self.inspection.conditions.get(condition)
-        return verdict.status, verdict.reason
+    def state_of(self, condition: str) -> tuple[str, str]:
+        state = self.preflight.conditions.get(condition)
+        return state.status, state.reason
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    return Bench(monkeypatch)
+def setup(monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup(monkeypatch)
 
 
-async def test_when_nothing_is_wrong_everything_holds(bench: Bench) -> None:
-    assert await bench.look() == POOL
-    assert bench.inspection.conditions.all_true(), bench.inspection.conditions.states()
-    assert bench.inspection.may_claim()
-    assert bench.inspection.queues is None
-    assert bench.inspection.workers is None, "a remark that can wait"
+async def test_without_a_fault_every_condition_is_true(setup: Setup) -> None:
+    assert await setup.check() == POOL
+    assert setup.preflight.conditions.all_true(), setup.preflight.conditions.states()
+    assert setup.preflight.may_claim()
+    assert setup.preflight.queues is None
+    assert setup.preflight.workers is None, "the first check does not read them"
 
 
-async def test_a_faulty_template_stops_claims_and_the_pool_is_known_all_the_same(
-    bench: Bench,
+async def test_an_invalid_template_stops_claims_and_still_returns_the_pool(
+    setup: Setup,
 ) -> None:
-    bench.template = BindingFault(c.TEMPLATE_VALID, "InvalidTemplate", "correct it")
-    assert await bench.look() == POOL
-    assert bench.of(c.TEMPLATE_VALID) == ("False", "InvalidTemplate")
-    assert not bench.inspection.may_claim()
-    assert bench.inspection.served is None, "no Job is made from it"
+    setup.template = BindingFault(c.TEMPLATE_VALID, "InvalidTemplate", "correct it")
+    assert await setup.check() == POOL
+    assert setup.state_of(c.TEMPLATE_VALID) == ("False", "InvalidTemplate")
+    assert not setup.preflight.may_claim()
+    assert setup.preflight.served is None, "no Job is rendered from it"
 
 
-async def test_missing_rights_stop_claims_and_the_pool_is_known_all_the_same(bench: Bench) -> None:
-    bench.kube.fails = KubernetesForbidden("subjectaccessreviews is forbidden")
-    assert await bench.look() == POOL
-    assert bench.of(c.JOBS_PERMITTED) == ("False", "KubernetesRefused")
+async def test_missing_rights_stop_claims_and_still_return_the_pool(setup: Setup) -> None:
+    setup.kube.fails = KubernetesForbidden("subjectaccessreviews is forbidden")
+    assert await setup.check() == POOL
+    assert setup.state_of(c.JOBS_PERMITTED) == ("False", "KubernetesRefused")
 
 
-async def test_of_a_pool_that_is_gone_or_of_another_type_nobody_is_a_worker(bench: Bench) -> None:
-    bench.api.found = None
-    assert await bench.look() is None
-    assert bench.of(c.WORK_POOL_FOUND) == ("False", "WorkPoolNotFound")
-    assert not bench.inspection.is_servable()
+async def test_a_pool_that_is_missing_or_has_another_type_is_not_servable(setup: Setup) -> None:
+    setup.api.found = None
+    assert await setup.check() is None
+    assert setup.state_of(c.WORK_POOL_FOUND) == ("False", "WorkPoolNotFound")
+    assert not setup.preflight.is_servable()
     process = WorkPool(id=UUID(int=3), name="etl", type="process")
-    bench.api.found = process
-    assert await bench.look() == process, "its runs in flight are followed"
-    assert bench.of(c.WORK_POOL_FOUND) == ("False", "WorkPoolTypeUnsupported")
-    assert not bench.inspection.is_servable()
+    setup.api.found = process
+    assert await setup.check() == process, "its runs in flight are followed"
+    assert setup.state_of(c.WORK_POOL_FOUND) == ("False", "WorkPoolTypeUnsupported")
+    assert not setup.preflight.is_servable()
 
 
-async def test_a_queue_that_does_not_exist_is_left_out_and_told(
+async def test_a_queue_that_does_not_exist_is_left_out_and_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bench = Bench(monkeypatch, workQueues=["hihg", "default"])
-    await bench.look()
-    verdict = bench.inspection.conditions.get(c.WORK_POOL_FOUND)
-    assert (verdict.status, verdict.reason) == ("False", "QueueNotFound")
-    assert "has no work queue 'hihg'; it has 'default', 'high'" in verdict.message
-    assert "prefect work-queue create 'hihg' --pool 'etl'" in verdict.message
-    assert "Only runs of 'default' are claimed" in verdict.message
-    assert bench.inspection.queues == ("default",)
-    assert bench.inspection.may_claim()
-    assert not bench.inspection.conditions.all_true()
-    assert bench.of(c.JOBS_PERMITTED)[0] == "True"
-    bench.api.queues.append("hihg")
-    await bench.look()
-    assert bench.inspection.conditions.all_true()
-    assert bench.inspection.queues == ("hihg", "default")
+    setup = Setup(monkeypatch, workQueues=["hihg", "default"])
+    await setup.check()
+    state = setup.preflight.conditions.get(c.WORK_POOL_FOUND)
+    assert (state.status, state.reason) == ("False", "QueueNotFound")
+    assert "has no work queue 'hihg'; it has 'default', 'high'" in state.message
+    assert "prefect work-queue create 'hihg' --pool 'etl'" in state.message
+    assert "Only runs of 'default' are claimed" in state.message
+    assert setup.preflight.queues == ("default",)
+    assert setup.preflight.may_claim()
+    assert not setup.preflight.conditions.all_true()
+    assert setup.state_of(c.JOBS_PERMITTED)[0] == "True"
+    setup.api.queues.append("hihg")
+    await setup.check()
+    assert setup.preflight.conditions.all_true()
+    assert setup.preflight.queues == ("hihg", "default")
 
 
 async def test_without_any_of_its_queues_a_binding_claims_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bench = Bench(monkeypatch, workQueues=["hihg"])
-    await bench.look()
-    assert bench.inspection.queues == ()
-    assert not bench.inspection.may_claim()
-    assert "No run is claimed" in bench.inspection.conditions.get(c.WORK_POOL_FOUND).message
+    setup = Setup(monkeypatch, workQueues=["hihg"])
+    await setup.check()
+    assert setup.preflight.queues == ()
+    assert not setup.preflight.may_claim()
+    assert "No runs are claimed" in setup.preflight.conditions.get(c.WORK_POOL_FOUND).message
 
 
 @pytest.mark.parametrize(
@@ -196,42 +196,42 @@ async def test_without_any_of_its_queues_a_binding_claims_nothing(
         (PrefectForbidden("POST: HTTP 403", status=403), c.CREDENTIALS_VALID, "Forbidden"),
     ],
 )
-async def test_polls_that_fail_while_the_server_answers_are_a_condition_until_one_succeeds(
-    bench: Bench, error: OperatorError, condition: str, reason: str
+async def test_polls_that_fail_while_the_server_answers_are_a_fault_until_one_succeeds(
+    setup: Setup, error: OperatorError, condition: str, reason: str
 ) -> None:
-    await bench.look()
-    bench.inspection.poll_ended(error)
-    await bench.look()
-    assert bench.inspection.conditions.all_true(), "the next may succeed"
-    bench.inspection.poll_ended(error)
-    await bench.look()
-    assert bench.of(condition) == ("False", reason)
-    assert not bench.inspection.may_claim()
-    bench.inspection.poll_ended(None)
-    await bench.look()
-    assert bench.inspection.conditions.all_true()
+    await setup.check()
+    setup.preflight.poll_ended(error)
+    await setup.check()
+    assert setup.preflight.conditions.all_true(), "the next may succeed"
+    setup.preflight.poll_ended(error)
+    await setup.check()
+    assert setup.state_of(condition) == ("False", reason)
+    assert not setup.preflight.may_claim()
+    setup.preflight.poll_ended(None)
+    await setup.check()
+    assert setup.preflight.conditions.all_true()
 
 
-async def test_a_poll_that_named_a_missing_queue_is_explained_by_the_queue(
+async def test_a_poll_that_fails_because_of_a_missing_queue_is_reported_as_the_missing_queue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bench = Bench(monkeypatch, workQueues=["hihg", "default"])
+    setup = Setup(monkeypatch, workQueues=["hihg", "default"])
     for _ in range(3):
-        bench.inspection.poll_ended(PrefectNotFound("HTTP 404", status=404))
-    await bench.look()
-    assert bench.of(c.WORK_POOL_FOUND) == ("False", "QueueNotFound")
-    assert bench.of(c.SERVER_REACHABLE)[0] == "True"
+        setup.preflight.poll_ended(PrefectNotFound("HTTP 404", status=404))
+    await setup.check()
+    assert setup.state_of(c.WORK_POOL_FOUND) == ("False", "QueueNotFound")
+    assert setup.state_of(c.SERVER_REACHABLE)[0] == "True"
 
 
-async def test_polls_that_failed_in_an_outage_do_not_outlive_it(bench: Bench) -> None:
-    bench.api.fails["work_pool"] = PrefectUnavailable("connection refused")
+async def test_polls_that_failed_in_an_outage_are_no_fault_after_it(setup: Setup) -> None:
+    setup.api.fails["work_pool"] = PrefectUnavailable("connection refused")
     for _ in range(5):
-        bench.inspection.poll_ended(PrefectUnavailable("connection refused"))
+        setup.preflight.poll_ended(PrefectUnavailable("connection refused"))
     with pytest.raises(BindingFault):
-        await bench.look()
-    bench.api.fails.clear()
-    await bench.look()
-    assert bench.inspection.conditions.all_true()
+        await setup.check()
+    setup.api.fails.clear()
+    await setup.check()
+    assert setup.preflight.conditions.all_true()
 
 
 @pytest.mark.parametrize(
@@ -243,43 +243,43 @@ async def test_polls_that_failed_in_an_outage_do_not_outlive_it(bench: Bench) ->
         RuntimeError("pnu_SECRET"),
     ],
 )
-async def test_whatever_prefect_answers_in_a_look_is_a_condition_of_its_own(
+async def test_every_error_of_prefect_in_a_check_is_a_condition(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    bench = Bench(monkeypatch, workQueues=["default"])
-    bench.api.fails["work_queues"] = error
-    await bench.look()
-    verdicts = bench.inspection.conditions.states().values()
-    assert [v for v in verdicts if v.status == "False"], verdicts
-    assert not any("SECRET" in v.message for v in verdicts)
+    setup = Setup(monkeypatch, workQueues=["default"])
+    setup.api.fails["work_queues"] = error
+    await setup.check()
+    states = setup.preflight.conditions.states().values()
+    assert [v for v in states if v.status == "False"], states
+    assert not any("SECRET" in v.message for v in states)
 
 
-async def test_what_the_operator_did_not_foresee_is_a_condition_and_told_once(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+async def test_an_unexpected_exception_is_a_condition_and_logged_once(
+    setup: Setup, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench.template = RecursionError("pnu_SECRET")
-    await bench.look()
-    await bench.look()
-    assert bench.of(c.TEMPLATE_VALID) == ("False", "InternalError")
-    assert "(RecursionError)" in bench.inspection.conditions.get(c.TEMPLATE_VALID).message
+    setup.template = RecursionError("pnu_SECRET")
+    await setup.check()
+    await setup.check()
+    assert setup.state_of(c.TEMPLATE_VALID) == ("False", "InternalError")
+    assert "(RecursionError)" in setup.preflight.conditions.get(c.TEMPLATE_VALID).message
     assert caplog.text.count("RecursionError") == 1
     assert "test_preflight.py" in caplog.text, "where it happened"
     assert "SECRET" not in caplog.text
-    bench.template = None
-    await bench.look()
-    assert bench.inspection.conditions.all_true()
+    setup.template = None
+    await setup.check()
+    assert setup.preflight.conditions.all_true()
 
 
 @pytest.mark.parametrize("url", ["http://host:abc/api", "http://[::1/api", "http://host:99999999/"])
-def test_an_address_that_no_client_can_be_made_for_is_a_condition(url: str) -> None:
+def test_an_address_that_is_not_a_url_is_a_condition(url: str) -> None:
     spec = Spec.model_validate({"workPool": {"name": "etl"}, "server": {"url": url}})
     with pytest.raises(BindingFault, match=r"spec.server.url") as raised:
         preflight_checks.client(spec, PrefectEndpoint(url))
     assert (raised.value.condition, raised.value.reason) == (c.SERVER_RESOLVED, "InvalidServerURL")
 
 
-async def test_a_look_is_asked_for_by_a_failed_poll(bench: Bench) -> None:
-    await bench.look()
-    bench.inspection.poll_ended(PrefectUnavailable("connection refused"))
+async def test_a_failed_poll_requests_a_check(setup: Setup) -> None:
+    await setup.check()
+    setup.preflight.poll_ended(PrefectUnavailable("connection refused"))
     async with asyncio.timeout(2):
-        await bench.inspection.wait_for_next_check()
+        await setup.preflight.wait_for_next_check()

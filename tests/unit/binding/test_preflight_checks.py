@@ -1,4 +1,4 @@
-"""What a failed request says about a binding: the likely cause and the fix, and no value."""
+"""The fault that a failed request or a Secret shows: its likely cause and fix, without values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECRET = "a-secret-4711"
 
 
 class Cluster:
-    """Objects by their name, as the Kubernetes API gives them to a reader."""
+    """Objects by name, as the Kubernetes API returns them."""
 
     def __init__(self, **objects: dict[str, Any]) -> None:
         self._objects = objects
@@ -54,7 +54,7 @@ def reference(name: str, key: str) -> dict[str, Any]:
 
 
 class Api:
-    """A client whose every request ends in one error."""
+    """A client whose requests all raise one error."""
 
     def __init__(self, error: OperatorError, server: PrefectEndpoint) -> None:
         self.server = server
@@ -79,19 +79,19 @@ NOT_PREFECT = PrefectRefused("GET /work_pools/etl: this is not the answer", stat
     ("url", "error", "cause"),
     [
         ("http://prefect:4200", NOT_PREFECT, "a Prefect API is at http://prefect:4200/api"),
-        ("http://localhost:4200/api", DOWN, "localhost is the pod itself"),
+        ("http://localhost:4200/api", DOWN, "it points to localhost, which is the pod itself"),
         ("https://app.prefect.cloud/account/a/workspace/b", NOT_PREFECT, "Prefect Cloud's UI"),
         ("https://api.prefect.cloud/api/x", NOT_PREFECT, "needs an API key"),
-        (INSIDE, DOWN, "Check that the Prefect server runs"),
+        (INSIDE, DOWN, "Check that the server is running"),
     ],
 )
-async def test_an_address_that_fails_is_told_with_its_likely_cause(url, error, cause):
+async def test_a_failed_connection_is_reported_with_its_likely_cause(url, error, cause):
     found = await fault(error, url)
     assert (found.condition, found.reason) == ("ServerReachable", "ConnectionFailed")
     assert cause in str(found)
 
 
-async def test_the_cloud_without_a_key_is_told_to_need_one():
+async def test_prefect_cloud_without_a_key_is_reported_to_need_one():
     url = "https://api.prefect.cloud/api/accounts/a/workspaces/b"
     refused = PrefectUnauthorized("HTTP 401", status=401)
     found = await fault(refused, url)
@@ -100,40 +100,40 @@ async def test_the_cloud_without_a_key_is_told_to_need_one():
     assert "needs an API key" not in str(await fault(refused, url, api_key=SECRET))
 
 
-async def test_a_redirect_to_https_is_told_with_the_address_to_set():
+async def test_a_redirect_to_https_is_reported_with_the_address_to_set():
     error = PrefectRedirects("x", status=308, to="https://prefect/api", is_api=True)
     found = await fault(error, "http://prefect/api")
     assert (found.condition, found.reason) == ("ServerReachable", "Redirected")
     assert "Set spec.server.url to https://prefect/api." in str(found)
 
 
-async def test_a_redirect_to_a_login_is_told_to_want_headers():
+async def test_a_redirect_to_a_login_page_is_reported_with_the_field_for_headers():
     error = PrefectRedirects("x", status=302, to="https://login.example.com", is_api=False)
     text = str(await fault(error, "https://prefect/api"))
     assert "redirects to https://login.example.com" in text
     assert "spec.server.headers" in text
 
 
-async def test_a_certificate_that_is_not_trusted_is_told_with_the_field_for_its_ca():
-    found = await fault(PrefectUntrusted("GET /api: its certificate is not trusted: expired"))
+async def test_an_untrusted_certificate_is_reported_with_the_field_for_its_ca():
+    found = await fault(PrefectUntrusted("GET /api: the certificate is not trusted: expired"))
     assert found.reason == "CertificateNotTrusted"
     assert "not trusted: expired" in str(found)
     assert "spec.server.caBundle" in str(found)
 
 
-async def test_a_gateway_that_refuses_is_told_with_the_field_for_its_headers():
+async def test_a_gateway_that_refuses_is_reported_with_the_field_for_its_headers():
     found = await fault(PrefectForbidden("HTTP 403", status=403))
     assert (found.condition, found.reason) == ("CredentialsValid", "Forbidden")
     assert "spec.server.headers" in str(found)
 
 
-async def test_a_server_behind_a_proxy_is_told_with_the_proxy_and_not_its_password(monkeypatch):
+async def test_an_unreachable_server_is_reported_with_its_proxy_without_the_password(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", f"http://me:{SECRET}@proxy:3128")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     text = str(await fault(DOWN))
-    assert "through the proxy http://proxy:3128, which HTTP_PROXY" in text
-    assert "add its host to NO_PROXY" in text
+    assert "through the proxy http://proxy:3128, which its environment variable HTTP_PROXY" in text
+    assert "add the server's host to NO_PROXY" in text
 
 
 async def test_an_address_with_a_password_is_shown_without_it():
@@ -162,7 +162,7 @@ async def read(server: Spec, kube: Cluster) -> PrefectEndpoint:
     )
 
 
-async def test_values_are_read_without_the_space_around_them():
+async def test_whitespace_around_a_value_is_removed():
     kube = Cluster(prefect=encoded(key=" pnu_1\n", id="abc\n"))
     headers = [{"name": "CF-Access-Client-Id", **reference("prefect", "id")}]
     found = await read(spec(apiKey=reference("prefect", "key"), headers=headers), kube)
@@ -180,7 +180,7 @@ async def test_values_are_read_without_the_space_around_them():
     ],
 )
 @pytest.mark.parametrize("field", ["apiKey", "authString", "headers[0]"])
-async def test_a_value_that_cannot_be_sent_is_told_with_its_field_and_never_itself(
+async def test_a_value_that_cannot_be_sent_is_reported_by_its_field_and_never_quoted(
     field, value, why
 ):
     named = reference("prefect", "key")
@@ -194,9 +194,9 @@ async def test_a_value_that_cannot_be_sent_is_told_with_its_field_and_never_itse
     assert SECRET not in str(found)
 
 
-async def test_a_value_that_is_no_text_is_told():
+async def test_a_value_that_is_not_text_is_reported():
     kube = Cluster(prefect={"data": {"key": base64.b64encode(b"\xff\xfe").decode()}})
-    with pytest.raises(BindingFault, match="holds no text"):
+    with pytest.raises(BindingFault, match="is not UTF-8 text"):
         await read(spec(apiKey=reference("prefect", "key")), kube)
 
 
@@ -225,7 +225,7 @@ async def test_a_value_that_is_no_text_is_told():
         ),
     ],
 )
-async def test_a_ca_that_cannot_be_had_is_told_with_its_field(ca, kube, reason, why):
+async def test_a_ca_that_cannot_be_used_is_reported_with_its_field(ca, kube, reason, why):
     wanted = spec(caBundle={ca: {"name": "ca", "key": "ca.pem"}})
     with pytest.raises(BindingFault, match=why) as raised:
         await preflight_checks.read_ca(wanted, namespace="data", kube=kube)  # type: ignore[arg-type]
@@ -245,7 +245,7 @@ async def test_a_ca_that_cannot_be_had_is_told_with_its_field(ca, kube, reason, 
         ('{"Host": "abc"}', False),
     ],
 )
-async def test_headers_of_run_pods_are_checked_as_prefects_client_reads_them(value, fine):
+async def test_headers_of_run_pods_must_be_json_as_prefects_client_reads_it(value, fine):
     selector = spec(apiKey=reference("headers", "json")).server.api_key
     assert selector is not None
     key = KeyReference(selector.secret_key_ref, "data", path="spec.jobs.headers", condition="Ready")
@@ -253,5 +253,5 @@ async def test_headers_of_run_pods_are_checked_as_prefects_client_reads_them(val
     if fine:
         await key.headers(kube)
         return
-    with pytest.raises(BindingFault, match="is no JSON as"):
+    with pytest.raises(BindingFault, match="is not a JSON object like"):
         await key.headers(kube)

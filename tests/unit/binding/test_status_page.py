@@ -14,11 +14,11 @@ PACKAGE = Path(next(iter(workpool_operator.binding.__path__)))
 DOCS = Path(__file__).parents[3] / "docs"
 STATUS = (DOCS / "status.md").read_text()
 FAULTS = STATUS.partition("## Conditions and reasons")[2].partition("Two conditions do not")[0]
-NOT_A_FAULTS = {"NotChecked", "InvalidSpec", "InternalError"}
+OTHER_REASONS = {"NotChecked", "InvalidSpec", "InternalError"}
 
 
 def reasons() -> Iterator[str]:
-    """Of every BindingFault; those of a NamedKey begin with the kind of what it names."""
+    """Yield the reasons of all faults; those of a KeyReference start with the object's kind."""
     for path in PACKAGE.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
@@ -51,6 +51,6 @@ def test_the_page_names_every_reason_of_a_fault() -> None:
     assert sorted(found - named(FAULTS)) == []
 
 
-def test_the_page_names_no_reason_that_no_fault_has() -> None:
+def test_the_page_names_no_reason_that_does_not_exist() -> None:
     conditions = set(re.findall(r"^\| `([A-Za-z]+)` ", FAULTS, re.MULTILINE)) | {"Ready"}
-    assert sorted(named(FAULTS) - conditions - set(reasons()) - NOT_A_FAULTS) == []
+    assert sorted(named(FAULTS) - conditions - set(reasons()) - OTHER_REASONS) == []

@@ -54,7 +54,7 @@ async def test_where_the_environment_has_the_address_its_variable_is_named(monke
 
 
 async def test_a_certificate_that_is_not_trusted_is_told_with_the_settings_for_a_ca():
-    error = PrefectUntrusted("GET /x: its certificate is not trusted: self-signed certificate")
+    error = PrefectUntrusted("GET /x: the certificate is not trusted: self-signed certificate")
     text = told(await of_binding(), error)
     assert "not trusted: self-signed certificate" in text
     assert "spec.server.caBundle of good.yaml, or PREFECT_API_SSL_CERT_FILE" in text

@@ -308,7 +308,7 @@ async def test_a_private_ca_is_trusted_where_it_is_named_and_else_told_as_not_tr
         for trust in (TLSTrust(ca.pem), TLSTrust(verify=False)):
             assert await ask(PrefectEndpoint(url, trust=trust)) == "3.8.8"
             assert await listen(PrefectEndpoint(url, trust=trust)) is None
-        with pytest.raises(PrefectUntrusted, match="its certificate is not trusted: unable to get"):
+        with pytest.raises(PrefectUntrusted, match="the certificate is not trusted: unable to get"):
             await ask(PrefectEndpoint(url))
         assert "not trusted" in str(await listen(PrefectEndpoint(url)))
 

@@ -1,4 +1,4 @@
-"""What run pods call their server with: from the binding alone, by reference only."""
+"""Run pods get credentials, CA and headers from the binding, by reference only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from workpool_operator.jobs.credentials import (
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
 
 URL = "https://prefect.example/api"
-KEPT = managed_secret_name("data/etl")
+COPY = managed_secret_name("data/etl")
 HEADERS = (("CF-Access-Client-Id", "abc"), ("CF-Access-Client-Secret", "s3cret"))
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
@@ -53,7 +53,7 @@ def given(server: dict[str, Any], **jobs: Any) -> Credentials:
 
 
 def sources(credentials: Credentials) -> dict[str, tuple[str, str]]:
-    """The Secret and key of each variable that has one."""
+    """Return Secret and key of each variable that has one."""
     found = {}
     for entry in credentials.entries:
         if "valueFrom" in entry:
@@ -62,38 +62,44 @@ def sources(credentials: Credentials) -> dict[str, tuple[str, str]]:
     return found
 
 
-def kept(credentials: Credentials) -> dict[str, str]:
+def managed_values(credentials: Credentials) -> dict[str, str]:
     data = (credentials.managed_secret or {"data": {}})["data"]
     return {key: base64.b64decode(value).decode() for key, value in data.items() if value}
 
 
-def test_in_the_bindings_namespace_key_and_ca_are_the_users_own_and_only_headers_are_a_copy():
+def test_in_the_bindings_namespace_only_headers_are_copied():
     found = given(FULL)
-    assert sources(found) == {API_KEY: ("prefect", "key"), CUSTOM_HEADERS: (KEPT, CUSTOM_HEADERS)}
+    assert sources(found) == {
+        API_KEY: ("prefect", "key"),
+        CUSTOM_HEADERS: (COPY, CUSTOM_HEADERS),
+    }
     assert found.ca == CASource("ConfigMap", "ca", "ca.pem")
     assert certificates.ENTRY in found.entries
-    assert list(kept(found)) == [CUSTOM_HEADERS]
-    assert json.loads(kept(found)[CUSTOM_HEADERS]) == dict(HEADERS)
+    assert list(managed_values(found)) == [CUSTOM_HEADERS]
+    assert json.loads(managed_values(found)[CUSTOM_HEADERS]) == dict(HEADERS)
 
 
-def test_in_another_namespace_all_of_them_are_copies_in_one_secret():
+def test_in_another_namespace_everything_is_copied_to_one_secret():
     found = given(FULL, namespace="runs")
-    assert sources(found) == {API_KEY: (KEPT, API_KEY), CUSTOM_HEADERS: (KEPT, CUSTOM_HEADERS)}
-    assert found.ca == CASource("Secret", KEPT, CA)
-    assert kept(found)[CA] == PEM
-    assert kept(found)[API_KEY] == "pnu_1"
+    assert sources(found) == {
+        API_KEY: (COPY, API_KEY),
+        CUSTOM_HEADERS: (COPY, CUSTOM_HEADERS),
+    }
+    assert found.ca == CASource("Secret", COPY, CA)
+    assert managed_values(found)[CA] == PEM
+    assert managed_values(found)[API_KEY] == "pnu_1"
 
 
-def test_what_the_namespace_of_the_jobs_has_for_them_needs_no_copy():
+def test_objects_that_spec_jobs_names_are_not_copied():
     found = given(
         FULL,
         namespace="runs",
-        apiKey=secret("lesser"),
+        apiKey=secret("limited"),
         headers=secret("access-json", "headers.json"),
         caBundle=secret("ca", "tls.crt"),
     )
     assert sources(found) == {
-        API_KEY: ("lesser", "key"),
+        API_KEY: ("limited", "key"),
         CUSTOM_HEADERS: ("access-json", "headers.json"),
     }
     assert found.ca == CASource("Secret", "ca", "tls.crt")
@@ -103,23 +109,21 @@ def test_what_the_namespace_of_the_jobs_has_for_them_needs_no_copy():
 @pytest.mark.parametrize(
     ("address", "ca"), [("http://prefect:4200/api", False), ("https://inside/api", True)]
 )
-def test_pods_with_an_address_of_their_own_send_no_headers_and_trust_the_ca_where_it_is_https(
-    address, ca
-):
+def test_pods_with_another_address_send_no_headers_and_trust_the_ca_only_for_https(address, ca):
     found = given(FULL, serverURL=address)
     assert sources(found) == {API_KEY: ("prefect", "key")}
     assert (found.ca is not None) is ca
     assert found.managed_secret is None
 
 
-def test_headers_alone_are_a_copy_and_no_value_is_in_a_repr():
+def test_copied_headers_are_not_in_a_repr():
     found = given({"url": URL, "headers": FULL["headers"]})
-    assert sources(found) == {CUSTOM_HEADERS: (KEPT, CUSTOM_HEADERS)}
+    assert sources(found) == {CUSTOM_HEADERS: (COPY, CUSTOM_HEADERS)}
     assert "s3cret" not in repr(found)
     assert "s3cret" not in repr(found.entries)
 
 
-def test_without_any_of_it_there_is_nothing():
+def test_without_credentials_nothing_is_referenced_or_copied():
     assert given({"url": URL}) == Credentials(())
     assert given({"url": URL}, namespace="runs") == Credentials(())
 
@@ -140,7 +144,7 @@ def mounted(**pod: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("volumes", [None, [], [{"name": "data", "emptyDir": {}}]])
-def test_the_ca_is_a_file_of_the_flows_container_beside_what_the_template_has(volumes):
+def test_the_ca_is_mounted_in_the_flow_container_and_the_templates_volumes_stay(volumes):
     pod = mounted(volumes=volumes)
     assert pod["volumes"][:-1] == (volumes or [])
     assert pod["volumes"][-1]["configMap"] == {
@@ -152,7 +156,7 @@ def test_the_ca_is_a_file_of_the_flows_container_beside_what_the_template_has(vo
     assert mount["readOnly"] is True
 
 
-def test_a_volume_of_that_name_and_what_is_no_list_stay_the_templates():
+def test_a_volume_of_the_same_name_and_an_invalid_list_of_volumes_stay_unchanged():
     own = [{"name": certificates.VOLUME, "emptyDir": {}}]
     assert mounted(volumes=own)["volumes"] == own
     assert mounted(volumes="data")["volumes"] == "data"
