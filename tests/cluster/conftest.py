@@ -37,7 +37,7 @@ def launch(api: PrefectApi, deploy: Deployer) -> Callable[..., Awaitable[Object]
         flow: str = "hello", parameters: Object | None = None, **job_variables: Any
     ) -> Object:
         deployment = await deploy(flow)
-        fields = {"parameters": parameters or {}, "job_variables": job_variables}
+        fields: Object = {"parameters": parameters or {}, "job_variables": job_variables}
         return await api.create_run(deployment["id"], **fields)
 
     return launch

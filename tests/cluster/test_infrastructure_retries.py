@@ -17,7 +17,7 @@ from tests.support.prefect import PrefectApi
 Serve = Callable[..., Awaitable[Operator]]
 RETRY = "InfrastructureRetry"
 COMMAND = "python /flows/reports.py"
-TOO_MUCH = {"cpu_request": "900", "command": COMMAND}
+TOO_MUCH: dict[str, Any] = {"cpu_request": "900", "command": COMMAND}
 CANCEL_NEW = {"concurrency_limit": 1, "concurrency_options": {"collision_strategy": "CANCEL_NEW"}}
 OFTEN = {"intervalSeconds": 5}
 FAILED = {"status": {"phase": "Failed"}}

@@ -39,7 +39,7 @@ async def test_race_08_15_a_retry_from_the_ui_is_not_judged_by_the_job_of_the_fi
         jobs, until=lambda found: all("ttlSecondsAfterFinished" in job["spec"] for job in found)
     )
     assert ended(first)
-    retry = {"name": "AwaitingRetry", "message": "Retry from the UI"}
+    retry: Object = {"name": "AwaitingRetry", "message": "Retry from the UI"}
     assert (await api.set_state(run["id"], "SCHEDULED", **retry))["status"] == "ACCEPT"
     await api.wait_for_state(run["id"], "PENDING", "RUNNING", seconds=30)
     await api.wait_for_state(run["id"], "COMPLETED", seconds=90)

@@ -37,7 +37,7 @@ def injected(cluster: Cluster, namespace: str) -> Iterator[None]:
         'command: ["sleep", "3600"]}}'
     )
     here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
-    policy = {
+    policy: Object = {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingAdmissionPolicy",
         "metadata": {"name": namespace},
@@ -57,7 +57,7 @@ def injected(cluster: Cluster, namespace: str) -> Iterator[None]:
             "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{patch}]"}}],
         },
     }
-    bound = {
+    bound: Object = {
         "apiVersion": policy["apiVersion"],
         "kind": "MutatingAdmissionPolicyBinding",
         "metadata": {"name": namespace},

@@ -74,7 +74,7 @@ def launch(api: PrefectApi, deploy: Deployer, namespace: str, prefect_server: En
         deployment = await deploy(flow)
         variables = with_flows(namespace) | job_variables
         variables["env"] = {"PREFECT_API_URL": prefect_server.url}  # a proxy is the worker's alone
-        fields = {"parameters": parameters or {}, "job_variables": variables}
+        fields: Object = {"parameters": parameters or {}, "job_variables": variables}
         return await api.create_run(deployment["id"], **fields)
 
     return launch

@@ -39,7 +39,7 @@ def render(tmp_path: Path) -> Render:
         file = tmp_path / "values.yaml"
         file.write_text(json.dumps(values))
         place = ["test", str(CHART), "--namespace=home", f"--values={file}", KUBERNETES]
-        argv = [builds.tool("helm"), "template", *place]
+        argv = [str(builds.tool("helm")), "template", *place]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Refused(done.stderr)
@@ -253,7 +253,7 @@ def notes(tmp_path: Path, cluster: Cluster) -> Callable[..., str]:
         file.write_text(json.dumps(values))
         place = ["test", str(CHART), "--namespace=home", f"--values={file}"]
         dry = [f"--kubeconfig={cluster.kubeconfig}", "--dry-run=client", "--output=json"]
-        argv = [builds.tool("helm"), "install", *place, *dry]
+        argv = [str(builds.tool("helm")), "install", *place, *dry]
         return str(json.loads(commands.run(argv))["info"]["notes"])
 
     return notes

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
 from tests.support.fault_proxy import FaultProxy
+from tests.support.manifests import put
 from tests.support.prefect import Object, stock_template
 from tests.support.stepwise_controller import StepwiseController
 from tests.support.templates import default_template
@@ -16,7 +16,6 @@ from workpool_operator.binding import template_dry_run
 from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.template_dry_run import TemplateDryRun
 from workpool_operator.binding.template_findings import TemplateFindings
-from workpool_operator.jobs.field_errors import parse_path
 from workpool_operator.prefect_api.models import WorkPool
 
 Start = Callable[..., Awaitable[StepwiseController]]
@@ -25,15 +24,11 @@ CONTAINER = "spec.template.spec.containers[0]"
 POD = "spec.template.spec"
 
 
-def template(*, defaults: Object | None = None, **places: Any) -> Object:
+def template(places: Object, *, defaults: Object | None = None) -> Object:
     """The stock template with these values in its manifest and these defaults of variables."""
     base = stock_template()
     for text, value in places.items():
-        *parents, last = parse_path(text)
-        node: Any = base["job_configuration"]["job_manifest"]
-        for part in parents:
-            node = node[part] if isinstance(node, list) else node.setdefault(part, {})
-        node[last] = value
+        put(base["job_configuration"]["job_manifest"], text, value)
     for name, value in (defaults or {}).items():
         base["variables"]["properties"].setdefault(name, {})["default"] = value
     return base
@@ -80,7 +75,7 @@ async def test_good_templates_leave_nothing_to_say(base: Object, rehearsed: Rehe
 async def test_what_no_value_can_mend_is_the_pools(
     places: Object, fact: str, rehearsed: Rehearsed
 ) -> None:
-    outcome = await rehearsed(template(**places))
+    outcome = await rehearsed(template(places))
     assert fact in " ".join(outcome.faults)
     assert outcome.crashes == ()
 
@@ -112,7 +107,7 @@ async def test_what_no_value_can_mend_is_the_pools(
 async def test_what_a_value_can_mend_is_a_doubt(
     places: Object, defaults: Object, fact: str, rehearsed: Rehearsed
 ) -> None:
-    outcome = await rehearsed(template(defaults=defaults, **places))
+    outcome = await rehearsed(template(places, defaults=defaults))
     assert outcome.faults == ()
     assert fact in " ".join(outcome.crashes)
 
@@ -120,7 +115,7 @@ async def test_what_a_value_can_mend_is_a_doubt(
 async def test_what_only_a_deployment_knows_is_not_asked_of_the_pool(rehearsed: Rehearsed) -> None:
     """A variable without a default is for deployments to set: that it is missing says nothing."""
     base = template(
-        **{
+        {
             f"{POD}.volumes": [
                 {"name": "a", "persistentVolumeClaim": {"claimName": "{{ claim }}"}}
             ],
@@ -133,13 +128,13 @@ async def test_what_only_a_deployment_knows_is_not_asked_of_the_pool(rehearsed: 
 
 async def test_a_block_that_is_not_there_is_a_doubt_with_its_place(rehearsed: Rehearsed) -> None:
     missing = "{{ prefect.blocks.secret.nobody }}"
-    outcome = await rehearsed(template(defaults={"env": {"TOKEN": missing}}))
+    outcome = await rehearsed(template({}, defaults={"env": {"TOKEN": missing}}))
     assert outcome.faults == ()
     assert "nobody" in " ".join(outcome.crashes)
 
 
 async def test_what_is_hardly_meant_is_remarked(rehearsed: Rehearsed) -> None:
-    base = template(**{f"{POD}.nodeSelectors": {"a": "b"}, f"{CONTAINER}.image": "{{ imgae }}"})
+    base = template({f"{POD}.nodeSelectors": {"a": "b"}, f"{CONTAINER}.image": "{{ imgae }}"})
     remarks = " ".join((await rehearsed(base)).warnings)
     assert f"{POD}.nodeSelectors" in remarks
     assert "did you mean image?" in remarks
@@ -148,7 +143,7 @@ async def test_what_is_hardly_meant_is_remarked(rehearsed: Rehearsed) -> None:
 async def test_a_template_is_tried_once_and_again_when_it_changed(
     rehearsed: Rehearsed, kube_proxy: FaultProxy
 ) -> None:
-    for base in (stock_template(), stock_template(), template(**{"spec.backoffLimit": 1})):
+    for base in (stock_template(), stock_template(), template({"spec.backoffLimit": 1})):
         await rehearsed(base)
     assert len(kube_proxy.calls("/jobs$", method="POST")) == 2
 
@@ -158,7 +153,7 @@ async def test_without_an_answer_the_last_one_stands(
 ) -> None:
     monkeypatch.setattr(template_dry_run, "REPEAT_SECONDS", 0.0)
     monkeypatch.setattr(template_dry_run, "RETRY_SECONDS", 0.0)
-    good, bad = stock_template(), template(**{f"{CONTAINER}.imagePullPolicy": "Sometimes"})
+    good, bad = stock_template(), template({f"{CONTAINER}.imagePullPolicy": "Sometimes"})
     for base in (good, bad):
         before = await rehearsed(base)
         with kube_proxy.offline():
@@ -167,7 +162,7 @@ async def test_without_an_answer_the_last_one_stands(
         assert after.not_checked
         assert await rehearsed(base) == before
     with kube_proxy.offline():
-        unknown = await rehearsed(template(**{"spec.backoffLimit": 2}))
+        unknown = await rehearsed(template({"spec.backoffLimit": 2}))
     assert unknown.faults == ()
     assert unknown.not_checked
 

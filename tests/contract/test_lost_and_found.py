@@ -18,7 +18,7 @@ from tests.support.prefect import Object, PrefectApi
 from tests.support.stepwise_controller import StepwiseController, stepwise_controller
 from workpool_operator.errors import KubernetesUnavailable, PrefectUnavailable
 from workpool_operator.jobs.diagnosis import OUTAGE
-from workpool_operator.prefect_api.client import PrefectEndpoint
+from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 
 Start = Callable[..., Awaitable[StepwiseController]]
 PAGE = {"Content-Type": "text/html"}

@@ -83,7 +83,7 @@ async def test_race_01_a_late_sub_state_on_a_retry_is_undone_and_the_retry_keeps
     await here.claimed(suspended_run)
     await api.set_state(suspended_run["id"], "RUNNING")
     due = "2031-01-01T00:00:00Z"
-    retry = {"name": "AwaitingRetry", "state_details": {"scheduled_time": due}}
+    retry: Object = {"name": "AwaitingRetry", "state_details": {"scheduled_time": due}}
     assert (await api.set_state(suspended_run["id"], "SCHEDULED", **retry))["status"] == "ACCEPT"
     await here.explain(suspended_run, UNSCHEDULABLE)
     assert (await names(api, suspended_run))[-1] == "Unschedulable"

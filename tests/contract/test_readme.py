@@ -29,7 +29,7 @@ def here_document(word: str) -> Any:
 def test_the_helm_line_serves_the_namespace_of_the_binding():
     line = next(ln for ln in block("helm install").splitlines() if ln.startswith("helm install"))
     _, _, release, chart, *rest = shlex.split(line)
-    argv = [builds.tool("helm"), "template", release, CHECKOUT / chart, *rest]
+    argv = [str(builds.tool("helm")), "template", release, str(CHECKOUT / chart), *rest]
     argv.remove("--create-namespace")
     text = commands.run([*argv, "--kube-version=1.36.3"])
     objects = [found for found in yaml.safe_load_all(text) if found]

@@ -96,7 +96,7 @@ async def test_the_job_that_is_shown_is_the_one_that_the_operator_creates(
     assert "not claimed yet" in before.err
     await operator()
     await (await binding(**spec)).ready()
-    [job] = await poll(lambda: kube.list("jobs", namespace), until=len, seconds=30)
+    [job] = await poll(lambda: kube.list("jobs", namespace), until=bool, seconds=30)
     shown = (await command("render", "--flow-run", run["id"], "--binding", file)).document
     assert shown["metadata"]["name"] == job["metadata"]["name"]
     assert await defaulted(kube, namespace, shown) == comparable(job)

@@ -341,7 +341,7 @@ async def test_unbind_takes_the_copy_away_where_no_operator_does(
     await served.ready()
     await kept()
     process.kill()
-    command = [PROGRAM, "unbind", f"--namespace={namespace}", "--yes", "--patience-seconds=0"]
+    command = [str(PROGRAM), "unbind", f"--namespace={namespace}", "--yes", "--patience-seconds=0"]
     unbind = await asyncio.create_subprocess_exec(
         *command, env=os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
     )

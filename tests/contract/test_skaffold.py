@@ -10,9 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
-from localnode import commands
-from testbed import builds
-from testbed.state import CHECKOUT
+from localnode import builds, commands
+from testbed.state import CHECKOUT, cache
 
 MODULE = "github.com/GoogleContainerTools/skaffold/v2@v2.24.0"
 CONFIG = yaml.safe_load((CHECKOUT / "skaffold.yaml").read_text())
@@ -21,7 +20,7 @@ CONFIG = yaml.safe_load((CHECKOUT / "skaffold.yaml").read_text())
 @pytest.fixture(scope="module")
 def schema() -> Any:
     """Of the version that the file names, out of Go's module cache."""
-    module = json.loads(commands.run([builds.go(), "mod", "download", "-json", MODULE]))
+    module = json.loads(commands.run([builds.go(cache()), "mod", "download", "-json", MODULE]))
     version = CONFIG["apiVersion"].removeprefix("skaffold/")
     schemas = Path(module["Dir"], "docs-v2", "content", "en", "schemas")
     return json.loads((schemas / f"{version}.json").read_text())

@@ -55,7 +55,7 @@ def restricted(kube, kube_proxy, namespace, cluster, tmp_path):
         token = cluster.kubectl.run("create", "token", "operator", f"--namespace={namespace}")
         return kube_proxy.write_kubeconfig(tmp_path / "restricted", token=token.strip())
 
-    kubeconfig.grant = grant
+    vars(kubeconfig)["grant"] = grant
     return kubeconfig
 
 

@@ -172,13 +172,15 @@ async def test_a_clean_up_that_prefect_orders_is_done_or_given_back_with_the_rea
 
 def order(run: Object, pid: str | None) -> CancellingTimeoutCleanupMessagePayload:
     """The server's message to clean up after the run."""
-    return CancellingTimeoutCleanupMessagePayload(
-        message_id=uuid.uuid4(),
-        reservation_token="token",
-        lease_expires_at=datetime.now(UTC) + timedelta(seconds=30),
-        delivery_count=1,
-        kind=CANCELLING_TIMEOUT_TEARDOWN,
-        target={"flow_run_id": run["id"], "infrastructure_pid": pid},
+    return CancellingTimeoutCleanupMessagePayload.model_validate(
+        {
+            "message_id": uuid.uuid4(),
+            "reservation_token": "token",
+            "lease_expires_at": datetime.now(UTC) + timedelta(seconds=30),
+            "delivery_count": 1,
+            "kind": CANCELLING_TIMEOUT_TEARDOWN,
+            "target": {"flow_run_id": run["id"], "infrastructure_pid": pid},
+        }
     )
 
 

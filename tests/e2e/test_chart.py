@@ -42,7 +42,7 @@ def helm(fresh_cluster, namespace) -> Iterator[Helm]:
     if helm.has(RELEASE):
         helm.uninstall(RELEASE)
     environment = os.environ | {"KUBECONFIG": str(fresh_cluster.kubeconfig)}
-    unbind = [PROGRAM, "unbind", "--all-namespaces", "--yes", "--patience-seconds=0"]
+    unbind = [str(PROGRAM), "unbind", "--all-namespaces", "--yes", "--patience-seconds=0"]
     subprocess.run(unbind, env=environment, check=True)
     fresh_cluster.kubectl.run("delete", "crd", CRD, "--timeout=30s")
 
@@ -95,7 +95,9 @@ async def test_uninstalling_leaves_the_crd_and_the_bindings_of_others(
     await others.ready()
     helm.uninstall(RELEASE)
     assert left_of_the_release() == []
-    assert "deletionTimestamp" not in (await others.read())["metadata"]
+    kept = await others.read()
+    assert kept is not None
+    assert "deletionTimestamp" not in kept["metadata"]
     (worker,) = await api.workers(pool)
     assert worker["name"].startswith("others.")
 

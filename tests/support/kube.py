@@ -110,7 +110,7 @@ class Kube:
         namespace: str,
         name: str,
         *,
-        until: Callable[[Object | None], bool],
+        until: Callable[[Any], bool],
         seconds: float = 30,
     ) -> Object | None:
         """The object as it is when the condition holds; None stands for its absence."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.support.kube import Object
 from workpool_operator.jobs import job_schema
-from workpool_operator.jobs.field_errors import Path
+from workpool_operator.jobs.field_errors import Path, parse_path
 from workpool_operator.jobs.job_schema import FieldType
 
 CONTAINER: Path = ("spec", "template", "spec", "containers", 0)
@@ -30,6 +30,15 @@ JOB: Object = {
 VALUES = ["text", 5, True, 1.5, [], {}, ["x"], {"a": "b"}, [None], None, -1, 2**40, "1Gi"]
 
 
+def put(document: Object, path: str, value: Any) -> None:
+    """Set what is at the path, such as `spec.template.spec.containers[0].image`."""
+    *parents, last = parse_path(path)
+    node: Any = document
+    for part in parents:
+        node = node[part] if isinstance(part, int) else node.setdefault(part, {})
+    node[last] = value
+
+
 def places(shape: FieldType, here: Path = ()) -> Iterator[Path]:
     """Every field that a person may set, down to the leaves."""
     if here and here[-1] not in ("status", "managedFields", "ephemeralContainers", "namespace"):
@@ -45,10 +54,11 @@ def with_value(place: Path, value: Any) -> Object:
     node: Any = job
     for part, following in itertools.pairwise(place):
         node = _at(node, part, [] if isinstance(following, int) else {})
-    if isinstance(node, list):
-        node[place[-1] :] = [value]
+    last = place[-1]
+    if isinstance(last, int):
+        node[last:] = [value]
     else:
-        node[place[-1]] = value
+        node[last] = value
     return job
 
 

@@ -89,8 +89,12 @@ def test_cpu_time_per_run_leaves_out_what_the_idle_program_uses() -> None:
 
 
 def test_usage_counts_the_processes_of_one_session_only() -> None:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(["cat"], start_new_session=True, bufsize=0, **pipes) as program:
+    cat = subprocess.Popen(
+        ["cat"], start_new_session=True, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with cat as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
         program.stdin.write(b"up\n")
         program.stdout.readline()  # it has memory of its own only once it runs
         used = Usage.of_session(program.pid)

@@ -30,7 +30,9 @@ from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.prefect_api.models import Worker, WorkPool, WorkQueue
 
-TEMPLATE = {"job_configuration": {"job_manifest": {"spec": {"template": {"spec": {}}}}}}
+TEMPLATE: dict[str, Any] = {
+    "job_configuration": {"job_manifest": {"spec": {"template": {"spec": {}}}}}
+}
 POOL = WorkPool.of(
     {"id": str(UUID(int=1)), "name": "etl", "type": "kubernetes", "base_job_template": TEMPLATE}
 )
@@ -167,7 +169,7 @@ async def test_a_queue_that_does_not_exist_is_left_out_and_reported(
     assert "has no work queue 'hihg'; it has 'default', 'high'" in state.message
     assert "prefect work-queue create 'hihg' --pool 'etl'" in state.message
     assert "Only runs of 'default' are claimed" in state.message
-    assert setup.preflight.queues == ("default",)
+    assert list(setup.preflight.queues or ()) == ["default"]
     assert setup.preflight.may_claim()
     assert not setup.preflight.conditions.all_true()
     assert setup.state_of(c.JOBS_PERMITTED)[0] == "True"

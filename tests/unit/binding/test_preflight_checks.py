@@ -157,8 +157,8 @@ async def read(server: Spec, kube: Cluster) -> PrefectEndpoint:
     return await preflight_checks.read_credentials(
         server,
         namespace="data",
-        kube=kube,
-        trust=TLSTrust(),  # type: ignore[arg-type]
+        kube=kube,  # type: ignore[arg-type]
+        trust=TLSTrust(),
     )
 
 
@@ -228,7 +228,7 @@ async def test_a_value_that_is_not_text_is_reported():
 async def test_a_ca_that_cannot_be_used_is_reported_with_its_field(ca, kube, reason, why):
     wanted = spec(caBundle={ca: {"name": "ca", "key": "ca.pem"}})
     with pytest.raises(BindingFault, match=why) as raised:
-        await preflight_checks.read_ca(wanted, namespace="data", kube=kube)  # type: ignore[arg-type]
+        await preflight_checks.read_ca(wanted, namespace="data", kube=kube)
     assert (raised.value.condition, raised.value.reason) == ("ServerResolved", reason)
     assert str(raised.value).startswith(f"spec.server.caBundle.{ca}: ")
 

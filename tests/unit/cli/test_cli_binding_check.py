@@ -123,8 +123,8 @@ def test_a_credential_in_plain_text_is_not_repeated():
     assert "spec.server.apiKey: must be a mapping with secretKeyRef, is text" in found
     assert any("holds a user and password" in text for text in found)
     assert not any("pnu_1234" in text or "pw-1" in text for text in found)
-    [found] = check(server={"url": "ftp://me:pw-1@x/api"})[:1]
-    assert "pw-1" not in found
+    [first] = check(server={"url": "ftp://me:pw-1@x/api"})[:1]
+    assert "pw-1" not in first
 
 
 @pytest.mark.parametrize(

@@ -37,12 +37,12 @@ def test_any_document_comes_out_as_yaml_that_means_the_same(document):
 
 @given(documents)
 def test_comments_change_nothing_of_a_document(document):
-    comments = {(key,): "from somewhere" for key in document}
+    comments: dict[tuple[str | int, ...], str] = {(key,): "from somewhere" for key in document}
     assert yaml.safe_load(plain(with_comments(document, comments))) == document
 
 
 def test_comments_stand_beside_their_values():
-    comments = {("a",): "template", ("b", "c"): "run: c"}
+    comments: dict[tuple[str | int, ...], str] = {("a",): "template", ("b", "c"): "run: c"}
     text = plain(with_comments({"a": 1, "b": {"c": "x\ny"}}, comments))
     assert "a: 1     # template" in text
     assert "  c: |-  # run: c" in text

@@ -15,7 +15,7 @@ from workpool_operator.cli.redaction import Redaction
 from workpool_operator.parity import comparison
 
 KEY = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
-BINDING = {
+BINDING: dict[str, Any] = {
     "apiVersion": "workpool-operator.dev/v1alpha1",
     "kind": "WorkPoolBinding",
     "metadata": {"name": "etl", "namespace": "data"},

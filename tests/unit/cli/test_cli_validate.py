@@ -219,7 +219,7 @@ def test_no_colour_reaches_a_file(command):
 def test_a_terminal_has_colours_unless_its_user_wants_none(command, env, coloured):
     primary, secondary = pty.openpty()
     path = command.write("file.json", {"a": 1})
-    arguments = [PROGRAM, "validate", str(path)]
+    arguments = [str(PROGRAM), "validate", str(path)]
     environment = {"PATH": os.environ["PATH"], "HOME": str(command.home), "TERM": "xterm", **env}
     subprocess.run(arguments, stdout=secondary, env=environment, check=False)
     os.close(secondary)

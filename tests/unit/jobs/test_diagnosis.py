@@ -17,7 +17,7 @@ DEADLINE = job(ended="Failed", reason="DeadlineExceeded")
 COMPLETE = job(ended="Complete")
 
 
-def failed_pod(code: int, **fields: str) -> Pod:
+def failed_pod(code: int, **fields: Any) -> Pod:
     return pod(phase="Failed", exit_code=code, **fields)
 
 
@@ -185,7 +185,7 @@ def test_only_the_flows_own_memory_is_the_runs() -> None:
 
 # Who ended a pod
 
-KILLED = {"phase": "Failed", "exit_code": 137, "reason": "Error"}
+KILLED: dict[str, Any] = {"phase": "Failed", "exit_code": 137, "reason": "Error"}
 DISK = "Pod ephemeral local storage usage exceeds the total limit of containers 10Mi. "
 EMPTY_DIR = 'Usage of EmptyDir volume "scratch" exceeds the limit "1Gi". '
 CONTAINER_DISK = 'Container prefect-job exceeded its local ephemeral storage limit "10Mi". '

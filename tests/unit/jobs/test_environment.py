@@ -37,7 +37,9 @@ async def environment_of(
     base = base or stock_template()
     if pool is not None:
         base["variables"]["properties"]["env"]["default"] = pool
-    given = {level: {"env": env} for level, env in values.items() if env is not None}
+    given: dict[str, Any] = {
+        level: {"env": env} for level, env in values.items() if env is not None
+    }
     made = await render_job(subject(base=base, **given), IDENTITY, client=client)
     [container] = made.manifest["spec"]["template"]["spec"]["containers"]
     return {
@@ -130,7 +132,7 @@ async def test_a_null_unsets_what_an_outer_level_sets(client: PrefectClient, for
 
 async def test_an_env_that_is_null_sets_nothing(client: PrefectClient) -> None:
     base = stock_template()
-    given = {"deployment": {"env": {"A": "1"}}, "run": {"env": None}}
+    given: dict[str, Any] = {"deployment": {"env": {"A": "1"}}, "run": {"env": None}}
     made = await render_job(subject(base=base, **given), IDENTITY, client=client)
     names = [e["name"] for e in made.manifest["spec"]["template"]["spec"]["containers"][0]["env"]]
     assert "A" in names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -70,9 +71,14 @@ def test_a_name_is_known_as_its_claims_whatever_the_run_is_called_now() -> None:
 
 
 def test_a_claims_transition_id_depends_on_whose_claim_it_is() -> None:
-    base = {"cluster_id": "c", "binding": "ns/b", "pool_id": RUN, "run_id": CLAIM}
-    others = [{"cluster_id": "d"}, {"binding": "ns/c"}, {"pool_id": CLAIM}, {"run_id": RUN}]
-    made = {names.transition_id(**{**base, **other}) for other in [{}, {}, *others]}  # type: ignore[arg-type]
+    base: dict[str, Any] = {"cluster_id": "c", "binding": "ns/b", "pool_id": RUN, "run_id": CLAIM}
+    others: list[dict[str, Any]] = [
+        {"cluster_id": "d"},
+        {"binding": "ns/c"},
+        {"pool_id": CLAIM},
+        {"run_id": RUN},
+    ]
+    made = {names.transition_id(**{**base, **other}) for other in [{}, {}, *others]}
     assert len(made) == 5
 
 

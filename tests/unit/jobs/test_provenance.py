@@ -36,7 +36,7 @@ def subject(template: Any, *, run: Any = None, deployment: Any = None) -> Render
     )
 
 
-async def trace(template: Any, **givers: Any) -> dict[str, str]:
+async def trace(template: Any, **givers: Any) -> _Texts:
     """The origins by path as text, after a look whether every value has one."""
     of = subject(copy.deepcopy(template), **givers)
     manifest = await render_manifest(

@@ -7,14 +7,15 @@ from prefect.client.orchestration import PrefectClient
 
 from benchmarks import render as bench
 from benchmarks.report import rendering
-from tests.corpus.case import Case, worker_template
+from benchmarks.statistics import OURS, Rendering
+from tests.corpus.case import Case, Object, worker_template
 
 BUDGET_SECONDS = 0.004  # twice the promise, for machines that do other things meanwhile
 RENDERS = 100
 
 
 @pytest.mark.parametrize("template", [worker_template(), bench.own_template()])
-async def test_a_render_keeps_its_budget_of_processor_time(template: bench.Object) -> None:
+async def test_a_render_keeps_its_budget_of_processor_time(template: Object) -> None:
     case = Case("budget", template=template, run=bench.VALUES)
     async with PrefectClient("http://127.0.0.1:9/api") as nowhere:
         taken = await bench.of_ours(case, renders=RENDERS, client=nowhere)
@@ -23,8 +24,8 @@ async def test_a_render_keeps_its_budget_of_processor_time(template: bench.Objec
 
 def test_the_table_names_the_side_the_template_and_the_target() -> None:
     measured = [
-        bench.Rendering(bench.OURS, "our own", (0.001, 0.0015)),
-        bench.Rendering("stock worker", "the stock worker's", (0.02, 0.04)),
+        Rendering(OURS, "our own", (0.001, 0.0015)),
+        Rendering("stock worker", "the stock worker's", (0.02, 0.04)),
     ]
     ours, stock = rendering(measured).splitlines()[2:4]
     assert [cell.strip() for cell in ours.split("|")] == [
@@ -41,6 +42,6 @@ def test_the_table_names_the_side_the_template_and_the_target() -> None:
 
 
 def test_only_our_mean_can_miss_the_target() -> None:
-    assert bench.Rendering(bench.OURS, "x", (0.003,)).misses_its_target
-    assert not bench.Rendering(bench.OURS, "x", (0.001,)).misses_its_target
-    assert not bench.Rendering("stock worker", "x", (0.03,)).misses_its_target
+    assert Rendering(OURS, "x", (0.003,)).misses_its_target
+    assert not Rendering(OURS, "x", (0.001,)).misses_its_target
+    assert not Rendering("stock worker", "x", (0.03,)).misses_its_target

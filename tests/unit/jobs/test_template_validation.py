@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.manifests import put
 from tests.support.prefect import stock_template
 from workpool_operator.jobs.field_errors import parse_path
 from workpool_operator.jobs.references import names_at, used_variables
@@ -21,11 +22,7 @@ def template(**places: Any) -> Object:
     """The stock template with these values: `template(**{"spec.suspend": True})`."""
     base = stock_template()
     for text, value in places.items():
-        *parents, last = parse_path(text)
-        node: Any = base["job_configuration"]["job_manifest"]
-        for part in parents:
-            node = node[part] if isinstance(node, list) else node.setdefault(part, {})
-        node[last] = value
+        put(base["job_configuration"]["job_manifest"], text, value)
     return base
 
 

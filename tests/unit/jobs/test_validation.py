@@ -43,11 +43,7 @@ JOB: Object = {
 def job(path: str, value: Any) -> Object:
     """A valid Job, but for the value at the path."""
     made = copy.deepcopy(JOB)
-    *parents, last = parse_path(path)
-    node: Any = made
-    for part in parents:
-        node = node[part] if isinstance(node, list) else node.setdefault(part, {})
-    node[last] = value
+    manifests.put(made, path, value)
     return made
 
 

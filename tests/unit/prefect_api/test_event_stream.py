@@ -12,7 +12,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from websockets.asyncio.server import Request, Response, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 from tests.support.polling import poll
 from workpool_operator.prefect_api import events

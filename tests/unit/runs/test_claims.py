@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ FOREIGN = state("PENDING", "Pending", id_="foreign", transition_id=id_of("other"
 SUBMITTING = state("PENDING", "InfrastructurePending", id_="by the observer", scheduled_time=DUE)
 
 
-def substate(of: str = "claim", name: str = "Unschedulable", **details: object) -> State:
+def substate(of: str = "claim", name: str = "Unschedulable", **details: Any) -> State:
     mine = claim(of).substate_id(name)
     return pending(f"{of}-{name}", name=name, **{"transition_id": mine, **details})
 

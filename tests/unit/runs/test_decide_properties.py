@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,7 +110,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         job_fault=draw(st.sampled_from([None, NO_JOB])),
         stale_since=draw(st.sampled_from([float("-inf"), NOW + 1])),
     )
-    objects = {
+    objects: dict[str, Any] = {
         "jobs": tuple({j.name: j for j in draw(st.lists(jobs_st, max_size=3))}.values()),
         "pods": tuple({p.metadata.uid: p for p in draw(st.lists(pods_st, max_size=2))}.values()),
         "gone_jobs": tuple(draw(st.lists(jobs_st, max_size=1))),

@@ -74,7 +74,7 @@ def crashed(pod: Pod) -> ReportCrashed:
     return ReportCrashed(end)
 
 
-STOPPED = {"spec": {"activeDeadlineSeconds": 1}}
+STOPPED: dict[str, Any] = {"spec": {"activeDeadlineSeconds": 1}}
 SUSPENDED = run(state("PAUSED", "Suspended", pause_reschedule=True), pid=NAME)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ from workpool_operator.runs.claims import ClaimedRun
 from workpool_operator.runs.decide import decide
 
 NAMED = run(pending(name=OUTAGE))
-OUTAGE_WAIT = job_rejection.transient_reason(KubernetesUnavailable("etcd is on fire"))
+OUTAGE_WAIT: Any = job_rejection.transient_reason(KubernetesUnavailable("etcd is on fire"))
 # What a real API server says.
 NO_RIGHT = (
     'jobs.batch is forbidden: User "nobody" cannot create resource "jobs" in API group "batch" in '

@@ -154,7 +154,8 @@ async def test_what_nobody_asks_for_is_forgotten_without_a_request() -> None:
     bench.pods.remove("uid-pod-claim")
     assert await bench.work() == ["ForgetRun"]
     assert len(bench.store) == 0
-    assert bench.jobs.tombstones(str(RUN_ID)) == bench.pods.tombstones(str(RUN_ID)) == ()
+    assert bench.jobs.tombstones(str(RUN_ID)) == ()
+    assert bench.pods.tombstones(str(RUN_ID)) == ()
     assert bench.freed == 1
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.snapshots import (
@@ -107,5 +109,7 @@ def test_a_state_is_fresh_that_was_asked_for_after_the_fact() -> None:
 @pytest.mark.parametrize("place", ["jobs", "gone_jobs"])
 def test_a_job_that_was_ended_for_its_run_is_found(place: str) -> None:
     marked = job("old", annotations={FINAL_STATE_ANNOTATION: "CRASHED/Crashed/x"})
-    assert look(record(RETRY_RUN), **{place: (marked,)}).ended_by_us == marked
-    assert look(record(RETRY_RUN), **{place: (job("old"),)}).ended_by_us is None
+    ended: dict[str, Any] = {place: (marked,)}
+    other: dict[str, Any] = {place: (job("old"),)}
+    assert look(record(RETRY_RUN), **ended).ended_by_us == marked
+    assert look(record(RETRY_RUN), **other).ended_by_us is None
