@@ -9,7 +9,8 @@ PYTHON ?= python3
 programs = .venv/bin
 ready = @$(PYTHON) -m testbed.bootstrap $@
 testbed = @$(programs)/python -m testbed
-# Most of a test's time is spent waiting for pods, so there are more at work than there are cores.
+# Most of a test's time is spent waiting for pods, so there are more at work than there are cores. The
+# short tests come last, so that no worker is left alone with a long one.
 WORKERS ?= 4
 pytest = @$(programs)/python -m pytest
 parallel = --numprocesses=$(WORKERS) --dist=loadgroup
@@ -32,7 +33,7 @@ down: ## end the cluster and leave nothing of it
 test: check ## the checks, then all tests on one server and one cluster; of the faults the smoke set
 	$(ready)
 	$(testbed) up-with-images
-	$(pytest) $(parallel) -m "not extended" tests/cluster tests/contract tests/e2e tests/faults
+	$(pytest) $(parallel) -m "not extended" tests/e2e tests/cluster tests/faults tests/contract
 	$(pytest) tests/scale
 
 test-unit: ## tests without any server

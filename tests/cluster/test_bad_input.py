@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.binding import Binding
-from tests.support.deployments import FOLDER, Deployer, template_with_flows
+from tests.support.deployments import FOLDER, QUICK, Deployer, template_with_flows
 from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
 from tests.support.prefect import PrefectApi
@@ -112,7 +112,7 @@ async def test_what_makes_no_job_ends_its_run_and_nothing_else(
         assert len(message) < 3000
         assert "Traceback" not in message
     assert await kube.list("jobs", namespace) == []
-    good = await launch()
+    good = await launch(command=QUICK)
     await api.wait_for_state(good["id"], "COMPLETED", seconds=90)
     assert "a defect of the operator" not in process.log
 
@@ -124,7 +124,7 @@ async def test_deeply_nested_variables_are_a_job_or_a_refusal(
     for _ in range(DEEP):
         nested = {"a": nested}
     process = await serve()
-    run = await launch(nobody=nested, labels={"a": "b"})
+    run = await launch(command=QUICK, nobody=nested, labels={"a": "b"})
     await api.wait(
         run["id"], until=lambda run: run["state_type"] in ("RUNNING", "COMPLETED", "CRASHED")
     )
@@ -143,7 +143,7 @@ async def test_a_template_of_a_megabyte_is_served(
     assert len(json.dumps(base)) > 1_000_000
     await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": base})
     await serve()
-    run = await launch()
+    run = await launch(command=QUICK)
     await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
     [made] = await kube.list("jobs", namespace)
     assert len(made["metadata"]["annotations"]) > 200

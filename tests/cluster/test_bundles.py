@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 
+from tests.support.deployments import QUICK
+
 
 async def test_a_flow_that_is_submitted_without_a_deployment_becomes_one_job_once_it_is_uploaded(
     api, kube, namespace, deploy, pool, binding, operator, run_image
@@ -25,7 +27,7 @@ async def test_a_flow_that_is_submitted_without_a_deployment_becomes_one_job_onc
     await operator()
     served = await binding()
     await served.ready()
-    other = await api.create_run((await deploy("hello"))["id"])
+    other = await api.create_run((await deploy("hello", command=QUICK))["id"])
     await api.wait_for_state(other["id"], "COMPLETED")  # by then the operator has seen the run, too
     assert (await api.read_run(run["id"]))["state_name"] == "Pending"
     assert not await jobs_of(kube, namespace, run)

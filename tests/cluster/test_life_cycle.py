@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.support.binding import Binding
+from tests.support.deployments import QUICK
 from tests.support.endpoint import Endpoint
 from tests.support.kube import Kube
 from tests.support.nodes import own_node
@@ -20,7 +21,7 @@ async def test_a_stop_leaves_running_flows_alone_and_a_start_takes_them_up(
     process = await operator()
     served = await binding()
     await served.ready()
-    run = await api.create_run((await deploy("sleeps"))["id"], parameters={"seconds": 20})
+    run = await api.create_run((await deploy("hello", command=f"{QUICK} 20"))["id"])
     await api.wait_for_state(run["id"], "RUNNING")
     [before] = await kube.list("jobs", namespace)
     began = time.monotonic()

@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tests.support.deployments import template_with_flows
+from tests.support.deployments import QUICK, template_with_flows
 from tests.support.kube import Kube
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
 
 Serve = Callable[..., Awaitable[Any]]
 Launch = Callable[..., Awaitable[Object]]
+
+OFTEN = {"intervalSeconds": 1}
+SOME_POLLS_SECONDS = 4
 
 
 def ended(job: Object) -> bool:
@@ -29,7 +32,7 @@ async def test_race_08_15_a_retry_from_the_ui_is_not_judged_by_the_job_of_the_fi
 ) -> None:
     """That one is Complete, and there until its TTL is over."""
     await serve()
-    run = await launch("hello")
+    run = await launch(command=QUICK)
     await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
 
     async def jobs() -> list[Object]:
@@ -51,7 +54,7 @@ async def test_race_10_a_run_that_was_crashed_stays_crashed_when_its_pod_is_ende
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     """The pod's SIGTERM handler reschedules it, and a poll would run it again."""
-    await serve()
+    await serve(poll=OFTEN)
     run = await launch("sleeps", {"seconds": 300})
     await api.wait_for_state(run["id"], "RUNNING", seconds=90)
     await api.set_state(run["id"], "CRASHED", message="its heart stopped")
@@ -62,7 +65,7 @@ async def test_race_10_a_run_that_was_crashed_stays_crashed_when_its_pod_is_ende
     end = await api.wait_for_state(run["id"], "CRASHED", seconds=30)
     assert end["state"]["message"] == "its heart stopped"
     assert "AwaitingRetry" in await api.state_names(run["id"]), "the trap did not snap"
-    await asyncio.sleep(12)
+    await asyncio.sleep(SOME_POLLS_SECONDS)
     assert await kube.list("jobs", namespace) == []
 
 
@@ -72,7 +75,7 @@ async def test_race_09_11_a_run_that_reaches_its_deadline_ends_crashed_and_does_
     template = template_with_flows()
     template["job_configuration"]["job_manifest"]["spec"]["activeDeadlineSeconds"] = 20
     await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": template})
-    await serve()
+    await serve(poll=OFTEN)
     run = await launch("sleeps", {"seconds": 300})
     end = await api.wait_for_state(run["id"], "CRASHED", seconds=120)
     message = end["state"]["message"]
@@ -80,7 +83,7 @@ async def test_race_09_11_a_run_that_reaches_its_deadline_ends_crashed_and_does_
     assert "DeadlineExceeded" in message
     (job,) = await kube.list("jobs", namespace)
     assert ended(job)
-    await asyncio.sleep(12)
+    await asyncio.sleep(SOME_POLLS_SECONDS)
     assert (await api.read_run(run["id"]))["state_type"] == "CRASHED"
     assert len(await kube.list("jobs", namespace)) == 1
 

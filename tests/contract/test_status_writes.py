@@ -33,10 +33,14 @@ async def test_an_idle_binding_is_written_every_30_s_and_no_more(binding, watche
     await served.ready()
     await asyncio.sleep(2)
     kube_proxy.forget()
-    await asyncio.sleep(45)
-    writes = status_writes(kube_proxy)
-    assert len(writes) in (1, 2), "lastPollTime moves, and nothing else"
-    assert len(kube_proxy.calls("/workpoolbindings", method="PATCH")) == len(writes)
+
+    async def writes() -> list[float]:
+        return status_writes(kube_proxy)
+
+    await poll(writes, until=bool, seconds=30 + MARGIN_SECONDS)
+    await asyncio.sleep(6)
+    assert len(await writes()) == 1, "lastPollTime moves, and nothing else"
+    assert len(kube_proxy.calls("/workpoolbindings", method="PATCH")) == 1
 
 
 async def test_a_busy_binding_is_written_at_most_once_a_second(
@@ -84,7 +88,7 @@ async def test_a_fault_is_one_line_and_one_event_however_long_it_lasts(
     known = len(process.log.splitlines())
     with prefect_proxy.offline():
         await served.condition("Ready", "False", seconds=AT_ONCE)
-        await asyncio.sleep(15)
+        await asyncio.sleep(10)
     await served.ready(seconds=AT_ONCE)
     lines = process.log.splitlines()[known:]
     assert len([line for line in lines if "Ready=False" in line]) <= 2, "one per wording"
@@ -108,7 +112,7 @@ async def test_an_outage_of_kubernetes_is_told_once_and_survived(
     await served.ready()
     known = len(process.log.splitlines())
     with kube_proxy.offline():
-        for _ in range(20):
+        for _ in range(12):
             await asyncio.sleep(1)
             assert await process.probe("healthz") == 200
     run = await api.create_run((await deploy("hello", command="true"))["id"])

@@ -10,14 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.binding import Binding
-from tests.support.deployments import Deployer
+from tests.support.deployments import QUICK, Deployer
 from tests.support.fault_proxy import FaultProxy, Match
 from tests.support.kube import Kube, Object
 from tests.support.object_history import ObjectHistory
 from tests.support.operator import Operator
 from tests.support.prefect import PrefectApi
-
-QUICK = "python /flows/reports.py"
 
 
 @dataclass(frozen=True)
