@@ -151,7 +151,7 @@ async def test_a_run_may_finish_its_work_after_its_report_but_not_for_ever(
     async def lines() -> str:
         return "\n".join(await api.logs(hangs["id"]))
 
-    await poll(lines, until=lambda text: "still ran 35 s after" in text, seconds=60)
+    await poll(lines, until=lambda text: "still running 35 s after" in text, seconds=60)
     pod = await pod_of(kube, namespace, uploads)
     assert end_of(pod)["exitCode"] == 0
     for run in (uploads, hangs):

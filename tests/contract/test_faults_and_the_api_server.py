@@ -151,7 +151,7 @@ async def test_an_object_is_too_large_here_only_where_it_is_there(
     job = with_value((*CONTAINER, "args"), ["x" * 100_000] * 17)
     job["spec"]["suspend"] = True
     [fault] = find_errors(job)
-    assert "the limit of one object" in str(fault)
+    assert "the limit for one object" in str(fault)
     assert (await kube.http.post(path("jobs", namespace), json=job)).is_error
 
 

@@ -47,7 +47,7 @@ CASES = [
         ),
     ),
     Case(
-        "a placeholder as a label's value",
+        "a placeholder as a label value",
         template=template_with(metadata={"labels": {"team": "{{ team }}", "part": "x"}}),
     ),
     Case(

@@ -41,8 +41,8 @@ CASES = [
     *(Case(f"a name of the user's: {name}", deployment={"name": name}) for name in TEMPLATED),
     *(Case(f"a run called {name[:20]!r}", run_name=name) for name in ODD),
     *(Case(f"a flow called {name[:20]!r}", flow_name=name) for name in ODD),
-    *(Case(f"a label's value {text[:20]!r}", run={"labels": {"x": text}}) for text in ["", *ODD]),
-    *(Case(f"a label's key {key[:24]!r}", run={"labels": {key: "v"}}) for key in KEYS),
+    *(Case(f"a label value {text[:20]!r}", run={"labels": {"x": text}}) for text in ["", *ODD]),
+    *(Case(f"a label key {key[:24]!r}", run={"labels": {key: "v"}}) for key in KEYS),
     *(Case(f"an annotation's key {key[:24]!r}", run={"annotations": {key: "v"}}) for key in KEYS),
     Case(
         "two keys that become one",

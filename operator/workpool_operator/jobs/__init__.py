@@ -1,1 +1,1 @@
-"""The vocabulary between Prefect and Kubernetes: names, a run's Job, what a pod's end means."""
+"""Between Prefect and Kubernetes: renders a run's Job, explains its errors, diagnoses its end."""

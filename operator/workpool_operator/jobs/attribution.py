@@ -1,7 +1,7 @@
-"""Whose a fault in a run's manifest is: the job variable behind each place, and who gave it. Pure.
+"""Attributes errors of a manifest to the job variable and the document that set it. Pure.
 
-Runs only when a run is about to crash: the way of a good run stays as it is. What comes from a
-block is never shown.
+It runs only when a run is about to crash, so it costs a good run nothing. Values from blocks are
+never shown.
 """
 
 from __future__ import annotations
@@ -19,66 +19,67 @@ from workpool_operator.jobs.unresolved_references import locate_reference
 from workpool_operator.jobs.validation import ROOT
 
 _SHOWN = 5
+_COMES_FROM = "; the value comes from "
 _ENVIRONMENT: Path = ("job_configuration", "env")
-_LOOKED_AT = 30  # whose a fault is takes time to find out, and nobody reads so many
+_MOST_ATTRIBUTED = 30  # attribution takes time, and few errors are shown
 
 
-def invalid_manifest_message(faults: Iterable[FieldError], render_input: RenderInput) -> str:
-    """The faults of a run's manifest, each with where its value comes from."""
+def invalid_manifest_message(errors: Iterable[FieldError], render_input: RenderInput) -> str:
+    """List the errors of a run's manifest, each with the source of its value."""
     return _listed(
         f"{_masked(each, render_input)}{_origin(each.path, render_input, against=each.against)}"
-        for each in faults
+        for each in errors
     )
 
 
 def rejected_fields_message(causes: Iterable[Cause], render_input: RenderInput) -> str:
-    """The same, of the places that the API server refuses."""
+    """List the fields that the API server refuses, each with the source of its value."""
     return _listed(_refused(cause, render_input) for cause in causes)
 
 
 def render_error_message(error: RenderError, render_input: RenderInput) -> str:
-    """Why nothing can be rendered, where, and which job variables are not what they should be."""
+    """Explain why rendering failed, where, and which job variables are invalid."""
     path = parse_path(error.path)
     text = f"{error}{_origin(path, render_input)}"
     if path == references.MANIFEST[:1]:
         text = locate_reference(str(error), render_input)
     elif _is_secret(path, render_input):
-        text = f"{error.path}: what a block gives does not fit here{_origin(path, render_input)}"
+        text = f"{error.path}: the value of a block does not fit here{_origin(path, render_input)}"
     return ". ".join(
         part for part in (text.rstrip(". "), invalid_variables_message(render_input)) if part
     )
 
 
 def template_path(path: Path) -> Path:
-    """A path of the manifest as one of the template that it came from; any other as it is."""
+    """Return the path in the template for a path in the manifest; any other path unchanged."""
     return (*references.MANIFEST, *path[1:]) if path[:1] == ROOT else path
 
 
 def invalid_variables_message(render_input: RenderInput) -> str:
-    """The job variables that are not what the schema of the pool's variables asks for."""
+    """List the job variables that do not match the schema of the pool's variables."""
     return _listed(_invalid_variables(render_input))
 
 
 def _listed(sentences: Iterable[str]) -> str:
     left = iter(sentences)
-    each = list(dict.fromkeys(islice(left, _LOOKED_AT)))
-    more = f". And {len(each) - _SHOWN} more" if len(each) > _SHOWN else ""
-    more = ". And many more" if next(left, None) is not None else more
+    each = list(dict.fromkeys(islice(left, _MOST_ATTRIBUTED)))
+    more = f". And {len(each) - _SHOWN} more errors" if len(each) > _SHOWN else ""
+    more = ". And many more errors" if next(left, None) is not None else more
     return ". ".join(each[:_SHOWN]) + more
 
 
 def _refused(cause: Cause, render_input: RenderInput) -> str:
     path = (*ROOT, *parse_path(cause.field))
-    message = "is refused" if _is_secret(path, render_input) else cause.message
+    message = "the value is invalid" if _is_secret(path, render_input) else cause.message
     return f"{format_path(path)}: {message}{_origin(path, render_input)}"
 
 
-def _masked(fault: FieldError, render_input: RenderInput) -> FieldError:
-    return replace(fault, is_secret=True) if _is_secret(fault.path, render_input) else fault
+def _masked(error: FieldError, render_input: RenderInput) -> FieldError:
+    return replace(error, is_secret=True) if _is_secret(error.path, render_input) else error
 
 
 def _is_secret(path: Path, render_input: RenderInput) -> bool:
-    """A block may have a part in the value."""
+    """Return whether a part of the value can come from a block."""
     return any(
         name.startswith("prefect.blocks.")
         or _holds_block(_value(references.variable(name), render_input))
@@ -87,7 +88,7 @@ def _is_secret(path: Path, render_input: RenderInput) -> bool:
 
 
 def _names(path: Path, render_input: RenderInput) -> list[str]:
-    """The placeholders behind a path of the manifest, or of the fields beside it."""
+    """Return the placeholders behind a path of the manifest or of another configuration field."""
     return sorted(references.names_behind(_template(render_input), template_path(path)))
 
 
@@ -96,19 +97,19 @@ def _holds_block(value: Any) -> bool:
 
 
 def _origin(path: Path, render_input: RenderInput, *, against: Path = ()) -> str:
-    """Where the value at the path comes from, as the end of a sentence."""
+    """Return the source of the value at the path, as the end of a sentence."""
     if path[:2] == _ENVIRONMENT and (
         giver := _environment_variable_set_by(".".join(map(str, path[2:])), render_input)
     ):
-        return f"; it comes from job variable env of {giver}"
+        return f"{_COMES_FROM}job variable env of {giver}"
     if names := [*_names(path, render_input), *_names(against, render_input)]:
-        return "; it comes from " + " and ".join(_source(name, render_input) for name in names)
+        return _COMES_FROM + " and ".join(_source(name, render_input) for name in names)
     is_fixed = len(path) > 1 and get_path(_template(render_input), template_path(path)) is not None
-    return "; it is fixed in the pool's base job template" if is_fixed else ""
+    return "; the value is hard-coded in the pool's base job template" if is_fixed else ""
 
 
 def _environment_variable_set_by(name: str, render_input: RenderInput) -> str:
-    """Who sets a variable of the environment; "" where neither the run nor the deployment does."""
+    """Return who sets an environment variable: the run, the deployment, or ""."""
     for document, giver in (
         (render_input.run, "the flow run"),
         (render_input.deployment, "the deployment"),
@@ -132,7 +133,7 @@ def _source(name: str, render_input: RenderInput) -> str:
 
 
 def _set_by(variable: str, render_input: RenderInput) -> str:
-    """Who sets a job variable; where both do, the run wins."""
+    """Return who sets a job variable, the run before the deployment; "" if neither does."""
     for document, giver in (
         (render_input.run, "the flow run"),
         (render_input.deployment, "the deployment"),
@@ -153,10 +154,10 @@ def _invalid_variables(render_input: RenderInput) -> Iterator[str]:
     for name, value in render_input.job_variables.items():
         schema = references.schemas(_template(render_input)).get(name)
         if name == "env" or not isinstance(schema, Mapping) or _holds_block(value):
-            continue  # an environment is made text of, a block's value is not known here
+            continue  # an environment becomes strings; the value of a block is not known here
         if wanted := value_schema.expected_value(value, schema, root=variables):
-            where = f"job variable {name} of {_set_by(name, render_input)}"
-            yield f"{where}: {FieldError((), value, f'{wanted}, as the pool asks').problem}"
+            error = FieldError((), value, f"{wanted} (the pool's schema)")
+            yield f"job variable {name} of {_set_by(name, render_input)}: {error.problem}"
 
 
 def _template(render_input: RenderInput) -> Mapping[str, Any]:

@@ -1,7 +1,6 @@
-"""The certificates that a run's pod trusts when it calls its server: a file in its container.
+"""Mounts the CA that a run's pod trusts when it calls its server. Pure.
 
-Prefect's client reads it where `PREFECT_API_SSL_CERT_FILE` names it, for requests and for events.
-Pure.
+Prefect's client reads the file that `PREFECT_API_SSL_CERT_FILE` names, for requests and events.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class CASource:
 
     @property
     def volume(self) -> Object:
-        """The pod's volume that holds the file."""
+        """The volume that holds the file."""
         items = [{"key": self.key, "path": _FILE}]
         if self.kind == "Secret":
             return {"name": VOLUME, "secret": {"secretName": self.name, "items": items}}
@@ -39,14 +38,14 @@ class CASource:
 
 
 def mount_ca(manifest: Object, source: CASource) -> None:
-    """Give the flow's container the file; a volume or mount of that name stays the template's."""
+    """Mount the file in the flow's container, unless the template has that volume or mount."""
     mounted = {"name": VOLUME, "mountPath": _FOLDER, "readOnly": True}
     _add(manifests.get_mapping_path(manifest, "spec.template.spec"), "volumes", source.volume)
     _add(manifests.get_flow_container(manifest), "volumeMounts", mounted)
 
 
 def _add(parent: Object, key: str, item: Object) -> None:
-    """What is no list is left to the checks, which name it."""
+    """Append the item; validation reports a field that is not a list."""
     found = parent.get(key) or []
     if isinstance(found, list) and all(_name(each) != item["name"] for each in found):
         parent[key] = [*found, item]

@@ -1,8 +1,8 @@
-"""The `job_configuration` half of a template, filled in for one run.
+"""Fills in the `job_configuration` of a template for one run.
 
-Placeholders, merging of `env`, blocks and variables are Prefect's own `BaseJobConfiguration`; what
-a Job needs beyond them (environment, labels, annotations, image, command) is set as the stock
-Kubernetes worker sets it, but for the differences that docs/architecture.md lists.
+Prefect's own `BaseJobConfiguration` resolves placeholders, blocks and variables. What a Job needs
+beyond that (environment, labels, annotations, image, command) is set as the stock worker sets it,
+except for the differences that docs/architecture.md lists.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 Object = dict[str, Any]
-_LEVELS = "levels of env"  # no field's name
+_LEVELS = "levels of env"  # cannot be the name of a field
 _COMMAND = "command"
 
 
 class KubernetesJobConfiguration(BaseJobConfiguration):
-    """What the Job of one run is made from.
+    """The resolved configuration of one run's Job.
 
-    Fields of the stock worker that have no effect here, or another one, are in
-    `jobs/ineffective_variables.py`.
+    `jobs/ineffective_variables.py` has the fields of the stock worker that have no effect here, or
+    another one.
     """
 
     env: dict[str, Any] = Field(
@@ -68,19 +68,19 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
     @model_validator(mode="before")
     @classmethod
     def _no_other_cluster(cls, fields: Any) -> Any:
-        """A Job that somebody wants in another cluster must not silently run in this one."""
+        """Refuse another cluster: the Job would silently run in this one."""
         if isinstance(fields, Mapping) and fields.get("cluster_config"):
             raise RenderError(
                 "job_configuration.cluster_config",
-                "names another cluster; Jobs run in the cluster of the worker that makes them. "
-                "Leave it empty, and serve the pool in the cluster that it names",
+                "names another cluster; the operator creates Jobs only in its own cluster. Leave "
+                "this empty, and serve the pool from the cluster that it names",
             )
         return fields
 
     @field_validator("namespace", mode="before")
     @classmethod
     def _default_namespace(cls, value: Any) -> Any:
-        """A form that is emptied sends null."""
+        """Use the default for null, which an emptied form sends."""
         return cls.model_fields["namespace"].default if value is None else value
 
     @field_validator("env", mode="before")
@@ -91,7 +91,7 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
     @field_validator("labels", "annotations", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
-        """A number or `false` is the text of it, as in a Job's manifest everything has to be."""
+        """Convert numbers and booleans to strings, which Kubernetes requires."""
         if not isinstance(value, Mapping):
             return value
         return {
@@ -108,12 +108,14 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
         *,
         template_environment: Collection[str] = (),
     ) -> Self:
-        """Put a run's values into a template, which is not changed; it reads of the process's own
-        environment the variables that `template_environment` names.
+        """Fill a run's values into a copy of the template.
+
+        Of the process's own environment, the template reads the variables that
+        `template_environment` names.
 
         Raises:
-            RenderError: they do not fit; with the path.
-            PrefectUnavailable: a block or variable cannot be read now.
+            RenderError: the values do not fit; with the path.
+            PrefectUnavailable: a block or variable cannot be read at the moment.
         """
         template, given = _prepared(base_job_template, values, template_environment)
         placeholders.check_growth(template["job_configuration"], given)
@@ -124,7 +126,7 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
         except OperatorError:
             raise
         except Exception as error:  # Prefect's templating raises what its blocks and helpers raise
-            raise _fault(error) from error
+            raise _translated(error) from error
         return configuration
 
     def prepare_for_flow_run(
@@ -136,18 +138,18 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
         worker_name: str | None = None,
         worker_id: UUID | None = None,
     ) -> None:
-        """Make `job_manifest` the run's, but for its name and what ties it to a claim.
+        """Complete `job_manifest` for the run, except for its name and its claim.
 
         Raises:
-            RenderError: no Job can be made; with the path in the manifest.
+            RenderError: the manifest is invalid; with its path.
         """
         self._unset_env = frozenset(name for name, value in self.env.items() if value is None)
         try:
             super().prepare_for_flow_run(
                 flow_run, deployment, flow, work_pool, worker_name, worker_id=worker_id
             )
-        except UnicodeEncodeError as error:  # Prefect dumps the run to fill in what is left
-            text = f"{error.object!r:.80} holds half a character (a surrogate): write all of it"
+        except UnicodeEncodeError as error:  # Prefect serialises the run for `{{ ctx }}`
+            text = f"{error.object!r:.80} contains half a character (a lone surrogate): correct it"
             raise RenderError("job_variables", text) from error
         self.labels = _labels_of(deployment) | _labels_of(flow_run) | self.labels
         manifest.normalise(self.job_manifest)
@@ -160,8 +162,7 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
         manifest.annotate(self.job_manifest, self.annotations)
 
     def inherit(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Put the entries (Kubernetes' EnvVar) below the run's own environment; what the user set
-        to null stays away."""
+        """Add EnvVars below the run's own environment, without those that the user set to null."""
         manifest.get_flow_container(self.job_manifest)["env"] = environment.merge_run_environment(
             inherited=entries,
             run=environment.to_env_vars(self.env),
@@ -172,15 +173,14 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
 
     @property
     def job_name(self) -> str:
-        """What the Job is to be called, as far as the user has a say: the manifest's own name if it
-        has one, else the configuration's."""
+        """The name that the user gave the Job: in the manifest, else in the configuration."""
         metadata = self.job_manifest["metadata"]
         given = str(metadata.get("generateName") or metadata.get("name") or "").rstrip("-")
         return given if given not in ("", "None") and "{{" not in given else str(self.name)
 
     @classmethod
     def _base_environment(cls) -> dict[str, str]:
-        """Nothing: the operator's own settings are not the run's (docs/races.md, 18)."""
+        """Return nothing: runs do not inherit the operator's own settings (docs/races.md, 18)."""
         return {}
 
     @staticmethod
@@ -210,11 +210,11 @@ def _prepared(
     values: Mapping[str, Any],
     template_environment: Collection[str],
 ) -> tuple[Object, Object]:
-    """Template and values as Prefect's own function gets to see them.
+    """Prepare template and values for Prefect's own function.
 
-    The levels of the environment go beside each other, because that function merges mappings alone:
-    they are merged when it has put the values in, so that placeholders of the template's author are
-    expanded, in a default too, and those of a value are not.
+    That function merges only mappings, so the levels of the environment are passed side by side and
+    merged after it has filled in the values. Placeholders of the template's author are expanded,
+    also in a default; those in a run's values are not.
     """
     configuration = dict(
         placeholders.without_environment(
@@ -231,12 +231,12 @@ def _prepared(
         allowed = placeholders.without_environment(authors, but=template_environment)
         configuration[_LEVELS] = [*allowed, given.get("env")]
         configuration.pop("env", None)
-    known = placeholders.escape(defaults) | given  # a default of env would become its levels' place
+    known = placeholders.escape(defaults) | given
     return {"job_configuration": configuration, "variables": {}}, known
 
 
 def _is_merged(own: Any) -> bool:
-    """The configuration's `env` is the variable of that name, or is merged with it."""
+    """Return whether the configuration's `env` is merged with the variable of that name."""
     alone = placeholders.single_placeholder(own)
     return isinstance(own, Mapping | list) or alone == "env"
 
@@ -244,25 +244,25 @@ def _is_merged(own: Any) -> bool:
 def _folded(values: Mapping[str, Any]) -> Object:
     try:
         return environment.collect_env(values)
-    except environment.InvalidVariable as misfit:
-        raise _misfit(misfit) from misfit
+    except environment.InvalidVariable as error:
+        raise _invalid_env(error) from error
 
 
 def _environment(levels: Iterable[Any]) -> Object:
-    """The levels' variables, the innermost winning."""
+    """Merge the levels; the innermost one, which is the last, wins."""
     try:
         return environment.validated(environment.merge_levels(levels))
-    except environment.InvalidVariable as misfit:
-        raise _misfit(misfit) from misfit
+    except environment.InvalidVariable as error:
+        raise _invalid_env(error) from error
 
 
-def _misfit(misfit: environment.InvalidVariable) -> RenderError:
-    path = f"job_configuration.env.{misfit.name}" if misfit.name else "job_configuration.env"
-    return RenderError(path, str(misfit))
+def _invalid_env(error: environment.InvalidVariable) -> RenderError:
+    path = f"job_configuration.env.{error.name}" if error.name else "job_configuration.env"
+    return RenderError(path, str(error))
 
 
 def _labels_of(document: FlowRun | DeploymentResponse | None) -> dict[str, str]:
-    """The labels that people gave it; Prefect's own of it are on the Job under other keys."""
+    """Return the labels that users set; Prefect's own are on the Job under other keys."""
     given = document.labels if document else {}
     return {
         key: scalars.text(value) for key, value in given.items() if not key.startswith("prefect.")
@@ -270,7 +270,7 @@ def _labels_of(document: FlowRun | DeploymentResponse | None) -> dict[str, str]:
 
 
 def _half(template: Any, key: str) -> Mapping[str, Any]:
-    """One of the two of a base job template."""
+    """Return one of the two halves of a base job template."""
     found = template.get(key) if isinstance(template, Mapping) else None
     if found is not None and not isinstance(found, Mapping):
         raise RenderError(key, f"expected a mapping, got {found!r:.80}")
@@ -279,31 +279,31 @@ def _half(template: Any, key: str) -> Mapping[str, Any]:
 
 _EXPECTED = {
     "dict_type": "a mapping",
-    "int_from_float": "a whole number",
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
+    "int_from_float": "an integer",
+    "int_parsing": "an integer",
+    "int_type": "an integer",
     "list_type": "a list",
-    "string_type": "text",
+    "string_type": "a string",
 }
 
 
 def _expected(error: ErrorDetails) -> str:
-    """Pydantic's finding in the words that all faults have."""
+    """Return Pydantic's error in the words of all other errors."""
     if error["type"] == "missing":
         return "expected a value, got nothing"
-    said = error["msg"].removeprefix("Value error, ")
+    message = error["msg"].removeprefix("Value error, ")
     expected = _EXPECTED.get(error["type"])
-    return f"{f'expected {expected}' if expected else said}, got {error['input']!r:.80}"
+    return f"{f'expected {expected}' if expected else message}, got {error['input']!r:.80}"
 
 
-def _fault(error: Exception) -> OperatorError:
-    """What Prefect's templating says, as the place and what is expected there."""
+def _translated(error: Exception) -> OperatorError:
+    """Translate an error of Prefect's templating: the path, and what is expected there."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         path = ".".join(str(part) for part in ("job_configuration", *first["loc"]))
         return RenderError(path, _expected(first))
     if isinstance(error, httpx.HTTPStatusError):
         if error.response.status_code >= 500:
-            return PrefectUnavailable(f"a block or variable cannot be read: {error}")
-        return RenderError("job_configuration", f"a block or variable: {error}")
+            return PrefectUnavailable(f"cannot read a block or variable: {error}")
+        return RenderError("job_configuration", f"cannot read a block or variable: {error}")
     return RenderError("job_configuration", f"{type(error).__name__}: {error}")

@@ -1,13 +1,13 @@
-"""How run pods get what opens their server: by reference to Secrets, never as values. Pure.
+"""Plans how run pods get credentials for their server: by reference to Secrets. Pure.
 
-That are the credentials, the headers for a proxy in front of it, and a private CA. Each comes from
-what somebody named, in the namespace of the Jobs, or from a Secret that is kept there. Who has no
-binding, as the worker type, does the same:
+Credentials are the API key, the auth string, the headers for a proxy in front of the server, and a
+private CA. Each comes from a Secret that the user named, in the namespace of the Jobs, or from a
+Secret that the operator manages there. Bindings and workers do the same:
 
-    given = credentials.provide(values, named=named, owner=f"worker {name}")
-    if given.kept:
-        await kube.secrets.keep(client, namespace, given.kept)  # before the first Job
-    configuration.inherit(given.entries)
+    credentials = plan_credentials(values, named=named, owner=f"worker {name}")
+    if credentials.managed_secret:  # before the first Job
+        await kube.secrets.apply(client, namespace, credentials.managed_secret)
+    configuration.inherit(credentials.entries)
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ API_KEY = "PREFECT_API_KEY"
 AUTH_STRING = "PREFECT_API_AUTH_STRING"
 CUSTOM_HEADERS = "PREFECT_CLIENT_CUSTOM_HEADERS"
 VARIABLES = (API_KEY, AUTH_STRING, CUSTOM_HEADERS)
-CA = "ca.crt"  # its key in a kept Secret, beside the variables
-MANAGED_SECRET_SUFFIX = "credentials"  # the kind of Secret, as its label tells
+CA = "ca.crt"  # its key in a managed Secret, next to the variables
+MANAGED_SECRET_SUFFIX = "credentials"  # the kind of Secret, in its label
 
 Object = dict[str, Any]
 
@@ -45,10 +45,10 @@ class SecretKey:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`entries` are Kubernetes' EnvVars, `ca` is what is mounted; `managed_secret` is the Secret to
-    keep for them, if there is one.
+    """What run pods get: `entries` are Kubernetes' EnvVars, `ca` is mounted.
 
-    A null in `managed_secret` takes away what an earlier one had: it is a merge patch, too.
+    `managed_secret` is the Secret to apply for them, if one is needed. It is also a merge patch: a
+    null in it removes a key that an earlier one had.
     """
 
     entries: tuple[Object, ...]
@@ -64,27 +64,30 @@ def plan_credentials(
     annotations: Mapping[str, str] | None = None,
     ca: CASource | str | None = None,
 ) -> Credentials:
-    """Credentials by environment variable: `named` by reference, other `values`, and a `ca` that is
-    given as text, through a Secret that is kept for `owner`, whose name depends on nothing else."""
-    kept = {name: value for name, value in values.items() if name not in named}
-    sources = dict(named) | {name: SecretKey(managed_secret_name(owner), name) for name in kept}
+    """Plan the credentials, by environment variable.
+
+    Those in `named` refer to the user's Secrets. Other `values`, and a `ca` that is PEM text, go
+    into a managed Secret, whose name depends on `owner` alone.
+    """
+    managed = {name: value for name, value in values.items() if name not in named}
+    sources = dict(named) | {name: SecretKey(managed_secret_name(owner), name) for name in managed}
     entries = [_entry(name, sources[name]) for name in VARIABLES if name in sources]
     if isinstance(ca, str):
-        kept[CA], ca = ca, CASource("Secret", managed_secret_name(owner), CA)
+        managed[CA], ca = ca, CASource("Secret", managed_secret_name(owner), CA)
     if ca:
         entries.append(dict(certificates.ENTRY))
-    secret = _managed_secret(kept, owner, annotations or {}) if kept else None
+    secret = _managed_secret(managed, owner, annotations or {}) if managed else None
     return Credentials(tuple(entries), ca, secret)
 
 
 def custom_headers(headers: Iterable[tuple[str, str]]) -> str | None:
-    """The value of that variable, as Prefect's client reads it; None without any."""
+    """Return the headers as the value of `CUSTOM_HEADERS`; None if there are none."""
     found = dict(headers)
     return json.dumps(found) if found else None
 
 
 def managed_secret_name(owner: str) -> str:
-    """The name of the Secret that is kept for `owner`."""
+    """Return the name of the managed Secret of `owner`."""
     digest = hashlib.sha256(owner.encode()).hexdigest()[:12]
     return f"{slugify(owner, max_length=38) or 'prefect'}-credentials-{digest}"
 
@@ -104,7 +107,7 @@ def _managed_secret(
             "name": managed_secret_name(owner),
             "labels": models.MANAGED | {models.SECRET_LABEL: MANAGED_SECRET_SUFFIX},
             "annotations": dict(annotations),
-            "ownerReferences": None,  # those of Jobs that outlived a binding before (kube.secrets)
+            "ownerReferences": None,  # removes those that kube.secrets.release set
         },
         "data": {name: _encoded(values.get(name)) for name in (*VARIABLES, CA)},
     }

@@ -1,9 +1,8 @@
-"""The environment of a flow's container. Pure.
+"""Merges the environment of a flow's container. Pure.
 
-Its levels (template, pool, deployment, run) are merged by name, in whichever of two forms each is:
-a mapping of names to values, or Kubernetes' list of EnvVars. The innermost level wins; outer
-variables keep their place and new ones follow, because `$(NAME)` in a value refers to variables
-before it.
+Its levels (template, pool, deployment, run) are merged by name. Each is a mapping of names to
+values or a list of Kubernetes' EnvVars. The innermost level wins; outer variables keep their
+position and new ones follow, because `$(NAME)` in a value refers to earlier variables.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from workpool_operator.jobs import scalars
 
 SIGTERM_BEHAVIOR = "PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR"
 _DOTTED = "env."
-_FORMS = "expected a mapping of names to values, or a list of {name, value} as in Kubernetes"
-_VALUES = "expected text, a number, true, false, null, or a mapping with valueFrom alone"
+_FORMS = "expected a mapping of names to values, or a list of {name, value}"
+_VALUES = "expected a string, a number, true, false, null, or a mapping with only valueFrom"
 
 Entry = dict[str, Any]
 
 
 class InvalidVariable(ValueError):
-    """What is no environment, or no value of one: `name` is the variable's, "" without one."""
+    """An environment or a value in it is invalid; `name` is the variable's, if known."""
 
     def __init__(self, problem: str, *, name: str = "") -> None:
         super().__init__(problem)
@@ -30,10 +29,10 @@ class InvalidVariable(ValueError):
 
 
 def by_name(env: Any) -> dict[str, Any]:
-    """The values by name: null unsets, a mapping with `valueFrom` refers.
+    """Return the values by name: null unsets a variable, a mapping has its `valueFrom`.
 
     Raises:
-        Misfit: it has neither of the two forms.
+        InvalidVariable: it is neither a mapping nor a list of EnvVars.
     """
     if env is None:
         return {}
@@ -48,10 +47,10 @@ def by_name(env: Any) -> dict[str, Any]:
 
 
 def merge_levels(levels: Iterable[Any]) -> dict[str, Any]:
-    """The levels' variables by name, the innermost level being the last.
+    """Merge the variables by name; the last level is the innermost and wins.
 
     Raises:
-        Misfit: one of them is no environment.
+        InvalidVariable: a level is not an environment.
     """
     found: dict[str, Any] = {}
     for level in levels:
@@ -60,16 +59,16 @@ def merge_levels(levels: Iterable[Any]) -> dict[str, Any]:
 
 
 def validated(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The variables, plain values as text.
+    """Return the variables with plain values as strings.
 
     Raises:
-        Misfit: a value is neither plain nor a reference.
+        InvalidVariable: a value is neither plain nor a reference.
     """
     return {name: _checked(name, value) for name, value in variables.items()}
 
 
 def to_env_vars(variables: Mapping[str, Any]) -> list[Entry]:
-    """The variables as Kubernetes' EnvVars; those that are null are left out."""
+    """Return the variables as Kubernetes' EnvVars, without those that are null."""
     return [
         {"name": name, **(value if isinstance(value, Mapping) else {"value": value})}
         for name, value in variables.items()
@@ -78,15 +77,15 @@ def to_env_vars(variables: Mapping[str, Any]) -> list[Entry]:
 
 
 def collect_env(job_variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The job variables of one level with all of its environment in `env`, as a mapping: what
-    dotted keys (`env.NAME`) say, then what `env` says.
+    """Return one level's job variables with its whole environment in `env`, as a mapping: dotted
+    keys (`env.NAME`) first, then those of `env`.
 
     Raises:
-        Misfit: `env` is no environment.
+        InvalidVariable: `env` is not an environment.
     """
     env = job_variables.get("env")
     if isinstance(env, str):
-        return dict(job_variables)  # all of it from a block
+        return dict(job_variables)  # a placeholder: a block gives all of it
     dotted = {
         key.removeprefix(_DOTTED): value
         for key, value in job_variables.items()
@@ -94,7 +93,9 @@ def collect_env(job_variables: Mapping[str, Any]) -> dict[str, Any]:
     }
     for name in dotted:
         if "." in name:
-            raise InvalidVariable("a name with a dot has to be a key of env itself", name=name)
+            raise InvalidVariable(
+                "write a name with a dot as a key of env, not as a dotted key", name=name
+            )
     rest = {k: v for k, v in job_variables.items() if k != "env" and not k.startswith(_DOTTED)}
     if env is None and not dotted:
         return rest
@@ -102,10 +103,10 @@ def collect_env(job_variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def overlay(deployment: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """The job variables of a deployment overlaid by those of its run; environments are merged.
+    """Override a deployment's job variables with its run's; environments are merged.
 
     Raises:
-        Misfit: one of the two has an `env` that is no environment.
+        InvalidVariable: the `env` of one of them is not an environment.
     """
     outer, inner = collect_env(deployment), collect_env(run)
     levels = outer.get("env"), inner.get("env")
@@ -122,19 +123,19 @@ def merge_run_environment(
     template: Any,
     reschedules: bool,
 ) -> list[Entry]:
-    """What the run inherits, but for what its user unset; the run's own and the user's, who wins;
-    then what the template fixed. `reschedules` says that a stopped pod is not started again by
-    Kubernetes."""
+    """Merge what the run inherits, except variables that are `unset`, its own, and then what the
+    template's container has; the run's own win. `reschedules`: Kubernetes does not replace a
+    stopped pod, so the run is scheduled again."""
     below = (e for e in inherited if e["name"] not in unset)
     found = {str(e["name"]): dict(e) for e in (*below, *run)}
     _set_sigterm_behavior(found, reschedules=reschedules)
-    fixed = (e for e in as_list(template) if _is_left(e, found))
+    fixed = (e for e in as_list(template) if _is_kept(e, found))
     return [*found.values(), *map(_with_text, fixed)]
 
 
 def as_list(env: Any) -> list[Any]:
-    """A container's environment as the list that Kubernetes takes. A mapping of variables among its
-    entries, for which a placeholder may stand, is taken for what it holds."""
+    """Return a container's environment as a list of EnvVars. A mapping of variables among the
+    entries, which a placeholder can be, is replaced by its variables."""
     if isinstance(env, Mapping):
         return list(to_env_vars(env))
     if not isinstance(env, list):
@@ -159,8 +160,8 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _listed(value: Mapping[str, Any]) -> str:
-    """The keys, which are no secrets, unlike what they hold."""
-    return ", ".join(map(repr, sorted(map(str, value))[:3])) or "nothing in it"
+    """List the keys: unlike the values they are not secret."""
+    return ", ".join(map(repr, sorted(map(str, value))[:3])) or "no keys"
 
 
 def _is_mapping_form(item: Any) -> bool:
@@ -169,8 +170,8 @@ def _is_mapping_form(item: Any) -> bool:
     return not set(item) <= {"name", "value", "valueFrom"}
 
 
-def _is_left(entry: Any, found: Mapping[str, Any]) -> bool:
-    """A null stands for a variable that is not set."""
+def _is_kept(entry: Any, found: Mapping[str, Any]) -> bool:
+    """Return whether the template's entry is not overridden; null counts as not set."""
     if not isinstance(entry, Mapping):
         return True
     is_null = "value" in entry and entry["value"] is None and "valueFrom" not in entry
@@ -184,7 +185,7 @@ def _with_text(entry: Any) -> Any:
 
 
 def _set_sigterm_behavior(found: dict[str, Entry], *, reschedules: bool) -> None:
-    """Without Kubernetes' own retries a stopped pod reschedules its run, else it leaves it."""
+    """Set what a stopped pod does: reschedule its run, unless Kubernetes itself retries the pod."""
     if not reschedules:
         found[SIGTERM_BEHAVIOR] = {"name": SIGTERM_BEHAVIOR, "value": "relinquish"}
     elif not _is_set(found.get(SIGTERM_BEHAVIOR, {})):

@@ -1,7 +1,7 @@
-"""Takes the plain values of a run's environment out of its Job and into a Secret. Pure.
+"""Moves the plain values of a run's environment from its Job into a Secret. Pure.
 
-Every variable keeps its place in the list and refers to its value by key, so that order, precedence
-and `$(NAME)` in commands and in other variables stay what they were; `envFrom` would lose them.
+Every variable keeps its position in the list and refers to its value by key. So order, precedence
+and `$(NAME)` in commands and other variables do not change, as they would with `envFrom`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from workpool_operator.jobs import manifest as manifests
 from workpool_operator.jobs.field_errors import Size
 from workpool_operator.kube import models
 
-ENVIRONMENT = "environment"  # the kind of Secret, as its label tells
+ENVIRONMENT = "environment"  # the kind of Secret, in its label
 SUFFIX = "-env"
 MAX_SECRET_BYTES = 1024 * 1024
 # `$$` or `$(NAME)`, as the kubelet reads a value, from left to right.
@@ -29,21 +29,20 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class JobWithSecret:
-    """A Job that refers to `secret`, which is None where the Job had no plain values."""
+    """A Job that refers to `secret`, which is None if the Job had no plain values."""
 
     job: Object
     secret: Object | None = field(repr=False)
 
 
 def extract_environment(job: Mapping[str, Any]) -> JobWithSecret:
-    """The Job without plain values in the environment of its flow's container.
+    """Return the Job without plain values in the environment of its flow's container.
 
-    A value that refers to other variables by `$(NAME)` stays: only the kubelet can put them in, and
-    it does so in plain values alone. The Secret waits for its Job until `kube.secrets.give` makes
-    it the Job's own.
+    A value that refers to other variables by `$(NAME)` stays in the Job: the kubelet expands only
+    plain values. `kube.secrets.adopt` makes the Job the owner of the Secret afterwards.
 
     Raises:
-        RenderError: the values are more than a Secret holds.
+        RenderError: the values are larger than a Secret can be.
     """
     changed = copy.deepcopy(dict(job))
     container = manifests.get_flow_container(changed)
@@ -60,17 +59,17 @@ def extract_environment(job: Mapping[str, Any]) -> JobWithSecret:
 
 
 def secret_name(job_name: str) -> str:
-    """The name of the Secret that goes with a Job."""
+    """Return the name of the Secret of a Job's environment."""
     return job_name + SUFFIX
 
 
 def _moved(entry: Any, secret: str, data: dict[str, str]) -> Any:
-    """The entry, referring to its value if that could be moved into `data`."""
+    """Move a plain value into `data`; return the entry, which then refers to it."""
     value = entry.get("value") if isinstance(entry, Mapping) else None
     if not isinstance(value, str) or not value or _refers(value):
         return entry
     key = _free_key(str(entry["name"]), data)
-    data[key] = _DOLLARS.sub("$", value)  # what is left are `$$`, which the kubelet would halve
+    data[key] = _DOLLARS.sub("$", value)  # only `$$` is left, which the kubelet would make `$`
     return {"name": entry["name"], "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
 
 
@@ -79,7 +78,7 @@ def _refers(value: str) -> bool:
 
 
 def _free_key(variable: str, taken: Collection[str]) -> str:
-    """The variable's name, as far as it can be a key of a Secret."""
+    """Return an unused key for the variable: its name, with invalid characters replaced."""
     key = _NO_KEY.sub("_", variable)[:200]
     while key in taken:
         key += "_"
@@ -87,7 +86,7 @@ def _free_key(variable: str, taken: Collection[str]) -> str:
 
 
 def _secret(name: str, data: dict[str, str], of_job: Mapping[str, Any]) -> Object:
-    whose = {k: v for k, v in of_job["labels"].items() if k.startswith(models.PREFIX)}
+    owner = {k: v for k, v in of_job["labels"].items() if k.startswith(models.PREFIX)}
     kind = {models.SECRET_LABEL: ENVIRONMENT, models.WAITS_FOR_JOB_LABEL: "true"}
     run = of_job.get("annotations", {}).get(manifests.FLOW_RUN_ID_KEY)
     return {
@@ -95,9 +94,9 @@ def _secret(name: str, data: dict[str, str], of_job: Mapping[str, Any]) -> Objec
         "kind": "Secret",
         "metadata": {
             "name": name,
-            "labels": whose | models.MANAGED | kind,
+            "labels": owner | models.MANAGED | kind,
             "annotations": {manifests.FLOW_RUN_ID_KEY: run} if run else {},
         },
         "stringData": data,
-        "immutable": True,  # and so no kubelet needs to watch it
+        "immutable": True,  # so kubelets do not watch it
     }

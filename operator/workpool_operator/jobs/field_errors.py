@@ -1,4 +1,4 @@
-"""What is wrong with a value in a document: where it is, what it is, and what is expected. Pure."""
+"""Errors and warnings about a value in a document: its path, the value, what is expected. Pure."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _PART = re.compile(r"\[(\d+)\]|\[([^\]]+)\]|([^.\[\]]+)")
 
 
 class Missing:
-    """The value of what is not there."""
+    """The value of a field that does not exist."""
 
     def __repr__(self) -> str:
         return "nothing"
 
 
 class Size(int):
-    """The value of what is too long to be shown: its length in bytes."""
+    """Stands for a value that is too long to show: its length in bytes."""
 
     def __repr__(self) -> str:
         return f"{int(self):,} bytes"
 
     @classmethod
     def of(cls, *texts: str) -> Size:
-        """Of the texts together, as UTF-8."""
+        """Return the size of all texts together, as UTF-8."""
         return cls(sum(len(t) if t.isascii() else len(t.encode("utf-8", "replace")) for t in texts))
 
 
@@ -36,7 +36,7 @@ MISSING: Final = Missing()
 
 @dataclass(frozen=True, slots=True)
 class FieldWarning:
-    """Something at a place that makes Jobs, and hardly is what its author meant."""
+    """A warning about a field: Jobs can be created, but its author may mean something else."""
 
     path: Path
     message: str
@@ -52,9 +52,11 @@ class FieldWarning:
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One fault; as text, one clause for a person. A value that `is_secret` is not shown, and that
-    of an environment variable never is: it may be a secret. `against` is the other place without
-    which the value would be no fault, if there is one."""
+    """An error in a field; `str` gives "path: expected X, got Y".
+
+    The value is not shown if it is marked `is_secret`, or if it is an environment variable's, which
+    may be a secret. `against` is the path of the field that the value conflicts with, if any.
+    """
 
     path: Path
     value: Any
@@ -64,12 +66,12 @@ class FieldError:
 
     @property
     def path_text(self) -> str:
-        """The path as one writes it."""
+        """The path as it is written in messages."""
         return format_path(self.path)
 
     @property
     def problem(self) -> str:
-        """What is expected, and what is there instead."""
+        """The error without its path: `expected X, got Y`."""
         return f"expected {self.expected}, got {self._shown()}"
 
     def __str__(self) -> str:
@@ -85,7 +87,7 @@ class FieldError:
 
 
 def format_path(path: Path) -> str:
-    """`a.b[0].c["d.e/f"]`."""
+    """Return the path as `a.b[0].c["d.e/f"]`."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -98,7 +100,7 @@ def format_path(path: Path) -> str:
 
 
 def get_path(document: Any, path: Path) -> Any:
-    """What is at the path; None where nothing is."""
+    """Return the value at the path; None if there is none."""
     for part in path:
         if isinstance(document, Mapping):
             document = document.get(part)
@@ -110,7 +112,7 @@ def get_path(document: Any, path: Path) -> Any:
 
 
 def parse_path(text: str) -> Path:
-    """The path that is written so, or as the API server writes one: `limits[nvidia.com/gpu]`."""
+    """Parse a path as `format_path` or the API server (`limits[nvidia.com/gpu]`) writes it."""
     return tuple(
         int(index) if index else key.strip('"') if key else name
         for index, key, name in _PART.findall(text)

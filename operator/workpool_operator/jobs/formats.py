@@ -1,8 +1,8 @@
-"""What Kubernetes and container runtimes accept as a quantity, an image reference and a name. Pure.
+"""Checks quantities, image references and names as Kubernetes and container runtimes do. Pure.
 
-Exactly as lenient as they are: what is refused here would be refused there, and what a runtime
-refuses only when the pod is there (an image reference) is refused before. But for a quantity
-without a number, such as the `Gi` of `{{ memory }}Gi` without a value: Kubernetes takes it for 0.
+It is exactly as lenient as they are. A runtime refuses an invalid image reference only once the pod
+exists; this module refuses it before. One exception: Kubernetes takes a quantity without a number,
+such as the `Gi` of `{{ memory }}Gi` without a value, for 0. Here it is an error.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ IMAGE = "an image reference, [registry/]name[:tag][@digest] in lower case"
 ENV_NAME = "the name of an environment variable: printable ASCII without '='"
 LABEL_NAME = "a name of at most 63 lower case letters, digits and '-'"
 SUBDOMAIN = "a name of at most 253 lower case letters, digits, '-' and '.'"
-LABEL_KEY = "a label's key: [prefix/]name, the name of at most 63 letters, digits, '-', '_' and '.'"
-LABEL_VALUE = "a label's value: at most 63 letters, digits, '-', '_' and '.'"
+LABEL_KEY = (
+    "a label key: [prefix/]name, with a name of at most 63 letters, digits, '-', '_' and '.'"
+)
+LABEL_VALUE = "a label value: at most 63 letters, digits, '-', '_' and '.'"
 
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 _DECIMAL = {
@@ -58,7 +60,7 @@ _IDENTIFIER = re.compile(r"[a-f0-9]{64}")
 
 
 def parse_quantity(value: Any) -> Decimal | None:
-    """The amount; None where it is none."""
+    """Return the amount; None if it is not a quantity."""
     if isinstance(value, bool) or (isinstance(value, float) and not isfinite(value)):
         return None
     if not isinstance(value, str | int | float):
@@ -74,12 +76,12 @@ def _amount(found: re.Match[str]) -> Decimal | None:
         if found["power"]:
             return Decimal(f"{number}e{found['power']}")
         return Decimal(number) * (_BINARY.get(found["unit"]) or _DECIMAL[found["unit"]])
-    except InvalidOperation:  # no digits, or an exponent beyond what anybody counts
+    except InvalidOperation:  # no digits, or an exponent that is too large
         return None
 
 
 def is_image(value: str) -> bool:
-    """A kubelet can ask a registry for it."""
+    """Return whether a kubelet can request it from a registry."""
     found = _IMAGE.fullmatch(value)
     return bool(
         found
@@ -89,26 +91,26 @@ def is_image(value: str) -> bool:
 
 
 def is_env_name(value: str) -> bool:
-    """Return whether Kubernetes accepts it as the name of a variable."""
+    """Return whether Kubernetes accepts it as the name of an environment variable."""
     return bool(_ENV_NAME.fullmatch(value))
 
 
 def is_label_name(value: str) -> bool:
-    """An RFC 1123 label: what containers and volumes are called."""
+    """Return whether it is an RFC 1123 label: the name of a container or volume."""
     return bool(_LABEL_NAME.fullmatch(value))
 
 
 def is_subdomain(value: str) -> bool:
-    """An RFC 1123 subdomain: what most objects are called."""
+    """Return whether it is an RFC 1123 subdomain: the name of most objects."""
     return bool(_SUBDOMAIN.fullmatch(value))
 
 
 def is_label_key(value: str) -> bool:
-    """Return whether Kubernetes accepts it as the key of a label."""
+    """Return whether it is `name` or `prefix/name`, with a subdomain as prefix."""
     prefix, slash, name = value.rpartition("/")
     return bool(_QUALIFIED.fullmatch(name)) and (not slash or is_subdomain(prefix))
 
 
 def is_label_value(value: str) -> bool:
-    """Return whether Kubernetes accepts it as the value of a label."""
+    """Return whether it is empty or a qualified name."""
     return value == "" or bool(_QUALIFIED.fullmatch(value))

@@ -1,8 +1,8 @@
-"""What job variables ask for in vain, and what `pod_watch_timeout_seconds` means here. Pure.
+"""Reports job variables without effect, and reads `pod_watch_timeout_seconds`. Pure.
 
-The stock worker's two time-outs are those of a process that watches a Job, and here nothing stops
-watching. What people set `pod_watch_timeout_seconds` for, a pod that does not start, is the pending
-time-out.
+The stock worker's two time-outs limit how long it watches a Job, and the operator never stops
+watching. People set `pod_watch_timeout_seconds` because of pods that do not start: here it is the
+pending time-out.
 """
 
 from __future__ import annotations
@@ -22,31 +22,30 @@ JOB_WATCH = "job_watch_timeout_seconds"
 POD_WATCH = "pod_watch_timeout_seconds"
 STREAM_OUTPUT = "stream_output"
 NAMESPACE = "namespace"
-#: Variables that the stock template has; whether they have an effect is not a placeholder's matter.
+#: Variables of the stock template that need no placeholder to be recognised.
 OF_THE_STOCK_WORKER = frozenset({JOB_WATCH, POD_WATCH, STREAM_OUTPUT, NAMESPACE})
-_STOCK_POD_WATCH = 60  # every stock pool has it, and nobody meant it
+_STOCK_POD_WATCH = 60  # the default of every stock pool, so not set on purpose
 _STOCK_NAMESPACE = "default"
-_LONGEST_PENDING = 86_400  # as for a binding
+_LONGEST_PENDING = 86_400  # as spec.jobs.pendingTimeoutSeconds
 _MAX_LISTED = 10
 _NO_EFFECT = {
-    JOB_WATCH: "the operator follows a Job however long it takes. To limit that, set "
-    "activeDeadlineSeconds in the Job of the pool's template",
-    STREAM_OUTPUT: "what a pod prints stays in its log (`kubectl logs`); the flow's own log lines "
-    "are in Prefect",
+    JOB_WATCH: "the operator watches a Job until it ends. To limit how long it may run, set "
+    "activeDeadlineSeconds in the Job's spec in the pool's template",
+    STREAM_OUTPUT: "`kubectl logs` shows the output of a pod; Prefect has the flow's log lines",
 }
 _ONE_NAMESPACE = (
-    "Jobs are created in {} (spec.jobs.namespace of the binding). For another namespace, apply a "
-    "binding of another work pool there"
+    "Jobs are created in {} (spec.jobs.namespace of the binding). For another namespace, create a "
+    "binding for another work pool"
 )
-_WAITS = "it is the pending time-out, which a binding has in spec.jobs.pendingTimeoutSeconds"
-_NO_SECONDS = f"it is no number of seconds from 1 to {_LONGEST_PENDING}"
+_OVERRIDES = "it overrides spec.jobs.pendingTimeoutSeconds of the binding"
+_NO_SECONDS = f"expected a number of seconds from 1 to {_LONGEST_PENDING}"
 
 
 def pending_timeout(render_input: RenderInput) -> int | None:
-    """The run's own pending time-out in seconds; None where the binding's counts.
+    """Return the run's own pending time-out in seconds; None if the binding's applies.
 
-    A deployment or run that sets `pod_watch_timeout_seconds` means it. The pool's counts where it
-    is another one than the stock template's.
+    The value of a deployment or run always counts, that of the pool only if it differs from the
+    stock template's.
     """
     given = render_input.job_variables.get(POD_WATCH)
     if given is None:
@@ -56,37 +55,44 @@ def pending_timeout(render_input: RenderInput) -> int | None:
 
 
 def annotate_pending_timeout(manifest: dict[str, Any], render_input: RenderInput) -> None:
-    """Record on the Job what decides about it after a restart of the operator."""
+    """Record the run's own pending time-out on the Job: it must survive a restart."""
     if (seconds := pending_timeout(render_input)) is not None:
         annotations = manifest["metadata"].setdefault("annotations", {})
         annotations[models.PENDING_TIMEOUT_ANNOTATION] = str(seconds)
 
 
 def ineffective(render_input: RenderInput, *, namespace: str = "") -> list[str]:
-    """What the deployment's and the run's variables ask for without effect, or with another one
-    than the stock worker's: each as a sentence that names the replacement. `namespace` is the one
-    that a binding names, "" where the variable counts."""
+    """Return a sentence for each variable of the deployment or run that has no effect, or another
+    one than with the stock worker; it names the replacement. `namespace` is the binding's, "" if
+    the variable `namespace` counts."""
     given, template = render_input.job_variables, _template(render_input)
-    told = [f"Job variable {text}." for text in _unused(given, template)]
+    notes = [f"Job variable {text}." for text in _unused(given, template)]
     if given.get(JOB_WATCH) is not None:
-        told.append(f"Job variable {JOB_WATCH} has no effect: {_NO_EFFECT[JOB_WATCH]}.")
+        notes.append(f"Job variable {JOB_WATCH} has no effect: {_NO_EFFECT[JOB_WATCH]}.")
     if given.get(STREAM_OUTPUT):
-        told.append(f"Job variable {STREAM_OUTPUT} has no effect: {_NO_EFFECT[STREAM_OUTPUT]}.")
+        notes.append(f"Job variable {STREAM_OUTPUT} has no effect: {_NO_EFFECT[STREAM_OUTPUT]}.")
     if (seconds := given.get(POD_WATCH)) is not None:
-        told.append(_pod_watch(seconds))
+        notes.append(_pod_watch(seconds))
     if namespace and given.get(NAMESPACE) not in (None, "", namespace):
         where = _ONE_NAMESPACE.format(repr(namespace))
-        told.append(f"Job variable {NAMESPACE} {given[NAMESPACE]!r} has no effect: {where}.")
-    return told if len(told) <= _MAX_LISTED else [*told[:_MAX_LISTED], "And more job variables."]
+        notes.append(f"Job variable {NAMESPACE} {given[NAMESPACE]!r} has no effect: {where}.")
+    if len(notes) <= _MAX_LISTED:
+        return notes
+    return [*notes[:_MAX_LISTED], "More job variables have no effect."]
 
 
 def ineffective_in_template(template: Mapping[str, Any]) -> Iterator[FieldWarning]:
-    """The same of what a template fixes, or has as a default, where a binding serves it."""
+    """Yield the same for values that a template fixes or has as a default, under a binding."""
     if _fixed(template, JOB_WATCH) is not None:
         yield FieldWarning(_place(template, JOB_WATCH), f"has no effect: {_NO_EFFECT[JOB_WATCH]}")
     seconds = _fixed(template, POD_WATCH)
     if seconds not in (None, _STOCK_POD_WATCH):
-        text = _WAITS if _seconds(seconds) else f"has no effect: {_NO_SECONDS}"
+        is_valid = _seconds(seconds) is not None
+        text = (
+            f"is the pending time-out: {_OVERRIDES}"
+            if is_valid
+            else f"has no effect: {_NO_SECONDS}"
+        )
         yield FieldWarning(_place(template, POD_WATCH), text)
     if _fixed(template, NAMESPACE) not in (None, "", _STOCK_NAMESPACE):
         where = _ONE_NAMESPACE.format("one namespace")
@@ -95,26 +101,27 @@ def ineffective_in_template(template: Mapping[str, Any]) -> Iterator[FieldWarnin
 
 def _pod_watch(seconds: Any) -> str:
     if _seconds(seconds):
-        return f"Job variable {POD_WATCH}, {_seconds(seconds)} s, is taken as this run's: {_WAITS}."
+        what = f"Job variable {POD_WATCH} ({_seconds(seconds)} s)"
+        return f"{what} is this run's pending time-out: {_OVERRIDES}."
     return f"Job variable {POD_WATCH} {seconds!r:.40} has no effect: {_NO_SECONDS}."
 
 
 def _seconds(value: Any) -> int | None:
-    """A number that may be text, as the stock worker takes it."""
+    """Read an integer or its text, as the stock worker does; None if it is out of range."""
     if isinstance(value, bool) or not str(value).isdecimal():
         return None
     return int(value) if 1 <= int(value) <= _LONGEST_PENDING else None
 
 
 def _fixed(template: Mapping[str, Any], field: str) -> Any:
-    """What the pool has for a field of the job configuration, as a default or for good."""
+    """Return the pool's value for a field of the job configuration, or its variable's default."""
     value = get_path(template, (*references.MANIFEST[:1], field))
     name = single_placeholder(value)
     return references.default(template, name) if name else value
 
 
 def _place(template: Mapping[str, Any], field: str) -> Path:
-    """Where the template has it."""
+    """Return the path of that value in the template."""
     path = (*references.MANIFEST[:1], field)
     name = single_placeholder(get_path(template, path))
     return ("variables", "properties", name, "default") if name else path
@@ -124,22 +131,22 @@ def _place(template: Mapping[str, Any], field: str) -> Path:
 
 
 def _unused(given: Mapping[str, Any], template: Mapping[str, Any]) -> Iterator[str]:
-    """Whole ones, each once, and the parts of those that are used in part."""
+    """Yield whole variables, each once, and unused parts of those that are used in part."""
     used = {_parts(name) for name in references.used_names(template) | OF_THE_STOCK_WORKER}
     around = {name[:length] for name in used for length in range(1, len(name) + 1)}
-    told: dict[str, list[Path]] = {}
+    unused: dict[str, list[Path]] = {}
     for path in _leaves(given):
         if path not in around and not any(path[:length] in used for length in range(len(path))):
             whole = path[:1] not in around
-            told.setdefault(path[0] if whole else ".".join(path), []).append(path)
+            unused.setdefault(path[0] if whole else ".".join(path), []).append(path)
     known = {name[0] for name in used}
-    for name, leaves in islice(told.items(), _MAX_LISTED + 1):
+    for name, leaves in islice(unused.items(), _MAX_LISTED + 1):
         hint = _hint(template, leaves[:_MAX_LISTED]) or did_you_mean(name, known)
         yield f"{name} has no effect: no placeholder of the pool's template uses it{hint}"
 
 
 def _leaves(given: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The paths of the innermost values; dotted keys are paths, too."""
+    """Yield the paths of the innermost values; a dotted key is a path, too."""
     waiting = [(_parts(name), value) for name, value in reversed([*given.items()])]
     while waiting:
         path, value = waiting.pop()
@@ -154,7 +161,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _hint(template: Mapping[str, Any], leaves: list[Path]) -> str:
-    """The variables behind the fields of the manifest that are called so."""
+    """Return a hint at the variables behind the manifest's fields of that name."""
     found = sorted({name for path in leaves for name in _behind_field(template, path)})
     return f"; set {', '.join(found)} instead" if found else ""
 

@@ -1,4 +1,4 @@
-"""What a run's Job is rendered from. Pure."""
+"""The input of rendering: the documents of one run. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from workpool_operator.jobs.certificates import CASource
 
 @dataclass(frozen=True, slots=True)
 class RenderInput:
-    """The server's documents of one run: `deployment` is None for a run without one.
+    """The Prefect server's documents of one run; `deployment` is None for a run without one.
 
-    `environment` is what the run inherits from its binding, as Kubernetes' EnvVar entries, `ca`
-    whom it trusts; `template_environment` names the variables of the process's own environment
-    that the template may read.
+    `environment` is what the run inherits from its binding, as Kubernetes' EnvVars, and `ca` is the
+    CA that its pod trusts. `template_environment` names the variables of the operator's own
+    environment that the template may read.
     """
 
     run: Mapping[str, Any]
@@ -32,7 +32,11 @@ class RenderInput:
 
     @property
     def job_variables(self) -> dict[str, Any]:
-        """The deployment's, overlaid by the run's; `env` is merged."""
+        """The deployment's variables, overridden by the run's; `env` is merged.
+
+        Raises:
+            RenderError: they are not a mapping, or their `env` is invalid.
+        """
         return environment.overlay(
             _variables_of(self.deployment or {}, "the deployment"),
             _variables_of(self.run, "the flow run"),
@@ -45,6 +49,6 @@ def _variables_of(document: Mapping[str, Any], giver: str) -> dict[str, Any]:
         raise RenderError("job_variables", f"expected a mapping, got {given!r:.80}")
     try:
         return environment.collect_env(copy.deepcopy(dict(given)))
-    except environment.InvalidVariable as misfit:
-        name = f"env.{misfit.name}" if misfit.name else "env"
-        raise RenderError(f"job variable {name} of {giver}", str(misfit)) from misfit
+    except environment.InvalidVariable as error:
+        name = f"env.{error.name}" if error.name else "env"
+        raise RenderError(f"job variable {name} of {giver}", str(error)) from error

@@ -1,8 +1,7 @@
-"""What a Job may hold, field by field: the types of the Kubernetes API as the client library's
-models know them, once per process.
+"""The types of a Job's fields, read once per process from the models of the Kubernetes client.
 
-Only shapes: the models' own validation and serialisation are not used, because they cost 35 times
-the CPU of a walk and stop at the first fault.
+The models' own validation and serialisation are not used: they take 35 times the CPU of a walk and
+stop at the first error.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from kubernetes_asyncio.client import models
 
 Kind = Literal["mapping", "list", "text", "integer", "boolean", "quantity", "port", "any"]
 
-# The models tell neither the width of an integer nor a quantity from any other text.
+# The models do not have the width of an integer, and do not mark quantities.
 _WIDE = frozenset(
     {
         "activeDeadlineSeconds",
@@ -40,7 +39,7 @@ _SCALARS: Mapping[str, Kind] = {
     "bool": "boolean",
     "datetime": "text",
 }
-# What the API server never does without. It has defaults for some that the models require.
+# The fields that the API server requires. It has defaults for some that the models require.
 _REQUIRED = {
     "V1Job": ("apiVersion", "kind", "spec"),
     "V1JobSpec": ("template",),
@@ -60,7 +59,7 @@ _REQUIRED = {
 
 @dataclass(slots=True)
 class FieldType:
-    """`fields` of a mapping that has a fixed set of them; `items` of any other and of a list."""
+    """The type of a field. A mapping with fixed keys has `fields`; others, and lists, `items`."""
 
     kind: Kind
     name: str = ""
@@ -72,7 +71,7 @@ class FieldType:
 
 @cache
 def job_type() -> FieldType:
-    """The shape of a whole Job."""
+    """Return the type of a whole Job."""
     return _of_model("V1Job", {})
 
 

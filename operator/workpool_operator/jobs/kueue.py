@@ -1,6 +1,6 @@
-"""What Kueue's Events say about a Job that it holds. Pure.
+"""Reads Kueue's Events about a Job that waits in a queue. Pure.
 
-Events are read, and not the Workload itself: that would take a right on Kueue's own API.
+It does not read the Workload itself, because that needs a permission on Kueue's own API.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from workpool_operator.kube.models import Event
 
 
 def workload_name(events: Sequence[Event]) -> str:
-    """The name of the Workload that stands for a Job, by the Job's Events; "" where none tells."""
+    """Return the name of the Job's Workload, from the Job's Events; "" if none names it."""
     created = [event.message for event in events if event.reason == "CreatedWorkload"]
     return created[-1].rpartition("/")[2].strip() if created else ""
 
 
 def pending_reason(events: Sequence[Event]) -> str:
-    """What the Workload lacks, by its own Events; "" where none tells."""
-    lacks = [event.message for event in events if event.reason == "Pending"]
-    return lacks[-1].strip().rstrip(".") if lacks else ""
+    """Return what the Workload waits for, from its own Events; "" if none has it."""
+    reasons = [event.message for event in events if event.reason == "Pending"]
+    return reasons[-1].strip().rstrip(".") if reasons else ""

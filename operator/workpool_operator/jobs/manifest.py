@@ -1,6 +1,6 @@
-"""A Job's manifest: its parts, and what every Job is given beyond its template. Pure.
+"""Completes a Job's manifest with what every Job has beyond its template. Pure.
 
-Works in place on a manifest that belongs to one run alone.
+The functions change the manifest in place: it belongs to one run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What ties a Job to its run, claim, binding and server."""
+    """Ties a Job to its run, claim, binding and server."""
 
     run_id: UUID
     claim_id: UUID
@@ -41,7 +41,7 @@ class Identity:
 
     @property
     def labels(self) -> dict[str, str]:
-        """On the Job and, where nobody can strip them, on its pod template (docs/races.md, 14)."""
+        """The labels of the Job and of its pod template, which is immutable (docs/races.md, 14)."""
         return {
             models.BINDING_LABEL: self.binding_id,
             models.RUN_LABEL: str(self.run_id),
@@ -51,7 +51,7 @@ class Identity:
 
     @property
     def annotations(self) -> dict[str, str]:
-        """Our own annotations of a Job."""
+        """The annotations of the Job."""
         return {
             FLOW_RUN_ID_KEY: str(self.run_id),
             models.BINDING_ANNOTATION: self.binding,
@@ -60,10 +60,10 @@ class Identity:
 
 
 def normalise(manifest: Object) -> None:
-    """Give the manifest the parts that every Job has.
+    """Complete the parts that every Job has.
 
     Raises:
-        RenderError: it is none.
+        RenderError: it is not the manifest of a Job.
     """
     for path, expected in (("apiVersion", "batch/v1"), ("kind", "Job")):
         if (value := manifest.get(path)) != expected:
@@ -79,16 +79,16 @@ def normalise(manifest: Object) -> None:
         if key in pod:
             spec.setdefault(key, _one(pod.pop(key), key=key))
     pod.setdefault("restartPolicy", "Never")
-    spec.setdefault("podReplacementPolicy", "Failed")  # else the next pod starts beside the last
+    spec.setdefault("podReplacementPolicy", "Failed")  # else two pods can overlap
     flow = get_flow_container(manifest)
     if flow.get("name") is None:
         flow["name"] = flow_container.DEFAULT_NAME
 
 
 def _leave_out_nulls(node: Any) -> None:
-    """A variable that somebody sets to null counts as one that is not set: its field goes, as does
-    an item of a list that has nothing else. Kubernetes would take the null of a quantity for 0, and
-    that of a node selector for the empty text."""
+    """Remove fields that are null, and list items in which all fields are: a variable that is set
+    to null counts as not set. Kubernetes would take the null of a quantity for 0, and that of a
+    node selector for the empty string."""
     if isinstance(node, dict):
         for key in [key for key, value in node.items() if value is None]:
             del node[key]
@@ -105,7 +105,7 @@ def _is_all_null(item: Any) -> bool:
 
 
 def _one(value: Any, *, key: str) -> int:
-    """What a template may say in the wrong place, as every pod of a Job would execute the run."""
+    """Check that the value is 1: every pod of a Job would execute the run."""
     if value != 1:
         raise RenderError(
             f"job_manifest.spec.template.spec.{key}", f"expected 1, got {value!r:.80}"
@@ -114,7 +114,7 @@ def _one(value: Any, *, key: str) -> int:
 
 
 def ensure_mapping(parent: Object, key: str, *, within: str = "") -> Object:
-    """The mapping at `key`, made where there is none."""
+    """Return the mapping at `key`; create it if there is none."""
     found = parent.get(key)
     if found is None:
         found = parent[key] = {}
@@ -124,7 +124,11 @@ def ensure_mapping(parent: Object, key: str, *, within: str = "") -> Object:
 
 
 def get_flow_container(manifest: Mapping[str, Any]) -> Object:
-    """The container that runs the flow; the others are the user's."""
+    """Return the container that runs the flow.
+
+    Raises:
+        RenderError: there is none.
+    """
     found = get_mapping_path(manifest, "spec.template.spec.containers")
     flow = found[flow_container_index(manifest)] if isinstance(found, list) and found else None
     if not isinstance(flow, dict):
@@ -133,7 +137,7 @@ def get_flow_container(manifest: Mapping[str, Any]) -> Object:
 
 
 def flow_container_index(manifest: Any) -> int:
-    """Where in the list of containers that one is; also of a manifest with placeholders."""
+    """Return that container's index; the manifest may still have placeholders."""
     containers = get_mapping_path(manifest, "spec.template.spec.containers")
     items = containers if isinstance(containers, list) else ()
     return flow_container.find_index(
@@ -142,14 +146,14 @@ def flow_container_index(manifest: Any) -> int:
 
 
 def get_mapping_path(document: Any, path: str) -> Any:
-    """What is at the dotted path of mappings; None where nothing is."""
+    """Return the value at the dotted path of mappings; None if there is none."""
     for key in path.split("."):
         document = document.get(key) if isinstance(document, Mapping) else None
     return document
 
 
 def set_image(container: Object) -> None:
-    """Without an image of its own, a container has Prefect's of the version installed here."""
+    """Set the image, if there is none, to Prefect's own in the version that is installed here."""
     if container.get("image") is None:
         version = prefect.__version__.split("+")[0]
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -157,7 +161,7 @@ def set_image(container: Object) -> None:
 
 
 def set_arguments(manifest: Object) -> None:
-    """The command line of the flow's container as a list; without one, it executes its run."""
+    """Make the flow container's args a list; by default it executes its run."""
     flow = get_flow_container(manifest)
     args = flow.get("args")
     if args is None:
@@ -178,7 +182,7 @@ def _arguments(args: Any) -> list[str]:
 
 
 def label(manifest: Object, labels: Mapping[str, Any]) -> None:
-    """Put the labels on the Job and its pods, beside those that the manifest has."""
+    """Add the labels to the Job and its pods; they override those of the manifest."""
     job, pod = _metadata(manifest)
     for metadata in (job, pod):
         own = ensure_mapping(metadata, "labels", within="metadata.")
@@ -186,7 +190,7 @@ def label(manifest: Object, labels: Mapping[str, Any]) -> None:
 
 
 def annotate(manifest: Object, annotations: Mapping[str, Any]) -> None:
-    """Put the annotations on the Job; its pods have all that the Job has."""
+    """Add the annotations to the Job; its pods get all annotations of the Job."""
     job, pod = _metadata(manifest)
     own = ensure_mapping(job, "annotations", within="metadata.")
     job["annotations"] = _annotations({**own, **annotations})
@@ -197,8 +201,8 @@ def annotate(manifest: Object, annotations: Mapping[str, Any]) -> None:
 
 
 def identify(manifest: Object, identity: Identity, *, run_name: str) -> None:
-    """Make the manifest that of the run's claim: name, namespace, our labels, and no TTL, which
-    counts from the reported end and is patched in then (docs/races.md, 15)."""
+    """Set what belongs to the run's claim: name, namespace and our labels; remove the TTL, which is
+    set again when the run's end is reported (docs/races.md, 15)."""
     job, pod = _metadata(manifest)
     ttl = _take_ttl(manifest["spec"])
     for metadata in (job, pod):
@@ -219,13 +223,13 @@ def identify(manifest: Object, identity: Identity, *, run_name: str) -> None:
 
 
 def _without_own_prefix(metadata: Object, key: str) -> Object:
-    """What a user may set: our own prefix is ours alone, as the operator acts on what it says."""
+    """Drop the user's keys with our prefix: the operator acts on them."""
     given = ensure_mapping(metadata, key)
     return {name: value for name, value in given.items() if not name.startswith(models.PREFIX)}
 
 
 def _metadata(manifest: Object) -> tuple[Object, Object]:
-    """The Job's and its pods'."""
+    """Return the metadata of the Job and of its pods."""
     template = manifest["spec"]["template"]
     return manifest["metadata"], ensure_mapping(template, "metadata", within="spec.template.")
 
@@ -242,8 +246,7 @@ def _take_ttl(spec: Object) -> int | None:
 
 
 def ttl_of(annotations: Mapping[str, str]) -> int | None:
-    """The TTL that a Job's annotations keep for when its end is reported; None without a usable
-    one."""
+    """Return the TTL in seconds that the annotations record; None if it is missing or invalid."""
     return _seconds(annotations.get(models.TTL_ANNOTATION, ""))
 
 
@@ -254,8 +257,8 @@ def _seconds(ttl: Any) -> int | None:
 
 
 def _labels(labels: Mapping[str, Any]) -> dict[str, str]:
-    """Repaired rather than sent broken; `prefect.io/flow-run-id` is an annotation, because the
-    stock worker's observer acts on every Job that has it as a label (docs/races.md, 17)."""
+    """Make keys and values valid. `prefect.io/flow-run-id` is dropped: the stock worker's observer
+    acts on every Job with that label (docs/races.md, 17)."""
     repaired = {
         names.label_key(str(key)): names.label_value(_text(value, of=f"labels.{key}"))
         for key, value in labels.items()
@@ -274,5 +277,5 @@ def _annotations(annotations: Mapping[str, Any]) -> dict[str, str]:
 
 def _text(value: Any, *, of: str) -> str:
     if isinstance(value, (Mapping, list)):
-        raise RenderError(f"job_manifest.metadata.{of}", f"expected a text, got {value!r:.80}")
+        raise RenderError(f"job_manifest.metadata.{of}", f"expected a string, got {value!r:.80}")
     return scalars.text(value)

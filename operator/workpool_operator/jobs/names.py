@@ -1,7 +1,7 @@
-"""Names and identities that are computed, never chosen, so that every replay gives the same.
+"""Computes names and ids, so that a repeated request has the same ones.
 
 transition id   one per (cluster, binding, pool, run): proves that a claim is ours
-job name        one per (run, claim): a replayed claim meets its own Job, a new one does not
+job name        one per (run, claim): a repeated claim finds its own Job, a new one does not
 """
 
 from __future__ import annotations
@@ -15,50 +15,50 @@ from slugify import slugify
 
 JOB_NAME_LENGTH = 57  # beyond it the pod's name loses its separator or its hash (docs/races.md, 13)
 LABEL_LENGTH = 63
-# What a repair leaves as it is, told without one, which takes long: there may be thousands.
+# Values that need no repair: a repair is slow, and there can be thousands of labels.
 _VALUE = re.compile(r"(?=.{1,63}$)[A-Za-z0-9]((-(?!-)|[A-Za-z0-9_.])*[A-Za-z0-9])?", re.ASCII)
 _DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]((-(?!-)|[a-z0-9.])*[a-z0-9])?", re.ASCII)
-# slugify looks on the disk for a package that it may use, at every call: most of a render's time.
+# slugify searches the disk for an optional package at every call.
 KEPT_LABELS = 1024
 _HASH_LENGTH = 12
 _NAMESPACE = UUID("6f0a5c5e-8f7b-5d0e-9d1c-1a4b8b1f2c3d")
 
 
 def transition_id(*, cluster_id: str, binding: str, pool_id: UUID, run_id: UUID) -> UUID:
-    """The claim's id. `binding` is namespace/name, not a uid, so that a binding that is deleted and
-    applied again still knows its claims (docs/races.md, 5)."""
+    """Return the claim's transition id. `binding` is namespace/name, not a uid, so that a binding
+    that is deleted and applied again recognises its claims (docs/races.md, 5)."""
     return uuid5(_NAMESPACE, f"claim/{cluster_id}/{binding}/{pool_id}/{run_id}")
 
 
 def substate_transition_id(*, claim_id: UUID, name: str) -> UUID:
-    """A named sub-state's own id: never the claim's, which must stay provable."""
+    """Return the transition id of a named sub-state; never the claim's, which proves the claim."""
     return uuid5(_NAMESPACE, f"sub-state/{claim_id}/{name}")
 
 
 def binding_id(*, cluster_id: str, binding: str) -> str:
-    """The label value that selects a binding's Jobs and pods."""
+    """Return the label value that selects a binding's Jobs and pods."""
     return hashlib.sha256(f"{cluster_id}/{binding}".encode()).hexdigest()[:32]
 
 
 def job_name(*, run_name: str, run_id: UUID, claim_id: UUID) -> str:
-    """A DNS label of at most 57 characters: the run's name, then what makes it unique."""
+    """Return a DNS label of at most 57 characters: the run's name, then a hash of run and claim."""
     slug = slugify(run_name, max_length=JOB_NAME_LENGTH - _HASH_LENGTH - 1)
     return f"{slug or 'run'}-{_digest(run_id, claim_id)}"
 
 
 def is_job_name(name: str, *, run_id: UUID, claim_id: UUID) -> bool:
-    """The Job's name was made for this claim, whatever the run was called then."""
+    """Return whether the Job's name belongs to this claim, even if the run was renamed since."""
     return name.endswith(f"-{_digest(run_id, claim_id)}")
 
 
 def worker_name(*, cluster_id: str, namespace: str, name: str) -> str:
-    """The name under which Prefect lists the binding as a worker: the same after every restart."""
+    """Return the name of the binding in Prefect's list of workers; restarts do not change it."""
     return f"{name}.{namespace}@{cluster_id[:8]}"
 
 
 @lru_cache(KEPT_LABELS)
 def label_key(key: str) -> str:
-    """A valid label or annotation key; "" where nothing valid is left."""
+    """Return a valid label or annotation key; "" if nothing valid is left."""
     prefix, _, name = key.partition("/") if "/" in key else ("", "", key)
     slug = label_value(name)
     if slug and _DOMAIN.fullmatch(prefix):
@@ -69,7 +69,7 @@ def label_key(key: str) -> str:
 
 @lru_cache(KEPT_LABELS)
 def label_value(value: str) -> str:
-    """A valid label value; "" where nothing valid is left."""
+    """Return a valid label value; "" if nothing valid is left."""
     if _VALUE.fullmatch(value):
         return value
     slug = slugify(

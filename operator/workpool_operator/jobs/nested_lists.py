@@ -1,15 +1,15 @@
-"""A list within a list of a manifest: its items join the outer one's. Pure.
+"""Flattens lists within lists of a manifest. Pure.
 
-A placeholder can stand for a whole list, but not for some of a list's items. So that a template can
-fix items and let a run add its own, `[fixed, "{{ placeholder }}"]` becomes one list once the values
-are in. Changes no manifest that Kubernetes accepts: none of a Job's fields is a list of lists.
+A placeholder can be a whole list, but not some of a list's items. So that a template can fix items
+and a run can add its own, `[fixed, "{{ placeholder }}"]` becomes one list after the values are
+filled in. No manifest that Kubernetes accepts is changed: no field of a Job is a list of lists.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-# What makes two items of a field the same one: the keys by which Kubernetes itself merges them.
+# The key that identifies an item of a list: the one by which Kubernetes merges lists, too.
 _KEYS = {
     "containers": "name",
     "env": "name",
@@ -21,8 +21,8 @@ _KEYS = {
 
 
 def flatten_lists(node: Any, *, field: str = "") -> None:
-    """Join, in place, every inner list below `node`. An item that joins takes the place of the same
-    item before it; null in a list of mappings stands for an empty list."""
+    """Flatten every inner list below `node`, in place. A joining item replaces an earlier one with
+    the same key; a null in a list of mappings counts as an empty list."""
     if isinstance(node, dict):
         for key, value in node.items():
             flatten_lists(value, field=key)

@@ -1,9 +1,8 @@
-"""What may be expanded in a template, and what never is.
+"""Decides which placeholders Prefect's own functions expand.
 
-Prefect's own functions expand placeholders; this module only decides what they get to see: a value
-of a deployment or run is data, whatever it looks like, and of the process's own environment a
-template reads what the settings allow. Prefect's references to blocks and variables stay live in
-values, because that is how credentials reach a run.
+A value of a deployment or run is data, even if it looks like a placeholder. A template reads only
+the environment variables that the settings allow. References to Prefect's blocks and variables are
+expanded in values, too, because that is how credentials reach a run.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ from workpool_operator.jobs import references
 _LIVE_IN_VALUES = (BLOCK_DOCUMENT_PLACEHOLDER_PREFIX, VARIABLE_PLACEHOLDER_PREFIX)
 _OPEN = "{{"
 MOST_CHARACTERS = 8 << 20
-_WORK = 16  # characters that are passed over cost less than those that are kept
-# In no user's text, as nobody can guess it; printable, as Python escapes the rest in a mapping's.
+_WORK = 16  # characters that are only scanned cost less than those that are written
+# Cannot be guessed, so it is in no user's text; printable, so `repr` of a mapping keeps it.
 _ESCAPED = f"{{{secrets.token_hex(16)}{{"
 
 
 def escape(values: Any) -> Any:
-    """A copy of the values whose placeholders stay as they are: `unescape` gives them back."""
+    """Return a copy of the values whose placeholders are not expanded; `unescape` undoes it."""
     return _mapped(values, lambda text: PLACEHOLDER_CAPTURE_REGEX.sub(_unless_live, text), _OPEN)
 
 
 def unescape(document: Any) -> Any:
-    """A copy of the document without what `escape` did to its strings."""
+    """Return a copy of the document with the placeholders that `escape` hid."""
     return _mapped(document, lambda text: text.replace(_ESCAPED, _OPEN), _ESCAPED)
 
 
 def without_environment(template: Any, *, but: Collection[str]) -> Any:
-    """A copy of the template whose `{{ $NAME }}` are empty unless the name is one of `but`."""
+    """Return a copy of the template in which `{{ $NAME }}` is empty unless `but` has the name."""
 
     def allowed(match: re.Match[str]) -> str:
         name = match[2]
@@ -54,8 +53,8 @@ def without_environment(template: Any, *, but: Collection[str]) -> Any:
 
 
 def with_value_in_texts(template: Any, name: str, value: str) -> Any:
-    """A copy of the template that has the value for the placeholder of that name wherever it is a
-    part of a longer text; one that stands alone stays."""
+    """Return a copy of the template with the value for the placeholder of that name wherever it is
+    part of a longer string; a string that is only the placeholder is not changed."""
 
     def replaced(text: str) -> str:
         return text if single_placeholder(text) else PLACEHOLDER_CAPTURE_REGEX.sub(given, text)
@@ -67,13 +66,13 @@ def with_value_in_texts(template: Any, name: str, value: str) -> Any:
 
 
 def single_placeholder(template: Any) -> str:
-    """The name of the placeholder of which the template consists, "" where it is anything else."""
+    """Return the name if the template is a single placeholder, else ""."""
     found = PLACEHOLDER_CAPTURE_REGEX.fullmatch(template) if isinstance(template, str) else None
     return found[2] if found else ""
 
 
 def defaults(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """What each variable is where nobody sets it; those that are nothing are left out."""
+    """Return the defaults of the variables that have one."""
     properties = variables.get("properties")
     return {
         name: schema["default"]
@@ -83,15 +82,15 @@ def defaults(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_growth(configuration: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """A small template can ask for more than there is memory, or time: by a large value in many
-    places, or by many placeholders in one long text, which Prefect replaces one after the other.
+    """Refuse a template that would take too much memory or time: a large value in many places, or
+    many placeholders in one long string, which Prefect replaces one by one.
 
     Raises:
-        RenderError: it does.
+        RenderError: the result would be larger than `MOST_CHARACTERS`.
     """
     text, size = json.dumps(configuration), len(json.dumps(values))
     if text.count(_OPEN) * (size + len(text)) <= MOST_CHARACTERS:
-        return  # as every honest template
+        return  # every usual template
     sizes = {name: len(json.dumps(value)) for name, value in values.items()}
     written = work = 0
     for _, part in references.placeholders(configuration):
@@ -101,8 +100,8 @@ def check_growth(configuration: Mapping[str, Any], values: Mapping[str, Any]) ->
     if max(written, work / _WORK) > MOST_CHARACTERS:
         raise RenderError(
             "job_configuration",
-            f"its placeholders make more than {MOST_CHARACTERS >> 20} MiB of it; Kubernetes takes "
-            "objects of 1.5 MiB",
+            f"its placeholders expand to more than {MOST_CHARACTERS >> 20} MiB; Kubernetes stores "
+            "objects of at most 1.5 MiB",
         )
 
 
@@ -111,7 +110,7 @@ def _unless_live(match: re.Match[str]) -> str:
 
 
 def _mapped(document: Any, change: Callable[[str], str], marker: str) -> Any:
-    """A copy of a JSON document with `change` applied to the strings that hold `marker`."""
+    """Return a copy of a JSON document with `change` applied to strings that contain `marker`."""
     if isinstance(document, str):
         return change(document) if marker in document else document
     if isinstance(document, Mapping):

@@ -1,4 +1,4 @@
-"""The placeholders of a base job template: where they are, what of a Job depends on which. Pure."""
+"""Finds the placeholders of a base job template, and which fields of a Job depend on them. Pure."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from prefect.utilities.templating import PLACEHOLDER_CAPTURE_REGEX, find_placeho
 from workpool_operator.jobs.field_errors import MISSING, Path, get_path
 
 MANIFEST: Path = ("job_configuration", "job_manifest")
-# Not names of variables: blocks and Prefect's variables, what only the run knows, the environment.
+# Prefixes that are not job variables: blocks and Prefect's variables, the run, the environment.
 ELSEWHERE = ("prefect.", "ctx.", "$")
-# Fields of the job configuration from which rendering fills places of the manifest, too.
+# Fields of the job configuration that rendering copies into the manifest.
 _FILLED = ("annotations", "env", "labels")
-# All of its fields of which anything comes.
+# All of its fields that have an effect.
 _EFFECTIVE = (*_FILLED, "cluster_config", "job_manifest", "name", "namespace")
 
 
 def is_placeholder(value: Any) -> bool:
-    """The value is text with a placeholder in it."""
+    """Return whether the value is a string that contains a placeholder."""
     return isinstance(value, str) and PLACEHOLDER_CAPTURE_REGEX.search(value) is not None
 
 
 def placeholders(document: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
-    """Every text of a document that has placeholders, with its path."""
+    """Yield every string of a document that contains placeholders, with its path."""
     return ((where, value) for where, value in _nodes(document, path) if is_placeholder(value))
 
 
 def links(document: Any) -> Iterator[tuple[Path, str]]:
-    """Every reference to what Prefect keeps, with its path: a placeholder's name, or the id of a
-    `$ref`, "" where it has none."""
+    """Yield every reference to a block or variable of Prefect, with its path: a placeholder's name,
+    or the id of a `$ref`, "" if that has none."""
     for path, value in _nodes(document, ()):
         if is_placeholder(value):
             names = (placeholder.name for placeholder in find_placeholders(value))
@@ -40,7 +40,7 @@ def links(document: Any) -> Iterator[tuple[Path, str]]:
 
 
 def _nodes(document: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    """Every value of a document, however deep: nobody's stack is used up."""
+    """Yield every value of a document, however deep it is, without recursion."""
     waiting: list[tuple[Path, Any]] = [(path, document)]
     while waiting:
         where, value = waiting.pop()
@@ -52,7 +52,7 @@ def _nodes(document: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def names_in(document: Any) -> set[str]:
-    """The names of a document's placeholders."""
+    """Return the names of a document's placeholders."""
     return {
         placeholder.name
         for _, text in placeholders(document)
@@ -61,10 +61,10 @@ def names_in(document: Any) -> set[str]:
 
 
 def names_at(template: Mapping[str, Any], path: Path) -> frozenset[str]:
-    """The names of the placeholders on which the value at a path below the manifest depends; none
-    where the template fixes it."""
+    """Return the placeholders on which the value at a path below the manifest depends; none if the
+    template fixes it."""
     configuration = get_path(template, MANIFEST[:1])
-    found = set(_on_the_way(get_path(template, MANIFEST), path))
+    found = set(_along(get_path(template, MANIFEST), path))
     for field in _FILLED:
         if field in path:
             found |= names_in(get_path(configuration, (field,)))
@@ -72,15 +72,14 @@ def names_at(template: Mapping[str, Any], path: Path) -> frozenset[str]:
 
 
 def names_behind(template: Mapping[str, Any], path: Path) -> frozenset[str]:
-    """The same for a path of the template, also in the fields beside the manifest; none of a path
-    that names no place."""
+    """Return the same for any path of the template; none for a path that is not a field's."""
     if path[:2] == MANIFEST:
         return names_at(template, path[2:])
     return frozenset(names_in(get_path(template, path[:2]))) if len(path) > 1 else frozenset()
 
 
 def used_names(template: Mapping[str, Any]) -> frozenset[str]:
-    """The placeholders of variables that have an effect on a Job: `image`, `build.tags[0]`."""
+    """Return the placeholders of variables that affect a Job: `image`, `build.tags[0]`."""
     configuration = get_path(template, MANIFEST[:1])
     names = names_in([get_path(configuration, (field,)) for field in _EFFECTIVE])
     if isinstance(get_path(configuration, ("env",)), Mapping | list) or default(template, "env"):
@@ -89,17 +88,17 @@ def used_names(template: Mapping[str, Any]) -> frozenset[str]:
 
 
 def used_variables(template: Mapping[str, Any]) -> frozenset[str]:
-    """The variables that have an effect on a Job."""
+    """Return the variables that affect a Job."""
     return frozenset(map(variable, used_names(template)))
 
 
 def variable(name: str) -> str:
-    """The variable that a placeholder, or a dotted key of job variables, speaks of."""
+    """Return the variable of a placeholder or of a dotted key of job variables."""
     return name.partition(".")[0].partition("[")[0]
 
 
 def why_empty(name: str, template_environment: Collection[str]) -> str:
-    """Why a placeholder of the operator's environment is empty; "" of any other."""
+    """Explain why a placeholder of the operator's environment is empty; "" for any other."""
     variable = name.lstrip("$")
     if variable == name or variable in template_environment:
         return ""
@@ -110,19 +109,19 @@ def why_empty(name: str, template_environment: Collection[str]) -> str:
 
 
 def schemas(template: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema of each variable that the template declares."""
+    """Return the schema of each variable that the template declares."""
     found = get_path(template, ("variables", "properties"))
     return found if isinstance(found, Mapping) else {}
 
 
 def default(template: Mapping[str, Any], name: str) -> Any:
-    """What a variable is where nobody sets it; None where that is nothing."""
+    """Return the default of a variable; None if there is none."""
     return get_path(schemas(template), (name, "default"))
 
 
-def _on_the_way(node: Any, path: Path) -> Iterator[str]:
-    """The placeholders that decide what is at the path: around it, within it, and in a list on
-    the way to it, where one may stand for any number of items and so move what follows."""
+def _along(node: Any, path: Path) -> Iterator[str]:
+    """Yield the placeholders that decide what is at the path: around it, within it, and in lists
+    along the path, where one can be any number of items and so shift those after it."""
     for part in path:
         if isinstance(node, list):
             yield from (name for item in node if is_placeholder(item) for name in names_in(item))

@@ -1,4 +1,4 @@
-"""A pool's base job template and a run's values -> the manifest of the run's Job."""
+"""Renders the manifest of a run's Job from its pool's base job template and its values."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 async def render_manifest(
     render_input: RenderInput, identity: Identity, *, client: PrefectClient
 ) -> dict[str, Any]:
-    """The manifest of the run's Job, named after its claim.
+    """Render the manifest of the run's Job, named after its claim.
 
     Raises:
-        RenderError: the run's own values or the template give no Job.
-        PrefectUnavailable: a block or variable cannot be read now.
+        RenderError: the template or the run's values are invalid.
+        PrefectUnavailable: a block or variable cannot be read at the moment.
     """
     configuration = await KubernetesJobConfiguration.from_template_and_values(
         base_job_template=render_input.pool["base_job_template"],

@@ -1,4 +1,4 @@
-"""A run's Job before it is posted: rendered, looked at, and where it has faults, whose they are."""
+"""Renders and validates a run's Job, and attributes its errors to whoever set the values."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RenderedJob:
-    """A manifest without known faults, and what it was made from.
+    """A valid manifest, and what it was rendered from.
 
-    `fixed_namespace` is the binding's, whatever the job variables say; "" if they choose it.
+    `fixed_namespace` is the binding's, which overrides the job variables; "" if they choose it.
     """
 
     render_input: RenderInput
@@ -35,30 +35,30 @@ class RenderedJob:
 async def render_job(
     render_input: RenderInput, identity: Identity, *, client: PrefectClient
 ) -> RenderedJob:
-    """The run's Job.
+    """Render and validate the run's Job.
 
     Raises:
-        RenderError: it can have none; the text names each place, the value, what is expected, and
-            the job variable that it comes from.
-        PrefectUnavailable: a block or variable cannot be read now.
+        RenderError: it is invalid; the message names each path, the value, what is expected, and
+            the job variable that the value comes from.
+        PrefectUnavailable: a block or variable cannot be read at the moment.
     """
     try:
         manifest = await render_manifest(render_input, identity, client=client)
     except RenderError as error:
         raise RenderError("", attribution.render_error_message(error, render_input)) from error
     except RecursionError as error:
-        raise RenderError("job_variables", "nested more deeply than can be rendered") from error
+        raise RenderError("job_variables", "nested too deeply to be rendered") from error
     return validated(render_input, manifest, fixed_namespace=identity.namespace)
 
 
 def validated(
     render_input: RenderInput, manifest: dict[str, Any], *, fixed_namespace: str = ""
 ) -> RenderedJob:
-    """The draft of a manifest that was rendered for the subject.
+    """Validate a rendered manifest.
 
     Raises:
-        RenderError: it has faults.
+        RenderError: it has errors.
     """
-    if found := validation.find_errors(manifest):
-        raise RenderError("", attribution.invalid_manifest_message(found, render_input))
+    if errors := validation.find_errors(manifest):
+        raise RenderError("", attribution.invalid_manifest_message(errors, render_input))
     return RenderedJob(render_input, manifest, fixed_namespace)

@@ -1,4 +1,4 @@
-"""Scalars of YAML and JSON as the text that somebody who writes YAML expects. Pure."""
+"""Converts scalars to strings as authors of YAML expect. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 
 def text(value: Any) -> str:
-    """`false` for False, as in YAML, and not Python's `False`; null is the empty text, as it is for
-    Kubernetes."""
+    """Return `false` for False, as YAML does and Python does not, and "" for null, as Kubernetes
+    does."""
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,5 +1,6 @@
-"""What is wrong with a base job template whatever a run's values are. Pure: what only the API
-server sees, `binding.rehearsal` asks it.
+"""Finds errors of a base job template that do not depend on a run's values. Pure.
+
+What only the API server can check is checked by `binding.template_dry_run`.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ _BLOCK = "{{ prefect.blocks.TYPE.NAME }}, with the block's type and name"
 _POD: Path = (*MANIFEST, "spec", "template", "spec")
 _CONTAINERS: Path = (*_POD, "containers")
 _SHELL = re.compile(r"(?:\S*/)?\w*sh(?: -\w+)* -\w*c")
-_MADE_TEXT = ("labels", "annotations")
+_CONVERTED = ("labels", "annotations")  # rendering converts their values to strings
 _MISPLACED = ("parallelism", "completions")  # rendering moves them to where they belong
 
 
 def template_errors(template: Any) -> list[FieldError]:
-    """Why no Job, or none that could ever start, can come from the template; nothing is said of
-    what a run's values decide."""
+    """Return why the template cannot give a Job that could start. What a run's values decide is not
+    reported."""
     if not isinstance(template, Mapping):
         return [FieldError((), template, "a mapping with job_configuration and variables")]
     return [*_of_variables(template), *_of_configuration(template)]
@@ -46,14 +47,15 @@ def template_errors(template: Any) -> list[FieldError]:
 def template_warnings(
     template: Mapping[str, Any], *, template_environment: Collection[str] = ()
 ) -> Iterator[FieldError | FieldWarning]:
-    """What hardly is what its author meant, and yet makes Jobs: placeholders of no variable, which
-    Prefect's server refuses, what has no effect, and fields that the API server drops."""
+    """Yield what its author probably meant otherwise, although Jobs can be created: placeholders
+    without a variable, which Prefect's server refuses, values without effect, and fields that the
+    API server drops."""
     known = schemas(template).keys()
     for path, text in placeholders(get_path(template, _CONFIGURATION), _CONFIGURATION):
         for name in sorted(names_in(text)):
             if not name.startswith(ELSEWHERE) and variable(name) not in known:
                 yield FieldError(
-                    path, text, f"a variable of the template{did_you_mean(name, known)}"
+                    path, text, f"a variable that the template declares{did_you_mean(name, known)}"
                 )
             elif why := why_empty(name, template_environment):
                 yield FieldWarning(path, f"{{{{ {name} }}}} {why}")
@@ -61,11 +63,11 @@ def template_warnings(
     yield from _of_shell(get_path(template, MANIFEST))
     for path in validation.unknown_fields(get_path(template, MANIFEST), root=MANIFEST):
         if path[-1] not in _MISPLACED:
-            yield FieldError(path, path[-1], "a field of a Job; Kubernetes drops this one")
+            yield FieldError(path, path[-1], "a field of a Job (Kubernetes drops unknown fields)")
 
 
 def _of_shell(job: Any) -> Iterator[FieldWarning]:
-    """A shell that is the entrypoint takes one argument for its script."""
+    """Warn if the entrypoint is a shell, which takes only one argument as its script."""
     index = manifest.flow_container_index(job)
     containers = _items(job, "containers")
     flow = containers[index] if index < len(containers) else None
@@ -77,15 +79,15 @@ def _of_shell(job: Any) -> Iterator[FieldWarning]:
     ):
         return
     if args is None or isinstance(args, str):
-        problem = "the shell takes the first word alone for its script"
+        problem = "the shell uses only the first word as its script"
     elif args and single_placeholder(args[0]) == "command":
         problem = "args is empty unless a run sets the job variable command"
     else:
         return
-    fix = 'write a list of one longer text, such as ["exec {{ command }}"]'
+    fix = 'write a list with one longer string, such as ["exec {{ command }}"]'
     where = (*_CONTAINERS, index, "command" if args is None else "args")
     yield FieldWarning(
-        where, f"{problem}: {fix}, in which the command that is not set is Prefect's own"
+        where, f"{problem}: {fix}. In it, an unset command becomes `{manifest.COMMAND}`"
     )
 
 
@@ -113,25 +115,29 @@ def _of_configuration(template: Mapping[str, Any]) -> Iterator[FieldError]:
     job = configuration.get("job_manifest", MISSING)
     yield from _of_flow_container(job)
     flow = [(*_CONTAINERS, index) for index in _flow_containers(job)]
-    for fault in validation.find_errors(job, root=MANIFEST, is_opaque=is_placeholder):
-        if not (_is_mended(fault) or any(_is_provided(fault, container) for container in flow)):
-            yield fault
+    for error in validation.find_errors(job, root=MANIFEST, is_opaque=is_placeholder):
+        if not (_is_repaired(error) or any(_is_provided(error, container) for container in flow)):
+            yield error
 
 
 def _of_flow_container(job: Any) -> Iterator[FieldError]:
-    """Why rendering would fill in another container than the one that is meant to run the flow."""
+    """Report that rendering would run the flow in another container than the author meant."""
     init, containers = (_items(job, key) for key in ("initContainers", "containers"))
     for index, item in enumerate(init):
         if get_path(item, ("name",)) == flow_container.DEFAULT_NAME:
             where = (*_POD, "initContainers", index, "name")
-            yield FieldError(where, flow_container.DEFAULT_NAME, "this name in `containers` alone")
+            yield FieldError(
+                where,
+                flow_container.DEFAULT_NAME,
+                "another name: this one is for the flow's container, in `containers`",
+            )
     commanded = {index for index, item in enumerate(containers) if _takes_command(item)}
     flow = _flow_containers(job)
     if commanded and not commanded & flow:
         index, first = min(commanded), get_path(containers, (min(flow), "name"))
         expected = (
-            f"{flow_container.DEFAULT_NAME!r}, for it takes the command; without a container of "
-            f"that name the first one, {first!r}, is the flow's"
+            f"{flow_container.DEFAULT_NAME!r}, because it has the command; without a container of "
+            f"that name the flow runs in the first one, {first!r}"
         )
         yield FieldError(
             (*_CONTAINERS, index, "name"), get_path(containers, (index, "name")), expected
@@ -144,7 +150,7 @@ def _takes_command(container: Any) -> bool:
 
 
 def _flow_containers(job: Any) -> set[int]:
-    """Where the flow's container may be; values may still bring one of its name."""
+    """Return where the flow's container can be: a run's values can add one with its name."""
     containers = _items(job, "containers")
     names = [get_path(item, ("name",)) for item in containers]
     if flow_container.DEFAULT_NAME in names or not any(map(is_placeholder, [*containers, *names])):
@@ -166,11 +172,11 @@ def _of_blocks(configuration: Mapping[str, Any]) -> Iterator[FieldError]:
 
 
 def _of_fields(configuration: Mapping[str, Any]) -> Iterator[FieldError]:
-    """Of the fields beside the manifest."""
+    """Check the fields next to the manifest."""
     for key, types, expected in (
-        ("labels", Mapping, "a mapping of names to text"),
-        ("annotations", Mapping, "a mapping of names to text"),
-        ("env", Mapping | list, "a mapping, or a list as in Kubernetes"),
+        ("labels", Mapping, "a mapping of names to strings"),
+        ("annotations", Mapping, "a mapping of names to strings"),
+        ("env", Mapping | list, "a mapping of names to values, or a list of {name, value}"),
     ):
         value = configuration.get(key, {})
         if not isinstance(value, types) and not is_placeholder(value):
@@ -185,17 +191,17 @@ def _of_env_names(env: Any) -> Iterator[FieldError]:
             yield FieldError((*_CONFIGURATION, "env", name), name, formats.ENV_NAME)
 
 
-def _is_mended(fault: FieldError) -> bool:
-    """Rendering makes a Job of it all the same."""
-    if fault.value is MISSING and fault.path == (*_POD, "restartPolicy"):
+def _is_repaired(error: FieldError) -> bool:
+    """Return whether rendering repairs the value."""
+    if error.value is MISSING and error.path == (*_POD, "restartPolicy"):
         return True
-    return len(fault.path) > 2 and fault.path[-2] in _MADE_TEXT and "metadata" in fault.path
+    return len(error.path) > 2 and error.path[-2] in _CONVERTED and "metadata" in error.path
 
 
-def _is_provided(fault: FieldError, container: Path) -> bool:
-    """Rendering fills it in, in the flow's container."""
-    if fault.value is MISSING and fault.path in ((*container, "image"), (*container, "name")):
+def _is_provided(error: FieldError, container: Path) -> bool:
+    """Return whether rendering sets the value, in the flow's container."""
+    if error.value is MISSING and error.path in ((*container, "image"), (*container, "name")):
         return True
-    if fault.path == (*container, "env"):
-        return isinstance(fault.value, Mapping)  # replaced by the environment of the run
-    return fault.path[: len(container) + 1] == (*container, "args")
+    if error.path == (*container, "env"):
+        return isinstance(error.value, Mapping)  # replaced by the environment of the run
+    return error.path[: len(container) + 1] == (*container, "args")

@@ -1,8 +1,8 @@
-"""Work on templates beside the event loop: one of 1 MiB would hold it, and so every binding, for
-seconds.
+"""Runs work on templates in threads: a template of 1 MiB would block the event loop, and with it
+every binding, for seconds.
 
-The threads are few, so that the loop gets its turn, and for nothing else: names are looked up in
-asyncio's own.
+There are only two threads, so that the event loop gets CPU time. They are separate from asyncio's
+default executor, which resolves host names.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _THREADS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="templates")
 
 
 async def run_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What the function returns, from a thread."""
+    """Run the function in a thread and return its result."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_THREADS, partial(function, *args, **kwargs))
 
@@ -31,13 +31,14 @@ async def run_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwa
 async def run_with_client(
     client: PrefectClient, work: Callable[[PrefectClient], Coroutine[Any, Any, T]]
 ) -> T:
-    """What the coroutine returns, from a thread; what it asks the client goes through this loop."""
-    lent = cast("PrefectClient", _LoopBoundClient(client, asyncio.get_running_loop()))
-    return await run_in_thread(lambda: asyncio.run(work(lent)))
+    """Run the coroutine in a thread and return its result; the client's requests stay in this
+    loop."""
+    proxy = cast("PrefectClient", _LoopBoundClient(client, asyncio.get_running_loop()))
+    return await run_in_thread(lambda: asyncio.run(work(proxy)))
 
 
 class _LoopBoundClient:
-    """A client whose methods may be awaited in another loop than its own."""
+    """Wraps a client so that its methods can be awaited in another loop than its own."""
 
     def __init__(self, client: PrefectClient, loop: asyncio.AbstractEventLoop) -> None:
         self._client = client
@@ -47,7 +48,7 @@ class _LoopBoundClient:
         method = getattr(self._client, name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            asked = asyncio.run_coroutine_threadsafe(method(*args, **kwargs), self._loop)
-            return await asyncio.wrap_future(asked)
+            future = asyncio.run_coroutine_threadsafe(method(*args, **kwargs), self._loop)
+            return await asyncio.wrap_future(future)
 
         return call

@@ -1,5 +1,6 @@
-"""Which reference to a block or variable it was that could not be resolved, or which dotted key had
-no place: Prefect says what is wrong, not where. Pure.
+"""Locates a block or variable that could not be resolved, or a dotted key that does not fit. Pure.
+
+Prefect reports what is wrong, but not where.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _REFERENCE = "a reference to a block has the form {$ref: {block_document_id: ID}
 
 
 def locate_reference(text: str, render_input: RenderInput) -> str:
-    """The error with the place that it speaks of; as it is where that is not to be found."""
+    """Return the error with the path of its reference; unchanged if that is not found."""
     problem = _PREFIX.sub("", text)
     for name in render_input.job_variables:
         if repr(name.split(".")) in problem:
@@ -26,7 +27,7 @@ def locate_reference(text: str, render_input: RenderInput) -> str:
         for path, name in references.links(document):
             if not name:
                 return f"{where}{_below(path)}: {_REFERENCE}"
-            if _speaks_of(problem, name):
+            if _mentions(problem, name):
                 return f"{where}{_below(path)}: {{{{ {name} }}}}: {problem}"
     return text
 
@@ -43,6 +44,6 @@ def _below(path: Path) -> str:
     return f".{text}" if text and not text.startswith("[") else text
 
 
-def _speaks_of(problem: str, name: str) -> bool:
+def _mentions(problem: str, name: str) -> bool:
     block = name.split(".")[3:4]  # prefect.blocks.TYPE.NAME
     return name in problem or any(f"'{part}'" in problem for part in block)

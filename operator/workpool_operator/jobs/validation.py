@@ -1,11 +1,13 @@
-"""What is wrong with a Job's manifest, all of it at once. Pure, and fast enough for every run.
+"""Finds all errors of a Job's manifest at once. Pure, and fast enough for every run.
 
-Told here is what the API server would refuse without a path (wrong types, quantities), what it does
-not see at all (an image reference that is none: docs/races.md, 29), and the common
-faults for whom asks without a cluster. What is not told here it refuses with a path of its own.
-Nothing is a fault that it would take, but for a restart policy under which a run's end goes unseen,
-a deadline of 0 s, a quantity without a number, and text beyond what a process can be started with.
-Fields that it does not know are no faults: it drops them, and stock templates have some.
+It reports what the API server would refuse without a path (wrong types, quantities), what the API
+server does not check (an invalid image reference: docs/races.md, 29), and common errors, for
+commands that run without a cluster. The API server refuses the rest, with a path.
+
+It refuses only what the API server refuses, with four exceptions: a restart policy that would hide
+the end of a run, a deadline of 0 s, a quantity without a number, and text that is too long to start
+a process with. Unknown fields are not errors: the API server drops them, and stock templates have
+some.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ ROOT: Path = ("job_manifest",)
 
 Opaque = Callable[[Any], bool]
 
-#: The longest argument, and the longest NAME=value, that Linux starts a process with.
+#: The longest argument, and the longest NAME=value, with which Linux starts a process.
 MAX_ARGUMENT_BYTES = 131_072
 MAX_ANNOTATIONS_BYTES = 256 * 1024
-#: What etcd stores of one object.
+#: The largest object that etcd stores.
 MAX_OBJECT_BYTES = 1536 * 1024
-_TOO_LONG = f"at most {MAX_ARGUMENT_BYTES:,} bytes, or starting fails with `argument list too long`"
-_PORT = "a port from 1 to 65535"
+_TOO_LONG = f"at most {MAX_ARGUMENT_BYTES:,} bytes (more fails with `argument list too long`)"
+_PORT = "a port number from 1 to 65535"
 _SOURCES = ("configMapKeyRef", "fieldRef", "fileKeyRef", "resourceFieldRef", "secretKeyRef")
 _EXACTLY = {"apiVersion": "batch/v1", "kind": "Job"}
 _REQUIRED = {
@@ -49,7 +51,7 @@ _REQUIRED = {
 _TYPES: Mapping[str, tuple[type, str]] = {
     "mapping": (Mapping, "a mapping"),
     "list": (list, "a list"),
-    "text": (str, "text"),
+    "text": (str, "a string"),
     "boolean": (bool, "true or false"),
 }
 _NOT_NEGATIVE = frozenset(
@@ -66,16 +68,16 @@ _NOT_NEGATIVE = frozenset(
 def find_errors(
     manifest: Any, *, root: Path = ROOT, is_opaque: Opaque = lambda _: False
 ) -> list[FieldError]:
-    """What is wrong with the manifest; values for which `is_opaque` is true are left out."""
+    """Return the errors of the manifest, except for values that `is_opaque` accepts."""
     return [
-        fault
-        for fault in _walk(manifest, job_schema.job_type(), root, is_opaque)
-        if not is_opaque(fault.value)
+        error
+        for error in _walk(manifest, job_schema.job_type(), root, is_opaque)
+        if not is_opaque(error.value)
     ]
 
 
 def unknown_fields(manifest: Any, *, root: Path = ROOT) -> list[Path]:
-    """What the API server drops, with a warning, because a Job has no such field."""
+    """Return the paths that the API server drops, because a Job has no such field."""
     return list(_unknown(manifest, job_schema.job_type(), root))
 
 
@@ -109,14 +111,14 @@ def _walk_mapping(
 
 
 def _expected_type(value: Any, shape: FieldType) -> str:
-    """What the shape wants where the value has another type; else nothing."""
+    """Return the expected type if the value has another one, else ""."""
     if shape.kind == "quantity":
         return "" if formats.parse_quantity(value) is not None else formats.QUANTITY
     if shape.kind == "integer":
-        return "" if _is_integer(value, bits=shape.bits) else f"a whole number of {shape.bits} bits"
+        return "" if _is_integer(value, bits=shape.bits) else f"a {shape.bits}-bit integer"
     if shape.kind == "port":
         is_port = isinstance(value, str) or _is_integer(value, bits=32)
-        return "" if is_port else "the number or the name of a port"
+        return "" if is_port else "a port number or the name of a port"
     if shape.kind not in _TYPES:
         return ""
     types, expected = _TYPES[shape.kind]
@@ -128,8 +130,8 @@ def _is_integer(value: Any, *, bits: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -limit <= value < limit
 
 
-# What holds beyond types, by the model's name. Types have been told already: a rule looks only at
-# what has the right one.
+# Rules beyond types, by the model's name. Type errors are reported already, so a rule checks only
+# values of the right type.
 
 
 def _job(job: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
@@ -137,11 +139,13 @@ def _job(job: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
         if job.get(key) not in (None, expected):
             yield FieldError((*path, key), job[key], repr(expected))
     if (size := _text_size(job)) > MAX_OBJECT_BYTES:
-        yield FieldError(path, size, f"at most {MAX_OBJECT_BYTES:,} bytes, the limit of one object")
+        yield FieldError(
+            path, size, f"at most {MAX_OBJECT_BYTES:,} bytes, the limit for one object"
+        )
 
 
 def _text_size(document: Any) -> Size:
-    """The bytes of its text alone: what it takes in etcd at the least."""
+    """Return the bytes of its strings alone: it takes at least as much in etcd."""
     texts: list[str] = []
     waiting = [document]
     while waiting:
@@ -167,21 +171,23 @@ def _metadata(metadata: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
 def _job_spec(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
     for key in _NOT_NEGATIVE & spec.keys():
         if _is_integer(spec[key], bits=64) and spec[key] < 0:
-            yield FieldError((*path, key), spec[key], "a number that is not negative")
+            yield FieldError((*path, key), spec[key], "0 or more")
     yield from _deadline(spec, path)
 
 
 def _deadline(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
     if spec.get("activeDeadlineSeconds") == 0 and spec["activeDeadlineSeconds"] is not False:
         yield FieldError(
-            (*path, "activeDeadlineSeconds"), 0, "at least 1 s: with 0 no run can start"
+            (*path, "activeDeadlineSeconds"), 0, "at least 1 second: with 0 no run can start"
         )
 
 
 def _pod_spec(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
     policy = spec.get("restartPolicy")
     if isinstance(policy, str) and policy != "Never":
-        yield FieldError((*path, "restartPolicy"), policy, "'Never': a run's pod is started once")
+        yield FieldError(
+            (*path, "restartPolicy"), policy, "'Never': a run's pod must not be restarted"
+        )
     if spec.get("containers") == []:
         yield FieldError((*path, "containers"), [], _REQUIRED["containers"])
     yield from _names(spec, path, "containers", "initContainers")
@@ -205,10 +211,10 @@ def _node_selector(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
 
 
 def _mounts(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
-    """Each mount names a volume of the pod, and no two of a container have one path."""
+    """Check that each mount names a volume of the pod and that mount paths are unique."""
     volumes = spec.get("volumes") or []
     if not isinstance(volumes, list):
-        return  # a fault of another rule, or a placeholder of which nothing is known
+        return  # another rule reports it, or it is a placeholder
     known = [v.get("name") if isinstance(v, Mapping) else None for v in volumes]
     for key in ("containers", "initContainers"):
         for index, container in enumerate(_items(spec, key)):
@@ -220,7 +226,9 @@ def _mounts(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
                     expected = "the name of one of the pod's volumes"
                     yield FieldError((*where, "name"), name, expected, against=(*path, "volumes"))
                 if place in taken:
-                    yield FieldError((*where, "mountPath"), place, "a path that no other mount has")
+                    yield FieldError(
+                        (*where, "mountPath"), place, "a path that no other mount uses"
+                    )
                 taken |= {place} if place else set()
 
 
@@ -230,18 +238,18 @@ def _items(parent: Any, key: str) -> list[Any]:
 
 
 def _field(item: Any, key: str) -> str:
-    """Its text, "" where it has none."""
+    """Return the field if it is a string, else ""."""
     found = item.get(key) if isinstance(item, Mapping) else None
     return found if isinstance(found, str) else ""
 
 
 def _is_plain(name: Any) -> bool:
-    """It is the name of a volume, not what stands for one, or for several, in a template."""
+    """Return whether it is a volume's name, and not a template's placeholder for one or several."""
     return isinstance(name, str) and "{{" not in name
 
 
 def _names(spec: Mapping[str, Any], path: Path, *keys: str) -> Iterator[FieldError]:
-    """The names in the lists are label names, and no two are the same."""
+    """Check that the names in the lists are label names, each used once."""
     taken: set[str] = set()
     for key in keys:
         items = spec.get(key)
@@ -253,7 +261,7 @@ def _names(spec: Mapping[str, Any], path: Path, *keys: str) -> Iterator[FieldErr
             if not formats.is_label_name(name):
                 yield FieldError(where, name, formats.LABEL_NAME)
             elif name in taken:
-                yield FieldError(where, name, "a name that no other has")
+                yield FieldError(where, name, "a unique name")
             taken.add(name)
 
 
@@ -273,7 +281,7 @@ def _container(container: Mapping[str, Any], path: Path) -> Iterator[FieldError]
 
 
 def _in_process(*texts: str) -> Size:
-    """With the byte that ends it."""
+    """Return its size in a process: with the byte that ends it."""
     return Size(Size.of(*texts) + 1)
 
 
@@ -283,14 +291,14 @@ def _env_var(entry: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
         yield FieldError((*path, "name"), name, formats.ENV_NAME)
     value, source = entry.get("value"), entry.get("valueFrom")
     if isinstance(value, str) and (size := _in_process(str(name), "=", value)) > MAX_ARGUMENT_BYTES:
-        yield FieldError((*path, "value"), size, f"{name} and its value to be {_TOO_LONG}")
+        yield FieldError((*path, "value"), size, f"{name}=VALUE of {_TOO_LONG}")
     if isinstance(source, Mapping):
         given = [key for key in source if source[key] is not None and key in _SOURCES]
         if len(given) != 1:
             expected = f"exactly one of {', '.join(_SOURCES)}"
             yield FieldError((*path, "valueFrom"), source, expected)
         elif value:
-            yield FieldError((*path, "value"), value, "nothing beside valueFrom")
+            yield FieldError((*path, "value"), value, "no value, because valueFrom is set")
 
 
 def _resources(resources: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
@@ -299,7 +307,7 @@ def _resources(resources: Mapping[str, Any], path: Path) -> Iterator[FieldError]
         for name, value in given.items() if isinstance(given, Mapping) else ():
             amount = formats.parse_quantity(value)
             if amount is not None and amount < 0:
-                yield FieldError((*path, key, name), value, "a quantity that is not negative")
+                yield FieldError((*path, key, name), value, "a quantity of 0 or more")
     if isinstance(limits, Mapping) and isinstance(requests, Mapping):
         yield from _requests_within(limits, requests, path)
 

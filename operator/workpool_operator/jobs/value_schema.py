@@ -1,8 +1,8 @@
-"""What a pool's JSON schema asks of a value, at a cost that its author does not decide. Pure.
+"""Checks a value against the JSON schema of a pool's variable, at a bounded cost. Pure.
 
-The schema is a user's and the event loop is everybody's: no pattern is evaluated, as one of a few
-characters can take hours, nothing is looked up elsewhere, and a schema that goes on and on, through
-references or a value of many parts, is given up. What is not evaluated counts as fulfilled.
+Users write the schema, and the process that evaluates it serves all bindings. So no pattern is
+evaluated (a short one can take hours), no remote reference is resolved, and the check stops after
+`MOST_CHECKS` steps. Whatever is not evaluated counts as valid.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from referencing import Registry
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
-MOST_CHECKS = 1_000  # of one keyword on one value each
+MOST_CHECKS = 1_000  # each of one keyword on one value
 SHOWN_CHARACTERS = 120
 
-# What evaluates patterns (the unevaluated ones do so in search of what was evaluated), and what
-# compares each item with every other.
+# Keywords that evaluate patterns (the `unevaluated` ones do, too), and the one that compares each
+# item with every other.
 _LEFT_OUT = frozenset(
     {
         "format",
@@ -38,13 +38,13 @@ Check = Callable[[Any, Any, Any, Mapping[str, Any]], Iterator[ValidationError]]
 
 
 def expected_value(value: Any, schema: Mapping[str, Any], *, root: Any) -> str:
-    """What the schema asks for, where the value is something else; "" where it fits or nobody
-    knows. References are followed to the definitions of the schema `root` alone."""
+    """Return what the schema requires, such as `type 'integer'`; "" if the value is valid or that
+    cannot be decided. References are resolved only within the schema `root`."""
     parts = {key: root[key] for key in ("definitions", "$defs") if root.get(key)}
     try:
         validator = _bounded()(_of_one_draft({**schema, **parts}), registry=Registry())
         error = best_match(validator.iter_errors(value))
-    except Exception:  # whatever a schema that is none makes of the validator
+    except Exception:  # an invalid schema can raise anything
         return ""
     if error is None:
         return ""
@@ -53,7 +53,7 @@ def expected_value(value: Any, schema: Mapping[str, Any], *, root: Any) -> str:
 
 
 def _of_one_draft(schema: Any) -> Any:
-    """Without what names another draft, whose own validators would take over there."""
+    """Remove `$schema`: with another draft, jsonschema would use that draft's own validators."""
     if isinstance(schema, Mapping):
         return {
             key: _of_one_draft(part)
@@ -64,7 +64,7 @@ def _of_one_draft(schema: Any) -> Any:
 
 
 def _bounded() -> Callable[..., Validator]:
-    """A class of validators that together make so many checks and no more."""
+    """Return a class of validators that together make at most `MOST_CHECKS` checks."""
     checks = count(1)
     keywords = {
         keyword: _counted(check, checks)
@@ -85,14 +85,14 @@ def _counted(check: Check, checks: Iterator[int]) -> Check:
         validator: Validator, asked: Any, value: Any, schema: Mapping[str, Any]
     ) -> Iterator[ValidationError]:
         if next(checks) > MOST_CHECKS:
-            raise OverflowError("the schema asks for too much")
+            raise OverflowError("the schema needs too many checks")
         yield from check(validator, asked, value, schema) or ()
 
     return counted
 
 
 def _without_patterns(check: Check) -> Check:
-    """Which properties are additional depends on the patterns beside."""
+    """Skip the check if the schema has patterns: they decide which properties are additional."""
 
     def checked(
         validator: Validator, asked: Any, value: Any, schema: Mapping[str, Any]

@@ -21,12 +21,12 @@ class KnownRefusal:
 
 
 def accepted_here(stock_error: str) -> str | None:
-    """Return why we render a Job although the stock worker fails with this error."""
+    """Return the known reason why only the stock worker fails, with this error; else None."""
     return next((o.name for o in ACCEPTED_HERE if o.matches.search(stock_error)), None)
 
 
 def refused_here(our_error: str) -> str | None:
-    """Return why we fail with this error although the stock worker renders a Job."""
+    """Return the known reason why only the operator fails, with this error; else None."""
     return next((o.name for o in REFUSED_HERE if o.matches.search(our_error)), None)
 
 
@@ -54,8 +54,8 @@ ACCEPTED_HERE: Final = (
         "no `variables`", "a template does not need them", re.compile("KeyError: 'variables'")
     ),
     KnownRefusal(
-        "labels and annotations that are not text",
-        "text, a boolean as `true` or `false`",
+        "labels and annotations that are not strings",
+        "strings, a boolean as `true` or `false`",
         re.compile(
             r"TypeError: text must be str|"
             r"(labels|annotations)\.\S+\n  Input should be a valid string"
@@ -92,12 +92,12 @@ REFUSED_HERE: Final = (
     KnownRefusal(
         "an annotation that is a mapping or a list",
         "the API server would refuse the Job",
-        re.compile("metadata.annotations.*: expected a text"),
+        re.compile("metadata.annotations.*: expected a string"),
     ),
     KnownRefusal(
         "a variable whose value is a mapping or a list",
         "the stock worker uses its Python representation",
-        re.compile("env.*: expected text, a number, true, false"),
+        re.compile("env.*: expected a string, a number, true, false"),
     ),
     KnownRefusal(
         "a variable without a name",

@@ -61,8 +61,8 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class RunInputs:
-    """What pool, deployment and run ask for: `variables` is the environment as it is merged here,
-    `labels` are those of deployment and run."""
+    """What pool, deployment and run set: `variables` is their merged environment, `labels` those of
+    deployment and run."""
 
     variables: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class RunInputs:
 
 @dataclass(frozen=True, slots=True)
 class Manifests:
-    """Both manifests whole, the environment of the stock worker's process, and what was given."""
+    """Both manifests, the environment of the stock worker's process, and what the run sets."""
 
     stock: FlatManifest
     ours: FlatManifest
@@ -116,103 +116,107 @@ def find_differences(
     `environment` is what is known of the stock worker's own environment, and `render_input` what
     both Jobs were rendered from.
     """
-    sides = Manifests(
+    manifests = Manifests(
         FlatManifest.of(stock), FlatManifest.of(ours), environment or {}, RunInputs.of(render_input)
     )
     return [
-        Difference(place.text, place.stock, place.ours, _rule(place, sides))
-        for place in unequal_fields(sides.stock, sides.ours)
+        Difference(each.text, each.stock, each.ours, _rule(each, manifests))
+        for each in unequal_fields(manifests.stock, manifests.ours)
     ]
 
 
-def _rule(owner: UnequalField, sides: Manifests) -> str | None:
-    return next((rule.name for rule in RULES if rule.covers(owner, sides)), None)
+def _rule(unequal: UnequalField, manifests: Manifests) -> str | None:
+    return next((rule.name for rule in RULES if rule.covers(unequal, manifests)), None)
 
 
-def _is_name(owner: UnequalField, sides: Manifests) -> bool:
-    if owner.path == ("metadata", "generateName"):
-        return owner.ours is ABSENT
-    is_short = isinstance(owner.ours, str) and len(owner.ours) <= JOB_NAME_LENGTH
-    return owner.path == ("metadata", "name") and is_short
+def _is_name(unequal: UnequalField, manifests: Manifests) -> bool:
+    if unequal.path == ("metadata", "generateName"):
+        return unequal.ours is ABSENT
+    is_short = isinstance(unequal.ours, str) and len(unequal.ours) <= JOB_NAME_LENGTH
+    return unequal.path == ("metadata", "name") and is_short
 
 
-def _is_own_metadata(owner: UnequalField, sides: Manifests) -> bool:
-    return owner.is_metadata and owner.path[-1].startswith(models.PREFIX)
+def _is_own_metadata(unequal: UnequalField, manifests: Manifests) -> bool:
+    return unequal.is_metadata and unequal.path[-1].startswith(models.PREFIX)
 
 
-def _is_run_id(owner: UnequalField, sides: Manifests) -> bool:
-    if not owner.is_metadata or owner.path[-1] != FLOW_RUN_ID_KEY:
+def _is_run_id(unequal: UnequalField, manifests: Manifests) -> bool:
+    if not unequal.is_metadata or unequal.path[-1] != FLOW_RUN_ID_KEY:
         return False
-    return owner.ours is ABSENT if "labels" in owner.path else isinstance(owner.ours, str)
+    return unequal.ours is ABSENT if "labels" in unequal.path else isinstance(unequal.ours, str)
 
 
-def _is_credential(owner: UnequalField, sides: Manifests) -> bool:
-    reference = (*ENV, owner.variable, "valueFrom", "secretKeyRef")
-    is_reference = sides.ours.get(*reference, "name") is not ABSENT
-    is_part_of_it = owner.ours is ABSENT or owner.path[: len(reference)] == reference
-    return owner.variable in CREDENTIALS and is_reference and is_part_of_it
+def _is_credential(unequal: UnequalField, manifests: Manifests) -> bool:
+    reference = (*ENV, unequal.variable, "valueFrom", "secretKeyRef")
+    is_reference = manifests.ours.get(*reference, "name") is not ABSENT
+    is_part_of_it = unequal.ours is ABSENT or unequal.path[: len(reference)] == reference
+    return unequal.variable in CREDENTIALS and is_reference and is_part_of_it
 
 
-def _is_server_ca(owner: UnequalField, sides: Manifests) -> bool:
+def _is_server_ca(unequal: UnequalField, manifests: Manifests) -> bool:
     """Covers the variable, the volume and its mount."""
-    if owner.variable == certificates.VARIABLE:
-        return owner.stock is ABSENT
+    if unequal.variable == certificates.VARIABLE:
+        return unequal.stock is ABSENT
     for folder in ((*POD, "volumes"), (*CONTAINER, "volumeMounts")):
-        entry = owner.path[: len(folder) + 1]
-        if entry[:-1] == folder and sides.ours.get(*entry, "name") == certificates.VOLUME:
-            return owner.stock is ABSENT
+        entry = unequal.path[: len(folder) + 1]
+        if entry[:-1] == folder and manifests.ours.get(*entry, "name") == certificates.VOLUME:
+            return unequal.stock is ABSENT
     return False
 
 
-def _is_handed_on(owner: UnequalField, sides: Manifests) -> bool:
-    is_setting = owner.variable.startswith("PREFECT_") and owner.variable in sides.environment
-    return is_setting and owner.ours is ABSENT
+def _is_inherited(unequal: UnequalField, manifests: Manifests) -> bool:
+    is_setting = (
+        unequal.variable.startswith("PREFECT_") and unequal.variable in manifests.environment
+    )
+    return is_setting and unequal.ours is ABSENT
 
 
-def _is_read_from_environment(owner: UnequalField, sides: Manifests) -> bool:
-    """The stock worker's own value is where ours is empty."""
-    if owner.variable in sides.environment or not isinstance(owner.stock, str):
+def _is_read_from_environment(unequal: UnequalField, manifests: Manifests) -> bool:
+    """Return whether ours lacks only values from the stock worker's own environment."""
+    if unequal.variable in manifests.environment or not isinstance(unequal.stock, str):
         return False
-    text = owner.stock
-    for value in sorted(filter(None, sides.environment.values()), key=len, reverse=True):
+    text = unequal.stock
+    for value in sorted(filter(None, manifests.environment.values()), key=len, reverse=True):
         text = text.replace(value, "")
-    return bool(text == owner.ours)
+    return bool(text == unequal.ours)
 
 
-def _is_namespace(owner: UnequalField, sides: Manifests) -> bool:
-    return owner.path == ("metadata", "namespace")
+def _is_namespace(unequal: UnequalField, manifests: Manifests) -> bool:
+    return unequal.path == ("metadata", "namespace")
 
 
-def _is_ttl(owner: UnequalField, sides: Manifests) -> bool:
-    kept = sides.ours.get("metadata", "annotations", models.TTL_ANNOTATION)
-    is_ttl = owner.path == ("spec", "ttlSecondsAfterFinished")
-    return is_ttl and owner.ours is ABSENT and (owner.stock is None or kept == str(owner.stock))
+def _is_ttl(unequal: UnequalField, manifests: Manifests) -> bool:
+    kept = manifests.ours.get("metadata", "annotations", models.TTL_ANNOTATION)
+    is_ttl = unequal.path == ("spec", "ttlSecondsAfterFinished")
+    return (
+        is_ttl and unequal.ours is ABSENT and (unequal.stock is None or kept == str(unequal.stock))
+    )
 
 
-def _is_replacement(owner: UnequalField, sides: Manifests) -> bool:
-    is_missing = owner.stock is ABSENT and owner.ours == "Failed"
-    return owner.path == ("spec", "podReplacementPolicy") and is_missing
+def _is_replacement(unequal: UnequalField, manifests: Manifests) -> bool:
+    is_missing = unequal.stock is ABSENT and unequal.ours == "Failed"
+    return unequal.path == ("spec", "podReplacementPolicy") and is_missing
 
 
-def _is_misplaced(owner: UnequalField, sides: Manifests) -> bool:
-    """Removed from the pod's spec, and in the Job's spec unless that has its own value."""
-    *parent, key = owner.path
+def _is_misplaced(unequal: UnequalField, manifests: Manifests) -> bool:
+    """Return whether it moved from the pod's spec to the Job's, unless that has its own value."""
+    *parent, key = unequal.path
     if key not in ("parallelism", "completions") or tuple(parent) not in (POD, ("spec",)):
         return False
-    wanted = sides.stock.get("spec", key)
-    wanted = sides.stock.get(*POD, key) if wanted is ABSENT else wanted
-    return sides.ours.get(*POD, key) is ABSENT and sides.ours.get("spec", key) == wanted
+    wanted = manifests.stock.get("spec", key)
+    wanted = manifests.stock.get(*POD, key) if wanted is ABSENT else wanted
+    return manifests.ours.get(*POD, key) is ABSENT and manifests.ours.get("spec", key) == wanted
 
 
-def _is_repaired(owner: UnequalField, sides: Manifests) -> bool:
-    """The API server would refuse the stock value and accepts ours, possibly under another key."""
-    if not owner.is_metadata:
+def _is_repaired(unequal: UnequalField, manifests: Manifests) -> bool:
+    """Return whether the API server accepts only ours, possibly under another key."""
+    if not unequal.is_metadata:
         return False
-    if owner.stock is ABSENT:
-        beside = (path for path in sides.stock.values if path[:-1] == owner.path[:-1])
+    if unequal.stock is ABSENT:
+        beside = (path for path in manifests.stock.values if path[:-1] == unequal.path[:-1])
         return not all(map(_is_key, beside))
-    is_kept = owner.ours is ABSENT or _is_valid(owner.path, owner.ours)
-    return is_kept and not _is_valid(owner.path, owner.stock)
+    is_kept = unequal.ours is ABSENT or _is_valid(unequal.path, unequal.ours)
+    return is_kept and not _is_valid(unequal.path, unequal.stock)
 
 
 def _is_valid(path: Path, value: Any) -> bool:
@@ -226,74 +230,74 @@ def _is_key(path: Path) -> bool:
     return bool(_NAME.fullmatch(name)) and all(map(_DOMAIN.fullmatch, domain))
 
 
-def _is_text(owner: UnequalField, sides: Manifests) -> bool:
-    is_there = bool(owner.variable) or owner.path[:-1] == (*CONTAINER, "args")
-    given = sides.inputs.variables.get(owner.variable, owner.stock)
-    return is_there and not isinstance(given, str) and owner.ours == scalars.text(given)
+def _is_text(unequal: UnequalField, manifests: Manifests) -> bool:
+    is_there = bool(unequal.variable) or unequal.path[:-1] == (*CONTAINER, "args")
+    given = manifests.inputs.variables.get(unequal.variable, unequal.stock)
+    return is_there and not isinstance(given, str) and unequal.ours == scalars.text(given)
 
 
-def _is_merged(owner: UnequalField, sides: Manifests) -> bool:
-    """Ours has the innermost level's value. The stock worker has another level's value, a mapping's
-    Python representation, or variables named after the keys of an entry."""
-    if owner.path == ENV:
-        return _is_order_given(owner, sides.inputs.variables)
-    if owner.variable not in sides.inputs.variables:
-        return owner.ours is ABSENT and owner.variable in ("name", "value", "valueFrom")
-    wanted = sides.inputs.variables[owner.variable]
+def _is_merged(unequal: UnequalField, manifests: Manifests) -> bool:
+    """Return whether ours has the innermost level's value. The stock worker has that of another
+    level, a mapping's Python representation, or variables named after the keys of an entry."""
+    if unequal.path == ENV:
+        return _is_order_given(unequal, manifests.inputs.variables)
+    if unequal.variable not in manifests.inputs.variables:
+        return unequal.ours is ABSENT and unequal.variable in ("name", "value", "valueFrom")
+    wanted = manifests.inputs.variables[unequal.variable]
     if wanted is None:
-        return owner.ours is ABSENT
-    entry = {"name": owner.variable}
+        return unequal.ours is ABSENT
+    entry = {"name": unequal.variable}
     entry |= wanted if isinstance(wanted, Mapping) else {"value": scalars.text(wanted)}
-    return bool(owner.ours == FlatManifest.of(entry).get(*owner.path[len(ENV) + 1 :]))
+    return bool(unequal.ours == FlatManifest.of(entry).get(*unequal.path[len(ENV) + 1 :]))
 
 
-def _is_order_given(owner: UnequalField, given: Mapping[str, Any]) -> bool:
+def _is_order_given(unequal: UnequalField, given: Mapping[str, Any]) -> bool:
     """Users' variables have the order of their levels, all others the order of the stock worker; a
     variable that the worker also sets keeps the worker's position."""
-    ours = [name for name in owner.ours if name in given]
+    ours = [name for name in unequal.ours if name in given]
     users = [name for name in ours if not name.startswith("PREFECT_")]
-    theirs, own = ([n for n in names if n not in given] for names in (owner.stock, owner.ours))
+    theirs, own = ([n for n in names if n not in given] for names in (unequal.stock, unequal.ours))
     return bool(ours) and users == [name for name in given if name in users] and theirs == own
 
 
-def _is_null(owner: UnequalField, sides: Manifests) -> bool:
-    return owner.stock is None and owner.ours is ABSENT
+def _is_null(unequal: UnequalField, manifests: Manifests) -> bool:
+    return unequal.stock is None and unequal.ours is ABSENT
 
 
-def _is_command(owner: UnequalField, sides: Manifests) -> bool:
-    """Only within a longer text: both leave a sole placeholder to Prefect."""
-    if not isinstance(owner.stock, str) or not isinstance(owner.ours, str):
+def _is_command(unequal: UnequalField, manifests: Manifests) -> bool:
+    """Return whether only an unset command in a longer string differs."""
+    if not isinstance(unequal.stock, str) or not isinstance(unequal.ours, str):
         return False
-    return owner.stock in (owner.ours.replace(COMMAND, unset) for unset in ("", "None"))
+    return unequal.stock in (unequal.ours.replace(COMMAND, unset) for unset in ("", "None"))
 
 
-def _is_label_of_run(owner: UnequalField, sides: Manifests) -> bool:
-    is_label = owner.is_metadata and "labels" in owner.path
-    return is_label and sides.inputs.labels.get(owner.path[-1]) == owner.ours
+def _is_label_of_run(unequal: UnequalField, manifests: Manifests) -> bool:
+    is_label = unequal.is_metadata and "labels" in unequal.path
+    return is_label and manifests.inputs.labels.get(unequal.path[-1]) == unequal.ours
 
 
-def _is_once(owner: UnequalField, sides: Manifests) -> bool:
-    if owner.path != ENV or len(set(owner.stock)) == len(owner.stock):
+def _is_once(unequal: UnequalField, manifests: Manifests) -> bool:
+    if unequal.path != ENV or len(set(unequal.stock)) == len(unequal.stock):
         return False
-    return tuple(dict.fromkeys(owner.stock)) == tuple(owner.ours)
+    return tuple(dict.fromkeys(unequal.stock)) == tuple(unequal.ours)
 
 
-def _is_sigterm(owner: UnequalField, sides: Manifests) -> bool:
+def _is_sigterm(unequal: UnequalField, manifests: Manifests) -> bool:
     """In a list, the stock worker keeps the variable if it is empty and moves it if it is set."""
-    if owner.path == ENV:
+    if unequal.path == ENV:
         theirs, ours = (
-            [n for n in names if n != SIGTERM_BEHAVIOR] for names in (owner.stock, owner.ours)
+            [n for n in names if n != SIGTERM_BEHAVIOR] for names in (unequal.stock, unequal.ours)
         )
         return theirs == ours
-    return owner.path == (*ENV, SIGTERM_BEHAVIOR, "value") and owner.stock == ""
+    return unequal.path == (*ENV, SIGTERM_BEHAVIOR, "value") and unequal.stock == ""
 
 
-def _is_joined(owner: UnequalField, sides: Manifests) -> bool:
-    lists = (owner.path[:end] for end, part in enumerate(owner.path) if part.startswith("["))
-    return any(_is_no_list(path, sides.stock) for path in lists)
+def _is_joined(unequal: UnequalField, manifests: Manifests) -> bool:
+    lists = (unequal.path[:end] for end, part in enumerate(unequal.path) if part.startswith("["))
+    return any(_is_flattened(path, manifests.stock) for path in lists)
 
 
-def _is_no_list(path: Path, manifest: FlatManifest) -> bool:
+def _is_flattened(path: Path, manifest: FlatManifest) -> bool:
     """Return whether the list contains a list, a null, or an item of nulls only."""
     inside = [each[len(path) :] for each in manifest.values if each[:-1][: len(path)] == path]
     has_list = any(len(rest) > 1 and rest[1].startswith("[") for rest in inside)
@@ -304,12 +308,12 @@ def _is_no_list(path: Path, manifest: FlatManifest) -> bool:
     return has_list or any(is_null.values())
 
 
-def _is_default_image(owner: UnequalField, sides: Manifests) -> bool:
-    return owner.path == (*CONTAINER, "image") and owner.stock is None
+def _is_default_image(unequal: UnequalField, manifests: Manifests) -> bool:
+    return unequal.path == (*CONTAINER, "image") and unequal.stock is None
 
 
-def _is_data(owner: UnequalField, sides: Manifests) -> bool:
-    return isinstance(owner.ours, str) and bool(PLACEHOLDER_CAPTURE_REGEX.search(owner.ours))
+def _is_data(unequal: UnequalField, manifests: Manifests) -> bool:
+    return isinstance(unequal.ours, str) and bool(PLACEHOLDER_CAPTURE_REGEX.search(unequal.ours))
 
 
 RULES: Final = (
@@ -322,7 +326,7 @@ RULES: Final = (
     Rule("`prefect.io/flow-run-id`", "an annotation instead of a label", _is_run_id),
     Rule("credentials", "by Secret reference", _is_credential),
     Rule("the binding's CA", "a file, and `PREFECT_API_SSL_CERT_FILE`", _is_server_ca),
-    Rule("the worker's own environment", "not passed on", _is_handed_on),
+    Rule("the worker's own environment", "not passed on", _is_inherited),
     Rule("`{{ $NAME }}`", "empty, unless the settings allow the name", _is_read_from_environment),
     Rule("namespace", "the binding's `jobs.namespace`", _is_namespace),
     Rule("TTL", "patched in when the run's end is reported", _is_ttl),
@@ -330,8 +334,8 @@ RULES: Final = (
     Rule("`parallelism`, `completions` in the pod's spec", "in the Job's spec", _is_misplaced),
     Rule("labels and annotations that are invalid", "repaired", _is_repaired),
     Rule(
-        "arguments and variables that are not text",
-        "text, a boolean as `true` or `false`",
+        "arguments and variables that are not strings",
+        "strings, a boolean as `true` or `false`",
         _is_text,
     ),
     Rule("duplicate variables", "only the last one", _is_once),
@@ -344,7 +348,7 @@ RULES: Final = (
     Rule(f"`{SIGTERM_BEHAVIOR}` in a list", "set if it is empty", _is_sigterm),
     Rule("a list or a null within a list", "joined, left out", _is_joined),
     Rule("a field that is null", "left out, as if its variable were not set", _is_null),
-    Rule("`{{ command }}` in a longer text, not set", f"`{COMMAND}`", _is_command),
+    Rule("`{{ command }}` in a longer string, not set", f"`{COMMAND}`", _is_command),
     Rule("labels of the flow run and its deployment", "on the Job, repaired", _is_label_of_run),
     Rule("an image that is null", "Prefect's own image, as if it were not set", _is_default_image),
     Rule("values with `{{ }}` in them", "never expanded again", _is_data),

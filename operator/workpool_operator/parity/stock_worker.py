@@ -1,4 +1,4 @@
-"""Renders flow runs exactly as the stock Kubernetes worker does. A script, not a module of ours.
+"""Renders flow runs exactly as the stock Kubernetes worker does. A script: nothing imports it.
 
 `stock.py` runs it with an interpreter that has prefect-kubernetes: importing that package into our
 own process would register its kopf handlers there.

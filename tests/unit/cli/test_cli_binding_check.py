@@ -136,9 +136,9 @@ def test_a_credential_in_plain_text_is_not_repeated():
         ({"name": "etl", "labels": {"tier": 1}}, "metadata.labels.tier: must be text, is 1: quote"),
         (
             {"name": "etl", "labels": {"a b": "c"}},
-            'metadata.labels["a b"]: must have a label\'s key',
+            'metadata.labels["a b"]: must have a label key',
         ),
-        ({"name": "etl", "labels": {"a": "b c"}}, "metadata.labels.a: must be a label's value"),
+        ({"name": "etl", "labels": {"a": "b c"}}, "metadata.labels.a: must be a label value"),
         ({"name": "etl", "annotations": {"/": "b"}}, 'metadata.annotations["/"]: must have a'),
         ({"name": "etl", "namespace": "Data_1"}, "metadata.namespace: must be lower-case letters"),
     ],

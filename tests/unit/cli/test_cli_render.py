@@ -94,7 +94,7 @@ def test_what_validate_refuses_of_a_template_is_refused(command):
     pod = document["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     pod["containers"][0]["image"] = "{{ imge }}"
     said = command.here("render", "--template", command.write("t.json", document))
-    assert "containers[0].image: expected a variable of the template" in said.error
+    assert "containers[0].image: expected a variable that the template declares" in said.error
     assert "did you mean image?" in said.error
     assert said.out == ""
 

@@ -36,7 +36,9 @@ def test_the_stock_template_has_no_findings():
 
 def test_a_placeholder_of_no_variable_is_refused_as_prefects_server_refuses_it():
     [found] = check(template(workingDir="{{ imge }}"))
-    assert found.startswith(f"error: {CONTAINER}.workingDir: expected a variable of the template")
+    assert found.startswith(
+        f"error: {CONTAINER}.workingDir: expected a variable that the template declares"
+    )
     assert "did you mean image?" in found
 
 
@@ -68,7 +70,7 @@ def test_a_run_with_the_templates_defaults_is_rendered_once():
     )
     assert run(document) == [
         "error: job_configuration.job_manifest.spec.backoffLimit: a run that sets no job variable "
-        "crashes: expected a whole number of 32 bits, got 'IfNotPresent'; it comes from the pool's "
+        "crashes: expected a 32-bit integer, got 'IfNotPresent'; the value comes from the pool's "
         "default of job variable image_pull_policy"
     ]
 
@@ -104,8 +106,8 @@ def test_a_placeholder_of_the_operators_environment_is_a_warning_unless_it_is_re
 @pytest.mark.parametrize(
     ("container", "problem"),
     [
-        ({"command": ["/bin/sh", "-c"]}, "takes the first word alone"),
-        ({"command": ["bash", "-e", "-lc"], "args": "{{ command }}"}, "takes the first word alone"),
+        ({"command": ["/bin/sh", "-c"]}, "uses only the first word"),
+        ({"command": ["bash", "-e", "-lc"], "args": "{{ command }}"}, "uses only the first word"),
         ({"command": ["sh", "-c"], "args": ["{{ command }}"]}, "args is empty unless"),
     ],
 )

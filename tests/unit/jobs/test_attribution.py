@@ -62,7 +62,10 @@ async def why(client: PrefectClient, **given: Any) -> str:
             {"base": with_default("image", "Bad Image")},
             ["the pool's default of job variable image"],
         ),
-        ({"base": with_container(name="X y")}, ["it is fixed in the pool's base job template"]),
+        (
+            {"base": with_container(name="X y")},
+            ["the value is hard-coded in the pool's base job template"],
+        ),
         (
             {"base": with_container(image="{{ registry }} {{ image }}"), "run": {"image": "a"}},
             ["job variable image of the flow run", "job variable registry, which is not set"],
@@ -85,7 +88,7 @@ async def why(client: PrefectClient, **given: Any) -> str:
         ),
         (
             {"run": {"image": 5}},
-            ["expected text, got 5", "job variable image of the flow run"],
+            ["expected a string, got 5", "job variable image of the flow run"],
         ),
         ({"run": {"env": {"A=B": 1}}}, ["env[", "'A=B'", "job variable env of the flow run"]),
         ({"run": {"env.A=B": 1}}, ["'A=B'", "job variable env of the flow run"]),
@@ -128,7 +131,7 @@ async def test_a_variable_that_is_not_what_the_pool_asks_for_is_told_with_the_sc
     assert "ttlSecondsAfterFinished: expected a number of seconds, got 'soon'" in text
     assert "job variable finished_job_ttl of the flow run: expected type 'integer'" in text
     assert (
-        "job variable cpu_limit of the flow run: expected type 'string', as the pool asks" in text
+        "job variable cpu_limit of the flow run: expected type 'string' (the pool's schema)" in text
     )
 
 
@@ -146,7 +149,7 @@ def test_what_the_api_server_refuses_is_told_with_the_variable() -> None:
     )
     assert text == (
         'job_manifest.spec.template.spec.serviceAccountName: Invalid value: "Bad Name": must be '
-        "...; it comes from job variable service_account_name of the flow run"
+        "...; the value comes from job variable service_account_name of the flow run"
     )
 
 
@@ -182,7 +185,7 @@ async def test_a_value_beyond_128_kib_is_told_before_a_job_is_made(
     text = await why(client, run={"env": {"ARCHIVE": "A" * 204_800}})
     assert f"{CONTAINER}.env[" in text
     assert "argument list too long" in text
-    assert "got 204,809 bytes; it comes from job variable env of the flow run" in text
+    assert "got 204,809 bytes; the value comes from job variable env of the flow run" in text
     text = await why(client, run={"command": "echo " + "A" * 204_800})
     assert f"{CONTAINER}.args[1]" in text
     assert "job variable command of the flow run" in text

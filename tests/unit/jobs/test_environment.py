@@ -105,7 +105,7 @@ async def test_any_other_mapping_and_a_list_are_refused_with_path_and_giver_but_
     for env in ({"NODE_IP": value}, [{"name": "NODE_IP", "value": value}]):
         with pytest.raises(RenderError) as caught:
             await environment_of(client, **{level: env})
-        assert "job_configuration.env.NODE_IP: expected text, a number" in str(caught.value)
+        assert "job_configuration.env.NODE_IP: expected a string, a number" in str(caught.value)
         assert "hush" not in str(caught.value)
         assert givers[level] in str(caught.value)
 
@@ -115,7 +115,7 @@ async def test_the_giver_of_a_bad_value_is_the_one_who_sets_that_variable(
 ) -> None:
     with pytest.raises(RenderError) as caught:
         await environment_of(client, deployment={"A": ["x"], "C": "1"}, run={"B": "1"})
-    assert str(caught.value).endswith("it comes from job variable env of the deployment")
+    assert str(caught.value).endswith("the value comes from job variable env of the deployment")
 
 
 async def test_a_bad_value_of_the_pool_is_none_where_a_deployment_overrides_it(

@@ -77,7 +77,10 @@ def test_the_part_of_a_variable_that_nothing_uses_is_told() -> None:
         ({"job_watch_timeout_seconds": 60}, ["has no effect", "activeDeadlineSeconds"]),
         ({"stream_output": True}, ["has no effect", "kubectl logs"]),
         ({"pod_watch_timeout_seconds": 120}, ["120 s", "spec.jobs.pendingTimeoutSeconds"]),
-        ({"pod_watch_timeout_seconds": "soon"}, ["'soon' has no effect", "no number of seconds"]),
+        (
+            {"pod_watch_timeout_seconds": "soon"},
+            ["'soon' has no effect", "expected a number of seconds"],
+        ),
         ({"namespace": "team-b"}, ["'team-b' has no effect", "'data'", "spec.jobs.namespace"]),
     ],
 )

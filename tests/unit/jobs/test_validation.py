@@ -61,24 +61,24 @@ def test_a_good_job_has_no_fault() -> None:
         ("apiVersion", "v1", "'batch/v1'"),
         ("kind", "Pod", "'Job'"),
         ("spec", "text", "a mapping"),
-        ("spec.backoffLimit", "3", "a whole number of 32 bits"),
-        ("spec.backoffLimit", True, "a whole number of 32 bits"),
-        ("spec.backoffLimit", 1.0, "a whole number of 32 bits"),
-        ("spec.backoffLimit", 2**31, "a whole number of 32 bits"),
-        ("spec.backoffLimit", -1, "not negative"),
-        ("spec.activeDeadlineSeconds", 2**63, "a whole number of 64 bits"),
+        ("spec.backoffLimit", "3", "a 32-bit integer"),
+        ("spec.backoffLimit", True, "a 32-bit integer"),
+        ("spec.backoffLimit", 1.0, "a 32-bit integer"),
+        ("spec.backoffLimit", 2**31, "a 32-bit integer"),
+        ("spec.backoffLimit", -1, "0 or more"),
+        ("spec.activeDeadlineSeconds", 2**63, "a 64-bit integer"),
         ("spec.suspend", "true", "true or false"),
         ("spec.template.spec.restartPolicy", "OnFailure", "'Never'"),
         ("spec.template.spec.containers", [], "a list with the flow's container"),
         ("spec.template.spec.containers", {}, "a list"),
         ("spec.template.spec.nodeSelector", ["a"], "a mapping"),
-        ("spec.template.spec.nodeSelector.pool", 5, "text"),
+        ("spec.template.spec.nodeSelector.pool", 5, "a string"),
         (f"{CONTAINER}.image", "Bad Image", "an image reference"),
-        (f"{CONTAINER}.image", 5, "text"),
+        (f"{CONTAINER}.image", 5, "a string"),
         (f"{CONTAINER}.name", "Prefect_Job", "a name of at most 63 lower case letters"),
         (f"{CONTAINER}.args", "sh", "a list"),
         (f"{CONTAINER}.resources", {"limits": {"cpu": "lots"}}, "a quantity"),
-        (f"{CONTAINER}.resources", {"requests": {"cpu": "-1"}}, "not negative"),
+        (f"{CONTAINER}.resources", {"requests": {"cpu": "-1"}}, "0 or more"),
         (f"{CONTAINER}.env", [{"name": "A=B", "value": ""}], "printable ASCII"),
         (f"{CONTAINER}.env", [{"value": ""}], "printable ASCII"),
         ("spec.template.spec.volumes", [{"emptyDir": {}}], "a name of at most 63"),
@@ -101,16 +101,20 @@ MOUNT = {"name": "data", "mountPath": "/data"}
         (f"{CONTAINER}.args", ["sh", LONG], "argument list too long"),
         (f"{CONTAINER}.command", [LONG], "131,072 bytes"),
         (f"{CONTAINER}.env", [{"name": "A", "value": LONG}], "got 131,075 bytes"),
-        (f"{CONTAINER}.env", [{"name": "A", "value": LONG}], "expected A and its value to be at"),
+        (f"{CONTAINER}.env", [{"name": "A", "value": LONG}], "expected A=VALUE of at"),
         ("metadata.annotations", {"a": "x" * 262_144}, "at most 262,144 bytes"),
         ("spec.template.metadata", {"annotations": {"a": "x" * 262_144}}, "262,145 bytes"),
         ("spec.activeDeadlineSeconds", 0, "at least 1 s"),
         ("spec.template.spec.activeDeadlineSeconds", 0, "at least 1 s"),
         ("spec.template.spec.serviceAccountName", "Foo_", "at most 253 lower case"),
-        ("spec.template.spec.nodeSelector", {"a b": "c"}, "a label's key"),
-        ("spec.template.spec.nodeSelector", {"a": "b c"}, "a label's value"),
-        (f"{CONTAINER}.ports", [{"containerPort": 99999}], "a port from 1 to 65535"),
-        (f"{CONTAINER}.ports", [{"containerPort": 80, "hostPort": 0}], "a port from 1 to 65535"),
+        ("spec.template.spec.nodeSelector", {"a b": "c"}, "a label key"),
+        ("spec.template.spec.nodeSelector", {"a": "b c"}, "a label value"),
+        (f"{CONTAINER}.ports", [{"containerPort": 99999}], "a port number from 1 to 65535"),
+        (
+            f"{CONTAINER}.ports",
+            [{"containerPort": 80, "hostPort": 0}],
+            "a port number from 1 to 65535",
+        ),
         (f"{CONTAINER}.volumeMounts", [MOUNT], "the name of one of the pod's volumes"),
         (f"{CONTAINER}.env", [{"name": "A", "valueFrom": {}}], "exactly one of"),
         (
@@ -121,7 +125,7 @@ MOUNT = {"name": "data", "mountPath": "/data"}
         (
             f"{CONTAINER}.env",
             [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "a"}}}],
-            "nothing beside valueFrom",
+            "no value, because valueFrom is set",
         ),
     ],
     ids=lambda value: str(value)[:60],
@@ -156,7 +160,7 @@ def test_mounts_are_known_by_their_volumes_and_paths() -> None:
     mounted["spec"]["template"]["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
     [fault] = find_errors(mounted)
     assert fault.path_text.endswith("volumeMounts[1].mountPath")
-    assert "a path that no other mount has" in str(fault)
+    assert "a path that no other mount uses" in str(fault)
     for unknown in ("{{ volumes }}", ["{{ more }}"], [{"name": "{{ volume }}"}]):
         mounted = job(f"{CONTAINER}.volumeMounts", [MOUNT])
         mounted["spec"]["template"]["spec"]["volumes"] = unknown
@@ -215,11 +219,11 @@ def test_the_value_of_an_environment_variable_is_never_shown() -> None:
     [fault] = find_errors(job(f"{CONTAINER}.env", [{"name": "TOKEN", "value": 271828}]))
     assert fault.path_text.endswith("env[0].value")
     assert "271828" not in str(fault)
-    assert "271828" not in str(FieldError(("image",), "271828", "text", is_secret=True))
+    assert "271828" not in str(FieldError(("image",), "271828", "a string", is_secret=True))
 
 
 def test_a_long_value_is_cut() -> None:
-    assert len(str(FieldError(("image",), "x" * 10_000, "text"))) < 200
+    assert len(str(FieldError(("image",), "x" * 10_000, "a string"))) < 200
 
 
 def test_a_job_is_looked_at_in_less_than_half_a_millisecond() -> None:

@@ -232,9 +232,9 @@ def test_retries_are_counted_from_the_history_by_the_claims_that_they_follow() -
 
 def test_a_retry_says_which_it_is_why_and_when() -> None:
     message = diagnosis.retry_after_disruption([REJECTED], number=2, limit=3, delay=30.0).message
-    assert "Infrastructure retry 2 of 3: no code of the flow ran." in message
+    assert "Infrastructure retry 2 of 3: the flow had not started." in message
     assert "OutOfcpu" in message
-    assert message.endswith("A new Job follows in 30 s.")
+    assert message.endswith("A new Job is created in 30 s.")
 
 
 def test_a_lost_node_is_named_with_what_to_do() -> None:

@@ -252,7 +252,7 @@ def test_a_run_that_reported_its_end_may_finish_its_work(type_: str) -> None:
     cut = decide_at(over(type_, seconds=3601))
     assert isinstance(cut, DeleteJob)
     assert cut.final == state(type_, at=WALL - timedelta(seconds=3601))
-    assert "still ran 3600 s after its run had ended" in cut.note
+    assert "still running 3600 s after its run had ended" in cut.note
     assert "finishedGraceSeconds" in cut.note
 
 
