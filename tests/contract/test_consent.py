@@ -40,7 +40,7 @@ def run_command(cluster):
     return run
 
 
-async def test_nothing_is_made_in_a_namespace_until_it_lets_the_binding_in(
+async def test_nothing_is_created_in_a_namespace_that_does_not_allow_the_binding(
     kube,
     binding,
     operator,
@@ -76,7 +76,7 @@ async def test_nothing_is_made_in_a_namespace_until_it_lets_the_binding_in(
     await served.ready(seconds=SOON)
 
 
-async def test_a_consent_that_is_withdrawn_stops_claims_and_leaves_the_jobs_to_be_followed(
+async def test_a_withdrawn_consent_stops_claims_and_existing_jobs_are_followed(
     api, kube, binding, operator, prefect_server, suspended_pool, other_namespace, allow
 ):
     await allow(other_namespace, "*")
@@ -99,7 +99,7 @@ async def test_a_consent_that_is_withdrawn_stops_claims_and_leaves_the_jobs_to_b
     assert (await api.read_run(late["id"]))["state_type"] == "SCHEDULED"
 
 
-async def test_a_run_that_is_claimed_already_gets_no_job_without_consent(
+async def test_a_claimed_run_gets_no_job_without_consent(
     start, kube, api, suspended_run, namespace, allow
 ):
     """A server may say of any run that it is claimed, and the server is the binding author's."""

@@ -1,6 +1,6 @@
-"""The CustomResourceDefinition as a real API server enforces it, with the words that a user reads.
+"""The CustomResourceDefinition as a real API server enforces it, with the messages that users read.
 
-Each refusal has to name the field, the rule and, where that does not say it, the fix.
+Each message names the field and the rule, and the fix if the rule does not say it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def create(crd, kube, namespace) -> Callable[..., Any]:
 
 @pytest.fixture
 def change(crd, kube, namespace) -> Callable[..., Any]:
-    """A merge patch of the spec, where None takes a field away."""
+    """Apply a merge patch to the spec, in which None removes a field."""
 
     async def change(**spec: Any) -> Any:
         return await kube.patch("workpoolbindings", namespace, "etl", {"spec": spec})
@@ -72,7 +72,7 @@ ACCEPTED = {
     "another namespace and address for Jobs": {
         "jobs": {"namespace": "runs", "serverURL": "http://10.0.0.1:4200/api"}
     },
-    "a lesser key for run pods": {
+    "a key with fewer rights for run pods": {
         "server": {**SPEC["server"], "apiKey": SECRET},
         "jobs": {"namespace": "runs", "apiKey": SECRET},
     },
@@ -82,7 +82,7 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize("spec", ACCEPTED.values(), ids=ACCEPTED.keys())
-async def test_a_good_binding_is_taken_as_it_is(create, spec):
+async def test_a_valid_binding_is_stored_unchanged(create, spec):
     stored = (await create(**spec))["spec"]
     for field, part in spec.items():
         assert stored[field] == ({**stored[field], **part} if isinstance(part, dict) else part)
@@ -120,7 +120,7 @@ REFUSED = {
     ),
     "an empty queue": ({"workQueues": [""]}, f'spec.workQueues[0]: "": {NAME_RULE}'),
     "a slash in a queue": ({"workQueues": ["a/b"]}, f'spec.workQueues[0]: "a/b": {NAME_RULE}'),
-    "no source of the server": (
+    "no address of the server": (
         {"server": {}},
         "spec.server: url is required: the address of the Prefect API",
     ),
@@ -163,22 +163,22 @@ REFUSED = {
         'spec.jobs.namespace: "Data": must be the name of a namespace: lower-case letters, digits '
         "and -",
     ),
-    "a limit of none": (
+    "a limit of zero": (
         {"concurrencyLimit": 0},
         "spec.concurrencyLimit: 0: spec.concurrencyLimit in body should be greater than or equal "
         "to 1",
     ),
-    "polls without a pause": (
+    "no time between polls": (
         {"poll": {"intervalSeconds": 0}},
         "spec.poll.intervalSeconds: 0: spec.poll.intervalSeconds in body should be greater than or "
         "equal to 1",
     ),
-    "polls after which Prefect gives the pool up": (
+    "polls too rare for Prefect": (
         {"poll": {"intervalSeconds": 56}},
         "spec.poll.intervalSeconds: 56: spec.poll.intervalSeconds in body should be less than or "
         "equal to 55",
     ),
-    "a prefetch into the past": (
+    "a negative prefetch": (
         {"poll": {"prefetchSeconds": -1}},
         "spec.poll.prefetchSeconds: -1: spec.poll.prefetchSeconds in body should be greater than "
         "or equal to 0",
@@ -188,7 +188,7 @@ REFUSED = {
         "spec.jobs.ttlSecondsAfterFinished: -1: spec.jobs.ttlSecondsAfterFinished in body should "
         "be greater than or equal to 0",
     ),
-    "a patience too short for any pod": (
+    "a timeout too short for any pod": (
         {"jobs": {"pendingTimeoutSeconds": 9}},
         "spec.jobs.pendingTimeoutSeconds: 9: spec.jobs.pendingTimeoutSeconds in body should be "
         "greater than or equal to 10",
@@ -197,19 +197,19 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("spec", "expected"), REFUSED.values(), ids=REFUSED.keys())
-async def test_a_bad_binding_is_refused_by_field_and_rule(create, spec, expected):
+async def test_an_invalid_binding_is_refused_with_field_and_rule(create, spec, expected):
     with pytest.raises(httpx.HTTPStatusError) as refusal:
         await create(**spec)
     assert expected in message(refusal).replace("Invalid value: ", "")
 
 
-async def test_a_misspelt_field_is_refused_by_its_name(crd, cluster, namespace):
+async def test_an_unknown_field_is_refused_with_its_name(crd, cluster, namespace):
     manifest = json.dumps(binding(concurencyLimit=3))
     with pytest.raises(SetupError, match=r'unknown field "spec\.concurencyLimit"'):
         cluster.kubectl.run("create", f"--namespace={namespace}", "--filename=-", stdin=manifest)
 
 
-async def test_defaults_are_filled_in(create):
+async def test_the_api_server_sets_defaults(create):
     spec = (await create(poll={}, jobs={}))["spec"]
     assert spec["workPool"]["type"] == "kubernetes"
     assert spec["poll"] == {"intervalSeconds": 10, "prefetchSeconds": 10}
@@ -240,7 +240,7 @@ async def test_the_namespace_of_jobs_cannot_be_changed(create, change, before, a
     assert ": create another binding" in message(refusal)
 
 
-async def test_everything_else_can_be_changed(create, change):
+async def test_all_other_fields_can_be_changed(create, change):
     await create(jobs={"namespace": "runs"})
     url = "https://other/api"
     changed = await change(
@@ -266,7 +266,7 @@ async def test_the_status_is_a_subresource(create, kube, namespace):
 
 @pytest.fixture
 async def served(create, kube, namespace) -> None:
-    """A binding whose status is as an operator would have written it."""
+    """Create a binding with a status as the operator writes it."""
     await create()
     ready = {
         "type": "Ready",
@@ -284,7 +284,7 @@ async def served(create, kube, namespace) -> None:
 
 
 @pytest.mark.parametrize("name", ["workpoolbindings", "workpoolbinding", "wpb", "prefect"])
-async def test_kubectl_get_shows_what_is_served_under_every_name(served, cluster, namespace, name):
+async def test_kubectl_get_lists_bindings_by_every_name(served, cluster, namespace, name):
     header, row = cluster.kubectl.run("get", name, f"--namespace={namespace}").splitlines()
     assert " ".join(header.split()) == "NAME POOL READY STATUS RUNNING QUEUED LAST POLL AGE"
     *known, _last_poll, _age = row.split()
@@ -298,7 +298,7 @@ async def test_kubectl_get_wide_adds_the_server_and_the_message(served, cluster,
     assert "Due runs are claimed." in wide
 
 
-def test_kubectl_explain_tells_what_a_field_is_for(crd, cluster):
-    said = cluster.kubectl.run("explain", "wpb.spec.poll.intervalSeconds")
-    assert "Seconds between two polls" in said
-    assert "Default: 10." in said
+def test_kubectl_explain_describes_a_field(crd, cluster):
+    text = cluster.kubectl.run("explain", "wpb.spec.poll.intervalSeconds")
+    assert "Seconds between two polls" in text
+    assert "Default: 10." in text

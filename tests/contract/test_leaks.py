@@ -50,7 +50,7 @@ def test_a_test_that_leaves_a_process_fails_and_the_process_ends(tmp_path: Path)
     assert not Path("/proc", pid).exists()
 
 
-def test_parallel_tests_share_what_the_run_makes_once(tmp_path: Path) -> None:
+def test_parallel_tests_share_what_the_run_creates_once(tmp_path: Path) -> None:
     done = run_tests(
         tmp_path,
         f"""
@@ -72,7 +72,9 @@ def test_parallel_tests_share_what_the_run_makes_once(tmp_path: Path) -> None:
     assert (tmp_path / "made").read_text() == "once "
 
 
-def test_what_cannot_be_made_is_tried_once_and_fails_every_test(tmp_path: Path) -> None:
+def test_a_shared_resource_that_cannot_be_created_is_tried_once_and_fails_every_test(
+    tmp_path: Path,
+) -> None:
     done = run_tests(
         tmp_path,
         """

@@ -77,7 +77,7 @@ async def listens(gateway: FaultProxy) -> None:
 # Proxies
 
 
-async def test_requests_and_events_go_through_the_proxy_and_what_no_proxy_covers_does_not(
+async def test_requests_and_events_use_the_proxy_unless_no_proxy_covers_the_host(
     binding, operator, cluster, forward_proxy, prefect_server
 ):
     host = urlsplit(prefect_server.url)
@@ -106,7 +106,7 @@ async def test_requests_and_events_go_through_the_proxy_and_what_no_proxy_covers
 # An access proxy with a private CA
 
 
-async def test_a_private_ca_and_headers_open_a_server_for_requests_and_events(
+async def test_a_server_behind_an_access_proxy_with_a_private_ca_is_served(
     binding, operator, kube, namespace, guard, ca, write
 ):
     """Each fault on the way is a condition with its field, and is mended without a restart."""
@@ -149,7 +149,7 @@ async def test_a_private_ca_and_headers_open_a_server_for_requests_and_events(
 # Prefect Cloud
 
 
-async def test_a_workspace_like_those_of_prefect_cloud_is_ready_and_its_runs_become_jobs(
+async def test_a_workspace_of_prefect_cloud_is_served(
     binding, operator, kube, namespace, api, pool, deploy, cloud, write
 ):
     await operator()
@@ -174,7 +174,7 @@ async def test_a_workspace_like_those_of_prefect_cloud_is_ready_and_its_runs_bec
 # Addresses that are wrong
 
 
-async def test_an_address_that_redirects_is_told_with_the_one_to_set(
+async def test_a_redirect_is_reported_with_the_address_to_set(
     binding, operator, prefect_proxy, prefect_server
 ):
     await operator()
@@ -185,7 +185,9 @@ async def test_an_address_that_redirects_is_told_with_the_one_to_set(
     assert "redirects to " in fault["message"]
 
 
-async def test_an_address_without_api_is_told_to_be_incomplete(binding, operator, prefect_server):
+async def test_an_address_without_api_is_reported_with_the_complete_one(
+    binding, operator, prefect_server
+):
     await operator()
     whole = prefect_server.url
     served = await binding(server={"url": whole.removesuffix("/api")})

@@ -32,7 +32,7 @@ async def job_of(kube, namespace):
     return found
 
 
-async def test_a_misspelt_queue_is_told_and_the_others_go_on_being_served(
+async def test_a_misspelt_queue_is_reported_and_the_other_queues_are_served(
     api, binding, operator, suspended_pool, job_of
 ):
     pool = suspended_pool["name"]
@@ -52,7 +52,7 @@ async def test_a_misspelt_queue_is_told_and_the_others_go_on_being_served(
     await served.condition("Claiming", "False", reason="QueueNotFound", seconds=SOON)
 
 
-async def test_polls_that_are_refused_are_told_although_the_pool_is_found(
+async def test_refused_polls_are_reported_although_the_pool_is_found(
     binding, operator, prefect_proxy
 ):
     await operator()
@@ -89,7 +89,7 @@ async def empty(rule, call) -> Answer:
     return Answer(200)
 
 
-async def test_odd_inputs_end_no_session_and_no_service_of_another_binding(
+async def test_malformed_addresses_answers_and_jobs_do_not_affect_other_bindings(
     api, kube, namespace, binding, operator, prefect_proxy, suspended_pool, job_of
 ):
     """An address that is none, answers that are not Prefect's, a Job that copied our labels."""

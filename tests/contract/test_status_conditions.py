@@ -34,7 +34,7 @@ async def assert_ready_is_the_summary(served, failed: str) -> None:
     assert {conditions[name]["status"] for name in later} <= {"Unknown"}
 
 
-async def test_a_server_that_is_down_is_named_and_its_return_noticed(
+async def test_an_outage_of_the_server_is_reported_and_so_is_its_end(
     binding, operator, prefect_proxy
 ):
     process = await operator()
@@ -51,7 +51,7 @@ async def test_a_server_that_is_down_is_named_and_its_return_noticed(
     await served.ready(seconds=AT_ONCE)
 
 
-async def test_an_address_where_nothing_listens_is_no_reason_to_end(binding, operator):
+async def test_an_address_where_nothing_listens_does_not_end_the_operator(binding, operator):
     process = await operator()
     served = await binding(server={"url": "http://127.0.0.1:1/api"})
     fault = await served.condition("ServerReachable", "False", seconds=AT_ONCE)
@@ -68,7 +68,7 @@ async def html(rule, call) -> Answer:
     return Answer(200, b"<html></html>", {"Content-Type": "text/html"})
 
 
-async def test_a_server_that_is_none_of_prefect_is_told_so(binding, operator, prefect_proxy):
+async def test_a_server_that_is_not_prefect_is_reported(binding, operator, prefect_proxy):
     prefect_proxy.on("GET", "/work_pools/").do(html)
     await operator()
     served = await binding(server={"url": prefect_proxy.url})
@@ -76,7 +76,9 @@ async def test_a_server_that_is_none_of_prefect_is_told_so(binding, operator, pr
     assert "is not the answer of a Prefect API" in fault["message"]
 
 
-async def test_a_refusal_is_told_as_the_server_means_it(binding, operator, prefect_proxy):
+async def test_refusals_and_rate_limits_are_reported_with_their_own_reasons(
+    binding, operator, prefect_proxy
+):
     await operator()
     served = await binding(server={"url": prefect_proxy.url})
     await served.ready()
@@ -108,7 +110,7 @@ async def test_a_missing_pool_is_served_as_soon_as_it_exists(api, binding, opera
     await served.ready(seconds=SOON)
 
 
-async def test_a_pool_that_is_made_anew_is_served_anew(api, binding, operator, pool):
+async def test_a_pool_that_is_created_again_is_served_again(api, binding, operator, pool):
     await operator()
     served = await binding()
     await served.ready()
@@ -138,9 +140,7 @@ async def test_a_pool_of_another_type_is_not_served(api, binding, operator, pool
         await api.delete_pool(name)
 
 
-async def test_a_template_that_makes_no_job_stops_claims_until_it_is_corrected(
-    api, binding, operator, pool
-):
+async def test_an_invalid_template_stops_claims_until_it_is_corrected(api, binding, operator, pool):
     await operator()
     served = await binding()
     await served.ready()
@@ -154,7 +154,7 @@ async def test_a_template_that_makes_no_job_stops_claims_until_it_is_corrected(
     await served.ready(seconds=IN_HALF_A_MINUTE)
 
 
-async def test_a_paused_pool_is_no_failure(api, binding, operator, pool):
+async def test_a_paused_pool_is_not_a_fault(api, binding, operator, pool):
     await operator()
     served = await binding()
     await served.ready()
@@ -165,9 +165,7 @@ async def test_a_paused_pool_is_no_failure(api, binding, operator, pool):
     await served.condition("Ready", "True", reason="Polling", seconds=SOON)
 
 
-async def test_a_suspended_binding_leaves_runs_where_they_are(
-    api, kube, namespace, deploy, binding, operator
-):
+async def test_a_suspended_binding_claims_no_runs(api, kube, namespace, deploy, binding, operator):
     await operator()
     served = await binding(suspend=True)
     await served.condition("Ready", "True", reason="Suspended")
@@ -180,7 +178,9 @@ async def test_a_suspended_binding_leaves_runs_where_they_are(
     await api.wait_for_state(run["id"], "PENDING", "RUNNING", "COMPLETED")
 
 
-async def test_a_full_binding_is_no_failure_and_counts_who_waits(api, deploy, binding, operator):
+async def test_a_binding_at_capacity_is_not_a_fault_and_counts_queued_runs(
+    api, deploy, binding, operator
+):
     await operator()
     served = await binding(concurrencyLimit=1)
     await served.ready()

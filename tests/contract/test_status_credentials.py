@@ -28,7 +28,7 @@ def server(url: str) -> dict:
     return {"url": url, "authString": {"secretKeyRef": {"name": "prefect", "key": "auth"}}}
 
 
-async def test_each_fault_of_a_secret_is_told_and_mended_without_a_restart(
+async def test_each_fault_of_a_secret_is_reported_and_corrected_without_a_restart(
     binding, operator, auth_server, auth_pool, auth_api, secret
 ):
     await operator()
@@ -50,7 +50,7 @@ async def test_each_fault_of_a_secret_is_told_and_mended_without_a_restart(
     assert [worker["status"] for worker in await auth_api.workers(auth_pool)] == ["ONLINE"]
 
 
-async def test_a_binding_without_credentials_is_told_that_the_server_asks_for_some(
+async def test_missing_credentials_of_a_server_that_requires_them_are_reported(
     binding, operator, auth_server, auth_pool
 ):
     await operator()
@@ -61,7 +61,7 @@ async def test_a_binding_without_credentials_is_told_that_the_server_asks_for_so
     assert "a request without credentials" in fault["message"]
 
 
-async def test_a_changed_secret_is_used_within_15_s_and_no_secret_is_ever_told(
+async def test_a_changed_secret_is_used_within_15_s_and_no_secret_is_ever_shown(
     kube, namespace, binding, operator, auth_server, auth_pool, secret
 ):
     process = await operator(WORKPOOL_OPERATOR_LOG_LEVEL="DEBUG")
@@ -76,7 +76,7 @@ async def test_a_changed_secret_is_used_within_15_s_and_no_secret_is_ever_told(
     assert "4711" not in told
 
 
-async def test_the_worker_record_goes_even_if_the_secret_went_first(
+async def test_the_worker_record_is_deleted_even_if_the_secret_was_deleted_first(
     kube, namespace, binding, operator, auth_server, auth_api, auth_pool, secret
 ):
     await operator()

@@ -17,7 +17,9 @@ AT_ONCE = 5 + MARGIN_SECONDS
 SOON = 15 + MARGIN_SECONDS
 
 
-async def test_sigterm_ends_it_in_5_s_and_the_status_says_so(binding, operator, pool, api):
+async def test_sigterm_ends_the_operator_within_5_s_and_the_status_says_so(
+    binding, operator, pool, api
+):
     process = await operator()
     served = await binding()
     await served.ready()
@@ -33,7 +35,7 @@ async def test_sigterm_ends_it_in_5_s_and_the_status_says_so(binding, operator, 
     await served.ready()
 
 
-async def test_sigterm_ends_it_in_5_s_while_nothing_answers(
+async def test_sigterm_ends_the_operator_within_5_s_while_no_server_answers(
     binding, operator, prefect_proxy, kube_proxy, tmp_path
 ):
     process = await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
@@ -48,7 +50,7 @@ async def test_sigterm_ends_it_in_5_s_while_nothing_answers(
     kube_proxy.forget()
 
 
-async def test_it_starts_while_the_api_server_is_down_and_serves_when_it_is_back(
+async def test_an_operator_that_starts_in_an_outage_of_kubernetes_serves_after_it(
     binding, operator, kube_proxy, tmp_path
 ):
     kubeconfig = kube_proxy.write_kubeconfig(tmp_path / "kubeconfig")
@@ -63,7 +65,7 @@ async def test_it_starts_while_the_api_server_is_down_and_serves_when_it_is_back
     assert await process.probe("readyz") == 200
 
 
-async def test_it_is_not_ready_before_it_knows_the_jobs_that_exist(
+async def test_the_operator_is_not_ready_before_it_has_listed_the_jobs(
     binding, operator, kube_proxy, tmp_path
 ):
     rule = kube_proxy.on("GET", "/jobs$").hold()
@@ -77,7 +79,7 @@ async def test_it_is_not_ready_before_it_knows_the_jobs_that_exist(
     await served.ready()
 
 
-async def test_the_watch_of_bindings_may_break_in_any_way(binding, operator, kube_proxy, tmp_path):
+async def test_the_watch_of_bindings_restarts_after_errors(binding, operator, kube_proxy, tmp_path):
     process = await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
     served = await binding()
     await served.ready()
@@ -100,7 +102,7 @@ async def test_the_watch_of_bindings_may_break_in_any_way(binding, operator, kub
         ("KUBECONFIG", "/does/not/exist", "the kubeconfig /does/not/exist does not exist"),
     ],
 )
-def test_a_setting_that_is_wrong_is_one_line_with_the_value(setting, value, told):
+def test_an_invalid_setting_is_reported_in_one_line_with_its_value(setting, value, told):
     ended = run_operator(**{setting: value})
     assert ended.returncode == 1
     [line] = ended.stderr.splitlines()
@@ -109,7 +111,7 @@ def test_a_setting_that_is_wrong_is_one_line_with_the_value(setting, value, told
     assert value in line
 
 
-def test_a_port_that_is_taken_is_one_line_with_the_port(cluster):
+def test_a_port_in_use_is_reported_in_one_line(cluster):
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         ended = run_operator("--health-port", str(port), KUBECONFIG=str(cluster.kubeconfig))

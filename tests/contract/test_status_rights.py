@@ -63,7 +63,7 @@ def typed(kind: str, manifest: dict) -> dict:
     return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, **manifest}
 
 
-async def test_jobs_that_are_forbidden_are_a_condition_and_one_line_and_the_grant_is_noticed(
+async def test_missing_rights_for_jobs_are_reported_until_they_are_granted(
     binding, operator, restricted, namespace
 ):
     process = await operator(kubeconfig=await restricted(SEES_BINDINGS))
@@ -80,7 +80,7 @@ async def test_jobs_that_are_forbidden_are_a_condition_and_one_line_and_the_gran
     assert len(lines) <= 4, "\n".join(lines)  # Ready, jobs and pods: once each
 
 
-async def test_a_right_that_is_taken_away_is_missed_within_15_s_and_the_charts_value_is_named(
+async def test_a_revoked_right_is_reported_within_15_s_with_the_value_of_the_chart(
     binding, operator, restricted, namespace
 ):
     kubeconfig = await restricted(SEES_BINDINGS + MAKES_JOBS)
@@ -95,7 +95,9 @@ async def test_a_right_that_is_taken_away_is_missed_within_15_s_and_the_charts_v
     await served.ready(seconds=SOON)
 
 
-async def test_a_secret_that_may_not_be_read_is_told(binding, operator, restricted, prefect_server):
+async def test_a_secret_that_may_not_be_read_is_reported(
+    binding, operator, restricted, prefect_server
+):
     kubeconfig = await restricted(SEES_BINDINGS + MAKES_JOBS[:-1])
     await operator(kubeconfig=kubeconfig)
     reference = {"secretKeyRef": {"name": "prefect", "key": "auth"}}
@@ -106,7 +108,7 @@ async def test_a_secret_that_may_not_be_read_is_told(binding, operator, restrict
     assert "spec.server.authString" in fault["message"]
 
 
-async def test_a_missing_job_namespace_is_named_and_served_once_it_exists(
+async def test_a_missing_job_namespace_is_reported_and_used_once_it_exists(
     kube, binding, operator, namespace, prefect_server
 ):
     elsewhere = f"{namespace}-jobs"
@@ -122,7 +124,7 @@ async def test_a_missing_job_namespace_is_named_and_served_once_it_exists(
     await kube.delete("namespaces", "", elsewhere)
 
 
-async def test_an_operator_that_may_see_no_bindings_says_so_and_starts_with_the_grant(
+async def test_an_operator_that_may_not_list_bindings_says_so_and_starts_once_it_may(
     binding, operator, restricted
 ):
     process = await operator(kubeconfig=await restricted([]), ready=False)

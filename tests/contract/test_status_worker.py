@@ -33,7 +33,7 @@ async def test_the_pool_is_ready_and_its_worker_keeps_its_name_over_a_restart(
     assert [w["id"] for w in await api.workers(pool)] == [worker["id"]]
 
 
-async def test_a_deleted_binding_is_gone_within_seconds_and_its_worker_with_it(
+async def test_a_deleted_binding_and_its_worker_disappear_within_seconds(
     api, pool, binding, operator
 ):
     await operator()
@@ -67,7 +67,7 @@ async def test_a_binding_can_be_deleted_while_prefect_does_not_answer(
     prefect_proxy.forget()
 
 
-async def test_another_address_of_the_server_is_used_without_a_restart(
+async def test_a_changed_address_of_the_server_is_used_without_a_restart(
     api, kube, namespace, deploy, binding, operator, prefect_proxy, prefect_server
 ):
     await operator()
@@ -103,7 +103,7 @@ async def second_namespace(kube, namespace):
     await kube.delete("namespaces", "", name)
 
 
-async def test_two_bindings_in_a_namespace_and_one_in_another_are_served_apart(
+async def test_bindings_in_the_same_and_in_other_namespaces_are_served_separately(
     api, kube, second_namespace, pool, second_pool, binding, operator, prefect_server
 ):
     await operator(also_in=second_namespace)

@@ -27,7 +27,7 @@ def status_writes(kube_proxy) -> list[float]:
     return [call.began for call in kube_proxy.calls("/workpoolbindings/.*/status$", method="PATCH")]
 
 
-async def test_an_idle_binding_is_written_every_30_s_and_no_more(binding, watched, kube_proxy):
+async def test_the_status_of_an_idle_binding_is_written_every_30_s(binding, watched, kube_proxy):
     await watched()
     served = await binding(poll={"intervalSeconds": 1})
     await served.ready()
@@ -43,7 +43,7 @@ async def test_an_idle_binding_is_written_every_30_s_and_no_more(binding, watche
     assert len(kube_proxy.calls("/workpoolbindings", method="PATCH")) == 1
 
 
-async def test_a_busy_binding_is_written_at_most_once_a_second(
+async def test_the_status_of_a_busy_binding_is_written_at_most_once_a_second(
     api, deploy, binding, watched, kube_proxy
 ):
     await watched()
@@ -60,7 +60,7 @@ async def test_a_busy_binding_is_written_at_most_once_a_second(
     assert min(gaps) > 0.95
 
 
-async def test_conditions_speak_of_the_present_spec_and_move_only_with_their_status(
+async def test_conditions_have_the_current_generation_and_change_time_only_with_their_status(
     binding, operator
 ):
     await operator()
@@ -79,7 +79,7 @@ async def test_conditions_speak_of_the_present_spec_and_move_only_with_their_sta
     assert failed["lastTransitionTime"] > before["lastTransitionTime"]
 
 
-async def test_a_fault_is_one_line_and_one_event_however_long_it_lasts(
+async def test_a_lasting_fault_is_one_log_line_and_one_event(
     kube, namespace, binding, operator, prefect_proxy
 ):
     process = await operator()
@@ -104,7 +104,7 @@ async def events_on_bindings(kube, namespace) -> list[tuple[str, str]]:
     return [(it["type"], it["reason"]) for it in sorted(about, key=lambda it: it["eventTime"])]
 
 
-async def test_an_outage_of_kubernetes_is_told_once_and_survived(
+async def test_an_outage_of_kubernetes_is_logged_once_and_survived(
     api, deploy, binding, watched, kube_proxy
 ):
     process = await watched()
@@ -123,7 +123,7 @@ async def test_an_outage_of_kubernetes_is_told_once_and_survived(
     assert "Traceback" not in process.log
 
 
-async def test_kubectl_shows_what_somebody_needs_at_3_am(
+async def test_kubectl_shows_the_state_of_a_binding(
     cluster, namespace, pool, binding, operator, prefect_server
 ):
     await operator()

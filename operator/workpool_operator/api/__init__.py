@@ -1,1 +1,1 @@
-"""The API that the operator adds to Kubernetes: a module for each of its versions, and the CRD."""
+"""The API that the operator adds to Kubernetes: one module per version, and the CRD."""

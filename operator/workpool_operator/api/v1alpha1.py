@@ -1,7 +1,7 @@
-"""`WorkPoolBinding`, field by field: the one source of the CRD, the parsed spec and its defaults.
+"""The fields of `WorkPoolBinding`: the single source of the CRD, the parsed spec and its defaults.
 
-Every description is written for the person who fills in the field: meaning, unit, default. A field
-without effect is not here. Rules that a schema cannot say are CEL, next to what they guard.
+Each description is for the person who sets the field: meaning, unit, default. Every field has an
+effect. Rules that a schema cannot express are CEL rules, next to the field that they check.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FINALIZER = f"{GROUP}/serving"
 
 
 class CrdModel(BaseModel):
-    """A group of fields, in camelCase outside and snake_case inside."""
+    """Base of the models: camelCase in Kubernetes, snake_case in Python."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
@@ -29,12 +29,12 @@ class CrdModel(BaseModel):
 
 
 def rule(expression: str, message: str, **more: str) -> dict[str, str]:
-    """One CEL rule; `message` says what is expected and what to do."""
+    """Return a CEL rule. `message` says what is expected and what to do."""
     return {"rule": expression, "message": message, **more}
 
 
 def matching(pattern: str, message: str) -> dict[str, str]:
-    """Like `pattern` of a schema, whose refusal only cites the regular expression."""
+    """Return a rule like a schema's `pattern`, but with a message instead of the expression."""
     return rule(f"self.matches(r'{pattern}')", message)
 
 
@@ -103,67 +103,67 @@ class ConfigMapKeySelector(CrdModel):
 
 
 class SecretValue(CrdModel):
-    """A value that is only ever taken from a Secret."""
+    """A value that the operator reads from a Secret."""
 
     secret_key_ref: SecretKeySelector = Field(
         description=(
-            "The Secret in the binding's namespace, and its key, that hold the value. A changed "
+            "The Secret in the binding's namespace and the key that holds the value. A changed "
             "value is used within 15 seconds."
         )
     )
 
 
 class RunSecretValue(CrdModel):
-    """A value that run pods, and only they, take from a Secret."""
+    """A value that run pods take from a Secret."""
 
     secret_key_ref: SecretKeySelector = Field(
         description=(
-            "The Secret in the namespace of the Jobs, and its key, that hold the value. The "
-            "operator only looks whether they exist, where it may."
+            "The Secret in the namespace of the Jobs and the key that holds the value. The "
+            "operator only checks that it is valid, if it has the right to read it."
         )
     )
 
 
 class CABundle(CrdModel):
-    """Certificates of the authorities that signed the server's own."""
+    """Certificates of the authorities that signed the server's certificate."""
 
     config_map_key_ref: ConfigMapKeySelector | None = Field(
         default=None,
         description=(
-            "The ConfigMap in the binding's namespace, and its key, that hold the certificates. A "
+            "The ConfigMap in the binding's namespace and the key that holds the certificates. A "
             "changed value is used within 15 seconds. Default: none."
         ),
     )
     secret_key_ref: SecretKeySelector | None = Field(
         default=None,
         description=(
-            "The Secret in the binding's namespace, and its key, that hold the certificates. A "
+            "The Secret in the binding's namespace and the key that holds the certificates. A "
             "changed value is used within 15 seconds. Default: none."
         ),
     )
 
     @property
     def selector(self) -> ConfigMapKeySelector | SecretKeySelector:
-        """The one of the two that is named, which a rule of the CRD sees to."""
-        named = self.config_map_key_ref or self.secret_key_ref
-        assert named is not None
-        return named
+        """The one of the two that is set, as a rule of the CRD requires."""
+        selector = self.config_map_key_ref or self.secret_key_ref
+        assert selector is not None
+        return selector
 
 
 class RunCABundle(CABundle):
-    """Certificates that run pods, and only they, trust."""
+    """Certificates that run pods trust."""
 
     config_map_key_ref: ConfigMapKeySelector | None = Field(
         default=None,
         description=(
-            "The ConfigMap in the namespace of the Jobs, and its key, that hold the certificates. "
+            "The ConfigMap in the namespace of the Jobs and the key that holds the certificates. "
             "Default: none."
         ),
     )
     secret_key_ref: SecretKeySelector | None = Field(
         default=None,
         description=(
-            "The Secret in the namespace of the Jobs, and its key, that hold the certificates. "
+            "The Secret in the namespace of the Jobs and the key that holds the certificates. "
             "Default: none."
         ),
     )
@@ -171,12 +171,12 @@ class RunCABundle(CABundle):
 
 ONE_CA_SOURCE = rule(
     "has(self.configMapKeyRef) != has(self.secretKeyRef)",
-    "exactly one of configMapKeyRef and secretKeyRef is needed",
+    "set exactly one of configMapKeyRef and secretKeyRef",
 )
 
 
 class Header(CrdModel):
-    """A header that is sent beside the credentials."""
+    """A header that is sent in addition to the credentials."""
 
     name: str = Field(
         max_length=100,
@@ -196,7 +196,7 @@ class Header(CrdModel):
     )
     secret_key_ref: SecretKeySelector = Field(
         description=(
-            "The Secret in the binding's namespace, and its key, that hold the header's value. A "
+            "The Secret in the binding's namespace and the key that holds the header's value. A "
             "changed value is used within 15 seconds."
         )
     )
@@ -207,7 +207,7 @@ class WorkPoolSpec(CrdModel):
 
     name: str = Field(
         max_length=200,
-        description="The work pool's name in Prefect. Cannot be changed: apply another binding.",
+        description="The work pool's name in Prefect. Cannot be changed: create another binding.",
         json_schema_extra=rules(
             PREFECT_NAME,
             rule("self == oldSelf", "workPool.name cannot be changed: create another binding"),
@@ -220,8 +220,8 @@ class WorkPoolSpec(CrdModel):
     type: Literal["kubernetes", "kubernetes-operator"] = Field(
         default="kubernetes",
         description=(
-            "The work pool's type. A pool of another type is not served: "
-            "the condition WorkPoolFound says which type it has. Default: kubernetes."
+            "The work pool's type. A pool of another type is not served, and the condition "
+            "WorkPoolFound names its type. Default: kubernetes."
         ),
     )
 
@@ -234,38 +234,38 @@ class ServerSpec(CrdModel):
         max_length=2000,
         json_schema_extra=rules(HTTP_URL),
         description=(
-            "The API's address as the operator reaches it, with its path, for example "
+            "The address of the Prefect API as seen from the operator, with its path, for example "
             "http://prefect-server.prefect.svc:4200/api."
         ),
     )
     api_key: SecretValue | None = Field(
         default=None,
-        description="The API key, for Prefect Cloud. Default: none is sent.",
+        description="The API key, for Prefect Cloud. Default: none.",
     )
     auth_string: SecretValue | None = Field(
         default=None,
         description=(
             "The `user:password` of a server with basic authentication "
-            "(its PREFECT_SERVER_API_AUTH_STRING). Default: none is sent."
+            "(its PREFECT_SERVER_API_AUTH_STRING). Default: none."
         ),
     )
     ca_bundle: CABundle | None = Field(
         default=None,
         json_schema_extra=rules(ONE_CA_SOURCE),
         description=(
-            "Certificates in PEM form that the server's own may be signed by, beside those that "
-            "the operator trusts anyway; for a private CA. Run pods trust them, too, where they "
-            "use https. Default: none."
+            "The certificates of a private CA, in PEM form, that the operator trusts for this "
+            "server in addition to the public ones. Run pods trust them, too, if they call the "
+            "server by https. Default: none."
         ),
     )
     headers: tuple[Header, ...] | None = Field(
         default=None,
         max_length=20,
         description=(
-            "Headers that a proxy in front of the server requires, as an access proxy does, sent "
-            "with every request and to the event stream. Run pods send them, too, from a Secret "
-            "that the operator keeps in the namespace of the Jobs, unless jobs.headers or "
-            "jobs.serverURL is set. Default: none."
+            "Headers that an access proxy in front of the server requires. The operator sends "
+            "them with every request and to the event stream. Run pods send them, too, from a "
+            "Secret that the operator creates in the namespace of the Jobs, unless jobs.headers "
+            "or jobs.serverURL is set. Default: none."
         ),
         json_schema_extra={
             "x-kubernetes-list-type": "map",
@@ -275,16 +275,16 @@ class ServerSpec(CrdModel):
 
 
 class JobsSpec(CrdModel):
-    """How the Jobs of runs are made."""
+    """How runs become Jobs."""
 
     namespace: str | None = Field(
         default=None,
         max_length=63,
         description=(
-            "The namespace of the Jobs. Cannot be changed: Jobs of running flows would be lost "
-            "from sight. The operator needs the right to create Jobs there. Another namespace "
-            "than the binding's own must allow it, in its annotation "
-            "workpool-operator.dev/allowed-binding-namespaces. Default: the binding's own."
+            "The namespace of the Jobs. Cannot be changed, because the operator would lose the "
+            "Jobs of running flows. The operator needs the right to create Jobs there. A "
+            "namespace other than the binding's must allow it in its annotation "
+            "workpool-operator.dev/allowed-binding-namespaces. Default: the binding's namespace."
         ),
         json_schema_extra=rules(
             matching(
@@ -300,23 +300,23 @@ class JobsSpec(CrdModel):
         max_length=2000,
         json_schema_extra=rules(HTTP_URL),
         description=(
-            "The API's address as run pods reach it (their PREFECT_API_URL), "
-            "where it differs from server.url. Default: server.url."
+            "The address of the Prefect API as seen from run pods (their PREFECT_API_URL), if it "
+            "differs from server.url. Default: server.url."
         ),
     )
     api_key: RunSecretValue | None = Field(
         default=None,
         description=(
             "The API key that run pods use; it may have fewer rights than the operator's. "
-            "Default: that of server.apiKey; where Jobs run in another namespace, the operator "
-            "keeps a copy of its Secret there, and needs the right to write Secrets there."
+            "Default: that of server.apiKey. If the Jobs run in another namespace, the operator "
+            "copies that key to a Secret there and needs the right to write Secrets there."
         ),
     )
     auth_string: RunSecretValue | None = Field(
         default=None,
         description=(
-            "The `user:password` that run pods use. Default: that of server.authString, as for "
-            "apiKey."
+            "The `user:password` that run pods use. Default: that of server.authString, copied to "
+            "another namespace as apiKey is."
         ),
     )
     ca_bundle: RunCABundle | None = Field(
@@ -324,14 +324,14 @@ class JobsSpec(CrdModel):
         json_schema_extra=rules(ONE_CA_SOURCE),
         description=(
             "Certificates in PEM form that run pods trust when they call the server (their "
-            "PREFECT_API_SSL_CERT_FILE). Default: those of server.caBundle where they use https; "
-            "in another namespace from a copy, as for apiKey."
+            "PREFECT_API_SSL_CERT_FILE). Default: those of server.caBundle if run pods call the "
+            "server by https, copied to another namespace as apiKey is."
         ),
     )
     headers: RunSecretValue | None = Field(
         default=None,
         description=(
-            "A mapping of header names to values, as JSON, that run pods send with every request "
+            "A JSON object of header names and values that run pods send with every request "
             "(their PREFECT_CLIENT_CUSTOM_HEADERS). Default: server.headers, unless serverURL is "
             "set."
         ),
@@ -339,9 +339,10 @@ class JobsSpec(CrdModel):
     environment_secret: bool = Field(
         default=False,
         description=(
-            "Keep the plain values of a run's environment in a Secret that belongs to its Job, so "
-            "that nobody who may only see Jobs and pods reads them. The operator needs the right "
-            "to write Secrets there, and makes two more requests per run. Default: false."
+            "Store the plain values of a run's environment in a Secret that belongs to its Job, "
+            "so that they cannot be read with the right to read Jobs and pods alone. The operator "
+            "needs the right to write Secrets there, and sends two more requests per run. "
+            "Default: false."
         ),
     )
     ttl_seconds_after_finished: int = Field(
@@ -349,8 +350,8 @@ class JobsSpec(CrdModel):
         ge=0,
         le=2_592_000,
         description=(
-            "Seconds that a Job and its pods are kept after the run's end was reported to Prefect. "
-            "A TTL in the pool's template wins. Default: 3600."
+            "Seconds for which a Job and its pods are kept after the run's end was reported to "
+            "Prefect. A TTL in the pool's template takes precedence. Default: 3600."
         ),
     )
     pending_timeout_seconds: int = Field(
@@ -358,8 +359,8 @@ class JobsSpec(CrdModel):
         ge=10,
         le=86_400,
         description=(
-            "Seconds that a run may wait for the flow's container to start (no node, no image, no "
-            "quota) before it ends Crashed with the reason. Default: 600."
+            "Seconds for which a run may wait for its flow container to start (no node, no image, "
+            "no quota) before it ends Crashed with the reason. Default: 600."
         ),
     )
     finished_grace_seconds: int = Field(
@@ -367,8 +368,9 @@ class JobsSpec(CrdModel):
         ge=0,
         le=86_400,
         description=(
-            "Seconds that the flow's container may go on, for hooks and uploads, after its run "
-            "reported that it completed or failed; it holds its slot until then. Default: 3600."
+            "Seconds for which the flow container may continue, for hooks and uploads, after its "
+            "run reported that it completed or failed. It keeps its slot until it ends. Default: "
+            "3600."
         ),
     )
     infrastructure_retries: int = Field(
@@ -376,23 +378,24 @@ class JobsSpec(CrdModel):
         ge=0,
         le=20,
         description=(
-            "How often a run gets a new Job because its pod was rejected, preempted or evicted "
-            "before any code of the flow ran; such a run ends Crashed after that. Default: 3."
+            "How many times a run gets a new Job because its pod was rejected, preempted or "
+            "evicted before any code of the flow ran. After that, the run ends Crashed. Default: "
+            "3."
         ),
     )
 
 
 class PollSpec(CrdModel):
-    """How the work pool is asked for runs."""
+    """How the operator polls the work pool."""
 
     interval_seconds: int = Field(
         default=10,
         ge=1,
         le=55,
         description=(
-            "Seconds between two polls. Runs that the API creates start at once all the same, "
-            "because events wake the operator; Prefect marks a pool NOT_READY that is not polled "
-            "for 60 seconds. Default: 10."
+            "Seconds between two polls. Prefect's events cause a poll in between, so that new "
+            "runs start at once. Prefect marks a pool as NOT_READY if it is not polled for 60 "
+            "seconds. Default: 10."
         ),
     )
     prefetch_seconds: int = Field(
@@ -400,8 +403,8 @@ class PollSpec(CrdModel):
         ge=0,
         le=3600,
         description=(
-            "Seconds before its scheduled time that a run's Job is created, so that image and "
-            "interpreter are ready in time. Default: 10."
+            "Seconds before a run's scheduled time at which its Job is created, so that its pod "
+            "is ready in time. Default: 10."
         ),
     )
 
@@ -417,8 +420,8 @@ class Spec(CrdModel):
         default=None,
         max_length=100,
         description=(
-            "The work queues of the pool to serve, each once; runs of other queues are left alone. "
-            "Default: all queues."
+            "The work queues of the pool to serve, each once. Runs of other queues are not "
+            "claimed. Default: all queues."
         ),
         json_schema_extra={
             "x-kubernetes-list-type": "set",
@@ -430,25 +433,24 @@ class Spec(CrdModel):
     server: ServerSpec = Field(description="The Prefect server that has the work pool.")
     jobs: JobsSpec = Field(
         default_factory=JobsSpec,
-        description="How the Jobs of runs are made. Default: see each field.",
+        description="How runs become Jobs. Default: see each field.",
     )
     concurrency_limit: int | None = Field(
         default=None,
         ge=1,
         le=100_000,
         description=(
-            "The most Jobs of this binding that may be in flight, from the claim of a run until "
-            "its pods are gone. It limits what runs, and survives restarts. Default: no limit."
+            "The maximum number of runs of this binding in flight, each from its claim until its "
+            "pods have ended. It counts the existing Jobs again after a restart. Default: no "
+            "limit."
         ),
     )
     poll: PollSpec = Field(
-        default_factory=PollSpec, description="How the work pool is asked for runs."
+        default_factory=PollSpec, description="How the operator polls the work pool."
     )
     suspend: bool = Field(
         default=False,
-        description=(
-            "Claim no new runs; Jobs that exist are followed to their end. Default: false."
-        ),
+        description=("Claim no new runs. Existing Jobs are followed to their end. Default: false."),
     )
 
     @classmethod
@@ -489,18 +491,18 @@ class Spec(CrdModel):
 class Condition(CrdModel):
     """metav1.Condition."""
 
-    type: str = Field(description="What the condition is about, in CamelCase.")
-    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
-    reason: str = Field(description="Why, as one CamelCase word; stable, for programs.")
-    message: str = Field(description="Why, and what to do, for people.")
+    type: str = Field(description="The name of the condition, in CamelCase.")
+    status: Literal["True", "False", "Unknown"] = Field(description="The condition's status.")
+    reason: str = Field(description="The reason as one CamelCase word, stable, for programs.")
+    message: str = Field(description="The reason and what to do, for people.")
     last_transition_time: str = Field(
         description="When `status` last changed.", json_schema_extra={"format": "date-time"}
     )
-    observed_generation: int = Field(description="The metadata.generation that it speaks of.")
+    observed_generation: int = Field(description="The metadata.generation that it is about.")
 
 
 class WorkPoolStatus(CrdModel):
-    """What Prefect says of the pool."""
+    """The work pool as Prefect reports it."""
 
     id: str | None = Field(default=None, description="The pool's id.")
     type: str | None = Field(default=None, description="The pool's type.")
@@ -508,49 +510,51 @@ class WorkPoolStatus(CrdModel):
 
 
 class ServerStatus(CrdModel):
-    """The server that answers."""
+    """The Prefect server in use."""
 
-    url: str | None = Field(default=None, description="The address in use.")
+    url: str | None = Field(default=None, description="Its address.")
     version: str | None = Field(default=None, description="The Prefect version of the server.")
 
 
 class RunsStatus(CrdModel):
-    """How many runs are where."""
+    """The numbers of runs in flight and waiting."""
 
-    running: int = Field(default=0, description="Jobs whose pod has started the flow's container.")
+    running: int = Field(default=0, description="Runs whose flow container has started.")
     pending: int = Field(default=0, description="Claimed runs whose pod has not started yet.")
     queued: int = Field(
         default=0,
-        description="Due runs of the pool that are not claimed, as of the last poll; at most 200.",
+        description="Due runs that were not claimed at the last poll; at most 200.",
     )
 
 
 class Status(CrdModel):
-    """What the operator sees."""
+    """The status that the operator reports."""
 
     observed_generation: int | None = Field(
-        default=None, description="The metadata.generation that the status speaks of."
+        default=None, description="The metadata.generation that the status is about."
     )
     worker_name: str | None = Field(
         default=None, description="The name under which Prefect lists this binding as a worker."
     )
     work_pool: WorkPoolStatus = Field(
-        default_factory=WorkPoolStatus, description="What Prefect says of the pool."
+        default_factory=WorkPoolStatus, description="The work pool as Prefect reports it."
     )
     server: ServerStatus = Field(
-        default_factory=ServerStatus, description="The server that answers."
+        default_factory=ServerStatus, description="The Prefect server in use."
     )
-    runs: RunsStatus = Field(default_factory=RunsStatus, description="How many runs are where.")
+    runs: RunsStatus = Field(
+        default_factory=RunsStatus, description="The numbers of runs in flight and waiting."
+    )
     last_poll_time: str | None = Field(
         default=None,
-        description="The last successful poll; written at most every 30 seconds.",
+        description="The time of the last successful poll, updated at most every 30 seconds.",
         json_schema_extra={"format": "date-time"},
     )
     conditions: tuple[Condition, ...] = Field(
         default=(),
         description=(
-            "What holds and what does not. Ready: a due run would be picked up; Claiming: due runs "
-            "are claimed now."
+            "The binding's conditions. Ready: due runs are claimed, or wait for something that is "
+            "not a fault. Claiming: due runs are claimed now."
         ),
         json_schema_extra={
             "x-kubernetes-list-type": "map",
@@ -560,9 +564,11 @@ class Status(CrdModel):
 
 
 class WorkPoolBinding(CrdModel):
-    """Binds one Prefect work pool to one cluster: while it exists, the pool's runs become Jobs."""
+    """Binds one Prefect work pool to one cluster: the pool's flow runs become Jobs in it."""
 
     spec: Spec = Field(
         description="Which work pool to serve, where its server is, and how its runs become Jobs.",
     )
-    status: Status = Field(default_factory=Status, description="What the operator sees.")
+    status: Status = Field(
+        default_factory=Status, description="The status that the operator reports."
+    )

@@ -1,4 +1,4 @@
-"""The CRD as it is generated: structural, described, small, and a copy of nothing."""
+"""The generated CRD: structural, described, small, and the same as the committed one."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[s
 
 
 def test_every_field_is_described() -> None:
-    silent = [path for path, field in fields(crd.schema()) if not field.get("description")]
-    assert silent == []
+    undescribed = [path for path, field in fields(crd.schema()) if not field.get("description")]
+    assert undescribed == []
 
 
-def test_every_duration_names_its_unit_and_every_default_is_told() -> None:
+def test_every_duration_names_its_unit_and_every_default_is_described() -> None:
     for path, field in fields(crd.schema()):
         if path.startswith(".spec") and "default" in field and field["type"] != "object":
-            told = field["description"]
-            assert f"Default: {str(field['default']).lower()}" in told, path
+            default = f"Default: {str(field['default']).lower()}"
+            assert default in field["description"], path
         if field.get("type") == "integer" and "Seconds" in path:
             assert "Seconds" in field["description"], path
 
@@ -50,7 +50,7 @@ def test_the_committed_crd_is_the_generated_one() -> None:
     assert (CHECKOUT / "manifests/base/crd.yaml").read_text() == crd.render()
 
 
-def test_a_minimal_spec_has_the_defaults_that_its_schema_promises() -> None:
+def test_a_minimal_spec_has_the_defaults_of_the_schema() -> None:
     spec = Spec.model_validate(MINIMAL)
     assert spec.poll.interval_seconds == 10
     assert spec.jobs.pending_timeout_seconds == 600
@@ -60,14 +60,14 @@ def test_a_minimal_spec_has_the_defaults_that_its_schema_promises() -> None:
     assert (spec.work_queues, spec.concurrency_limit, spec.jobs.server_url) == (None, None, None)
 
 
-def test_a_spec_is_read_by_its_kubernetes_names_and_ignores_fields_of_a_later_crd() -> None:
+def test_a_spec_is_parsed_by_its_kubernetes_names_and_ignores_unknown_fields() -> None:
     jobs = {"serverURL": "http://elsewhere/api", "fromTheFuture": 1}
     spec = Spec.model_validate({**MINIMAL, "jobs": jobs})
     assert spec.jobs.server_url == "http://elsewhere/api"
     assert "serverURL" in crd.schema()["properties"]["spec"]["properties"]["jobs"]["properties"]
 
 
-def test_the_columns_are_those_that_the_user_needs_first() -> None:
+def test_kubectl_get_shows_the_most_important_columns() -> None:
     [version] = crd.manifest()["spec"]["versions"]
     columns = version["additionalPrinterColumns"]
     narrow = [column["name"] for column in columns if not column.get("priority")]
