@@ -4,7 +4,7 @@
 PYTHON ?= python3
 .DEFAULT_GOAL := help
 .PHONY: help demo cluster down test test-unit test-contract test-cluster test-e2e test-faults \
-	test-scale check bench crd locks
+	test-scale test-testbed check bench crd locks
 
 programs = .venv/bin
 ready = @$(PYTHON) -m testbed.bootstrap $@
@@ -33,7 +33,7 @@ down: ## end the cluster and leave nothing of it
 test: check ## the checks, then all tests on one server and one cluster; of the faults the smoke set
 	$(ready)
 	$(testbed) up-with-images
-	$(pytest) $(parallel) -m "not extended" tests/e2e tests/cluster tests/faults tests/contract
+	$(pytest) $(parallel) -m "not extended" tests/testbed tests/e2e tests/cluster tests/faults tests/contract
 	$(pytest) tests/scale
 
 test-unit: ## tests without any server
@@ -50,7 +50,7 @@ test-scale: ## many bindings in one process; alone, as what it takes is measured
 	$(testbed) up
 	$(pytest) tests/scale
 
-test-cluster test-e2e test-faults: test-%: ## the same, with pods; all of the faults
+test-cluster test-e2e test-faults test-testbed: test-%: ## the same, with pods; all of the faults; the testbed itself
 	$(ready)
 	$(testbed) up-with-images
 	$(pytest) $(parallel) tests/$*

@@ -16,7 +16,7 @@ from localnode.node import LocalNode
 from testbed import clusters, environments, state
 from testbed.environments import DEVELOPMENT, PEER, Environment
 
-NEEDS_IMAGES = {"demo", "test", "test-cluster", "test-e2e", "test-faults", "bench"}
+NEEDS_IMAGES = {"demo", "test", "test-cluster", "test-e2e", "test-faults", "test-testbed", "bench"}
 NEEDS_CLUSTER = NEEDS_IMAGES | {"cluster", "test-contract", "test-scale"}
 NEEDS_POSTGRESQL = NEEDS_CLUSTER - {"cluster", "demo"}
 NEEDS_GIT = {"test", "test-cluster"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import PrefectClient
 
-from tests.unit.jobs.test_render import container, env, render, with_container
+from tests.support.subjects import container, env, render, with_container
 from workpool_operator.jobs import placeholders
 
 

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import PrefectClient
 
-from tests.support.prefect import stock_template
+from tests.support.prefect import Object, stock_template
+from tests.support.subjects import (
+    IDENTITY,
+    RUN,
+    STOCK,
+    container,
+    env,
+    render,
+    subject,
+    with_container,
+)
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import manifest as manifests
 from workpool_operator.jobs import render as rendering
 from workpool_operator.jobs.environment import SIGTERM_BEHAVIOR
 from workpool_operator.jobs.inputs import RenderInput
-from workpool_operator.jobs.manifest import Identity
 from workpool_operator.kube import models
 
-Object = dict[str, Any]
-RUN = UUID("11111111-1111-4111-8111-111111111111")
-CLAIM = UUID("22222222-2222-4222-8222-222222222222")
-POOL = UUID("33333333-3333-4333-8333-333333333333")
-NOW = "2026-01-01T00:00:00Z"
-IDENTITY = Identity(
-    run_id=RUN,
-    claim_id=CLAIM,
-    pool_id=POOL,
-    binding="data/etl",
-    binding_id="b" * 32,
-    server="http://server/api",
-    namespace="data",
-)
 REFERENCE = {"secretKeyRef": {"name": "prefect", "key": "key"}}
 
 
@@ -41,40 +35,6 @@ async def client() -> AsyncIterator[PrefectClient]:
     """Renders without blocks and variables ask it nothing, so that it may lead nowhere."""
     async with PrefectClient("http://127.0.0.1:9/api") as made:
         yield made
-
-
-def subject(
-    *,
-    run: Object | None = None,
-    deployment: Object | None = None,
-    base: Object | None = None,
-    template_environment: Collection[str] = (),
-) -> RenderInput:
-    """A run of a deployment, with these job variables, in a pool with this template."""
-    return RenderInput(
-        run={"id": str(RUN), "name": "brave-lynx", "flow_id": str(POOL), "job_variables": run},
-        flow={"id": str(POOL), "name": "hello", "created": NOW, "updated": NOW},
-        deployment={
-            "id": str(CLAIM),
-            "name": "demo",
-            "flow_id": str(POOL),
-            "created": NOW,
-            "updated": NOW,
-            "job_variables": deployment or {},
-        },
-        pool={
-            "id": str(POOL),
-            "name": "etl",
-            "type": "kubernetes",
-            "base_job_template": base or stock_template(),
-        },
-        worker_name="etl.data@cluster",
-        environment=(
-            {"name": "PREFECT_API_URL", "value": "http://server/api"},
-            {"name": "PREFECT_API_KEY", "valueFrom": REFERENCE},
-        ),
-        template_environment=frozenset(template_environment),
-    )
 
 
 def with_manifest(**spec: Any) -> Object:
@@ -95,30 +55,6 @@ def with_pod_metadata(**metadata: Any) -> Object:
     manifest = base["job_configuration"]["job_manifest"]
     manifest["spec"]["template"]["metadata"] = metadata
     return base
-
-
-def with_container(**fields: Any) -> Object:
-    base = stock_template()
-    spec = base["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
-    spec["containers"][0].update(fields)
-    return base
-
-
-async def render(client: PrefectClient, **given: Any) -> Object:
-    return await rendering.render_manifest(subject(**given), IDENTITY, client=client)
-
-
-def container(manifest: Object) -> Object:
-    found: Object = manifest["spec"]["template"]["spec"]["containers"][0]
-    return found
-
-
-def env(manifest: Object) -> Object:
-    """The container's environment; no name may be there twice."""
-    entries = container(manifest)["env"]
-    names = [entry["name"] for entry in entries]
-    assert len(names) == len(set(names))
-    return {e["name"]: e.get("value", e.get("valueFrom")) for e in entries}
 
 
 async def test_the_stock_template_gives_a_job(client: PrefectClient) -> None:
@@ -173,7 +109,7 @@ async def test_what_the_binding_sets_wins_over_what_the_template_fixed(
 
 
 async def test_a_job_is_named_after_its_run_or_as_the_template_says(client: PrefectClient) -> None:
-    async def name(base: Object | None = None, **run: Any) -> str:
+    async def name(base: Any = STOCK, **run: Any) -> str:
         return str((await render(client, base=base, run=run))["metadata"]["name"])
 
     fixed = stock_template()
