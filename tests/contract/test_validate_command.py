@@ -1,4 +1,4 @@
-"""`workpool-operator validate` beside a real API server: offline it takes and refuses the same."""
+"""`workpool-operator validate` accepts and refuses offline what a real API server does."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect.svc:4200/
 KEY = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
 OTHER_KEY = {"secretKeyRef": {"name": "A", "key": "b c"}}
 
-RULES_NOT_ASKED = "<nil>"  # of the API server, where a type is wrong
+RULES_NOT_EVALUATED = "<nil>"  # the API server's path for them, if a type is wrong
 
-# For each spec the paths that the API server refuses; it may name them in other words.
+# For each spec the paths that the API server refuses.
 SPECS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "the shortest": ({}, set()),
     "everything": (
@@ -51,7 +51,7 @@ SPECS: dict[str, tuple[dict[str, Any], set[str]]] = {
         },
         set(),
     ),
-    "a null where something is needed": ({"workPool": None}, {"spec.workPool"}),
+    "a null for a required field": ({"workPool": None}, {"spec.workPool"}),
     "a null in a list": ({"workQueues": [None]}, {"spec.workQueues[0]"}),
     "bad names": (
         {"workPool": {"name": "a/b"}, "workQueues": ["", "a%b"]},
@@ -62,7 +62,7 @@ SPECS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"workPool": {"name": "a" * 201}, "workQueues": ["b" * 201]},
         {"spec.workPool.name", "spec.workQueues[0]"},
     ),
-    "a queue twice": ({"workQueues": ["a", "b", "a"]}, {"spec.workQueues[2]"}),
+    "a duplicate queue": ({"workQueues": ["a", "b", "a"]}, {"spec.workQueues[2]"}),
     "no queue": ({"workQueues": []}, {"spec.workQueues"}),
     "an unknown type": ({"workPool": {"name": "x", "type": "docker"}}, {"spec.workPool.type"}),
     "wrong types": (
@@ -116,13 +116,13 @@ def command(tmp_path) -> Command:
 
 @pytest.fixture
 def refused(crd, kube, namespace):
-    """The paths that the API server names when it is asked to create the binding."""
+    """The paths that the API server names when it refuses to create the binding."""
 
     async def refused(binding: dict[str, Any]) -> set[str]:
         path = f"/apis/{binding['apiVersion']}/namespaces/{namespace}/workpoolbindings"
         answer = await kube.http.post(path, params={"dryRun": "All"}, json=binding)
         details = answer.json().get("details", {})
-        return {cause["field"] for cause in details.get("causes", [])} - {RULES_NOT_ASKED}
+        return {cause["field"] for cause in details.get("causes", [])} - {RULES_NOT_EVALUATED}
 
     return refused
 
@@ -140,7 +140,7 @@ async def test_a_binding_is_refused_offline_where_the_api_server_refuses_it(
 
 
 def covers(paths: set[str], named: set[str]) -> bool:
-    """The API server tells of rules only where no type is wrong."""
+    """The API server evaluates rules only if no type is wrong."""
     return named <= paths and bool(named) == bool(paths)
 
 
@@ -152,13 +152,13 @@ async def test_what_kubectl_prints_is_valid(binding, command, cluster, namespace
     assert said.out.splitlines()[-1].startswith("1 binding valid")
 
 
-async def test_what_prefect_has_of_a_pool_is_valid(api, pool, command):
+async def test_a_pool_as_prefects_api_returns_it_is_valid(api, pool, command):
     inspected = command.write("pool.json", await api.read_pool(pool))
     said = await command("validate", inspected)
     assert (said.code, said.out) == (0, "1 work pool valid\n")
 
 
-async def test_prefects_server_refuses_the_placeholders_that_are_refused_here(api, pool, command):
+async def test_prefects_server_refuses_the_placeholders_that_validate_refuses(api, pool, command):
     template = stock_template(nodeSelector="{{ node_selektor }}")
     said = await command("validate", command.write("template.json", template))
     assert said.code == 1
@@ -168,21 +168,25 @@ async def test_prefects_server_refuses_the_placeholders_that_are_refused_here(ap
     assert "node_selektor" in answer.text
 
 
-def test_every_fault_of_every_file_is_told_with_its_place(command):
+def test_every_error_of_every_file_is_reported_with_its_position(command):
     bad = yaml.safe_dump_all(
         [manifest({"suspend": "x"}), {"kind": "Namespace", "apiVersion": "v1"}]
     )
     (command.home / "bad.yaml").write_text(bad)
-    (command.home / "torn.yaml").write_text("a: [")
-    said = command.run("validate", command.home / "bad.yaml", command.home / "torn.yaml", "nowhere")
+    (command.home / "broken.yaml").write_text("a: [")
+    said = command.run(
+        "validate", command.home / "bad.yaml", command.home / "broken.yaml", "nowhere"
+    )
     lines = said.out.splitlines()
     assert said.code == 1
-    assert lines[0].endswith("bad.yaml:8:3: error: spec.suspend: must be true or false, is text")
-    assert "torn.yaml:2:1: error: is neither YAML nor JSON" in lines[1]
+    assert lines[0].endswith(
+        "bad.yaml:8:3: error: spec.suspend: must be true or false, is a string"
+    )
+    assert "broken.yaml:2:1: error: is not valid YAML or JSON" in lines[1]
     assert lines[2] == "nowhere:1:1: error: cannot be read: No such file or directory"
     assert lines[3] == "3 errors, 0 warnings"
     assert said.err == "note: skipped 1 object of other kinds\n"
 
 
-def test_without_a_file_the_usage_is_told(command):
+def test_validate_without_a_file_is_wrong_usage(command):
     assert command.run("validate").code == 2

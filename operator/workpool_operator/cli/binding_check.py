@@ -1,7 +1,7 @@
-"""What an API server would say to a WorkPoolBinding, without one.
+"""Checks a WorkPoolBinding offline, as the API server would.
 
-The CRD's own schema decides, its CEL rules included; only the words are ours. Values that may be
-secrets are never repeated.
+The schema and the CEL rules of the CRD decide; only the messages are ours. Values that can be
+secrets are never printed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ from workpool_operator.suggestions import did_you_mean
 API_VERSION = f"{v1alpha1.GROUP}/{v1alpha1.VERSION}"
 POOL_TYPES: tuple[str, ...] = get_args(v1alpha1.WorkPoolSpec.model_fields["type"].annotation)
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _SERVER_URL = ("server", "url")
 _WELL_FORMED = re.compile(r"https?://[^\s/]")
 _TYPES = {
     "object": "a mapping",
     "array": "a list",
-    "string": "text",
-    "integer": "a whole number",
+    "string": "a string",
+    "integer": "an integer",
     "boolean": "true or false",
 }
 
@@ -42,14 +41,14 @@ Errors = Iterator[ValidationError]
 
 
 def check(binding: Mapping[str, Any]) -> Iterator[Finding]:
-    """Everything that is wrong with the manifest."""
+    """Yield every error and warning of the manifest."""
     for key in binding:
         if key not in _TOP:
             yield Finding((key,), f"unknown field{did_you_mean(key, _TOP)}")
     yield from _check_kind(binding)
     yield from _check_metadata(binding.get("metadata"))
     if not isinstance(spec := binding.get("spec"), Mapping):
-        yield Finding(("spec",), "is required: which work pool to serve, and its server")
+        yield Finding(("spec",), "is required: the work pool to serve, and its Prefect server")
         return
     for error in _validator().iter_errors(_without_nulls(spec)):
         yield Finding(("spec", *error.absolute_path), error.message)
@@ -57,16 +56,16 @@ def check(binding: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _check_addresses(spec: Mapping[str, Any]) -> Iterator[Finding]:
-    """What is valid and hardly works."""
+    """Warn of addresses that are valid and unlikely to work."""
     for path in (_SERVER_URL, ("jobs", "serverURL")):
         url = get_path(spec, path)
         if not isinstance(url, str):
             continue
         if Redaction().redact_text(url) != url:
-            text = "holds a user and password, which every Job would show: use server.authString"
+            text = "contains a user and password, which every Job would show: use server.authString"
             yield Finding(("spec", *path), text, "warning")
-        for doubt in addresses.address_warnings(url) if _WELL_FORMED.match(url) else ():
-            yield Finding(("spec", *path), doubt, "warning")
+        for text in addresses.address_warnings(url) if _WELL_FORMED.match(url) else ():
+            yield Finding(("spec", *path), text, "warning")
     url = get_path(spec, _SERVER_URL)
     if (
         isinstance(url, str)
@@ -90,36 +89,30 @@ def _check_metadata(metadata: Any) -> Iterator[Finding]:
     name = metadata.get("name")
     if name is None and not metadata.get("generateName"):
         yield Finding(("metadata", "name"), "is required")
-    elif name is not None and not _is_name(name, length=253):
-        text = "must be lower-case letters, digits, - and ., at most 253 of them"
-        yield Finding(("metadata", "name"), f"{text}, is {_shown(name)}")
+    elif name is not None and not (isinstance(name, str) and formats.is_subdomain(name)):
+        yield Finding(("metadata", "name"), f"{_shown(name)} is not {formats.SUBDOMAIN}")
     namespace = metadata.get("namespace")
     if namespace is not None and not formats.is_label_name(str(namespace)):
-        text = "must be lower-case letters, digits and -, at most 63 of them"
-        yield Finding(("metadata", "namespace"), f"{text}, is {_shown(namespace)}")
-    yield from _check_marks(metadata)
+        text = f"{_shown(namespace)} is not {formats.LABEL_NAME}"
+        yield Finding(("metadata", "namespace"), text)
+    yield from _check_labels_and_annotations(metadata)
 
 
-def _check_marks(metadata: Mapping[str, Any]) -> Iterator[Finding]:
-    """Labels and annotations."""
+def _check_labels_and_annotations(metadata: Mapping[str, Any]) -> Iterator[Finding]:
     for field in ("labels", "annotations"):
         given = metadata.get(field)
         for key, value in given.items() if isinstance(given, Mapping) else ():
             path = ("metadata", field, key)
             if not formats.is_label_key(key):
-                yield Finding(path, f"must have {formats.LABEL_KEY}, is {_shown(key)}")
+                yield Finding(path, f"{_shown(key)} is not {formats.LABEL_KEY}")
             elif not isinstance(value, str):
-                yield Finding(path, f"must be text, is {_shown(value)}: quote it")
+                yield Finding(path, f"must be a string, is {_shown(value)}: quote it")
             elif field == "labels" and not formats.is_label_value(value):
-                yield Finding(path, f"must be {formats.LABEL_VALUE}, is {_shown(value)}")
-
-
-def _is_name(name: Any, *, length: int) -> bool:
-    return isinstance(name, str) and len(name) <= length and bool(_NAME.fullmatch(name))
+                yield Finding(path, f"{_shown(value)} is not {formats.LABEL_VALUE}")
 
 
 def _without_nulls(value: Any) -> Any:
-    """As the API server reads it: a null in a mapping is no value."""
+    """Leave nulls in mappings out, as the API server does."""
     if not isinstance(value, Mapping):
         return value
     return {key: _without_nulls(item) for key, item in value.items() if item is not None}
@@ -136,7 +129,7 @@ def _validator() -> Any:
     return extend(Draft202012Validator, _KEYWORDS)(_spec_schema())  # type: ignore[no-untyped-call]
 
 
-# The keywords of the schema, each with what a person reads where it does not hold.
+# The keywords of the schema, with a message for each that is violated.
 
 
 def _properties(validator: Any, properties: Schema, instance: Any, schema: Schema) -> Errors:
@@ -195,7 +188,7 @@ def _list_type(validator: Any, kind: str, instance: Any, schema: Schema) -> Erro
 
 def _rules(validator: Any, rules: list[Schema], instance: Any, schema: Schema) -> Errors:
     if not validator.is_type(instance, schema["type"]):
-        return  # told already
+        return  # `type` reports it
     for rule in rules:
         if not _holds(rule["rule"], instance):
             path = [part for part in rule.get("fieldPath", "").split(".") if part]
@@ -204,8 +197,11 @@ def _rules(validator: Any, rules: list[Schema], instance: Any, schema: Schema) -
 
 
 def _holds(rule: str, instance: Any) -> bool:
-    """True where the rule cannot be asked, because a part is missing or has the wrong type: that
-    has been told already. So it is about a change (`oldSelf`), because this is a new object."""
+    """Return whether the object obeys the rule; True if the rule cannot be evaluated.
+
+    A missing part or a wrong type is reported by its own keyword. A rule about changes (`oldSelf`)
+    does not apply to a new object.
+    """
     try:
         return "oldSelf" in rule or bool(cel.evaluate(rule, {"self": instance}))
     except (KeyError, RuntimeError, TypeError):
@@ -219,7 +215,7 @@ _KEYWORDS: Mapping[str, Callable[..., Errors]] = {
     "enum": _enum,
     "minimum": _limit("must be at least {limit}", lambda n, at: n < at, lambda n: n, int, float),
     "maximum": _limit("must be at most {limit}", lambda n, at: n > at, lambda n: n, int, float),
-    "maxLength": _limit("must be of at most {limit} characters", lambda n, at: n > at, len, str),
+    "maxLength": _limit("must have at most {limit} characters", lambda n, at: n > at, len, str),
     "maxItems": _limit("must have at most {limit} items", lambda n, at: n > at, len, list),
     "x-kubernetes-list-type": _list_type,
     "x-kubernetes-validations": _rules,
@@ -227,16 +223,24 @@ _KEYWORDS: Mapping[str, Callable[..., Errors]] = {
 
 
 def _kind(value: Any) -> str:
-    """What a value is, without telling it."""
+    """Return the kind of a value, which can itself be a secret."""
     if value is None:
-        return "nothing"
+        return "null"
     if isinstance(value, bool):
-        return "true or false"
-    names = {Mapping: "a mapping", list: "a list", str: "text", int: "a number", float: "a number"}
-    return next((name for type_, name in names.items() if isinstance(value, type_)), "of no type")
+        return "a boolean"
+    names = {
+        Mapping: "a mapping",
+        list: "a list",
+        str: "a string",
+        int: "a number",
+        float: "a number",
+    }
+    return next(
+        (name for type_, name in names.items() if isinstance(value, type_)), "of an unknown type"
+    )
 
 
 def _shown(value: Any) -> str:
-    """The value, if it is short enough to help; of an address, without user and password."""
+    """Return the value as text, shortened, and an address without user and password."""
     text = repr(value) if isinstance(value, str | int | float) else _kind(value)
     return Redaction().redact_text(text if len(text) <= 80 else f"{text[:77]}...")

@@ -89,7 +89,7 @@ def _refuse_faults(found: KubernetesObject) -> None:
     for finding in binding_check.check(found.value):
         if finding.severity == "error":
             text = f"{finding.under(found.prefix).path_text}: {finding.message}"
-            raise UnreadableFile(found.document.file, text, spot=found.position(finding.path))
+            raise UnreadableFile(found.document.file, text, position=found.position(finding.path))
 
 
 def _binding(manifest: Mapping[str, Any], namespace: str) -> Binding:

@@ -1,4 +1,4 @@
-"""Bindings that are each valid and get in each other's way. Pure."""
+"""Finds bindings that are each valid and conflict with each other. Pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from workpool_operator.cli.findings import Finding
 from workpool_operator.cli.objects import KubernetesObject
 from workpool_operator.jobs.field_errors import get_path
 
-Found = Iterator[tuple[KubernetesObject, Finding]]
+Conflicts = Iterator[tuple[KubernetesObject, Finding]]
 
 
-def conflicts(bindings: Iterable[KubernetesObject]) -> Found:
-    """Of two that conflict, the later one and what it shares with the earlier one."""
+def find_conflicts(bindings: Iterable[KubernetesObject]) -> Conflicts:
+    """Yield the later one of two that conflict, with a warning that names the earlier one."""
     bindings = list(bindings)
     repeated = dict(_same_name(bindings))
     yield from repeated.items()
     yield from _same_runs(each for each in bindings if each not in repeated)
 
 
-def _same_name(bindings: Iterable[KubernetesObject]) -> Found:
+def _same_name(bindings: Iterable[KubernetesObject]) -> Conflicts:
     first: dict[tuple[str, str], KubernetesObject] = {}
     for binding in bindings:
         namespace, name = (
@@ -32,11 +32,11 @@ def _same_name(bindings: Iterable[KubernetesObject]) -> Found:
             continue
         other = first.setdefault((str(namespace or ""), name), binding)
         if other is not binding:
-            text = f"the same namespace and name as in {other}: applying one replaces the other"
+            text = f"same namespace and name as {other}: applying one replaces the other"
             yield binding, Finding(("metadata", "name"), text, "warning")
 
 
-def _same_runs(bindings: Iterable[KubernetesObject]) -> Found:
+def _same_runs(bindings: Iterable[KubernetesObject]) -> Conflicts:
     served: dict[tuple[str, str], _PoolConsumers] = defaultdict(_PoolConsumers)
     for binding in bindings:
         spec = binding.value.get("spec")
@@ -47,19 +47,19 @@ def _same_runs(bindings: Iterable[KubernetesObject]) -> Found:
         if shared:
             other, queue = shared
             what = f"work queue {queue!r} of work pool {pool!r}" if queue else f"work pool {pool!r}"
-            text = f"{other} serves {what}, too: each run goes to the binding that claims it first"
+            text = f"{other} also serves {what}: each run goes to the binding that claims it first"
             yield binding, Finding(("spec", "workPool", "name"), text, "warning")
 
 
 def _queues(spec: Any) -> list[str]:
-    """Those that are named; none stands for all of the pool's."""
+    """Return the queues that the binding names; an empty list means all of the pool."""
     named = get_path(spec, ("workQueues",))
     return [each for each in named if isinstance(each, str)] if isinstance(named, list) else []
 
 
 @dataclass(slots=True)
 class _PoolConsumers:
-    """Who serves a work pool: the first binding of any queue, of all queues, and of each one."""
+    """The bindings that serve a work pool: the first of any queue, of all queues, of each queue."""
 
     any: KubernetesObject | None = None
     all: KubernetesObject | None = None
@@ -68,7 +68,7 @@ class _PoolConsumers:
     def add(
         self, binding: KubernetesObject, queues: list[str]
     ) -> tuple[KubernetesObject, str] | None:
-        """The binding that serves some of these queues already, and which one if not all."""
+        """Add a binding; return an earlier one that shares a queue, and the queue ("": all)."""
         shared = [(self.by_queue[queue], queue) for queue in queues if queue in self.by_queue]
         whole = self.all if queues else self.any
         self.any = self.any or binding

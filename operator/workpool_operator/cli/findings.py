@@ -1,4 +1,4 @@
-"""What a check has to say about a document: where, how bad, and in which words. Pure."""
+"""What a check reports about a document: path, message and severity. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, or that hardly is what its author meant."""
+    """An error, or a warning about something that is valid and probably not intended."""
 
     path: Path
     message: str
@@ -25,9 +25,9 @@ class Finding:
 
     @property
     def path_text(self) -> str:
-        """The path as one writes it."""
+        """The path as text, such as `spec.workQueues[0]`."""
         return format_path(self.path)
 
     def under(self, prefix: Path) -> Finding:
-        """The same, of a document that is part of another."""
+        """Return the finding for a document that is at `prefix` of another document."""
         return Finding((*prefix, *self.path), self.message, self.severity)

@@ -1,5 +1,7 @@
-"""The objects that a file holds, a List's items each on their own, and which of them are ours.
-Pure, but for reading the file."""
+"""Finds the objects of a file, each item of a List on its own, and which of them are ours.
+
+Pure, except that `read_objects` reads the file.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ Kind = Literal["binding", "work pool", "base job template", "other"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KubernetesObject:
-    """One of a file; `prefix` is its path in the document."""
+    """An object of a file; `prefix` is its path in the document."""
 
     document: Document
     value: Any
@@ -25,7 +27,7 @@ class KubernetesObject:
 
     @property
     def kind(self) -> Kind:
-        """What it is, or is meant to be."""
+        """What the object is, judged by its fields."""
         if not isinstance(self.value, Mapping):
             return "other"
         if is_binding(self.value) or str(self.value.get("apiVersion")).startswith(v1alpha1.GROUP):
@@ -38,7 +40,7 @@ class KubernetesObject:
 
     @property
     def foreign_kind(self) -> str:
-        """Its kind where it is another object of Kubernetes, else an empty text."""
+        """The kind of a Kubernetes object that is not ours; "" for all others."""
         if self.kind != "other" or not isinstance(self.value, Mapping):
             return ""
         return str(self.value.get("kind") or "") if self.value.get("apiVersion") else ""
@@ -57,10 +59,10 @@ def is_binding(value: Any) -> bool:
 
 
 def read_objects(file: str) -> list[KubernetesObject]:
-    """The objects of all documents of the file, in their order.
+    """Return the objects of all documents of the file, in their order.
 
     Raises:
-        Unreadable: there is no such file, or it holds neither YAML nor JSON.
+        UnreadableFile: the file does not exist, or is not valid YAML or JSON.
     """
     return [each for document in documents.read_documents(file) for each in _objects(document)]
 

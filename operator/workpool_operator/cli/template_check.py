@@ -1,7 +1,7 @@
-"""What is wrong with a base job template before any run meets it.
+"""Checks a base job template before any run uses it.
 
-Faults of the manifest are those that the operator finds in a pool's template (`jobs.template`); to
-them come what Prefect's server refuses, and variables that nobody can use as they were meant.
+Finds the errors that the operator finds in a pool's template (`jobs.template_validation`), what
+Prefect's server refuses, and variables that have no effect.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ _META = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 
 
 def check(template: Mapping[str, Any]) -> Iterator[Finding]:
-    """Everything that is wrong with the template, and what is doubtful."""
+    """Yield every error and warning of the template."""
     for key in template:
         if key not in _PARTS:
-            text = f"is no part of a base job template{did_you_mean(key, _PARTS)}"
+            text = f"unknown field{did_you_mean(key, _PARTS)}"
             yield Finding((key,), text, "warning")
     faults = template_errors(template)
     yield from map(Finding.of, faults)
     if "variables" not in template:  # Prefect's server refuses it
-        yield Finding(("variables",), "is required: a JSON schema, {properties: {}} at least")
+        yield Finding(("variables",), "is required: a JSON schema, at least {properties: {}}")
     if any(len(fault.path) < 2 for fault in faults):
-        return  # without its halves there is nothing to look at
+        return  # job_configuration or variables is missing
     readable = settings.template_environment()
     yield from map(_warning, template_warnings(template, template_environment=readable))
     yield from _unused(template)
@@ -63,8 +63,7 @@ def check(template: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def check_default_run(template: Mapping[str, Any]) -> Iterator[Finding]:
-    """What crashes a run that sets no job variable, where the template is meant for such runs;
-    nothing is said of one that has faults of its own."""
+    """Yield what crashes a run that sets no job variable, if the template itself has no error."""
     if template_errors(template):
         return
     found = run_documents.sample_documents(RunSelector(template=template))
@@ -82,11 +81,11 @@ def check_default_run(template: Mapping[str, Any]) -> Iterator[Finding]:
         )
     except RenderError as error:
         path = template_path(parse_path(error.path))
-        if len(path) > 1:  # else a block or variable, which only a server knows
+        if len(path) > 1:  # else it is a block or a variable, which only a server has
             yield from _crashes(path, template_findings.from_error(error, render_input))
         return
     except RecursionError:
-        yield Finding(("job_configuration",), "is nested more deeply than can be rendered")
+        yield Finding(("job_configuration",), "is nested too deeply to be rendered")
         return
     for fault in validation.find_errors(job):
         yield from _crashes(
@@ -100,31 +99,30 @@ def _crashes(path: Path, seen: TemplateFindings) -> Iterator[Finding]:
         yield Finding(path, f"a run that sets no job variable crashes: {problem}")
 
 
-def _warning(doubt: FieldError | FieldWarning) -> Finding:
-    """A placeholder of no variable is refused by Prefect's server; what else is doubtful, makes
-    Jobs."""
-    if isinstance(doubt, FieldWarning):
-        return Finding(doubt.path, doubt.message, "warning")
-    return Finding.of(doubt, "error" if is_placeholder(doubt.value) else "warning")
+def _warning(found: FieldError | FieldWarning) -> Finding:
+    """Return a warning; an error for a placeholder without a variable, as in Prefect's server."""
+    if isinstance(found, FieldWarning):
+        return Finding(found.path, found.message, "warning")
+    return Finding.of(found, "error" if is_placeholder(found.value) else "warning")
 
 
 def _unused(template: Mapping[str, Any]) -> Iterator[Finding]:
     used = used_variables(template) | OF_THE_STOCK_WORKER
     for name in schemas(template):
         if name not in used:
-            text = "is used nowhere in job_configuration: it has no effect"
+            text = "is not used in job_configuration and has no effect"
             yield Finding((*_PROPERTIES, name), text, "warning")
 
 
 def _check_schemas(template: Mapping[str, Any]) -> Iterator[Finding]:
-    """Each variable's schema is one, and its default is what it asks for."""
+    """Check that each variable has a valid schema and a default that matches it."""
     for name, schema in schemas(template).items():
         if not isinstance(schema, Mapping):
-            continue  # told already
+            continue  # `template_errors` reports it
         path = (*_PROPERTIES, name)
         errors = list(_META.iter_errors(schema))
         for error in errors:
-            yield Finding((*path, *error.absolute_path), f"is no JSON schema: {error.message}")
+            yield Finding((*path, *error.absolute_path), f"is not a JSON schema: {error.message}")
         if not errors and schema.get("default") is not None:
             yield from _check_default(schema, template["variables"], path)
 
@@ -137,19 +135,19 @@ def _check_default(
         for error in Draft202012Validator({**definitions, **schema}).iter_errors(schema["default"]):
             if not _is_resolved_later(error.instance):
                 where = (*path, "default", *error.absolute_path)
-                text = f"is not what the variable's schema asks for: {_message(error, where)}"
+                text = f"does not match the variable's schema: {_message(error, where)}"
                 yield Finding(where, text)
     except Unresolvable as error:
-        yield Finding(path, f"refers to {error.ref!r}, which is not in variables")
+        yield Finding(path, f"refers to {error.ref!r}, which is not defined in variables")
 
 
 def _is_resolved_later(value: Any) -> bool:
-    """A reference to a block or a Prefect variable, whose value is not known here."""
+    """Return whether the value refers to a block or a Prefect variable, unknown offline."""
     return is_placeholder(value) or (isinstance(value, Mapping) and "$ref" in value)
 
 
 def _message(error: ValidationError, path: Path) -> str:
-    """What the validator says, unless it would repeat a credential."""
+    """Return the validator's message, without the value if that can be a credential."""
     if any(is_credential(str(part)) for part in path):
         return f"{error.validator} {error.validator_value!r}"
     return error.message if len(error.message) <= 200 else f"{error.message[:197]}..."

@@ -1,4 +1,4 @@
-"""`workpool-operator validate`: bindings and base job templates, without server and cluster."""
+"""`workpool-operator validate`: checks bindings and base job templates offline."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Format = Literal["text", "json"]
 
 
 def main(paths: Sequence[str], *, output_format: Format) -> None:
-    """Print what is found; exit code 1 if anything of it is an error."""
+    """Print the findings; exit with 1 if one of them is an error."""
     report = ValidationReport()
     for path in dict.fromkeys(paths):
         report.add_path(path)
-    report.compare()
+    report.compare_bindings()
     if output_format == "json":
         output.echo(output.as_json(_document(report)))
     else:
-        output.echo("\n".join([*map(str, report.sorted), _summary(report)]))
+        output.echo("\n".join([*map(str, report.sorted_lines), _summary(report)]))
         for text in _skipped(report):
             output.echo_note(text)
     if report.count("error"):
@@ -34,7 +34,7 @@ def main(paths: Sequence[str], *, output_format: Format) -> None:
 def _document(report: ValidationReport) -> Mapping[str, Any]:
     checked = Counter(each.kind for each in report.checked)
     return {
-        "findings": [asdict(line) for line in report.sorted],
+        "findings": [asdict(line) for line in report.sorted_lines],
         "errors": report.count("error"),
         "warnings": report.count("warning"),
         "checked": {
@@ -42,7 +42,7 @@ def _document(report: ValidationReport) -> Mapping[str, Any]:
             "workPools": checked["work pool"],
             "baseJobTemplates": checked["base job template"],
         },
-        "skipped": report.others + report.helm_templates,
+        "skipped": report.other_objects + report.helm_templates,
     }
 
 
@@ -52,13 +52,13 @@ def _summary(report: ValidationReport) -> str:
         return f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
     checked = Counter(each.kind for each in report.checked)
     what = ", ".join(_count(number, kind) for kind, number in checked.items())
-    doubts = f", {_count(warnings, 'warning')}" if warnings else ""
-    return f"{what} {output.styled('valid', 'green')}{doubts}"
+    suffix = f", {_count(warnings, 'warning')}" if warnings else ""
+    return f"{what} {output.styled('valid', 'green')}{suffix}"
 
 
 def _skipped(report: ValidationReport) -> Iterator[str]:
-    if report.others:
-        yield f"skipped {_count(report.others, 'object')} of other kinds"
+    if report.other_objects:
+        yield f"skipped {_count(report.other_objects, 'object')} of other kinds"
     if report.helm_templates:
         yield f"skipped {_count(report.helm_templates, 'Helm template')}: render them first"
 

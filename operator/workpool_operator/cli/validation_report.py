@@ -1,8 +1,7 @@
-"""What `validate` finds in files and directories.
+"""Collects what `validate` finds in files and directories.
 
-Every object of every file is checked, whatever is wrong with another; then bindings are compared.
-In a directory, files without a binding or a template are skipped; a file that is named must have
-one.
+An error in one object does not hide the others; bindings are compared at the end. In a directory,
+files without a binding or a template are skipped. A file that the user names must contain one.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from workpool_operator.cli.objects import KubernetesObject
 from workpool_operator.jobs.field_errors import Path, format_path
 
 _EXPECTED = f"expected a {v1alpha1.KIND} or a base job template"
-_NONE = f"holds no {v1alpha1.KIND} and no base job template"
+_NONE = f"contains no {v1alpha1.KIND} and no base job template"
 _COLOURS: Mapping[Severity, str] = {"error": "red", "warning": "yellow"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class ReportLine:
-    """A finding and its place, as it is printed."""
+    """A finding and its position, as it is printed."""
 
     file: str
     line: int
@@ -43,15 +42,15 @@ class ReportLine:
 
 @dataclass
 class ValidationReport:
-    """What was checked, what was skipped, and what is wrong."""
+    """What was checked, what was skipped, and the findings."""
 
     lines: list[ReportLine] = field(default_factory=list)
     checked: list[KubernetesObject] = field(default_factory=list)
-    others: int = 0
+    other_objects: int = 0
     helm_templates: int = 0
 
     def add_path(self, path: str) -> None:
-        """A file, or all files of a directory."""
+        """Check a file, or all files of a directory."""
         if not os.path.isdir(path):
             return self.add_file(path)
         before = len(self.checked), len(self.lines)
@@ -59,7 +58,7 @@ class ValidationReport:
             for file in documents.find_files(path):
                 self.add_file(file, walked=True)
         except UnreadableFile as error:
-            self.add(error.file, error.spot, Finding((), error.problem))
+            self.add(error.file, error.position, Finding((), error.problem))
         if before == (len(self.checked), len(self.lines)):
             self.add(path, Position(), Finding((), _NONE))
 
@@ -70,14 +69,14 @@ class ValidationReport:
         except HelmTemplate as error:
             self.helm_templates += walked
             if not walked:
-                self.add(file, error.spot, Finding((), error.problem))
+                self.add(file, error.position, Finding((), error.problem))
             return
         except UnreadableFile as error:
-            self.add(file, error.spot, Finding((), error.problem))
+            self.add(file, error.position, Finding((), error.problem))
             return
         ours = [each for each in found if each.kind != "other"]
         if walked and not any(map(_surely_ours, ours)):
-            self.others += len(found)
+            self.other_objects += len(found)
             return
         if not ours:
             self.add(file, Position(), Finding((), _nothing(found)))
@@ -88,37 +87,45 @@ class ValidationReport:
 
     def _add_repeated(self, found: Iterable[KubernetesObject]) -> None:
         for document in {id(each.document): each.document for each in found}.values():
-            for path, spot in document.repeated:
-                self.add(document.file, spot, Finding(path, "duplicate key: remove one of the two"))
+            for path, position in document.repeated:
+                finding = Finding(path, "duplicate key: remove one of the two")
+                self.add(document.file, position, finding)
 
     def _add_object(self, found: KubernetesObject) -> None:
         if found.foreign_kind:
-            self.others += 1
+            self.other_objects += 1
             return
         self.checked.append(found)
         for finding in _check(found):
             self.add_finding(found, finding)
 
-    def compare(self) -> None:
-        """The bindings with each other."""
+    def compare_bindings(self) -> None:
+        """Warn of bindings that conflict with each other."""
         bindings = (each for each in self.checked if each.kind == "binding")
-        for found, finding in conflicts.conflicts(bindings):
+        for found, finding in conflicts.find_conflicts(bindings):
             self.add_finding(found, finding)
 
     def add_finding(self, found: KubernetesObject, finding: Finding) -> None:
         """Add a finding about an object, at its position in the file."""
-        spot = found.position(finding.path)
-        self.add(found.document.file, spot, finding.under(found.prefix))
+        position = found.position(finding.path)
+        self.add(found.document.file, position, finding.under(found.prefix))
 
-    def add(self, file: str, spot: Position, finding: Finding) -> None:
+    def add(self, file: str, position: Position, finding: Finding) -> None:
         """Add a finding at a position of a file."""
-        path = format_path(finding.path)
-        line = ReportLine(file, spot.line, spot.column, path, finding.severity, finding.message)
-        self.lines.append(line)
+        self.lines.append(
+            ReportLine(
+                file=file,
+                line=position.line,
+                column=position.column,
+                path=format_path(finding.path),
+                severity=finding.severity,
+                message=finding.message,
+            )
+        )
 
     @property
-    def sorted(self) -> list[ReportLine]:
-        """Each once; the files in the order in which they were read."""
+    def sorted_lines(self) -> list[ReportLine]:
+        """The lines without duplicates, by file in the order of reading, then by position."""
         order = {line.file: at for at, line in reversed(list(enumerate(self.lines)))}
         return sorted(set(self.lines), key=lambda line: (order[line.file], line))
 
@@ -128,14 +135,14 @@ class ValidationReport:
 
 
 def _surely_ours(found: KubernetesObject) -> bool:
-    """Other programs' files have `variables`, too."""
+    """Return False for a file with `variables` alone, which other programs have, too."""
     return found.kind != "base job template" or "job_configuration" in found.value
 
 
 def _nothing(found: Sequence[KubernetesObject]) -> str:
-    """Why a file that holds nothing of ours cannot be what its user meant."""
+    """Return the error for a file that contains nothing that can be checked."""
     if not found:
-        return f"holds nothing; {_EXPECTED}"
+        return f"is empty; {_EXPECTED}"
     if len(found) > 1:
         return _NONE
     return f"is a {found[0].foreign_kind}; {_EXPECTED}" if found[0].foreign_kind else _EXPECTED
@@ -153,20 +160,22 @@ def _check(found: KubernetesObject) -> Iterator[Finding]:
 
 
 def _check_pool(pool: Mapping[str, Any]) -> Iterator[Finding]:
-    """As `prefect work-pool inspect -o json` prints it."""
+    """Check a pool as `prefect work-pool inspect -o json` prints it."""
     if (type_ := pool.get("type")) is not None and type_ not in binding_check.POOL_TYPES:
         types = " or ".join(binding_check.POOL_TYPES)
-        yield Finding(("type",), f"must be {types} for a binding to serve it, is {type_!r}")
+        text = f"{type_!r} is not a type that a binding can serve: use {types}"
+        yield Finding(("type",), text)
     template = pool["base_job_template"]
     if not isinstance(template, Mapping):
-        yield Finding(("base_job_template",), "must be a base job template")
+        text = "must be a mapping with job_configuration and variables"
+        yield Finding(("base_job_template",), text)
         return
     prefix: Path = ("base_job_template",)
     yield from (finding.under(prefix) for finding in _check_template(template))
 
 
 def _check_template(template: Mapping[str, Any]) -> Iterator[Finding]:
-    from workpool_operator.cli import template_check  # with Prefect, which bindings do not need
+    from workpool_operator.cli import template_check  # imports Prefect, which takes a second
 
     yield from template_check.check(template)
     yield from template_check.check_default_run(template)

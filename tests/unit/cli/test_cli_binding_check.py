@@ -1,4 +1,4 @@
-"""Bindings checked without an API server; tests/contract compares with a real one."""
+"""Bindings are checked offline; tests/contract/test_validate_command.py compares with a server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def rules(schema: Any) -> Iterator[str]:
             yield from rules(part)
 
 
-def test_every_rule_of_the_crd_is_understood():
+def test_every_rule_of_the_crd_can_be_evaluated():
     everything = {
         "server": {"url": "x", "apiKey": {}, "authString": {}},
         "jobs": {"namespace": "x", "apiKey": {}, "authString": {}},
@@ -75,10 +75,10 @@ def test_a_good_binding_has_no_findings():
     [
         ({"workpool": {}}, "spec.workpool: unknown field (did you mean workPool?)"),
         ({"server": ...}, "spec.server: is required: the Prefect server that has the work pool"),
-        ({"server": {"url": 5}}, "spec.server.url: must be text, is a number"),
-        ({"suspend": "yes"}, "spec.suspend: must be true or false, is text"),
+        ({"server": {"url": 5}}, "spec.server.url: must be a string, is a number"),
+        ({"suspend": "yes"}, "spec.suspend: must be true or false, is a string"),
         ({"concurrencyLimit": 0}, "spec.concurrencyLimit: must be at least 1, is 0"),
-        ({"concurrencyLimit": 1.5}, "spec.concurrencyLimit: must be a whole number, is a number"),
+        ({"concurrencyLimit": 1.5}, "spec.concurrencyLimit: must be an integer, is a number"),
         (
             {"workQueues": ["a", "b", "a"]},
             "spec.workQueues[2]: duplicate item 'a': remove one of the two",
@@ -94,7 +94,7 @@ def test_a_good_binding_has_no_findings():
         ),
         (
             {"workPool": {"name": "a" * 201}},
-            "spec.workPool.name: must be of at most 200 characters, is 201",
+            "spec.workPool.name: must have at most 200 characters, is 201",
         ),
         ({"server": {}}, "spec.server: url is required: the address of the Prefect API"),
         (
@@ -108,20 +108,20 @@ def test_a_good_binding_has_no_findings():
         ),
     ],
 )
-def test_each_fault_is_told_by_path_and_what_is_expected(changes, expected):
+def test_an_error_names_the_path_the_value_and_what_is_expected(changes, expected):
     assert check(**changes) == [expected]
 
 
-def test_faults_do_not_hide_each_other():
+def test_one_error_does_not_hide_another():
     found = check(workPool={"name": "a/b"}, server={}, poll={"intervalSeconds": 0}, suspend=None)
     paths = {text.partition(": ")[0] for text in found}
     assert paths == {"spec.workPool.name", "spec.server", "spec.poll.intervalSeconds"}
 
 
-def test_a_credential_in_plain_text_is_not_repeated():
+def test_a_credential_in_plain_text_is_never_printed():
     found = check(server={"url": "http://me:pw-1@x/api", "apiKey": "pnu_1234"})
-    assert "spec.server.apiKey: must be a mapping with secretKeyRef, is text" in found
-    assert any("holds a user and password" in text for text in found)
+    assert "spec.server.apiKey: must be a mapping with secretKeyRef, is a string" in found
+    assert any("contains a user and password" in text for text in found)
     assert not any("pnu_1234" in text or "pw-1" in text for text in found)
     [first] = check(server={"url": "ftp://me:pw-1@x/api"})[:1]
     assert "pw-1" not in first
@@ -132,24 +132,37 @@ def test_a_credential_in_plain_text_is_not_repeated():
     [
         ({}, "metadata.name: is required"),
         ([], "metadata: is required: at least a name"),
-        ({"name": "Etl_1"}, "metadata.name: must be lower-case letters"),
-        ({"name": "etl", "labels": {"tier": 1}}, "metadata.labels.tier: must be text, is 1: quote"),
+        ({"name": "Etl_1"}, "metadata.name: 'Etl_1' is not a name of at most 253 lower"),
+        ({"name": 5}, "metadata.name: 5 is not a name of at most 253 lower"),
+        (
+            {"name": "etl", "labels": {"tier": 1}},
+            "metadata.labels.tier: must be a string, is 1: quote it",
+        ),
         (
             {"name": "etl", "labels": {"a b": "c"}},
-            'metadata.labels["a b"]: must have a label key',
+            "metadata.labels[\"a b\"]: 'a b' is not a label key",
         ),
-        ({"name": "etl", "labels": {"a": "b c"}}, "metadata.labels.a: must be a label value"),
-        ({"name": "etl", "annotations": {"/": "b"}}, 'metadata.annotations["/"]: must have a'),
-        ({"name": "etl", "namespace": "Data_1"}, "metadata.namespace: must be lower-case letters"),
+        (
+            {"name": "etl", "labels": {"a": "b c"}},
+            "metadata.labels.a: 'b c' is not a label value",
+        ),
+        (
+            {"name": "etl", "annotations": {"/": "b"}},
+            "metadata.annotations[\"/\"]: '/' is not a label key",
+        ),
+        (
+            {"name": "etl", "namespace": "Data_1"},
+            "metadata.namespace: 'Data_1' is not a name of at most 63 lower",
+        ),
     ],
 )
-def test_the_metadata_is_looked_at_too(metadata, expected):
+def test_the_metadata_is_checked_too(metadata, expected):
     [found] = check(metadata=metadata)
     assert found.startswith(expected)
 
 
 @pytest.mark.parametrize(
-    ("spec", "path", "doubt"),
+    ("spec", "path", "warning"),
     [
         (
             {"server": {"url": "http://prefect:4200"}},
@@ -174,12 +187,12 @@ def test_the_metadata_is_looked_at_too(metadata, expected):
         ),
     ],
 )
-def test_an_address_that_hardly_works_is_a_warning(spec, path, doubt):
+def test_an_address_that_is_unlikely_to_work_is_a_warning(spec, path, warning):
     found = {each.path_text: each for each in binding_check.check(manifest(**spec))}
     assert found[path].severity == "warning"
-    assert doubt in found[path].message
+    assert warning in found[path].message
 
 
-def test_prefect_cloud_with_an_api_key_is_beyond_doubt():
+def test_prefect_cloud_with_an_api_key_gives_no_warning():
     url = f"https://api.prefect.cloud/api/accounts/{ID}/workspaces/{ID}"
     assert check(server={"url": url, "apiKey": SECRET}) == []

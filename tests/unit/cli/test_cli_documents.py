@@ -1,4 +1,4 @@
-"""Files as people write them: values with their places, and faults in one line."""
+"""Files are read with the position of each value; an error is one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read(tmp_path):
     return read
 
 
-def test_each_document_of_a_file_has_the_places_of_its_values(read):
+def test_each_document_of_a_file_has_the_positions_of_its_values(read):
     first, second = read("a:\n  b: [1, 2]\n---\n# nothing\n---\n- c\n")
     assert (first.value, second.value) == ({"a": {"b": [1, 2]}}, ["c"])
     assert first.position(("a", "b")) == Position(2, 3)
@@ -29,7 +29,7 @@ def test_each_document_of_a_file_has_the_places_of_its_values(read):
     assert second.position((0,)) == Position(6, 3)
 
 
-def test_what_is_not_there_has_the_place_of_what_is_around_it(read):
+def test_a_missing_value_has_the_position_of_its_nearest_parent(read):
     [document] = read("a:\n  b: 1\n")
     assert document.position(("a", "c", 0)) == Position(1, 1)
     assert document.position(("x",)) == Position(1, 1)
@@ -43,19 +43,19 @@ def test_anchors_and_merge_keys_are_followed_and_own_keys_win(read):
     assert document.repeated == ()
 
 
-def test_a_key_that_is_there_twice_is_noticed(read):
+def test_a_duplicate_key_is_found(read):
     [document] = read("a: 1\nb: {c: 1, c: 2}\na: 2\n")
     assert document.repeated == ((("b", "c"), Position(2, 11)), (("a",), Position(3, 1)))
 
 
-def test_json_has_places_too_with_tabs_and_characters_that_yaml_writes_otherwise(read):
+def test_json_has_positions_too_even_with_tabs_and_surrogate_pairs(read):
     [document] = read('{\n\t"a": {"b": "x\\ty", "c": "\\ud83d\\ude00"}}')
     assert document.value == {"a": {"b": "x\ty", "c": "\N{GRINNING FACE}"}}
     [document] = read('{\n\t"a":\t{"b": 1}}')
     assert document.position(("a", "b")) == Position(2, 8)
 
 
-def test_dates_stay_text_as_in_kubernetes(read):
+def test_dates_stay_strings_as_in_kubernetes(read):
     [document] = read("when: 2026-01-01\nat: 2026-01-01T10:00:00Z\n")
     assert document.value == {"when": "2026-01-01", "at": "2026-01-01T10:00:00Z"}
 
@@ -63,35 +63,35 @@ def test_dates_stay_text_as_in_kubernetes(read):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a: {b", ":2:1: is neither YAML nor JSON: while parsing a flow mapping"),
-        ("a: *nobody", ":1:4: is neither YAML nor JSON: found undefined alias"),
-        ("a:\n\t- b", ":2:1: is neither YAML nor JSON: while scanning"),
+        ("a: {b", ":2:1: is not valid YAML or JSON: while parsing a flow mapping"),
+        ("a: *nobody", ":1:4: is not valid YAML or JSON: found undefined alias"),
+        ("a:\n\t- b", ":2:1: is not valid YAML or JSON: while scanning"),
         ("a: !!python/object:os.system {}", "could not determine a constructor"),
-        ("? [1]\n: 2", "a key must be text"),
+        ("? [1]\n: 2", "keys must be strings"),
         ('{"a": 1,, "b": 2}', ":1:9: is not valid JSON: expecting property name enclosed"),
         ('{\n  "a": [1 2]\n', ":2:11: is not valid JSON: expecting ',' delimiter"),
         ('[{"a": 1}', ":1:10: is not valid JSON: expecting ',' delimiter"),
         ("kind: {{ .Values.kind }}\n", ":1:7: looks like a Helm template: render it first"),
         ("a: 1\n{{- if .Values.on }}\nb: 2\n{{- end }}", ":2:1: looks like a Helm template"),
         ('{{ include "x" . | nindent 4 }}', ":1:1: looks like a Helm template"),
-        ("{{ image }}: {", "is neither YAML nor JSON"),
-        ("a: &x [*x]", ": an anchor holds itself"),
+        ("{{ image }}: {", "is not valid YAML or JSON"),
+        ("a: &x [*x]", ": an anchor contains itself"),
         ("[" * 100_000, ": is nested too deeply"),
-        (b"\xff\xfe\x00", ": is not text in UTF-8"),
+        (b"\xff\xfe\x00", ": is not UTF-8 text"),
         ("\x00", "control characters are not allowed"),
     ],
 )
-def test_what_is_no_document_is_told_in_one_line(read, text, problem):
+def test_an_invalid_document_is_an_error_in_one_line(read, text, problem):
     with pytest.raises(UnreadableFile) as refusal:
         read(text)
     assert problem in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-def test_anchors_within_anchors_end_before_the_memory_does(read):
+def test_nested_anchors_are_refused_before_they_fill_the_memory(read):
     names = "abcdefghi"
     rows = [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in itertools.pairwise(names)]
-    with pytest.raises(UnreadableFile, match="stand for more than"):
+    with pytest.raises(UnreadableFile, match="expand to more than"):
         read("\n".join(["a: &a [x]", *rows]))
 
 
@@ -108,17 +108,17 @@ def test_a_megabyte_is_read(read):
     ("path", "problem"),
     [
         ("nowhere/file", "cannot be read: No such file"),
-        (".", "is a directory; name a file in it"),
+        (".", "is a directory: name a file in it"),
         ("a\0b", "cannot be read: embedded null"),
-        ("", "is an empty name"),
+        ("", "the file name is empty: is a shell variable unset"),
     ],
 )
-def test_a_path_without_a_file_is_told(path, problem):
+def test_a_path_that_is_not_a_file_is_an_error(path, problem):
     with pytest.raises(UnreadableFile, match=problem):
         documents.read_documents(path)
 
 
-def test_a_directory_is_walked_for_yaml_and_json_without_what_is_hidden(tmp_path):
+def test_a_directory_is_searched_for_yaml_and_json_but_not_for_hidden_files(tmp_path):
     for name in ("b.yaml", "a/c.yml", "a/d.json", "a/README.md", ".git/e.yaml", ".f.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("a: 1")

@@ -132,7 +132,7 @@ def test_a_whole_pool_is_taken_as_template(command):
         ({"image": "{{ prefect.blocks.secret.x }}"}, "is kept by a server"),
         ({"env": {"A": "{{ prefect.variables.x }}"}}, "is kept by a server"),
         (["a"], "must hold one mapping"),
-        ("{", "is neither YAML nor JSON"),
+        ("{", "is not valid YAML or JSON"),
     ],
 )
 def test_a_fault_is_one_line_with_its_place(command, template, variables, problem):

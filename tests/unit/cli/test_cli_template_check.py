@@ -1,4 +1,4 @@
-"""Base job templates before any run meets them: every fault, and what is hardly meant so."""
+"""Base job templates are checked before any run uses them: errors and warnings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_stock_template_has_no_findings():
     assert check(template()) == []
 
 
-def test_a_placeholder_of_no_variable_is_refused_as_prefects_server_refuses_it():
+def test_a_placeholder_without_a_variable_is_an_error_as_in_prefects_server():
     [found] = check(template(workingDir="{{ imge }}"))
     assert found.startswith(
         f"error: {CONTAINER}.workingDir: expected a variable that the template declares"
@@ -51,7 +51,7 @@ def test_a_placeholder_of_no_variable_is_refused_as_prefects_server_refuses_it()
         "{{ image.tag }}",
     ],
 )
-def test_what_is_no_variable_of_the_template_is_left_to_the_run(text):
+def test_a_placeholder_that_only_a_run_resolves_is_accepted(text):
     assert check(template(workingDir=text)) == []
 
 
@@ -62,7 +62,7 @@ def run(document: dict[str, Any]) -> list[str]:
     ]
 
 
-def test_a_run_with_the_templates_defaults_is_rendered_once():
+def test_a_run_with_the_defaults_of_the_template_is_rendered_once():
     assert run(stock_template()) == []
     document = stock_template()
     document["job_configuration"]["job_manifest"]["spec"]["backoffLimit"] = (
@@ -75,7 +75,7 @@ def test_a_run_with_the_templates_defaults_is_rendered_once():
     ]
 
 
-def test_what_makes_no_manifest_at_all_is_told_with_its_place():
+def test_a_default_that_prevents_any_manifest_is_reported_with_its_path():
     document = stock_template()
     document["variables"]["properties"]["env"]["default"] = {"A": ["x"]}
     [found] = run(document)
@@ -85,11 +85,11 @@ def test_what_makes_no_manifest_at_all_is_told_with_its_place():
 @pytest.mark.parametrize(
     "image", ["{{ prefect.blocks.secret.image }}", "{{ prefect.variables.image }}", "{{ image }}"]
 )
-def test_what_only_a_server_or_a_run_knows_is_no_crash(image):
+def test_a_value_that_only_a_server_or_a_run_has_is_not_reported_as_a_crash(image):
     assert run(template(image=image)) == []
 
 
-def test_a_placeholder_of_the_operators_environment_is_a_warning_unless_it_is_read(monkeypatch):
+def test_an_environment_placeholder_is_a_warning_unless_the_operator_reads_it(monkeypatch):
     from workpool_operator import settings
 
     [found] = check(template(workingDir="{{ $HOME }}/x"))
@@ -111,14 +111,14 @@ def test_a_placeholder_of_the_operators_environment_is_a_warning_unless_it_is_re
         ({"command": ["sh", "-c"], "args": ["{{ command }}"]}, "args is empty unless"),
     ],
 )
-def test_a_shell_that_takes_the_command_for_its_script_is_a_warning(container, problem):
+def test_a_shell_that_takes_the_first_word_as_its_script_is_a_warning(container, problem):
     [found] = check(template({"command": {"type": "string"}}, **container))[:1]
     assert found.startswith(f"warning: {CONTAINER}.")
     assert problem in found
     assert 'such as ["exec {{ command }}"]' in found
 
 
-def test_a_shell_with_a_script_of_its_own_is_none():
+def test_a_shell_whose_script_contains_the_command_gives_no_warning():
     found = check(
         template(
             {"command": {"type": "string"}},
@@ -131,23 +131,23 @@ def test_a_shell_with_a_script_of_its_own_is_none():
 
 def test_a_variable_without_effect_is_a_warning():
     assert check(template({"cpu": {"type": "string"}})) == [
-        "warning: variables.properties.cpu: is used nowhere in job_configuration: it has no effect"
+        "warning: variables.properties.cpu: is not used in job_configuration and has no effect"
     ]
 
 
 @pytest.mark.parametrize(
     ("schema", "expected"),
     [
-        ({"type": "string", "default": 5}, "cpu.default: is not what the variable's schema asks"),
-        ({"type": "integr"}, "cpu.type: is no JSON schema: 'integr' is not valid"),
+        ({"type": "string", "default": 5}, "cpu.default: does not match the variable's schema: "),
+        ({"type": "integr"}, "cpu.type: is not a JSON schema: 'integr' is not valid"),
         ({"$ref": "#/definitions/x", "default": 1}, "cpu: refers to '/definitions/x', which is"),
         (
             {"type": "object", "additionalProperties": {"type": "string"}, "default": {"A": 1}},
-            "cpu.default.A: is not what the variable's schema asks for: 1 is not of type 'string'",
+            "cpu.default.A: does not match the variable's schema: 1 is not of type 'string'",
         ),
     ],
 )
-def test_a_default_has_to_be_what_its_schema_asks_for(schema, expected):
+def test_a_default_that_does_not_match_its_schema_is_an_error(schema, expected):
     [found] = check(template({"cpu": schema}, resources={"limits": {"cpu": "{{ cpu }}"}}))
     assert found.startswith(f"error: variables.properties.{expected}")
 
@@ -155,7 +155,7 @@ def test_a_default_has_to_be_what_its_schema_asks_for(schema, expected):
 @pytest.mark.parametrize(
     "default", [None, "{{ prefect.variables.cpu }}", {"$ref": {"block_document_id": "x"}}]
 )
-def test_a_default_that_is_known_only_later_is_left_alone(default):
+def test_a_default_that_is_known_only_at_run_time_is_not_checked(default):
     schema = {"type": "integer", "default": default}
     found = check(template({"cpu": schema}, resources={"limits": {"cpu": "{{ cpu }}"}}))
     assert found == []
@@ -167,7 +167,7 @@ def test_references_between_schemas_are_followed():
     assert check(document) == []
 
 
-def test_a_default_that_may_be_a_credential_is_not_repeated():
+def test_a_default_that_can_be_a_credential_is_never_printed():
     schema = {"type": "object", "additionalProperties": {"type": "string", "maxLength": 2}}
     document = template({"env": schema | {"default": {"API_TOKEN": "geheim"}}})
     document["job_configuration"]["env"] = "{{ env }}"
@@ -176,7 +176,7 @@ def test_a_default_that_may_be_a_credential_is_not_repeated():
     assert "geheim" not in found
 
 
-def test_literal_faults_of_the_manifest_are_told_all_at_once():
+def test_all_literal_errors_of_the_manifest_are_reported_at_once():
     found = check(template(image="not an image", resources={"limits": {"cpu": "lots"}}))
     assert any(f"error: {CONTAINER}.image: expected" in text for text in found)
     assert any(f"error: {CONTAINER}.resources.limits.cpu: expected" in text for text in found)
@@ -187,8 +187,11 @@ def test_literal_faults_of_the_manifest_are_told_all_at_once():
     [
         ({"variables": {}}, "error: job_configuration: expected a mapping with a job_manifest"),
         ({"job_configuration": {"job_manifest": {}}}, "error: variables: is required"),
-        ({**template(), "varables": {}}, "warning: varables: is no part of a base job template"),
+        (
+            {**template(), "varables": {}},
+            "warning: varables: unknown field (did you mean variables?)",
+        ),
     ],
 )
-def test_the_halves_of_a_template_have_to_be_there(document, expected):
+def test_a_template_needs_job_configuration_and_variables(document, expected):
     assert any(text.startswith(expected) for text in check(document))

@@ -1,4 +1,4 @@
-"""Which documents are looked at, as what, and what a program reads of it."""
+"""`validate`: which documents it checks, as what, and how a program reads the findings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def validate(command: Command, text: str, *options: str) -> tuple[int, list[str]
     return said.code, said.out.splitlines()
 
 
-def test_a_good_binding_is_valid_also_from_standard_input(command):
+def test_a_good_binding_is_valid_from_standard_input_too(command):
     assert validate(command, GOOD) == (0, ["1 binding valid"])
 
 
@@ -52,7 +52,7 @@ def test_the_examples_are_valid(command):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("", "-:1:1: error: holds nothing; expected a WorkPoolBinding or a base job template"),
+        ("", "-:1:1: error: is empty; expected a WorkPoolBinding or a base job template"),
         ("- 1", "-:1:1: error: expected a WorkPoolBinding or a base job template"),
         ("a: 1", "-:1:1: error: expected a WorkPoolBinding or a base job template"),
         (
@@ -69,33 +69,33 @@ def test_the_examples_are_valid(command):
         ),
         (
             "{name: p, type: process, base_job_template: 1}",
-            "-:1:11: error: type: must be kubernetes or kubernetes-operator for a binding "
-            "to serve it, is 'process'",
+            "-:1:11: error: type: 'process' is not a type that a binding can serve: "
+            "use kubernetes or kubernetes-operator",
         ),
     ],
 )
-def test_what_is_not_looked_at_or_is_wrong_as_a_whole_is_told(command, text, line):
+def test_a_document_that_is_wrong_as_a_whole_is_an_error(command, text, line):
     code, lines = validate(command, text)
     assert code == 1
     assert line in lines
 
 
-def test_every_item_of_a_list_is_looked_at(command):
+def test_every_item_of_a_list_is_checked(command):
     items = [json.loads(json.dumps({"kind": "WorkPoolBinding", "metadata": {"name": "x"}}))] * 2
     code, lines = validate(command, json.dumps({"kind": "List", "items": items}))
     assert code == 1
     assert sum(": items[1].spec: is required" in line for line in lines) == 1
 
 
-def test_a_pool_as_prefect_prints_it_is_a_template(command):
-    template = stock_template(nodeSelector="{{ nobody }}")
+def test_the_template_of_a_pool_as_prefect_prints_it_is_checked(command):
+    template = stock_template(nodeSelector="{{ unknown }}")
     pool = {"name": "etl", "type": "kubernetes", "base_job_template": template}
     code, lines = validate(command, json.dumps(pool, indent="\t"))
     assert code == 1
     assert ": base_job_template.job_configuration.job_manifest.spec.template.spec" in lines[0]
 
 
-def test_a_program_reads_each_finding_with_its_parts(command):
+def test_json_output_has_the_parts_of_each_finding(command):
     code, lines = validate(command, GOOD.replace("name: etl}, s", "name: a/b}, s"), "-o", "json")
     assert code == 1
     assert json.loads("\n".join(lines)) == {
@@ -116,7 +116,7 @@ def test_a_program_reads_each_finding_with_its_parts(command):
     }
 
 
-def test_warnings_are_counted_for_a_program_too(command):
+def test_json_output_counts_warnings_and_skipped_objects(command):
     text = GOOD.replace("/api", "") + "---\napiVersion: v1\nkind: Secret\n"
     code, lines = validate(command, text, "-o", "json")
     found = json.loads("\n".join(lines))
@@ -124,7 +124,7 @@ def test_warnings_are_counted_for_a_program_too(command):
     assert found["findings"][0]["severity"] == "warning"
 
 
-def test_objects_of_other_kinds_are_one_note(command):
+def test_objects_of_other_kinds_are_skipped_with_one_note(command):
     other = "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\n"
     said = command.here("validate", "-", stdin=other + GOOD.join(["---\n", other]) + other)
     assert (said.code, said.out) == (0, "1 binding valid\n")
@@ -136,7 +136,7 @@ def test_a_file_with_nothing_but_other_kinds_is_an_error(command):
     code, lines = validate(command, other * 2)
     assert (code, lines[0]) == (
         1,
-        "-:1:1: error: holds no WorkPoolBinding and no base job template",
+        "-:1:1: error: contains no WorkPoolBinding and no base job template",
     )
 
 
@@ -150,14 +150,14 @@ def named(namespace: str, name: str, **spec: str) -> str:
 @pytest.mark.parametrize(
     ("second", "warning"),
     [
-        (named("a", "x"), "metadata.name: the same namespace and name as in one.yaml:1: applying"),
-        (named("b", "x"), "spec.workPool.name: one.yaml:1 serves work pool 'etl', too: each run"),
-        (named("a", "y", workQueues="[q]"), "one.yaml:1 serves work pool 'etl', too"),
+        (named("a", "x"), "metadata.name: same namespace and name as one.yaml:1: applying one"),
+        (named("b", "x"), "spec.workPool.name: one.yaml:1 also serves work pool 'etl': each run"),
+        (named("a", "y", workQueues="[q]"), "one.yaml:1 also serves work pool 'etl'"),
         (named("b", "x", workPool="{name: other}"), None),
         (named("b", "x", server='{url: "http://b/api"}'), None),
     ],
 )
-def test_two_bindings_in_each_others_way_are_a_warning(command, monkeypatch, second, warning):
+def test_two_bindings_that_conflict_are_a_warning(command, monkeypatch, second, warning):
     monkeypatch.chdir(command.home)
     (command.home / "one.yaml").write_text(named("a", "x"))
     (command.home / "two.yaml").write_text(second)
@@ -171,13 +171,13 @@ def test_two_bindings_in_each_others_way_are_a_warning(command, monkeypatch, sec
         assert f": warning: {warning}" in lines[0] or warning in lines[0]
 
 
-def test_bindings_of_different_queues_are_not_in_each_others_way(command):
+def test_bindings_conflict_only_if_they_share_a_queue(command):
     queues = ("[a]", "[b, c]", "[d, c]")
     text = "---\n".join(named("n", f"x{q[1]}", workQueues=q) for q in queues)
     code, lines = validate(command, text)
     assert code == 0
     assert len(lines) == 2
-    assert "-:6 serves work queue 'c' of work pool 'etl', too" in lines[0]
+    assert "-:6 also serves work queue 'c' of work pool 'etl'" in lines[0]
 
 
 def test_five_thousand_bindings_are_compared(command):
@@ -185,7 +185,7 @@ def test_five_thousand_bindings_are_compared(command):
     assert validate(command, text) == (0, ["5000 bindings valid"])
 
 
-def test_a_directory_is_walked(command, monkeypatch):
+def test_a_directory_is_searched_for_bindings_and_templates(command, monkeypatch):
     monkeypatch.chdir(command.home)
     chart = command.home / "gitops" / "chart"
     chart.mkdir(parents=True)
@@ -199,24 +199,24 @@ def test_a_directory_is_walked(command, monkeypatch):
     assert said.err == (
         "note: skipped 2 objects of other kinds\nnote: skipped 1 Helm template: render them first\n"
     )
-    (chart / "torn.yaml").write_text("a: [")
+    (chart / "broken.yaml").write_text("a: [")
     said = command.here("validate", "gitops")
     assert said.code == 1
-    assert said.out.startswith("gitops/chart/torn.yaml:2:1: error: is neither YAML nor JSON")
+    assert said.out.startswith("gitops/chart/broken.yaml:2:1: error: is not valid YAML or JSON")
 
 
 def test_a_directory_without_anything_to_check_is_an_error(command):
     said = command.here("validate", str(command.home))
     assert said.code == 1
-    assert ":1:1: error: holds no WorkPoolBinding and no base job template" in said.out
+    assert ":1:1: error: contains no WorkPoolBinding and no base job template" in said.out
 
 
-def test_no_colour_reaches_a_file(command):
+def test_output_to_a_file_has_no_colours(command):
     assert "\x1b" not in command.run("validate", "-", stdin="a: 1").everything
 
 
 @pytest.mark.parametrize(("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_a_terminal_has_colours_unless_its_user_wants_none(command, env, coloured):
+def test_output_to_a_terminal_has_colours_unless_no_color_is_set(command, env, coloured):
     primary, secondary = pty.openpty()
     path = command.write("file.json", {"a": 1})
     arguments = [str(PROGRAM), "validate", str(path)]
