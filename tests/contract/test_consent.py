@@ -1,4 +1,4 @@
-"""Jobs in another namespace than the binding's: only where that namespace lets them in."""
+"""Jobs in another namespace than the binding's, which that namespace must allow."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ SOON = 15 + MARGIN_SECONDS
 
 @pytest.fixture
 def allow(kube):
-    """`await allow(namespace, "data")`; None takes the consent away."""
+    """`await allow(namespace, "data")` sets the annotation; None removes it."""
 
-    async def allow(where: str, whom: str | None) -> None:
-        change = {"metadata": {"annotations": {ANNOTATION: whom}}}
-        await kube.patch("namespaces", "", where, change)
+    async def allow(name: str, annotation: str | None) -> None:
+        change = {"metadata": {"annotations": {ANNOTATION: annotation}}}
+        await kube.patch("namespaces", "", name, change)
 
     return allow
 
 
 @pytest.fixture
 def run_command(cluster):
-    """What a message tells to run, as somebody with the cluster's own kubectl runs it."""
+    """`run_command(text)` runs the command of a message in a shell, with the cluster's kubectl."""
     kubectl = cluster.kubectl
 
     def run(text: str) -> None:
@@ -66,10 +66,12 @@ async def test_nothing_is_created_in_a_namespace_that_does_not_allow_the_binding
     )
     assert (
         "some-other" not in refused["message"]
-    )  # whom else it lets in is not the author's to know
+    )  # the author must not learn which others are allowed
     assert await kube.list("secrets", other_namespace) == []  # no copy of the credentials yet
     template = await served.condition("TemplateValid", "True")
-    assert "does not allow bindings" in template["message"]  # nor was the API server asked there
+    assert (
+        "does not allow bindings" in template["message"]
+    )  # the API server was not asked to check a Job there either
     run_command(refused["message"].partition("To allow it: ")[2])
     consented = await kube.get("namespaces", "", other_namespace)
     assert consented["metadata"]["annotations"][ANNOTATION] == f"some-other,{namespace}"
@@ -92,7 +94,7 @@ async def test_a_withdrawn_consent_stops_claims_and_existing_jobs_are_followed(
     await served.condition("Ready", "False", reason="NamespaceNotConsenting", seconds=SOON)
     late = await make_run(api, suspended_pool)
     first.kill()
-    await operator()  # one that never saw the consent follows them, too
+    await operator()  # which never saw the consent
     await api.cancel(run["id"])
     await api.wait_for_state(run["id"], "CANCELLED", seconds=SOON)
     await poll(lambda: kube.list("jobs", other_namespace), until=lambda jobs: not jobs)
@@ -102,7 +104,7 @@ async def test_a_withdrawn_consent_stops_claims_and_existing_jobs_are_followed(
 async def test_a_claimed_run_gets_no_job_without_consent(
     start, kube, api, suspended_run, namespace, allow
 ):
-    """A server may say of any run that it is claimed, and the server is the binding author's."""
+    """The binding's author runs the server, which can present any run as claimed."""
     here = await start(bound_in="other")
     await here.claimed(suspended_run)
     assert await here.settle(suspended_run) == ["CreateJob", "ReportWaiting"]

@@ -1,4 +1,4 @@
-"""Servers behind proxies, private CAs, access proxies; Prefect Cloud; addresses that are wrong."""
+"""Servers behind proxies and access proxies, with private CAs; Prefect Cloud; wrong addresses."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def ca(tmp_path: Path) -> PrivateCA:
 
 @pytest.fixture
 def guard(prefect_server: Endpoint, ca: PrivateCA) -> Iterator[AccessProxy]:
-    """Lets only those in who send HEADERS, with a certificate of a private CA."""
+    """An access proxy that requires HEADERS and has a certificate of a private CA."""
     with AccessProxy(prefect_server, headers=HEADERS, tls=ca.server) as gateway:
         yield gateway
 
 
 @pytest.fixture
 def write(kube, namespace):
-    """`await write("secrets", "prefect", key="...")`, over what was there."""
+    """`await write("secrets", "prefect", key="...")` creates or replaces the object."""
 
     async def write(plural: str, name: str, **values: str) -> None:
         manifest = {"apiVersion": "v1", "metadata": {"name": name}}
@@ -66,7 +66,7 @@ def reference(name: str, key: str) -> dict:
 
 
 async def listens(gateway: FaultProxy) -> None:
-    """Waits until the event stream is open."""
+    """Wait until the event stream is open."""
 
     async def streams() -> list[int | None]:
         return [call.status for call in gateway.calls("/events/out$")]
@@ -109,7 +109,7 @@ async def test_requests_and_events_use_the_proxy_unless_no_proxy_covers_the_host
 async def test_a_server_behind_an_access_proxy_with_a_private_ca_is_served(
     binding, operator, kube, namespace, guard, ca, write
 ):
-    """Each fault on the way is a condition with its field, and is mended without a restart."""
+    """Each fault is a condition that names its field, and is corrected without a restart."""
     process = await operator(WORKPOOL_OPERATOR_LOG_LEVEL="DEBUG")
     jobs = {"serverURL": "http://prefect.test/api"}
     served = await binding(server={"url": guard.url}, jobs=jobs)
@@ -138,12 +138,12 @@ async def test_a_server_behind_an_access_proxy_with_a_private_ca_is_served(
     await write("secrets", "access", **HEADERS)
     await served.ready(seconds=SOON)
     await listens(guard)
-    # What is refused from now on sends headers that were right before.
+    # These headers can be sent, but are wrong.
     await write("secrets", "access", **dict.fromkeys(HEADERS, "wrong-4714"))
     await served.condition("CredentialsValid", "False", reason="Forbidden", seconds=SOON)
-    told = json.dumps([await served.read(), await kube.list("events", namespace)]) + process.log
+    shown = json.dumps([await served.read(), await kube.list("events", namespace)]) + process.log
     for number in ("4712", "4713", "4714"):
-        assert number not in told
+        assert number not in shown
 
 
 # Prefect Cloud

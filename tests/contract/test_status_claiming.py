@@ -1,5 +1,4 @@
-"""What keeps a binding from claiming runs, or some of them, is in its status; runs in flight are
-followed whatever it is."""
+"""The status says why a binding claims no or only some runs. Runs in flight are always followed."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ NOW = "2026-01-01T00:00:00Z"
 
 @pytest.fixture
 async def job_of(kube, namespace):
-    """`await job_of(run)`: the one Job that the run gets."""
+    """`await job_of(run)` waits for the run's Job and checks that it is the only one."""
 
     async def found(run):
         selector = f"workpool-operator.dev/flow-run-id={run['id']}"
@@ -92,7 +91,7 @@ async def empty(rule, call) -> Answer:
 async def test_malformed_addresses_answers_and_jobs_do_not_affect_other_bindings(
     api, kube, namespace, binding, operator, prefect_proxy, suspended_pool, job_of
 ):
-    """An address that is none, answers that are not Prefect's, a Job that copied our labels."""
+    """An invalid address, answers that are not Prefect's, a Job with copied labels."""
     process = await operator()
     rule = prefect_proxy.on("GET", "/work_pools/").answer(200, json={})
     addressless = await binding("addressless", server={"url": "http://host:abc/api"})
@@ -118,7 +117,7 @@ async def test_malformed_addresses_answers_and_jobs_do_not_affect_other_bindings
 
 
 def copied(job, *, run_id):
-    """A Job that somebody made from one of ours."""
+    """Return a copy of one of our Jobs, as a person would make it."""
     labels = dict(job["metadata"]["labels"]) | {"workpool-operator.dev/flow-run-id": run_id}
     pod = job["spec"]["template"]["spec"]
     template = {"metadata": {"labels": own(labels)}, "spec": pod}
@@ -161,7 +160,7 @@ async def test_a_run_in_flight_is_followed_by_an_operator_that_starts_with_a_fau
 
 
 async def fail(kube, namespace, name):
-    """As the Job controller does when a Job's pods have failed."""
+    """Set the Job's status as the Job controller does when its pods have failed."""
     for types in (["FailureTarget"], ["FailureTarget", "Failed"]):
         why = {"status": "True", "reason": "BackoffLimitExceeded", "message": "it failed"}
         made = [{"type": type_, "lastTransitionTime": NOW, **why} for type_ in types]

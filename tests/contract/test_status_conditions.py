@@ -1,4 +1,4 @@
-"""A binding says what is wrong, in the promised time, with the fix, and goes on once it is mended.
+"""A binding reports each fault in the promised time, with the fix, and recovers from it.
 
 docs/status.md promises 5 s where a watch or a request reveals a fault, 15 s for Secrets, rights and
 pools, 30 s for templates; the same back. Each has a margin here for a machine that tests load.
@@ -24,7 +24,7 @@ ORDER = [
 
 
 async def assert_ready_is_the_summary(served, failed: str) -> None:
-    """Ready speaks for the failed condition; all before it hold, all after it are unknown."""
+    """Check that Ready has the failed condition's reason and that later conditions are Unknown."""
     status = (await served.read())["status"]
     conditions = {condition["type"]: condition for condition in status["conditions"]}
     ready, cause = conditions.pop("Ready"), conditions[failed]
@@ -59,7 +59,7 @@ async def test_an_address_where_nothing_listens_does_not_end_the_operator(bindin
     conditions = (await served.read())["status"]["conditions"]
     known = {condition["type"]: condition["status"] for condition in conditions}
     assert known["ServerResolved"] == "True"
-    assert known["CredentialsValid"] == "Unknown", "nobody looked at what was not sent"
+    assert known["CredentialsValid"] == "Unknown", "no request was answered"
     assert await process.probe("healthz") == 200
     assert await process.probe("readyz") == 200
 

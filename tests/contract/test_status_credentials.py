@@ -1,4 +1,4 @@
-"""Secrets of a server that asks for credentials: missing, wrong, changed, and never told on."""
+"""Secrets of a server that requires credentials: missing, wrong, changed, and never shown."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ async def test_a_changed_secret_is_used_within_15_s_and_no_secret_is_ever_shown(
     await served.condition("CredentialsValid", "False", reason="Unauthorized", seconds=SOON)
     await secret(auth=AUTH)
     await served.ready(seconds=SOON)
-    told = json.dumps([await served.read(), await kube.list("events", namespace)]) + process.log
-    assert "4711" not in told
+    shown = json.dumps([await served.read(), await kube.list("events", namespace)]) + process.log
+    assert "4711" not in shown
 
 
 async def test_the_worker_record_is_deleted_even_if_the_secret_was_deleted_first(

@@ -1,4 +1,4 @@
-"""The operator's process: how it starts, what it survives, how it ends."""
+"""The operator's process: its start, outages, its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def test_sigterm_ends_the_operator_within_5_s_and_the_status_says_so(
     served = await binding()
     await served.ready()
     async with httpx.AsyncClient(trust_env=False) as prober:
-        await prober.get(f"{process.health}/healthz")  # whose connection stays open
+        await prober.get(f"{process.health}/healthz")  # the connection stays open
         began = time.monotonic()
         assert await process.terminate() == 0
         assert time.monotonic() - began < 5
@@ -95,19 +95,19 @@ async def test_the_watch_of_bindings_restarts_after_errors(binding, operator, ku
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "told"),
+    ("setting", "value", "problem"),
     [
         ("WORKPOOL_OPERATOR_LOG_LEVEL", "nonsense", "must be 'DEBUG', 'INFO'"),
         ("WORKPOOL_OPERATOR_HEALTH_PORT", "http", "must be a valid integer"),
         ("KUBECONFIG", "/does/not/exist", "the kubeconfig /does/not/exist does not exist"),
     ],
 )
-def test_an_invalid_setting_is_reported_in_one_line_with_its_value(setting, value, told):
+def test_an_invalid_setting_is_reported_in_one_line_with_its_value(setting, value, problem):
     ended = run_operator(**{setting: value})
     assert ended.returncode == 1
     [line] = ended.stderr.splitlines()
     assert line.startswith("workpool-operator: ")
-    assert told in line
+    assert problem in line
     assert value in line
 
 

@@ -1,4 +1,4 @@
-"""What the operator may not do in a namespace is a condition of the bindings there."""
+"""Rights that the operator lacks in a namespace are a condition of the bindings there."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ READS_THE_NAMESPACE = [{"apiGroups": [""], "resources": ["namespaces"], "verbs":
 
 @pytest.fixture
 def restricted(kube, kube_proxy, namespace, cluster, tmp_path):
-    """`await restricted(rules)`: what a real ServiceAccount may do; the kubeconfig of it."""
+    """`await restricted(rules)` returns the kubeconfig of a ServiceAccount with these rights."""
 
     async def grant(rules: list) -> None:
         role = {"metadata": {"name": "operator"}, "rules": READS_THE_NAMESPACE + rules}

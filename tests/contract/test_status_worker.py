@@ -1,4 +1,4 @@
-"""The binding as Prefect's worker: one record under one name, for as long as the binding exists."""
+"""A binding is one worker in Prefect, under one name, for as long as it exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status, the Events and the log: right, readable, and no more of it than changes."""
+"""The status, Events and log of a binding: correct, readable, and written only on changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AT_ONCE = 5 + MARGIN_SECONDS
 
 @pytest.fixture
 def watched(operator, kube_proxy, tmp_path):
-    """An operator whose requests to the API server are counted."""
+    """`await watched()` starts an operator whose requests to the API server are counted."""
 
     async def start():
         return await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
@@ -94,8 +94,8 @@ async def test_a_lasting_fault_is_one_log_line_and_one_event(
     assert len([line for line in lines if "Ready=False" in line]) <= 2, "one per wording"
     assert len(lines) <= 5, "\n".join(lines)
     assert "Traceback" not in process.log
-    told = [("Normal", "Polling"), ("Warning", "ConnectionFailed"), ("Normal", "Polling")]
-    await poll(lambda: events_on_bindings(kube, namespace), until=lambda seen: seen == told)
+    announced = [("Normal", "Polling"), ("Warning", "ConnectionFailed"), ("Normal", "Polling")]
+    await poll(lambda: events_on_bindings(kube, namespace), until=lambda seen: seen == announced)
 
 
 async def events_on_bindings(kube, namespace) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What a test leaves behind fails it, or its run, by name: tried in a run of pytest of its own."""
+"""A test that leaves something behind fails, or its run does. Checked in a pytest of its own."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_run_that_leaves_a_namespace_fails_and_names_the_test(
 
 @pytest.fixture
 def interface() -> Iterator[str]:
-    """A name like those of local nodes' interfaces, which no node holds."""
+    """The name of an interface as local nodes have them, which no node uses."""
     name = "localnode9001"
     yield name
     subprocess.run(["ip", "link", "delete", name], capture_output=True, check=False)

@@ -50,7 +50,7 @@ class Connection(Listener):
         self._api = api
         self._owner = owner
         self._preflight = preflight
-        self._made_for = _connection_fields(binding.spec())
+        self._fields = _connection_fields(binding.spec())
         self._needs_resync = False  # an outage may have hidden changes that polls do not show
         self.events_lost: str | None = ""  # why the event stream is not open; None if it is
         self.controller = RunController(
@@ -187,7 +187,7 @@ class Connection(Listener):
 
     async def _check(self) -> str | None:
         """Check everything once. Return why another connection is needed, None if it is not."""
-        if _connection_fields(self._binding.spec()) != self._made_for:
+        if _connection_fields(self._binding.spec()) != self._fields:
             return "spec.server, or the server's fields in spec.jobs, changed"
         if await self._preflight.credentials() != self._api.server:
             return "the credentials changed"

@@ -63,23 +63,22 @@ class Preflight:
         binding: Binding,
         context: OperatorContext,
         *,
-        job_namespace: str,
         run_secrets: RunSecrets,
     ) -> None:
         self._binding = binding
         self._context = context
         self._kube = kube = context.kube
-        self._job_namespace = job_namespace
+        self._job_namespace = binding.job_namespace
         self._run_secrets = run_secrets
         self.consent = Consent(
             kube,
             binding_namespace=binding.namespace,
-            job_namespace=job_namespace,
+            job_namespace=self._job_namespace,
             clock=context.clock,
         )
         self._template_dry_run = TemplateDryRun(
             kube,
-            namespace=job_namespace,
+            namespace=self._job_namespace,
             consent=self.consent,
             template_environment=context.template_environment,
             clock=context.clock,
@@ -229,9 +228,7 @@ class Preflight:
             case PrefectRefused() | PrefectUnavailable() if self._server:
                 self._set_false(preflight_checks.server_fault(error, self._server))
             case KubernetesRefused():
-                text = (
-                    f"{error}. Grant the operator this right, as the chart and manifests/base do."
-                )
+                text = f"{error}. Grant the operator this right as the chart and manifests/base do."
                 self._set_false(BindingFault(self._checking, "KubernetesRefused", text))
             case OperatorError():
                 self._problems.report(NOT_CHECKED, error)

@@ -60,9 +60,7 @@ class BindingSession(Subscriber):
         self._binding_id = names.binding_id(cluster_id=cluster_id, binding=binding.key)
         self._worker_name = binding.worker_name(cluster_id)
         self._run_secrets = RunSecrets(binding, context.kube, binding_id=self._binding_id)
-        self._preflight = Preflight(
-            binding, context, job_namespace=self._namespace, run_secrets=self._run_secrets
-        )
+        self._preflight = Preflight(binding, context, run_secrets=self._run_secrets)
         self._cluster = ClusterCache(
             context.kube,
             selector=f"{BINDING_LABEL}={self._binding_id}",

@@ -105,7 +105,6 @@ class Setup:
         self.preflight = Preflight(
             binding,
             OperatorContext(kube=kube, watchdog=Watchdog(), reconcilers=1, heartbeat_seconds=30),
-            job_namespace="data",
             run_secrets=RunSecrets(binding, kube, binding_id="b"),
         )
 

@@ -1,4 +1,4 @@
-"""Whose a run is after its claim was answered."""
+"""Which owner a claim belongs to, by the answer to its request."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ WORKER = replace(BINDING, binding="worker:etl", exclusive=True)
 
 
 @pytest.mark.parametrize("status", ["REJECT", "ABORT", "WAIT"])
-def test_a_claim_that_stands_already_is_the_bindings_and_no_workers(status: str) -> None:
+def test_an_existing_claim_counts_for_a_binding_but_not_for_a_worker(status: str) -> None:
     answer = SetStateResult(status, pending())
     assert BINDING.is_granted(answer)
     assert not WORKER.is_granted(answer)
 
 
-def test_a_claim_that_was_accepted_is_its_proposers() -> None:
+def test_an_accepted_claim_counts_for_both() -> None:
     answer = SetStateResult("ACCEPT", pending())
     assert BINDING.is_granted(answer)
     assert WORKER.is_granted(answer)

@@ -1,4 +1,4 @@
-"""What keeps a Job from being created is noted in the run's record: the table ends the run."""
+"""If a Job cannot be created, the run's record keeps the reason, and the table ends the run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLAIMED = ClaimedRun(run(pending()), claim())
 
 
 class Renderer:
-    """Renders nothing, for the reason that a test gives."""
+    """Raises the given error, or leaves the run to another process."""
 
     def __init__(self, error: Exception | None) -> None:
         self._error = error
@@ -35,7 +35,7 @@ class Renderer:
 
 
 async def store_after(error: Exception | None) -> RunStore:
-    """What is remembered after one attempt, which reaches neither Prefect nor the cluster."""
+    """Return the store after one attempt, which calls neither Prefect nor Kubernetes."""
     absent: Any = None
     store = RunStore(lambda _: frozenset())
     store.put(RUN_ID, record(CLAIMED.run, mine="claim"))
@@ -66,12 +66,12 @@ async def test_a_job_that_cannot_be_rendered_is_a_fault_of_its_claim(
     assert known.run == CLAIMED.run
 
 
-async def test_a_run_that_another_process_submits_is_left_to_it() -> None:
+async def test_a_run_that_another_process_submits_gets_no_job() -> None:
     known = (await store_after(None)).of(RUN_ID)
     assert known.foreign_state_id == id_of("claim")
     assert known.job_fault is None
 
 
-async def test_a_server_that_does_not_answer_says_nothing_of_the_run() -> None:
+async def test_an_unavailable_server_is_no_fault_of_the_run() -> None:
     with pytest.raises(PrefectUnavailable):
         await store_after(PrefectUnavailable("no answer"))
