@@ -48,7 +48,7 @@ def loose() -> Object:
     return base
 
 
-async def test_a_run_of_odd_names_labels_and_variables_completes(
+async def test_a_run_with_unusual_names_labels_and_variables_completes(
     api: PrefectApi,
     kube: Kube,
     namespace: str,
@@ -99,7 +99,7 @@ REFUSED: dict[str, tuple[Object, str]] = {
 }
 
 
-async def test_what_makes_no_job_ends_its_run_and_nothing_else(
+async def test_invalid_values_end_their_own_run_and_nothing_else(
     api: PrefectApi, kube: Kube, namespace: str, pool: str, serve: Serve, launch: Launch
 ) -> None:
     await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": loose()})
@@ -117,7 +117,7 @@ async def test_what_makes_no_job_ends_its_run_and_nothing_else(
     assert "a defect of the operator" not in process.log
 
 
-async def test_deeply_nested_variables_are_a_job_or_a_refusal(
+async def test_deeply_nested_variables_give_a_job_or_an_error(
     api: PrefectApi, serve: Serve, launch: Launch
 ) -> None:
     nested: Any = "x"
@@ -150,7 +150,7 @@ async def test_a_template_of_a_megabyte_is_served(
 
 
 @pytest.mark.parametrize("base", [{}, None], ids=["empty", "null"])
-async def test_a_pool_without_a_template_claims_nothing_and_says_so(
+async def test_a_pool_without_a_template_claims_no_runs_and_reports_it(
     base: Any,
     api: PrefectApi,
     operator: Callable[..., Awaitable[Operator]],

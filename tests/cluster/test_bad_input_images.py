@@ -34,7 +34,7 @@ def refusals(pod: Object | None) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("images", [IMAGES[:20], IMAGES[20:]], ids=["first", "second"])
-async def test_an_image_reference_is_one_exactly_where_a_kubelet_can_pull_it(
+async def test_image_references_are_valid_exactly_if_a_kubelet_can_pull_them(
     images: list[str], kube: Kube, namespace: str
 ) -> None:
     await kube.create("pods", namespace, pod(images))

@@ -125,13 +125,13 @@ async def test_a_flow_is_unprivileged_and_at_home_where_pods_must_be_restricted(
     assert found == SETTLED
 
 
-async def test_the_restricted_namespace_is_one_that_refuses_other_pods(kube, restricted):
+async def test_the_restricted_namespace_refuses_other_pods(kube, restricted):
     pod = {"metadata": {"name": "bare"}, "spec": {"containers": [{"name": "a", "image": "b"}]}}
     with pytest.raises(httpx.HTTPStatusError, match=r"violates PodSecurity .*restricted:latest"):
         await kube.create("pods", restricted, pod)
 
 
-async def test_git_pulls_a_flow_into_its_home_though_the_images_user_is_root(
+async def test_git_pulls_a_flow_into_its_home_even_if_the_images_user_is_root(
     settle, restricted, served, rootful_image, repository
 ):
     cloned = {"prefect.deployments.steps.git_clone": {"repository": repository, "branch": "main"}}
@@ -140,7 +140,7 @@ async def test_git_pulls_a_flow_into_its_home_though_the_images_user_is_root(
     assert found == SETTLED
 
 
-async def test_what_a_deployment_says_about_its_pod_is_in_the_job_that_completes(
+async def test_the_pod_settings_of_a_deployment_are_in_its_job(
     api, kube, launch, namespace, served, run_image, priority_class
 ):
     toleration = {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}

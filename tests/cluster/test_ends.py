@@ -32,7 +32,7 @@ async def only(kube: Kube, plural: str, namespace: str, run: Object) -> Object:
 # Ends that the flow's own process reports
 
 
-async def test_a_flow_that_raises_ends_failed_in_its_own_words_and_its_job_is_kept(
+async def test_a_flow_that_raises_ends_failed_with_its_own_message_and_its_job_is_kept(
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve(jobs={"serverURL": api.url, "ttlSecondsAfterFinished": 77})
@@ -53,7 +53,7 @@ async def ttl_of_its_job(kube: Kube, namespace: str, run: Object) -> Object:
     return await poll(job, until=lambda job: "ttlSecondsAfterFinished" in job["spec"])
 
 
-async def test_a_process_that_exits_ends_crashed_as_its_runner_says(
+async def test_a_process_that_exits_ends_crashed_as_its_runner_reports(
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve()
@@ -64,7 +64,7 @@ async def test_a_process_that_exits_ends_crashed_as_its_runner_says(
     assert (await api.read_run(run["id"]))["state"] == run["state"]
 
 
-async def test_a_flow_out_of_memory_has_its_limit_named_in_its_log(
+async def test_the_log_of_a_flow_that_ran_out_of_memory_names_the_limit(
     api: PrefectApi, serve: Serve, launch: Launch
 ) -> None:
     await serve()
@@ -119,7 +119,7 @@ async def test_a_container_that_fails_before_prefect_starts_ends_its_run_crashed
 
 
 @pytest.mark.parametrize("fault", ["refused", "silent"])
-async def test_a_pod_whose_log_cannot_be_read_ends_its_run_all_the_same(
+async def test_a_run_ends_even_if_the_log_of_its_pod_cannot_be_read(
     fault: str,
     api: PrefectApi,
     kube_proxy: FaultProxy,
@@ -150,7 +150,7 @@ async def test_a_container_that_exits_0_without_a_report_ends_its_run_crashed(
     assert times.since_exit(await only(kube, "pods", namespace, run), run) < 16
 
 
-async def test_a_pod_that_is_evicted_for_disk_has_that_cause_its_limit_and_advice(
+async def test_an_eviction_for_disk_is_explained_with_cause_limit_and_advice(
     api: PrefectApi, pool: str, serve: Serve, launch: Launch
 ) -> None:
     made = template()
@@ -184,7 +184,7 @@ async def test_a_manifest_that_the_api_server_refuses_ends_its_run_crashed_at_on
     assert times.until_state(run) < 5
 
 
-async def test_a_quantity_that_is_none_ends_its_run_crashed_at_once(
+async def test_an_invalid_quantity_ends_its_run_crashed_at_once(
     api: PrefectApi, serve: Serve, launch: Launch
 ) -> None:
     await serve()
@@ -196,7 +196,7 @@ async def test_a_quantity_that_is_none_ends_its_run_crashed_at_once(
     assert times.until_state(run) < 5
 
 
-async def test_a_running_flow_whose_job_is_deleted_is_run_again(
+async def test_a_running_flow_whose_job_is_deleted_is_rescheduled(
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve()
@@ -211,7 +211,7 @@ async def test_a_running_flow_whose_job_is_deleted_is_run_again(
     assert names[2:] == ["Running", "AwaitingRetry", "Pending", "Running", "Completed"]
 
 
-async def test_a_running_flow_whose_job_vanishes_without_a_word_ends_crashed(
+async def test_a_deleted_job_whose_flow_reports_nothing_ends_its_run_crashed(
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve()

@@ -36,7 +36,7 @@ WAITS: dict[str, tuple[Object, str, list[str]]] = {
 
 
 @pytest.mark.parametrize("why", WAITS)
-async def test_a_run_whose_pod_cannot_start_says_why_and_gives_up_in_time(
+async def test_a_run_whose_pod_cannot_start_has_the_reason_and_ends_in_time(
     why: str, api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     variables, category, facts = WAITS[why]
@@ -72,7 +72,7 @@ async def test_a_run_whose_image_can_never_be_pulled_ends_crashed_at_once(
     await no_jobs(kube, namespace)
 
 
-async def test_a_run_beyond_the_quota_waits_for_it_and_then_runs(
+async def test_a_run_that_exceeds_the_quota_waits_and_then_runs(
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     quota: dict[str, Any] = {

@@ -24,12 +24,12 @@ async def pool(api):
     await api.delete_pool(name)
 
 
-async def test_the_server_keeps_the_template_as_it_is(api, pool):
+async def test_the_server_stores_the_template_unchanged(api, pool):
     found = await api.read_pool(pool)
     assert (found["type"], found["base_job_template"]) == (TYPE, default_template())
 
 
-async def test_a_deployment_may_set_everything_at_once(api, pool):
+async def test_a_deployment_can_set_all_variables_at_once(api, pool):
     values = {
         "name": "nightly",
         "env": {"LEVEL": "high", "PREFECT_LOGGING_LEVEL": None},
@@ -46,7 +46,7 @@ async def test_a_deployment_may_set_everything_at_once(api, pool):
 
 
 @pytest.mark.parametrize("variable", FREE)
-async def test_a_deployment_may_unset_what_the_pool_sets(api, pool, variable):
+async def test_a_deployment_can_unset_what_the_pool_sets(api, pool, variable):
     await api.create_deployment(flow="f", name="d", pool=pool, job_variables={variable: None})
 
 
@@ -61,7 +61,7 @@ async def test_a_deployment_may_unset_what_the_pool_sets(api, pool, variable):
         ("backoff_limit", "three", "'three' is not"),
     ],
 )
-async def test_a_wrong_value_is_refused_when_the_deployment_is_made(
+async def test_an_invalid_value_is_refused_when_the_deployment_is_created(
     api, pool, variable, value, complaint
 ):
     with pytest.raises(httpx.HTTPStatusError, match=complaint):

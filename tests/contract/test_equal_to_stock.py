@@ -98,7 +98,7 @@ def test_the_corpus_starts_from_the_template_that_the_stock_worker_creates() -> 
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_the_job_is_the_stock_workers_but_for_what_is_documented(
+async def test_the_job_equals_the_stock_workers_except_for_documented_differences(
     case: Case, render: Render
 ) -> None:
     if undocumented := (await render(case)).undocumented():
@@ -113,7 +113,7 @@ async def test_the_job_is_the_stock_workers_but_for_what_is_documented(
     suppress_health_check=list(HealthCheck),
 )
 @given(case=made.CASES)
-async def test_so_it_is_for_templates_that_nobody_thought_of(
+async def test_generated_templates_differ_only_as_documented(
     case: Case, stock: StockWorker
 ) -> None:
     async with PrefectClient("http://127.0.0.1:9/api") as nowhere:
@@ -122,7 +122,7 @@ async def test_so_it_is_for_templates_that_nobody_thought_of(
         pytest.fail("\n".join(undocumented))
 
 
-async def test_every_documented_difference_is_met_in_the_corpus(render: Render) -> None:
+async def test_every_documented_difference_occurs_in_the_corpus(render: Render) -> None:
     """A rule that covers nothing is none: it would hide a defect."""
     met: set[str | None] = set()
     for case in CASES:
@@ -132,7 +132,7 @@ async def test_every_documented_difference_is_met_in_the_corpus(render: Render) 
     assert {rule.name for rule in rules} - met == set()
 
 
-async def test_a_placeholder_is_left_only_where_a_user_gave_one_as_a_value(render: Render) -> None:
+async def test_a_placeholder_remains_only_if_it_is_a_users_value(render: Render) -> None:
     """So that the rule cannot hide a placeholder of the template that ours did not fill."""
     for case in CASES:
         rules = {each.rule for each in (await render(case)).differences}
@@ -140,7 +140,7 @@ async def test_a_placeholder_is_left_only_where_a_user_gave_one_as_a_value(rende
         assert "values with `{{ }}` in them" not in rules or "{{" in json.dumps(given), case.name
 
 
-async def test_what_the_api_server_takes_of_the_stock_worker_it_takes_of_ours(
+async def test_the_api_server_accepts_our_job_if_it_accepts_the_stock_workers(
     render: Render, kube: Kube, namespace: str
 ) -> None:
     """Nothing is created (`dryRun`)."""

@@ -60,7 +60,7 @@ async def test_blocks_and_variables_give_the_stock_workers_job(
     assert undocumented == []
 
 
-async def test_both_sides_resolve_them_rather_than_leave_them(
+async def test_both_renderers_resolve_them(
     names: Names, stock: StockWorker, client: PrefectClient
 ) -> None:
     """Two equal failures would be equal, too."""

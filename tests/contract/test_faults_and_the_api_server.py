@@ -32,7 +32,9 @@ async def tried(kube: Kube, job: Object) -> httpx.Response:
     )
 
 
-async def test_any_value_in_any_field_is_judged_as_the_api_server_judges_it(kube: Kube) -> None:
+async def test_any_value_in_any_field_is_refused_only_if_the_api_server_refuses_it(
+    kube: Kube,
+) -> None:
     shape = job_schema.job_type()
     every = [
         (place, value)
@@ -78,14 +80,16 @@ def _is_ours(fault: FieldError) -> bool:
     ],
     ids=repr,
 )
-async def test_a_quantity_is_one_exactly_where_it_is_one_there(kube: Kube, quantity: Any) -> None:
+async def test_quantities_are_valid_exactly_if_the_api_server_accepts_them(
+    kube: Kube, quantity: Any
+) -> None:
     job = with_value((*CONTAINER, "resources"), {"limits": {"memory": quantity}})
     answer = await tried(kube, job)
     assert answer.is_success == (find_errors(job) == []), answer.text
 
 
 @pytest.mark.parametrize("quantity", [".", "Gi", "e3", "+", "-", "+Gi", "-k", "+."])
-async def test_a_quantity_without_a_number_is_none_although_it_is_0_there(
+async def test_a_quantity_without_a_number_is_an_error_although_the_api_server_reads_0(
     kube: Kube, quantity: str
 ) -> None:
     job = with_value((*CONTAINER, "resources"), {"limits": {"memory": quantity}})
@@ -125,7 +129,7 @@ _POD: Path = ("spec", "template", "spec")
     ],
     ids=lambda value: str(value)[:50],
 )
-async def test_names_and_references_are_right_exactly_where_they_are_there(
+async def test_names_and_references_are_valid_exactly_if_the_api_server_accepts_them(
     kube: Kube, place: Path, value: Any
 ) -> None:
     job = with_value(place, value)
@@ -136,14 +140,16 @@ async def test_names_and_references_are_right_exactly_where_they_are_there(
 
 
 @pytest.mark.parametrize("mounts", [_MOUNTED, [*_MOUNTED, {"name": "data", "mountPath": "/data"}]])
-async def test_mounts_are_right_exactly_where_they_are_there(kube: Kube, mounts: Any) -> None:
+async def test_mounts_are_valid_exactly_if_the_api_server_accepts_them(
+    kube: Kube, mounts: Any
+) -> None:
     job = with_value((*CONTAINER, "volumeMounts"), mounts)
     job["spec"]["template"]["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
     answer = await tried(kube, job)
     assert answer.is_success == (find_errors(job) == []), answer.text[:300]
 
 
-async def test_an_object_is_too_large_here_only_where_it_is_there(
+async def test_an_object_is_too_large_only_if_the_api_server_refuses_it(
     kube: Kube, namespace: str
 ) -> None:
     """A dry run stores nothing, and so finds nothing too large: this one is to be created. What
@@ -160,7 +166,7 @@ async def test_an_object_is_too_large_here_only_where_it_is_there(
     ["A", "a b", "1a", "a.b-c", "~", " ", "", "a=b", "ü", "a\n", "a\x7f", "=", "A" * 5000],
     ids=repr,
 )
-async def test_a_name_of_a_variable_is_one_exactly_where_it_is_one_there(
+async def test_names_of_variables_are_valid_exactly_if_the_api_server_accepts_them(
     kube: Kube, name: str
 ) -> None:
     job = with_value((*CONTAINER, "env"), [{"name": name, "value": ""}])
@@ -171,7 +177,7 @@ async def test_a_name_of_a_variable_is_one_exactly_where_it_is_one_there(
 @pytest.mark.parametrize(
     "name", ["a", "a-b", "1", "a" * 63, "a" * 64, "A", "a_b", "-a", "a-", "a.b"]
 )
-async def test_a_containers_name_is_one_exactly_where_it_is_one_there(
+async def test_names_of_containers_are_valid_exactly_if_the_api_server_accepts_them(
     kube: Kube, name: str
 ) -> None:
     job = with_value((*CONTAINER, "name"), name)
@@ -182,7 +188,7 @@ async def test_a_containers_name_is_one_exactly_where_it_is_one_there(
 @pytest.mark.parametrize(
     ("request_", "limit"), [("1", "1000m"), ("1.1", "1"), ("1Gi", "1G"), ("1G", "1Gi"), (2, "1")]
 )
-async def test_a_request_fits_its_limit_exactly_where_it_does_there(
+async def test_requests_fit_their_limits_exactly_if_the_api_server_accepts_them(
     kube: Kube, request_: Any, limit: str
 ) -> None:
     resources = {"requests": {"memory": request_}, "limits": {"memory": limit}}

@@ -67,7 +67,7 @@ POOLS_FAULTS: dict[str, tuple[Object, list[str]]] = {
     ),
     "a wrong type": (
         template(spec={"backoffLimit": "3"}),
-        ["job_manifest.spec.backoffLimit", "'3'", "whole number"],
+        ["job_manifest.spec.backoffLimit", "'3'", "32-bit integer"],
     ),
     "a value that only the API server knows to be none": (
         template({"tolerations": [{"key": "a", "operator": "Is"}]}),
@@ -80,7 +80,7 @@ POOLS_FAULTS: dict[str, tuple[Object, list[str]]] = {
 }
 
 
-async def test_a_pools_fault_is_told_in_time_and_mended_without_a_restart(
+async def test_an_error_of_a_pool_is_reported_in_time_and_clears_without_a_restart(
     api: PrefectApi, binding: Bind, operator: Operate, pool: str
 ) -> None:
     await operator()
@@ -95,7 +95,7 @@ async def test_a_pools_fault_is_told_in_time_and_mended_without_a_restart(
         await served.ready(seconds=PROMISED + MARGIN)
 
 
-async def test_runs_of_a_faulty_pool_stay_scheduled_until_it_is_mended(
+async def test_runs_of_a_faulty_pool_stay_scheduled_until_it_is_corrected(
     api: PrefectApi, kube: Kube, namespace: str, binding: Bind, operator: Operate, pool: str
 ) -> None:
     await operator()
@@ -154,7 +154,7 @@ RUNS_FAULTS: dict[str, tuple[Object, list[str]]] = {
 }
 
 
-async def test_a_runs_own_fault_ends_it_with_the_place_the_value_and_the_variable(
+async def test_an_error_of_a_run_ends_it_with_path_value_and_variable(
     api: PrefectApi, kube: Kube, namespace: str, binding: Bind, operator: Operate, pool: str
 ) -> None:
     await put(api, pool, with_hostname())
@@ -172,7 +172,7 @@ async def test_a_runs_own_fault_ends_it_with_the_place_the_value_and_the_variabl
     await served.condition("TemplateValid", "True", seconds=1)
 
 
-async def test_a_deployments_fault_is_named_as_its_own(
+async def test_an_error_of_a_deployment_is_attributed_to_it(
     api: PrefectApi, binding: Bind, operator: Operate, pool: str
 ) -> None:
     await operator()
@@ -185,7 +185,7 @@ async def test_a_deployments_fault_is_named_as_its_own(
     assert "job variable cpu_request of the deployment" in ended["state"]["message"]
 
 
-async def test_a_faulty_default_is_a_doubt_because_a_deployment_may_override_it(
+async def test_an_invalid_default_is_a_warning_because_a_deployment_can_override_it(
     api: PrefectApi, binding: Bind, operator: Operate, pool: str
 ) -> None:
     await put(api, pool, with_default(image="Bad Image"))
@@ -201,7 +201,7 @@ async def test_a_faulty_default_is_a_doubt_because_a_deployment_may_override_it(
     await api.wait(overriding["id"], until=lambda run: bool(run["infrastructure_pid"]))
 
 
-async def test_a_variable_that_nothing_uses_is_one_line_in_the_runs_log(
+async def test_an_unused_variable_is_one_line_in_the_runs_log(
     api: PrefectApi, binding: Bind, operator: Operate, pool: str
 ) -> None:
     await put(api, pool, template(spec={"suspend": True}))
@@ -218,7 +218,7 @@ async def test_a_variable_that_nothing_uses_is_one_line_in_the_runs_log(
 
 
 @pytest.mark.parametrize("status", [403, 404, 500, 503])
-async def test_a_dry_run_that_gets_no_verdict_is_no_fault_of_the_template(
+async def test_a_dry_run_without_a_result_is_not_an_error_of_the_template(
     status: int,
     api: PrefectApi,
     binding: Bind,
@@ -235,7 +235,7 @@ async def test_a_dry_run_that_gets_no_verdict_is_no_fault_of_the_template(
     assert "the operator tries again" in said["message"]
 
 
-async def test_a_full_quota_is_no_fault_of_the_template(
+async def test_a_full_quota_is_not_an_error_of_the_template(
     kube: Kube, namespace: str, binding: Bind, operator: Operate
 ) -> None:
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
@@ -247,7 +247,7 @@ async def test_a_full_quota_is_no_fault_of_the_template(
     assert "exceeded quota" in (await served.condition("TemplateValid", "True"))["message"]
 
 
-async def test_the_api_server_is_asked_once_for_each_template(
+async def test_the_api_server_checks_each_template_once(
     api: PrefectApi,
     binding: Bind,
     operator: Operate,

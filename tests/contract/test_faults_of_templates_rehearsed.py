@@ -54,7 +54,9 @@ async def rehearsed(start: Start, suspended_pool: Object) -> Rehearsed:
 
 
 @pytest.mark.parametrize("base", [stock_template(), default_template()], ids=["stock", "ours"])
-async def test_good_templates_leave_nothing_to_say(base: Object, rehearsed: Rehearsed) -> None:
+async def test_valid_templates_have_no_errors_and_no_warnings(
+    base: Object, rehearsed: Rehearsed
+) -> None:
     assert await rehearsed(base) == TemplateFindings()
 
 
@@ -72,7 +74,7 @@ async def test_good_templates_leave_nothing_to_say(base: Object, rehearsed: Rehe
     ],
     ids=str,
 )
-async def test_what_no_value_can_mend_is_the_pools(
+async def test_an_error_that_no_value_can_fix_is_the_pools(
     places: Object, fact: str, rehearsed: Rehearsed
 ) -> None:
     outcome = await rehearsed(template(places))
@@ -104,7 +106,7 @@ async def test_what_no_value_can_mend_is_the_pools(
     ],
     ids=str,
 )
-async def test_what_a_value_can_mend_is_a_doubt(
+async def test_an_error_that_a_value_can_fix_is_a_warning(
     places: Object, defaults: Object, fact: str, rehearsed: Rehearsed
 ) -> None:
     outcome = await rehearsed(template(places, defaults=defaults))
@@ -112,7 +114,9 @@ async def test_what_a_value_can_mend_is_a_doubt(
     assert fact in " ".join(outcome.crashes)
 
 
-async def test_what_only_a_deployment_knows_is_not_asked_of_the_pool(rehearsed: Rehearsed) -> None:
+async def test_a_variable_that_only_a_deployment_sets_is_not_required_of_the_pool(
+    rehearsed: Rehearsed,
+) -> None:
     """A variable without a default is for deployments to set: that it is missing says nothing."""
     base = template(
         {
@@ -126,21 +130,21 @@ async def test_what_only_a_deployment_knows_is_not_asked_of_the_pool(rehearsed: 
     assert await rehearsed(base) == TemplateFindings()
 
 
-async def test_a_block_that_is_not_there_is_a_doubt_with_its_place(rehearsed: Rehearsed) -> None:
+async def test_a_missing_block_is_a_warning_with_its_path(rehearsed: Rehearsed) -> None:
     missing = "{{ prefect.blocks.secret.nobody }}"
     outcome = await rehearsed(template({}, defaults={"env": {"TOKEN": missing}}))
     assert outcome.faults == ()
     assert "nobody" in " ".join(outcome.crashes)
 
 
-async def test_what_is_hardly_meant_is_remarked(rehearsed: Rehearsed) -> None:
+async def test_values_that_are_probably_unintended_are_warnings(rehearsed: Rehearsed) -> None:
     base = template({f"{POD}.nodeSelectors": {"a": "b"}, f"{CONTAINER}.image": "{{ imgae }}"})
     remarks = " ".join((await rehearsed(base)).warnings)
     assert f"{POD}.nodeSelectors" in remarks
     assert "did you mean image?" in remarks
 
 
-async def test_a_template_is_tried_once_and_again_when_it_changed(
+async def test_a_template_is_tried_once_and_again_after_a_change(
     rehearsed: Rehearsed, kube_proxy: FaultProxy
 ) -> None:
     for base in (stock_template(), stock_template(), template({"spec.backoffLimit": 1})):
@@ -148,7 +152,7 @@ async def test_a_template_is_tried_once_and_again_when_it_changed(
     assert len(kube_proxy.calls("/jobs$", method="POST")) == 2
 
 
-async def test_without_an_answer_the_last_one_stands(
+async def test_without_an_answer_the_last_result_counts(
     rehearsed: Rehearsed, kube_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(template_dry_run, "REPEAT_SECONDS", 0.0)
@@ -167,7 +171,7 @@ async def test_without_an_answer_the_last_one_stands(
     assert unknown.not_checked
 
 
-async def test_a_template_of_a_megabyte_does_not_stop_the_loop_for_long(
+async def test_a_template_of_a_megabyte_does_not_block_the_event_loop_for_long(
     rehearsed: Rehearsed,
 ) -> None:
     base = stock_template()

@@ -99,9 +99,9 @@ def _holds_block(value: Any) -> bool:
 def _origin(path: Path, render_input: RenderInput, *, against: Path = ()) -> str:
     """Return the source of the value at the path, as the end of a sentence."""
     if path[:2] == _ENVIRONMENT and (
-        giver := _environment_variable_set_by(".".join(map(str, path[2:])), render_input)
+        source := _environment_variable_set_by(".".join(map(str, path[2:])), render_input)
     ):
-        return f"{_COMES_FROM}job variable env of {giver}"
+        return f"{_COMES_FROM}job variable env of {source}"
     if names := [*_names(path, render_input), *_names(against, render_input)]:
         return _COMES_FROM + " and ".join(_source(name, render_input) for name in names)
     is_fixed = len(path) > 1 and get_path(_template(render_input), template_path(path)) is not None
@@ -110,13 +110,13 @@ def _origin(path: Path, render_input: RenderInput, *, against: Path = ()) -> str
 
 def _environment_variable_set_by(name: str, render_input: RenderInput) -> str:
     """Return who sets an environment variable: the run, the deployment, or ""."""
-    for document, giver in (
+    for document, source in (
         (render_input.run, "the flow run"),
         (render_input.deployment, "the deployment"),
     ):
         given = environment.collect_env((document or {}).get("job_variables") or {}).get("env")
         if isinstance(given, Mapping) and name in given:
-            return giver
+            return source
     return ""
 
 
@@ -125,8 +125,8 @@ def _source(name: str, render_input: RenderInput) -> str:
         why = references.why_empty(name, render_input.template_environment)
         return f"{{{{ {name} }}}} in the pool's base job template{f', which {why}' if why else ''}"
     variable = references.variable(name)
-    if giver := _set_by(variable, render_input):
-        return f"job variable {variable} of {giver}"
+    if source := _set_by(variable, render_input):
+        return f"job variable {variable} of {source}"
     if references.default(_template(render_input), variable) is not None:
         return f"the pool's default of job variable {variable}"
     return f"job variable {variable}, which is not set"
@@ -134,13 +134,13 @@ def _source(name: str, render_input: RenderInput) -> str:
 
 def _set_by(variable: str, render_input: RenderInput) -> str:
     """Return who sets a job variable, the run before the deployment; "" if neither does."""
-    for document, giver in (
+    for document, source in (
         (render_input.run, "the flow run"),
         (render_input.deployment, "the deployment"),
     ):
         given = (document or {}).get("job_variables") or {}
         if any(references.variable(name) == variable for name in given):
-            return giver
+            return source
     return ""
 
 

@@ -1,9 +1,9 @@
-"""Our own base job template: what a deployment may set, and the Job's manifest that it goes into.
+"""Defines our own base job template, of pools of type `kubernetes-operator`.
 
-Owns the template of pools of type `kubernetes-operator`. Promises a pod that is admitted where the
-restricted Pod Security Standard is enforced, whatever its image; no value of a deployment makes it
-root or privileged, or mounts the node: only who edits the pool's template can. Every variable has
-one place in the manifest, or in the job configuration beside it.
+It has the variables that a deployment may set, and the Job's manifest that uses them. The pod meets
+the restricted Pod Security Standard, whatever its image is. No value of a deployment can make it
+root or privileged, or mount a folder of the node: that takes a change of the pool's template. Every
+variable is used once, in the manifest or in another field of the job configuration.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 if TYPE_CHECKING:
     from pydantic_core.core_schema import WithDefaultSchema
 
-#: On a volume of its own, because an image whose user is root has no home that others may write.
+#: On its own volume: in an image whose user is root, other users cannot write to the home folder.
 HOME = "/home/prefect"
 HOME_VOLUME = "prefect-home"
-#: Likewise: Prefect pulls a flow's code into a folder below it, and starts the flow there.
+#: On its own volume, too: Prefect pulls a flow's code into a folder below it, and starts it there.
 TEMPORARY = "/tmp"
 TEMPORARY_VOLUME = "prefect-tmp"
 _UNPRIVILEGED = 1000
 
-# Kubernetes' own pattern; or a reference to a block or variable, which only the run can resolve.
+# Kubernetes' own pattern, or a reference to a block or variable, which is resolved for each run.
 _QUANTITY = r"^(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?$|\{\{.+\}\}"
 Cpus = Annotated[str, Field(pattern=_QUANTITY, examples=["500m"])]
 Bytes = Annotated[str, Field(pattern=_QUANTITY, examples=["512Mi"])]
 Seconds = Annotated[int, Field(ge=1)]
 UserId = Annotated[int, Field(ge=1)]  # 0 is root
-GroupId = Annotated[int, Field(ge=0)]  # 0 owns what images made for OpenShift may write
-# Those that the restricted standard allows: no folder of the node among them.
+GroupId = Annotated[int, Field(ge=0)]  # images for OpenShift give write access to group 0
+# The volumes that the restricted standard allows: no folder of the node is among them.
 VolumeField = Literal[
     "name",
     "configMap",
@@ -47,15 +47,15 @@ VolumeField = Literal[
 
 
 class _FormSchema(GenerateJsonSchema):
-    """A field that may be null has the schema of its value: Prefect's form would draw a choice of
-    two types, and its server takes null for every field anyway."""
+    """Gives a nullable field the schema of its value: else Prefect's form offers a choice of types.
+    Prefect's server accepts null for every field anyway."""
 
     def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
         inner = schema["schema"]
         if inner["type"] == "nullable":
             schema = {**schema, "schema": inner["schema"]}
-        drawn = super().default_schema(schema)
-        return {key: value for key, value in drawn.items() if (key, value) != ("default", None)}
+        found = super().default_schema(schema)
+        return {key: value for key, value in found.items() if (key, value) != ("default", None)}
 
 
 class SecretReference(BaseModel):
@@ -65,23 +65,25 @@ class SecretReference(BaseModel):
 
 
 class Toleration(BaseModel):
-    """A taint of nodes on which the pod may run all the same."""
+    """A taint of nodes on which the pod may run anyway."""
 
-    key: str | None = Field(default=None, title="Key", description="Of the taint; empty: any.")
+    key: str | None = Field(default=None, title="Key", description="Key of the taint. Empty: any.")
     operator: Literal["Equal", "Exists"] = Field(
-        default="Equal", title="Operator", description="How the taint's value is compared."
+        default="Equal", title="Operator", description="How the value is compared."
     )
-    value: str | None = Field(default=None, title="Value", description="Of the taint.")
+    value: str | None = Field(default=None, title="Value", description="Value of the taint.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        default=None, title="Effect", description="Of the taint; empty: any."
+        default=None, title="Effect", description="Effect of the taint. Empty: any."
     )
     tolerationSeconds: int | None = Field(
-        default=None, title="Toleration Seconds", description="How long a NoExecute is tolerated."
+        default=None,
+        title="Toleration Seconds",
+        description="Seconds for which NoExecute is tolerated.",
     )
 
 
 class VolumeMount(BaseModel):
-    """Where the flow's container finds a volume."""
+    """Where a volume is mounted in the flow's container."""
 
     name: str = Field(title="Name", description="The volume's name.")
     mountPath: str = Field(title="Mount Path", description="The folder in the container.")
@@ -89,16 +91,16 @@ class VolumeMount(BaseModel):
         default=None, title="Sub Path", description="A folder of the volume instead of its root."
     )
     readOnly: bool = Field(
-        default=False, title="Read Only", description="Whether writing is refused."
+        default=False, title="Read Only", description="Whether the mount is read-only."
     )
 
 
 class KubernetesJobVariables(BaseVariables):
-    """What a deployment may set on a pool of type kubernetes-operator."""
+    """The variables that a deployment may set on a pool of type kubernetes-operator."""
 
     @classmethod
     def model_json_schema(cls, *args: Any, **options: Any) -> dict[str, Any]:
-        """The `variables` half of the template."""
+        """Return the `variables` half of the template."""
         return super().model_json_schema(*args, **{"schema_generator": _FormSchema} | options)
 
     image: str | None = Field(
@@ -122,8 +124,8 @@ class KubernetesJobVariables(BaseVariables):
     namespace: str = Field(
         default="default",
         title="Namespace",
-        description="The namespace of a worker's Jobs. A WorkPoolBinding names that of its Jobs "
-        "itself.",
+        description="The namespace of a worker's Jobs. Under a WorkPoolBinding, "
+        "spec.jobs.namespace counts instead.",
     )
     service_account_name: str | None = Field(
         default=None,
@@ -164,14 +166,14 @@ class KubernetesJobVariables(BaseVariables):
     tolerations: list[Toleration] = Field(
         default_factory=list,
         title="Tolerations",
-        description="Taints of nodes on which the pod may run all the same, such as "
+        description="Taints of nodes on which the pod may run anyway, such as "
         '[{"key": "gpu", "operator": "Exists"}].',
     )
     affinity: dict[str, Any] = Field(
         default_factory=dict,
         title="Affinity",
-        description="Which nodes and neighbours the pod seeks or shuns: a pod's affinity in "
-        "Kubernetes.",
+        description="Which nodes and other pods the pod must, or should, be near to or apart "
+        "from: a pod's affinity in Kubernetes.",
     )
     priority_class_name: str | None = Field(
         default=None,
@@ -187,19 +189,20 @@ class KubernetesJobVariables(BaseVariables):
     volume_mounts: list[VolumeMount] = Field(
         default_factory=list,
         title="Volume Mounts",
-        description="Where the flow's container finds the volumes, such as "
+        description="Where the volumes are mounted in the flow's container, such as "
         '[{"name": "data", "mountPath": "/data"}].',
     )
     working_directory: str | None = Field(
         default=HOME,
         title="Working Directory",
-        description="Where the container starts, and what a deployment's relative path starts "
-        "from. Empty: the image's own.",
+        description="The folder in which the container starts; a deployment's relative path is "
+        "relative to it. Empty: the image's own.",
     )
     run_as_user: UserId | None = Field(
         default=_UNPRIVILEGED,
         title="Run As User",
-        description="UID of the pod's processes, whatever the image says; 0, root, is refused.",
+        description="UID of the pod's processes, whatever the image's user is. 0 (root) is "
+        "refused.",
     )
     run_as_group: GroupId | None = Field(
         default=_UNPRIVILEGED, title="Run As Group", description="GID of the pod's processes."
@@ -207,31 +210,32 @@ class KubernetesJobVariables(BaseVariables):
     fs_group: GroupId | None = Field(
         default=_UNPRIVILEGED,
         title="File System Group",
-        description="GID that owns the pod's volumes and that its processes have, too.",
+        description="GID that owns the pod's volumes; a supplementary group of its processes.",
     )
     active_deadline_seconds: Seconds | None = Field(
         default=None,
         title="Active Deadline Seconds",
-        description="Seconds after which the Job is stopped and its run crashed. Empty: never.",
+        description="Seconds after which the Job is stopped and its run ends Crashed. Empty: "
+        "never.",
     )
     backoff_limit: int = Field(
         default=0,
         ge=0,
         title="Backoff Limit",
-        description="How often Kubernetes starts a new pod for one that failed. With 0, a run "
-        "whose pod is evicted is scheduled again by Prefect.",
+        description="How often Kubernetes replaces a pod that failed. With 0, a run whose pod is "
+        "evicted is scheduled again by Prefect.",
     )
     finished_job_ttl: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
         title="Finished Job TTL",
-        description="Seconds for which a finished Job is kept. Empty: as the binding or the "
-        "worker has it, by default an hour.",
+        description="Seconds for which a finished Job is kept. Empty: the binding's or the "
+        "worker's setting, by default an hour.",
     )
 
 
 def default_manifest() -> dict[str, Any]:
-    """The Job of our template. A placeholder that is an item of a list stands for a list itself,
-    which is joined to it (jobs/nested_lists.py)."""
+    """Return the manifest of our template. A placeholder that is an item of a list can be a list,
+    which is flattened (jobs/nested_lists.py)."""
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -276,7 +280,7 @@ def _container() -> dict[str, Any]:
         "imagePullPolicy": "{{ image_pull_policy }}",
         "args": "{{ command }}",
         "workingDir": "{{ working_directory }}",
-        # The variable `env` is the configuration's, and wins over what is fixed here.
+        # The variable `env` is in the job configuration, and overrides what is fixed here.
         "env": [
             {"name": "HOME", "value": HOME},
             {"name": "PREFECT_HOME", "value": f"{HOME}/.prefect"},

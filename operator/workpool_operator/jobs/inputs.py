@@ -43,7 +43,7 @@ class RenderInput:
         )
 
 
-def _variables_of(document: Mapping[str, Any], giver: str) -> dict[str, Any]:
+def _variables_of(document: Mapping[str, Any], source: str) -> dict[str, Any]:
     given = document.get("job_variables") or {}
     if not isinstance(given, Mapping):
         raise RenderError("job_variables", f"expected a mapping, got {given!r:.80}")
@@ -51,4 +51,4 @@ def _variables_of(document: Mapping[str, Any], giver: str) -> dict[str, Any]:
         return environment.collect_env(copy.deepcopy(dict(given)))
     except environment.InvalidVariable as error:
         name = f"env.{error.name}" if error.name else "env"
-        raise RenderError(f"job variable {name} of {giver}", str(error)) from error
+        raise RenderError(f"job variable {name} of {source}", str(error)) from error

@@ -1,7 +1,7 @@
-"""Where each value of a run's manifest comes from. Pure.
+"""Traces where each value of a run's manifest comes from. Pure.
 
-Walks the template as Prefect's `apply_values` does, but keeps who gave a value instead of the
-value. What rendering adds (environment, labels, annotations, name) is known by its place.
+It walks the template as Prefect's `apply_values` does, and notes the source of a value instead of
+the value. What rendering adds (environment, labels, annotations, name) is recognised by its path.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ _MISPLACED = ("parallelism", "completions")
 def trace_values(
     manifest: Mapping[str, Any], render_input: RenderInput, *, bound: bool = True
 ) -> dict[Path, str]:
-    """The origin of every innermost value, as `deployment: image` or `template`; `bound`: it was
-    rendered for a binding."""
+    """Return the source of every innermost value, such as `deployment: image` or `template`.
+
+    `bound` is true if the manifest was rendered for a binding.
+    """
     sources = _Tracer(render_input, bound)
     return {path: sources.of(path, manifest) for path, _ in _innermost(manifest, ())}
 
@@ -49,6 +51,7 @@ class _Tracer:
     bound: bool
 
     def of(self, path: Path, manifest: Mapping[str, Any]) -> str:
+        """Return the source of the value at the path."""
         if path[:2] == ("metadata", "name"):
             return f"{OPERATOR}: the run's name and claim"
         flow = (*_CONTAINERS, flow_container_index(manifest))
@@ -68,7 +71,7 @@ class _Tracer:
         return self._in_template(path)
 
     def _in_template(self, path: Path, *, without: str = OPERATOR) -> str:
-        """Of the nearest place around the path that the template fills as a whole."""
+        """Return the source of the innermost field of the template that contains the path."""
         for length in range(len(path), 0, -1):
             if found := self._template.get(path[:length]):
                 return without if found == TEMPLATE and length < len(path) else found
@@ -88,8 +91,8 @@ class _Tracer:
             yield from self._walk_list([i for i in node if not self._is_left_out(i)], path)
 
     def _walk_list(self, items: list[Any], path: Path) -> Iterator[tuple[Path, str]]:
-        """In the order that rendering gives them, where a placeholder's items join the list's."""
-        nodes: dict[int, Any] = {}  # by the identity of what stands in for an item
+        """Walk the items in their rendered order: those of a placeholder join the list's."""
+        nodes: dict[int, Any] = {}  # by the identity of the item's key fields
         joined: list[Any] = []
         for item in items:
             value = apply_values(item, self._values) if references.is_placeholder(item) else item
@@ -101,7 +104,7 @@ class _Tracer:
             yield from self._walk(nodes[id(part)], (*path, index))
 
     def _is_left_out(self, item: Any) -> bool:
-        """It has no value, or is a mapping of nothing but nulls."""
+        """Return whether the item has no value, or is a mapping in which all values are null."""
         if not isinstance(item, Mapping):
             return self._is_removed(item)
         rest = [value for value in item.values() if not self._is_removed(value)]
@@ -112,16 +115,16 @@ class _Tracer:
         return (apply_values(node, self._values) if is_placeholder else node) is None
 
     def _is_removed(self, node: Any) -> bool:
-        """A placeholder that stands alone and has no value takes its place away."""
+        """Return whether rendering removes the field: a single placeholder without a value."""
         if not isinstance(node, str) or not references.is_placeholder(node):
             return False
-        alone = node.startswith("{{") and node.endswith("}}") and node.count("{{") == 1
-        return alone and not any(self._set_by(name) for name in references.names_in(node))
+        single = node.startswith("{{") and node.endswith("}}") and node.count("{{") == 1
+        return single and not any(self._set_by(name) for name in references.names_in(node))
 
     def _of_text(self, text: str) -> str:
         parts = [self._of_placeholder(name) for name in sorted(references.names_in(text))]
-        alone = text.startswith("{{") and text.endswith("}}") and len(parts) == 1
-        return " + ".join(dict.fromkeys(parts if alone else [TEMPLATE, *parts]))
+        single = text.startswith("{{") and text.endswith("}}") and len(parts) == 1
+        return " + ".join(dict.fromkeys(parts if single else [TEMPLATE, *parts]))
 
     def _of_placeholder(self, name: str) -> str:
         if name.startswith(references.ELSEWHERE):
@@ -129,23 +132,23 @@ class _Tracer:
         variable = references.variable(name)
         if variable == "command" and not self._values.get(variable):
             return f"{PREFECT}: its default command"
-        givers = self._set_by(name) or ["nobody"]
-        return " + ".join(f"{giver}: {variable}" for giver in givers)
+        sources = self._set_by(name) or ["not set"]
+        return " + ".join(f"{source}: {variable}" for source in sources)
 
     def _set_by(self, name: str) -> list[str]:
-        """Who gives a variable: the run wins, unless it gives a part only (`resources.cpu`)."""
+        """Return who sets a variable: the run, unless it sets only a part (`resources.cpu`)."""
         variable = references.variable(name)
-        givers: list[str] = []
-        for giver, given in self._layers:
+        sources: list[str] = []
+        for source, given in self._layers:
             if variable in given:
-                return [*givers, giver]
+                return [*sources, source]
             if any(references.variable(key) == variable for key in given):
-                givers.append(giver)
-        return givers
+                sources.append(source)
+        return sources
 
     @cached_property
     def _layers(self) -> list[tuple[str, Mapping[str, Any]]]:
-        """The values of each giver, the one that wins first."""
+        """The values of each source, the one that wins first."""
         defaults = {
             name: value
             for name in references.schemas(self._pool)
@@ -170,10 +173,10 @@ class _Tracer:
     # What rendering adds
 
     def _of_variable(self, name: str) -> str:
-        """Of a variable of the flow's environment."""
-        for giver, given in self._layers:
+        """Return the source of a variable of the flow's environment."""
+        for source, given in self._layers:
             if name in _variables(given):
-                return f"{giver}: env"
+                return f"{source}: env"
         if name in _variables({"env": self._configured("env")}):
             return TEMPLATE
         if name in _variables({"env": self.render_input.environment}):
@@ -186,7 +189,7 @@ class _Tracer:
         return OPERATOR if name == environment.SIGTERM_BEHAVIOR else PREFECT
 
     def _of_metadata(self, path: Path, field: str) -> str:
-        """Of a label or an annotation."""
+        """Return the source of a label or an annotation."""
         key = str(path[-1])
         if key.startswith(models.PREFIX) or key == FLOW_RUN_ID_KEY:
             return OPERATOR
@@ -194,26 +197,26 @@ class _Tracer:
         if isinstance(configured, Mapping) and key in map(names.label_key, configured):
             return TEMPLATE
         for name in sorted(references.names_in(configured)):
-            for giver, given in self._layers:
+            for source, given in self._layers:
                 values = given.get(references.variable(name))
                 if isinstance(values, Mapping) and key in map(names.label_key, map(str, values)):
-                    return f"{giver}: {references.variable(name)}"
+                    return f"{source}: {references.variable(name)}"
         return (field == "labels" and self._of_prefects_label(key)) or self._of_own_metadata(path)
 
     def _of_prefects_label(self, key: str) -> str:
-        """Of one that the run or its deployment has in Prefect; "" of any other."""
+        """Return the source of a label that run or deployment has in Prefect; "" for others."""
         if key.startswith(_PREFECTS_LABELS):
             return ""
-        for giver, document in (
+        for source, document in (
             (RUN, self.render_input.run),
             (DEPLOYMENT, self.render_input.deployment),
         ):
             if key in map(names.label_key, get_path(document, ("labels",)) or ()):
-                return f"{giver}: its labels"
+                return f"{source}: its labels"
         return ""
 
     def _of_own_metadata(self, path: Path) -> str:
-        """Of one that the manifest itself has; a pod has the annotations of its Job."""
+        """Return the source of one in the manifest itself; a pod has the annotations of its Job."""
         for place in (path, ("metadata", *path[-2:])):
             for own in (self._template.get(place), self._template.get(place[:-1])):
                 if own and own != TEMPLATE:
@@ -227,14 +230,14 @@ class _Tracer:
 
 
 def _known_by(item: Any) -> dict[str, Any]:
-    """What tells an item of a list from the others."""
+    """Return the fields that identify an item of a list."""
     if not isinstance(item, Mapping):
         return {}
     return {key: value for key, value in item.items() if isinstance(value, str)}
 
 
 def _variables(given: Mapping[str, Any]) -> set[str]:
-    """The names of the environment in job variables: `env` in both forms, and `env.NAME`."""
+    """Return the names of the environment variables: in `env`, in both forms, and `env.NAME`."""
     dotted = {key.removeprefix("env.") for key in given if key.startswith("env.")}
     env = given.get("env")
     if isinstance(env, Mapping):
@@ -244,7 +247,7 @@ def _variables(given: Mapping[str, Any]) -> set[str]:
 
 
 def _innermost(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    """What holds nothing else, empty mappings and lists included."""
+    """Yield the innermost values, empty mappings and lists included."""
     items: Iterable[tuple[str | int, Any]] = ()
     if isinstance(value, Mapping):
         items = value.items()

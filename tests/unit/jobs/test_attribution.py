@@ -109,7 +109,7 @@ async def why(client: PrefectClient, **given: Any) -> str:
     ],
     ids=str,
 )
-async def test_a_crash_names_the_place_the_value_and_the_variable(
+async def test_a_crash_names_the_path_the_value_and_the_variable(
     client: PrefectClient, given: Object, facts: list[str]
 ) -> None:
     if "prefect.variables" in str(given):
@@ -123,7 +123,7 @@ async def nothing(name: str) -> None:
     """No variable has that name."""
 
 
-async def test_a_variable_that_is_not_what_the_pool_asks_for_is_told_with_the_schema(
+async def test_a_variable_that_does_not_match_the_pools_schema_is_named_with_it(
     client: PrefectClient,
 ) -> None:
     given: Object = {"run": {"finished_job_ttl": "soon", "cpu_limit": 2, "stream_output": "a"}}
@@ -135,14 +135,14 @@ async def test_a_variable_that_is_not_what_the_pool_asks_for_is_told_with_the_sc
     )
 
 
-async def test_a_schema_that_is_none_is_no_reason_to_fail(client: PrefectClient) -> None:
+async def test_an_invalid_schema_does_not_fail_the_message(client: PrefectClient) -> None:
     for schema in ({"type": "nonsense"}, {"$ref": "#/definitions/none"}, {"$ref": "http://a/b"}):
         base = stock_template()
         base["variables"]["properties"]["image"] = schema
         assert "'Bad Image'" in await why(client, base=base, run={"image": "Bad Image"})
 
 
-def test_what_the_api_server_refuses_is_told_with_the_variable() -> None:
+def test_what_the_api_server_refuses_is_attributed_to_a_variable() -> None:
     cause = Cause("spec.template.spec.serviceAccountName", 'Invalid value: "Bad Name": must be ...')
     text = attribution.rejected_fields_message(
         [cause], subject(run={"service_account_name": "Bad Name"})
@@ -163,7 +163,7 @@ def test_what_the_api_server_refuses_is_told_with_the_variable() -> None:
     ],
     ids=str,
 )
-async def test_what_a_block_gives_is_never_shown(given: Object, client: PrefectClient) -> None:
+async def test_the_value_of_a_block_is_never_shown(given: Object, client: PrefectClient) -> None:
     class Block:
         data: ClassVar = {"value": "A Secret Token"}
 
@@ -179,7 +179,7 @@ async def test_what_a_block_gives_is_never_shown(given: Object, client: PrefectC
     assert "Secret Token" not in attribution.rejected_fields_message([refused], subject(**given))
 
 
-async def test_a_value_beyond_128_kib_is_told_before_a_job_is_made(
+async def test_a_value_above_128_kib_is_refused_before_a_job_is_created(
     client: PrefectClient,
 ) -> None:
     text = await why(client, run={"env": {"ARCHIVE": "A" * 204_800}})
@@ -191,19 +191,19 @@ async def test_a_value_beyond_128_kib_is_told_before_a_job_is_made(
     assert "job variable command of the flow run" in text
 
 
-async def test_a_unit_without_a_number_is_told(client: PrefectClient) -> None:
+async def test_a_unit_without_a_number_is_an_error(client: PrefectClient) -> None:
     base = with_container(resources={"limits": {"memory": "{{ mem }}Gi"}})
     assert "expected a quantity" in await why(client, base=base)
 
 
-async def test_a_variable_of_the_operators_environment_is_told_to_be_empty(
+async def test_an_unlisted_variable_of_the_operators_environment_is_reported_as_empty(
     client: PrefectClient,
 ) -> None:
     text = await why(client, base=with_container(image="{{ $IMAGE }}"))
     assert "the operator reads IMAGE only if WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT" in text
 
 
-async def test_many_faults_are_counted_not_listed(client: PrefectClient) -> None:
+async def test_beyond_five_errors_are_counted_and_not_listed(client: PrefectClient) -> None:
     env = {f"A={number}": "" for number in range(20)}
     text = await why(client, run={"env": env})
     assert "And 15 more" in text

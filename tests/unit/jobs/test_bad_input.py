@@ -95,13 +95,13 @@ def assert_sound(found: Object | str) -> None:
 
 @often
 @given(variables, variables)
-def test_any_values_make_a_job_or_a_refusal_with_a_place(
+def test_any_values_give_a_job_or_an_error_with_a_path(
     outcome: Outcome, run: Object, deployment: Object
 ) -> None:
     assert_sound(outcome(run=run, deployment=deployment))
 
 
-def test_half_a_character_in_what_prefect_dumps_is_refused(outcome: Outcome) -> None:
+def test_half_a_character_in_what_prefect_serialises_is_refused(outcome: Outcome) -> None:
     found = outcome(run={"image": {"\ud800": None}}, deployment={"name": "{{ image }}"})
     assert isinstance(found, str)
     assert found.startswith("job_variables: '\\ud800' contains half a character")
@@ -109,7 +109,7 @@ def test_half_a_character_in_what_prefect_dumps_is_refused(outcome: Outcome) -> 
 
 @often
 @given(st.sampled_from(PATHS), documents, variables)
-def test_any_value_anywhere_in_a_template_is_answered(
+def test_any_value_anywhere_in_a_template_gives_a_job_or_an_error(
     outcome: Outcome, path: Path, value: Any, run: Object
 ) -> None:
     base = stock_template()
@@ -124,14 +124,14 @@ def test_any_value_anywhere_in_a_template_is_answered(
 
 @often
 @given(documents)
-def test_anything_in_place_of_a_template_is_answered(outcome: Outcome, base: Any) -> None:
+def test_anything_instead_of_a_template_is_an_error(outcome: Outcome, base: Any) -> None:
     assert template_errors(base)
     assert isinstance(outcome(base=base), str)
 
 
 @often
 @given(names, st.dictionaries(texts, names | st.just("$@*"), max_size=3))
-def test_any_name_of_run_flow_deployment_and_pool_makes_a_job(
+def test_any_name_of_run_flow_deployment_and_pool_gives_a_job(
     outcome: Outcome, name: str, labels: Object
 ) -> None:
     found = outcome(names=name, run={"labels": labels})
@@ -151,13 +151,13 @@ def test_a_value_with_a_placeholder_in_it_is_never_expanded_again(outcome: Outco
 
 
 @pytest.mark.parametrize("base", [stock_template(), default_template()], ids=["stock", "ours"])
-def test_good_templates_have_no_fault(outcome: Outcome, base: Object) -> None:
+def test_good_templates_have_no_errors(outcome: Outcome, base: Object) -> None:
     assert [str(fault) for fault in template_errors(base)] == []
     assert isinstance(outcome(base=base), dict)
 
 
 @pytest.mark.parametrize("depth", [50, 400])
-def test_values_that_are_nested_deeply_are_a_job_or_a_refusal(outcome: Outcome, depth: int) -> None:
+def test_deeply_nested_values_give_a_job_or_an_error(outcome: Outcome, depth: int) -> None:
     nested: Any = "a"
     for _ in range(depth):
         nested = {"a": [nested]}
@@ -171,7 +171,7 @@ def test_values_that_are_nested_deeply_are_a_job_or_a_refusal(outcome: Outcome, 
     assert isinstance(list(template_warnings(deep)), list)
 
 
-def test_a_template_of_a_megabyte_is_looked_at_and_rendered_in_time(outcome: Outcome) -> None:
+def test_a_template_of_a_megabyte_is_validated_and_rendered_in_time(outcome: Outcome) -> None:
     base = stock_template()
     pod = base["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     volumes = [{"name": f"v{n}", "emptyDir": {"medium": f"{{{{ m{n} }}}}"}} for n in range(16_000)]

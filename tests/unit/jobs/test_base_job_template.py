@@ -86,7 +86,7 @@ def test_every_variable_has_an_effect_that_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("variable", EFFECTS)
-async def test_a_variable_is_in_its_place_when_set_and_only_then(variable: str) -> None:
+async def test_a_variable_reaches_its_field_if_and_only_if_it_is_set(variable: str) -> None:
     value, path = EFFECTS[variable]
     written = WRITTEN.get(variable, lambda unchanged: unchanged)(value)
     assert is_within(written, at(await render(**{variable: value}), path))
@@ -98,7 +98,7 @@ async def test_an_unset_variable_leaves_no_key(variable: str) -> None:
     assert at(await render(), EFFECTS[variable][1]) is None
 
 
-async def test_the_variables_beside_the_manifest_name_the_job_and_the_workers_namespace() -> None:
+async def test_the_other_variables_name_the_job_and_the_workers_namespace() -> None:
     configuration = await configure(**BESIDE)
     assert (configuration.job_name, configuration.namespace) == ("nightly", "etl")
 
@@ -126,7 +126,7 @@ def test_a_field_of_a_list_has_a_title_and_a_description(definition: str) -> Non
         assert isinstance(field["type"], str)
 
 
-def test_the_schema_is_one_and_its_defaults_are_valid() -> None:
+def test_the_schema_is_valid_and_so_are_its_defaults() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     defaults = {
         name: schema["default"] for name, schema in PROPERTIES.items() if "default" in schema
@@ -135,7 +135,7 @@ def test_the_schema_is_one_and_its_defaults_are_valid() -> None:
     jsonschema.validate(defaults, SCHEMA)
 
 
-def test_the_schema_takes_each_of_the_values_that_are_used_here() -> None:
+def test_the_schema_accepts_every_value_that_is_used_here() -> None:
     jsonschema.validate(BESIDE | {name: value for name, (value, _) in EFFECTS.items()}, SCHEMA)
 
 
@@ -162,11 +162,11 @@ def test_the_schema_refuses(variable: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["1", "500m", "0.5", "1e3", ".5", "64Mi", "2G"])
-def test_the_schema_takes_what_kubernetes_calls_a_quantity(value: str) -> None:
+def test_the_schema_accepts_kubernetes_quantities(value: str) -> None:
     jsonschema.validate({"cpu_limit": value, "memory_limit": value}, SCHEMA)
 
 
-def test_the_schema_takes_a_quantity_that_a_prefect_variable_holds() -> None:
+def test_the_schema_accepts_a_quantity_from_a_prefect_variable() -> None:
     jsonschema.validate({"memory_limit": "{{ prefect.variables.memory }}"}, SCHEMA)
 
 
@@ -186,14 +186,14 @@ async def test_the_pod_is_restricted_whatever_a_deployment_sets() -> None:
         }
 
 
-async def test_the_cluster_may_choose_the_ids_where_a_deployment_unsets_them() -> None:
+async def test_the_cluster_chooses_the_ids_if_a_deployment_unsets_them() -> None:
     ids = dict.fromkeys(("run_as_user", "run_as_group", "fs_group"))
     context = at(await render(**ids), f"{POD}.securityContext")
     assert not {"runAsUser", "runAsGroup", "fsGroup"} & context.keys()
     assert context["runAsNonRoot"] is True
 
 
-async def test_home_and_the_temporary_folder_are_volumes_beside_the_users() -> None:
+async def test_home_and_the_temporary_folder_are_volumes_next_to_the_users() -> None:
     manifest = await render(volumes=[VOLUME], volume_mounts=[MOUNT])
     volumes = [volume["name"] for volume in at(manifest, f"{POD}.volumes")]
     mounts = [mount["mountPath"] for mount in at(manifest, f"{CONTAINER}.volumeMounts")]
@@ -201,7 +201,7 @@ async def test_home_and_the_temporary_folder_are_volumes_beside_the_users() -> N
     assert mounts == [HOME, "/tmp", "/data"]
 
 
-async def test_a_claim_of_the_users_takes_the_place_of_the_homes_volume() -> None:
+async def test_a_volume_claim_of_the_user_replaces_the_home_volume() -> None:
     claim = {"name": HOME_VOLUME, "persistentVolumeClaim": {"claimName": "home"}}
     manifest = await render(volumes=[claim])
     assert at(manifest, f"{POD}.volumes") == [{"name": TEMPORARY_VOLUME, "emptyDir": {}}, claim]

@@ -17,13 +17,13 @@ def reference(variable: str, secret: SecretKey) -> dict:
     return {"name": variable, "valueFrom": key}
 
 
-def test_a_named_secret_is_referred_to_and_none_is_kept():
+def test_a_named_secret_is_referred_to_and_no_secret_is_managed():
     given = credentials.plan_credentials({API_KEY: "pnu_1"}, named={API_KEY: OWN}, owner="data/etl")
     assert given.entries == (reference(API_KEY, OWN),)
     assert given.managed_secret is None
 
 
-def test_what_nobody_named_is_kept_under_the_variables_name():
+def test_a_value_without_a_named_secret_goes_into_a_managed_one():
     given = credentials.plan_credentials({AUTH_STRING: "admin:ä"}, named={}, owner="data/etl")
     assert given.managed_secret is not None
     name = given.managed_secret["metadata"]["name"]
@@ -31,7 +31,7 @@ def test_what_nobody_named_is_kept_under_the_variables_name():
     assert base64.b64decode(given.managed_secret["data"][AUTH_STRING]).decode() == "admin:ä"
 
 
-def test_a_credential_that_is_gone_is_taken_out_of_the_kept_secret():
+def test_a_credential_that_was_removed_is_removed_from_the_managed_secret():
     kept = credentials.plan_credentials(
         {AUTH_STRING: "a:b"}, named={}, owner="data/etl"
     ).managed_secret
@@ -39,7 +39,7 @@ def test_a_credential_that_is_gone_is_taken_out_of_the_kept_secret():
     assert kept["data"][API_KEY] is None
 
 
-def test_without_credentials_there_is_nothing():
+def test_without_credentials_no_secret_is_managed():
     given = credentials.plan_credentials({}, named={}, owner="data/etl")
     assert (given.entries, given.managed_secret) == ((), None)
 
@@ -53,7 +53,7 @@ def test_no_value_is_in_a_repr():
 @pytest.mark.parametrize(
     "owner", ["data/etl", "a-b/c", "a/b-c", "x/" + "y" * 253, "worker Größe/1"]
 )
-def test_the_name_of_a_kept_secret_is_one_of_its_owner_alone(owner: str):
+def test_the_name_of_a_managed_secret_depends_on_its_owner_alone(owner: str):
     others = {"data/etl", "a-b/c", "a/b-c", "worker Größe/1"} - {owner}
     name = credentials.managed_secret_name(owner)
     assert name == credentials.managed_secret_name(owner)

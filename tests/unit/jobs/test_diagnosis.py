@@ -84,20 +84,20 @@ def test_an_end_carries_the_exit_code() -> None:
     assert diagnosis.termination(FAILED, []).exit_code is None
 
 
-def test_a_vanished_job_is_named_with_what_was_seen_last() -> None:
+def test_a_vanished_job_is_reported_with_its_last_known_end() -> None:
     assert "Job brave-lynx-1 vanished" in diagnosis.job_vanished("brave-lynx-1", []).message
     seen = diagnosis.job_vanished("brave-lynx-1", [failed_pod(137, reason="OOMKilled")]).message
     assert "Last seen: Container 'prefect-job' was killed" in seen
 
 
-def test_the_end_that_a_deletion_brings_about_is_no_cause_of_it() -> None:
+def test_an_end_that_the_deletion_itself_causes_is_not_named_as_its_cause() -> None:
     for code in (137, 143):
         message = diagnosis.job_vanished("a", [failed_pod(code, reason="Error")]).message
         assert "Last seen" not in message
         assert "Retry the run" in message
 
 
-def test_a_process_killed_for_memory_is_told_even_where_its_container_exits_0() -> None:
+def test_an_out_of_memory_kill_is_reported_even_if_the_container_exits_0() -> None:
     killed = pod(phase="Succeeded", exit_code=0, reason="OOMKilled", memory_limit="64Mi")
     assert diagnosis.out_of_memory([killed]).startswith("A process of container 'prefect-job'")
     assert "limit of 64Mi" in diagnosis.termination(COMPLETE, [killed]).message
@@ -170,7 +170,7 @@ FETCH = container("fetch", exit_code=1, reason="Error")
         ),
     ],
 )
-def test_an_end_is_that_of_the_flow_or_of_the_init_container_before_it(
+def test_the_end_is_that_of_the_flows_container_or_of_an_init_container_before_it(
     pods: list[Pod], parts: str, of: tuple[str, str]
 ) -> None:
     end = diagnosis.termination(FAILED, pods)
@@ -178,7 +178,7 @@ def test_an_end_is_that_of_the_flow_or_of_the_init_container_before_it(
     assert (end.pod, end.container) == of
 
 
-def test_only_the_flows_own_memory_is_the_runs() -> None:
+def test_the_memory_of_other_containers_is_not_the_runs() -> None:
     assert diagnosis.out_of_memory([pod(phase="Failed", containers=[AGENT, container()])]) == ""
     assert diagnosis.out_of_memory([pod(phase="Failed", init=[PROXY], exit_code=1)]) == ""
 
@@ -222,7 +222,7 @@ def test_an_eviction_has_its_own_cause_limit_and_advice(message: str, facts: lis
         ("TerminationByKubelet", ["in response to imminent node shutdown", "Retry the run"]),
     ],
 )
-def test_a_disruption_is_told_by_its_own_reason(reason: str, facts: list[str]) -> None:
+def test_a_disruption_is_explained_by_its_own_reason(reason: str, facts: list[str]) -> None:
     condition = {
         "type": "DisruptionTarget",
         "status": "True",
@@ -237,7 +237,7 @@ def test_a_disruption_is_told_by_its_own_reason(reason: str, facts: list[str]) -
     assert reason in diagnosis.termination(FAILED, [gone]).message
 
 
-def test_a_disruption_that_did_not_happen_is_not_told() -> None:
+def test_a_disruption_that_did_not_happen_is_not_reported() -> None:
     condition = {"type": "DisruptionTarget", "status": "False", "reason": "DeletionByPodGC"}
     assert (
         "DeletionByPodGC"
@@ -245,7 +245,7 @@ def test_a_disruption_that_did_not_happen_is_not_told() -> None:
     )
 
 
-def test_a_container_that_the_kubelet_lost_has_no_exit_code_and_no_cause_made_up() -> None:
+def test_a_container_that_the_kubelet_lost_gets_no_invented_exit_code_or_cause() -> None:
     ended = {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": "not located"}
     text = diagnosis.termination(FAILED, [pod(phase="Failed", state={"terminated": ended})]).message
     assert (
@@ -254,13 +254,13 @@ def test_a_container_that_the_kubelet_lost_has_no_exit_code_and_no_cause_made_up
     assert "memory" not in text
 
 
-def test_a_sigkill_of_a_pod_that_is_being_deleted_is_no_want_of_memory() -> None:
+def test_a_sigkill_of_a_pod_that_is_being_deleted_is_not_blamed_on_memory() -> None:
     text = diagnosis.termination(FAILED, [pod(deleting=True, **KILLED)]).message
     assert "was deleted" in text
     assert "memory" not in text
 
 
-def test_a_pod_that_the_operator_stopped_ended_as_its_flow_did() -> None:
+def test_a_pod_that_the_operator_stopped_is_reported_with_its_flows_end() -> None:
     stopped = pod(
         phase="Failed",
         exit_code=7,
@@ -280,7 +280,7 @@ def minutes(count: int) -> Any:
     return WALL - timedelta(minutes=count)
 
 
-def test_an_init_container_that_works_for_long_is_named_with_its_time() -> None:
+def test_a_long_running_init_container_is_named_with_its_time() -> None:
     fetch = container("fetch", running=WALL - timedelta(seconds=95))
     working = pod(init=[fetch], waiting="PodInitializing")
     wait = diagnosis.wait_reason(working, WALL)
@@ -311,7 +311,7 @@ def test_the_time_of_ordinary_init_containers_adds_up_and_that_of_sidecars_does_
     assert diagnosis.initializing_seconds(pod(init=init), WALL) == 5 + 600
 
 
-def test_a_native_sidecar_that_never_says_it_started_is_waited_for() -> None:
+def test_a_native_sidecar_that_never_started_is_the_reason_to_wait() -> None:
     proxy = {"name": "proxy", "running": minutes(1), "restart_policy": "Always"}
     waits = pod(init=[container(**proxy, started=False)], waiting="PodInitializing")
     wait = diagnosis.wait_reason(waits, WALL)
@@ -326,7 +326,7 @@ def test_a_native_sidecar_that_never_says_it_started_is_waited_for() -> None:
     assert found.category == "CrashLoopBackOff"
 
 
-def test_a_sidecar_without_its_image_does_not_keep_the_flow_waiting() -> None:
+def test_a_sidecar_without_its_image_is_not_the_flows_reason_to_wait() -> None:
     blocked = container("agent", waiting="ErrImagePull")
     flow = container(waiting="ContainerCreating")
     assert diagnosis.wait_reason(pod(containers=[blocked, flow]), WALL) is None
@@ -353,7 +353,7 @@ def test_a_container_that_waits_names_the_category_and_the_remedy(
     assert wait.is_permanent == (waiting == "InvalidImageName")
 
 
-def test_a_pod_that_no_node_takes_says_why() -> None:
+def test_an_unschedulable_pod_is_explained_by_the_scheduler() -> None:
     wait = diagnosis.wait_reason(pod(unschedulable="0/1 nodes: Insufficient memory."), WALL)
     assert wait is not None
     assert wait.category == "Unschedulable"
@@ -365,7 +365,7 @@ def test_a_pod_that_no_node_takes_says_why() -> None:
     [pod(), pod(waiting="ContainerCreating"), pod(phase="Running"), failed_pod(1)],
     ids=["new", "creating", "running", "ended"],
 )
-def test_a_pod_that_waits_for_nobody_has_no_reason(calm: Pod) -> None:
+def test_a_pod_that_makes_progress_has_no_reason_to_wait(calm: Pod) -> None:
     assert diagnosis.wait_reason(calm, WALL) is None
 
 
@@ -403,11 +403,11 @@ def test_log_lines_follow_the_reason_and_are_cut_from_the_front() -> None:
     assert len(diagnosis.with_logs(Termination("y" * 9000), "log")) <= diagnosis.MESSAGE_LENGTH
 
 
-def test_the_kubelets_word_for_a_log_that_is_gone_is_no_log() -> None:
+def test_the_kubelets_message_for_a_removed_log_is_not_taken_for_the_log() -> None:
     answer = "unable to retrieve container logs for containerd://d84d5a1c"
     assert diagnosis.with_logs(Termination("It ended."), answer) == "It ended."
 
 
-def test_what_no_database_takes_is_left_out_of_a_crashs_message() -> None:
+def test_characters_that_a_database_refuses_are_dropped_from_the_message() -> None:
     text = diagnosis.with_logs(Termination("It\x00 ended."), "one\x00\x1b[31m\ttwo\n\ud800three")
     assert text == "It ended.\n\nLast log lines:\none[31m\ttwo\nthree"

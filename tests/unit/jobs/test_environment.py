@@ -98,7 +98,7 @@ async def test_a_mapping_with_valuefrom_is_a_reference_and_a_boolean_is_yamls(
     ids=str,
 )
 @pytest.mark.parametrize("level", ["run", "deployment", "pool"])
-async def test_any_other_mapping_and_a_list_are_refused_with_path_and_giver_but_not_shown(
+async def test_any_other_mapping_or_list_is_refused_with_path_and_source_and_not_shown(
     client: PrefectClient, value: Any, level: str
 ) -> None:
     givers = {"run": "of the flow run", "deployment": "of the deployment", "pool": "the pool's"}
@@ -110,7 +110,7 @@ async def test_any_other_mapping_and_a_list_are_refused_with_path_and_giver_but_
         assert givers[level] in str(caught.value)
 
 
-async def test_the_giver_of_a_bad_value_is_the_one_who_sets_that_variable(
+async def test_a_bad_value_is_attributed_to_whoever_sets_that_variable(
     client: PrefectClient,
 ) -> None:
     with pytest.raises(RenderError) as caught:
@@ -118,7 +118,7 @@ async def test_the_giver_of_a_bad_value_is_the_one_who_sets_that_variable(
     assert str(caught.value).endswith("the value comes from job variable env of the deployment")
 
 
-async def test_a_bad_value_of_the_pool_is_none_where_a_deployment_overrides_it(
+async def test_a_bad_value_of_the_pool_does_not_matter_if_a_deployment_overrides_it(
     client: PrefectClient,
 ) -> None:
     assert await environment_of(client, pool={"A": ["x"]}, deployment={"A": "1"}) == {"A": "1"}
@@ -171,7 +171,9 @@ async def test_an_environment_joins_the_list_that_a_container_fixes(
     assert found == {"A": "run", "B": "2", "FIXED": "true"}
 
 
-async def test_a_reference_to_a_missing_form_says_what_is_expected(client: PrefectClient) -> None:
+async def test_an_env_of_another_form_is_refused_with_what_is_expected(
+    client: PrefectClient,
+) -> None:
     for env in ("A=1", 3, ["A=1"], [{"value": "1"}]):
         with pytest.raises(RenderError, match=r"env.*: expected a"):
             await environment_of(client, run=env)

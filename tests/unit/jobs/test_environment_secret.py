@@ -34,7 +34,7 @@ def env_of(detached: JobWithSecret) -> list[dict]:
     return entries
 
 
-def test_case_48_plain_values_go_and_everything_else_stays_in_its_place():
+def test_case_48_plain_values_move_and_everything_else_keeps_its_position():
     empty, refers = variable("EMPTY", ""), variable("URL", "postgres://$(TOKEN)@db")
     detached = extract_environment(
         job(variable("A", "1"), REFERENCE, empty, refers, variable("B", "2"))
@@ -46,7 +46,7 @@ def test_case_48_plain_values_go_and_everything_else_stays_in_its_place():
     assert [entry["name"] for entry in env_of(detached)] == ["A", "TOKEN", "EMPTY", "URL", "B"]
 
 
-def test_the_secret_says_whose_it_is_and_waits_for_its_job():
+def test_the_secret_is_labelled_with_its_run_and_waits_for_its_job():
     secret = extract_environment(job(variable("A", "1"))).secret
     assert secret is not None
     assert secret["metadata"]["name"] == "run-1-env"
@@ -64,7 +64,7 @@ def test_case_48_without_plain_values_there_is_no_secret():
     assert extract_environment(original) == JobWithSecret(original, None)
 
 
-def test_more_than_a_secret_holds_is_refused_with_its_size():
+def test_values_larger_than_a_secret_are_refused_with_their_size():
     values = [variable(f"V{number}", "x" * 100_000) for number in range(11)]
     assert extract_environment(job(*values[:10])).secret is not None
     with pytest.raises(RenderError) as caught:
@@ -87,7 +87,7 @@ def test_no_value_is_in_a_repr():
     assert "4711" not in repr(extract_environment(job(variable("A", "4711"))))
 
 
-def test_names_that_are_no_keys_get_one_each():
+def test_names_that_cannot_be_keys_get_distinct_keys():
     names = ["..", "a b", "a_b", "ü", "x" * 300, "x" * 299 + "y"]
     detached = extract_environment(job(*(variable(name, name) for name in names)))
     assert detached.secret is not None

@@ -35,11 +35,11 @@ def told(*, namespace: str = "", **given: Any) -> list[str]:
     ],
     ids=str,
 )
-def test_variables_with_an_effect_are_not_told(run: Object) -> None:
+def test_variables_with_an_effect_are_not_reported(run: Object) -> None:
     assert told(run=run, namespace="data") == []
 
 
-def test_a_variable_that_no_placeholder_uses_is_told_with_the_one_that_was_meant() -> None:
+def test_a_variable_that_no_placeholder_uses_is_reported_with_a_similar_name() -> None:
     first, second = told(run={"cpu_limits": 1}, deployment={"x": {"a": 1, "b": [2]}})
     assert first == ("Job variable x has no effect: no placeholder of the pool's template uses it.")
     assert second.endswith("uses it (did you mean cpu_limit?).")
@@ -53,7 +53,7 @@ def test_a_variable_that_no_placeholder_uses_is_told_with_the_one_that_was_meant
         ({"serviceAccountName": "etl"}, "service_account_name"),
     ],
 )
-def test_a_field_of_the_manifest_is_told_with_the_variables_behind_it(
+def test_a_field_of_the_manifest_is_reported_with_the_variables_behind_it(
     given: Object, instead: str
 ) -> None:
     [text] = told(deployment=given)
@@ -61,7 +61,7 @@ def test_a_field_of_the_manifest_is_told_with_the_variables_behind_it(
     assert text.endswith(f"uses it; set {instead} instead.")
 
 
-def test_the_part_of_a_variable_that_nothing_uses_is_told() -> None:
+def test_an_unused_part_of_a_variable_is_reported() -> None:
     base = stock_template()
     pod = base["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     pod["containers"][0]["image"] = "{{ build.image }}:{{ build.tags[0] }}"
@@ -84,18 +84,18 @@ def test_the_part_of_a_variable_that_nothing_uses_is_told() -> None:
         ({"namespace": "team-b"}, ["'team-b' has no effect", "'data'", "spec.jobs.namespace"]),
     ],
 )
-def test_what_only_the_stock_worker_does_is_told_with_its_replacement(
+def test_variables_for_the_stock_worker_alone_are_reported_with_their_replacement(
     run: Object, words: list[str]
 ) -> None:
     [text] = told(run=run, namespace="data")
     assert all(word in text for word in words), text
 
 
-def test_a_namespace_counts_where_no_binding_names_it() -> None:
+def test_the_variable_namespace_counts_without_a_binding() -> None:
     assert told(run={"namespace": "team-b"}) == []
 
 
-def test_what_a_template_asks_for_in_vain_is_told_with_its_place() -> None:
+def test_values_of_a_template_without_effect_are_reported_with_their_path() -> None:
     assert list(ineffective_variables.ineffective_in_template(stock_template())) == []
     for name, value in (
         ("job_watch_timeout_seconds", 60),
@@ -110,7 +110,7 @@ def test_what_a_template_asks_for_in_vain_is_told_with_its_place() -> None:
         assert remark.path == ("job_configuration", name)
 
 
-def test_many_are_counted_not_listed() -> None:
+def test_of_many_variables_only_some_are_listed() -> None:
     assert len(told(run={f"x{number}": 1 for number in range(500)})) == 11
 
 
@@ -130,7 +130,7 @@ def test_many_are_counted_not_listed() -> None:
     ],
     ids=str,
 )
-async def test_pod_watch_timeout_seconds_is_the_runs_pending_time_out_where_somebody_meant_it(
+async def test_pod_watch_timeout_seconds_is_the_pending_time_out_if_it_is_set_on_purpose(
     given: Object, seconds: int | None
 ) -> None:
     assert ineffective_variables.pending_timeout(subject(**given)) == seconds

@@ -11,13 +11,13 @@ CREATED = Event(
 LACKS = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor small"
 
 
-def test_a_job_says_which_workload_stands_for_it() -> None:
+def test_the_events_of_a_job_name_its_workload() -> None:
     suspended = Event(reason="Suspended", message="Job suspended", type="Normal")
     assert kueue.workload_name([CREATED, suspended]) == "job-etl-1a2b3"
     assert kueue.workload_name([suspended]) == ""
 
 
-def test_a_workload_says_last_what_it_lacks() -> None:
+def test_the_last_event_of_a_workload_has_what_it_waits_for() -> None:
     events = [Event(reason="Pending", message=text) for text in ("queue is full", f"{LACKS}.")]
     assert kueue.pending_reason(events) == LACKS
     assert kueue.pending_reason([CREATED]) == ""

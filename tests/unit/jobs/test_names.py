@@ -58,19 +58,19 @@ def test_a_long_name_keeps_its_hash() -> None:
     assert len(name_of("x" * 300)) == 57
 
 
-def test_a_replayed_claim_gives_the_same_name_and_a_new_one_another() -> None:
+def test_a_repeated_claim_gives_the_same_name_and_a_new_claim_another() -> None:
     assert name_of("a") == name_of("a")
     assert name_of("a") != names.job_name(run_name="a", run_id=RUN, claim_id=RUN)
     assert name_of("a") != names.job_name(run_name="a", run_id=CLAIM, claim_id=CLAIM)
 
 
-def test_a_name_is_known_as_its_claims_whatever_the_run_is_called_now() -> None:
+def test_a_name_is_recognised_after_its_run_was_renamed() -> None:
     assert names.is_job_name(name_of("before"), run_id=RUN, claim_id=CLAIM)
     assert not names.is_job_name(name_of("before"), run_id=RUN, claim_id=RUN)
     assert not names.is_job_name("", run_id=RUN, claim_id=CLAIM)
 
 
-def test_a_claims_transition_id_depends_on_whose_claim_it_is() -> None:
+def test_a_transition_id_depends_on_cluster_binding_pool_and_run() -> None:
     base: dict[str, Any] = {"cluster_id": "c", "binding": "ns/b", "pool_id": RUN, "run_id": CLAIM}
     others: list[dict[str, Any]] = [
         {"cluster_id": "d"},

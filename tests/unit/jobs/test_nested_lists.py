@@ -23,7 +23,7 @@ def test_the_items_of_an_inner_list_follow_the_fixed_ones() -> None:
     assert joined(volumes=[HOME, [DATA]]) == {"volumes": [HOME, DATA]}
 
 
-def test_an_inner_list_keeps_its_place_among_fixed_items() -> None:
+def test_an_inner_list_keeps_its_position_among_fixed_items() -> None:
     assert joined(args=["--from", ["a", "b"], "--to", "c"])["args"] == [
         "--from",
         "a",
@@ -33,11 +33,11 @@ def test_an_inner_list_keeps_its_place_among_fixed_items() -> None:
     ]
 
 
-def test_an_item_that_joins_takes_the_place_of_the_fixed_one_of_its_name() -> None:
+def test_a_joining_item_replaces_the_fixed_one_of_its_name() -> None:
     assert joined(volumes=[HOME, [DATA, CLAIM]]) == {"volumes": [DATA, CLAIM]}
 
 
-def test_mounts_are_the_same_by_their_path_not_by_their_volume() -> None:
+def test_mounts_are_identified_by_their_path_and_not_by_their_volume() -> None:
     fixed = {"name": "home", "mountPath": "/home"}
     beside, instead = fixed | {"mountPath": "/data"}, {"name": "data", "mountPath": "/home"}
     assert joined(volumeMounts=[fixed, [beside]])["volumeMounts"] == [fixed, beside]
@@ -49,12 +49,12 @@ def test_items_without_a_key_are_all_kept() -> None:
     assert joined(tolerations=[toleration, [toleration]])["tolerations"] == [toleration] * 2
 
 
-def test_two_items_of_one_name_that_a_user_gave_are_left_for_the_api_server_to_refuse() -> None:
+def test_two_items_of_one_name_in_a_users_list_are_left_to_the_api_server() -> None:
     assert joined(volumes=[HOME, [DATA, DATA]]) == {"volumes": [HOME, DATA, DATA]}
 
 
 @pytest.mark.parametrize("nothing", [[], None])
-def test_nothing_joins_where_the_value_is_empty_or_null(nothing: Any) -> None:
+def test_an_empty_or_null_value_adds_nothing(nothing: Any) -> None:
     assert joined(volumes=[HOME, nothing]) == {"volumes": [HOME]}
 
 

@@ -22,13 +22,13 @@ async def client() -> AsyncIterator[PrefectClient]:
     "value",
     ["{{ name }}", "a {{name}} b", {"a": ["{{ x.y[0] }}"]}, "{{ $HOME }}", "{{{{ name }}", 3, None],
 )
-def test_an_inert_value_comes_back_alive_as_it_was(value: Any) -> None:
+def test_an_escaped_value_is_restored_unchanged(value: Any) -> None:
     inert = placeholders.escape({"v": value})
     assert "{{ name }}" not in str(inert)
     assert placeholders.unescape(inert) == {"v": value}
 
 
-def test_references_to_blocks_and_variables_stay_live_in_values() -> None:
+def test_references_to_blocks_and_variables_in_values_are_not_escaped() -> None:
     text = "{{ prefect.blocks.secret.key }}{{ prefect.variables.team }}{{ other }}"
     inert = placeholders.escape(text)
     assert inert.startswith("{{ prefect.blocks.secret.key }}{{ prefect.variables.team }}")
@@ -46,7 +46,7 @@ async def test_case_42_an_inserted_value_is_not_expanded_again(client: PrefectCl
     assert default == "{{ name }}-n"
 
 
-async def test_placeholders_in_the_pools_environment_are_its_authors_and_are_expanded(
+async def test_placeholders_in_the_pools_environment_are_expanded(
     client: PrefectClient,
 ) -> None:
     base = with_container(image="{{ image }}")

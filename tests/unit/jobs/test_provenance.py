@@ -75,7 +75,7 @@ async def test_the_run_wins_over_the_deployment_and_that_over_the_pool():
     assert found["spec.parallelism"] == "template"
 
 
-async def test_each_variable_of_the_environment_has_its_own_giver():
+async def test_each_variable_of_the_environment_has_its_own_source():
     template = stock_template()
     template["variables"]["properties"]["env"]["default"] = {"POOL": "1", "BOTH": "1"}
     pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
@@ -114,7 +114,7 @@ async def test_dotted_keys_and_lists_are_environments_too():
     assert found.env("L") == "deployment: env"
 
 
-async def test_labels_are_told_apart_by_who_put_them():
+async def test_labels_are_distinguished_by_their_source():
     template = stock_template()
     manifest = template["job_configuration"]["job_manifest"]
     manifest["metadata"]["labels"] = {"fixed": "1"}
@@ -128,7 +128,7 @@ async def test_labels_are_told_apart_by_who_put_them():
     assert found["metadata.labels.team"] == "deployment: labels"
 
 
-async def test_an_item_without_a_value_does_not_shift_the_origins_of_a_list():
+async def test_an_item_without_a_value_does_not_shift_the_sources_of_a_list():
     template = stock_template(
         tolerations=["{{ no_such }}", {"key": "fixed"}, {"key": "{{ image }}"}]
     )
@@ -137,7 +137,7 @@ async def test_an_item_without_a_value_does_not_shift_the_origins_of_a_list():
     assert found[f"{POD}.tolerations[1].key"] == "deployment: image"
 
 
-async def test_an_item_of_nulls_does_not_shift_the_origins_of_a_list():
+async def test_an_item_of_nulls_does_not_shift_the_sources_of_a_list():
     template = stock_template(imagePullSecrets=[{"name": "{{ pull }}"}, {"name": "fixed"}])
     found = await trace(template, deployment={"pull": None})
     assert found[f"{POD}.imagePullSecrets[0].name"] == "template"
@@ -156,7 +156,7 @@ async def test_labels_that_run_and_deployment_have_in_prefect_are_theirs():
     assert found[("metadata", "labels", "tier")] == "deployment: its labels"
 
 
-async def test_a_command_within_a_text_that_is_not_set_is_prefects():
+async def test_an_unset_command_within_a_text_is_prefects():
     template = stock_template()
     pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     pod["containers"][0]["args"] = ["{{ command }}; true"]
@@ -164,7 +164,7 @@ async def test_a_command_within_a_text_that_is_not_set_is_prefects():
     assert found[f"{CONTAINER}.args[0]"] == "template + Prefect: its default command"
 
 
-async def test_items_that_join_a_list_keep_their_giver():
+async def test_items_that_join_a_list_keep_their_source():
     template = stock_template(
         volumes=[{"name": "home", "emptyDir": {}}, "{{ volumes }}", {"name": "last"}]
     )
@@ -185,7 +185,7 @@ async def test_items_that_join_a_list_keep_their_giver():
         ("{{ command }}", "deployment: command"),
     ],
 )
-async def test_a_command_line_that_is_split_keeps_its_giver(args, origin):
+async def test_a_command_line_that_is_split_keeps_its_source(args, origin):
     template = stock_template()
     pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     pod["containers"][0]["args"] = args
@@ -193,7 +193,7 @@ async def test_a_command_line_that_is_split_keeps_its_giver(args, origin):
     assert found[f"{CONTAINER}.args[1]"] == origin
 
 
-async def test_a_text_with_placeholders_names_all_that_it_is_made_of():
+async def test_a_text_with_placeholders_names_all_of_its_sources():
     template = stock_template(nodeName="a-{{ image }}-{{ namespace }}-{{ $HOME }}")
     found = await trace(template, run={"image": "x"})
     assert found[f"{POD}.nodeName"] == (
@@ -201,7 +201,7 @@ async def test_a_text_with_placeholders_names_all_that_it_is_made_of():
     )
 
 
-async def test_a_value_within_a_given_one_has_its_giver():
+async def test_a_value_within_a_variables_value_has_its_source():
     template = stock_template(affinity="{{ affinity }}")
     affinity = {"nodeAffinity": {"x": [{"y": 1}]}}
     found = await trace(template, deployment={"affinity": affinity})
@@ -217,5 +217,5 @@ async def test_a_value_within_a_given_one_has_its_giver():
         ('metadata.annotations["prefect.io/flow-run-id"]', "operator"),
     ],
 )
-async def test_what_rendering_adds_is_known_by_its_place(path, origin):
+async def test_what_rendering_adds_is_recognised_by_its_path(path, origin):
     assert (await trace(stock_template()))[path] == origin

@@ -68,7 +68,7 @@ async def test_the_stock_template_gives_a_job(client: PrefectClient) -> None:
     assert container(manifest)["image"].startswith("prefecthq/prefect:3.")
 
 
-async def test_values_of_the_deployment_are_overlaid_by_the_runs(client: PrefectClient) -> None:
+async def test_values_of_the_run_override_the_deployments(client: PrefectClient) -> None:
     deployment = {"image": "a:1", "finished_job_ttl": 5, "service_account_name": "etl"}
     manifest = await render(client, deployment=deployment, run={"image": "b:2"})
     assert container(manifest)["image"] == "b:2"
@@ -152,7 +152,7 @@ async def test_labels_of_run_and_deployment_are_on_the_job_and_ours_win(
         assert "prefect.flow.id" not in labels
 
 
-async def test_a_label_or_annotation_that_is_no_text_becomes_yamls_text(
+async def test_a_label_or_annotation_that_is_not_a_string_becomes_its_yaml_text(
     client: PrefectClient,
 ) -> None:
     given = {"labels": {"spot": False}, "annotations": {"safe-to-evict": False, "n": 5}}
@@ -167,7 +167,7 @@ async def test_a_label_or_annotation_that_is_no_text_becomes_yamls_text(
     assert metadata["annotations"].items() >= {"safe-to-evict": "false", "n": "5"}.items()
 
 
-async def test_a_variable_that_is_null_takes_its_field_or_item_away(client: PrefectClient) -> None:
+async def test_a_null_variable_removes_its_field_or_item(client: PrefectClient) -> None:
     base = stock_template(imagePullSecrets=[{"name": "{{ pull }}"}, {"name": "fixed"}])
     given = {"pull": None, "cpu_request": None, "memory_request": "1Gi"}
     pod = (await render(client, base=base, run=given))["spec"]["template"]["spec"]
@@ -235,14 +235,14 @@ async def test_retries_of_kubernetes_leave_a_stopped_run_to_the_next_pod(
     assert env(await render(client, run=own))[SIGTERM_BEHAVIOR] == "die"
 
 
-async def test_a_misplaced_parallelism_is_put_right(client: PrefectClient) -> None:
+async def test_a_misplaced_parallelism_is_moved(client: PrefectClient) -> None:
     base = stock_template(parallelism=1, completions=1)
     spec = (await render(client, base=base))["spec"]
     assert (spec["parallelism"], spec["completions"]) == (1, 1)
     assert not {"parallelism", "completions"} & spec["template"]["spec"].keys()
 
 
-async def test_a_ttl_waits_until_the_end_is_reported(client: PrefectClient) -> None:
+async def test_the_ttl_is_recorded_until_the_end_is_reported(client: PrefectClient) -> None:
     manifest = await render(client, run={"finished_job_ttl": 5})
     assert "ttlSecondsAfterFinished" not in manifest["spec"]
     assert manifest["metadata"]["annotations"][models.TTL_ANNOTATION] == "5"
@@ -250,7 +250,7 @@ async def test_a_ttl_waits_until_the_end_is_reported(client: PrefectClient) -> N
 
 
 @pytest.mark.parametrize("ttl", [2**31, "9" * 5000, -1, "soon", 1.5, True])
-async def test_a_ttl_that_kubernetes_would_refuse_is_told_before_the_job_is_made(
+async def test_a_ttl_that_kubernetes_would_refuse_is_an_error(
     client: PrefectClient, ttl: object
 ) -> None:
     """Afterwards it could not be patched in, and the Job would stay for ever."""
@@ -261,7 +261,7 @@ async def test_a_ttl_that_kubernetes_would_refuse_is_told_before_the_job_is_made
 
 
 @pytest.mark.parametrize("text", ["never", "-1", "", "1.5", str(2**31)])
-def test_a_ttl_that_a_job_of_before_kept_and_that_is_none_is_passed_over(text: str) -> None:
+def test_an_invalid_recorded_ttl_is_ignored(text: str) -> None:
     assert manifests.ttl_of({models.TTL_ANNOTATION: text}) is None
     assert manifests.ttl_of({}) is None
 
@@ -284,7 +284,7 @@ FORGED = {
     ],
     ids=["run", "deployment", "template", "pods of the template", "in capitals"],
 )
-async def test_nothing_of_a_user_s_has_our_prefix_in_a_job(
+async def test_users_cannot_set_labels_or_annotations_with_our_prefix(
     client: PrefectClient, given: Object
 ) -> None:
     """The operator acts on what stands there."""
@@ -382,7 +382,7 @@ async def test_a_run_without_a_deployment_is_rendered(client: PrefectClient) -> 
     ],
     ids=["no manifest", "unnamed env", "quotes", "args", "no pod", "ttl", "labels"],
 )
-async def test_what_gives_no_job_says_where(
+async def test_invalid_values_are_refused_with_their_path(
     client: PrefectClient, given: Object, path: str
 ) -> None:
     with pytest.raises(RenderError) as caught:
@@ -399,7 +399,7 @@ async def test_what_gives_no_job_says_where(
         ({"spec": {"template": {"metadata": "a", "spec": {"containers": [{}]}}}}, "metadata"),
     ],
 )
-async def test_a_manifest_that_is_no_job_says_where(
+async def test_a_manifest_of_another_kind_is_refused_with_its_path(
     client: PrefectClient, change: Object, path: str
 ) -> None:
     base = stock_template()

@@ -53,7 +53,7 @@ async def test_case_33_a_null_of_the_run_unsets_the_deployments() -> None:
     assert "A" not in variables(made)
 
 
-async def test_case_34_a_hard_coded_list_is_kept_behind_the_runs_own() -> None:
+async def test_case_34_a_hard_coded_list_follows_the_runs_own_variables() -> None:
     fixed = [secret("TEST_ENV", "shhhhh"), plain("FIXED", "x")]
     made = await job(Case("fixed", template=template_with(container={"env": fixed})))
     assert container(made)["env"][-2:] == fixed

@@ -130,7 +130,7 @@ async def test_case_25_a_run_without_a_deployment_has_its_flows_name_and_no_depl
         (template_with(pod={"completions": 2}), "spec.template.spec.completions", "1"),
     ],
 )
-async def test_case_26_a_manifest_that_is_no_job_is_refused_with_the_path_and_what_is_expected(
+async def test_case_26_a_manifest_of_another_kind_is_refused_with_its_path(
     template: Object, path: str, expected: str
 ) -> None:
     with pytest.raises(RenderError, match=f"expected .*{expected}") as refused:

@@ -60,13 +60,13 @@ async def test_case_30_a_labels_key_is_made_valid(key: str, repaired: str) -> No
 
 
 @pytest.mark.parametrize("key", ["$@*^$@", "name/$@*^$@"])
-async def test_case_30_a_key_of_which_nothing_is_left_is_left_out(key: str) -> None:
+async def test_case_30_a_key_without_valid_characters_is_dropped(key: str) -> None:
     """The stock worker sends it as it is, and the API server refuses the Job."""
     made, without = await job(Case("key", run={"labels": {key: "foo"}})), await job(Case("none"))
     assert made["metadata"]["labels"] == without["metadata"]["labels"]
 
 
-async def test_case_30_a_prefix_of_which_nothing_is_left_leaves_the_name() -> None:
+async def test_case_30_a_prefix_without_valid_characters_leaves_the_name() -> None:
     assert (await job(Case("key", run={"labels": {"$@*^$@/name": "foo"}})))["metadata"]["labels"][
         "name"
     ] == "foo"

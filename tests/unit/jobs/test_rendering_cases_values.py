@@ -94,7 +94,7 @@ async def test_case_39_the_three_rules_of_interpolation(
 
 
 @pytest.mark.parametrize("command", ["", None])
-async def test_case_39_a_falsy_command_is_none(command: str | None) -> None:
+async def test_case_39_a_falsy_command_counts_as_not_set(command: str | None) -> None:
     """Nothing but the container's own arguments: an empty text is an empty list there."""
     made = await job(
         Case("command", template=template_with(container={"args": None}), run={"command": command})
@@ -102,7 +102,7 @@ async def test_case_39_a_falsy_command_is_none(command: str | None) -> None:
     assert container(made)["args"] == ["prefect", "flow-run", "execute"]
 
 
-async def test_case_39_texts_are_coerced_where_the_field_wants_them() -> None:
+async def test_case_39_values_become_strings_if_the_field_requires_it() -> None:
     found = variables(await job(Case("typed", run={"env": {"A": 1, "B": True, "C": 0.5}})))
     assert (found["A"], found["B"], found["C"]) == ("1", "true", "0.5")
 

@@ -29,7 +29,7 @@ def costs() -> dict[str, tuple[float, float]]:
 
 
 @pytest.mark.parametrize("template", [make.__name__ for make in TEMPLATES])
-def test_a_look_at_a_template_of_1_mib_is_short_and_leaves_the_event_loop_its_turns(
+def test_validating_a_template_of_1_mib_is_short_and_does_not_block_the_event_loop(
     costs: dict[str, tuple[float, float]], template: str
 ) -> None:
     look, stall = costs[template]

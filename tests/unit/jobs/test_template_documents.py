@@ -19,18 +19,18 @@ def row(name: str, schema: dict[str, Any]) -> str:
     return f"| `{name}` | {default} | {schema['description']} |"
 
 
-def test_the_table_of_variables_is_the_models() -> None:
+def test_the_documented_variables_are_the_models() -> None:
     properties = KubernetesJobVariables.model_json_schema()["properties"]
     table = "\n".join(row(name, schema) for name, schema in properties.items())
     assert table in (CHECKOUT / "docs/templates.md").read_text(), f"should be:\n{table}"
 
 
-def test_the_example_of_a_pool_is_a_template_without_faults() -> None:
+def test_the_example_pool_is_a_valid_template() -> None:
     assert template_errors(EXAMPLE) == []
     assert list(template_warnings(EXAMPLE)) == []
 
 
-async def test_the_example_of_a_pool_gives_a_job_with_what_its_users_ask_for() -> None:
+async def test_the_example_pool_gives_a_job_with_its_users_values() -> None:
     volume = {"name": "scratch", "emptyDir": {}}
     manifest = await render(EXAMPLE, image="models:1", gpus=2, volumes=[volume])
     assert find_errors(manifest) == []

@@ -30,7 +30,7 @@ def told(base: Any) -> list[str]:
     return [str(fault) for fault in template_errors(base)]
 
 
-def test_the_stock_template_has_neither_faults_nor_doubts() -> None:
+def test_the_stock_template_has_no_errors_and_no_warnings() -> None:
     for base in (stock_template(), stock_template(parallelism=1, completions=1)):
         assert told(base) == []
         assert list(template_warnings(base)) == []
@@ -60,13 +60,13 @@ def test_the_stock_template_has_neither_faults_nor_doubts() -> None:
         ),
     ],
 )
-def test_what_is_no_template_says_where(base: Any, path: str) -> None:
+def test_an_invalid_template_is_reported_with_its_path(base: Any, path: str) -> None:
     [fault] = template_errors(base)
     assert fault.path_text == path
     assert "expected a" in fault.problem
 
 
-def test_everything_that_a_manifest_lacks_is_told_at_once() -> None:
+def test_all_missing_fields_of_a_manifest_are_reported_at_once() -> None:
     paths = [f.path_text for f in template_errors({"job_configuration": {"job_manifest": {}}})]
     assert paths == [f"job_configuration.job_manifest.{k}" for k in ("apiVersion", "kind", "spec")]
 
@@ -83,7 +83,7 @@ def test_everything_that_a_manifest_lacks_is_told_at_once() -> None:
     ],
     ids=str,
 )
-def test_a_literal_value_that_makes_no_job_is_the_pools_fault(places: Object) -> None:
+def test_an_invalid_literal_value_is_an_error_of_the_template(places: Object) -> None:
     [fault] = template_errors(template(**places))
     [(path, value)] = places.items()
     assert fault.path_text == f"job_configuration.job_manifest.{path}"
@@ -103,7 +103,7 @@ def test_a_literal_value_that_makes_no_job_is_the_pools_fault(places: Object) ->
     ],
     ids=str,
 )
-def test_what_a_placeholder_reaches_is_left_to_the_run(places: Object) -> None:
+def test_values_that_a_placeholder_decides_are_not_checked(places: Object) -> None:
     assert told(template(**places)) == []
 
 
@@ -121,11 +121,11 @@ def test_what_a_placeholder_reaches_is_left_to_the_run(places: Object) -> None:
     ],
     ids=str,
 )
-def test_what_rendering_mends_is_no_fault(places: Object) -> None:
+def test_what_rendering_repairs_is_not_an_error(places: Object) -> None:
     assert told(template(**places)) == []
 
 
-def test_the_names_of_a_fixed_environment_are_looked_at() -> None:
+def test_the_names_of_a_fixed_environment_are_checked() -> None:
     base = stock_template()
     base["job_configuration"]["env"] = {"A": "1", "B=C": "2"}
     [fault] = template_errors(base)
@@ -143,7 +143,7 @@ def test_a_reference_to_a_block_without_its_name_can_never_be_resolved() -> None
     assert told(template(**{f"{CONTAINER}.workingDir": "{{ prefect.blocks.secret.a }}"})) == []
 
 
-def test_a_placeholder_of_no_variable_is_a_doubt_with_the_name_that_was_meant() -> None:
+def test_a_placeholder_without_a_variable_is_a_warning_with_a_similar_name() -> None:
     base = template(**{f"{CONTAINER}.image": "{{ imgae }}", "spec.template.spec.nodeName": "a"})
     base["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["nodeNames"] = "a"
     image, field = (str(doubt) for doubt in template_warnings(base))
@@ -166,7 +166,7 @@ def test_a_placeholder_of_no_variable_is_a_doubt_with_the_name_that_was_meant() 
         ("spec.template.spec.nobody", set()),
     ],
 )
-def test_a_place_depends_on_the_placeholders_around_within_and_before_it(
+def test_a_field_depends_on_the_placeholders_around_within_and_before_it(
     path: str, names: set[str]
 ) -> None:
     base = template(
@@ -184,6 +184,6 @@ def test_an_environment_that_is_merged_has_an_effect_without_a_placeholder() -> 
     assert used_variables({}) == set()
 
 
-def test_a_hint_is_given_where_a_name_is_alike() -> None:
+def test_a_similar_name_is_suggested() -> None:
     assert did_you_mean("cpu_limits", ["cpu_limit", "image"]) == " (did you mean cpu_limit?)"
     assert did_you_mean("volumes", ["cpu_limit", "image"]) == ""

@@ -51,7 +51,7 @@ def told(manifest: Any) -> list[str]:
     return [fault.path_text.removeprefix("job_manifest.") for fault in find_errors(manifest)]
 
 
-def test_a_good_job_has_no_fault() -> None:
+def test_a_valid_job_has_no_errors() -> None:
     assert find_errors(JOB) == []
 
 
@@ -85,7 +85,7 @@ def test_a_good_job_has_no_fault() -> None:
         ("spec.template.spec.volumes", [{"name": "a", "emptyDir": {"sizeLimit": "big"}}], "a quan"),
     ],
 )
-def test_a_fault_has_its_place_and_what_is_expected(path: str, value: Any, expected: str) -> None:
+def test_an_error_has_its_path_and_what_is_expected(path: str, value: Any, expected: str) -> None:
     [fault] = find_errors(job(path, value))
     assert fault.path_text.startswith(f"job_manifest.{path}")
     assert expected in str(fault)
@@ -137,7 +137,7 @@ def test_references_names_and_limits_are_checked(path: str, value: Any, expected
     assert len(str(fault)) < 400
 
 
-def test_what_is_just_within_its_limit_is_no_fault() -> None:
+def test_a_value_exactly_at_its_limit_is_valid() -> None:
     entry = {"name": "A", "value": "x" * (131_072 - 3)}
     for path, value in (
         (f"{CONTAINER}.env", [entry]),
@@ -147,7 +147,7 @@ def test_what_is_just_within_its_limit_is_no_fault() -> None:
         assert find_errors(job(path, value)) == []
 
 
-def test_an_object_beyond_what_etcd_stores_is_told_with_its_size() -> None:
+def test_an_object_too_large_for_etcd_is_an_error_with_its_size() -> None:
     env = [{"name": f"V{number}", "value": "x" * 100_000} for number in range(16)]
     [fault] = find_errors(job(f"{CONTAINER}.env", env))
     assert fault.path_text == "job_manifest"
@@ -155,7 +155,7 @@ def test_an_object_beyond_what_etcd_stores_is_told_with_its_size() -> None:
     assert "got 1,600," in str(fault)
 
 
-def test_mounts_are_known_by_their_volumes_and_paths() -> None:
+def test_mounts_need_a_volume_and_a_path_of_their_own() -> None:
     mounted = job(f"{CONTAINER}.volumeMounts", [MOUNT, MOUNT])
     mounted["spec"]["template"]["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
     [fault] = find_errors(mounted)
@@ -168,7 +168,7 @@ def test_mounts_are_known_by_their_volumes_and_paths() -> None:
         assert [str(fault) for fault in found] == []
 
 
-def test_all_that_is_missing_is_told_at_once() -> None:
+def test_all_missing_fields_are_reported_at_once() -> None:
     assert told({}) == ["apiVersion", "kind", "spec"]
     assert told(job("spec.template.spec", {})) == [
         "spec.template.spec.containers",
@@ -178,7 +178,7 @@ def test_all_that_is_missing_is_told_at_once() -> None:
     assert (fault.value, fault.path_text) == (MISSING, "job_manifest.spec.template")
 
 
-def test_a_request_above_its_limit_is_told_with_both() -> None:
+def test_a_request_above_its_limit_is_an_error_with_both_values() -> None:
     resources = {"limits": {"memory": "1Gi", "cpu": 2}, "requests": {"memory": "2Gi", "cpu": "2"}}
     [fault] = find_errors(job(f"{CONTAINER}.resources", resources))
     assert fault.path_text.endswith("resources.requests.memory")
@@ -186,7 +186,7 @@ def test_a_request_above_its_limit_is_told_with_both() -> None:
     assert "'1Gi'" in str(fault)
 
 
-def test_no_two_containers_or_volumes_have_one_name() -> None:
+def test_names_of_containers_and_volumes_are_unique() -> None:
     twice = job("spec.template.spec.initContainers", [{"name": "prefect-job", "image": "a"}])
     assert told(twice) == ["spec.template.spec.initContainers[0].name"]
     volumes = [{"name": "a", "emptyDir": {}}, {"name": "a", "emptyDir": {}}]
@@ -195,12 +195,12 @@ def test_no_two_containers_or_volumes_have_one_name() -> None:
     ]
 
 
-def test_null_is_nothing_and_no_fault() -> None:
+def test_null_counts_as_missing_and_is_valid() -> None:
     for path in ("spec.backoffLimit", "metadata.labels", f"{CONTAINER}.env"):
         assert find_errors(job(path, None)) == []
 
 
-def test_a_field_that_kubernetes_does_not_know_is_no_fault() -> None:
+def test_an_unknown_field_is_not_an_error() -> None:
     odd = job("spec.template.spec.parallelism", 1)
     assert find_errors(odd) == []
     assert [format_path(path) for path in unknown_fields(odd)] == [
@@ -208,7 +208,7 @@ def test_a_field_that_kubernetes_does_not_know_is_no_fault() -> None:
     ]
 
 
-def test_nothing_is_said_of_what_is_opaque() -> None:
+def test_opaque_values_are_not_reported() -> None:
     manifest = job(f"{CONTAINER}.image", "{{ image }}")
     manifest["spec"]["backoffLimit"] = "{{ backoff }}"
     assert len(find_errors(manifest)) == 2
@@ -226,7 +226,7 @@ def test_a_long_value_is_cut() -> None:
     assert len(str(FieldError(("image",), "x" * 10_000, "a string"))) < 200
 
 
-def test_a_job_is_looked_at_in_less_than_half_a_millisecond() -> None:
+def test_a_job_is_validated_in_less_than_half_a_millisecond() -> None:
     env = [{"name": f"V{number}", "value": "x"} for number in range(40)]
     manifest = job(f"{CONTAINER}.env", env)
     find_errors(manifest)
@@ -243,14 +243,14 @@ def test_a_job_is_looked_at_in_less_than_half_a_millisecond() -> None:
         max_leaves=30,
     )
 )
-def test_whatever_is_given_is_answered_with_faults(manifest: Any) -> None:
+def test_anything_instead_of_a_manifest_gives_errors(manifest: Any) -> None:
     for fault in find_errors(manifest):
         assert str(fault)
         found = get_path({"job_manifest": manifest}, fault.path)
         assert found is (None if fault.value is MISSING else fault.value)
 
 
-def test_any_value_in_any_field_is_answered_with_faults() -> None:
+def test_any_value_in_any_field_is_valid_or_an_error() -> None:
     for manifest in manifests.every():
         assert all(str(fault) for fault in find_errors(manifest))
 
@@ -261,7 +261,7 @@ def test_any_value_in_any_field_is_answered_with_faults() -> None:
     + [("1e3", 1000), ("1E3", 1000), ("1E", 10**18), ("1E+3", 1000), (2, 2), (1.5, 1.5)]
     + [("-1", -1), ("0", 0), ("100k", 100_000), ("1Ki", 1024)],
 )
-def test_a_quantity_is_what_kubernetes_takes_for_one(text: Any, amount: float) -> None:
+def test_quantities_that_kubernetes_accepts_are_parsed(text: Any, amount: float) -> None:
     assert formats.parse_quantity(text) == pytest.approx(amount)
 
 
@@ -271,7 +271,7 @@ def test_a_quantity_is_what_kubernetes_takes_for_one(text: Any, amount: float) -
     + [float("inf"), "٣", "1Gi\n2"]
     + ["Gi", "m", ".", "+", "-k", "e3"],  # these Kubernetes takes for 0
 )
-def test_what_kubernetes_does_not_take_is_no_quantity(text: Any) -> None:
+def test_quantities_that_kubernetes_refuses_are_not_parsed(text: Any) -> None:
     assert formats.parse_quantity(text) is None
 
 
@@ -281,7 +281,7 @@ def test_what_kubernetes_does_not_take_is_no_quantity(text: Any) -> None:
     + ["a@sha256:" + "0" * 64, "a:1@sha256:" + "0" * 64, "[::1]:5000/a", "a/b_c__d---e.f:T_.-1"]
     + ["a:" + "t" * 128, "a" * 255],
 )
-def test_an_image_reference_is_what_a_registry_can_be_asked_for(image: str) -> None:
+def test_images_that_a_registry_can_have_are_valid(image: str) -> None:
     assert formats.is_image(image)
 
 
@@ -291,11 +291,11 @@ def test_an_image_reference_is_what_a_registry_can_be_asked_for(image: str) -> N
     + ["a//b", "a:tag:tag", "a@sha256:short", "https://a/b", "a:" + "t" * 129, "a" * 256, "a\n"]
     + ["0123456789abcdef" * 4, "None", "ünicode", "{{ image }}"],
 )
-def test_what_no_registry_can_be_asked_for_is_no_image(image: str) -> None:
+def test_images_that_no_registry_can_have_are_invalid(image: str) -> None:
     assert not formats.is_image(image)
 
 
-def test_the_shape_of_a_job_reaches_every_corner_of_it() -> None:
+def test_the_type_of_a_job_includes_its_deepest_fields() -> None:
     container = at_shape(job_schema.job_type(), "spec", "template", "spec", "containers").items
     assert container is not None
     assert container.fields["resources"].fields["limits"].items == job_schema.FieldType("quantity")
@@ -312,11 +312,11 @@ def at_shape(shape: job_schema.FieldType, *path: str) -> job_schema.FieldType:
 @pytest.mark.parametrize(
     "text", ["a.b[0].c", 'limits["nvidia.com/gpu"]', "a[0][1]", 'metadata.labels["a.b/c"].d']
 )
-def test_a_path_is_read_as_it_is_written(text: str) -> None:
+def test_a_formatted_path_is_parsed_to_the_same_path(text: str) -> None:
     assert format_path(parse_path(text)) == text
 
 
-def test_a_path_of_the_api_servers_is_read_too() -> None:
+def test_a_path_of_the_api_server_is_parsed() -> None:
     assert parse_path("containers[0].limits[nvidia.com/gpu]") == (
         "containers",
         0,

@@ -117,19 +117,19 @@ _ENV = "spec.template.spec.containers[0].env"
         (lambda made: container(made)["env"][1].update(value="2"), f"{_ENV}.A.value"),
     ],
 )
-def test_what_no_rule_covers_is_told(change: Any, path: str) -> None:
+def test_a_difference_without_a_rule_is_reported(change: Any, path: str) -> None:
     made = ours()
     change(made)
     assert path in undocumented(STOCK, made)
 
 
-def test_a_credential_in_plain_text_is_no_reference() -> None:
+def test_a_credential_in_plain_text_has_no_rule() -> None:
     made = ours()
     container(made)["env"][0] = {"name": "PREFECT_API_KEY", "value": "other"}
     assert undocumented(STOCK, made) == [f"{_ENV}.PREFECT_API_KEY.value"]
 
 
-def test_a_setting_that_is_not_the_workers_must_not_be_lost() -> None:
+def test_a_lost_setting_that_is_not_the_workers_has_no_rule() -> None:
     found = find_differences(STOCK, ours(), environment={})
     assert [each.path for each in found if each.rule is None] == [
         f"{_ENV}.PREFECT_LOGGING_LEVEL.name",
@@ -137,7 +137,7 @@ def test_a_setting_that_is_not_the_workers_must_not_be_lost() -> None:
     ]
 
 
-def test_a_number_is_not_the_text_of_it() -> None:
+def test_a_number_differs_from_its_text() -> None:
     (found,) = find_differences({"spec": {"backoffLimit": 1}}, {"spec": {"backoffLimit": True}})
     assert found.rule is None
 

@@ -18,7 +18,7 @@ def said_by(python: str | Path) -> str:
     return str(missing.value)
 
 
-def test_an_interpreter_without_prefect_kubernetes_is_told_how_to_get_it() -> None:
+def test_an_interpreter_without_prefect_kubernetes_gives_an_error_with_the_fix() -> None:
     said = said_by(sys.executable)
     assert "prefect-kubernetes is not installed" in said
     assert "pip install prefect-kubernetes" in said
@@ -35,7 +35,7 @@ def test_an_interpreter_without_prefect_kubernetes_is_told_how_to_get_it() -> No
         ("/bin/true", "/bin/true ended without output"),
     ],
 )
-def test_what_is_no_interpreter_is_named(program: str, said: str) -> None:
+def test_a_missing_interpreter_is_named(program: str, said: str) -> None:
     assert said_by(program) == said
 
 
@@ -52,7 +52,9 @@ def test_the_process_gets_none_of_the_callers_prefect_settings(
     assert "PREFECT_API_URL=http://x" in found
 
 
-def test_nothing_is_left_of_the_process(tmp_path: Path, interpreter: Callable[[str], Path]) -> None:
+def test_the_process_and_its_folder_are_removed(
+    tmp_path: Path, interpreter: Callable[[str], Path]
+) -> None:
     home = tmp_path / "home"
     with stock_worker(interpreter(f"echo $PREFECT_HOME > {home}; cat > /dev/null")):
         pass
