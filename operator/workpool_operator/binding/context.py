@@ -46,6 +46,11 @@ class Binding:
         """The namespace of its Jobs, which cannot be changed."""
         return self.spec().jobs.namespace or self.namespace
 
+    @property
+    def is_cross_namespace(self) -> bool:
+        """Whether its Jobs run in another namespace than its own."""
+        return self.job_namespace != self.namespace
+
     def owner(
         self,
         *,

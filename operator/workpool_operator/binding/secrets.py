@@ -56,9 +56,8 @@ async def release_secrets(binding: Binding, kube: KubernetesClient) -> None:
         Unavailable: not done yet; call again.
     """
     try:
-        jobs = binding.spec().jobs
-        is_apart = jobs.namespace not in (None, binding.namespace)
-        if not (is_apart or jobs.environment_secret or _managed_fields(binding.spec(), is_apart)):
+        has_environments = binding.spec().jobs.environment_secret
+        if not (binding.is_cross_namespace or has_environments or _managed_fields(binding)):
             return
         cluster_id = await kube.namespace_uid(binding.namespace)
         binding_id = names.binding_id(cluster_id=cluster_id, binding=binding.key)
@@ -93,7 +92,7 @@ class RunSecrets:
         """
         spec, managed = self._binding.spec(), self.credentials(server).managed_secret
         await self._check_permitted(spec)
-        note = await self._check_referenced(spec)
+        note = await self._check_referenced()
         if managed is None:
             return note
         await secrets.apply(self._kube, self._namespace, managed)
@@ -102,7 +101,9 @@ class RunSecrets:
 
     async def release_unneeded(self) -> None:
         """Delete the managed Secret if the spec no longer needs it and no Job does."""
-        if self._managed_fields() or not (self._is_apart or await self._has_managed()):
+        if _managed_fields(self._binding):
+            return
+        if not (self._binding.is_cross_namespace or await self._has_managed()):
             return
         try:
             jobs = await self._jobs()
@@ -113,18 +114,10 @@ class RunSecrets:
     async def release(self) -> None:
         """Delete the managed Secret, unless Jobs need it, and those of unfinished Job creations."""
         jobs = await self._jobs()
-        if self._is_apart or self._managed_fields():
+        if self._binding.is_cross_namespace or _managed_fields(self._binding):
             await self._release_managed(jobs)
         if self._binding.spec().jobs.environment_secret:
             await self._delete_unowned(jobs)
-
-    @property
-    def _is_apart(self) -> bool:
-        """Whether the Jobs run in another namespace than the binding's."""
-        return self._namespace != self._binding.namespace
-
-    def _managed_fields(self) -> list[str]:
-        return _managed_fields(self._binding.spec(), self._is_apart)
 
     async def _has_managed(self) -> bool:
         """Return whether the managed Secret exists, as far as the operator may read it."""
@@ -136,7 +129,7 @@ class RunSecrets:
         return True
 
     async def _check_permitted(self, spec: Spec) -> None:
-        fields = self._managed_fields()
+        fields = _managed_fields(self._binding)
         needed: Sequence[Permission] = ()
         if spec.jobs.environment_secret:
             needed = COLLECT_PERMISSIONS
@@ -156,12 +149,12 @@ class RunSecrets:
             f"Grant it: {grant}; or {instead}.",
         )
 
-    async def _check_referenced(self, spec: Spec) -> str:
+    async def _check_referenced(self) -> str:
         """Check the objects that spec.jobs names; return a note if one may not be read.
 
         The operator does not need that right: if such an object is missing, a run's pod reports it.
         """
-        for key in _keys(spec.jobs, self._namespace, is_apart=self._is_apart):
+        for key in _referenced_keys(self._binding):
             try:
                 await _check(key, self._kube)
             except BindingFault as fault:
@@ -180,7 +173,7 @@ class RunSecrets:
         try:
             await secrets.release(self._kube, self._namespace, name, jobs=jobs)
         except KubernetesRefused as refused:
-            if self._managed_fields():  # otherwise it may not exist, nor the right to delete it
+            if _managed_fields(self._binding):  # otherwise there may be no Secret and no right
                 log.warning("%s: cannot delete Secret %s: %s", self._binding.key, name, refused)
 
     async def _delete_unowned(self, jobs: tuple[Job, ...]) -> None:
@@ -194,9 +187,8 @@ class RunSecrets:
 def run_credentials(binding: Binding, server: PrefectEndpoint) -> Credentials:
     """Return what run pods need to call the server, as references to Secrets. Pure."""
     spec = binding.spec()
-    is_apart = binding.job_namespace != binding.namespace
     named, values = _named(spec.jobs), {}
-    if not (named or is_apart):
+    if not (named or binding.is_cross_namespace):
         named = _named(spec.server)
     elif not named:
         values = {API_KEY: server.api_key, AUTH_STRING: server.auth_string}
@@ -210,15 +202,16 @@ def run_credentials(binding: Binding, server: PrefectEndpoint) -> Credentials:
         named=named,
         owner=binding.key,
         annotations={models.BINDING_ANNOTATION: binding.key},
-        ca=_ca(spec, server, is_apart=is_apart),
+        ca=_ca(binding, server),
     )
 
 
-def _ca(spec: Spec, server: PrefectEndpoint, *, is_apart: bool) -> CASource | str | None:
+def _ca(binding: Binding, server: PrefectEndpoint) -> CASource | str | None:
+    spec = binding.spec()
     ca_bundle = spec.jobs.ca_bundle or (spec.server.ca_bundle if _pods_use_https(spec) else None)
     if ca_bundle is None:
         return None
-    if is_apart and not spec.jobs.ca_bundle:
+    if binding.is_cross_namespace and not spec.jobs.ca_bundle:
         return server.trust.ca_bundle
     kind: Literal["ConfigMap", "Secret"] = "Secret" if ca_bundle.secret_key_ref else "ConfigMap"
     return CASource(kind, ca_bundle.selector.name, ca_bundle.selector.key)
@@ -228,14 +221,16 @@ def _pods_use_https(spec: Spec) -> bool:
     return (spec.jobs.server_url or spec.server.url or "").startswith("https:")
 
 
-def _managed_fields(spec: Spec, is_apart: bool) -> list[str]:
+def _managed_fields(binding: Binding) -> list[str]:
     """Return the fields of spec.server that the operator copies to the namespace of the Jobs."""
-    jobs, server, fields = spec.jobs, spec.server, []
-    if is_apart and not _named(jobs):
+    spec, fields = binding.spec(), []
+    jobs, server = spec.jobs, spec.server
+    if binding.is_cross_namespace and not _named(jobs):
         fields += ["apiKey"] if server.api_key else ["authString"] if server.auth_string else []
     if server.headers and not jobs.headers and jobs.server_url is None:
         fields.append("headers")
-    if is_apart and server.ca_bundle and not jobs.ca_bundle and _pods_use_https(spec):
+    copies_ca = binding.is_cross_namespace and server.ca_bundle and not jobs.ca_bundle
+    if copies_ca and _pods_use_https(spec):
         fields.append("caBundle")
     return fields
 
@@ -249,7 +244,9 @@ def _named(part: JobsSpec | ServerSpec) -> dict[str, SecretKey]:
     }
 
 
-def _keys(jobs: JobsSpec, namespace: str, *, is_apart: bool) -> list[KeyReference]:
+def _referenced_keys(binding: Binding) -> list[KeyReference]:
+    """Return the keys that spec.jobs names, in the namespace of the Jobs."""
+    jobs, namespace = binding.spec().jobs, binding.job_namespace
     fields = {"apiKey": jobs.api_key, "authString": jobs.auth_string, "headers": jobs.headers}
     keys = [
         KeyReference(
@@ -257,7 +254,7 @@ def _keys(jobs: JobsSpec, namespace: str, *, is_apart: bool) -> list[KeyReferenc
             namespace=namespace,
             path=f"spec.jobs.{field}.secretKeyRef",
             condition=c.JOBS_PERMITTED,
-            names_other_keys=not is_apart,
+            names_other_keys=not binding.is_cross_namespace,
         )
         for field, value in fields.items()
         if value is not None
@@ -265,7 +262,7 @@ def _keys(jobs: JobsSpec, namespace: str, *, is_apart: bool) -> list[KeyReferenc
     if jobs.ca_bundle:
         path, condition = "spec.jobs.caBundle", c.JOBS_PERMITTED
         key = ca_reference(jobs.ca_bundle, namespace=namespace, path=path, condition=condition)
-        keys.append(replace(key, names_other_keys=not is_apart))
+        keys.append(replace(key, names_other_keys=not binding.is_cross_namespace))
     return keys
 
 
