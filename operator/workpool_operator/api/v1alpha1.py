@@ -52,54 +52,38 @@ HTTP_URL = matching(
 )
 
 
+def object_name(kind: str) -> Any:
+    """Return the field for the name of a Secret or ConfigMap."""
+    text = f"must be the name of a {kind}: lower-case letters, digits, - and ."
+    return Field(
+        max_length=253,
+        description=f"The {kind}'s name.",
+        json_schema_extra=rules(matching(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", text)),
+    )
+
+
+def data_key(kind: str) -> Any:
+    """Return the field for a key in the data of a Secret or ConfigMap."""
+    text = f"must be a key of the {kind}'s data: letters, digits, -, _ and ."
+    return Field(
+        max_length=253,
+        description=f"The key in the {kind}'s data that holds the value.",
+        json_schema_extra=rules(matching(r"^[-._a-zA-Z0-9]+$", text)),
+    )
+
+
 class SecretKeySelector(CrdModel):
     """A key of a Secret."""
 
-    name: str = Field(
-        max_length=253,
-        description="The Secret's name.",
-        json_schema_extra=rules(
-            matching(
-                r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
-                "must be the name of a Secret: lower-case letters, digits, - and .",
-            )
-        ),
-    )
-    key: str = Field(
-        max_length=253,
-        description="The key in the Secret's data that holds the value.",
-        json_schema_extra=rules(
-            matching(
-                r"^[-._a-zA-Z0-9]+$",
-                "must be a key of the Secret's data: letters, digits, -, _ and .",
-            )
-        ),
-    )
+    name: str = object_name("Secret")
+    key: str = data_key("Secret")
 
 
 class ConfigMapKeySelector(CrdModel):
     """A key of a ConfigMap."""
 
-    name: str = Field(
-        max_length=253,
-        description="The ConfigMap's name.",
-        json_schema_extra=rules(
-            matching(
-                r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
-                "must be the name of a ConfigMap: lower-case letters, digits, - and .",
-            )
-        ),
-    )
-    key: str = Field(
-        max_length=253,
-        description="The key in the ConfigMap's data that holds the value.",
-        json_schema_extra=rules(
-            matching(
-                r"^[-._a-zA-Z0-9]+$",
-                "must be a key of the ConfigMap's data: letters, digits, -, _ and .",
-            )
-        ),
-    )
+    name: str = object_name("ConfigMap")
+    key: str = data_key("ConfigMap")
 
 
 class SecretValue(CrdModel):
