@@ -78,7 +78,7 @@ async def test_a_run_is_found_in_each_namespace_that_is_watched(
         await kube.delete("jobs", other_namespace, name)
         left = [(namespace, name)]
         await poll(lambda: names_of(cluster, run_id), until=lambda found: found == left)
-        assert [job.metadata.namespace for job in cluster.objects(run_id).gone_jobs] == [
+        assert [job.metadata.namespace for job in cluster.objects(run_id).deleted_jobs] == [
             other_namespace
         ]
         assert set(recorder.changes) == {run_id}

@@ -40,7 +40,7 @@ async def jobs(kube_proxy: FaultProxy, namespace: str) -> AsyncIterator[Cache[Jo
             namespace=namespace,
             selector=f"{LABEL}=yes",
             cache=cache,
-            heard=lambda _: None,
+            followed=lambda _: None,
         )
         task = asyncio.create_task(follower.run())
         await poll(lambda: open_watches(kube_proxy), until=bool)

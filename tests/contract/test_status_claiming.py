@@ -104,7 +104,7 @@ async def test_malformed_addresses_answers_and_jobs_do_not_affect_other_bindings
     await served.ready()
     job = await job_of(await make_run(api, suspended_pool))
     await kube.create("jobs", namespace, copied(job, run_id="nightly"))
-    await process.says("is left alone: label workpool-operator.dev/flow-run-id")
+    await process.says("is ignored: label workpool-operator.dev/flow-run-id")
     await job_of(await make_run(api, suspended_pool))
     await served.wait(lambda status: status["runs"]["pending"] == 2, seconds=SOON)
     assert rule.fired

@@ -123,7 +123,7 @@ class StepwiseController:
     def look(self, run: Object) -> Snapshot:
         run_id = UUID(run["id"])
         objects = RunObjects(
-            jobs=self.jobs.by_run(run["id"]), gone_jobs=self.jobs.tombstones(run["id"])
+            jobs=self.jobs.by_run(run["id"]), deleted_jobs=self.jobs.tombstones(run["id"])
         )
         seen = take_snapshot(run_id, self.record(run), objects, now=time.monotonic())
         self.store.put(run_id, seen.record)

@@ -1,1 +1,1 @@
-"""The edge to Kubernetes: requests, views of what is read, and caches that follow the cluster."""
+"""The edge to Kubernetes: requests, models of what is read, and caches that follow the cluster."""

@@ -1,8 +1,8 @@
-"""Requests to the Kubernetes API: one shared session, typed errors, bodies as they came.
+"""Sends requests to the Kubernetes API: one shared session, typed errors, raw bodies.
 
-Configuration, tokens (re-read when they rotate) and TLS are kubernetes_asyncio's; its models, its
-serialisation and its Watch are not used, because they cost 35 times the CPU of a plain view.
-Nothing is resent here: who asked decides whether to ask again.
+kubernetes_asyncio provides configuration, tokens (read again when they rotate) and TLS. Its models,
+serialisation and Watch are not used: they take 35 times the CPU of this package's models. No
+request is retried here: the caller decides.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from workpool_operator.ttl_cache import TTLCache
 T = TypeVar("T")
 Object = dict[str, Any]
 REQUEST_TIMEOUT_SECONDS = 15.0
-REVIEW_SECONDS = 5.0  # a right that was given or taken shows within 15 s, with the looks' own 8
-UNLIMITED = 0  # each binding holds two watches: with a limit they would keep requests waiting
+REVIEW_SECONDS = 5.0  # a changed right is noticed within 15 s: a preflight check waits up to 8 s
+UNLIMITED = 0  # each binding has two watches open: under a limit, requests would wait for them
 MERGE_PATCH = "application/merge-patch+json"
 DEFAULT_KUBECONFIG = Kubeconfig()
 _REFUSALS = {
@@ -64,30 +64,30 @@ _status = TypeAdapter(models.Status)
 
 @dataclass(frozen=True)
 class Resource(Generic[T]):
-    """A namespaced resource: where its objects are, and the type they are read as."""
+    """A namespaced resource: the path of its objects, and the type that they are decoded to."""
 
     api: str
     plural: str
     view: type[T]
 
     def path(self, namespace: str, name: str = "") -> str:
-        """The path of one object, or of the namespace's collection."""
+        """Return the path of one object, or of the namespace's collection."""
         base = f"{self.api}/namespaces/{namespace}/{self.plural}"
         return f"{base}/{name}" if name else base
 
     def read(self, body: bytes) -> T:
-        """Return the one object that the body holds.
+        """Return the object in the body.
 
         Raises:
-            KubernetesUnavailable: it holds none.
+            KubernetesUnavailable: the body is not such an object.
         """
         return models.decode(self._object, body)
 
     def read_list(self, body: bytes) -> tuple[T, ...]:
-        """Return the objects of the list that the body holds.
+        """Return the objects of the list in the body.
 
         Raises:
-            KubernetesUnavailable: it holds none.
+            KubernetesUnavailable: the body is not such a list.
         """
         return models.decode(self._page, body).items
 
@@ -109,7 +109,7 @@ CONFIG_MAPS = Resource("/api/v1", "configmaps", Object)
 
 
 class KubernetesClient:
-    """An authenticated session with one API server; use it as an async context manager."""
+    """Requests objects of one API server; use it as an async context manager."""
 
     def __init__(
         self, configuration: Configuration, *, namespace: str = "default", context: str = ""
@@ -119,19 +119,19 @@ class KubernetesClient:
         self._configuration = configuration
         configuration.connection_pool_maxsize = UNLIMITED
         self._api = ApiClient(configuration)
-        # Its own session calls the API server through the proxies of the environment, and knows no
-        # networks in NO_PROXY; kopf calls it directly, and so does this one.
+        # The ApiClient's session uses the proxies of the environment and ignores networks in
+        # NO_PROXY. kopf connects directly, and so does this session.
         connector = self._api.rest_client.pool_manager.connector
         self._session = aiohttp.ClientSession(connector=connector, connector_owner=False)
         self._reviews: TTLCache[bool] = TTLCache(seconds=REVIEW_SECONDS)
 
     @classmethod
     async def from_environment(cls, kubeconfig: Kubeconfig = DEFAULT_KUBECONFIG) -> Self:
-        """The cluster of the kubeconfig; where none is named, in a pod, that of its service
-        account. `namespace` is the context's, or the pod's.
+        """Connect to the cluster of the kubeconfig; in a pod, unless a kubeconfig is named, to the
+        cluster of the service account. `namespace` is that of the context or the pod.
 
         Raises:
-            OperatorError: neither can be used.
+            OperatorError: the kubeconfig or the service account cannot be used.
         """
         configuration = Configuration()
         configuration.disable_strict_ssl_verification = not tls_strict()
@@ -141,12 +141,12 @@ class KubernetesClient:
         try:
             kube_config.load_incluster_config(client_configuration=configuration)
             return cls(configuration, namespace=_own_namespace())
-        except Exception as error:  # whatever a broken mount makes of the loader
+        except Exception as error:  # a broken mount can raise anything in the loader
             raise OperatorError(f"the pod's service account cannot be used: {error}") from error
 
     @property
     def address(self) -> str:
-        """Of the API server, with the context that names it."""
+        """The address of the API server, with the kubeconfig's context if there is one."""
         host = str(self._configuration.host)
         return f"{host} (context {self.context})" if self.context else host
 
@@ -169,28 +169,29 @@ class KubernetesClient:
         label_selector: str = "",
         field_selector: str = "",
     ) -> tuple[T, ...]:
-        """Return the namespace's objects that both selectors match."""
+        """Return the namespace's objects that match both selectors."""
         selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
         query = {key: value for key, value in selectors.items() if value}
         return resource.read_list(await self.request("GET", resource.path(namespace), query=query))
 
     async def namespace_uid(self, namespace: str) -> str:
-        """Unique as a cluster's, and readable with a Role (docs/decisions/0001-cluster-id.md)."""
+        """Return the namespace's UID, which identifies the cluster and can be read with a Role
+        (docs/decisions/0001-cluster-id.md)."""
         body = await self.request("GET", f"/api/v1/namespaces/{namespace}")
         return str(decoding.field(body, "metadata", "uid"))
 
     async def allowed(self, namespace: str, *, verb: str, group: str, resource: str) -> bool:
-        """Whether the caller may do that; an answer is good for some seconds, because every binding
-        of a namespace asks the same of it."""
+        """Return whether the operator may do that. Answers are cached for `REVIEW_SECONDS`, because
+        all bindings of a namespace need the same ones."""
         attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
 
-        async def ask() -> bool:
+        async def review() -> bool:
             path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
             body = {"spec": {"resourceAttributes": attributes}}
             answer = await self.request("POST", path, body=body)
             return bool(decoding.field(answer, "status", "allowed"))
 
-        return await self._reviews.get(tuple(attributes.values()), ask)
+        return await self._reviews.get(tuple(attributes.values()), review)
 
     async def create(self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any]) -> T:
         """Create the object and return it as the API server stored it."""
@@ -200,7 +201,7 @@ class KubernetesClient:
     async def dry_run(
         self, resource: Resource[Any], namespace: str, manifest: Mapping[str, Any]
     ) -> tuple[str, ...]:
-        """What the API server would do with the object, which it does not store: its warnings."""
+        """Have the API server check the object without storing it, and return its warnings."""
         query = {"dryRun": "All", "fieldValidation": "Warn"}
         headers, data = {"Content-Type": "application/json"}, json.dumps(manifest).encode()
         path, limit = resource.path(namespace), aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
@@ -226,8 +227,8 @@ class KubernetesClient:
         uid: str,
         grace_seconds: int | None = None,
     ) -> T | None:
-        """Delete exactly this object, in the foreground; the object while it still exists, None
-        where there is none (404) or another of the same name (409)."""
+        """Delete exactly this object, in the foreground. Return the object while it still exists,
+        None if it does not (404) or another one has its name (409)."""
         options: dict[str, Any] = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
@@ -247,10 +248,10 @@ class KubernetesClient:
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> bytes:
-        """The answer's body.
+        """Send one request and return the body of the answer.
 
         Raises:
-            KubernetesRefused: 4xx but 408 and 429.
+            KubernetesRefused: 4xx, except for 408 and 429.
             KubernetesUnavailable: no answer, 408, 429 or 5xx.
         """
         data = None if body is None else json.dumps(body).encode()
@@ -264,7 +265,7 @@ class KubernetesClient:
     async def watch(
         self, path: str, query: Mapping[str, str]
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """An open watch as an iterator of lines; the caller bounds the silence between them."""
+        """Open a watch as an iterator of lines. The caller limits how long it waits for a line."""
         limit = aiohttp.ClientTimeout(total=None)
         params = {**query, "watch": "true"}
         async with self._open("GET", path, params=params, headers={}, timeout=limit) as response:
@@ -274,7 +275,8 @@ class KubernetesClient:
     async def _open(
         self, method: str, path: str, *, headers: dict[str, str], **request: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer from its headers on, which come in time or not at all."""
+        """Send the request and yield the answer once its headers have arrived, within
+        `REQUEST_TIMEOUT_SECONDS`."""
         url = f"{self._configuration.host}{path}"
         headers = {"Accept": "application/json", **headers, **await self._authorization()}
         try:
@@ -292,7 +294,7 @@ class KubernetesClient:
             ) from error
 
     async def _authorization(self) -> dict[str, str]:
-        """Asked for each request: a service account's token is replaced while we run."""
+        """Return the headers for the next request: a service account's token rotates."""
         settings = (await self._configuration.auth_settings()).values()
         return {s["key"]: s["value"] for s in settings if s["in"] == "header" and s["value"]}
 
@@ -311,10 +313,10 @@ def _error(
     try:
         status = _status.validate_json(body)
     except ValidationError:
-        status = models.Status()  # no API server's: a page that may repeat what was sent
+        status = models.Status()  # not from an API server: a page that may repeat the request
     text = status.message or f"{method} {path}: HTTP {response.status}"
     if response.status in (400, 422) and f"/{SECRETS.plural}" in path:
-        text = f"{method} {path}: HTTP {response.status} {status.reason}"  # it quotes the values
+        text = f"{method} {path}: HTTP {response.status} {status.reason}"  # the message has values
     if response.status in (408, 429) or response.status >= 500:
         wait = response.headers.get("Retry-After", "")
         return KubernetesUnavailable(text, retry_after=float(wait) if wait.isdigit() else None)

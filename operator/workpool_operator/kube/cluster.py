@@ -94,8 +94,8 @@ class ClusterCache:
         return RunObjects(
             jobs=self.jobs.by_run(key),
             pods=self.pods.by_run(key),
-            gone_jobs=self.jobs.tombstones(key),
-            gone_pods=self.pods.tombstones(key),
+            deleted_jobs=self.jobs.tombstones(key),
+            deleted_pods=self.pods.tombstones(key),
         )
 
     def forget(self, run_id: UUID) -> None:
@@ -134,7 +134,7 @@ class ClusterCache:
             namespace=namespace,
             selector=self._selector,
             cache=cache,
-            heard=partial(self._followed, namespace, resource.plural),
+            followed=partial(self._followed, namespace, resource.plural),
             alive=partial(self._alive, resource.plural),
             clock=self._clock,
         )

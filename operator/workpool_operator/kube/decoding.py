@@ -1,8 +1,8 @@
-"""From the bytes of a list or a watch to views. Pure.
+"""Decodes the bytes of lists and watches to models. Pure.
 
-One object that does not fit its view is left out and handed to `odd`; the others are read. What is
-no answer of a Kubernetes API at all is a `KubernetesUnavailable`: the same request may be answered
-better later.
+An object that does not match its model is left out and passed to `mismatched`; the others are
+decoded. A body that is not from a Kubernetes API raises KubernetesUnavailable: the same request can
+succeed later.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from workpool_operator.kube.models import (
 
 V = TypeVar("V")
 
-Mismatch = Callable[[dict[str, Any], ValidationError], None]
+Mismatched = Callable[[dict[str, Any], ValidationError], None]
 _status: TypeAdapter[WatchEvent[Status]] = TypeAdapter(WatchEvent[Status])
 _list_meta = TypeAdapter(ListMeta)
 
 
 def field(body: bytes, *path: str) -> Any:
-    """One field of an answer that needs no view; without a path the whole document.
+    """Return one field of an answer for which there is no model; without a path, the document.
 
     Raises:
-        KubernetesUnavailable: it is not there.
+        KubernetesUnavailable: the field is missing.
     """
     found = _json(body)
     try:
@@ -49,24 +49,36 @@ def field(body: bytes, *path: str) -> Any:
 
 
 class Decoder(Generic[V]):
-    """Reads lists and watches of the objects that `view` is the view of."""
+    """Decodes lists and watches of objects of the type `view`.
 
-    def __init__(self, view: type[V], *, odd: Mismatch) -> None:
+    `mismatched(metadata, error)` is called for each object that does not match the type.
+    """
+
+    def __init__(self, view: type[V], *, mismatched: Mismatched) -> None:
         of: Any = view
-        self._odd = odd
+        self._mismatched = mismatched
         self._page: TypeAdapter[Page[V]] = TypeAdapter(Page[of])
         self._event: TypeAdapter[WatchEvent[V]] = TypeAdapter(WatchEvent[of])
         self._object: TypeAdapter[V] = TypeAdapter(view)
 
     def list_page(self, body: bytes) -> Page[V]:
-        """One page of a list."""
+        """Decode one page of a list.
+
+        Raises:
+            KubernetesUnavailable: the body is not a list.
+        """
         try:
             return self._page.validate_json(body)
         except ValidationError:
             return self._page_in_part(_json(body))
 
     def watch_event(self, line: bytes) -> WatchEvent[V] | WatchEvent[Status] | str:
-        """One line of a watch; of an odd object only its resource version."""
+        """Decode one line of a watch; return only the resource version of an object that does not
+        match its model.
+
+        Raises:
+            KubernetesUnavailable: the line is not a watch event.
+        """
         try:
             event = self._event.validate_json(line)
         except ValidationError as error:
@@ -75,7 +87,7 @@ class Decoder(Generic[V]):
 
     def _page_in_part(self, page: Any) -> Page[V]:
         if not isinstance(page, dict) or not isinstance(page.get("items") or [], list):
-            raise KubernetesUnavailable(not_a_kubernetes_answer("no list"))
+            raise KubernetesUnavailable(not_a_kubernetes_answer("not a list"))
         metadata = decode(_list_meta, json.dumps(page.get("metadata")).encode())
         items = (self._decode_item(item) for item in page.get("items") or [])
         return Page(metadata, tuple(item for item in items if item is not None))
@@ -84,7 +96,7 @@ class Decoder(Generic[V]):
         try:
             return self._object.validate_python(item)
         except ValidationError as error:
-            self._odd(_metadata(item), error)
+            self._mismatched(_metadata(item), error)
             return None
 
     def _other_event(self, line: bytes, error: ValidationError) -> WatchEvent[Status] | str:
@@ -94,7 +106,7 @@ class Decoder(Generic[V]):
         if raw.get("type") == "ERROR":
             return decode(_status, line)
         metadata = _metadata(raw["object"])
-        self._odd(metadata, error)
+        self._mismatched(metadata, error)
         return str(metadata.get("resourceVersion") or "")
 
 
@@ -102,7 +114,7 @@ def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise KubernetesUnavailable(not_a_kubernetes_answer("no JSON")) from error
+        raise KubernetesUnavailable(not_a_kubernetes_answer("not JSON")) from error
 
 
 def _metadata(item: Any) -> dict[str, Any]:

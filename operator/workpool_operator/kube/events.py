@@ -1,4 +1,4 @@
-"""Kubernetes Events as the operator writes them on the objects that it made. No I/O."""
+"""Builds the Kubernetes Events that the operator writes on its own objects. No I/O."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 from workpool_operator.kube.models import Job, Metadata
 
 COMPONENT = "workpool-operator"
-MESSAGE_LENGTH = 1024  # the API server takes no longer one
+MESSAGE_LENGTH = 1024  # the limit of the API server
 
 
 def job_warning(
     job: Job, *, reason: str, message: str, about: Metadata, now: datetime
 ) -> dict[str, Any]:
-    """A warning on a Job about one of its pods, under a name that is the same for the same reason:
-    a second one is refused as there already (409)."""
+    """Return a warning on a Job about one of its pods. Its name is derived from pod and reason, so
+    that the API server refuses a second one (409)."""
     when = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    told = hashlib.sha256(f"{about.uid}/{reason}".encode()).hexdigest()[:16]
+    suffix = hashlib.sha256(f"{about.uid}/{reason}".encode()).hexdigest()[:16]
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{job.name}.{told}", "namespace": job.metadata.namespace},
+        "metadata": {"name": f"{job.name}.{suffix}", "namespace": job.metadata.namespace},
         "involvedObject": {
             "apiVersion": "batch/v1",
             "kind": "Job",

@@ -1,5 +1,5 @@
-"""Which container of a pod runs the flow: one rule for those who render Jobs and those who watch
-them. Pure.
+"""Finds the container of a pod that runs the flow, both when a Job is rendered and when its pods
+are observed. Pure.
 
 Rendering records the name on the Job and on its pods: a webhook may insert containers before it.
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-DEFAULT_NAME = "prefect-job"  # the stock worker's
+DEFAULT_NAME = "prefect-job"  # the name in the stock worker's template
 
 
 def find_index(names: Sequence[str], *, recorded: str = "") -> int:
-    """Where in the list it is: the one of the recorded name, else `prefect-job`, else the first."""
+    """Return the index of the recorded name, else that of `prefect-job`, else 0."""
     for name in (recorded, DEFAULT_NAME):
         if name and name in names:
             return names.index(name)

@@ -1,4 +1,4 @@
-"""The kubeconfig of a person: which file and context, and in a sentence why it cannot be used."""
+"""Loads a person's kubeconfig; if it cannot be used, explains why in a sentence."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ DEFAULT = "~/.kube/config"
 
 @dataclass(frozen=True, slots=True)
 class Kubeconfig:
-    """What options name; empty texts leave it to KUBECONFIG and the file's current context."""
+    """The file and context that options name; if empty, KUBECONFIG and the current context."""
 
     file: str = ""
     context: str = ""
 
     @property
     def location(self) -> str:
-        """A path, or several as KUBECONFIG lists them."""
+        """A path, or several paths in the form of KUBECONFIG."""
         return self.file or os.environ.get("KUBECONFIG") or DEFAULT
 
     def __str__(self) -> str:
@@ -39,12 +39,12 @@ class Kubeconfig:
         return bool(self.file or self.context or os.environ.get("KUBECONFIG"))
 
     async def load(self, configuration: Configuration) -> tuple[str, str]:
-        """Fill the configuration in; the context's name, and its namespace.
+        """Fill in the configuration; return the context's name and its namespace.
 
         Raises:
-            OperatorError: there is no such file, or it cannot be used.
+            OperatorError: the file does not exist or cannot be used.
         """
-        self._refuse_missing()
+        self._check_existence()
         try:
             loader = await kube_config.load_kube_config(
                 config_file=self.location,
@@ -53,13 +53,13 @@ class Kubeconfig:
             )
             active = loader.current_context
             return str(active["name"]), str(active["context"].get("namespace") or "default")
-        except Exception as error:  # whatever a broken file makes of the loader
+        except Exception as error:  # a broken file can raise anything in the loader
             raise OperatorError(self._problem(error)) from error
 
-    def _refuse_missing(self) -> None:
+    def _check_existence(self) -> None:
         paths = self.location.split(os.pathsep)
         if not any(os.path.exists(os.path.expanduser(path)) for path in paths if path):
-            text = f"{self} does not exist. Set KUBECONFIG to one that does."
+            text = f"{self} does not exist. Set KUBECONFIG to a file that exists."
             raise OperatorError(text)
 
     def _problem(self, error: Exception) -> str:
@@ -70,10 +70,11 @@ class Kubeconfig:
             return f"{self} has no current context; {_has(names)}. {choose}"
         if names and wanted not in names:
             return f"{self} has no context {wanted!r}; {_has(names)}"
-        return f"{self} cannot be used: {_reason(error)}. Set KUBECONFIG to one that can."
+        return f"{self} cannot be used: {_reason(error)}. Set KUBECONFIG to a valid file."
 
     def _contexts(self) -> tuple[str, list[str]]:
-        """The current one, and the names of all, as far as the file has them."""
+        """Return the current context's name and the names of all contexts, as far as the file can
+        be read."""
         with suppress(Exception):
             found = KubeConfigMerger(self.location).config.value
             names = [str(each["name"]) for each in found["contexts"]]
@@ -84,8 +85,8 @@ class Kubeconfig:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return str(error.strerror or error)
-    if isinstance(error, TypeError | AttributeError):  # a loader that met another document
-        return "it holds something else"
+    if isinstance(error, TypeError | AttributeError):  # raised by the loader for other documents
+        return "it is not a kubeconfig"
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 

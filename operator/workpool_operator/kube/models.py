@@ -1,8 +1,8 @@
-"""The few fields of Job, Pod and Event that the operator reads.
+"""Models the few fields of Job, Pod and Event that the operator reads.
 
-A view is validated straight from the API's bytes; everything it does not name is dropped before a
-Python object exists, so that a cached pod costs about 1.5 KiB instead of 50. Views hold no logic
-beyond naming what the fields mean. No I/O.
+A model is validated from the API's bytes. Fields that it does not name are dropped before a Python
+object exists, so that a cached pod takes about 1.5 KiB instead of 50. Models have no logic except
+for properties that name what the fields mean. No I/O.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ BINDING_ANNOTATION = PREFIX + "binding"
 TTL_ANNOTATION = PREFIX + "ttl-seconds-after-finished"
 FINAL_STATE_ANNOTATION = PREFIX + "final-state"
 CONTAINER_ANNOTATION = PREFIX + "container"
-CLAIM_ANNOTATION = CLAIM_LABEL  # of the claim that adopted the Job, which was made for another
+CLAIM_ANNOTATION = CLAIM_LABEL  # the claim that adopted a Job of an earlier claim
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 PENDING_TIMEOUT_ANNOTATION = PREFIX + "pending-timeout-seconds"
 SECRET_LABEL = PREFIX + "secret"
 WAITS_FOR_JOB_LABEL = PREFIX + "waits-for-job"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
-STOP_DEADLINE_SECONDS = 1  # of a pod: the least that the API server takes
+STOP_DEADLINE_SECONDS = 1  # a pod's activeDeadlineSeconds: the least that the API server accepts
 MANAGED = {"app.kubernetes.io/managed-by": "workpool-operator"}
 
 _CONFIG = ConfigDict(extra="ignore", alias_generator=AliasGenerator(validation_alias=to_camel))
@@ -56,7 +56,7 @@ Items = Annotated[tuple[V, ...], BeforeValidator(lambda value: value or ())]
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Metadata:
-    """Of any object; a watch's bookmarks carry nothing but the version."""
+    """The metadata of any object; a watch's bookmark has only the resource version."""
 
     name: str = ""
     uid: str = ""
@@ -99,8 +99,8 @@ class Terminated:
 
     @property
     def has_run(self) -> bool:
-        """False for the end that the kubelet makes up where it finds no process (a 137 with the
-        reason ContainerStatusUnknown), unless it remembers one."""
+        """Whether a process ran. The kubelet reports a 137 (ContainerStatusUnknown) also for a
+        container without a process; only its message shows whether there was one."""
         return self.started_at is not None or "used to be Running" in self.message
 
 
@@ -113,7 +113,8 @@ class ContainerState:
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class ContainerStatus:
-    """`started` is the kubelet's word: the startup probe has passed, the postStart hook is over."""
+    """The status of a container; `started` if its startup probe has passed and its postStart hook
+    has ended."""
 
     name: str
     state: ContainerState = ContainerState()
@@ -123,7 +124,7 @@ class ContainerStatus:
 
     @property
     def has_run(self) -> bool:
-        """A process of the container runs or has run."""
+        """Whether a process of the container is running or has run."""
         ends = (self.state.terminated, self.last_state.terminated)
         return bool(self.state.running) or any(end.has_run for end in ends if end)
 
@@ -163,8 +164,7 @@ class PodSpec:
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Pod:
-    """A pod of ours. `flow_status` is that of the container that runs the flow, wherever it is
-    listed."""
+    """A pod of a flow run's Job."""
 
     metadata: Metadata
     spec: PodSpec = Field(default_factory=PodSpec)
@@ -172,7 +172,7 @@ class Pod:
 
     @property
     def run_id(self) -> str:
-        """ "" where the label is none, or no UUID: such a pod belongs to no run."""
+        """The id of the pod's flow run; "" if its label is missing or not a UUID."""
         return _uuid(self.metadata.labels.get(RUN_LABEL))
 
     @property
@@ -181,7 +181,7 @@ class Pod:
 
     @property
     def ended(self) -> bool:
-        """No process of it runs any more, and none will."""
+        """Whether all containers have ended and none is started again."""
         return self.status.phase in ("Succeeded", "Failed")
 
     @property
@@ -190,30 +190,31 @@ class Pod:
 
     @property
     def is_stopped(self) -> bool:
-        """The operator had the kubelet end it, because the flow's container was over."""
+        """Whether the operator had the kubelet end the pod, because its flow container had
+        ended."""
         return self.spec.active_deadline_seconds == STOP_DEADLINE_SECONDS
 
     @property
     def flow_container(self) -> str:
-        """The name of the flow's container; "" where the pod has none."""
+        """The name of the flow container; "" if the pod has no containers."""
         names = [container.name for container in self.spec.containers]
         recorded = self.metadata.annotations.get(CONTAINER_ANNOTATION, "")
         return names[flow_container.find_index(names, recorded=recorded)] if names else ""
 
     @property
     def flow_status(self) -> ContainerStatus | None:
-        """The status of the flow's container, once the kubelet has given one."""
+        """The status of the flow container; None until the kubelet reports one."""
         name = self.flow_container
         return next((s for s in self.status.container_statuses if s.name == name), None)
 
     @property
     def started(self) -> bool:
-        """The flow's container runs or has run."""
+        """Whether the flow container is running or has run."""
         return self.flow_status is not None and self.flow_status.has_run
 
     @property
     def flow_ended(self) -> bool:
-        """The flow's container is over, and its restart policy does not start it again."""
+        """Whether the flow container has ended and its restart policy does not start it again."""
         end = self.flow_status.state.terminated if self.flow_status else None
         if end is None or self.ended:
             return self.ended
@@ -221,9 +222,10 @@ class Pod:
 
     @property
     def has_classic_sidecars(self) -> bool:
-        """A container beside the flow's lives that the kubelet does not end by itself."""
-        beside = (s for s in self.status.container_statuses if s.name != self.flow_container)
-        return any(status.state.terminated is None for status in beside)
+        """Whether another ordinary container is running, which the kubelet does not end by
+        itself."""
+        others = (s for s in self.status.container_statuses if s.name != self.flow_container)
+        return any(status.state.terminated is None for status in others)
 
     def _restarts(self, container: str, *, exit_code: int) -> bool:
         own = {spec.name: spec.restart_policy for spec in self.spec.containers}
@@ -232,13 +234,13 @@ class Pod:
 
     @property
     def init_statuses(self) -> tuple[ContainerStatus, ...]:
-        """The statuses of its ordinary init containers."""
+        """The statuses of the init containers that are not native sidecars."""
         statuses = self.status.init_container_statuses
         return tuple(status for status in statuses if status.name not in self.sidecar_names)
 
     @property
     def sidecar_names(self) -> frozenset[str]:
-        """The names of its native sidecars: init containers that go on beside the flow."""
+        """The names of the native sidecars: init containers that keep running next to the flow."""
         return frozenset(c.name for c in self.spec.init_containers if c.restart_policy == "Always")
 
 
@@ -269,8 +271,8 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Job:
-    """A Job of ours. Its identity is read from the pod template, whose labels nobody can strip
-    (docs/races.md, 14), but for the claim that adopted it."""
+    """A Job of a flow run. Its identity is read from the pod template, whose labels cannot be
+    changed (docs/races.md, 14); only a claim that adopted the Job is in an annotation."""
 
     metadata: Metadata
     spec: JobSpec = Field(default_factory=JobSpec)
@@ -282,23 +284,24 @@ class Job:
 
     @property
     def run_id(self) -> str:
-        """ "" where the label is none, or no UUID: such a Job belongs to no run."""
+        """The id of the Job's flow run; "" if its label is missing or not a UUID."""
         return _uuid(self.spec.template.labels.get(RUN_LABEL))
 
     @property
     def claim_id(self) -> str:
-        """The claim that it runs under: its maker's, or the one that adopted it since."""
-        made_by = self.spec.template.labels.get(CLAIM_LABEL, "")
-        return self.metadata.annotations.get(CLAIM_ANNOTATION) or made_by
+        """The claim under which the Job runs: the one that adopted it, else the one that created
+        it."""
+        created_by = self.spec.template.labels.get(CLAIM_LABEL, "")
+        return self.metadata.annotations.get(CLAIM_ANNOTATION) or created_by
 
     @property
     def queue(self) -> str:
-        """The Kueue queue that it waits in; "" where it names none."""
+        """The Kueue queue in which the Job waits; "" without one."""
         return self.metadata.labels.get(QUEUE_LABEL, "")
 
     @property
     def pending_timeout(self) -> int | None:
-        """The run's own, in seconds, where it is not the binding's that counts."""
+        """The run's own pending time-out in seconds; None if the binding's applies."""
         given = self.metadata.annotations.get(PENDING_TIMEOUT_ANNOTATION, "")
         return int(given) if given.isdecimal() else None
 
@@ -307,15 +310,15 @@ class Job:
         return self.metadata.deletion_timestamp is not None
 
     def condition(self, *types: str) -> Condition | None:
-        """The first of these condition types that is True."""
+        """Return the first condition of these types that is True."""
         return next(
             (c for c in self.status.conditions if c.type in types and c.status == "True"), None
         )
 
     @property
     def ended(self) -> bool:
-        """Complete or Failed: never FailureTarget or `active`, which say so while the pod still
-        runs (docs/races.md, 9)."""
+        """Whether the Job is Complete or Failed. FailureTarget and `active` change while a pod is
+        still running (docs/races.md, 9)."""
         return self.condition("Complete", "Failed") is not None
 
     @property
@@ -324,35 +327,35 @@ class Job:
 
     @property
     def suspended(self) -> bool:
-        """It is to have no pods until it is resumed."""
+        """Whether the Job is suspended: it has no pods until it is resumed."""
         return self.spec.suspend and not self.ended
 
     @property
     def was_suspended(self) -> bool:
-        """The Job controller noted that it was suspended, once at least."""
+        """Whether the Job controller has recorded a suspension, now or earlier."""
         return any(condition.type == "Suspended" for condition in self.status.conditions)
 
     @property
     def start_time(self) -> datetime | None:
-        """When it was last started or resumed. The Job controller keeps the former start until it
-        notes a resume, which it does in a sync of its own: that one is no answer."""
+        """When the Job was last started or resumed; None until the Job controller records a
+        resume, because `status.startTime` is the earlier start until then."""
         return None if self.condition("Suspended") else self.status.start_time
 
     @property
     def retries(self) -> bool:
-        """It starts another pod once the present one has failed."""
+        """Whether the Job replaces its pod if that fails."""
         return self.status.failed < self.spec.backoff_limit
 
     @property
     def exceeded_deadline(self) -> bool:
-        """It failed for running into its activeDeadlineSeconds."""
+        """Whether the Job failed because it exceeded its activeDeadlineSeconds."""
         failed = self.condition("Failed")
         return failed is not None and failed.reason == "DeadlineExceeded"
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Event:
-    """A core/v1 Event, read only to learn why a Job has no pod."""
+    """A core/v1 Event; it can explain why a Job has no pod or a pod no container."""
 
     reason: str = ""
     message: str = ""
@@ -380,7 +383,7 @@ class Page(Generic[V]):
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class WatchEvent(Generic[V]):
-    """One line of a watch: ADDED, MODIFIED, DELETED, BOOKMARK, or ERROR, whose object is none."""
+    """One line of a watch: ADDED, MODIFIED, DELETED, BOOKMARK, or ERROR with a Status."""
 
     type: str
     object: V
@@ -401,7 +404,7 @@ class StatusDetails:
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Status:
-    """metav1.Status: the API server's refusal."""
+    """metav1.Status: why the API server refused a request."""
 
     code: int = 0
     reason: str = ""
@@ -410,10 +413,10 @@ class Status:
 
 
 def decode(view: TypeAdapter[T], body: bytes) -> T:
-    """The whole answer as its view.
+    """Return the answer, decoded.
 
     Raises:
-        KubernetesUnavailable: it does not fit.
+        KubernetesUnavailable: the answer is not of this type.
     """
     try:
         return view.validate_json(body)
@@ -422,7 +425,7 @@ def decode(view: TypeAdapter[T], body: bytes) -> T:
 
 
 def first_mismatch(error: ValidationError) -> str:
-    """The first thing that does not fit, without its value."""
+    """Return the path of the first mismatch and what was expected, without the value."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
 
@@ -433,10 +436,11 @@ def not_a_kubernetes_answer(why: str) -> str:
 
 
 def _uuid(label: str | None) -> str:
-    """The label where it is a UUID as the operator writes it; "" where it is none."""
+    """Return the label if it is a UUID, else ""."""
     return label if label and is_uuid(label) else ""
 
 
 def is_uuid(text: str) -> bool:
-    """As the operator writes one."""
+    """Return whether the text is a UUID in the form that the operator writes: lower-case, with
+    hyphens."""
     return _UUID.fullmatch(text) is not None

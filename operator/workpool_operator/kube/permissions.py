@@ -1,4 +1,4 @@
-"""What the operator may do in a namespace, as the API server says, and how to grant the rest."""
+"""Reviews the operator's rights in a namespace, and explains how to grant those that it lacks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Permission = tuple[str, str, str]  # verb, API group, resource
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Rights in one namespace: a ClusterRole of manifests/base, and the change of the chart's
-    values that gives the same, with the namespace in place of {}."""
+    """Rights in one namespace: a ClusterRole of manifests/base, and the change to the chart's
+    values that grants the same; {} stands for the namespace."""
 
     cluster_role: str
     values: str
@@ -33,19 +33,20 @@ WRITE_SECRETS_ROLE = Role(
 async def missing_permissions(
     kube: KubernetesClient, namespace: str, permissions: Sequence[Permission]
 ) -> list[str]:
-    """Those that the operator has not, as `create jobs`."""
+    """Return the permissions that the operator lacks, in the form `create jobs`."""
     answers = await asyncio.gather(
         *(
             kube.allowed(namespace, verb=verb, group=group, resource=resource)
             for verb, group, resource in permissions
         )
     )
-    asked = zip(permissions, answers, strict=True)
-    return [f"{verb} {resource}" for (verb, _, resource), allowed in asked if not allowed]
+    reviewed = zip(permissions, answers, strict=True)
+    return [f"{verb} {resource}" for (verb, _, resource), allowed in reviewed if not allowed]
 
 
 async def how_to_grant(kube: KubernetesClient, namespace: str, role: Role) -> str:
-    """How to give the operator the role in the namespace, in the way that it was installed."""
+    """Return how to grant the operator the role in the namespace: for a Helm release the change of
+    its values, else a kubectl command."""
     if release := settings.helm_release():
         home, _, name = release.rpartition("/")
         change = role.values.format(repr(namespace))
@@ -57,11 +58,11 @@ async def how_to_grant(kube: KubernetesClient, namespace: str, role: Role) -> st
 
 
 async def _subject(kube: KubernetesClient) -> str:
-    """Who the operator is, as `kubectl create rolebinding` takes it."""
+    """Return the option of `kubectl create rolebinding` that names the operator."""
     path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
     try:
         body = await kube.request("POST", path, body={})
-    except KubernetesRefused:  # only where the cluster took it from everybody
+    except KubernetesRefused:  # only if the cluster has revoked this right, which all users have
         return "--serviceaccount=NAMESPACE:NAME (of the operator)"
     user = str(decoding.field(body, "status", "userInfo", "username"))
     account = user.removeprefix("system:serviceaccount:")

@@ -1,9 +1,11 @@
-"""Follow one kind of object by label: list in pages, watch from there, list again when in doubt.
+"""Keeps a cache equal to the objects of one kind that match a label selector.
 
-Promises: the cache equals the cluster again after any gap, because every full list replaces it; a
-silent, cut or refused watch is noticed and re-opened with backoff; decoding never holds the loop
-for more than one page; an odd object is left out and told once. Decides nothing and writes nothing
-but its cache.
+It lists in pages, watches from there, and lists again after a gap:
+
+- After any gap the cache equals the cluster again, because each full list replaces its objects.
+- A silent, broken or refused watch is noticed, and opened again with backoff.
+- Decoding blocks the event loop for at most one page.
+- An object that cannot be decoded is left out, and logged once.
 """
 
 from __future__ import annotations
@@ -31,20 +33,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PAGE_SIZE = 100  # a page of 100 pods holds the loop for 14 ms, one of 500 for 51 ms
+PAGE_SIZE = 100  # decoding 100 pods blocks the event loop for 14 ms, 500 pods for 51 ms
 RELIST_SECONDS = 600.0
 WATCH_SECONDS = 270
 SILENCE_SECONDS = 75.0  # bookmarks come every 60 s: a longer silence is a dead connection
-BACKOFF_SECONDS = (0.2, 10.0)  # a right that was granted shows within 15 s
+BACKOFF_SECONDS = (0.2, 10.0)  # a granted right is noticed within 15 s
 
-Listed = Callable[[OperatorError | None], None]
+Followed = Callable[[OperatorError | None], None]
 
 
 class Reflector(Generic[O]):
     """Keeps `cache` equal to the objects of `resource` in `namespace` that match `selector`.
 
-    `heard(error)` is called with None after every successful list, and with the error that ended
-    a list or a watch; `alive()` whenever the loop comes round, at least every `SILENCE_SECONDS`.
+    `followed(error)` is called with None after every successful list, and with the error that ended
+    a list or a watch. `alive()` is called in every round of the loop, at least every
+    `SILENCE_SECONDS`.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Reflector(Generic[O]):
         namespace: str,
         selector: str,
         cache: Cache[O],
-        heard: Listed,
+        followed: Followed,
         alive: Callable[[], None] = lambda: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -64,28 +67,28 @@ class Reflector(Generic[O]):
         self._path = resource.path(namespace)
         self._selector = selector
         self._cache = cache
-        self._heard = heard
+        self._followed = followed
         self._alive = alive
         self._clock = clock
-        self._reader = Decoder(resource.view, odd=self._log_undecodable)
-        self._told: set[str] = set()
+        self._decoder = Decoder(resource.view, mismatched=self._log_undecodable)
+        self._logged: set[str] = set()  # UIDs
 
     async def run(self) -> None:
-        """Follow for ever."""
+        """Follow until cancelled."""
         delay, longest = BACKOFF_SECONDS
         while True:
             self._alive()
             try:
                 await self._follow()
                 delay = BACKOFF_SECONDS[0]
-                await asyncio.sleep(delay)  # a server that ends every watch at once is not hammered
+                await asyncio.sleep(delay)  # in case the server ends every watch at once
             except (KubernetesUnavailable, KubernetesRefused) as error:
-                self._heard(error)
+                self._followed(error)
                 await asyncio.sleep(delay * random.uniform(0.8, 1.2))
                 delay = min(delay * 2, longest)
 
     async def _follow(self) -> None:
-        """One full list, then watches until a relist is due or a version is too old."""
+        """List once, then watch until a relist is due or the version is too old."""
         version = await self._list()
         until = self._clock.monotonic() + RELIST_SECONDS * random.uniform(0.9, 1.1)
         while version and self._clock.monotonic() < until:
@@ -98,7 +101,7 @@ class Reflector(Generic[O]):
         while True:
             body = await self._client.request("GET", self._path, query=query)
             self._alive()
-            page = self._reader.list_page(body)
+            page = self._decoder.list_page(body)
             items.extend(page.items)
             if not page.metadata.continue_:
                 break
@@ -106,11 +109,12 @@ class Reflector(Generic[O]):
         for item in items:
             self._check(item)
         self._cache.replace(items, namespace=self._namespace)
-        self._heard(None)
+        self._followed(None)
         return page.metadata.resource_version
 
     async def _watch(self, version: str) -> str:
-        """Apply events until the server ends the watch; the version to go on from, "" to relist."""
+        """Apply events until the server ends the watch; return the version to continue from, "" to
+        list again."""
         query = {
             "labelSelector": self._selector,
             "resourceVersion": version,
@@ -127,7 +131,7 @@ class Reflector(Generic[O]):
             return ""
 
     async def _next(self, lines: AsyncIterator[bytes]) -> bytes | None:
-        """The watch's next line; None at its end, or where it is silent for too long."""
+        """Return the watch's next line; None at its end, or if it is silent for too long."""
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
                 return await anext(lines, None)
@@ -136,8 +140,8 @@ class Reflector(Generic[O]):
             return None
 
     def _apply(self, line: bytes) -> str:
-        """The version to go on from; "" to list again."""
-        event = self._reader.watch_event(line)
+        """Apply the event; return the version to continue from, "" to list again."""
+        event = self._decoder.watch_event(line)
         if isinstance(event, str):
             return event
         if isinstance(event.object, Status):
@@ -145,7 +149,7 @@ class Reflector(Generic[O]):
             return ""
         if event.type != "BOOKMARK":
             self._check(event.object)
-            self._cache.put(event.object)  # also a deleted object's last status, before it departs
+            self._cache.put(event.object)  # also DELETED: the tombstone then has the last status
         if event.type == "DELETED":
             self._cache.remove(event.object.metadata.uid)
         return str(event.object.metadata.resource_version)
@@ -153,7 +157,7 @@ class Reflector(Generic[O]):
     def _check(self, item: O) -> None:
         if not item.run_id:
             self._log_mismatch(
-                item.metadata.uid, item.metadata.name, f"label {RUN_LABEL} is no flow run id"
+                item.metadata.uid, item.metadata.name, f"label {RUN_LABEL} is not a flow run id"
             )
 
     def _log_undecodable(self, metadata: dict[str, Any], error: ValidationError) -> None:
@@ -162,7 +166,7 @@ class Reflector(Generic[O]):
         )
 
     def _log_mismatch(self, uid: str, name: str, why: str) -> None:
-        """Once per object: it is there again in each list."""
-        if uid not in self._told:
-            self._told.add(uid)
-            log.warning("%s/%s is left alone: %s", self._path, name, why)
+        """Log it once for each object, which is in every list again."""
+        if uid not in self._logged:
+            self._logged.add(uid)
+            log.warning("%s/%s is ignored: %s", self._path, name, why)

@@ -1,6 +1,6 @@
-"""Writes of the Secrets that run pods refer to. Reads no value of any Secret.
+"""Writes the Secrets that the pods of runs refer to; never reads a value of a Secret.
 
-Knows two kinds: one that is kept for all Jobs of an owner, and one that belongs to a single Job.
+A Secret serves either all Jobs of an owner (`apply`, `release`) or one Job (`create`, `adopt`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="ignore"))
 class SecretMetadata:
-    """A Secret of which nothing but the metadata was read."""
+    """A Secret of which only the metadata was read."""
 
     metadata: Metadata
 
@@ -32,9 +32,9 @@ _secret_metadata: TypeAdapter[Page[SecretMetadata]] = TypeAdapter(Page[SecretMet
 
 
 async def apply(kube: KubernetesClient, namespace: str, secret: Object) -> None:
-    """Make the Secret what `secret` says, whether it exists or not; nulls are taken away.
+    """Create the Secret or merge `secret` into it; keys whose value is null are removed.
 
-    Without an effect where nothing changed, so that it may be repeated often.
+    It can be repeated: without a difference nothing changes.
     """
     name = secret["metadata"]["name"]
     try:
@@ -48,7 +48,8 @@ async def apply(kube: KubernetesClient, namespace: str, secret: Object) -> None:
 async def release(
     kube: KubernetesClient, namespace: str, name: str, *, jobs: Iterable[Job]
 ) -> None:
-    """Keep the Secret no longer: it goes with the last of the Jobs that still need it, or now."""
+    """Have the Secret deleted with the last of the Jobs that have not ended; without one, delete it
+    now."""
     owners = [_owner(job) for job in jobs if not job.ended]
     if owners:
         change = {"metadata": {"ownerReferences": owners}}
@@ -58,7 +59,7 @@ async def release(
 
 
 async def create(kube: KubernetesClient, namespace: str, secret: Object) -> bool:
-    """Create the Secret; False where there is one of that name."""
+    """Create the Secret; return False if one of that name exists."""
     try:
         await kube.request("POST", SECRETS.path(namespace), body=secret)
     except KubernetesConflict:
@@ -67,7 +68,7 @@ async def create(kube: KubernetesClient, namespace: str, secret: Object) -> bool
 
 
 async def adopt(kube: KubernetesClient, namespace: str, name: str, *, job: Job) -> None:
-    """Make the Secret, if it exists, that Job's own: it goes when the Job goes."""
+    """Make the Job the owner of the Secret, if it exists: Kubernetes then deletes both together."""
     metadata = {"ownerReferences": [_owner(job)], "labels": {models.WAITS_FOR_JOB_LABEL: None}}
     await _unless_gone(kube, "PATCH", SECRETS.path(namespace, name), {"metadata": metadata})
 
@@ -75,7 +76,7 @@ async def adopt(kube: KubernetesClient, namespace: str, name: str, *, job: Job) 
 async def list_unowned(
     kube: KubernetesClient, namespace: str, *, selector: str
 ) -> tuple[SecretMetadata, ...]:
-    """The Secrets that belong to no Job yet; asks for nothing but their metadata."""
+    """Return the Secrets that no Job owns yet; request only their metadata."""
     query = {"labelSelector": f"{selector},{models.WAITS_FOR_JOB_LABEL}"}
     body = await kube.request("GET", SECRETS.path(namespace), query=query, accept=_METADATA_ONLY)
     return models.decode(_secret_metadata, body).items
@@ -84,7 +85,7 @@ async def list_unowned(
 async def delete(
     kube: KubernetesClient, namespace: str, name: str, *, uid: str | None = None
 ) -> None:
-    """Delete the Secret, if it exists; with a uid, only that very one."""
+    """Delete the Secret, if it exists; with a uid, only the one that has it."""
     options = {"preconditions": {"uid": uid}} if uid else {}
     await _unless_gone(kube, "DELETE", SECRETS.path(namespace, name), options)
 
@@ -95,7 +96,7 @@ def _owner(job: Job) -> dict[str, str]:
 
 
 async def _unless_gone(kube: KubernetesClient, method: str, path: str, body: Object) -> None:
-    """The request, which has nothing to do where the object is gone or another one."""
+    """Send the request; do nothing if the object was deleted or replaced."""
     content_type = MERGE_PATCH if method == "PATCH" else "application/json"
     with suppress(KubernetesNotFound, KubernetesConflict):
         await kube.request(method, path, body=body, content_type=content_type)

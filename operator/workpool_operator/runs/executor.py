@@ -261,7 +261,7 @@ class Executor:
         try:
             self._cluster.jobs.put_if_newer(await self._kube.get(JOBS, where, name))
         except KubernetesNotFound:
-            self._store.put(run_id, replace(self._store.of(run_id), job_confirmed_gone=name))
+            self._store.put(run_id, replace(self._store.of(run_id), job_confirmed_deleted=name))
 
     async def _delete_job(self, job: Job, final: State | None) -> None:
         """Delete the Job in the foreground: the Job and its annotation then outlive the pod's

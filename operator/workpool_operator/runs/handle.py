@@ -104,7 +104,7 @@ class RunHandle:
         self._exists = mine is not None
         self._job = mine or self._job
         name = self._job.name if self._job else ""
-        pods = (*objects.gone_pods, *objects.pods)
+        pods = (*objects.deleted_pods, *objects.pods)
         self._pods |= {pod.metadata.uid: pod for pod in pods if name and pod.job_name == name}
         self._changed.set()
 

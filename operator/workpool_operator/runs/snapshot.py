@@ -30,7 +30,7 @@ class Snapshot:
     current_name: str = ""
     current: Job | None = None
     previous_jobs: tuple[Job, ...] = ()
-    gone_jobs: tuple[Job, ...] = ()
+    deleted_jobs: tuple[Job, ...] = ()
     foreign_jobs: frozenset[str] = frozenset()
     pods: tuple[Pod, ...] = ()
     live_pods: tuple[Pod, ...] = ()
@@ -70,7 +70,7 @@ class Snapshot:
     def ended_by_us(self) -> Job | None:
         """A Job that the operator deleted because it outlived its run; its annotation has the run's
         final state."""
-        jobs = (*self.previous_jobs, *self.gone_jobs)
+        jobs = (*self.previous_jobs, *self.deleted_jobs)
         return next((j for j in jobs if FINAL_STATE_ANNOTATION in j.metadata.annotations), None)
 
     @property
@@ -108,10 +108,10 @@ class Snapshot:
         return None if began is None or record.events_read_at < began else record.event_reason
 
     @property
-    def confirmed_gone(self) -> bool:
+    def confirmed_deleted(self) -> bool:
         """A GET did not find the current Job, or the recorded one if none is current."""
         name = self.current_name or self.recorded_name
-        return bool(name) and self.record.job_confirmed_gone == name
+        return bool(name) and self.record.job_confirmed_deleted == name
 
     def seconds_since(self, fact: str) -> float:
         """Return for how many seconds the fact has held."""
@@ -146,7 +146,7 @@ def take_snapshot(
         current_name=name,
         current=current,
         previous_jobs=tuple(job for job in objects.jobs if job is not current),
-        gone_jobs=objects.gone_jobs,
+        deleted_jobs=objects.deleted_jobs,
         foreign_jobs=foreign_jobs,
         pods=_pods_of(name, objects, since=current.start_time if current else None),
         live_pods=tuple(pod for pod in objects.pods if not pod.ended),
@@ -205,7 +205,7 @@ def _facts(snapshot: Snapshot) -> dict[str, bool]:
 def _pods_of(job_name: str, objects: RunObjects, *, since: datetime | None) -> tuple[Pod, ...]:
     """Return the Job's pods since it was started or last resumed: earlier pods belong to another
     attempt."""
-    mine = (pod for pod in (*objects.gone_pods, *objects.pods) if pod.job_name == job_name)
+    mine = (pod for pod in (*objects.deleted_pods, *objects.pods) if pod.job_name == job_name)
     return tuple(pod for pod in mine if not _is_before(pod.metadata.creation_timestamp, since))
 
 
@@ -216,7 +216,7 @@ def _is_before(time: datetime | None, other: datetime | None) -> bool:
 def _adopted_name(record: RunRecord, objects: RunObjects) -> str:
     """Return the name of a deleted Job that the claim had adopted; the name is of another claim."""
     claim = str(record.claim.id) if record.claim else None
-    return next((job.name for job in objects.gone_jobs if job.claim_id == claim), "")
+    return next((job.name for job in objects.deleted_jobs if job.claim_id == claim), "")
 
 
 def _current_name(record: RunRecord) -> str:

@@ -77,7 +77,7 @@ class RunRecord:
     # The Job in the cluster
     observed_name: str = ""  # the name of the current Job in the last snapshot
     since: Mapping[str, float] = field(default_factory=dict)  # fact -> when it was first seen
-    job_confirmed_gone: str = ""  # the name of a Job that a GET did not find
+    job_confirmed_deleted: str = ""  # the name of a Job that a GET did not find
     suspended_job: str = ""  # a Job that was suspended after the run became SCHEDULED
     workload: str | None = None  # why Kueue suspends the Job; None until its Events are read
     event_reason: WaitReason | None = None  # why a Job or pod makes no progress, from Events
@@ -199,7 +199,7 @@ class RunRecord:
                 known,
                 claim=None,
                 claimed_here=False,
-                job_confirmed_gone="",
+                job_confirmed_deleted="",
                 refusal=None,
                 job_fault=None,
                 event_reason=None,

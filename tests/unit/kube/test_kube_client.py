@@ -114,7 +114,7 @@ def test_what_is_wrong_with_a_kubeconfig_is_one_line(
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [("a text", "it holds something else"), (None, "Is a directory"), ("a: [", "while parsing")],
+    [("a text", "it is not a kubeconfig"), (None, "Is a directory"), ("a: [", "while parsing")],
 )
 def test_a_file_that_is_no_kubeconfig_is_one_line(
     tmp_path: Path, content: str | None, problem: str

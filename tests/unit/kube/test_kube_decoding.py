@@ -39,7 +39,7 @@ class Odd:
     def __init__(self) -> None:
         self.names: list[str] = []
         self.reader: Decoder[Job] = Decoder(
-            Job, odd=lambda meta, _: self.names.append(meta["name"])
+            Job, mismatched=lambda meta, _: self.names.append(meta["name"])
         )
 
 

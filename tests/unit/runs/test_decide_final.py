@@ -75,7 +75,7 @@ CASES = [
         "a pod that we ended may have had the last word",
         record(run("CRASHED", pid=NAME)),
         RefreshRun(),
-        {"gone_jobs": (job(annotations=FINAL),)},
+        {"deleted_jobs": (job(annotations=FINAL),)},
         ago=0,
         heard=5,
     ),
@@ -83,7 +83,7 @@ CASES = [
         "its run is forgotten when it had not",
         record(run("CRASHED", pid=NAME)),
         ForgetRun(),
-        {"gone_jobs": (job(annotations=FINAL),)},
+        {"deleted_jobs": (job(annotations=FINAL),)},
     ),
     # Unknown to Prefect
     Case(

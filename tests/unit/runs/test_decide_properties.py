@@ -105,7 +105,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         missing=missing,
         offered_at=draw(st.sampled_from([None, NOW, NOW - 5])),
         foreign_state_id=draw(st.sampled_from([None, current.id])),
-        job_confirmed_gone=draw(st.sampled_from(["", NAME])),
+        job_confirmed_deleted=draw(st.sampled_from(["", NAME])),
         refusal=draw(st.sampled_from([None, QUOTA])),
         job_fault=draw(st.sampled_from([None, NO_JOB])),
         stale_since=draw(st.sampled_from([float("-inf"), NOW + 1])),
@@ -113,7 +113,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     objects: dict[str, Any] = {
         "jobs": tuple({j.name: j for j in draw(st.lists(jobs_st, max_size=3))}.values()),
         "pods": tuple({p.metadata.uid: p for p in draw(st.lists(pods_st, max_size=2))}.values()),
-        "gone_jobs": tuple(draw(st.lists(jobs_st, max_size=1))),
+        "deleted_jobs": tuple(draw(st.lists(jobs_st, max_size=1))),
         "foreign_jobs": frozenset(draw(st.lists(st.just(NAME), max_size=1))),
     }
     known = since(known, NOW - draw(ages), **objects)
@@ -190,7 +190,7 @@ def test_a_run_that_nobody_proves_ours_is_never_changed(snapshot: Snapshot) -> N
     ours = (
         snapshot.record.claim
         or snapshot.jobs
-        or snapshot.gone_jobs
+        or snapshot.deleted_jobs
         or snapshot.record.offered_at is not None
     )
     step = decide(snapshot, POLICY, wall=WALL)

@@ -87,7 +87,7 @@ CASES = [
         "also where the pod is gone",
         KNOWN,
         put_back(PREEMPTED, 1, 10.0),
-        {"jobs": (FAILED,), "gone_pods": (PREEMPTED,)},
+        {"jobs": (FAILED,), "deleted_pods": (PREEMPTED,)},
     ),
     Case(
         "how often it was put back is read before",

@@ -120,7 +120,7 @@ CASES = [
         "so does one that is gone already",
         record(run(RETRY)),
         RestoreState(state("CRASHED", "Crashed", message="out of memory")),
-        {"gone_jobs": (job("old", annotations=FINAL),)},
+        {"deleted_jobs": (job("old", annotations=FINAL),)},
     ),
     Case(
         "a person's retry of a run that we ended stands",
@@ -179,12 +179,12 @@ VANISHED = [
     Case("its Job is looked for", record(IN_PROCESS, mine="claim"), ConfirmJobDeleted(NAME)),
     Case(
         "without a Job nobody will retry it",
-        record(IN_PROCESS, mine="claim", job_confirmed_gone=NAME),
+        record(IN_PROCESS, mine="claim", job_confirmed_deleted=NAME),
         Reschedule(IN_PROCESS),
     ),
     Case(
         "that is not decided on a state read long ago",
-        record(IN_PROCESS, mine="claim", job_confirmed_gone=NAME),
+        record(IN_PROCESS, mine="claim", job_confirmed_deleted=NAME),
         RefreshRun(),
         heard=5,
     ),

@@ -123,12 +123,12 @@ CASES = [
     ),
     Case(
         "a vanished Job crashes its run",
-        record(RUNNING, mine="claim", job_confirmed_gone=NAME),
+        record(RUNNING, mine="claim", job_confirmed_deleted=NAME),
         ReportCrashed,
     ),
     Case(
         "a run is read before its vanished Job crashes it",
-        record(RUNNING, mine="claim", job_confirmed_gone=NAME),
+        record(RUNNING, mine="claim", job_confirmed_deleted=NAME),
         RefreshRun(),
         heard=10,
     ),

@@ -286,7 +286,7 @@ CASES = [
         ReportWaiting,
         {
             "jobs": (job("old", adopted_by="claim", started_at=JUST_NOW),),
-            "gone_pods": (pod("old", phase="Failed", exit_code=143, created=LONG_AGO),),
+            "deleted_pods": (pod("old", phase="Failed", exit_code=143, created=LONG_AGO),),
             "pods": (pod("old", waiting="ErrImagePull", created=JUST_NOW),),
         },
     ),
@@ -294,7 +294,7 @@ CASES = [
         "an adopted Job that is gone is missed by its own name",
         record(run(pending(), pid=job_name("old")), mine="claim"),
         ConfirmJobDeleted(job_name("old")),
-        {"gone_jobs": (job("old", adopted_by="claim"),)},
+        {"deleted_jobs": (job("old", adopted_by="claim"),)},
     ),
     Case(
         "a preempted run whose Job was deleted gets a new one",

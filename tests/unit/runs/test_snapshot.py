@@ -69,7 +69,7 @@ def test_a_job_that_ended_while_its_pod_runs_overlaps() -> None:
 
 def test_the_last_status_of_a_deleted_pod_is_the_current_jobs() -> None:
     gone = pod(phase="Failed", exit_code=7)
-    seen = look(record(RUNNING), jobs=(job(),), gone_pods=(gone, pod("old", phase="Failed")))
+    seen = look(record(RUNNING), jobs=(job(),), deleted_pods=(gone, pod("old", phase="Failed")))
     assert seen.pods == (gone,)
     assert seen.started
 
@@ -106,7 +106,7 @@ def test_a_state_is_fresh_that_was_asked_for_after_the_fact() -> None:
     assert seen.age == 1
 
 
-@pytest.mark.parametrize("place", ["jobs", "gone_jobs"])
+@pytest.mark.parametrize("place", ["jobs", "deleted_jobs"])
 def test_a_job_that_was_ended_for_its_run_is_found(place: str) -> None:
     marked = job("old", annotations={FINAL_STATE_ANNOTATION: "CRASHED/Crashed/x"})
     ended: dict[str, Any] = {place: (marked,)}

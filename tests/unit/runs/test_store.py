@@ -73,11 +73,11 @@ def test_a_second_404_does_not_start_the_count_afresh() -> None:
 
 
 def test_a_scheduled_run_has_no_claim_any_more() -> None:
-    known = record(CLAIMED, mine="claim", refusal=WaitReason("Q", "q"), job_confirmed_gone="x")
+    known = record(CLAIMED, mine="claim", refusal=WaitReason("Q", "q"), job_confirmed_deleted="x")
     known = answered(known, SCHEDULED, at=NOW + 1)
     assert known.claim is None
     assert known.refusal is None
-    assert known.job_confirmed_gone == ""
+    assert known.job_confirmed_deleted == ""
 
 
 def test_an_offer_ends_with_the_state_that_it_was_made_for() -> None:

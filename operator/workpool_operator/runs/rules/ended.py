@@ -51,7 +51,7 @@ def gone(given: Input) -> Action:
     snapshot = given.snapshot
     if (rest := given.remaining("gone", given.timeouts.vanish_grace)) > 0:
         return RequeueAfter(rest)
-    if not snapshot.confirmed_gone:
+    if not snapshot.confirmed_deleted:
         return ConfirmJobDeleted(snapshot.current_name)
     if not given.is_sure("gone"):
         return RefreshRun()

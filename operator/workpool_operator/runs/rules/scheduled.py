@@ -81,7 +81,7 @@ def process_ended(given: Input) -> Action | None:
     """Reschedule a run that was to continue in its own process and whose Job has ended: no poll
     returns it (docs/races.md, 26)."""
     snapshot = given.snapshot
-    is_over = given.run.retries_in_process and (snapshot.previous_jobs or snapshot.gone_jobs)
+    is_over = given.run.retries_in_process and (snapshot.previous_jobs or snapshot.deleted_jobs)
     return Reschedule(given.run) if is_over else None
 
 
@@ -97,7 +97,7 @@ def process_out_of_sight(given: Input) -> Action | None:
         return identify(given)
     if (rest := given.remaining("alone", given.timeouts.vanish_grace)) > 0:
         return RequeueAfter(rest)
-    if not snapshot.confirmed_gone:
+    if not snapshot.confirmed_deleted:
         return ConfirmJobDeleted(snapshot.recorded_name)
     return Reschedule(given.run) if given.is_sure("alone") else RefreshRun()
 
