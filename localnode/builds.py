@@ -56,6 +56,7 @@ class GoModule:
             commands.run_logged(
                 [go(cache), "install", *flags, "tool", *(f"./{main}" for main in self.mains)],
                 log=cache.log(f"go-{self.name}"),
+                within=commands.DIE_WITH_PARENT,
                 cwd=self.folder,
                 env=os.environ | _ENVIRONMENT | {"GOBIN": str(target)},
             )

@@ -1,6 +1,7 @@
 """Runs programs and turns their failures into a SetupError with the command and its output.
 
-A program ends with the process that waits for it, even if that one is killed with SIGKILL.
+A program ends with the process that waits for it, even if that one is killed with SIGKILL; a long
+one does so only within DIE_WITH_PARENT, because apt-get must not end halfway.
 """
 
 from __future__ import annotations

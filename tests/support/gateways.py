@@ -1,6 +1,6 @@
 """What stands between an operator and a Prefect server: an access proxy, and Prefect Cloud.
 
-Both are in front of the real server, and break what they are told to, as every fault proxy does.
+Both forward to the real server, and apply rules as every fault proxy does.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class AccessProxy(FaultProxy):
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         if any(request.headers.get(name) != value for name, value in self._wanted.items()):
             self.refused.append(f"{request.method} {request.path}")
-            told = {"detail": f"no entry with {dict(request.headers)}"}
-            return web.json_response(told, status=403)
+            refusal = {"detail": f"no entry with {dict(request.headers)}"}
+            return web.json_response(refusal, status=403)
         return await super()._serve(request)
 
 

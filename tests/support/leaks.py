@@ -15,7 +15,7 @@ from testbed.clusters import Cluster
 from tests.support import marks
 from tests.support.run import TestRun
 
-#: How long a process may take to end that a test has just told to.
+#: How long a process may take to end after its test.
 GRACE_SECONDS = 2.0
 #: A namespace ends when the kubelet has ended its pods.
 NAMESPACE_SECONDS = 60.0

@@ -1,7 +1,7 @@
 """A reverse proxy in front of a real API that records requests and makes chosen ones fail.
 
 Requests that no rule matches pass unchanged; watches and websockets are not buffered. The proxy
-listens on loopback unless told otherwise, with or without TLS, and adds the credentials of its
+listens on loopback or on a given address, with or without TLS, and adds the credentials of its
 upstream to requests that have none.
 """
 
