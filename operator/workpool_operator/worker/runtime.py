@@ -265,11 +265,11 @@ class WorkerRuntime(Listener, Subscriber):
 
     def listed(self, namespace: str, resource: str) -> None:
         """Log that a failure is over."""
-        self._problems.resolved(f"cannot follow {resource} in namespace {namespace}")
+        self._problems.resolved(f"cannot watch {resource} in namespace {namespace}")
 
     def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
         """Log the failure; fail the runs of the namespace if its first list is refused."""
-        self._problems.report(f"cannot follow {resource} in namespace {namespace}", error)
+        self._problems.report(f"cannot watch {resource} in namespace {namespace}", error)
         if isinstance(error, KubernetesRefused) and not self._cluster.is_synced(namespace):
             text = str(error).rstrip(". ")
             advice = f"Grant the worker's ServiceAccount to list and watch {resource}"
