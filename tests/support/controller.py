@@ -6,9 +6,9 @@ from typing import Any, cast
 from uuid import UUID
 
 from tests.support.cluster_cache import synced_cluster
+from workpool_operator.runs.claims import Owner
 from workpool_operator.runs.controller import RunController
 from workpool_operator.runs.listener import Listener
-from workpool_operator.runs.owner import Owner
 from workpool_operator.runs.settings import RunSettings
 
 PLACE = Owner("c", "data/etl", "b", "w", "data", "http://server/api", UUID(int=1), ())

@@ -36,11 +36,11 @@ from workpool_operator.runs.actions import (
     NoAction,
     RequeueAfter,
 )
+from workpool_operator.runs.claims import Owner
 from workpool_operator.runs.controller import RunController
 from workpool_operator.runs.decide import decide
 from workpool_operator.runs.executor import Executor
 from workpool_operator.runs.listener import Listener
-from workpool_operator.runs.owner import Owner
 from workpool_operator.runs.renderer import TemplateRenderer
 from workpool_operator.runs.settings import RunSettings
 from workpool_operator.runs.snapshot import Snapshot, take_snapshot

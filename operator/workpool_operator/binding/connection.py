@@ -18,9 +18,9 @@ from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.heartbeat import Heartbeat
 from workpool_operator.prefect_api.models import WorkPool
+from workpool_operator.runs.claims import Owner
 from workpool_operator.runs.controller import RunController
 from workpool_operator.runs.listener import Listener
-from workpool_operator.runs.owner import Owner
 from workpool_operator.runs.poller import Poller
 from workpool_operator.runs.renderer import TemplateRenderer
 

@@ -33,7 +33,7 @@ from workpool_operator.logs import ProblemLogger
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.runs import capacity
-from workpool_operator.runs.owner import Owner
+from workpool_operator.runs.claims import Owner
 
 log = logging.getLogger(__name__)
 

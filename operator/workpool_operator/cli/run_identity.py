@@ -26,8 +26,7 @@ from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
 from workpool_operator.prefect_api.models import Run
-from workpool_operator.runs.claims import Claim, find_claim
-from workpool_operator.runs.owner import Owner
+from workpool_operator.runs.claims import Claim, Owner, find_claim
 
 NO_CLUSTER = str(SAMPLE_ID)
 

@@ -25,13 +25,12 @@ from workpool_operator.prefect_api.run_logs import RunLogSender
 from workpool_operator.runs import capacity
 from workpool_operator.runs.actions import NoAction, RequeueAfter
 from workpool_operator.runs.capacity import InFlight
-from workpool_operator.runs.claims import ClaimedRun
+from workpool_operator.runs.claims import ClaimedRun, Owner
 from workpool_operator.runs.executor import Executor
 from workpool_operator.runs.handle import RunHandle
 from workpool_operator.runs.job_creator import JobCreator
 from workpool_operator.runs.job_writer import JobWriter, always_consents
 from workpool_operator.runs.listener import Listener
-from workpool_operator.runs.owner import Owner
 from workpool_operator.runs.reconciler import Reconciler
 from workpool_operator.runs.renderer import JobRenderer
 from workpool_operator.runs.resync import UNFINISHED, Resync

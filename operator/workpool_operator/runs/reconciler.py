@@ -12,10 +12,10 @@ from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import OperatorError, PrefectUnavailable, Unavailable
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.runs.actions import Action, NoAction, RequeueAfter
+from workpool_operator.runs.claims import Owner
 from workpool_operator.runs.decide import decide
 from workpool_operator.runs.executor import Executor
 from workpool_operator.runs.listener import Listener
-from workpool_operator.runs.owner import Owner
 from workpool_operator.runs.settings import RunSettings
 from workpool_operator.runs.snapshot import Snapshot, take_snapshot
 from workpool_operator.runs.store import RunStore

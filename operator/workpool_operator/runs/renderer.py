@@ -16,8 +16,7 @@ from workpool_operator.jobs.rendered_job import RenderedJob, render_job
 from workpool_operator.jobs.threads import run_with_client
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import WorkPool
-from workpool_operator.runs.claims import ClaimedRun
-from workpool_operator.runs.owner import Owner
+from workpool_operator.runs.claims import ClaimedRun, Owner
 
 
 class JobRenderer(Protocol):

@@ -19,7 +19,7 @@ from workpool_operator.errors import OperatorError
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
 from workpool_operator.prefect_api.models import Run
-from workpool_operator.runs.owner import Owner
+from workpool_operator.runs.claims import Owner
 from workpool_operator.runs.store import RunStore
 from workpool_operator.runs.workqueue import WorkQueue
 

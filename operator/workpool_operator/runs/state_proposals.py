@@ -20,13 +20,13 @@ from workpool_operator.prefect_api.models import Run, SetStateResult, State
 from workpool_operator.prefect_api.run_logs import RunLogSender
 from workpool_operator.runs.claims import (
     Claim,
+    Owner,
     count_retries,
     find_claim,
     is_stray_claim,
     is_stray_substate,
     overwritten_state,
 )
-from workpool_operator.runs.owner import Owner
 from workpool_operator.runs.store import RunStore
 
 log = logging.getLogger(__name__)

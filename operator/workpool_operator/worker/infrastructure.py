@@ -14,8 +14,7 @@ from workpool_operator.errors import KubernetesNotFound, KubernetesRefused
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.models import BINDING_LABEL
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.runs.claims import claims_in
-from workpool_operator.runs.owner import Owner
+from workpool_operator.runs.claims import Owner, claims_in
 
 
 def parse_infrastructure_pid(infrastructure_pid: str) -> tuple[str, str]:

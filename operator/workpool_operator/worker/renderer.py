@@ -16,8 +16,7 @@ from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import identify
 from workpool_operator.jobs.rendered_job import RenderedJob, validated
 from workpool_operator.prefect_api.models import WorkPool
-from workpool_operator.runs.claims import ClaimedRun
-from workpool_operator.runs.owner import Owner
+from workpool_operator.runs.claims import ClaimedRun, Owner
 
 
 class ConfigurationRenderer:

@@ -29,10 +29,10 @@ from workpool_operator.logs import ProblemLogger
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import Run, WorkPool
 from workpool_operator.retry import retry_unavailable
+from workpool_operator.runs.claims import Owner
 from workpool_operator.runs.controller import RunController
 from workpool_operator.runs.handle import RunHandle
 from workpool_operator.runs.listener import Listener
-from workpool_operator.runs.owner import Owner
 from workpool_operator.worker import infrastructure, prefect_settings
 from workpool_operator.worker.renderer import ConfigurationRenderer
 from workpool_operator.worker.settings import PREFIX, WorkerSettings

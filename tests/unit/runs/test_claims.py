@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -19,8 +20,9 @@ from tests.support.snapshots import (
     run,
     state,
 )
-from workpool_operator.prefect_api.models import State
+from workpool_operator.prefect_api.models import SetStateResult, State
 from workpool_operator.runs.claims import (
+    Owner,
     find_claim,
     in_order,
     is_stray_claim,
@@ -33,6 +35,8 @@ RETRY = state("SCHEDULED", "AwaitingRetry", scheduled_time=WALL)
 COMPLETED = state("COMPLETED", data={"type": "reference"})
 FOREIGN = state("PENDING", "Pending", id_="foreign", transition_id=id_of("other"))
 SUBMITTING = state("PENDING", "InfrastructurePending", id_="by the observer", scheduled_time=DUE)
+BINDING = Owner("c", "data/etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
+WORKER = replace(BINDING, binding="worker:etl", exclusive=True)
 
 
 def substate(of: str = "claim", name: str = "Unschedulable", **details: Any) -> State:
@@ -166,3 +170,16 @@ def test_a_stray_sub_state_on_somebody_elses_claim_stands() -> None:
     """Undoing it would schedule a run that another worker has claimed."""
     late = substate()
     assert overwritten_state(late, [SCHEDULED, pending(), RETRY, FOREIGN, late], {MINE}) is None
+
+
+@pytest.mark.parametrize("status", ["REJECT", "ABORT", "WAIT"])
+def test_an_existing_claim_counts_for_a_binding_but_not_for_a_worker(status: str) -> None:
+    answer = SetStateResult(status, pending())
+    assert BINDING.is_granted(answer)
+    assert not WORKER.is_granted(answer)
+
+
+def test_an_accepted_claim_counts_for_both() -> None:
+    answer = SetStateResult("ACCEPT", pending())
+    assert BINDING.is_granted(answer)
+    assert WORKER.is_granted(answer)

@@ -8,8 +8,7 @@ from uuid import UUID
 from tests.support.snapshots import RUN_ID, claim, job_name, run
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.prefect_api.models import WorkPool
-from workpool_operator.runs.claims import ClaimedRun
-from workpool_operator.runs.owner import Owner
+from workpool_operator.runs.claims import ClaimedRun, Owner
 from workpool_operator.worker.renderer import ConfigurationRenderer
 
 PLACE = Owner("c", "worker:etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
