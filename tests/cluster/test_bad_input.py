@@ -1,5 +1,5 @@
-"""The worst that a person can put into a pool, a deployment or a run makes a valid Job or a clear
-refusal, and the operator goes on.
+"""The worst input in a pool, a deployment or a run gives a valid Job or a clear error, and the
+operator continues.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Launch = Callable[..., Awaitable[Object]]
 
 DEEP = 100  # Prefect's server takes no more than a few hundred
 UNICODE = "流れ🦊 ünï\u202ecode'\"$@*"
-ODD: Object = {
+UNUSUAL: Object = {
     "labels": {
         "junk": "$@*",
         "l" * 300 + "/" + "n" * 300: "v" * 300,
@@ -42,7 +42,7 @@ ODD: Object = {
 
 
 def loose() -> Object:
-    """A template whose schema lets any environment through: Prefect's server looks at it, too."""
+    """Return a template whose schema, which Prefect's server checks, allows any environment."""
     base = template_with_flows()
     base["variables"]["properties"]["env"] = {"type": "object"}
     return base
@@ -68,7 +68,7 @@ async def test_a_run_with_unusual_names_labels_and_variables_completes(
             pool=pool,
             entrypoint="hello.py:hello",
             pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": FOLDER}}],
-            job_variables={"image": deploy.image, "image_pull_policy": "IfNotPresent", **ODD},
+            job_variables={"image": deploy.image, "image_pull_policy": "IfNotPresent", **UNUSUAL},
         )
         run = await api.create_run(deployment["id"], name=UNICODE * 5)
         await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
@@ -84,7 +84,7 @@ def assert_repaired(job: Object) -> None:
     assert all(len(value) <= 63 for value in labels.values())
     env = job["spec"]["template"]["spec"]["containers"][0]["env"]
     values = {entry["name"]: entry.get("value") for entry in env}
-    for name, value in ODD["env"].items():
+    for name, value in UNUSUAL["env"].items():
         assert values.get(name) == (None if value is None else str(value))
 
 
@@ -145,8 +145,8 @@ async def test_a_template_of_a_megabyte_is_served(
     await serve()
     run = await launch(command=QUICK)
     await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
-    [made] = await kube.list("jobs", namespace)
-    assert len(made["metadata"]["annotations"]) > 200
+    [created] = await kube.list("jobs", namespace)
+    assert len(created["metadata"]["annotations"]) > 200
 
 
 @pytest.mark.parametrize("base", [{}, None], ids=["empty", "null"])

@@ -1,4 +1,4 @@
-"""What is called no image reference here is exactly what a real kubelet calls InvalidImageName."""
+"""The operator and a real kubelet refuse exactly the same image references."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pod(images: list[str]) -> Object:
 
 
 def refusals(pod: Object | None) -> dict[str, str]:
-    """Why each container waits, by its image."""
+    """Return why each container waits, by its image."""
     statuses = (pod or {}).get("status", {}).get("containerStatuses", [])
     named = {status["name"]: status["state"].get("waiting", {}) for status in statuses}
     containers = (pod or {})["spec"]["containers"] if pod else []

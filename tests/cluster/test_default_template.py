@@ -36,7 +36,7 @@ SETTLED = {
 
 @pytest.fixture
 async def pool(api):
-    """The name of a pool of our own type with our own template."""
+    """Create a pool of our own type with our own template; its name."""
     name = f"pool-{uuid.uuid4().hex[:8]}"
     body = {"name": name, "type": TYPE, "base_job_template": default_template()}
     await api.one("POST", "/work_pools/", body)
@@ -46,7 +46,7 @@ async def pool(api):
 
 @pytest.fixture
 async def restricted(kube, namespace):
-    """The test's namespace, which from now on takes only pods of the restricted standard."""
+    """The test's namespace, which admits only pods of the restricted standard."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     await kube.patch("namespaces", "", namespace, {"metadata": {"labels": labels}})
     return namespace
@@ -59,7 +59,7 @@ async def served(serve, pool):
 
 @pytest.fixture(scope="session")
 def rootful_image(cluster):
-    """Whose user is root, like that of Prefect's own image."""
+    """An image whose user is root, as in Prefect's own image."""
 
     def make():
         return {"name": images.rootful_image(cluster)}
@@ -90,7 +90,7 @@ def priority_class(cluster):
 
 @pytest.fixture
 def settle(api, deploy, pool):
-    """`await settle(pull_step, image=...)`: what the flow `settles` found."""
+    """`await settle(pull_step, image=...)` returns what the flow `settles` found."""
 
     async def settle(pull_step, **job_variables):
         await deploy("hello")  # which brings the ConfigMap with the flows

@@ -1,4 +1,4 @@
-"""How a run can end: what the flow reported stands, and what it could not report is explained."""
+"""How a run can end: the flow's own report is kept, and what it could not report is explained."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_a_flow_that_raises_ends_failed_with_its_own_message_and_its_job_i
 
 
 async def ttl_of_its_job(kube: Kube, namespace: str, run: Object) -> Object:
-    """The run's Job, once its time to live has begun."""
+    """Wait until the run's Job has its TTL, and return the Job."""
 
     async def job() -> Object:
         return await only(kube, "jobs", namespace, run)
@@ -77,7 +77,7 @@ async def test_the_log_of_a_flow_that_ran_out_of_memory_names_the_limit(
     await poll(lines, until=lambda text: "OOMKilled" in text and "limit of 400Mi" in text)
 
 
-# Ends that nobody but the operator can report
+# Ends that only the operator can report
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ async def test_a_run_ends_even_if_the_log_of_its_pod_cannot_be_read(
     binding: Callable[..., Awaitable[Binding]],
     launch: Launch,
 ) -> None:
-    """As where the kubelet is not to be reached: a 500, or nothing at all."""
+    """As if the kubelet could not be reached: a 500, or no answer."""
     log = kube_proxy.on("GET", r"/log$")
     rule = log.answer(500) if fault == "refused" else log.hold()
     await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))

@@ -1,4 +1,4 @@
-"""What pool, deployment and run give reaches the pod as documented, or the run says why not."""
+"""Values of pool, deployment and run reach the pod as documented, or the run explains why not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ["STAGE", "GREETING", "DEBUG", "NODE_IP", "POOL"]
 
 
 def with_lists() -> Object:
-    """A template whose environment is a list, and whose schema takes any."""
+    """Return a template whose environment is a list, and whose schema allows any value."""
     base = template_with_flows()
     listed = [
         {"name": "STAGE", "value": "dev"},
@@ -49,11 +49,11 @@ async def test_the_innermost_environment_and_the_labels_of_a_run_reach_its_pod(
     for line in ("STAGE=prod", "GREETING=hello prod", "DEBUG=true", "POOL=of IfNotPresent"):
         assert line in lines
     assert f"NODE_IP={pod['status']['hostIP']}" in lines
-    told = "\n".join(lines)
-    assert "Job variable resources has no effect" in told
-    assert "set cpu_request instead" in told
+    log = "\n".join(lines)
+    assert "Job variable resources has no effect" in log
+    assert "set cpu_request instead" in log
     assert (
-        f"Job variable namespace 'team-b' has no effect: Jobs are created in {namespace!r}" in told
+        f"Job variable namespace 'team-b' has no effect: Jobs are created in {namespace!r}" in log
     )
 
 
@@ -69,5 +69,5 @@ async def test_a_run_has_its_own_pending_time_out_and_too_large_a_value_is_refus
     waiting = await api.wait_for_state(waiting["id"], "CRASHED")
     assert "12 s" in waiting["state"]["message"]
     assert times.until_state(waiting) < 40
-    made = [job["metadata"]["annotations"] for job in await kube.list("jobs", namespace)]
-    assert long["id"] not in [each["prefect.io/flow-run-id"] for each in made]
+    annotations = [job["metadata"]["annotations"] for job in await kube.list("jobs", namespace)]
+    assert long["id"] not in [each["prefect.io/flow-run-id"] for each in annotations]

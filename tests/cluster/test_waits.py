@@ -1,4 +1,4 @@
-"""What a run waits for is its state, with the reason as message, while it waits."""
+"""While a run waits, its state names the reason, and its message explains it."""
 
 from __future__ import annotations
 

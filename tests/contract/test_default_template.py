@@ -1,4 +1,4 @@
-"""A real Prefect server takes our own template, and checks a deployment's values against it."""
+"""A real Prefect server accepts our own template and checks a deployment's values against it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from tests.support.templates import TYPE, default_template
 
 PROPERTIES = default_template()["variables"]["properties"]
-#: Null is no value of a choice, in Prefect's own templates neither.
+#: Null is not a value of an enumeration, as in Prefect's own templates.
 FREE = [name for name, schema in PROPERTIES.items() if "enum" not in schema]
 
 
 @pytest.fixture
 async def pool(api):
-    """The name of a pool of our own type with our own template."""
+    """Create a pool of our own type with our own template; its name."""
     name = f"pool-{uuid.uuid4().hex[:8]}"
     body = {"name": name, "type": TYPE, "base_job_template": default_template()}
     await api.one("POST", "/work_pools/", body)

@@ -1,7 +1,7 @@
-"""The corpus, rendered by the stock worker and by ours, each in a process of its own.
+"""The corpus, rendered by the stock worker and by the operator, each in its own process.
 
-No server takes part but in the tests of blocks and variables. What fails prints every difference
-that docs/architecture.md does not list.
+Only the tests of blocks and variables need a server. A failure prints every difference that
+docs/architecture.md does not list.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CASES: list[Case] = [
     *values.CASES,
     *refusals.CASES,
 ]
-#: Those whose Jobs are shown to a real API server.
+#: The cases whose Jobs a real API server checks.
 SHOWN = [
     *stock_variables.CASES,
     *environments.CASES,
@@ -69,7 +69,7 @@ def stock() -> Iterator[StockWorker]:
 
 @pytest.fixture(scope="module")
 async def render(stock: StockWorker) -> AsyncIterator[Render]:
-    """Both sides of a case, rendered once; without blocks and variables no server is asked."""
+    """Render a case by both; without blocks and variables this needs no server."""
     known: dict[str, Sides] = {}
 
     async with PrefectClient("http://127.0.0.1:9/api") as nowhere:
@@ -123,7 +123,7 @@ async def test_generated_templates_differ_only_as_documented(
 
 
 async def test_every_documented_difference_occurs_in_the_corpus(render: Render) -> None:
-    """A rule that covers nothing is none: it would hide a defect."""
+    """A rule that covers no case could hide a defect."""
     met: set[str | None] = set()
     for case in CASES:
         sides = await render(case)
@@ -133,7 +133,7 @@ async def test_every_documented_difference_occurs_in_the_corpus(render: Render) 
 
 
 async def test_a_placeholder_remains_only_if_it_is_a_users_value(render: Render) -> None:
-    """So that the rule cannot hide a placeholder of the template that ours did not fill."""
+    """Otherwise the rule could hide a placeholder of the template that was not filled in."""
     for case in CASES:
         rules = {each.rule for each in (await render(case)).differences}
         given = [case.deployment, case.run, case.run_name, case.template.get("variables")]
@@ -160,7 +160,7 @@ async def test_the_api_server_accepts_our_job_if_it_accepts_the_stock_workers(
 
 
 async def refusal(kube: Kube, namespace: str, manifest: Object) -> str:
-    """What the API server says against the Job, "" if it takes it."""
+    """Return the API server's error about the Job; "" if it accepts the Job."""
     placed = manifest | {"metadata": manifest["metadata"] | {"namespace": namespace}}
     path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
     answer = await kube.http.post(path, params={"dryRun": "All"}, json=placed)
@@ -168,6 +168,6 @@ async def refusal(kube: Kube, namespace: str, manifest: Object) -> str:
 
 
 def _defaults(template: Object) -> Object:
-    """Of each variable: None where it has none."""
+    """Return the default of each variable; None if it has none."""
     properties = template["variables"]["properties"]
     return {name: schema.get("default") for name, schema in properties.items()}

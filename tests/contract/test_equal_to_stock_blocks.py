@@ -1,4 +1,4 @@
-"""Blocks, `$ref` and variables of a real server: what both renderers make of them."""
+"""Blocks, `$ref` and variables of a real server, rendered by both."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def stock(prefect_server: Endpoint) -> Iterator[StockWorker]:
 
 @pytest.fixture
 async def client(prefect_server: Endpoint) -> AsyncIterator[PrefectClient]:
-    async with PrefectClient(prefect_server.url) as made:
-        yield made
+    async with PrefectClient(prefect_server.url) as client:
+        yield client
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def test_blocks_and_variables_give_the_stock_workers_job(
 async def test_both_renderers_resolve_them(
     names: Names, stock: StockWorker, client: PrefectClient
 ) -> None:
-    """Two equal failures would be equal, too."""
+    """Two placeholders that are left unresolved would be equal, too."""
     found = {
         case.name: (await both(case, stock=stock, client=client)).ours
         for case in blocks.cases(names)
@@ -83,7 +83,7 @@ async def test_both_renderers_resolve_them(
 
 
 async def _block(api: PrefectApi, kind: str, name: str, data: Object) -> Object:
-    """A document of the type, which is made when the server does not have it."""
+    """Create a block document of the type, and the type if the server does not have it."""
     body = {"name": name, "data": data, "block_type_id": await _type(api, kind)}
     return await api.one(
         "POST", "/block_documents/", body | {"block_schema_id": await _schema(api, body)}

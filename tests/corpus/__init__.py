@@ -1,5 +1,5 @@
-"""Base job templates and values that the stock worker and ours must make the same Job of.
+"""Base job templates and values that the stock worker and the operator must render to the same Job.
 
-Every module has one kind of them, as `CASES`. Rewritten after Prefect's documentation, public
+Each module has one kind of cases, in `CASES`. They are modelled on Prefect's documentation, public
 charts and repositories, and the stock template itself.
 """

@@ -1,4 +1,4 @@
-"""Templates and values that name blocks and variables of a server: made once, named by the test."""
+"""Templates and values with blocks and variables of a server, which the test creates once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.corpus.case import Case, Object, template_with
 
 @dataclass(frozen=True)
 class Names:
-    """What the server has: a Secret block, one of a type of our own, and variables."""
+    """The names on the server: a Secret block, a block of our own type, and variables."""
 
     secret: str
     settings: str

@@ -1,4 +1,4 @@
-"""One case of the corpus, and the documents that both renderers get of it."""
+"""One case of the corpus, and the documents that both renderers get."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ IDENTITY = Identity(
 
 
 def worker_template() -> Object:
-    """The template of a pool that prefect-kubernetes 0.8.0 creates; the one that Prefect's own
-    server offers is older, with less to set."""
+    """Return the template of a pool that prefect-kubernetes 0.8.0 creates. The one that Prefect's
+    server offers is older and has fewer variables."""
     template = stock_template()
     configuration, variables = template["job_configuration"], template["variables"]["properties"]
     configuration["annotations"] = "{{ annotations }}"
@@ -78,13 +78,13 @@ class Case:
 
     @property
     def subject(self) -> RenderInput:
-        """As our renderer takes it: documents of its own."""
+        """The input of our renderer, with its own copies of the documents."""
         trusted = (certificates.ENTRY,) if self.ca else ()
         return RenderInput(environment=(*INHERITED, *trusted), ca=self.ca, **self._documents())
 
     @property
     def document(self) -> Object:
-        """As the stock worker's script takes it."""
+        """The input of the stock worker's script."""
         return self._documents() | {"environment": WORKER_ENVIRONMENT}
 
     def _documents(self) -> Object:
@@ -132,7 +132,7 @@ def template_with(
     configuration: Object | None = None,
     variables: Object | None = None,
 ) -> Object:
-    """The stock worker's template with these fields at these places; a None takes one away."""
+    """Return the stock worker's template with these fields; None removes a field."""
     template = worker_template()
     manifest = template["job_configuration"]["job_manifest"]
     pods = manifest["spec"]["template"]

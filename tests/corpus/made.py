@@ -1,6 +1,6 @@
-"""Templates and values that hypothesis makes: any fields at any places, with placeholders between.
+"""Templates and values that hypothesis generates: any fields anywhere, with placeholders.
 
-The fields that the stock worker insists on are left in place, so that most of them give a Job.
+The fields that the stock worker requires are kept, so that most of the templates give a Job.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Documents = st.SearchStrategy[Any]
 
 
 def documents(leaves: Documents) -> Documents:
-    """Mappings, and lists of mappings or of leaves: what Kubernetes has."""
+    """Generate mappings, and lists of mappings or of scalars, as in Kubernetes."""
     return st.recursive(
         leaves,
         lambda inner: st.one_of(

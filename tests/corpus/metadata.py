@@ -1,4 +1,4 @@
-"""Templates whose metadata people wrote themselves: labels, annotations, names and namespaces."""
+"""Templates with their own metadata: labels, annotations, names and namespaces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CASES = [
         run={"labels": {"tier": "silver"}},
     ),
     Case(
-        "labels and annotations of variables that are no text",
+        "labels and annotations of variables that are not strings",
         run={"labels": {"spot": False}, "annotations": {"safe-to-evict": False, "n": 5}},
     ),
     Case(

@@ -1,4 +1,4 @@
-"""Names and labels: of runs, flows and users, templated, long, in other scripts, of nothing."""
+"""Names and labels of runs, flows and users: templated, long, in other scripts, empty."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ TEMPLATED = [
     "{{ ctx.flow_run.deployment_id }}-x",
     "etl {{ ctx.flow_run.name }} {{ nothing }}",
 ]
-ODD = [" ", "-", "$@*^$@", "Grüße aus Köln", "数据管道", "🚀", "UPPER_case.1", "x" * 300, "a\nb"]
+UNUSUAL = [
+    " ",
+    "-",
+    "$@*^$@",
+    "Grüße aus Köln",
+    "数据管道",
+    "🚀",
+    "UPPER_case.1",
+    "x" * 300,
+    "a\nb",
+]
 KEYS = [
     "/starts-with-slash",
     "_under",
@@ -39,9 +49,9 @@ KEYS = [
 
 CASES = [
     *(Case(f"a name of the user's: {name}", deployment={"name": name}) for name in TEMPLATED),
-    *(Case(f"a run called {name[:20]!r}", run_name=name) for name in ODD),
-    *(Case(f"a flow called {name[:20]!r}", flow_name=name) for name in ODD),
-    *(Case(f"a label value {text[:20]!r}", run={"labels": {"x": text}}) for text in ["", *ODD]),
+    *(Case(f"a run called {name[:20]!r}", run_name=name) for name in UNUSUAL),
+    *(Case(f"a flow called {name[:20]!r}", flow_name=name) for name in UNUSUAL),
+    *(Case(f"a label value {text[:20]!r}", run={"labels": {"x": text}}) for text in ["", *UNUSUAL]),
     *(Case(f"a label key {key[:24]!r}", run={"labels": {key: "v"}}) for key in KEYS),
     *(Case(f"an annotation's key {key[:24]!r}", run={"annotations": {key: "v"}}) for key in KEYS),
     Case(

@@ -1,4 +1,4 @@
-"""Placeholders at every place and in every spelling."""
+"""Placeholders in every position and every spelling."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CASES = [
         run={"image": "x:1"},
     ),
     Case(
-        "a placeholder in a key is none",
+        "a placeholder in a key is not expanded",
         template=template_with(metadata={"annotations": {"{{ image }}": "a"}}),
     ),
     Case(
@@ -100,5 +100,5 @@ CASES = [
         template=template_with(container={"args": ["exec {{ command }}"]}),
         run={"command": "python -m etl"},
     ),
-    Case("variables that nobody uses", template=template_with(variables={"unused": {"a": [1]}})),
+    Case("unused variables", template=template_with(variables={"unused": {"a": [1]}})),
 ]

@@ -1,4 +1,4 @@
-"""What people put into a template's pod: after Prefect's guides, charts, issues and public code."""
+"""Pods of real templates, modelled on Prefect's guides, charts, issues and public code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MOUNTS = [{"name": "scratch", "mountPath": "/scratch"}, {"name": "shared", "moun
 
 
 def minimal(**pod: Any) -> Object:
-    """A template that has only what the stock worker asks for, and these fields of the pod."""
+    """Return a template with only what the stock worker requires, and these fields of the pod."""
     spec = {
         "parallelism": 1,
         "completions": 1,
@@ -47,7 +47,7 @@ def minimal(**pod: Any) -> Object:
 
 
 def typed(name: str, *values: Any, pod: Object | None = None, **more: Any) -> list[Case]:
-    """A template whose variable takes each of the values, and none."""
+    """Return one case for each value of the template's variable, and one without a value."""
     template = template_with(pod=pod, variables={name: None}, **more)
     cases = [
         Case(f"{name}: {value!r:.60}", template=template, run={name: value}) for value in values

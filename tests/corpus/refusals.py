@@ -1,4 +1,4 @@
-"""What gives no Job, and what the stock worker refuses although a Job can be made of it."""
+"""Invalid input, and input that only the stock worker refuses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.corpus.published import minimal
 
 
 def manifest(**fields: Any) -> Object:
-    """The least template, with these fields of its manifest; a None takes one away."""
+    """Return the smallest template, with these fields of its manifest; None removes a field."""
     template = minimal()
     found = template["job_configuration"]["job_manifest"]
     for key, value in fields.items():
@@ -116,7 +116,7 @@ NO_STOCK_JOB = [
 ]
 
 NO_JOB_HERE = [
-    Case("a TTL that is no number", run={"finished_job_ttl": "soon"}),
+    Case("a TTL that is not a number", run={"finished_job_ttl": "soon"}),
     Case("a negative TTL", run={"finished_job_ttl": -1}),
     Case(
         "another cluster", run={"cluster_config": {"config": {"clusters": []}, "context_name": "x"}}

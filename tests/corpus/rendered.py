@@ -1,4 +1,4 @@
-"""What our renderer makes of a case."""
+"""Renders a case with our renderer."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from workpool_operator.jobs.render import render_manifest
 
 
 async def job(case: Case) -> Object:
-    """The manifest; blocks and variables have no server here."""
+    """Render the manifest; there is no server for blocks and variables."""
     async with PrefectClient("http://127.0.0.1:9/api") as nowhere:
         return await render_manifest(case.subject, IDENTITY, client=nowhere)
 
 
 def container(manifest: Object) -> Object:
-    """The flow's."""
+    """Return the flow's container."""
     found: Object = manifest["spec"]["template"]["spec"]["containers"][0]
     return found
 
 
 def variables(manifest: Object) -> Object:
-    """The container's environment by name: values, or where they come from."""
+    """Return the container's environment by name: a value or its `valueFrom`."""
     return {e["name"]: e.get("value", e.get("valueFrom")) for e in container(manifest)["env"]}
 
 

@@ -1,4 +1,4 @@
-"""The stock template with every variable of its: each alone, with odd values, and all together."""
+"""The stock template and its variables: each alone, with unusual values, and all together."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _alone() -> list[Case]:
 
 
 def _of_the_server() -> list[Case]:
-    """The template that Prefect's server knows, and so its UI."""
+    """Return the template that Prefect's server, and so its UI, offers."""
     return [
         Case("the server's template, nothing set", template=stock_template()),
         *(
@@ -82,7 +82,7 @@ def _of_the_server() -> list[Case]:
 
 
 def _by_the_run() -> list[Case]:
-    """The run's value over the deployment's."""
+    """Return a case in which the run's value overrides the deployment's."""
     return [
         Case(f"{variable} of the run", deployment={variable: values[-1]}, run={variable: values[0]})
         for variable, values in VALUES.items()

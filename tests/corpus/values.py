@@ -1,4 +1,4 @@
-"""Values with placeholders in them: data, whatever it looks like, unless it names a block."""
+"""Values that contain placeholders: they are data, unless they refer to a block."""
 
 from __future__ import annotations
 

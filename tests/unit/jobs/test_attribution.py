@@ -1,4 +1,4 @@
-"""A run that can have no Job is told where, what is there, what is expected, and who said so."""
+"""An error of a run names the path, the value, what is expected, and who set it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SECRET = "{{ prefect.blocks.secret.token }}"
 
 @pytest.fixture
 async def client() -> AsyncIterator[PrefectClient]:
-    """Renders without blocks and variables ask it nothing, so that it may lead nowhere."""
-    async with PrefectClient("http://127.0.0.1:9/api") as made:
-        yield made
+    """A client without a server: rendering without blocks and variables sends no request."""
+    async with PrefectClient("http://127.0.0.1:9/api") as client:
+        yield client
 
 
 def with_default(name: str, value: Any) -> Object:
@@ -40,7 +40,7 @@ def with_container(**fields: Any) -> Object:
 
 
 async def why(client: PrefectClient, **given: Any) -> str:
-    """Why the subject can have no Job."""
+    """Return the error of the run."""
     with pytest.raises(RenderError) as caught:
         await render_job(subject(**given), IDENTITY, client=client)
     return str(caught.value)

@@ -1,4 +1,4 @@
-"""Whatever a template or a run's values hold, there is a Job or a refusal that names a place."""
+"""Any template and any values give a Job or an error that names a path."""
 
 from __future__ import annotations
 
@@ -63,17 +63,17 @@ PATHS = [path for path in paths(stock_template()) if path]
 
 @pytest.fixture(scope="module")
 def outcome() -> Iterator[Callable[..., Object | str]]:
-    """`outcome(run={...})`: the manifest, or why there is none. Prefect's client leads nowhere."""
+    """`outcome(run={...})` returns the manifest or the error; the client has no server."""
     with asyncio.Runner() as runner:
         client = runner.run(_client())
 
         def make(**given: Any) -> Object | str:
             try:
-                made = runner.run(render_job(subject(**given), IDENTITY, client=client))
+                rendered = runner.run(render_job(subject(**given), IDENTITY, client=client))
             except RenderError as error:
                 return str(error)
             ineffective_variables.ineffective(subject(**given), namespace="data")
-            return made.manifest
+            return rendered.manifest
 
         yield make
         runner.run(client.__aexit__(None, None, None))
@@ -84,7 +84,7 @@ async def _client() -> PrefectClient:
 
 
 def assert_sound(found: Object | str) -> None:
-    """A Job that JSON can say, or a text that begins with a place."""
+    """Assert that it is a Job that JSON can express, or an error that begins with a path."""
     if isinstance(found, str):
         assert found.startswith(("job_", "job variable", "variables")), found
         assert "Traceback" not in found
@@ -117,8 +117,8 @@ def test_any_value_anywhere_in_a_template_gives_a_job_or_an_error(
     for part in path[:-1]:
         node = node[part]
     node[path[-1]] = value
-    assert all(str(fault) for fault in template_errors(base))
-    assert all(str(doubt) for doubt in template_warnings(base))
+    assert all(str(error) for error in template_errors(base))
+    assert all(str(warning) for warning in template_warnings(base))
     assert_sound(outcome(base=base, run=run))
 
 
@@ -152,7 +152,7 @@ def test_a_value_with_a_placeholder_in_it_is_never_expanded_again(outcome: Outco
 
 @pytest.mark.parametrize("base", [stock_template(), default_template()], ids=["stock", "ours"])
 def test_good_templates_have_no_errors(outcome: Outcome, base: Object) -> None:
-    assert [str(fault) for fault in template_errors(base)] == []
+    assert [str(error) for error in template_errors(base)] == []
     assert isinstance(outcome(base=base), dict)
 
 
@@ -181,7 +181,7 @@ def test_a_template_of_a_megabyte_is_validated_and_rendered_in_time(outcome: Out
     assert len(json.dumps(base)) > 1_000_000
     begun = time.process_time()
     assert template_errors(base) == []
-    doubt = next(template_warnings(copy.deepcopy(base)))
-    assert "a variable that the template declares" in str(doubt)
+    warning = next(template_warnings(copy.deepcopy(base)))
+    assert "a variable that the template declares" in str(warning)
     assert isinstance(outcome(base=base), dict)
     assert time.process_time() - begun < 10

@@ -1,5 +1,5 @@
-"""Our own template: each variable has its effect, and nothing that a deployment sets undoes what
-makes the pod a restricted one."""
+"""Our own template: each variable has its effect, and no value of a deployment makes the pod break
+the restricted standard."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ EFFECTS: dict[str, tuple[Any, str]] = {
     "backoff_limit": (3, "spec.backoffLimit"),
     "finished_job_ttl": (60, "spec.ttlSecondsAfterFinished"),
 }
-#: Those that the job configuration has beside the manifest.
-BESIDE: Object = {"name": "nightly", "namespace": "etl"}
-#: Those that have a key of the manifest to themselves, and no default.
+#: Variables of the job configuration's other fields.
+OTHER_FIELDS: Object = {"name": "nightly", "namespace": "etl"}
+#: Variables with a manifest key of their own and no default.
 WITHOUT_DEFAULT = sorted(
     name
     for name in EFFECTS.keys() - {"labels", "annotations", "command", "env", "image"}
@@ -73,7 +73,7 @@ WRITTEN: dict[str, Callable[[Any], Any]] = {
 
 
 def is_within(part: Any, whole: Any) -> bool:
-    """Lists and mappings of a Job may hold more than the user's share of them."""
+    """Return whether the Job contains the user's value; lists and mappings can have more."""
     if isinstance(part, list):
         return all(item in (whole or ()) for item in part)
     if isinstance(part, dict):
@@ -82,7 +82,7 @@ def is_within(part: Any, whole: Any) -> bool:
 
 
 def test_every_variable_has_an_effect_that_is_tested_here() -> None:
-    assert EFFECTS.keys() | BESIDE.keys() == PROPERTIES.keys()
+    assert EFFECTS.keys() | OTHER_FIELDS.keys() == PROPERTIES.keys()
 
 
 @pytest.mark.parametrize("variable", EFFECTS)
@@ -99,7 +99,7 @@ async def test_an_unset_variable_leaves_no_key(variable: str) -> None:
 
 
 async def test_the_other_variables_name_the_job_and_the_workers_namespace() -> None:
-    configuration = await configure(**BESIDE)
+    configuration = await configure(**OTHER_FIELDS)
     assert (configuration.job_name, configuration.namespace) == ("nightly", "etl")
 
 
@@ -136,7 +136,9 @@ def test_the_schema_is_valid_and_so_are_its_defaults() -> None:
 
 
 def test_the_schema_accepts_every_value_that_is_used_here() -> None:
-    jsonschema.validate(BESIDE | {name: value for name, (value, _) in EFFECTS.items()}, SCHEMA)
+    jsonschema.validate(
+        OTHER_FIELDS | {name: value for name, (value, _) in EFFECTS.items()}, SCHEMA
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ def test_the_schema_accepts_a_quantity_from_a_prefect_variable() -> None:
 
 
 async def test_the_pod_is_restricted_whatever_a_deployment_sets() -> None:
-    everything = BESIDE | {name: value for name, (value, _) in EFFECTS.items()}
+    everything = OTHER_FIELDS | {name: value for name, (value, _) in EFFECTS.items()}
     for values in ({}, everything):
         manifest = await render(**values)
         pod = at(manifest, f"{POD}.securityContext")

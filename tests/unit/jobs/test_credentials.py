@@ -1,4 +1,4 @@
-"""Credentials of run pods: which Secret each comes from, and nothing of their values."""
+"""Credentials of run pods: the Secret that each comes from, and no value in a Job or a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people read: every text names the fact and the fix."""
+"""Why a run waits and how it ended: every message has the fact and the fix."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_an_out_of_memory_kill_is_reported_even_if_the_container_exits_0() -> No
     assert diagnosis.out_of_memory([failed_pod(137, reason="Error")]) == ""
 
 
-# Whose end it is
+# Which end counts
 
 SOON = WALL + timedelta(seconds=5)
 PROXY = container("istio-proxy", exit_code=143, reason="Error", at=SOON, restart_policy="Always")
@@ -139,7 +139,7 @@ FETCH = container("fetch", exit_code=1, reason="Error")
             [pod(phase="Failed", containers=[AGENT, container(exit_code=0)])],
             "Container 'prefect-job' exited with code 0 without reporting",
             ("pod-claim", "prefect-job"),
-            id="a sidecar that failed beside it",
+            id="a sidecar that failed next to it",
         ),
         pytest.param(
             [pod(phase="Failed", init=[PROXY, FETCH], waiting="PodInitializing")],

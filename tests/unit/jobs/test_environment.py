@@ -1,4 +1,4 @@
-"""Levels of the environment are merged by name, whichever form each of them has."""
+"""Levels of the environment are merged by name, whatever their form."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ TOKEN = {"valueFrom": {"secretKeyRef": {"name": "vault", "key": "t"}}}
 
 @pytest.fixture
 async def client() -> AsyncIterator[PrefectClient]:
-    async with PrefectClient("http://127.0.0.1:9/api") as made:
-        yield made
+    async with PrefectClient("http://127.0.0.1:9/api") as client:
+        yield client
 
 
 def entries(env: Any) -> list[Object]:
-    """In the form of Kubernetes."""
+    """Return the variables as Kubernetes' list."""
     return [{"name": k, **(v if isinstance(v, dict) else {"value": v})} for k, v in env.items()]
 
 
 async def environment_of(
     client: PrefectClient, *, pool: Any = None, base: Any = None, **values: Any
 ) -> Object:
-    """What users set of a run's environment, in its order; null where it is unset."""
+    """Return the variables that users set, in order; null if one is unset."""
     base = base or stock_template()
     if pool is not None:
         base["variables"]["properties"]["env"]["default"] = pool
     given: dict[str, Any] = {
         level: {"env": env} for level, env in values.items() if env is not None
     }
-    made = await render_job(subject(base=base, **given), IDENTITY, client=client)
-    [container] = made.manifest["spec"]["template"]["spec"]["containers"]
+    rendered = await render_job(subject(base=base, **given), IDENTITY, client=client)
+    [container] = rendered.manifest["spec"]["template"]["spec"]["containers"]
     return {
         e["name"]: e["value"] if "value" in e else {"valueFrom": e["valueFrom"]}
         for e in container["env"]
@@ -101,13 +101,13 @@ async def test_a_mapping_with_valuefrom_is_a_reference_and_a_boolean_is_yamls(
 async def test_any_other_mapping_or_list_is_refused_with_path_and_source_and_not_shown(
     client: PrefectClient, value: Any, level: str
 ) -> None:
-    givers = {"run": "of the flow run", "deployment": "of the deployment", "pool": "the pool's"}
+    sources = {"run": "of the flow run", "deployment": "of the deployment", "pool": "the pool's"}
     for env in ({"NODE_IP": value}, [{"name": "NODE_IP", "value": value}]):
         with pytest.raises(RenderError) as caught:
             await environment_of(client, **{level: env})
         assert "job_configuration.env.NODE_IP: expected a string, a number" in str(caught.value)
         assert "hush" not in str(caught.value)
-        assert givers[level] in str(caught.value)
+        assert sources[level] in str(caught.value)
 
 
 async def test_a_bad_value_is_attributed_to_whoever_sets_that_variable(
@@ -133,8 +133,10 @@ async def test_a_null_unsets_what_an_outer_level_sets(client: PrefectClient, for
 async def test_an_env_that_is_null_sets_nothing(client: PrefectClient) -> None:
     base = stock_template()
     given: dict[str, Any] = {"deployment": {"env": {"A": "1"}}, "run": {"env": None}}
-    made = await render_job(subject(base=base, **given), IDENTITY, client=client)
-    names = [e["name"] for e in made.manifest["spec"]["template"]["spec"]["containers"][0]["env"]]
+    rendered = await render_job(subject(base=base, **given), IDENTITY, client=client)
+    names = [
+        e["name"] for e in rendered.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+    ]
     assert "A" in names
 
 
@@ -165,8 +167,8 @@ async def test_an_environment_joins_the_list_that_a_container_fixes(
         "{{ env }}",
     ]
     given = {"env": form({"A": "run", "B": "2"}), "debug": True}
-    made = await render_job(subject(base=base, run=given), IDENTITY, client=client)
-    [container] = made.manifest["spec"]["template"]["spec"]["containers"]
+    rendered = await render_job(subject(base=base, run=given), IDENTITY, client=client)
+    [container] = rendered.manifest["spec"]["template"]["spec"]["containers"]
     found = {e["name"]: e["value"] for e in container["env"] if len(e["name"]) < 6}
     assert found == {"A": "run", "B": "2", "FIXED": "true"}
 

@@ -1,4 +1,4 @@
-"""A run's environment in a Secret: the container gets what it would have got without one."""
+"""A run's environment in a Secret: the container gets the same values as without one."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_container_sees_the_same_values_as_without_a_secret(env: list[dict]):
 
 
 def kubelet(env: list[dict], secret: dict[str, str]) -> dict[str, str]:
-    """As `makeEnvironmentVariables` does it: only plain values are expanded."""
+    """Do what the kubelet's `makeEnvironmentVariables` does: expand only plain values."""
     known: dict[str, str] = {}
     for entry in env:
         if entry.get("value"):
@@ -121,7 +121,7 @@ def kubelet(env: list[dict], secret: dict[str, str]) -> dict[str, str]:
 
 
 def expanded(text: str, known: dict[str, str]) -> str:
-    """Kubernetes' `expansion.Expand`, letter by letter."""
+    """Do what Kubernetes' `expansion.Expand` does."""
     done, at = "", 0
     while at < len(text):
         rest = text[at + 1 :]

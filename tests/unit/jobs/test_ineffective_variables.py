@@ -1,4 +1,4 @@
-"""Job variables without effect are told, with what replaces them; which time-out a run has."""
+"""Job variables without effect are reported with a fix; a run's own pending time-out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def with_default(name: str, value: Any) -> Object:
     return base
 
 
-def told(*, namespace: str = "", **given: Any) -> list[str]:
+def notes(*, namespace: str = "", **given: Any) -> list[str]:
     return ineffective_variables.ineffective(subject(**given), namespace=namespace)
 
 
@@ -36,11 +36,11 @@ def told(*, namespace: str = "", **given: Any) -> list[str]:
     ids=str,
 )
 def test_variables_with_an_effect_are_not_reported(run: Object) -> None:
-    assert told(run=run, namespace="data") == []
+    assert notes(run=run, namespace="data") == []
 
 
 def test_a_variable_that_no_placeholder_uses_is_reported_with_a_similar_name() -> None:
-    first, second = told(run={"cpu_limits": 1}, deployment={"x": {"a": 1, "b": [2]}})
+    first, second = notes(run={"cpu_limits": 1}, deployment={"x": {"a": 1, "b": [2]}})
     assert first == ("Job variable x has no effect: no placeholder of the pool's template uses it.")
     assert second.endswith("uses it (did you mean cpu_limit?).")
 
@@ -56,7 +56,7 @@ def test_a_variable_that_no_placeholder_uses_is_reported_with_a_similar_name() -
 def test_a_field_of_the_manifest_is_reported_with_the_variables_behind_it(
     given: Object, instead: str
 ) -> None:
-    [text] = told(deployment=given)
+    [text] = notes(deployment=given)
     assert text.startswith(f"Job variable {next(iter(given)).partition('.')[0]} has no effect")
     assert text.endswith(f"uses it; set {instead} instead.")
 
@@ -66,9 +66,9 @@ def test_an_unused_part_of_a_variable_is_reported() -> None:
     pod = base["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     pod["containers"][0]["image"] = "{{ build.image }}:{{ build.tags[0] }}"
     build = {"image": "flows", "tags": ["1"], "user": {"id": 5}}
-    [text] = told(base=base, run={"build": build})
+    [text] = notes(base=base, run={"build": build})
     assert text.startswith("Job variable build.user.id has no effect")
-    assert told(base=base, run={"build": {"image": "a"}, "build.tags": ["b"]}) == []
+    assert notes(base=base, run={"build": {"image": "a"}, "build.tags": ["b"]}) == []
 
 
 @pytest.mark.parametrize(
@@ -87,12 +87,12 @@ def test_an_unused_part_of_a_variable_is_reported() -> None:
 def test_variables_for_the_stock_worker_alone_are_reported_with_their_replacement(
     run: Object, words: list[str]
 ) -> None:
-    [text] = told(run=run, namespace="data")
+    [text] = notes(run=run, namespace="data")
     assert all(word in text for word in words), text
 
 
 def test_the_variable_namespace_counts_without_a_binding() -> None:
-    assert told(run={"namespace": "team-b"}) == []
+    assert notes(run={"namespace": "team-b"}) == []
 
 
 def test_values_of_a_template_without_effect_are_reported_with_their_path() -> None:
@@ -111,7 +111,7 @@ def test_values_of_a_template_without_effect_are_reported_with_their_path() -> N
 
 
 def test_of_many_variables_only_some_are_listed() -> None:
-    assert len(told(run={f"x{number}": 1 for number in range(500)})) == 11
+    assert len(notes(run={f"x{number}": 1 for number in range(500)})) == 11
 
 
 @pytest.mark.parametrize(
@@ -135,6 +135,6 @@ async def test_pod_watch_timeout_seconds_is_the_pending_time_out_if_it_is_set_on
 ) -> None:
     assert ineffective_variables.pending_timeout(subject(**given)) == seconds
     async with PrefectClient("http://127.0.0.1:9/api") as client:
-        made = await render_job(subject(**given), IDENTITY, client=client)
-    recorded = made.manifest["metadata"]["annotations"].get(models.PENDING_TIMEOUT_ANNOTATION)
+        rendered = await render_job(subject(**given), IDENTITY, client=client)
+    recorded = rendered.manifest["metadata"]["annotations"].get(models.PENDING_TIMEOUT_ANNOTATION)
     assert recorded == (None if seconds is None else str(seconds))

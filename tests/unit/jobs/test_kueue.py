@@ -1,4 +1,4 @@
-"""What Kueue's Events tell of the Job that they are about."""
+"""Kueue's Events name a Job's Workload and what it waits for."""
 
 from __future__ import annotations
 

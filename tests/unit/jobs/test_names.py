@@ -1,4 +1,4 @@
-"""Names and identities: computed, valid, the same at every replay."""
+"""Names and ids are computed, valid, and the same in every repetition."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_bindings_id_is_a_label_value() -> None:
     ],
 )
 def test_a_label_key_is_repaired_as_the_stock_worker_repairs_it(key: str, repaired: str) -> None:
-    """But that one of which nothing is left is dropped, where the stock worker sends it broken."""
+    """Except that a key without valid characters is dropped; the stock worker sends it."""
     assert names.label_key(key) == repaired
 
 

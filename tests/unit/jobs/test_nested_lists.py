@@ -1,4 +1,4 @@
-"""A list within a list joins it, as Kubernetes would merge the two; nothing else changes."""
+"""A list within a list is flattened as Kubernetes would merge the two; nothing else changes."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_a_joining_item_replaces_the_fixed_one_of_its_name() -> None:
 
 def test_mounts_are_identified_by_their_path_and_not_by_their_volume() -> None:
     fixed = {"name": "home", "mountPath": "/home"}
-    beside, instead = fixed | {"mountPath": "/data"}, {"name": "data", "mountPath": "/home"}
-    assert joined(volumeMounts=[fixed, [beside]])["volumeMounts"] == [fixed, beside]
+    other, instead = fixed | {"mountPath": "/data"}, {"name": "data", "mountPath": "/home"}
+    assert joined(volumeMounts=[fixed, [other]])["volumeMounts"] == [fixed, other]
     assert joined(volumeMounts=[fixed, [instead]])["volumeMounts"] == [instead]
 
 

@@ -1,4 +1,4 @@
-"""A value is data, whatever it looks like; only references to blocks and variables stay live."""
+"""Values are data, even with placeholders; only references to blocks and variables are expanded."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from workpool_operator.jobs import placeholders
 
 @pytest.fixture
 async def client() -> AsyncIterator[PrefectClient]:
-    async with PrefectClient("http://127.0.0.1:9/api") as made:
-        yield made
+    async with PrefectClient("http://127.0.0.1:9/api") as client:
+        yield client
 
 
 @pytest.mark.parametrize(

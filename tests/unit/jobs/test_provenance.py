@@ -1,4 +1,4 @@
-"""Who gave each value of a manifest."""
+"""The source of each value of a manifest."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from workpool_operator.jobs.manifest import Identity
 from workpool_operator.jobs.provenance import trace_values
 from workpool_operator.jobs.render import render_manifest
 
-NOBODY = UUID(int=0)
-IDENTITY = Identity(NOBODY, NOBODY, NOBODY, "data/etl", "b" * 32, "http://x/api", "data")
+ZERO = UUID(int=0)
+IDENTITY = Identity(ZERO, ZERO, ZERO, "data/etl", "b" * 32, "http://x/api", "data")
 POD = "spec.template.spec"
 CONTAINER = f"{POD}.containers[0]"
 
 
 def subject(template: Any, *, run: Any = None, deployment: Any = None) -> RenderInput:
-    flow = {"id": str(NOBODY), "name": "flow"}
+    flow = {"id": str(ZERO), "name": "flow"}
     return RenderInput(
-        run={**flow, "flow_id": str(NOBODY), "name": "run", "job_variables": run or {}},
+        run={**flow, "flow_id": str(ZERO), "name": "run", "job_variables": run or {}},
         flow=flow,
-        deployment={**flow, "flow_id": str(NOBODY), "job_variables": deployment or {}},
-        pool={"id": str(NOBODY), "name": "p", "type": "kubernetes", "base_job_template": template},
+        deployment={**flow, "flow_id": str(ZERO), "job_variables": deployment or {}},
+        pool={"id": str(ZERO), "name": "p", "type": "kubernetes", "base_job_template": template},
         worker_name="w",
         environment=({"name": "PREFECT_API_URL", "value": "http://x/api"},),
     )
 
 
-async def trace(template: Any, **givers: Any) -> _Texts:
-    """The origins by path as text, after a look whether every value has one."""
-    of = subject(copy.deepcopy(template), **givers)
+async def trace(template: Any, **sources: Any) -> _Texts:
+    """Return the sources by path, after checking that every value has one."""
+    of = subject(copy.deepcopy(template), **sources)
     manifest = await render_manifest(
         of, IDENTITY, client=cast("PrefectClient", RedactingClient(None, Redaction()))
     )

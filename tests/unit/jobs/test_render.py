@@ -1,4 +1,4 @@
-"""A pool's template and a run's values become one Job; what makes none says where."""
+"""A pool's template and a run's values become one Job, or an error with a path."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ REFERENCE = {"secretKeyRef": {"name": "prefect", "key": "key"}}
 
 @pytest.fixture
 async def client() -> AsyncIterator[PrefectClient]:
-    """Renders without blocks and variables ask it nothing, so that it may lead nowhere."""
-    async with PrefectClient("http://127.0.0.1:9/api") as made:
-        yield made
+    """A client without a server: rendering without blocks and variables sends no request."""
+    async with PrefectClient("http://127.0.0.1:9/api") as client:
+        yield client
 
 
 def with_manifest(**spec: Any) -> Object:
-    """The stock template, whose Job's spec has these fields too."""
+    """Return the stock template with these fields added to the Job's spec."""
     base = stock_template()
     base["job_configuration"]["job_manifest"]["spec"].update(spec)
     return base
@@ -253,11 +253,11 @@ async def test_the_ttl_is_recorded_until_the_end_is_reported(client: PrefectClie
 async def test_a_ttl_that_kubernetes_would_refuse_is_an_error(
     client: PrefectClient, ttl: object
 ) -> None:
-    """Afterwards it could not be patched in, and the Job would stay for ever."""
+    """Otherwise the later patch would fail, and the Job would never be deleted."""
     with pytest.raises(RenderError, match=r"ttlSecondsAfterFinished: expected .*seconds, got"):
         await render(client, run={"finished_job_ttl": ttl})
-    made = await render(client, run={"finished_job_ttl": 2**31 - 1})
-    assert manifests.ttl_of(made["metadata"]["annotations"]) == 2**31 - 1
+    manifest = await render(client, run={"finished_job_ttl": 2**31 - 1})
+    assert manifests.ttl_of(manifest["metadata"]["annotations"]) == 2**31 - 1
 
 
 @pytest.mark.parametrize("text", ["never", "-1", "", "1.5", str(2**31)])
@@ -287,7 +287,7 @@ FORGED = {
 async def test_users_cannot_set_labels_or_annotations_with_our_prefix(
     client: PrefectClient, given: Object
 ) -> None:
-    """The operator acts on what stands there."""
+    """The operator acts on these labels and annotations."""
     ours, theirs = await render(client), await render(client, **given)
     for of in ("labels", "annotations"):
         for job, user in zip(_metadata_of(ours), _metadata_of(theirs), strict=True):
@@ -326,7 +326,7 @@ async def test_our_labels_are_on_the_job_and_on_its_pods_and_cannot_be_replaced(
 
 
 async def test_race_18_one_runs_values_do_not_leak_into_the_next(client: PrefectClient) -> None:
-    """Prefect's own resolving writes into the deployment and the template that it is given."""
+    """Prefect's own code changes the deployment and the template that it is given."""
     shared = subject(deployment={"env": {"SHARED": "1"}}, run={"env": {"SECRET": "first"}})
     before = copy.deepcopy((shared.deployment, shared.pool, shared.run))
     first = await rendering.render_manifest(shared, IDENTITY, client=client)

@@ -1,4 +1,4 @@
-"""A Job's manifest is cheap to make: the benchmark measures it, this notices that it got slow."""
+"""Rendering a Job stays within its CPU budget, which the benchmark measures."""
 
 from __future__ import annotations
 

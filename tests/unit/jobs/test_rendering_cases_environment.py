@@ -27,8 +27,8 @@ ATTRIBUTION = {
 
 
 async def test_case_32_settings_come_first_then_the_run_its_attribution_and_the_users() -> None:
-    made = await job(Case("order", deployment={"env": {"B": "1"}}, run={"env": {"A": "2"}}))
-    assert names(made) == [
+    manifest = await job(Case("order", deployment={"env": {"B": "1"}}, run={"env": {"A": "2"}}))
+    assert names(manifest) == [
         "PREFECT_API_URL",
         "PREFECT_API_KEY",
         "PREFECT__FLOW_RUN_ID",
@@ -44,20 +44,20 @@ async def test_case_32_settings_come_first_then_the_run_its_attribution_and_the_
 
 
 async def test_case_33_a_null_unsets_what_the_run_would_inherit() -> None:
-    made = await job(Case("null", run={"env": {"PREFECT_API_URL": None, "A": None}}))
-    assert not {"PREFECT_API_URL", "A"} & variables(made).keys()
+    manifest = await job(Case("null", run={"env": {"PREFECT_API_URL": None, "A": None}}))
+    assert not {"PREFECT_API_URL", "A"} & variables(manifest).keys()
 
 
 async def test_case_33_a_null_of_the_run_unsets_the_deployments() -> None:
-    made = await job(Case("null", deployment={"env": {"A": "1"}}, run={"env": {"A": None}}))
-    assert "A" not in variables(made)
+    manifest = await job(Case("null", deployment={"env": {"A": "1"}}, run={"env": {"A": None}}))
+    assert "A" not in variables(manifest)
 
 
 async def test_case_34_a_hard_coded_list_follows_the_runs_own_variables() -> None:
     fixed = [secret("TEST_ENV", "shhhhh"), plain("FIXED", "x")]
-    made = await job(Case("fixed", template=template_with(container={"env": fixed})))
-    assert container(made)["env"][-2:] == fixed
-    assert variables(made)["PREFECT__FLOW_RUN_ID"] == str(RUN)
+    manifest = await job(Case("fixed", template=template_with(container={"env": fixed})))
+    assert container(manifest)["env"][-2:] == fixed
+    assert variables(manifest)["PREFECT__FLOW_RUN_ID"] == str(RUN)
 
 
 async def test_case_35_lists_of_pool_and_deployment_are_merged_without_duplicates() -> None:
@@ -65,18 +65,18 @@ async def test_case_35_lists_of_pool_and_deployment_are_merged_without_duplicate
         container={"env": [secret("PASSWORD"), plain("SHARED", "pool"), plain("POOL", "1")]}
     )
     own = {"env": [plain("SHARED", "deployment"), secret("TOKEN")]}
-    made = await job(Case("merged", template=template, deployment=own))
-    found = variables(made)
-    assert len(found) == len(names(made))
+    manifest = await job(Case("merged", template=template, deployment=own))
+    found = variables(manifest)
+    assert len(found) == len(names(manifest))
     assert {"PASSWORD", "TOKEN", "POOL"} <= found.keys()
     assert found["SHARED"] == "deployment"
 
 
 async def test_case_35_a_default_list_of_the_pool_is_there_once() -> None:
-    made = await job(
+    manifest = await job(
         Case("once", template=template_with(variables={"env": [plain("A"), plain("B")]}))
     )
-    assert [name for name in names(made) if name in "AB"] == ["A", "B"]
+    assert [name for name in names(manifest) if name in "AB"] == ["A", "B"]
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_case_41_a_run_is_attributed_to_what_is_known_of_it(
 
 
 async def test_case_41_a_user_may_replace_the_attribution() -> None:
-    made = await job(Case("own", run={"env": {"PREFECT__FLOW_NAME": "mine"}}))
-    assert variables(made)["PREFECT__FLOW_NAME"] == "mine"
+    manifest = await job(Case("own", run={"env": {"PREFECT__FLOW_NAME": "mine"}}))
+    assert variables(manifest)["PREFECT__FLOW_NAME"] == "mine"
 
 
 def _deployment() -> DeploymentResponse:

@@ -1,4 +1,4 @@
-"""What a Job is made of (docs/conformance.md, 25 to 28, 31, 43)."""
+"""The parts of a Job's manifest (docs/conformance.md, 25 to 28, 31, 43)."""
 
 from __future__ import annotations
 
@@ -105,11 +105,11 @@ async def test_case_25_the_stock_template_without_values_gives_exactly_this_job(
 
 
 async def test_case_25_a_run_without_a_deployment_has_its_flows_name_and_no_deployment() -> None:
-    made = await job(Case("ad hoc", deployment=None))
-    labels = made["metadata"]["labels"]
+    manifest = await job(Case("ad hoc", deployment=None))
+    labels = manifest["metadata"]["labels"]
     assert labels["app.kubernetes.io/name"] == "hello"
     assert [key for key in labels if "deployment" in key] == []
-    assert [name for name in names(made) if "DEPLOYMENT" in name] == []
+    assert [name for name in names(manifest) if "DEPLOYMENT" in name] == []
 
 
 @pytest.mark.parametrize(
@@ -140,38 +140,41 @@ async def test_case_26_a_manifest_of_another_kind_is_refused_with_its_path(
 
 async def test_case_27_labels_and_annotations_of_template_and_user_are_merged() -> None:
     (case,) = (each for each in METADATA if each.name == "hard-coded labels and annotations")
-    made = await job(case)
+    manifest = await job(case)
     assert (
-        made["metadata"]["labels"].items() >= {"app": "flows", "Team": "Data", "team": "x"}.items()
+        manifest["metadata"]["labels"].items()
+        >= {"app": "flows", "Team": "Data", "team": "x"}.items()
     )
     wanted = {"karpenter.sh/do-not-disrupt": "true", "a": "b"}
-    assert made["metadata"]["annotations"].items() >= wanted.items()
-    assert made["spec"]["template"]["metadata"]["annotations"].items() >= wanted.items()
+    assert manifest["metadata"]["annotations"].items() >= wanted.items()
+    assert manifest["spec"]["template"]["metadata"]["annotations"].items() >= wanted.items()
 
 
 async def test_case_27_the_users_annotation_wins_and_its_value_stays_as_it_is() -> None:
     template = template_with(metadata={"annotations": {"note": "template"}})
     value = "Any text: ü, {braces}, 'quotes' and a / slash. " + "x" * 1000
-    made = await job(Case("note", template=template, run={"annotations": {"note": value}}))
-    assert made["metadata"]["annotations"]["note"] == value
-    assert made["spec"]["template"]["metadata"]["annotations"]["note"] == value
+    manifest = await job(Case("note", template=template, run={"annotations": {"note": value}}))
+    assert manifest["metadata"]["annotations"]["note"] == value
+    assert manifest["spec"]["template"]["metadata"]["annotations"]["note"] == value
 
 
 async def test_case_27_an_annotations_key_is_repaired() -> None:
-    made = await job(Case("key", run={"annotations": {"Bad Key/-x y.": "v"}}))
-    assert made["metadata"]["annotations"]["bad-key/x-y"] == "v"
+    manifest = await job(Case("key", run={"annotations": {"Bad Key/-x y.": "v"}}))
+    assert manifest["metadata"]["annotations"]["bad-key/x-y"] == "v"
 
 
 async def test_case_27_without_annotations_the_pods_have_ours_alone() -> None:
-    made = await job(Case("none"))
+    manifest = await job(Case("none"))
     ours = {"prefect.io/flow-run-id", models.CONTAINER_ANNOTATION}
-    assert set(made["spec"]["template"]["metadata"]["annotations"]) == ours
+    assert set(manifest["spec"]["template"]["metadata"]["annotations"]) == ours
 
 
 async def test_case_27_labels_of_the_manifest_stay_on_the_job_alone() -> None:
-    made = await job(Case("labels", template=template_with(metadata={"labels": {"app": "flows"}})))
-    assert made["metadata"]["labels"]["app"] == "flows"
-    assert "app" not in made["spec"]["template"]["metadata"]["labels"]
+    manifest = await job(
+        Case("labels", template=template_with(metadata={"labels": {"app": "flows"}}))
+    )
+    assert manifest["metadata"]["labels"]["app"] == "flows"
+    assert "app" not in manifest["spec"]["template"]["metadata"]["labels"]
 
 
 async def test_case_28_a_sidecar_and_volumes_are_untouched_and_the_first_container_is_filled() -> (
@@ -180,15 +183,15 @@ async def test_case_28_a_sidecar_and_volumes_are_untouched_and_the_first_contain
     volumes = [{"name": "scratch", "emptyDir": {}}]
     sidecar = {key: value for key, value in SIDECAR.items() if key in ("name", "image")}
     first = {"name": "prefect-job", "volumeMounts": [{"name": "scratch", "mountPath": "/x"}]}
-    made = await job(
+    manifest = await job(
         Case("sidecar", template=minimal(containers=[first, sidecar], volumes=volumes))
     )
-    pod = made["spec"]["template"]["spec"]
+    pod = manifest["spec"]["template"]["spec"]
     assert pod["containers"][1] == sidecar
     assert pod["volumes"] == volumes
-    assert container(made)["volumeMounts"] == first["volumeMounts"]
-    assert container(made)["args"] == ["prefect", "flow-run", "execute"]
-    assert "PREFECT__FLOW_RUN_ID" in names(made)
+    assert container(manifest)["volumeMounts"] == first["volumeMounts"]
+    assert container(manifest)["args"] == ["prefect", "flow-run", "execute"]
+    assert "PREFECT__FLOW_RUN_ID" in names(manifest)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +235,7 @@ async def test_case_43_a_job_keeps_its_own() -> None:
 
 
 def _at(document: Any, path: str) -> Any:
-    """Labels' keys have dots; ours are asked for whole."""
+    """Return the value at a dotted path; the keys of our labels contain dots, too."""
     head, _, rest = path.partition(".")
     if path in document:
         return document[path]

@@ -1,4 +1,4 @@
-"""Names and labels are made valid, in full tables (docs/conformance.md, 29, 30)."""
+"""Names and labels become valid (docs/conformance.md, 29, 30)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.corpus.rendered import job
     ],
 )
 async def test_case_29_a_jobs_name_is_made_valid(name: str, slug: str) -> None:
-    made = await job(Case("named", run={"name": name}))
-    assert re.fullmatch(f"{slug}-[0-9a-f]{{12}}", made["metadata"]["name"])
+    manifest = await job(Case("named", run={"name": name}))
+    assert re.fullmatch(f"{slug}-[0-9a-f]{{12}}", manifest["metadata"]["name"])
 
 
 @pytest.mark.parametrize(
@@ -54,16 +54,19 @@ async def test_case_29_a_jobs_name_is_made_valid(name: str, slug: str) -> None:
     ],
 )
 async def test_case_30_a_labels_key_is_made_valid(key: str, repaired: str) -> None:
-    made = await job(Case("key", run={"labels": {key: "foo"}}))
-    for metadata in (made["metadata"], made["spec"]["template"]["metadata"]):
+    manifest = await job(Case("key", run={"labels": {key: "foo"}}))
+    for metadata in (manifest["metadata"], manifest["spec"]["template"]["metadata"]):
         assert metadata["labels"][repaired] == "foo"
 
 
 @pytest.mark.parametrize("key", ["$@*^$@", "name/$@*^$@"])
 async def test_case_30_a_key_without_valid_characters_is_dropped(key: str) -> None:
     """The stock worker sends it as it is, and the API server refuses the Job."""
-    made, without = await job(Case("key", run={"labels": {key: "foo"}})), await job(Case("none"))
-    assert made["metadata"]["labels"] == without["metadata"]["labels"]
+    manifest, without = (
+        await job(Case("key", run={"labels": {key: "foo"}})),
+        await job(Case("none")),
+    )
+    assert manifest["metadata"]["labels"] == without["metadata"]["labels"]
 
 
 async def test_case_30_a_prefix_without_valid_characters_leaves_the_name() -> None:

@@ -1,4 +1,4 @@
-"""How values get into a template (docs/conformance.md, 38 to 40, 42).
+"""How values are filled into a template (docs/conformance.md, 38 to 40, 42).
 
 Blocks and variables of a server are in tests/contract/test_equal_to_stock_blocks.py.
 """
@@ -15,9 +15,9 @@ from tests.corpus.rendered import container, job, variables
 
 
 async def annotation(value: Any, values: Object) -> Any:
-    """What becomes of the value at a place of the template."""
-    made = await job(Case("place", template=template_with(pod={"place": value}), run=values))
-    return made["spec"]["template"]["spec"].get("place", "removed")
+    """Return what a value in the template is rendered to."""
+    manifest = await job(Case("place", template=template_with(pod={"place": value}), run=values))
+    return manifest["spec"]["template"]["spec"].get("place", "removed")
 
 
 @pytest.mark.parametrize(
@@ -88,18 +88,18 @@ async def test_case_38_neither_the_template_nor_the_values_are_changed() -> None
 async def test_case_39_the_three_rules_of_interpolation(
     value: Any, values: Object, expected: Any
 ) -> None:
-    """A sole placeholder takes the typed value, one in a text its text; a missing one goes, as does
-    one that is null."""
+    """A single placeholder becomes the typed value, one within a string its text. A missing or null
+    value removes the field."""
     assert await annotation(value, values) == expected
 
 
 @pytest.mark.parametrize("command", ["", None])
 async def test_case_39_a_falsy_command_counts_as_not_set(command: str | None) -> None:
-    """Nothing but the container's own arguments: an empty text is an empty list there."""
-    made = await job(
+    """The container's own arguments are an exception: an empty string is an empty list."""
+    manifest = await job(
         Case("command", template=template_with(container={"args": None}), run={"command": command})
     )
-    assert container(made)["args"] == ["prefect", "flow-run", "execute"]
+    assert container(manifest)["args"] == ["prefect", "flow-run", "execute"]
 
 
 async def test_case_39_values_become_strings_if_the_field_requires_it() -> None:
@@ -108,7 +108,7 @@ async def test_case_39_values_become_strings_if_the_field_requires_it() -> None:
 
 
 async def test_case_39_a_list_over_a_mapping_is_merged_with_it_by_name() -> None:
-    """The stock worker fails, or makes a variable of the keys of the list's entry."""
+    """The stock worker fails, or turns the keys of a list's entry into variables."""
     listed: Object = {"env": [{"name": "B", "value": "2"}]}
     template = template_with(variables={"env": {"A": "1"}})
     for case in (
@@ -120,8 +120,8 @@ async def test_case_39_a_list_over_a_mapping_is_merged_with_it_by_name() -> None
 
 
 async def test_case_39_an_empty_list_of_the_run_leaves_the_deployments_mapping() -> None:
-    made = await job(Case("empty", deployment={"env": {"A": "1"}}, run={"env": []}))
-    assert variables(made)["A"] == "1"
+    manifest = await job(Case("empty", deployment={"env": {"A": "1"}}, run={"env": []}))
+    assert variables(manifest)["A"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ async def test_case_39_an_empty_list_of_the_run_leaves_the_deployments_mapping()
     ],
 )
 async def test_case_40_a_name_may_be_made_of_flow_and_run(name: str | None, slug: str) -> None:
-    made = await job(Case("name", run={"name": name}))
-    assert made["metadata"]["name"].rpartition("-")[0] == slug
+    manifest = await job(Case("name", run={"name": name}))
+    assert manifest["metadata"]["name"].rpartition("-")[0] == slug
 
 
 @pytest.mark.parametrize(
@@ -157,5 +157,5 @@ async def test_case_42_an_inserted_value_is_not_expanded_again(values: Object) -
 
 
 async def test_case_42_what_is_sent_to_the_pod_is_what_the_user_gave() -> None:
-    made = await job(Case("env", run={"env": {"A": "{{ image }}"}, "image": "x:1"}))
-    assert variables(made)["A"] == "{{ image }}"
+    manifest = await job(Case("env", run={"env": {"A": "{{ image }}"}, "image": "x:1"}))
+    assert variables(manifest)["A"] == "{{ image }}"

@@ -1,4 +1,4 @@
-"""A template of 1 MiB costs its own binding a moment, and the other bindings nothing."""
+"""A template of 1 MiB delays its own binding for a moment, and no other binding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def costs() -> dict[str, tuple[float, float]]:
-    """In a process of its own: what a test run has in memory makes each collection long."""
+    """Run in a separate process: the memory of a test run makes garbage collection slow."""
     command = [sys.executable, "-m", "tests.support.template_cost"]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False

@@ -1,4 +1,4 @@
-"""What the documents show of templates is what the code has."""
+"""The documentation of templates matches the code."""
 
 from __future__ import annotations
 

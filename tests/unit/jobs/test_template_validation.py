@@ -1,4 +1,4 @@
-"""What is wrong with a base job template whatever a run's values are, and what depends on them."""
+"""Errors of a base job template that no value of a run causes, and fields that values decide."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ CONTAINER = "spec.template.spec.containers[0]"
 
 
 def template(**places: Any) -> Object:
-    """The stock template with these values: `template(**{"spec.suspend": True})`."""
+    """Return the stock template with these values: `template(**{"spec.suspend": True})`."""
     base = stock_template()
     for text, value in places.items():
         put(base["job_configuration"]["job_manifest"], text, value)
     return base
 
 
-def told(base: Any) -> list[str]:
-    return [str(fault) for fault in template_errors(base)]
+def messages(base: Any) -> list[str]:
+    return [str(error) for error in template_errors(base)]
 
 
 def test_the_stock_template_has_no_errors_and_no_warnings() -> None:
     for base in (stock_template(), stock_template(parallelism=1, completions=1)):
-        assert told(base) == []
+        assert messages(base) == []
         assert list(template_warnings(base)) == []
 
 
@@ -61,9 +61,9 @@ def test_the_stock_template_has_no_errors_and_no_warnings() -> None:
     ],
 )
 def test_an_invalid_template_is_reported_with_its_path(base: Any, path: str) -> None:
-    [fault] = template_errors(base)
-    assert fault.path_text == path
-    assert "expected a" in fault.problem
+    [error] = template_errors(base)
+    assert error.path_text == path
+    assert "expected a" in error.problem
 
 
 def test_all_missing_fields_of_a_manifest_are_reported_at_once() -> None:
@@ -79,15 +79,15 @@ def test_all_missing_fields_of_a_manifest_are_reported_at_once() -> None:
         {"spec.backoffLimit": -1},
         {"spec.template.spec.restartPolicy": "OnFailure"},
         {"kind": "Pod"},
-        {f"{CONTAINER}.image": "{{ my image }}"},  # a blank: this is no placeholder
+        {f"{CONTAINER}.image": "{{ my image }}"},  # a blank, so it is not a placeholder
     ],
     ids=str,
 )
 def test_an_invalid_literal_value_is_an_error_of_the_template(places: Object) -> None:
-    [fault] = template_errors(template(**places))
+    [error] = template_errors(template(**places))
     [(path, value)] = places.items()
-    assert fault.path_text == f"job_configuration.job_manifest.{path}"
-    assert fault.value == value
+    assert error.path_text == f"job_configuration.job_manifest.{path}"
+    assert error.value == value
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_an_invalid_literal_value_is_an_error_of_the_template(places: Object) ->
     ids=str,
 )
 def test_values_that_a_placeholder_decides_are_not_checked(places: Object) -> None:
-    assert told(template(**places)) == []
+    assert messages(template(**places)) == []
 
 
 @pytest.mark.parametrize(
@@ -122,14 +122,14 @@ def test_values_that_a_placeholder_decides_are_not_checked(places: Object) -> No
     ids=str,
 )
 def test_what_rendering_repairs_is_not_an_error(places: Object) -> None:
-    assert told(template(**places)) == []
+    assert messages(template(**places)) == []
 
 
 def test_the_names_of_a_fixed_environment_are_checked() -> None:
     base = stock_template()
     base["job_configuration"]["env"] = {"A": "1", "B=C": "2"}
-    [fault] = template_errors(base)
-    assert fault.path_text == 'job_configuration.env["B=C"]'
+    [error] = template_errors(base)
+    assert error.path_text == 'job_configuration.env["B=C"]'
     for key in ("env", "labels", "annotations"):
         broken = copy.deepcopy(base)
         broken["job_configuration"]["env"] = {}
@@ -138,15 +138,15 @@ def test_the_names_of_a_fixed_environment_are_checked() -> None:
 
 
 def test_a_reference_to_a_block_without_its_name_can_never_be_resolved() -> None:
-    [fault] = template_errors(template(**{f"{CONTAINER}.workingDir": "{{ prefect.blocks.a }}"}))
-    assert "prefect.blocks.TYPE.NAME" in str(fault)
-    assert told(template(**{f"{CONTAINER}.workingDir": "{{ prefect.blocks.secret.a }}"})) == []
+    [error] = template_errors(template(**{f"{CONTAINER}.workingDir": "{{ prefect.blocks.a }}"}))
+    assert "prefect.blocks.TYPE.NAME" in str(error)
+    assert messages(template(**{f"{CONTAINER}.workingDir": "{{ prefect.blocks.secret.a }}"})) == []
 
 
 def test_a_placeholder_without_a_variable_is_a_warning_with_a_similar_name() -> None:
     base = template(**{f"{CONTAINER}.image": "{{ imgae }}", "spec.template.spec.nodeName": "a"})
     base["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["nodeNames"] = "a"
-    image, field = (str(doubt) for doubt in template_warnings(base))
+    image, field = (str(warning) for warning in template_warnings(base))
     assert "did you mean image?" in image
     assert "spec.template.spec.nodeNames" in field
 

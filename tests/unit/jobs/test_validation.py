@@ -1,4 +1,4 @@
-"""Faults of a Job's manifest: all at once, each with its path, value and what is expected."""
+"""Errors of a Job's manifest: all at once, each with path, value and what is expected."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ JOB: Object = {
 
 
 def job(path: str, value: Any) -> Object:
-    """A valid Job, but for the value at the path."""
-    made = copy.deepcopy(JOB)
-    manifests.put(made, path, value)
-    return made
+    """Return a valid Job with this value at the path."""
+    changed = copy.deepcopy(JOB)
+    manifests.put(changed, path, value)
+    return changed
 
 
-def told(manifest: Any) -> list[str]:
-    return [fault.path_text.removeprefix("job_manifest.") for fault in find_errors(manifest)]
+def error_paths(manifest: Any) -> list[str]:
+    return [error.path_text.removeprefix("job_manifest.") for error in find_errors(manifest)]
 
 
 def test_a_valid_job_has_no_errors() -> None:
@@ -86,9 +86,9 @@ def test_a_valid_job_has_no_errors() -> None:
     ],
 )
 def test_an_error_has_its_path_and_what_is_expected(path: str, value: Any, expected: str) -> None:
-    [fault] = find_errors(job(path, value))
-    assert fault.path_text.startswith(f"job_manifest.{path}")
-    assert expected in str(fault)
+    [error] = find_errors(job(path, value))
+    assert error.path_text.startswith(f"job_manifest.{path}")
+    assert expected in str(error)
 
 
 LONG = "x" * 131_072
@@ -131,10 +131,10 @@ MOUNT = {"name": "data", "mountPath": "/data"}
     ids=lambda value: str(value)[:60],
 )
 def test_references_names_and_limits_are_checked(path: str, value: Any, expected: str) -> None:
-    [fault] = find_errors(job(path, value))
-    assert fault.path_text.startswith(f"job_manifest.{path}")
-    assert expected in str(fault)
-    assert len(str(fault)) < 400
+    [error] = find_errors(job(path, value))
+    assert error.path_text.startswith(f"job_manifest.{path}")
+    assert expected in str(error)
+    assert len(str(error)) < 400
 
 
 def test_a_value_exactly_at_its_limit_is_valid() -> None:
@@ -149,48 +149,48 @@ def test_a_value_exactly_at_its_limit_is_valid() -> None:
 
 def test_an_object_too_large_for_etcd_is_an_error_with_its_size() -> None:
     env = [{"name": f"V{number}", "value": "x" * 100_000} for number in range(16)]
-    [fault] = find_errors(job(f"{CONTAINER}.env", env))
-    assert fault.path_text == "job_manifest"
-    assert "at most 1,572,864 bytes" in str(fault)
-    assert "got 1,600," in str(fault)
+    [error] = find_errors(job(f"{CONTAINER}.env", env))
+    assert error.path_text == "job_manifest"
+    assert "at most 1,572,864 bytes" in str(error)
+    assert "got 1,600," in str(error)
 
 
 def test_mounts_need_a_volume_and_a_path_of_their_own() -> None:
     mounted = job(f"{CONTAINER}.volumeMounts", [MOUNT, MOUNT])
     mounted["spec"]["template"]["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
-    [fault] = find_errors(mounted)
-    assert fault.path_text.endswith("volumeMounts[1].mountPath")
-    assert "a path that no other mount uses" in str(fault)
+    [error] = find_errors(mounted)
+    assert error.path_text.endswith("volumeMounts[1].mountPath")
+    assert "a path that no other mount uses" in str(error)
     for unknown in ("{{ volumes }}", ["{{ more }}"], [{"name": "{{ volume }}"}]):
         mounted = job(f"{CONTAINER}.volumeMounts", [MOUNT])
         mounted["spec"]["template"]["spec"]["volumes"] = unknown
         found = find_errors(mounted, is_opaque=lambda value: "{{" in str(value)[:2])
-        assert [str(fault) for fault in found] == []
+        assert [str(error) for error in found] == []
 
 
 def test_all_missing_fields_are_reported_at_once() -> None:
-    assert told({}) == ["apiVersion", "kind", "spec"]
-    assert told(job("spec.template.spec", {})) == [
+    assert error_paths({}) == ["apiVersion", "kind", "spec"]
+    assert error_paths(job("spec.template.spec", {})) == [
         "spec.template.spec.containers",
         "spec.template.spec.restartPolicy",
     ]
-    [fault] = find_errors(job("spec.template", None))
-    assert (fault.value, fault.path_text) == (MISSING, "job_manifest.spec.template")
+    [error] = find_errors(job("spec.template", None))
+    assert (error.value, error.path_text) == (MISSING, "job_manifest.spec.template")
 
 
 def test_a_request_above_its_limit_is_an_error_with_both_values() -> None:
     resources = {"limits": {"memory": "1Gi", "cpu": 2}, "requests": {"memory": "2Gi", "cpu": "2"}}
-    [fault] = find_errors(job(f"{CONTAINER}.resources", resources))
-    assert fault.path_text.endswith("resources.requests.memory")
-    assert "'2Gi'" in str(fault)
-    assert "'1Gi'" in str(fault)
+    [error] = find_errors(job(f"{CONTAINER}.resources", resources))
+    assert error.path_text.endswith("resources.requests.memory")
+    assert "'2Gi'" in str(error)
+    assert "'1Gi'" in str(error)
 
 
 def test_names_of_containers_and_volumes_are_unique() -> None:
     twice = job("spec.template.spec.initContainers", [{"name": "prefect-job", "image": "a"}])
-    assert told(twice) == ["spec.template.spec.initContainers[0].name"]
+    assert error_paths(twice) == ["spec.template.spec.initContainers[0].name"]
     volumes = [{"name": "a", "emptyDir": {}}, {"name": "a", "emptyDir": {}}]
-    assert told(job("spec.template.spec.volumes", volumes)) == [
+    assert error_paths(job("spec.template.spec.volumes", volumes)) == [
         "spec.template.spec.volumes[1].name"
     ]
 
@@ -201,9 +201,9 @@ def test_null_counts_as_missing_and_is_valid() -> None:
 
 
 def test_an_unknown_field_is_not_an_error() -> None:
-    odd = job("spec.template.spec.parallelism", 1)
-    assert find_errors(odd) == []
-    assert [format_path(path) for path in unknown_fields(odd)] == [
+    misplaced = job("spec.template.spec.parallelism", 1)
+    assert find_errors(misplaced) == []
+    assert [format_path(path) for path in unknown_fields(misplaced)] == [
         "job_manifest.spec.template.spec.parallelism"
     ]
 
@@ -216,9 +216,9 @@ def test_opaque_values_are_not_reported() -> None:
 
 
 def test_the_value_of_an_environment_variable_is_never_shown() -> None:
-    [fault] = find_errors(job(f"{CONTAINER}.env", [{"name": "TOKEN", "value": 271828}]))
-    assert fault.path_text.endswith("env[0].value")
-    assert "271828" not in str(fault)
+    [error] = find_errors(job(f"{CONTAINER}.env", [{"name": "TOKEN", "value": 271828}]))
+    assert error.path_text.endswith("env[0].value")
+    assert "271828" not in str(error)
     assert "271828" not in str(FieldError(("image",), "271828", "a string", is_secret=True))
 
 
@@ -244,15 +244,15 @@ def test_a_job_is_validated_in_less_than_half_a_millisecond() -> None:
     )
 )
 def test_anything_instead_of_a_manifest_gives_errors(manifest: Any) -> None:
-    for fault in find_errors(manifest):
-        assert str(fault)
-        found = get_path({"job_manifest": manifest}, fault.path)
-        assert found is (None if fault.value is MISSING else fault.value)
+    for error in find_errors(manifest):
+        assert str(error)
+        found = get_path({"job_manifest": manifest}, error.path)
+        assert found is (None if error.value is MISSING else error.value)
 
 
 def test_any_value_in_any_field_is_valid_or_an_error() -> None:
     for manifest in manifests.every():
-        assert all(str(fault) for fault in find_errors(manifest))
+        assert all(str(error) for error in find_errors(manifest))
 
 
 @pytest.mark.parametrize(

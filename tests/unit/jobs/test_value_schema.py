@@ -1,4 +1,4 @@
-"""What a job variable should have been, by the pool's own schema, which is a user's."""
+"""What a job variable should be according to the pool's schema, which users write."""
 
 from __future__ import annotations
 

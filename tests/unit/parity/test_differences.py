@@ -1,4 +1,4 @@
-"""The list of what may differ from the stock worker's Job: what it covers, and that it is told."""
+"""Each allowed difference from the stock worker's Job covers its case, and is documented."""
 
 from __future__ import annotations
 
@@ -47,21 +47,24 @@ WORKER = {"PREFECT_LOGGING_LEVEL": "DEBUG", "REGION": "eu-1"}
 
 
 def ours() -> Object:
-    """As it is made here."""
-    made = copy.deepcopy(STOCK)
-    made["metadata"] = {
+    """Return the Job that the operator renders."""
+    changed = copy.deepcopy(STOCK)
+    changed["metadata"] = {
         "name": "run-0123456789ab",
         "namespace": "data",
         "labels": {"team": "data", models.RUN_LABEL: "1"},
         "annotations": {"prefect.io/flow-run-id": "1", models.TTL_ANNOTATION: "60"},
     }
-    del made["spec"]["ttlSecondsAfterFinished"], made["spec"]["template"]["spec"]["parallelism"]
-    made["spec"]["parallelism"] = 1
-    env = container(made)["env"]
+    del (
+        changed["spec"]["ttlSecondsAfterFinished"],
+        changed["spec"]["template"]["spec"]["parallelism"],
+    )
+    changed["spec"]["parallelism"] = 1
+    env = container(changed)["env"]
     env[:2] = [
         {"name": "PREFECT_API_KEY", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y"}}}
     ]
-    return made
+    return changed
 
 
 def container(manifest: Object) -> Object:
@@ -69,8 +72,8 @@ def container(manifest: Object) -> Object:
     return found
 
 
-def undocumented(stock: Object, made: Object) -> list[str]:
-    found = find_differences(stock, made, environment=WORKER)
+def undocumented(stock: Object, changed: Object) -> list[str]:
+    found = find_differences(stock, changed, environment=WORKER)
     return [each.path for each in found if each.rule is None]
 
 
@@ -98,35 +101,41 @@ _ENV = "spec.template.spec.containers[0].env"
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        (lambda made: made["metadata"].update(name="x" * 58), "metadata.name"),
-        (lambda made: made["metadata"]["labels"].pop("team"), "metadata.labels.team"),
-        (lambda made: made["metadata"]["labels"].update(team="other"), "metadata.labels.team"),
-        (lambda made: made["metadata"]["labels"].update(new="x"), "metadata.labels.new"),
+        (lambda changed: changed["metadata"].update(name="x" * 58), "metadata.name"),
+        (lambda changed: changed["metadata"]["labels"].pop("team"), "metadata.labels.team"),
         (
-            lambda made: made["metadata"]["annotations"].pop(models.TTL_ANNOTATION),
+            lambda changed: changed["metadata"]["labels"].update(team="other"),
+            "metadata.labels.team",
+        ),
+        (lambda changed: changed["metadata"]["labels"].update(new="x"), "metadata.labels.new"),
+        (
+            lambda changed: changed["metadata"]["annotations"].pop(models.TTL_ANNOTATION),
             "spec.ttlSecondsAfterFinished",
         ),
-        (lambda made: made["spec"].pop("parallelism"), "spec.template.spec.parallelism"),
+        (lambda changed: changed["spec"].pop("parallelism"), "spec.template.spec.parallelism"),
         (
-            lambda made: container(made).update(image="flows:2"),
+            lambda changed: container(changed).update(image="flows:2"),
             "spec.template.spec.containers[0].image",
         ),
-        (lambda made: container(made).update(tty=True), "spec.template.spec.containers[0].tty"),
-        (lambda made: container(made)["env"].pop(), f"{_ENV}.B.value"),
-        (lambda made: container(made)["env"].reverse(), _ENV),
-        (lambda made: container(made)["env"][1].update(value="2"), f"{_ENV}.A.value"),
+        (
+            lambda changed: container(changed).update(tty=True),
+            "spec.template.spec.containers[0].tty",
+        ),
+        (lambda changed: container(changed)["env"].pop(), f"{_ENV}.B.value"),
+        (lambda changed: container(changed)["env"].reverse(), _ENV),
+        (lambda changed: container(changed)["env"][1].update(value="2"), f"{_ENV}.A.value"),
     ],
 )
 def test_a_difference_without_a_rule_is_reported(change: Any, path: str) -> None:
-    made = ours()
-    change(made)
-    assert path in undocumented(STOCK, made)
+    changed = ours()
+    change(changed)
+    assert path in undocumented(STOCK, changed)
 
 
 def test_a_credential_in_plain_text_has_no_rule() -> None:
-    made = ours()
-    container(made)["env"][0] = {"name": "PREFECT_API_KEY", "value": "other"}
-    assert undocumented(STOCK, made) == [f"{_ENV}.PREFECT_API_KEY.value"]
+    changed = ours()
+    container(changed)["env"][0] = {"name": "PREFECT_API_KEY", "value": "other"}
+    assert undocumented(STOCK, changed) == [f"{_ENV}.PREFECT_API_KEY.value"]
 
 
 def test_a_lost_setting_that_is_not_the_workers_has_no_rule() -> None:
@@ -151,7 +160,7 @@ def test_a_difference_reads_as_one_line() -> None:
 
 
 def test_the_documentation_lists_the_same_rules() -> None:
-    told = [
+    rows = [
         (name.strip(), here.strip())
         for line in ARCHITECTURE.read_text().splitlines()
         if line.startswith("| ")
@@ -162,8 +171,8 @@ def test_the_documentation_lists_the_same_rules() -> None:
         *((outcome.name, outcome.here) for outcome in acceptance.ACCEPTED_HERE),
         *((outcome.name, outcome.here) for outcome in acceptance.REFUSED_HERE),
     ]
-    assert [rule for rule in known if rule not in told] == []
-    first = told.index(known[0])
-    last = told.index(known[-1])
-    listed = [row for row in told[first : last + 1] if row[0] != "part"]
+    assert [rule for rule in known if rule not in rows] == []
+    first = rows.index(known[0])
+    last = rows.index(known[-1])
+    listed = [row for row in rows[first : last + 1] if row[0] != "part"]
     assert listed == known

@@ -1,4 +1,4 @@
-"""The interpreter that renders as the stock worker does: what is said when it cannot."""
+"""The stock worker's rendering in another interpreter, and its errors."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from tests.corpus.case import Case
 from workpool_operator.parity.stock import StockWorkerMissing, stock_worker
 
 
-def said_by(python: str | Path) -> str:
+def error_of(python: str | Path) -> str:
     with pytest.raises(StockWorkerMissing) as missing, stock_worker(python) as worker:
         worker.render(Case("any").document)
     return str(missing.value)
 
 
 def test_an_interpreter_without_prefect_kubernetes_gives_an_error_with_the_fix() -> None:
-    said = said_by(sys.executable)
-    assert "prefect-kubernetes is not installed" in said
-    assert "pip install prefect-kubernetes" in said
-    assert "\n" not in said
+    message = error_of(sys.executable)
+    assert "prefect-kubernetes is not installed" in message
+    assert "pip install prefect-kubernetes" in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
-    ("program", "said"),
+    ("program", "message"),
     [
         (
             "/nowhere/python",
@@ -35,8 +35,8 @@ def test_an_interpreter_without_prefect_kubernetes_gives_an_error_with_the_fix()
         ("/bin/true", "/bin/true ended without output"),
     ],
 )
-def test_a_missing_interpreter_is_named(program: str, said: str) -> None:
-    assert said_by(program) == said
+def test_a_missing_interpreter_is_named(program: str, message: str) -> None:
+    assert error_of(program) == message
 
 
 def test_the_process_gets_none_of_the_callers_prefect_settings(
@@ -63,12 +63,12 @@ def test_the_process_and_its_folder_are_removed(
 
 @pytest.fixture
 def interpreter(tmp_path: Path) -> Callable[[str], Path]:
-    """A program that runs a line of shell instead of the script."""
+    """Return a function that writes an interpreter which runs a line of shell instead."""
 
-    def made(line: str) -> Path:
+    def script(line: str) -> Path:
         program = tmp_path / "python"
         program.write_text(f"#!/bin/sh\n{line}\n")
         program.chmod(0o755)
         return program
 
-    return made
+    return script

@@ -1,4 +1,4 @@
-"""A dry run of a template with its own defaults: whose each refusal of a real API server is."""
+"""A dry run of a template with its own defaults: which errors are the pool's and which warnings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POD = "spec.template.spec"
 
 
 def template(places: Object, *, defaults: Object | None = None) -> Object:
-    """The stock template with these values in its manifest and these defaults of variables."""
+    """Return the stock template with these values in its manifest and these defaults."""
     base = stock_template()
     for text, value in places.items():
         put(base["job_configuration"]["job_manifest"], text, value)
@@ -34,30 +34,30 @@ def template(places: Object, *, defaults: Object | None = None) -> Object:
     return base
 
 
-class Rehearsed:
-    """`await rehearsed(template)`: what becomes of it, by one Rehearsal."""
+class DryRun:
+    """`await dry_run(template)` returns the findings of one TemplateDryRun."""
 
     def __init__(self, here: StepwiseController, pool: Object) -> None:
         self.here, self.pool = here, pool
         namespace = here.owner.namespace
         consent = Consent(here.kube, binding_namespace=namespace, job_namespace=namespace)
-        self.rehearsal = TemplateDryRun(here.kube, namespace=namespace, consent=consent)
+        self.template_dry_run = TemplateDryRun(here.kube, namespace=namespace, consent=consent)
 
     async def __call__(self, base: Object) -> TemplateFindings:
         pool = WorkPool.of({**self.pool, "base_job_template": base})
-        return await self.rehearsal.check(pool, self.here.api)
+        return await self.template_dry_run.check(pool, self.here.api)
 
 
 @pytest.fixture
-async def rehearsed(start: Start, suspended_pool: Object) -> Rehearsed:
-    return Rehearsed(await start(), suspended_pool)
+async def dry_run(start: Start, suspended_pool: Object) -> DryRun:
+    return DryRun(await start(), suspended_pool)
 
 
 @pytest.mark.parametrize("base", [stock_template(), default_template()], ids=["stock", "ours"])
 async def test_valid_templates_have_no_errors_and_no_warnings(
-    base: Object, rehearsed: Rehearsed
+    base: Object, dry_run: DryRun
 ) -> None:
-    assert await rehearsed(base) == TemplateFindings()
+    assert await dry_run(base) == TemplateFindings()
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ async def test_valid_templates_have_no_errors_and_no_warnings(
     ids=str,
 )
 async def test_an_error_that_no_value_can_fix_is_the_pools(
-    places: Object, fact: str, rehearsed: Rehearsed
+    places: Object, fact: str, dry_run: DryRun
 ) -> None:
-    outcome = await rehearsed(template(places))
+    outcome = await dry_run(template(places))
     assert fact in " ".join(outcome.faults)
     assert outcome.crashes == ()
 
@@ -107,17 +107,17 @@ async def test_an_error_that_no_value_can_fix_is_the_pools(
     ids=str,
 )
 async def test_an_error_that_a_value_can_fix_is_a_warning(
-    places: Object, defaults: Object, fact: str, rehearsed: Rehearsed
+    places: Object, defaults: Object, fact: str, dry_run: DryRun
 ) -> None:
-    outcome = await rehearsed(template(places, defaults=defaults))
+    outcome = await dry_run(template(places, defaults=defaults))
     assert outcome.faults == ()
     assert fact in " ".join(outcome.crashes)
 
 
 async def test_a_variable_that_only_a_deployment_sets_is_not_required_of_the_pool(
-    rehearsed: Rehearsed,
+    dry_run: DryRun,
 ) -> None:
-    """A variable without a default is for deployments to set: that it is missing says nothing."""
+    """A variable without a default is set by deployments: that it is missing is not an error."""
     base = template(
         {
             f"{POD}.volumes": [
@@ -127,60 +127,60 @@ async def test_a_variable_that_only_a_deployment_sets_is_not_required_of_the_poo
         }
     )
     base["variables"]["properties"] |= {"claim": {"type": "string"}, "account": {"type": "string"}}
-    assert await rehearsed(base) == TemplateFindings()
+    assert await dry_run(base) == TemplateFindings()
 
 
-async def test_a_missing_block_is_a_warning_with_its_path(rehearsed: Rehearsed) -> None:
+async def test_a_missing_block_is_a_warning_with_its_path(dry_run: DryRun) -> None:
     missing = "{{ prefect.blocks.secret.nobody }}"
-    outcome = await rehearsed(template({}, defaults={"env": {"TOKEN": missing}}))
+    outcome = await dry_run(template({}, defaults={"env": {"TOKEN": missing}}))
     assert outcome.faults == ()
     assert "nobody" in " ".join(outcome.crashes)
 
 
-async def test_values_that_are_probably_unintended_are_warnings(rehearsed: Rehearsed) -> None:
+async def test_values_that_are_probably_unintended_are_warnings(dry_run: DryRun) -> None:
     base = template({f"{POD}.nodeSelectors": {"a": "b"}, f"{CONTAINER}.image": "{{ imgae }}"})
-    remarks = " ".join((await rehearsed(base)).warnings)
+    remarks = " ".join((await dry_run(base)).warnings)
     assert f"{POD}.nodeSelectors" in remarks
     assert "did you mean image?" in remarks
 
 
 async def test_a_template_is_tried_once_and_again_after_a_change(
-    rehearsed: Rehearsed, kube_proxy: FaultProxy
+    dry_run: DryRun, kube_proxy: FaultProxy
 ) -> None:
     for base in (stock_template(), stock_template(), template({"spec.backoffLimit": 1})):
-        await rehearsed(base)
+        await dry_run(base)
     assert len(kube_proxy.calls("/jobs$", method="POST")) == 2
 
 
 async def test_without_an_answer_the_last_result_counts(
-    rehearsed: Rehearsed, kube_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    dry_run: DryRun, kube_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(template_dry_run, "REPEAT_SECONDS", 0.0)
     monkeypatch.setattr(template_dry_run, "RETRY_SECONDS", 0.0)
     good, bad = stock_template(), template({f"{CONTAINER}.imagePullPolicy": "Sometimes"})
     for base in (good, bad):
-        before = await rehearsed(base)
+        before = await dry_run(base)
         with kube_proxy.offline():
-            after = await rehearsed(base)
+            after = await dry_run(base)
         assert (after.faults, after.crashes) == (before.faults, before.crashes)
         assert after.not_checked
-        assert await rehearsed(base) == before
+        assert await dry_run(base) == before
     with kube_proxy.offline():
-        unknown = await rehearsed(template({"spec.backoffLimit": 2}))
+        unknown = await dry_run(template({"spec.backoffLimit": 2}))
     assert unknown.faults == ()
     assert unknown.not_checked
 
 
 async def test_a_template_of_a_megabyte_does_not_block_the_event_loop_for_long(
-    rehearsed: Rehearsed,
+    dry_run: DryRun,
 ) -> None:
     base = stock_template()
     pod = base["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     pod["volumes"] = [
         {"name": f"v{number}", "emptyDir": {"medium": "{{ image }}"}} for number in range(18_000)
     ]
-    await rehearsed(base)
+    await dry_run(base)
     begun = time.process_time()
     for _ in range(10):
-        await rehearsed(base)  # as each look does
+        await dry_run(base)  # as each look does
     assert (time.process_time() - begun) / 10 < 0.2

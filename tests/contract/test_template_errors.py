@@ -1,7 +1,6 @@
-"""A pool's fault stops claims within half a minute and names its place; a run's fault ends the run.
+"""An error of a pool stops claims within half a minute; an error of a run ends the run.
 
-What decides is whether a run's values could mend it: only a fault at a place that no placeholder
-reaches is the pool's.
+An error is the pool's if no value of a run can fix it: the field depends on no placeholder.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ CREATE = r"/apis/batch/v1/namespaces/[^/]+/jobs"
 
 
 def template(pod: Object | None = None, spec: Object | None = None, **container: Any) -> Object:
-    """The stock template with these literal values in its manifest."""
+    """Return the stock template with these literal values in its manifest."""
     base = stock_template(**(pod or {}))
     manifest = base["job_configuration"]["job_manifest"]
     manifest["spec"].update(spec or {})
@@ -38,7 +37,7 @@ def template(pod: Object | None = None, spec: Object | None = None, **container:
 
 
 def with_default(**defaults: Any) -> Object:
-    """The stock template with these defaults of its variables."""
+    """Return the stock template with these defaults of its variables."""
     base = stock_template()
     for name, value in defaults.items():
         base["variables"]["properties"][name]["default"] = value
@@ -46,7 +45,7 @@ def with_default(**defaults: Any) -> Object:
 
 
 def with_hostname() -> Object:
-    """The stock template whose runs may set a field that only the API server looks at."""
+    """Return the stock template with a variable for a field that only the API server checks."""
     base = template({"hostname": "{{ hostname }}"})
     base["variables"]["properties"]["hostname"] = {"type": "string"}
     return base
@@ -56,12 +55,12 @@ async def put(api: PrefectApi, pool: str, base: Object) -> None:
     await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": base})
 
 
-POOLS_FAULTS: dict[str, tuple[Object, list[str]]] = {
-    "an image that is none, which the dry run does not see": (
+POOL_ERRORS: dict[str, tuple[Object, list[str]]] = {
+    "an invalid image, which the dry run does not check": (
         template(image="Bad Image"),
         ["spec.template.spec.containers[0].image", "'Bad Image'", "image reference"],
     ),
-    "a quantity that is none, which the API server refuses without a path": (
+    "an invalid quantity, which the API server refuses without a path": (
         template(resources={"limits": {"memory": "1 GB"}}),
         ["containers[0].resources.limits.memory", "'1 GB'", "1Gi"],
     ),
@@ -69,11 +68,11 @@ POOLS_FAULTS: dict[str, tuple[Object, list[str]]] = {
         template(spec={"backoffLimit": "3"}),
         ["job_manifest.spec.backoffLimit", "'3'", "32-bit integer"],
     ),
-    "a value that only the API server knows to be none": (
+    "a value that only the API server can check": (
         template({"tolerations": [{"key": "a", "operator": "Is"}]}),
         ["spec.template.spec.tolerations[0].operator", '"Is"', '"Equal", "Exists"'],
     ),
-    "a mount of a volume that is not there": (
+    "a mount of a missing volume": (
         template(volumeMounts=[{"name": "data", "mountPath": "/data"}]),
         ["containers[0].volumeMounts[0].name", "one of the pod's volumes", "'data'"],
     ),
@@ -86,11 +85,11 @@ async def test_an_error_of_a_pool_is_reported_in_time_and_clears_without_a_resta
     await operator()
     served = await binding()
     await served.ready()
-    for why, (broken, facts) in POOLS_FAULTS.items():
+    for case, (broken, facts) in POOL_ERRORS.items():
         await put(api, pool, broken)
-        fault = await served.condition("TemplateValid", "False", seconds=PROMISED + MARGIN)
+        condition = await served.condition("TemplateValid", "False", seconds=PROMISED + MARGIN)
         for fact in (*facts, pool, "Correct it in Prefect"):
-            assert fact in fault["message"], f"{why}: {fault['message']}"
+            assert fact in condition["message"], f"{case}: {condition['message']}"
         await put(api, pool, stock_template())
         await served.ready(seconds=PROMISED + MARGIN)
 
@@ -111,7 +110,7 @@ async def test_runs_of_a_faulty_pool_stay_scheduled_until_it_is_corrected(
     assert len(await jobs_of(kube, namespace, run)) == 1
 
 
-RUNS_FAULTS: dict[str, tuple[Object, list[str]]] = {
+RUN_ERRORS: dict[str, tuple[Object, list[str]]] = {
     "image": (
         {"image": "Bad Image"},
         [
@@ -161,11 +160,11 @@ async def test_an_error_of_a_run_ends_it_with_path_value_and_variable(
     await operator()
     served = await binding()
     await served.ready()
-    runs = {why: await make_run(api, pool, own) for why, (own, _) in RUNS_FAULTS.items()}
+    runs = {why: await make_run(api, pool, own) for why, (own, _) in RUN_ERRORS.items()}
     for why, run in runs.items():
         ended = await api.wait_for_state(run["id"], "CRASHED")
         message = ended["state"]["message"]
-        for fact in RUNS_FAULTS[why][1]:
+        for fact in RUN_ERRORS[why][1]:
             assert fact in message, f"{why}: {message}"
         assert "Traceback" not in message
     assert await kube.list("jobs", namespace) == []
@@ -192,9 +191,9 @@ async def test_an_invalid_default_is_a_warning_because_a_deployment_can_override
     await operator()
     served = await binding()
     await served.ready()
-    said = await served.condition("TemplateValid", "True")
-    assert "'Bad Image'" in said["message"]
-    assert "the pool's default of job variable image" in said["message"]
+    condition = await served.condition("TemplateValid", "True")
+    assert "'Bad Image'" in condition["message"]
+    assert "the pool's default of job variable image" in condition["message"]
     plain, overriding = await make_run(api, pool), await make_run(api, pool, {"image": "busybox"})
     crashed = await api.wait_for_state(plain["id"], "CRASHED")
     assert "the pool's default of job variable image" in crashed["state"]["message"]
@@ -210,10 +209,10 @@ async def test_an_unused_variable_is_one_line_in_the_runs_log(
     run = await make_run(api, pool, {"memory_limits": "1Gi", "image": "busybox"})
     await api.wait(run["id"], until=lambda run: bool(run["infrastructure_pid"]))
 
-    async def told() -> list[str]:
+    async def warnings() -> list[str]:
         return [line for line in await api.logs(run["id"]) if "memory_limits" in line]
 
-    [line] = await poll(told, until=lambda lines: lines != [])
+    [line] = await poll(warnings, until=lambda lines: lines != [])
     assert "did you mean memory_limit?" in line
 
 
@@ -231,8 +230,8 @@ async def test_a_dry_run_without_a_result_is_not_an_error_of_the_template(
     await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
     served = await binding()
     await served.ready()
-    said = await served.condition("TemplateValid", "True")
-    assert "the operator tries again" in said["message"]
+    condition = await served.condition("TemplateValid", "True")
+    assert "the operator tries again" in condition["message"]
 
 
 async def test_a_full_quota_is_not_an_error_of_the_template(
@@ -261,8 +260,8 @@ async def test_the_api_server_checks_each_template_once(
     for seconds in (1, 2):  # two looks, at least
         await served.patch(concurrencyLimit=seconds)
         await served.wait(lambda status: status["observedGeneration"] > 1, seconds=20)
-    asked = [call for call in kube_proxy.calls("/jobs", method="POST") if "dryRun" in call.query]
-    assert len(asked) == 1
+    dry_runs = [call for call in kube_proxy.calls("/jobs", method="POST") if "dryRun" in call.query]
+    assert len(dry_runs) == 1
 
 
 async def make_run(api: PrefectApi, pool: str, job_variables: Object | None = None) -> Object:

@@ -1,5 +1,5 @@
-"""What `jobs.checks` calls a fault, beside a real API server: nothing that it takes, because no
-run may crash for our opinion, and everything that it refuses without a path.
+"""Errors of `jobs.validation`, compared with a real API server: none in what the server accepts,
+because such a run must not crash, and all that it refuses without a path.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STRICTER = ("image", "restartPolicy")
 
 
 async def tried(kube: Kube, job: Object) -> httpx.Response:
-    """A dry run's answer."""
+    """Return the answer to a dry run."""
     return await kube.http.post(
         path("jobs", "default"),
         params={"dryRun": "All"},
@@ -152,8 +152,8 @@ async def test_mounts_are_valid_exactly_if_the_api_server_accepts_them(
 async def test_an_object_is_too_large_only_if_the_api_server_refuses_it(
     kube: Kube, namespace: str
 ) -> None:
-    """A dry run stores nothing, and so finds nothing too large: this one is to be created. What
-    the API server says then is about labels that it generates itself."""
+    """A dry run stores nothing and so refuses no size: this Job is really created. The API server's
+    error is then about labels that it generates itself."""
     job = with_value((*CONTAINER, "args"), ["x" * 100_000] * 17)
     job["spec"]["suspend"] = True
     [fault] = find_errors(job)
