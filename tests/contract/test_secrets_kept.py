@@ -205,10 +205,10 @@ async def test_a_missing_right_to_keep_a_copy_is_told_with_both_ways_out_and_its
         in (fault["message"])
     )
     for way_out in (
-        "a copy of spec.server.apiKey",
+        "it copies spec.server.apiKey for run pods",
         f"kubectl -n {other_namespace} create rolebinding workpool-operator-secrets "
         f"--clusterrole=workpool-operator-secrets --serviceaccount={namespace}:operator",
-        "name what that namespace has for them in spec.jobs.apiKey",
+        "and name it in spec.jobs.apiKey",
     ):
         assert way_out in fault["message"]
     await account.grant(WRITES_SECRETS, other_namespace)
