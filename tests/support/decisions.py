@@ -23,8 +23,8 @@ from workpool_operator.jobs.diagnosis import WaitReason
 from workpool_operator.kube.models import FINAL_STATE_ANNOTATION
 from workpool_operator.runs.actions import Action, RestoreState
 from workpool_operator.runs.decide import decide
+from workpool_operator.runs.settings import Timeouts
 from workpool_operator.runs.store import RunRecord
-from workpool_operator.runs.timeouts import Timeouts
 
 POLICY = Timeouts()
 LONG = 1000.0

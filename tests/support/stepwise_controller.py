@@ -42,11 +42,10 @@ from workpool_operator.runs.decide import decide
 from workpool_operator.runs.executor import Executor
 from workpool_operator.runs.listener import Listener
 from workpool_operator.runs.renderer import TemplateRenderer
-from workpool_operator.runs.settings import RunSettings
+from workpool_operator.runs.settings import RunSettings, Timeouts
 from workpool_operator.runs.snapshot import Snapshot, take_snapshot
 from workpool_operator.runs.state_proposals import StateProposals
 from workpool_operator.runs.store import RunRecord, RunStore
-from workpool_operator.runs.timeouts import Timeouts
 
 MOST_STEPS = 20
 _jobs = TypeAdapter(Page[Job])

@@ -17,8 +17,7 @@ from workpool_operator.jobs import names
 from workpool_operator.jobs.credentials import Credentials
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.runs.claims import Owner
-from workpool_operator.runs.settings import PollSettings, RunSettings
-from workpool_operator.runs.timeouts import Timeouts
+from workpool_operator.runs.settings import PollSettings, RunSettings, Timeouts
 from workpool_operator.ttl_cache import TTLCache
 
 CONCURRENT_CHECKS = 8

@@ -81,8 +81,8 @@ from workpool_operator.runs.rules.final import FINAL
 from workpool_operator.runs.rules.pending import PENDING
 from workpool_operator.runs.rules.running import CANCELLING, PAUSED, RUNNING
 from workpool_operator.runs.rules.scheduled import SCHEDULED
+from workpool_operator.runs.settings import Timeouts
 from workpool_operator.runs.snapshot import Snapshot
-from workpool_operator.runs.timeouts import Timeouts
 
 # By the type of a run's state; a final one has FINAL.
 RULES: Mapping[str, tuple[Rule, ...]] = {

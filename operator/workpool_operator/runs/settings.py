@@ -4,7 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from workpool_operator.runs.timeouts import Timeouts
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Graces and time-outs of the decision table, in seconds. All are fixed except for the last
+    three, which a binding or a worker sets."""
+
+    state_age: float = 2.0  # a claim, and what ends something, needs a state this recent
+    report_grace: float = 10.0
+    status_grace: float = 10.0  # the watch of pods can be behind that of Jobs
+    vanish_grace: float = 5.0
+    final_grace: float = 30.0
+    kubelet_grace: float = 30.0  # to end a pod, after its terminationGracePeriodSeconds
+    cancel_grace: float = 60.0
+    previous_job_grace: float = 60.0
+    podless_grace: float = 2.0
+    creating_grace: float = 15.0
+    diagnosis_age: float = 10.0
+    lease_renewal: float = 45.0  # a deployment can set leases of 60 s
+    node_grace: float = 20.0  # after the pod's own: a running kubelet ends it earlier
+    pending_timeout: int = 600
+    infrastructure_retries: int = 3
+    finished_grace: int = 3600
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from typing import Any
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from workpool_operator.runs.settings import RunSettings
-from workpool_operator.runs.timeouts import Timeouts
+from workpool_operator.runs.settings import RunSettings, Timeouts
 
 PREFIX = "WORKPOOL_OPERATOR_WORKER_"
 STOCK_PREFIX = "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_"

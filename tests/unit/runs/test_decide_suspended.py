@@ -48,8 +48,8 @@ from workpool_operator.runs.actions import (
 )
 from workpool_operator.runs.claims import ClaimedRun
 from workpool_operator.runs.decide import decide
+from workpool_operator.runs.settings import Timeouts
 from workpool_operator.runs.store import RunRecord
-from workpool_operator.runs.timeouts import Timeouts
 
 LONG_AGO = WALL - timedelta(hours=2)
 JUST_NOW = WALL - timedelta(seconds=5)

@@ -8,8 +8,7 @@ import pytest
 
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.context import Binding
-from workpool_operator.runs.settings import PollSettings, RunSettings
-from workpool_operator.runs.timeouts import Timeouts
+from workpool_operator.runs.settings import PollSettings, RunSettings, Timeouts
 from workpool_operator.worker.settings import PREFIX, WorkerSettings
 
 

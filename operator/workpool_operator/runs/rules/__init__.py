@@ -11,8 +11,8 @@ from workpool_operator.kube.models import Job
 from workpool_operator.prefect_api.models import Run
 from workpool_operator.runs.actions import Action, NoAction
 from workpool_operator.runs.claims import Claim, ClaimedRun
+from workpool_operator.runs.settings import Timeouts
 from workpool_operator.runs.snapshot import Snapshot
-from workpool_operator.runs.timeouts import Timeouts
 
 P = ParamSpec("P")
 
