@@ -1,1 +1,1 @@
-"""The edge to Prefect: its REST API, its event stream, and views of what is read."""
+"""The edge to Prefect: its REST API, its event stream, and models of what is read."""

@@ -1,7 +1,9 @@
-"""Prefect's REST API as the operator uses it, on one PrefectClient with explicit credentials.
+"""Sends the operator's requests to Prefect's REST API, through a PrefectClient with explicit
+credentials.
 
-Promises: nothing is resent (`transport`); a proposal is answered by plain data, so Prefect's
-`Abort` and `Pause` never arise; every failure is a `PrefectUnavailable` or a `PrefectRefused`.
+No request is sent twice (`transport`). Every failure is a PrefectUnavailable or a PrefectRefused. A
+proposed state returns the server's answer as data: Prefect's exceptions `Abort` and `Pause` are
+never raised.
 """
 
 from __future__ import annotations
@@ -46,10 +48,10 @@ from workpool_operator.prefect_api.proxies import proxy_of
 from workpool_operator.prefect_api.transport import OnceTransport
 
 RUN_NOT_FOUND = "Flow run not found"  # the body of Prefect's own 404
-PAGE_SIZE = 200  # the server's own limit for polls and filters
+PAGE_SIZE = 200  # the server's limit for polls and filters
 REQUEST_TIMEOUT_SECONDS = 15.0
-# The server closes connections that were idle for 5 s, which is also httpx's default: a request on
-# one that is just being closed is lost, and nothing is resent.
+# The server closes connections that were idle for 5 s, which is also httpx's default. A request on
+# a connection that is just being closed is lost, and is not sent again.
 LIMITS = httpx.Limits(max_connections=16, keepalive_expiry=3.0)
 
 T = TypeVar("T")
@@ -59,14 +61,14 @@ _NOT_PREFECT = "this is not the answer of a Prefect API"
 _UNREADABLE = (json.JSONDecodeError, UnicodeDecodeError, ValidationError, RecursionError)
 
 _answer = TypeAdapter(SetStateResult)
-_objects = TypeAdapter(list[dict[str, Any]])  # strict: of an empty mapping no run is read as gone
+_objects = TypeAdapter(list[dict[str, Any]])  # an empty mapping must not read as "no runs"
 _states = TypeAdapter(list[State])
 _queues = TypeAdapter(list[WorkQueue])
 _workers = TypeAdapter(list[Worker])
 
 
 class PrefectApi:
-    """One server, one pool name; use it as an async context manager."""
+    """Requests one work pool and its runs on one server; use it as an async context manager."""
 
     def __init__(self, server: PrefectEndpoint, *, pool: str) -> None:
         """
@@ -76,7 +78,7 @@ class PrefectApi:
         self.server = server
         self.pool = pool
         self.client = _client(server)
-        # Its routes are literals without ids; what it does with a path is the same for any.
+        # The client types the path as one of its own routes, but accepts any.
         self._send: Callable[..., Awaitable[httpx.Response]] = self.client.request
         self._pool_path = f"/work_pools/{quote(pool, safe='')}"
 
@@ -90,7 +92,7 @@ class PrefectApi:
     # The pool
 
     async def version(self) -> str:
-        """The server's version, as `3.8.8`."""
+        """Return the server's version, such as `3.8.8`."""
         return str(await self.request("GET", "/admin/version"))
 
     async def work_pool(self) -> WorkPool:
@@ -103,7 +105,7 @@ class PrefectApi:
         return await self._read(_queues.validate_python, "POST", path)
 
     async def workers(self) -> list[Worker]:
-        """The pool's, as they last said themselves; at most 200."""
+        """Return at most 200 workers of the pool, as they last reported themselves."""
         path = f"{self._pool_path}/workers/filter"
         return await self._read(_workers.validate_python, "POST", path, {"limit": PAGE_SIZE})
 
@@ -119,7 +121,8 @@ class PrefectApi:
     # Flow runs
 
     async def poll(self, *, queues: Sequence[str], before: datetime) -> list[Run]:
-        """At most 200 scheduled runs by queue priority and time, always the same ones first."""
+        """Return at most 200 scheduled runs by queue priority, then by time: always the same ones
+        first."""
         body: dict[str, Any] = {"scheduled_before": before.isoformat(), "limit": PAGE_SIZE}
         if queues:
             body["work_queue_names"] = list(queues)
@@ -127,7 +130,11 @@ class PrefectApi:
         return await self._read(_polled, "POST", path, body)
 
     async def read_run(self, run_id: UUID) -> Run | None:
-        """The run, or None where Prefect says that it does not know it."""
+        """Return the run, or None if Prefect answers that it does not exist.
+
+        Raises:
+            PrefectUnavailable: another 404, for example from a gateway.
+        """
         try:
             return await self._read(Run.of, "GET", f"/flow_runs/{run_id}")
         except PrefectNotFound as refused:
@@ -136,7 +143,7 @@ class PrefectApi:
             raise PrefectUnavailable(str(refused)) from refused
 
     async def filter_runs(self, body: dict[str, Any]) -> list[Run]:
-        """One page of `POST /flow_runs/filter`."""
+        """Return one page of `POST /flow_runs/filter`."""
         whole = {"limit": PAGE_SIZE, **body}
         return await self._read(_runs, "POST", "/flow_runs/filter", whole)
 
@@ -145,7 +152,7 @@ class PrefectApi:
         return await self._read(int, "POST", "/flow_runs/count", filters)
 
     async def history(self, run_id: UUID) -> list[State]:
-        """Every state the run ever had, oldest first."""
+        """Return every state that the run has had, oldest first."""
         path = f"/flow_run_states/?flow_run_id={run_id}"
         states = await self._read(_states.validate_python, "GET", path)
         return sorted(
@@ -153,7 +160,7 @@ class PrefectApi:
         )
 
     async def set_state(self, run_id: UUID, state: dict[str, Any]) -> SetStateResult:
-        """Propose a state; never forced."""
+        """Propose a state, without force; return the server's answer, which may be a rejection."""
         details = {**state.get("state_details", {}), "flow_run_id": str(run_id)}
         body = {"state": {**state, "state_details": details}, "force": False}
         path = f"/flow_runs/{run_id}/set_state"
@@ -186,10 +193,10 @@ class PrefectApi:
         return await self._read(_ids, "POST", f"/{kind}/filter", body) if wanted else {}
 
     async def _read(self, view: Callable[[Any], T], method: str, path: str, body: Any = None) -> T:
-        """The answer as `view` reads it.
+        """Send one request and return the answer, decoded by `view`.
 
         Raises:
-            PrefectRefused: also where it does not fit: a gateway's own page, another program.
+            PrefectRefused: also if the answer is not Prefect's, but a gateway's page, for example.
         """
         answer = await self.request(method, path, body)
         try:
@@ -199,7 +206,12 @@ class PrefectApi:
             raise PrefectRefused(text, status=200) from error
 
     async def request(self, method: str, path: str, body: Any = None) -> Any:
-        """The decoded answer, None for an empty one."""
+        """Send one request and return the JSON of the answer; None if it is empty.
+
+        Raises:
+            PrefectRefused: 4xx except for 408 and 429, or not an answer of Prefect's.
+            PrefectUnavailable: no answer, 408, 429, 5xx, or a 404 of something else than Prefect.
+        """
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 response = await self._send(method, path, json=body)
@@ -209,9 +221,9 @@ class PrefectApi:
             raise PrefectUnavailable(
                 f"{method} {path}: {connection_errors.explain(error)}"
             ) from error
-        except _UNREADABLE as error:  # of the CSRF token, which is asked for before
+        except _UNREADABLE as error:  # the CSRF token, which the client requests first
             raise PrefectRefused(f"{method} {path}: {_NOT_PREFECT}", status=200) from error
-        except (httpx.InvalidURL, ValueError) as error:  # never their text: it may quote a header
+        except (httpx.InvalidURL, ValueError) as error:  # their text may quote a header
             text = f"{method} {path}: the request cannot be sent ({type(error).__name__})"
             raise PrefectRefused(text, status=0) from error
         try:
@@ -235,7 +247,7 @@ def _ids(answer: Any) -> dict[UUID, dict[str, Any]]:
 
 
 def _mismatch(error: Exception) -> str:
-    """What does not fit, without its value."""
+    """Return the path of the first mismatch and what was expected, without the value."""
     if not isinstance(error, ValidationError):
         return ""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
@@ -243,7 +255,8 @@ def _mismatch(error: Exception) -> str:
 
 
 def _client(server: PrefectEndpoint) -> PrefectClient:
-    """Its headers are the server's, and none of the settings of the user's own Prefect."""
+    """Return a client with the headers of `server`, and without those of the user's Prefect
+    settings."""
     proxy, verify = proxy_of(server.url), server.trust.context()
     transport = OnceTransport(verify=verify, limits=LIMITS, proxy=proxy.url if proxy else None)
     with _without_headers_of_the_user():
@@ -262,7 +275,8 @@ def _client(server: PrefectEndpoint) -> PrefectClient:
 
 
 def _without_headers_of_the_user() -> AbstractContextManager[object]:
-    """Prefect's client adds those of its settings, whichever server it is for."""
+    """Return a context without custom headers in Prefect's settings: its client would send them to
+    any server."""
     if not get_current_settings().client.custom_headers:
         return nullcontext()
     return temporary_settings(restore_defaults={PREFECT_CLIENT_CUSTOM_HEADERS})
@@ -271,22 +285,22 @@ def _without_headers_of_the_user() -> AbstractContextManager[object]:
 def _error(
     error: httpx.HTTPStatusError, server: PrefectEndpoint
 ) -> PrefectRefused | PrefectUnavailable:
-    """Of an answer only what a Prefect API says: a gateway's page may repeat what was sent."""
+    """Return the typed error. It quotes only a Prefect API: another page may repeat the request."""
     response = error.response
     text = f"{response.request.method} {response.request.url.path}: HTTP {response.status_code}"
     if response.is_redirect:
         return _redirect(response, server, text)
-    said = _prefect_reason(response)
-    text = server.redacted(f"{text} {said or ''}".rstrip())
-    if response.status_code >= 500 or (response.status_code == 404 and said is None):
+    reason = _prefect_reason(response)
+    text = server.redacted(f"{text} {reason or ''}".rstrip())
+    if response.status_code >= 500 or (response.status_code == 404 and reason is None):
         return PrefectUnavailable(text)
     kind = _REFUSALS.get(response.status_code, PrefectRefused)
     return kind(text, status=response.status_code)
 
 
 def _prefect_reason(response: httpx.Response) -> str | None:
-    """The reason that a Prefect API gives; None where something else answers, as an ingress without
-    a way to the server, which answers 404, too, with a page, text or other JSON."""
+    """Return the reason in an answer of a Prefect API; None if something else answered, for example
+    an ingress without a route to the server, whose 404 has a page, text or other JSON."""
     try:
         body = response.json()
     except ValueError:
@@ -300,8 +314,8 @@ def _prefect_reason(response: httpx.Response) -> str | None:
 def _redirect(response: httpx.Response, server: PrefectEndpoint, text: str) -> PrefectRedirects:
     target = response.request.url.join(response.headers["Location"])
     base = target.copy_with(query=None, fragment=None, userinfo=b"")
-    asked = response.request.url.path.removeprefix(httpx.URL(server.url).path.rstrip("/"))
-    is_api = base.path.endswith(asked)
-    path = base.path.removesuffix(asked) if is_api else "/"
+    requested = response.request.url.path.removeprefix(httpx.URL(server.url).path.rstrip("/"))
+    is_api = base.path.endswith(requested)
+    path = base.path.removesuffix(requested) if is_api else "/"
     to = str(base.copy_with(path=path)).rstrip("/")
     return PrefectRedirects(f"{text}, to {to}", status=response.status_code, to=to, is_api=is_api)

@@ -1,7 +1,7 @@
-"""A Prefect API as a client of it needs it: its address, what opens it, and whom it trusts.
+"""Describes how to reach a Prefect API: its address, credentials, headers and trusted certificates.
 
-Promises: no secret is in a repr; every value that is sent as a header is checked before (`fault`),
-because what cannot be sent would be quoted by the one who refuses to.
+No repr has a secret. Every value is checked before it is sent as a header, because the HTTP client
+quotes a value that it refuses to send.
 """
 
 from __future__ import annotations
@@ -30,20 +30,23 @@ _RESERVED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class TLSTrust:
-    """Which certificates are accepted: those of `SSL_CERT_FILE` or the system, with Mozilla's list
-    and `ca_bundle` (`certificates` of a PEM file) beside them; any where `verify` is false."""
+    """The trusted certificates: those of `SSL_CERT_FILE` or the system, Mozilla's list, and
+    `ca_bundle` (see `certificates`); every certificate if `verify` is False."""
 
     ca_bundle: str | None = None
     verify: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """One for all who trust the same."""
+        """Return the TLS context, which equal values share."""
         return _context(self, strict=tls_strict())
 
 
 @dataclass(frozen=True, slots=True)
 class PrefectEndpoint:
-    """`headers` are sent beside the credentials, with every request and to the event stream."""
+    """The address and credentials of a Prefect API.
+
+    `headers` are sent in addition to the credentials, with every request and to the event stream.
+    """
 
     url: str
     api_key: str | None = field(default=None, repr=False)
@@ -53,7 +56,7 @@ class PrefectEndpoint:
 
     @property
     def address(self) -> str:
-        """`url` as it may be shown: without user and password."""
+        """The URL without user and password, for messages."""
         return _USER.sub("", self.url)
 
     @property
@@ -62,7 +65,7 @@ class PrefectEndpoint:
         return self.api_key is None and self.auth_string is None
 
     def redacted(self, text: str) -> str:
-        """The text without what opens the server, should somebody have answered with it."""
+        """Return the text with every credential replaced by `***`: an answer can contain one."""
         for secret in sorted(self._secrets(), key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
@@ -76,40 +79,41 @@ class PrefectEndpoint:
 
 
 def header_value_problem(value: str) -> str:
-    """Why the value cannot be sent in a header, without the value; empty where it can."""
+    """Return why the value cannot be sent in a header, without the value; "" if it can."""
     if not value:
         return "is empty"
     if "\n" in value or "\r" in value:
-        return "holds more than one line"
+        return "has more than one line"
     if not (value.isascii() and value.isprintable()):
-        return "holds characters that are not printable ASCII"
+        return "has characters that are not printable ASCII"
     return ""
 
 
 def header_name_problem(name: str, *, authorized: bool) -> str:
-    """Why no header of that name can be added; `authorized`: an Authorization is sent already."""
+    """Return why no header of that name can be added, "" if it can; `authorized` if credentials
+    already set an Authorization header."""
     if not _TOKEN.fullmatch(name):
-        return "is not the name of an HTTP header"
+        return "is not a valid HTTP header name"
     if _RESERVED.fullmatch(name):
         return "is set by the HTTP client itself"
     if authorized and name.lower() == "authorization":
-        return "is made from the API key or auth string: keep one of the two"
+        return "is set from the API key or auth string: keep one of the two"
     return ""
 
 
 def certificates(text: str) -> str:
-    """The certificates of a PEM file: no comment, and no private key that stands beside them.
+    """Return the certificates of a PEM file, without its comments and private keys.
 
     Raises:
-        ValueError: there is none, or one cannot be read.
+        ValueError: the file has no certificate, or one that cannot be read.
     """
     found = "\n".join(_CERTIFICATE.findall(text))
     if not found:
-        raise ValueError("holds no certificate in PEM form")
+        raise ValueError("has no certificate in PEM format")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=found)
     except (ssl.SSLError, ValueError) as error:
-        raise ValueError("holds a certificate that cannot be read") from error
+        raise ValueError("has a certificate that cannot be read") from error
     return found + "\n"
 
 

@@ -1,10 +1,10 @@
-"""Wake-ups from Prefect's event stream.
+"""Listens to Prefect's event stream and reports which runs may have changed.
 
-An event says that something may have changed, nothing more: a poll or a read decides. The stream
-may be refused, cut, hold what is no event, or drop events (256 are kept per subscriber) without any
-harm but latency. Prefect's own subscriber takes its credentials from global settings, so this one
-is ours (docs/races.md, 21): sub-protocol `prefect`, then an auth frame with the raw auth string or
-the API key.
+An event is only a reason to poll or to read a run. If the stream is refused, breaks, sends other
+frames or drops events (the server keeps 256 per subscriber), only latency suffers. Prefect's own
+subscriber takes its credentials from global settings; this one takes them from the endpoint
+(docs/races.md, 21). Protocol: the sub-protocol `prefect`, then an auth frame with the auth string
+or the API key.
 """
 
 from __future__ import annotations
@@ -31,24 +31,27 @@ from workpool_operator.prefect_api.proxies import proxy_of
 
 log = logging.getLogger(__name__)
 
-# A start or a pending state needs nobody: the pod itself reports the one, we set the other.
+# Without RUNNING, which pods show too, and PENDING, which the operator proposes itself.
 STATE_TYPES = ["SCHEDULED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 BACKOFF_SECONDS = (0.5, 30.0)
 REFUSED_RETRY_SECONDS = 300.0
-TEMPORARY = frozenset({408, 425, 429})  # and 5xx: a server that restarts, or asks to come back
+TEMPORARY = frozenset({408, 425, 429})  # and 5xx: the server restarts, or is busy
 
 Wake = Callable[[UUID, str, str | None], None]
 Connected = Callable[[str | None], None]
 
 
 class Refused(Exception):
-    """The server, or what is in front of it, gives no event stream: asking again soon is no use."""
+    """The server, or a gateway in front of it, refuses the stream; a retry will not help soon."""
 
 
 class EventStream:
-    """Calls `wake(run_id, state_type, queue)` per state change of the pool's runs, where `queue` is
-    the name of the run's work queue, if it is told; `connected(None)` when the stream opens, and
-    `connected(why)` when it is lost or does not open."""
+    """Listens to the state changes of a pool's runs.
+
+    `wake(run_id, state_type, queue)` is called for each change; `queue` is the name of the run's
+    work queue, None if the event does not name it. `connected(None)` is called when the stream
+    opens, `connected(why)` when it is lost or does not open.
+    """
 
     def __init__(
         self,
@@ -67,14 +70,14 @@ class EventStream:
         self._clock = clock
 
     async def run(self) -> None:
-        """Listen for ever; after a refusal only the next attempt is late."""
+        """Listen until cancelled; a refusal only delays the next attempt."""
         delay, longest = BACKOFF_SECONDS
         while True:
             started = self._clock.monotonic()
             refused = False
             try:
                 await self._listen()
-                why = "the server ended it"
+                why = "the server closed it"
             except Refused as error:
                 why, refused = str(error), True
             except (OSError, WebSocketException, TimeoutError, ValueError) as error:
@@ -108,11 +111,11 @@ class EventStream:
         async with asyncio.timeout(10):
             answer = _object(await socket.recv())
         if answer.get("type") != "auth_success":
-            raise Refused("the server does not accept the credentials for it")
+            raise Refused("the server refuses the credentials for the event stream")
 
 
 def _state_change(frame: str | bytes) -> tuple[UUID, str, str | None] | None:
-    """The run, its new state's type and its queue; None for what is no such event."""
+    """Return run id, new state type and queue; None if the frame is not a state change."""
     event = _object(frame).get("event")
     if not isinstance(event, dict) or not isinstance(resource := event.get("resource"), dict):
         return None
@@ -126,7 +129,7 @@ def _state_change(frame: str | bytes) -> tuple[UUID, str, str | None] | None:
 
 
 def _queue(event: dict[str, Any]) -> str | None:
-    """The name of the run's work queue, if the event tells."""
+    """Return the name of the run's work queue; None if the event does not name it."""
     related = event.get("related")
     for each in related if isinstance(related, list) else ():
         if isinstance(each, dict) and each.get("prefect.resource.role") == "work-queue":
@@ -136,7 +139,7 @@ def _queue(event: dict[str, Any]) -> str | None:
 
 
 def _object(frame: str | bytes) -> dict[str, Any]:
-    """The frame's JSON object; empty for anything else."""
+    """Return the frame's JSON object; an empty one if it is anything else."""
     try:
         found = json.loads(frame)
     except (ValueError, RecursionError):
@@ -145,17 +148,17 @@ def _object(frame: str | bytes) -> dict[str, Any]:
 
 
 class _Connect(connect):
-    """Goes nowhere else: another server would be sent our headers."""
+    """Follows no redirect: it would send our headers to another server."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
 
 
 def _connect(server: PrefectEndpoint, url: str) -> connect:
-    """With what Prefect's own clients send."""
+    """Return a connection that sends what Prefect's own clients send, and the server's headers."""
     proxy = proxy_of(url)
     headers = dict(server.headers)
-    if server.auth_string:  # for a gateway that asks for it before the frame can be sent
+    if server.auth_string:  # for a gateway that requires it before the auth frame can be sent
         token = base64.b64encode(server.auth_string.encode()).decode()
         headers["Authorization"] = f"Basic {token}"
     return _Connect(

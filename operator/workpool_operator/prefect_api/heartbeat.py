@@ -1,4 +1,4 @@
-"""The worker record of a binding: it keeps the pool READY and the worker ONLINE."""
+"""Sends the heartbeats of a binding's worker, which keep it ONLINE and its pool READY."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RETRY_SECONDS = 5.0
 
 
 class Heartbeat:
-    """Says every `every_seconds` that `worker` is there, while `serves()`."""
+    """Sends a heartbeat of `worker` every `every_seconds`, while `serves()` returns True."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Heartbeat:
         self._serves = serves
 
     async def run(self) -> None:
-        """Beat for ever."""
+        """Send heartbeats until cancelled."""
         while True:
             if not self._serves():
                 await asyncio.sleep(RETRY_SECONDS)

@@ -1,6 +1,6 @@
-"""What a person names and the server knows by id: deployments, pools; and what they are like.
+"""Looks up pools, deployments and flows by the names that people use, and suggests similar names.
 
-Reads only. Every answer is the server's own document, from which a Job can be rendered.
+It only reads, and returns the server's own JSON, from which a Job can be rendered.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ _SHOWN = 5
 
 
 class NotFound(OperatorError):
-    """The server has no such thing; the text says which of its names are like it."""
+    """The server has no object of that name; the text suggests similar names."""
 
 
 async def pool(api: PrefectApi, name: str) -> Object:
-    """The work pool of that name."""
+    """Return the work pool of that name.
+
+    Raises:
+        NotFound: the server has none.
+    """
     with suppress(PrefectNotFound):
         found: Object = await api.request("GET", f"/work_pools/{quote(name, safe='')}")
         return found
@@ -32,7 +36,11 @@ async def pool(api: PrefectApi, name: str) -> Object:
 
 
 async def deployment(api: PrefectApi, name: str) -> Object:
-    """The deployment of that id, or of that `flow/deployment` name."""
+    """Return the deployment of that id, or of that name in the form `flow/deployment`.
+
+    Raises:
+        NotFound: the server has none.
+    """
     chosen: Object = {"deployments": {"id": {"any_": [name]}}}
     if not _is_id(name):
         flow, _, rest = name.partition("/")
@@ -44,7 +52,7 @@ async def deployment(api: PrefectApi, name: str) -> Object:
 
 
 async def flow(api: PrefectApi, flow_id: str) -> Object:
-    """The flow of that id."""
+    """Return the flow of that id."""
     found: Object = await api.request("GET", f"/flows/{flow_id}")
     return found
 

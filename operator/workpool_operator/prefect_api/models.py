@@ -1,4 +1,4 @@
-"""What the operator reads of Prefect's flow runs, states and pools. No I/O."""
+"""Models what the operator reads of Prefect's flow runs, states and pools. No I/O."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class State:
 class Run:
     """A flow run; `document` is the server's own JSON, from which its Job is rendered.
 
-    A poll's answer has no `state`: only its type and name.
+    A poll returns no `state`, only its type and name.
     """
 
     id: UUID
@@ -66,11 +66,11 @@ class Run:
         return _run.validate_python({**document, "document": document})  # type: ignore[return-value]
 
     def with_state(self, state: State) -> Self:
-        """The same run after a change of state."""
+        """Return the run with another state."""
         return replace(self, state=state, state_type=state.type, state_name=state.name)
 
     def with_changes(self, **fields: Any) -> Self:
-        """The same run after an update of fields."""
+        """Return the run with other values of these fields."""
         return replace(self, **fields, document={**self.document, **fields})
 
     @property
@@ -79,7 +79,7 @@ class Run:
 
     @property
     def retries_in_process(self) -> bool:
-        """No poll returns it: the process that runs it is to go on with it (docs/races.md, 26)."""
+        """Whether the run's own process is to retry it: no poll returns it (docs/races.md, 26)."""
         return self.empirical_policy.get("retry_type") == "in_process"
 
 
@@ -109,7 +109,7 @@ class WorkQueue:
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Worker:
-    """Who polls a pool, as it last said itself; `status` is ONLINE or OFFLINE."""
+    """A worker of a pool, as it last reported itself; `status` is ONLINE or OFFLINE."""
 
     name: str
     status: str | None = None
@@ -117,9 +117,9 @@ class Worker:
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class SetStateResult:
-    """The server's answer to a proposed state: `state` is the one the run has now.
+    """The server's answer to a proposed state; `state` is the run's state now.
 
-    `status` (ACCEPT, REJECT, ABORT, WAIT) decides, never the HTTP code.
+    Only `status` (ACCEPT, REJECT, ABORT, WAIT) shows whether it was accepted, not the HTTP code.
     """
 
     status: str

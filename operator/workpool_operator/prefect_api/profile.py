@@ -1,6 +1,6 @@
-"""The server of the user's own Prefect: what the `prefect` command would call, and how.
+"""Reads how the user's own Prefect reaches its server, as the `prefect` command does.
 
-For a command and for the worker type; a binding has all of it in its spec.
+Commands and the worker type use it; a binding has all of it in its spec.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ SSL_CERT_FILE = "PREFECT_API_SSL_CERT_FILE"
 
 
 def current() -> PrefectEndpoint:
-    """By the settings in force: environment, then profile; its url is empty where none has one.
+    """Return the endpoint of Prefect's settings: environment, then profile. Its URL is empty if
+    none is set.
 
     Raises:
-        OperatorError: one of them cannot be used; names it, without its value.
+        OperatorError: a setting cannot be used; the text names it, without its value.
     """
     settings = get_current_settings()
     api = settings.api
@@ -42,7 +43,7 @@ def current() -> PrefectEndpoint:
 
 
 def _headers(settings: Settings, *, authorized: bool) -> Headers:
-    """Prefect's client, too, leaves those alone that it sets itself."""
+    """Return the custom headers, as Prefect's client does: without those that it sets itself."""
     custom = settings.client.custom_headers
     for name, value in custom.items():
         _check(f"{CUSTOM_HEADERS}, {name!r}", endpoint.header_value_problem(value))
@@ -54,7 +55,7 @@ def _headers(settings: Settings, *, authorized: bool) -> Headers:
 
 
 def _ca_bundle(file: str | None) -> str | None:
-    """The file's certificates; Prefect has the one of SSL_CERT_FILE where no other is set."""
+    """Return the certificates of the file, which Prefect sets to SSL_CERT_FILE by default."""
     if not file:
         return None
     try:
@@ -65,6 +66,6 @@ def _ca_bundle(file: str | None) -> str | None:
         raise OperatorError(f"{SSL_CERT_FILE}: {file} {error}") from error
 
 
-def _check(setting: str, fault: str) -> None:
-    if fault:
-        raise OperatorError(f"{setting} {fault}: correct it")
+def _check(setting: str, problem: str) -> None:
+    if problem:
+        raise OperatorError(f"{setting} {problem}: correct it")

@@ -1,13 +1,13 @@
-"""The HTTP proxy of an address, by the environment: one answer for REST and for websockets. Pure.
+"""Chooses the HTTP proxy for a URL from the environment, for REST and websockets alike. Pure.
 
-httpx knows no networks in `NO_PROXY`, and websockets sends `ws://` through the proxy of `https://`.
-So both are told what to do here, by the rules of Go's programs, kubectl among them:
+httpx ignores networks in `NO_PROXY`, and websockets uses the proxy of `https://` for `ws://`. This
+module follows the rules of Go programs such as kubectl:
 
-- `http_proxy` and `https_proxy` by the scheme of the address (`ws` is http, `wss` is https), else
-  `all_proxy`; each also in upper case, the lower case wins.
-- `no_proxy` is a list with commas of hosts (`example.com`, with all below it), domains (`.svc` or
-  `*.svc`, only what is below it), addresses and networks (`10.0.0.0/8`), each also with `:port`.
-  `*` is every host. Names are not resolved: a network covers only addresses that are written out.
+- `http_proxy` or `https_proxy`, by the URL's scheme (`ws` counts as http, `wss` as https), else
+  `all_proxy`. Each can be in upper case; the lower case has precedence.
+- `no_proxy` is a comma-separated list of hosts (`example.com` with its subdomains), domains (`.svc`
+  or `*.svc`, only subdomains), addresses and networks (`10.0.0.0/8`), each with an optional
+  `:port`. `*` is every host. Names are not resolved: a network covers only literal addresses.
 - `localhost` and loopback addresses are reached directly.
 """
 
@@ -27,7 +27,8 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """`url` may hold a password; what is shown is `address` and the variable that named it."""
+    """A proxy and the variable that sets it. `url` can contain a password; messages show
+    `address`."""
 
     url: str
     variable: str
@@ -43,11 +44,11 @@ class Proxy:
 
 
 def proxy_of(url: str, environ: Mapping[str, str] = os.environ) -> Proxy | None:
-    """The proxy to reach `url` by; None: directly.
+    """Return the proxy through which to reach `url`; None to connect directly.
 
     Raises:
-        OperatorError: the environment names one that cannot be used.
-        ValueError: `url` is none.
+        OperatorError: the environment names an invalid proxy.
+        ValueError: `url` is invalid.
     """
     parts = urlsplit(url)
     scheme = _HTTP[parts.scheme]
@@ -59,7 +60,7 @@ def proxy_of(url: str, environ: Mapping[str, str] = os.environ) -> Proxy | None:
 
 
 def _named(environ: Mapping[str, str], name: str) -> tuple[str, str] | None:
-    if name == "http_proxy" and "REQUEST_METHOD" in environ:  # CGI: a client could set HTTP_PROXY
+    if name == "http_proxy" and "REQUEST_METHOD" in environ:  # CGI: a client can set HTTP_PROXY
         return None
     found = ((each, environ.get(each, "").strip()) for each in (name, name.upper()))
     return next(((each, value) for each, value in found if value), None)
@@ -72,8 +73,9 @@ def _usable(url: str, variable: str) -> Proxy:
     except ValueError:
         usable = False
     if not usable:
-        text = f"{variable} names no proxy that can be used: it must be http://HOST:PORT or https"
-        raise OperatorError(f"{text}://HOST:PORT.")
+        raise OperatorError(
+            f"{variable}: not a valid proxy: it must be http://HOST:PORT or https://HOST:PORT."
+        )
     return Proxy(url, variable)
 
 

@@ -1,6 +1,6 @@
-"""Lines in a flow run's own log, sent in batches.
+"""Sends log lines to the logs of flow runs, in batches.
 
-A line that cannot be sent is dropped after its batch fails: logs explain, states decide.
+A batch that cannot be sent is dropped: logs only explain, states decide.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from workpool_operator.prefect_api.client import PrefectApi
 
 log = logging.getLogger(__name__)
 
-LOGGER_NAME = "prefect.flow_runs.worker"  # as the stock worker's, so that the UI files it alike
+LOGGER_NAME = "prefect.flow_runs.worker"  # the stock worker's, so that the UI shows it the same
 FLUSH_SECONDS = 1.0
 BATCH_SIZE = 200
 MAX_PENDING = 10_000
 
 
 class RunLogSender:
-    """A bounded buffer of log lines and the loop that sends them."""
+    """Queues log lines, at most `MAX_PENDING`, and sends them in a loop."""
 
     def __init__(self, api: PrefectApi, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._api = api
@@ -44,13 +44,13 @@ class RunLogSender:
         )
 
     async def run(self) -> None:
-        """Send what is queued, for ever."""
+        """Send the queued lines until cancelled."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.flush()
 
     async def flush(self) -> None:
-        """Send one batch, if there is any."""
+        """Send one batch, if lines are queued."""
         count = min(BATCH_SIZE, len(self._lines))
         batch = [self._lines.popleft() for _ in range(count)]
         if not batch:

@@ -1,9 +1,10 @@
-"""A transport that sends every request exactly once.
+"""Sends every request exactly once.
 
-Prefect's client resends a request whose answer was lost, for up to 65 s, and sleeps through
-`Retry-After` inside the call; a claim resent that late re-runs a finished run (docs/races.md, 1,
-2). The retry loop acts on httpx's own exceptions and on the status codes below, so both leave here
-as `PrefectUnavailable`, which it does not know. Who asked decides whether to ask again.
+Prefect's client sends a request again if its answer was lost, for up to 65 s, and waits for
+`Retry-After` within the call. A claim that is sent again so late can run a finished run again
+(docs/races.md, 1, 2). The client retries on httpx's exceptions and on the status codes below, so
+this transport turns both into PrefectUnavailable, on which it does not. The caller decides about
+retries.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ RETRIED_BY_THE_CLIENT = frozenset({408, 429, 502, 503})
 
 
 class OnceTransport(httpx.AsyncHTTPTransport):
-    """httpx's transport with lost answers and requests to come back as `PrefectUnavailable`."""
+    """httpx's transport, which raises PrefectUnavailable where Prefect's client would retry."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request once."""
@@ -38,5 +39,5 @@ class OnceTransport(httpx.AsyncHTTPTransport):
 
 
 def _named(request: httpx.Request) -> str:
-    """Without host and query: an address may hold a password."""
+    """Return method and path, without host and query: a URL can contain a password."""
     return f"{request.method} {request.url.path}"

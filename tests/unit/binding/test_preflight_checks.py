@@ -144,7 +144,7 @@ def test_a_proxy_that_cannot_be_used_is_a_condition(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", f"socks5://me:{SECRET}@proxy:1080")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    with pytest.raises(BindingFault, match="HTTP_PROXY names no proxy") as raised:
+    with pytest.raises(BindingFault, match="HTTP_PROXY: not a valid proxy") as raised:
         preflight_checks.check_server_url(spec())
     assert (raised.value.condition, raised.value.reason) == ("ServerResolved", "ProxyInvalid")
     assert SECRET not in str(raised.value)
@@ -215,13 +215,13 @@ async def test_a_value_that_is_not_text_is_reported():
             "configMapKeyRef",
             Cluster(ca={"data": {"ca.pem": "no PEM"}}),
             "ConfigMapValueInvalid",
-            "no certificate in PEM form",
+            "no certificate in PEM format",
         ),
         (
             "secretKeyRef",
             Cluster(ca=encoded(**{"ca.pem": "no PEM"})),
             "SecretValueInvalid",
-            "no certificate in PEM form",
+            "no certificate in PEM format",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The flow's container is found by name, wherever the template or a webhook lists it."""
+"""The flow container is found by name, wherever the template or a webhook lists it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FLOW: Object = {"name": "prefect-job", "image": "acme/etl:7", "args": "{{ comman
         (["proxy", "prefect-job"], "gone", 1),
     ],
 )
-def test_it_is_the_recorded_one_else_prefect_job_else_the_first(
+def test_it_is_the_recorded_container_else_prefect_job_else_the_first(
     names: list[str], recorded: str, index: int
 ) -> None:
     assert find_index(names, recorded=recorded) == index
@@ -40,7 +40,9 @@ def test_it_is_the_recorded_one_else_prefect_job_else_the_first(
 
 
 @pytest.mark.parametrize("index", [0, 1])
-async def test_rendering_fills_it_wherever_the_template_lists_it(index: int) -> None:
+async def test_rendering_fills_the_flow_container_wherever_the_template_lists_it(
+    index: int,
+) -> None:
     containers = [AGENT]
     containers.insert(index, FLOW)
     case = Case("order", template=template_with(pod={"containers": containers}))
@@ -60,7 +62,7 @@ async def test_rendering_fills_it_wherever_the_template_lists_it(index: int) -> 
         ([{"image": "acme/etl:7", "name": None}], "prefect-job"),
     ],
 )
-async def test_its_name_is_recorded_on_the_job_and_on_its_pods(
+async def test_its_name_is_recorded_on_the_job_and_its_pods(
     containers: list[Object], name: str
 ) -> None:
     template = template_with(pod={"containers": containers})
@@ -70,7 +72,7 @@ async def test_its_name_is_recorded_on_the_job_and_on_its_pods(
         assert metadata["annotations"][CONTAINER_ANNOTATION] == name
 
 
-async def test_a_fault_of_its_arguments_names_its_place() -> None:
+async def test_an_error_in_its_arguments_names_their_path() -> None:
     containers = [AGENT, {**FLOW, "args": "sh -c 'unbalanced"}]
     case = Case("quotes", template=template_with(pod={"containers": containers}))
     with pytest.raises(RenderError) as refused:
@@ -81,7 +83,7 @@ async def test_a_fault_of_its_arguments_names_its_place() -> None:
 # Templates
 
 
-def told(**pod_spec: Any) -> list[str]:
+def errors(**pod_spec: Any) -> list[str]:
     return [str(fault) for fault in template_errors(template_with(pod=pod_spec))]
 
 
@@ -100,27 +102,27 @@ def told(**pod_spec: Any) -> list[str]:
     ],
     ids=str,
 )
-def test_a_template_is_valid_wherever_it_lists_the_flows_container(
+def test_a_template_is_valid_wherever_it_lists_the_flow_container(
     containers: list[Object],
 ) -> None:
-    assert told(containers=containers) == []
+    assert errors(containers=containers) == []
 
 
-def test_a_template_whose_command_goes_into_another_container_is_refused_with_the_reason() -> None:
-    [fault] = told(containers=[AGENT, {**FLOW, "name": "main"}])
+def test_a_template_whose_command_is_in_another_container_is_refused_with_the_reason() -> None:
+    [fault] = errors(containers=[AGENT, {**FLOW, "name": "main"}])
     assert "containers[1].name: expected 'prefect-job'" in fault
-    assert "the first one, 'log-agent', is the flow's" in fault
+    assert "the flow runs in the first one, 'log-agent'" in fault
     assert "got 'main'" in fault
 
 
-def test_a_template_whose_flow_is_an_init_container_is_refused_with_the_reason() -> None:
-    [fault] = told(containers=[AGENT], initContainers=[{"name": "prefect-job", "image": "a"}])
+def test_a_template_with_the_flow_in_an_init_container_is_refused_with_the_reason() -> None:
+    [fault] = errors(containers=[AGENT], initContainers=[{"name": "prefect-job", "image": "a"}])
     assert "initContainers[0].name" in fault
-    assert "`containers` alone" in fault
+    assert "this one is for the flow's container, in `containers`" in fault
 
 
-def test_only_the_flows_container_may_leave_out_its_image() -> None:
-    [fault] = told(containers=[{"name": "log-agent"}, {"name": "prefect-job"}])
+def test_only_the_flow_container_may_omit_its_image() -> None:
+    [fault] = errors(containers=[{"name": "log-agent"}, {"name": "prefect-job"}])
     assert "containers[0].image" in fault
 
 
@@ -137,7 +139,7 @@ def test_an_injected_container_neither_starts_nor_ends_the_flow() -> None:
     assert not runs.flow_ended
 
 
-def test_a_pod_knows_its_flows_container_by_the_recorded_name() -> None:
+def test_a_pod_finds_its_flow_container_by_the_recorded_name() -> None:
     main = container("main", exit_code=7)
     assert pod(containers=[PROXY, main], recorded="main").flow_ended
     assert not pod(containers=[PROXY, main]).flow_ended
@@ -154,14 +156,14 @@ def test_a_pod_knows_its_flows_container_by_the_recorded_name() -> None:
         ("OnFailure", "Never", 7, True),
     ],
 )
-def test_a_flow_that_its_restart_policy_starts_again_has_not_ended(
+def test_a_flow_has_not_ended_if_its_restart_policy_starts_it_again(
     policy: str, own: str, code: int, ended: bool
 ) -> None:
     flow = container(exit_code=code, restart_policy=own)
     assert pod(containers=[PROXY, flow], spec={"restartPolicy": policy}).flow_ended == ended
 
 
-def test_the_end_that_the_kubelet_makes_up_for_a_container_is_no_start_of_it() -> None:
+def test_a_container_whose_end_the_kubelet_invented_has_not_started() -> None:
     ended = {"exitCode": 137, "reason": "ContainerStatusUnknown"}
     made_up = container(state={"terminated": {**ended, "message": "could not be located"}})
     assert not pod(containers=[made_up], phase="Failed").started

@@ -1,4 +1,4 @@
-"""The cache equals what the reflector said last; answers to requests only where they are newer."""
+"""The cache has what the reflector stored last, and answers to requests only if they are newer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_deleted_object_stays_readable_until_its_run_is_forgotten(jobs: Cache[
     assert jobs.tombstones(RUN) == ()
 
 
-def test_what_a_full_list_lacks_was_deleted(jobs: Cache[Job], changes: list[str]) -> None:
+def test_an_object_that_a_full_list_lacks_is_removed(jobs: Cache[Job], changes: list[str]) -> None:
     jobs.put(job())
     jobs.put(job("old"))
     changes.clear()
@@ -48,33 +48,35 @@ def test_what_a_full_list_lacks_was_deleted(jobs: Cache[Job], changes: list[str]
     assert len(changes) == 2
 
 
-def test_a_list_of_one_namespace_says_nothing_of_another(jobs: Cache[Job]) -> None:
+def test_a_list_of_one_namespace_changes_nothing_in_another(jobs: Cache[Job]) -> None:
     jobs.put(job())
     jobs.replace([], namespace="elsewhere")
     assert jobs.by_run(RUN) == (job(),)
 
 
-def test_an_answer_is_taken_where_the_watch_knows_nothing_newer(jobs: Cache[Job]) -> None:
+def test_an_answer_is_stored_if_the_watch_has_nothing_newer(jobs: Cache[Job]) -> None:
     jobs.put_if_newer(job(version="5"))
     assert jobs.by_run(RUN) == (job(version="5"),)
     jobs.put_if_newer(job(version="12", ttl=60))
     assert jobs.by_run(RUN) == (job(version="12", ttl=60),)
 
 
-def test_an_answer_that_the_watch_overtook_is_not_taken(jobs: Cache[Job]) -> None:
+def test_an_answer_that_the_watch_overtook_is_ignored(jobs: Cache[Job]) -> None:
     jobs.put(job(ended="Complete", version="12"))
     jobs.put_if_newer(job(version="5"))
     assert jobs.by_run(RUN) == (job(ended="Complete", version="12"),)
 
 
-def test_an_answer_does_not_revive_what_was_deleted_since(jobs: Cache[Job]) -> None:
+def test_an_answer_does_not_restore_an_object_that_was_deleted_since(jobs: Cache[Job]) -> None:
     jobs.put(job(version="12"))
     jobs.remove("uid-claim")
     jobs.put_if_newer(job(version="5"))
     assert jobs.by_run(RUN) == ()
 
 
-def test_an_object_that_a_list_was_too_old_to_show_comes_back(jobs: Cache[Job]) -> None:
+def test_an_object_that_an_older_list_removed_is_restored_by_a_newer_answer(
+    jobs: Cache[Job],
+) -> None:
     jobs.put_if_newer(job(version="12"))
     jobs.replace([], namespace="data")
     jobs.put_if_newer(job(version="12"))
@@ -82,7 +84,7 @@ def test_an_object_that_a_list_was_too_old_to_show_comes_back(jobs: Cache[Job]) 
     assert jobs.tombstones(RUN) == ()
 
 
-def test_a_pod_whose_label_is_taken_away_leaves_its_run() -> None:
+def test_a_pod_whose_label_was_removed_is_removed_from_its_run() -> None:
     pods: Cache[Pod] = Cache(lambda _: None)
     pods.put(pod())
     stripped = pod(version="2")

@@ -1,4 +1,4 @@
-"""Which cluster a process talks to (docs/conformance.md, 49), and requests that nobody answers."""
+"""Which cluster a process uses (docs/conformance.md, 49), and what failed requests raise."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from workpool_operator.kube.kubeconfig import Kubeconfig
 
 @pytest.fixture
 def service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A pod's: of namespace `jobs`, on a server of its own."""
+    """The files and variables of a pod in the namespace `jobs`."""
     folder = tmp_path / "service-account"
     folder.mkdir()
     for name, text in {"token": "t", "ca.crt": "c", "namespace": "jobs\n"}.items():
@@ -64,31 +64,31 @@ def kubeconfig(tmp_path: Path) -> Path:
     return path
 
 
-async def place() -> tuple[str, str]:
-    """The server and the namespace that a process finds for itself."""
+async def target() -> tuple[str, str]:
+    """Return the server and the namespace that a process uses by default."""
     async with await KubernetesClient.from_environment() as found:
         return found._configuration.host, found.namespace
 
 
 @pytest.mark.usefixtures("service_account")
-async def test_case_49_in_a_pod_it_is_the_pods_own_cluster_and_namespace() -> None:
-    assert await place() == ("https://10.0.0.1:443", "jobs")
+async def test_case_49_in_a_pod_the_client_uses_the_pods_own_cluster_and_namespace() -> None:
+    assert await target() == ("https://10.0.0.1:443", "jobs")
 
 
 @pytest.mark.usefixtures("service_account")
-async def test_case_49_a_kubeconfig_that_is_named_is_meant_also_in_a_pod(
+async def test_case_49_a_named_kubeconfig_is_used_in_a_pod_too(
     kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-    assert await place() == ("http://127.0.0.1:6443", "data")
+    assert await target() == ("http://127.0.0.1:6443", "data")
 
 
-async def test_case_49_a_kubeconfig_that_is_not_there_is_one_clear_line(
+async def test_case_49_a_missing_kubeconfig_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'a'}:{tmp_path / 'b'}")
     with pytest.raises(OperatorError, match=r"^the kubeconfig .*a:.*b does not exist\. Set KUBE"):
-        await place()
+        await target()
     assert caplog.text == ""
 
 
@@ -102,7 +102,7 @@ async def test_case_49_a_kubeconfig_that_is_not_there_is_one_clear_line(
         ({"clusters": 1}, "", "cannot be used: "),
     ],
 )
-def test_what_is_wrong_with_a_kubeconfig_is_one_line(
+def test_a_problem_of_a_kubeconfig_is_reported_in_one_line(
     kubeconfig: Path, change: dict[str, Any], context: str, problem: str
 ) -> None:
     kubeconfig.write_text(yaml.safe_dump(yaml.safe_load(kubeconfig.read_text()) | change))
@@ -116,7 +116,7 @@ def test_what_is_wrong_with_a_kubeconfig_is_one_line(
     ("content", "problem"),
     [("a text", "it is not a kubeconfig"), (None, "Is a directory"), ("a: [", "while parsing")],
 )
-def test_a_file_that_is_no_kubeconfig_is_one_line(
+def test_a_file_that_is_not_a_kubeconfig_is_reported_in_one_line(
     tmp_path: Path, content: str | None, problem: str
 ) -> None:
     path = tmp_path / "kubeconfig" if content else tmp_path
@@ -127,7 +127,7 @@ def test_a_file_that_is_no_kubeconfig_is_one_line(
     assert "\n" not in str(refusal.value)
 
 
-def test_a_context_that_is_named_wins_over_the_current_one(kubeconfig: Path) -> None:
+def test_a_named_context_has_precedence_over_the_current_one(kubeconfig: Path) -> None:
     document = yaml.safe_load(kubeconfig.read_text())
     other = {"name": "there", "context": {"cluster": "c", "user": "u", "namespace": "other"}}
     kubeconfig.write_text(yaml.safe_dump(document | {"contexts": [*document["contexts"], other]}))
@@ -147,7 +147,7 @@ HEADERS = b"HTTP/1.1 200 OK\r\n"
 async def answered(
     answer: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[KubernetesClient]:
-    """A client of a server that answers each connection's first request so."""
+    """A client of a server that answers the first request of each connection with `answer`."""
     writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -166,7 +166,7 @@ async def answered(
                 await writer.wait_closed()
 
 
-async def test_a_watch_whose_headers_never_come_is_given_up(
+async def test_a_watch_without_an_answer_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client, "REQUEST_TIMEOUT_SECONDS", 0.2)
@@ -180,7 +180,7 @@ async def test_a_watch_whose_headers_never_come_is_given_up(
                 pass
 
 
-async def test_an_open_watch_may_be_quiet_for_longer_than_a_request(
+async def test_an_open_watch_can_be_silent_for_longer_than_the_request_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client, "REQUEST_TIMEOUT_SECONDS", 0.2)
@@ -194,7 +194,7 @@ async def test_an_open_watch_may_be_quiet_for_longer_than_a_request(
         assert await anext(lines) == b"{}"
 
 
-async def test_any_number_of_watches_may_be_open_and_requests_are_answered_beside_them() -> None:
+async def test_requests_are_answered_while_any_number_of_watches_is_open() -> None:
     async def answer(head: bytes, writer: asyncio.StreamWriter) -> None:
         watch = b"watch=true" in head
         writer.write(HEADERS + (b"\r\n" if watch else b"Content-Length: 2\r\n\r\n{}"))
@@ -205,11 +205,11 @@ async def test_any_number_of_watches_may_be_open_and_requests_are_answered_besid
         assert await kube.request("GET", "/api/v1/pods") == b"{}"
 
 
-async def test_a_right_is_asked_for_once_in_some_seconds_whoever_asks() -> None:
-    asked: list[bytes] = []
+async def test_concurrent_reviews_of_a_right_share_one_request() -> None:
+    requests: list[bytes] = []
 
     async def answer(head: bytes, writer: asyncio.StreamWriter) -> None:
-        asked.append(head)
+        requests.append(head)
         body = b'{"status": {"allowed": true}}'
         writer.write(
             HEADERS + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
@@ -222,18 +222,18 @@ async def test_a_right_is_asked_for_once_in_some_seconds_whoever_asks() -> None:
             return await kube.allowed("data", verb=verb, group="batch", resource="jobs")
 
         assert await asyncio.gather(*(may("create") for _ in range(50))) == [True] * 50
-        assert len(asked) == 1
+        assert len(requests) == 1
         await may("delete")
-        assert len(asked) == 2
+        assert len(requests) == 2
 
 
 def _host_alone(self: incluster_config.InClusterConfigLoader, configuration: object) -> None:
-    """Without TLS, whose certificate would have to be a real one."""
+    """Set only the host: TLS would need a real certificate."""
     configuration.host = self.host  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("setting", ["true", "false"])
-async def test_strict_certificates_of_newer_pythons_are_asked_for_unless_the_setting_says_no(
+async def test_certificates_are_checked_strictly_on_newer_pythons_unless_the_setting_is_false(
     setting, kubeconfig, monkeypatch
 ):
     create = ssl.create_default_context
@@ -258,7 +258,7 @@ async def test_strict_certificates_of_newer_pythons_are_asked_for_unless_the_set
 async def api_server(
     answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
 ) -> AsyncIterator[KubernetesClient]:
-    """A client of an API server that answers every request alike."""
+    """A client of an API server that answers every request with `answer`."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app)
@@ -273,7 +273,7 @@ async def api_server(
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "text"),
     [
         (
             {"kind": "Status", "reason": "Invalid", "message": "data: 'pnu_4711'"},
@@ -282,7 +282,7 @@ async def api_server(
         ("<html>Authorization: Bearer pnu_4711</html>", "HTTP 422"),
     ],
 )
-async def test_what_is_answered_about_a_secret_or_by_no_api_server_is_not_quoted(body, told):
+async def test_answers_about_secrets_and_pages_of_gateways_are_not_quoted(body, text):
     async def answer(request: web.Request) -> web.StreamResponse:
         if isinstance(body, str):
             return web.Response(text=body, status=422)
@@ -291,7 +291,7 @@ async def test_what_is_answered_about_a_secret_or_by_no_api_server_is_not_quoted
     async with api_server(answer) as kube:
         with pytest.raises(KubernetesRefused) as refused:
             await kube.request("PATCH", client.SECRETS.path("data", "prefect"), body={})
-    assert told in str(refused.value)
+    assert text in str(refused.value)
     assert "4711" not in str(refused.value)
 
 

@@ -1,4 +1,4 @@
-"""Lists and watches that hold what nobody expects: the rest of them is read."""
+"""Objects of a list or watch that do not match their model are left out; the others are read."""
 
 from __future__ import annotations
 
@@ -25,57 +25,63 @@ def job(name: str, *, run_id: str = RUN, **changes: Any) -> dict[str, Any]:
     return {"metadata": metadata, "spec": {"template": template}, **changes}
 
 
-ODD: dict[str, Any] = {
-    "metadata without a uid's type": job("odd", metadata={"name": "odd", "uid": ["x"]}),
-    "a status that is a text": job("odd", status="Failed"),
-    "a condition without a type": job("odd", status={"conditions": [{"status": "True"}]}),
-    "a time that is none": job("odd", status={"startTime": "yesterday"}),
-    "a text": "odd",
-    "null": None,
+MALFORMED: dict[str, Any] = {
+    "a list as uid": job("malformed", metadata={"name": "malformed", "uid": ["x"]}),
+    "a string as status": job("malformed", status="Failed"),
+    "a condition without a type": job("malformed", status={"conditions": [{"status": "True"}]}),
+    "an invalid time": job("malformed", status={"startTime": "yesterday"}),
 }
 
 
-class Odd:
+class JobDecoder:
+    """A decoder of Jobs, and the names of those that it left out."""
+
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.reader: Decoder[Job] = Decoder(
+        self.decoder: Decoder[Job] = Decoder(
             Job, mismatched=lambda meta, _: self.names.append(meta["name"])
         )
 
 
-@pytest.mark.parametrize("odd", [name for name in ODD if isinstance(ODD[name], dict)])
-def test_an_odd_object_is_left_out_of_its_list_and_named(odd: str) -> None:
-    seen = Odd()
-    body = {"metadata": {"resourceVersion": "9"}, "items": [job("a"), ODD[odd], job("b")]}
-    page = seen.reader.list_page(json.dumps(body).encode())
+@pytest.mark.parametrize("malformed", MALFORMED)
+def test_an_object_that_does_not_match_its_model_is_left_out_of_its_list_and_reported(
+    malformed: str,
+) -> None:
+    seen = JobDecoder()
+    items = [job("a"), MALFORMED[malformed], job("b")]
+    body = {"metadata": {"resourceVersion": "9"}, "items": items}
+    page = seen.decoder.list_page(json.dumps(body).encode())
     assert [item.name for item in page.items] == ["a", "b"]
     assert page.metadata.resource_version == "9"
-    assert seen.names == ["odd"]
+    assert seen.names == ["malformed"]
 
 
-@pytest.mark.parametrize("odd", [name for name in ODD if isinstance(ODD[name], dict)])
-def test_an_odd_object_of_a_watch_is_passed_over(odd: str) -> None:
-    seen = Odd()
-    line = json.dumps({"type": "MODIFIED", "object": ODD[odd]}).encode()
-    assert seen.reader.watch_event(line) == str(ODD[odd]["metadata"].get("resourceVersion", ""))
-    assert seen.names == ["odd"]
+@pytest.mark.parametrize("malformed", MALFORMED)
+def test_an_object_of_a_watch_that_does_not_match_its_model_is_skipped(malformed: str) -> None:
+    seen = JobDecoder()
+    found = MALFORMED[malformed]
+    line = json.dumps({"type": "MODIFIED", "object": found}).encode()
+    assert seen.decoder.watch_event(line) == str(found["metadata"].get("resourceVersion", ""))
+    assert seen.names == ["malformed"]
 
 
 @pytest.mark.parametrize(
     "status", [{"code": 500, "message": "ill"}, {"metadata": {}, "message": "ill"}]
 )
-def test_an_error_of_a_watch_is_read_whatever_it_lacks(status: dict[str, Any]) -> None:
+def test_an_error_event_of_a_watch_is_read_even_if_fields_are_missing(
+    status: dict[str, Any],
+) -> None:
     line = json.dumps({"type": "ERROR", "object": status}).encode()
-    event = Odd().reader.watch_event(line)
+    event = JobDecoder().decoder.watch_event(line)
     assert isinstance(event, WatchEvent)
     assert event.object == Status(code=status.get("code", 0), message="ill")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"[]", b'{"items": 3}', b"[" * 100_000])
-def test_what_is_no_answer_of_a_kubernetes_api_is_asked_for_again(body: bytes) -> None:
+def test_an_answer_that_is_not_of_a_kubernetes_api_counts_as_unavailable(body: bytes) -> None:
     for read in (
-        Odd().reader.list_page,
-        Odd().reader.watch_event,
+        JobDecoder().decoder.list_page,
+        JobDecoder().decoder.watch_event,
         JOBS.read,
         JOBS.read_list,
         lambda body: decoding.field(body, "metadata", "uid"),
@@ -85,19 +91,20 @@ def test_what_is_no_answer_of_a_kubernetes_api_is_asked_for_again(body: bytes) -
 
 
 @pytest.mark.parametrize("label", ["nightly", "", "7", RUN.upper() + "x", f"{{{RUN}}}"])
-def test_what_carries_a_run_id_that_is_none_belongs_to_no_run_and_takes_no_slot(
+def test_an_object_with_an_invalid_run_id_belongs_to_no_run_and_takes_no_slot(
     label: str,
 ) -> None:
     changed: list[str] = []
     jobs: Cache[Job] = Cache(changed.append)
     pods: Cache[Pod] = Cache(changed.append)
-    jobs.put(Odd().reader.list_page(json.dumps(_list(job("a", run_id=label))).encode()).items[0])
+    body = json.dumps(_list(job("a", run_id=label))).encode()
+    jobs.put(JobDecoder().decoder.list_page(body).items[0])
     pods.put(Pod(models.Metadata(name="p", uid="p", labels={RUN_LABEL: label})))
     assert set(changed) == {""}
     assert count_in_flight((), jobs, pods).slots == 0
     for cache, uid in ((jobs, "a"), (pods, "p")):
         cache.remove(uid)
-        assert cache.tombstones("") == (), "nobody would ever forget it"
+        assert cache.tombstones("") == (), "no run would ever drop it"
 
 
 def _list(*items: dict[str, Any]) -> dict[str, Any]:

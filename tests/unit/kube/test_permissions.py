@@ -1,4 +1,4 @@
-"""How a message says that a right is granted, where the operator was installed by Helm."""
+"""The advice how to grant a right to an operator that was installed with Helm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workpool_operator import settings
 from workpool_operator.kube import permissions
 from workpool_operator.kube.client import KubernetesClient
 
-NO_CLUSTER = cast("KubernetesClient", None)  # nothing is asked of it
+NO_CLUSTER = cast("KubernetesClient", None)  # no request is sent
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,11 @@ NO_CLUSTER = cast("KubernetesClient", None)  # nothing is asked of it
         ),
     ],
 )
-async def test_the_value_of_the_chart_is_named_and_the_release_that_has_it(
+async def test_the_advice_names_the_charts_value_and_the_helm_release(
     role: permissions.Role, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "helm_release", lambda: "home/etl")
-    told = await permissions.how_to_grant(NO_CLUSTER, "runs", role)
-    assert told.startswith(change)
-    assert told.endswith("in the values of Helm release 'etl' (namespace 'home') and upgrade it")
-    assert "kubectl" not in told
+    advice = await permissions.how_to_grant(NO_CLUSTER, "runs", role)
+    assert advice.startswith(change)
+    assert advice.endswith("in the values of Helm release 'etl' (namespace 'home') and upgrade it")
+    assert "kubectl" not in advice

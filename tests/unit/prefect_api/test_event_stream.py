@@ -1,4 +1,4 @@
-"""The event stream wakes, and whatever it holds or refuses costs nothing but latency."""
+"""The event stream reports changes; other frames and refusals only cost latency."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.prefect_api.events import EventStream
 
 RUN = UUID(int=7)
-ODD_FRAMES = [
+OTHER_FRAMES = [
     "",
-    "no JSON",
+    "not JSON",
     "null",
     "[]",
     '"text"',
@@ -42,11 +42,11 @@ def frame(run_id: UUID, **more: Any) -> str:
 
 
 class Listener:
-    """A stream on a server of the test's, and what it told."""
+    """An event stream of a server in the test, and what it reported."""
 
     def __init__(self) -> None:
         self.woken: list[tuple[UUID, str, str | None]] = []
-        self.told: list[str | None] = []
+        self.reports: list[str | None] = []
         self.attempts: list[float] = []
 
     @asynccontextmanager
@@ -66,7 +66,7 @@ class Listener:
                 PrefectEndpoint(f"http://127.0.0.1:{port}/api"),
                 pool_id=UUID(int=1),
                 wake=lambda *change: self.woken.append(change),
-                connected=self.told.append,
+                connected=self.reports.append,
             )
             task = asyncio.create_task(stream.run())
             yield
@@ -97,7 +97,7 @@ async def authenticate(socket: ServerConnection, answer: str = '{"type": "auth_s
         ([{"prefect.resource.role": "work-queue"}], None),
     ],
 )
-async def test_a_change_is_told_with_the_runs_queue(related: object, queue: str | None) -> None:
+async def test_a_change_is_reported_with_the_runs_queue(related: object, queue: str | None) -> None:
     async def change(socket: ServerConnection) -> None:
         await authenticate(socket)
         await socket.send(frame(RUN, related=related))
@@ -113,10 +113,10 @@ async def test_a_change_is_told_with_the_runs_queue(related: object, queue: str 
     assert listener.woken == [(RUN, "SCHEDULED", queue)]
 
 
-async def test_a_frame_that_is_no_event_is_passed_over() -> None:
-    async def odd(socket: ServerConnection) -> None:
+async def test_a_frame_that_is_not_an_event_is_skipped() -> None:
+    async def other(socket: ServerConnection) -> None:
         await authenticate(socket)
-        for text in ODD_FRAMES:
+        for text in OTHER_FRAMES:
             await socket.send(text)
         await socket.send(b"\xff")
         await socket.send(frame(RUN))
@@ -127,13 +127,13 @@ async def test_a_frame_that_is_no_event_is_passed_over() -> None:
     async def woken() -> int:
         return len(listener.woken)
 
-    async with listener.on(odd):
+    async with listener.on(other):
         await poll(woken, until=bool)
     assert listener.woken == [(RUN, "SCHEDULED", None)]
-    assert listener.told == [None]
+    assert listener.reports == [None]
 
 
-async def test_after_a_refusal_only_the_next_attempt_is_late(
+async def test_a_refusal_only_delays_the_next_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(events, "REFUSED_RETRY_SECONDS", 2.0)
@@ -148,24 +148,24 @@ async def test_after_a_refusal_only_the_next_attempt_is_late(
     first, second, *later = listener.attempts
     assert second - first >= 2
     assert later[-1] - second < 2
-    assert listener.told[:3] == ["HTTP 403", None, "the server ended it"]
+    assert listener.reports[:3] == ["HTTP 403", None, "the server closed it"]
 
 
 @pytest.mark.parametrize("status", [HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY])
-async def test_a_server_that_is_busy_is_asked_again_soon(
+async def test_a_busy_server_is_tried_again_soon(
     status: HTTPStatus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "BACKOFF_SECONDS", (0.01, 0.1))
     listener = Listener()
     async with listener.on(authenticate, lambda attempt: status):
         await listener.wait(3)
-    assert listener.told[0] == f"HTTP {status.value}"
+    assert listener.reports[0] == f"HTTP {status.value}"
 
 
 @pytest.mark.parametrize(
-    "answer", ["no JSON", "[]", '{"type": "auth_failure", "reason": "sesame"}']
+    "answer", ["not JSON", "[]", '{"type": "auth_failure", "reason": "sesame"}']
 )
-async def test_credentials_that_the_stream_does_not_take_are_told_without_its_words(
+async def test_refused_credentials_are_reported_without_the_servers_text(
     answer: str,
 ) -> None:
     async def refuse(socket: ServerConnection) -> None:
@@ -175,29 +175,29 @@ async def test_credentials_that_the_stream_does_not_take_are_told_without_its_wo
 
     listener = Listener()
 
-    async def told() -> list[str | None]:
-        return listener.told
+    async def reports() -> list[str | None]:
+        return listener.reports
 
     async with listener.on(refuse):
-        await poll(told, until=bool)
-    assert listener.told == ["the server does not accept the credentials for it"]
+        await poll(reports, until=bool)
+    assert listener.reports == ["the server refuses the credentials for the event stream"]
 
 
-async def test_an_address_that_is_none_is_told_and_ends_nothing(
+async def test_an_invalid_address_is_reported_and_does_not_end_the_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(events, "BACKOFF_SECONDS", (0.01, 0.1))
-    told: list[str | None] = []
+    reports: list[str | None] = []
     stream = EventStream(
         PrefectEndpoint("http://host:abc/api"),
         pool_id=UUID(int=1),
         wake=lambda *_: None,
-        connected=told.append,
+        connected=reports.append,
     )
     task = asyncio.create_task(stream.run())
 
     async def count() -> int:
-        return len(told)
+        return len(reports)
 
     await poll(count, until=lambda it: it >= 2)
     assert not task.done()

@@ -1,4 +1,4 @@
-"""What a server, or a gateway in its place, answers never raises anything but an OperatorError."""
+"""No answer of a server, or of a gateway in front of it, raises anything but an OperatorError."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ CALLS: dict[str, Callable[[PrefectApi], Awaitable[Any]]] = {
     "deployments": lambda api: api.deployments([RUN]),
     "flows": lambda api: api.flows([RUN]),
 }
-ODD = {
+FOREIGN = {
     "nothing": b"",
     "null": b"null",
     "an empty mapping": b"{}",
-    "a mapping of others": b'{"status": "maintenance"}',
-    "a list of others": b'[{"status": "maintenance"}]',
-    "a list of texts": b'["maintenance"]',
-    "no JSON": b"<html></html>",
+    "a mapping of something else": b'{"status": "maintenance"}',
+    "a list of something else": b'[{"status": "maintenance"}]',
+    "a list of strings": b'["maintenance"]',
+    "not JSON": b"<html></html>",
     "too deep": b"[" * 100_000,
-    "no text": b"\xff\xfe",
+    "not UTF-8": b"\xff\xfe",
 }
 
 
@@ -63,16 +63,16 @@ async def answering(body: bytes) -> AsyncIterator[PrefectApi]:
             yield api
 
 
-@pytest.mark.parametrize("odd", ODD)
-async def test_an_answer_that_is_not_prefects_is_a_refusal(odd: str) -> None:
-    """Also an empty mapping: read as an empty list, it would say that no run exists any more."""
-    async with answering(ODD[odd]) as api:
+@pytest.mark.parametrize("kind", FOREIGN)
+async def test_an_answer_that_is_not_prefects_counts_as_refused(kind: str) -> None:
+    """Also an empty mapping: read as an empty list, it would mean that no run exists any more."""
+    async with answering(FOREIGN[kind]) as api:
         for call in CALLS.values():
             with pytest.raises(PrefectRefused, match="not the answer of a Prefect API"):
                 await call(api)
 
 
-async def test_a_refusal_names_the_place_and_never_the_value() -> None:
+async def test_a_mismatch_names_the_field_and_never_the_value() -> None:
     body = json.dumps({"id": "hunter2", "name": "p", "type": "kubernetes"}).encode()
     async with answering(body) as api:
         with pytest.raises(PrefectRefused, match=r"work_pools/p.*\(id: .*UUID") as refused:

@@ -1,4 +1,4 @@
-"""How requests and the event stream reach a server: through proxies, with headers, by which CA."""
+"""How requests and the event stream reach a server: proxies, headers, trusted CAs."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def no_proxy_of_this_machine(monkeypatch):
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-class Heard:
-    """A server that answers every request alike, and the headers that it was sent, by path."""
+class RecordingServer:
+    """A server that answers every request with `answer`, and records the headers by path."""
 
     def __init__(self, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
         self.headers: dict[str, dict[str, str]] = {}
@@ -70,33 +70,36 @@ async def version(request: web.Request) -> web.StreamResponse:
 
 
 @asynccontextmanager
-async def serving(answer=version, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Heard]:
-    heard = Heard(answer)
+async def serving(
+    answer=version, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RecordingServer]:
+    server = RecordingServer(answer)
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", heard.serve)
+    app.router.add_route("*", "/{path:.*}", server.serve)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, LOOPBACK, 0, ssl_context=tls)
     await site.start()
-    heard.port = runner.addresses[0][1]
+    server.port = runner.addresses[0][1]
     try:
-        yield heard
+        yield server
     finally:
         await runner.cleanup()
 
 
-async def ask(at: PrefectEndpoint) -> str:
+async def get_version(at: PrefectEndpoint) -> str:
     async with PrefectApi(at, pool="p") as api:
         return await api.version()
 
 
 async def listen(at: PrefectEndpoint) -> str | None:
-    """What the stream first says of itself: None when it opened."""
-    said: asyncio.Queue[str | None] = asyncio.Queue()
-    stream = EventStream(at, pool_id=UUID(int=1), wake=lambda *_: None, connected=said.put_nowait)
+    """Return the first report of the stream: None when it opened."""
+    reports: asyncio.Queue[str | None] = asyncio.Queue()
+    connected = reports.put_nowait
+    stream = EventStream(at, pool_id=UUID(int=1), wake=lambda *_: None, connected=connected)
     task = asyncio.create_task(stream.run())
     try:
-        return await asyncio.wait_for(said.get(), 10)
+        return await asyncio.wait_for(reports.get(), 10)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -106,32 +109,32 @@ async def listen(at: PrefectEndpoint) -> str | None:
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-async def test_requests_and_the_event_stream_go_through_the_proxy_which_alone_knows_the_host(
+async def test_requests_and_the_event_stream_go_through_the_proxy_which_resolves_the_host(
     monkeypatch, variable
 ):
-    async with serving() as heard:
+    async with serving() as server:
         with ForwardProxy({HOST: LOOPBACK}) as proxy:
             monkeypatch.setenv(variable, proxy.url)
-            at = PrefectEndpoint(f"http://{HOST}:{heard.port}/api")
-            assert await ask(at) == "3.8.8"
+            at = PrefectEndpoint(f"http://{HOST}:{server.port}/api")
+            assert await get_version(at) == "3.8.8"
             assert await listen(at) is None
-        assert proxy.asked[0] == f"GET http://{HOST}:{heard.port}/api/admin/version"
-        assert proxy.asked[-1] == f"CONNECT {HOST}:{heard.port}"
+        assert proxy.asked[0] == f"GET http://{HOST}:{server.port}/api/admin/version"
+        assert proxy.asked[-1] == f"CONNECT {HOST}:{server.port}"
 
 
-async def test_https_goes_through_a_tunnel_of_the_proxy_and_http_does_not(monkeypatch, tmp_path):
+async def test_https_is_tunnelled_through_the_proxy_and_http_is_not(monkeypatch, tmp_path):
     ca = PrivateCA.make(tmp_path, host=HOST)
-    async with serving(tls=ca.server) as heard, serving() as plain:
+    async with serving(tls=ca.server) as server, serving() as plain:
         with ForwardProxy({HOST: LOOPBACK}) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-            at = PrefectEndpoint(f"https://{HOST}:{heard.port}/api", trust=TLSTrust(ca.pem))
-            assert await ask(at) == "3.8.8"
+            at = PrefectEndpoint(f"https://{HOST}:{server.port}/api", trust=TLSTrust(ca.pem))
+            assert await get_version(at) == "3.8.8"
             assert await listen(at) is None
-            assert set(proxy.asked) == {f"CONNECT {HOST}:{heard.port}"}
+            assert set(proxy.asked) == {f"CONNECT {HOST}:{server.port}"}
             proxy.asked.clear()
             monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
             inside = PrefectEndpoint(f"http://{LOOPBACK}:{plain.port}/api")
-            assert await ask(inside) == "3.8.8"
+            assert await get_version(inside) == "3.8.8"
             assert await listen(inside) is None
             assert proxy.asked == []
 
@@ -139,27 +142,27 @@ async def test_https_goes_through_a_tunnel_of_the_proxy_and_http_does_not(monkey
 async def test_a_proxy_that_is_down_is_an_outage(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     with pytest.raises(PrefectUnavailable, match="connection refused"):
-        await ask(PrefectEndpoint(f"http://{HOST}/api"))
+        await get_version(PrefectEndpoint(f"http://{HOST}/api"))
 
 
 # Headers
 
 
-async def test_headers_go_to_requests_and_to_the_event_stream_and_those_of_a_profile_do_not():
+async def test_configured_headers_are_sent_everywhere_and_those_of_the_users_profile_nowhere():
     of_the_user = temporary_settings(
         {prefect_settings.PREFECT_CLIENT_CUSTOM_HEADERS: {"X-Of-The-User": "somewhere else"}}
     )
-    async with serving() as heard:
+    async with serving() as server:
         at = PrefectEndpoint(
-            f"http://{LOOPBACK}:{heard.port}/api",
+            f"http://{LOOPBACK}:{server.port}/api",
             auth_string="me:secret",
             headers=(("CF-Access-Client-Id", "abc"), ("CF-Access-Client-Secret", SECRET)),
         )
         with of_the_user:
-            assert await ask(at) == "3.8.8"
+            assert await get_version(at) == "3.8.8"
             assert await listen(at) is None
     for path in ("/api/admin/version", "/api/events/out"):
-        sent = heard.headers[path]
+        sent = server.headers[path]
         assert sent["CF-Access-Client-Id"] == "abc"
         assert sent["CF-Access-Client-Secret"] == SECRET
         assert sent["Authorization"] == "Basic bWU6c2VjcmV0"
@@ -175,18 +178,18 @@ async def test_headers_go_to_requests_and_to_the_event_stream_and_those_of_a_pro
         ("Transfer-Encoding", "set by the HTTP client"),
         ("user-agent", "set by the HTTP client"),
         ("Proxy-Authorization", "set by the HTTP client"),
-        ("X Y", "is not the name"),
-        ("X:Y", "is not the name"),
-        ("X\n", "is not the name"),
-        ("", "is not the name"),
+        ("X Y", "is not a valid HTTP header name"),
+        ("X:Y", "is not a valid HTTP header name"),
+        ("X\n", "is not a valid HTTP header name"),
+        ("", "is not a valid HTTP header name"),
         ("authorization", "keep one of the two"),
     ],
 )
-def test_a_header_that_cannot_be_added_is_said_not_to(name, why):
+def test_a_header_that_cannot_be_added_is_refused_with_the_reason(name, why):
     assert why in endpoint.header_name_problem(name, authorized=True)
 
 
-def test_an_authorization_of_ones_own_is_possible_where_there_is_no_other():
+def test_an_authorization_header_can_be_added_if_no_credentials_set_one():
     assert endpoint.header_name_problem("Authorization", authorized=False) == ""
     assert endpoint.header_name_problem("CF-Access-Client-Id", authorized=True) == ""
 
@@ -195,54 +198,54 @@ def test_an_authorization_of_ones_own_is_possible_where_there_is_no_other():
     ("value", "fault"),
     [
         ("", "is empty"),
-        ("key\nand more", "holds more than one line"),
-        ("key\rmore", "holds more than one line"),
-        ("schlüssel", "holds characters that are not printable ASCII"),
-        ("key\tmore", "holds characters that are not printable ASCII"),
+        ("key\nand more", "has more than one line"),
+        ("key\rmore", "has more than one line"),
+        ("schlüssel", "has characters that are not printable ASCII"),
+        ("key\tmore", "has characters that are not printable ASCII"),
         ("pnu_0123456789", ""),
         ("user:pass word", ""),
     ],
 )
-def test_a_value_that_no_header_can_hold_is_told_without_it(value, fault):
+def test_a_value_that_cannot_be_a_header_is_explained_without_the_value(value, fault):
     assert endpoint.header_value_problem(value) == fault
 
 
-# What a server answers is not repeated
+# Answers are not quoted
 
 
-async def test_a_page_that_repeats_what_was_sent_is_not_quoted():
+async def test_a_page_that_repeats_the_request_is_not_quoted():
     async def echo(request: web.Request) -> web.StreamResponse:
         return web.json_response({"detail": f"no entry with {dict(request.headers)}"}, status=403)
 
-    async with serving(echo) as heard:
+    async with serving(echo) as server:
         at = PrefectEndpoint(
-            f"http://{LOOPBACK}:{heard.port}/api",
+            f"http://{LOOPBACK}:{server.port}/api",
             auth_string="me:secret-4712",
             headers=(("X-Key", SECRET),),
         )
-        with pytest.raises(PrefectRefused) as told:
-            await ask(at)
-    assert "no entry with" in str(told.value)
+        with pytest.raises(PrefectRefused) as raised:
+            await get_version(at)
+    assert "no entry with" in str(raised.value)
     for secret in (SECRET, "secret-4712", "bWU6c2VjcmV0LTQ3MTI="):
-        assert secret not in str(told.value)
+        assert secret not in str(raised.value)
 
 
-async def test_of_a_web_page_nothing_is_quoted_at_all():
+async def test_a_web_page_is_not_quoted_at_all():
     async def page(request: web.Request) -> web.StreamResponse:
         return web.Response(status=502 if "x" in request.query else 500, text="<h1>Oh no</h1>")
 
-    async with serving(page) as heard:
+    async with serving(page) as server:
         with pytest.raises(PrefectUnavailable, match=r"^GET /api/admin/version: HTTP 500$"):
-            await ask(PrefectEndpoint(f"http://{LOOPBACK}:{heard.port}/api"))
+            await get_version(PrefectEndpoint(f"http://{LOOPBACK}:{server.port}/api"))
 
 
-async def test_the_reason_that_prefect_gives_is_kept():
+async def test_the_reason_in_an_answer_of_prefect_is_quoted():
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.json_response({"detail": "Work queue 'hihg' not found."}, status=404)
 
-    async with serving(answer) as heard:
+    async with serving(answer) as server:
         with pytest.raises(PrefectNotFound, match="HTTP 404 Work queue 'hihg' not found"):
-            await ask(PrefectEndpoint(f"http://{LOOPBACK}:{heard.port}/api"))
+            await get_version(PrefectEndpoint(f"http://{LOOPBACK}:{server.port}/api"))
 
 
 @pytest.mark.parametrize(
@@ -262,9 +265,9 @@ async def test_a_failed_request_raises_the_type_of_its_http_code(status, kind):
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.json_response({"detail": "no"}, status=status)
 
-    async with serving(answer) as heard:
+    async with serving(answer) as server:
         with pytest.raises(OperatorError, match=f"HTTP {status}") as raised:
-            await ask(PrefectEndpoint(f"http://{LOOPBACK}:{heard.port}/api"))
+            await get_version(PrefectEndpoint(f"http://{LOOPBACK}:{server.port}/api"))
     assert type(raised.value) is kind
 
 
@@ -272,19 +275,19 @@ async def test_a_failed_request_raises_the_type_of_its_http_code(status, kind):
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-async def test_a_redirect_is_told_with_the_address_of_the_api_and_not_followed(status):
+async def test_a_redirect_is_reported_with_the_address_of_the_api_and_not_followed(status):
     async def upgrade(request: web.Request) -> web.StreamResponse:
         target = f"https://prefect.example.com{request.path}?token=4711"
         return web.Response(status=status, headers={"Location": target})
 
-    async with serving(upgrade) as heard:
-        at = PrefectEndpoint(f"http://{LOOPBACK}:{heard.port}/api", api_key=SECRET)
-        with pytest.raises(PrefectRedirects) as told:
-            await ask(at)
+    async with serving(upgrade) as server:
+        at = PrefectEndpoint(f"http://{LOOPBACK}:{server.port}/api", api_key=SECRET)
+        with pytest.raises(PrefectRedirects) as raised:
+            await get_version(at)
         assert await listen(at)
-    assert (told.value.to, told.value.is_api) == ("https://prefect.example.com/api", True)
-    assert told.value.status == status
-    assert "4711" not in str(told.value)
+    assert (raised.value.to, raised.value.is_api) == ("https://prefect.example.com/api", True)
+    assert raised.value.status == status
+    assert "4711" not in str(raised.value)
 
 
 async def test_a_redirect_to_a_login_page_names_only_its_server():
@@ -292,29 +295,29 @@ async def test_a_redirect_to_a_login_page_names_only_its_server():
         target = "https://me:pw@login.example.com/authorize?state=4711"
         return web.Response(status=302, headers={"Location": target})
 
-    async with serving(login) as heard:
-        with pytest.raises(PrefectRedirects) as told:
-            await ask(PrefectEndpoint(f"http://{LOOPBACK}:{heard.port}/api"))
-    assert (told.value.to, told.value.is_api) == ("https://login.example.com", False)
+    async with serving(login) as server:
+        with pytest.raises(PrefectRedirects) as raised:
+            await get_version(PrefectEndpoint(f"http://{LOOPBACK}:{server.port}/api"))
+    assert (raised.value.to, raised.value.is_api) == ("https://login.example.com", False)
 
 
 # Certificates
 
 
-async def test_a_private_ca_is_trusted_where_it_is_named_and_else_told_as_not_trusted(tmp_path):
+async def test_a_private_ca_is_trusted_if_it_is_named_and_reported_as_untrusted_if_not(tmp_path):
     ca = PrivateCA.make(tmp_path, host=LOOPBACK)
-    async with serving(tls=ca.server) as heard:
-        url = f"https://{LOOPBACK}:{heard.port}/api"
+    async with serving(tls=ca.server) as server:
+        url = f"https://{LOOPBACK}:{server.port}/api"
         for trust in (TLSTrust(ca.pem), TLSTrust(verify=False)):
-            assert await ask(PrefectEndpoint(url, trust=trust)) == "3.8.8"
+            assert await get_version(PrefectEndpoint(url, trust=trust)) == "3.8.8"
             assert await listen(PrefectEndpoint(url, trust=trust)) is None
         with pytest.raises(PrefectUntrusted, match="the certificate is not trusted: unable to get"):
-            await ask(PrefectEndpoint(url))
+            await get_version(PrefectEndpoint(url))
         assert "not trusted" in str(await listen(PrefectEndpoint(url)))
 
 
-async def test_a_ca_without_key_usage_is_trusted_where_the_setting_says_so(tmp_path, monkeypatch):
-    """As from Python 3.13 on, where create_default_context() asks for what RFC 5280 does."""
+async def test_a_ca_without_key_usage_is_trusted_if_the_setting_allows_it(tmp_path, monkeypatch):
+    """From Python 3.13 on, create_default_context() requires what RFC 5280 requires."""
     create = ssl.create_default_context
 
     def strict() -> ssl.SSLContext:
@@ -324,34 +327,34 @@ async def test_a_ca_without_key_usage_is_trusted_where_the_setting_says_so(tmp_p
 
     monkeypatch.setattr(ssl, "create_default_context", strict)
     ca = PrivateCA.make(tmp_path, host=LOOPBACK, strict=False)
-    async with serving(tls=ca.server) as heard:
-        at = PrefectEndpoint(f"https://{LOOPBACK}:{heard.port}/api", trust=TLSTrust(ca.pem))
+    async with serving(tls=ca.server) as server:
+        at = PrefectEndpoint(f"https://{LOOPBACK}:{server.port}/api", trust=TLSTrust(ca.pem))
         with pytest.raises(PrefectUntrusted):
-            await ask(at)
+            await get_version(at)
         monkeypatch.setenv("WORKPOOL_OPERATOR_TLS_STRICT", "false")
         settings.tls_strict.cache_clear()
         try:
-            assert await ask(at) == "3.8.8"
+            assert await get_version(at) == "3.8.8"
             assert await listen(at) is None
         finally:
             settings.tls_strict.cache_clear()
 
 
-def test_of_a_pem_file_only_the_certificates_are_kept(tmp_path):
+def test_only_the_certificates_of_a_pem_file_are_kept(tmp_path):
     ca = PrivateCA.make(tmp_path, host=LOOPBACK)
     key = "-----BEGIN PRIVATE KEY-----\nMIG2\n-----END PRIVATE KEY-----\n"
     assert endpoint.certificates(f"# Türk CA\n{ca.pem}\n{key}") == ca.pem
-    with pytest.raises(ValueError, match="holds no certificate in PEM form"):
+    with pytest.raises(ValueError, match="has no certificate in PEM format"):
         endpoint.certificates(key)
     broken = f"{BEGIN}\nAAAA\n{END}"
-    with pytest.raises(ValueError, match="holds a certificate that cannot be read"):
+    with pytest.raises(ValueError, match="has a certificate that cannot be read"):
         endpoint.certificates(broken)
 
 
 # The user's own Prefect, for a command and for the worker type
 
 
-def test_the_users_prefect_names_headers_and_ca_as_its_own_client_uses_them(tmp_path):
+def test_headers_and_ca_are_read_from_the_users_prefect_settings(tmp_path):
     ca = PrivateCA.make(tmp_path, host=LOOPBACK)
     (tmp_path / "ca.pem").write_text(ca.pem)
     theirs = {
@@ -370,23 +373,23 @@ def test_the_users_prefect_names_headers_and_ca_as_its_own_client_uses_them(tmp_
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "text"),
     [
-        ("PREFECT_API_KEY", f"{SECRET}\nmore", "PREFECT_API_KEY holds more than one line"),
+        ("PREFECT_API_KEY", f"{SECRET}\nmore", "PREFECT_API_KEY has more than one line"),
         ("PREFECT_API_SSL_CERT_FILE", "/nowhere.pem", "/nowhere.pem cannot be read: No such"),
-        ("PREFECT_API_SSL_CERT_FILE", __file__, "holds no certificate in PEM form"),
-        ("PREFECT_CLIENT_CUSTOM_HEADERS", {"X-Key": "a\nb"}, "'X-Key' holds more than one"),
+        ("PREFECT_API_SSL_CERT_FILE", __file__, "has no certificate in PEM format"),
+        ("PREFECT_CLIENT_CUSTOM_HEADERS", {"X-Key": "a\nb"}, "'X-Key' has more than one"),
     ],
 )
-def test_a_setting_of_the_users_prefect_that_cannot_be_used_is_named(name, value, told):
+def test_an_invalid_setting_of_the_users_prefect_is_named(name, value, text):
     with (
         temporary_settings({getattr(prefect_settings, name): value}),
-        pytest.raises(OperatorError, match=told) as failed,
+        pytest.raises(OperatorError, match=text) as failed,
     ):
         profile.current()
     assert SECRET not in str(failed.value)
 
 
-def test_no_client_keeps_a_password_of_an_address_in_what_is_shown():
+def test_the_password_in_an_address_is_never_shown():
     at = PrefectEndpoint("https://me:secret@prefect/api")
     assert at.address == "https://prefect/api"

@@ -1,4 +1,4 @@
-"""Which proxy an address is reached by: one answer for REST and for websockets."""
+"""The proxy through which an address is reached, for REST and websockets alike."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def address(url: str, **environ: str) -> str | None:
         ("wss://prefect/api/events/out", "HTTPS_PROXY"),
     ],
 )
-def test_the_scheme_chooses_the_proxy_for_requests_and_the_event_stream_alike(url, variable):
+def test_the_scheme_selects_the_proxy_for_requests_and_the_event_stream_alike(url, variable):
     others = {"HTTP_PROXY", "HTTPS_PROXY"} - {variable}
     assert address(url, **{variable: PROXY}) == PROXY
     assert address(url, **{variable.lower(): PROXY}) == PROXY
@@ -33,14 +33,14 @@ def test_the_scheme_chooses_the_proxy_for_requests_and_the_event_stream_alike(ur
     assert address(url, **dict.fromkeys(others, PROXY)) is None
 
 
-def test_the_lower_case_wins_and_an_empty_one_is_none():
+def test_the_lower_case_has_precedence_and_an_empty_variable_counts_as_unset():
     assert address("http://a/api", HTTP_PROXY="http://upper", http_proxy="http://lower:1") == (
         "http://lower:1"
     )
     assert address("http://a/api", HTTP_PROXY=" ", NO_PROXY="") is None
 
 
-def test_http_proxy_of_a_cgi_program_could_be_its_clients_word():
+def test_http_proxy_of_a_cgi_program_is_ignored_because_its_client_can_set_it():
     assert address("http://a/api", HTTP_PROXY=PROXY, REQUEST_METHOD="GET") is None
 
 
@@ -92,7 +92,7 @@ def test_loopback_is_reached_directly(host):
     assert address(f"http://{host}:4200/api", **BOTH) is None
 
 
-def test_a_proxy_needs_no_scheme_and_its_password_is_never_shown():
+def test_a_proxy_does_not_need_a_scheme_and_its_password_is_never_shown():
     found = proxy_of("http://a/api", {"http_proxy": "me:secret@proxy:3128"})
     assert found is not None
     assert found.url == "http://me:secret@proxy:3128"
@@ -103,7 +103,7 @@ def test_a_proxy_needs_no_scheme_and_its_password_is_never_shown():
 @pytest.mark.parametrize(
     "value", ["socks5://me:secret@proxy:1080", "http://me:secret@proxy:x", "http://"]
 )
-def test_a_proxy_that_cannot_be_used_is_told_by_its_variable_and_without_its_value(value):
-    with pytest.raises(OperatorError, match="HTTPS_PROXY names no proxy") as told:
+def test_an_invalid_proxy_is_reported_with_its_variable_and_without_its_value(value):
+    with pytest.raises(OperatorError, match="HTTPS_PROXY: not a valid proxy") as refused:
         proxy_of("https://a/api", {"HTTPS_PROXY": value})
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(refused.value)
