@@ -30,19 +30,19 @@ The rules of each state, in order; the first that applies decides:
                 refused_just_now         wait to try again
                 create                   create the Job
       Job       unrecorded               write infrastructure_pid
-                retries.retry            ended by the infrastructure: SCHEDULED, a few times
-                ended.ended              Crashed: reason, exit code, remedy, last log lines
-                lost_nodes.overdue       Crashed, though the pod stays
+                ended.retry              ended by the infrastructure: SCHEDULED, a few times
+                ended.job_ended          Crashed: reason, exit code, remedy, last log lines
+                ended.pod_overdue        Crashed, though the pod stays
                 suspended.pending        name the sub-state by what the Job waits for
-                sidecars.flow_ended      only sidecars run: Crashed if nothing was reported
+                ended.flow_ended         only sidecars run: Crashed if nothing was reported
                 under_way                wait for events
                 not_started              name the sub-state; Crashed after the pending time-out
     RUNNING     job_missing              look for our claim; Crashed if the Job vanished
                 unrecorded               write infrastructure_pid
-                ended.ended              Crashed: reason, exit code, remedy, last log lines
+                ended.job_ended          Crashed: reason, exit code, remedy, last log lines
                 suspended.running        SCHEDULED: AwaitingRetry
-                lost_nodes.overdue       Crashed, though the pod stays
-                sidecars.flow_ended      only sidecars run: Crashed if nothing was reported
+                ended.pod_overdue        Crashed, though the pod stays
+                ended.flow_ended         only sidecars run: Crashed if nothing was reported
                 replacement_pod          report what it waits for; Crashed after the time-out
     PAUSED      pause_unread             read whether the pause keeps its pod
                 run_suspended            start the TTL; end the sidecars; else nothing

@@ -24,7 +24,7 @@ STATES = {
     "CANCELLING": running.CANCELLING,
     "final": final.FINAL,
 }
-TOPICS = ("ended", "lost_nodes", "retries", "sidecars", "suspended")
+TOPICS = ("ended", "suspended")
 
 
 def rules_of(asked: Iterable[Callable[..., Any]]) -> list[str]:

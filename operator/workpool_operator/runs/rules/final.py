@@ -2,7 +2,7 @@
 
 flow container runs     COMPLETED, FAILED: it may finish its work, at most finishedGraceSeconds;
                         else 30 s; then the Job is annotated with the state and deleted
-only sidecars run       30 s, then the kubelet ends the pod (sidecars)
+only sidecars run       30 s, then the kubelet ends the pod (ended.end_sidecars)
 nothing ever started    the Job is deleted at once
 """
 
@@ -19,8 +19,7 @@ from workpool_operator.runs.actions import (
     RequeueAfter,
     SetJobTTL,
 )
-from workpool_operator.runs.rules import Input, Rule, sidecars
-from workpool_operator.runs.rules.ended import unreported
+from workpool_operator.runs.rules import Input, Rule, ended
 
 _REPORTED = ("COMPLETED", "FAILED")  # reported by the run itself, before its hooks run
 
@@ -35,7 +34,7 @@ def job_lives(given: Input) -> Action | None:
     snapshot = given.snapshot
     pods = [pod for pod in snapshot.live_pods if pod.job_name == job.name]
     working = [pod for pod in pods if pod.started and not pod.flow_ended]
-    if not working and (action := sidecars.end_pods(given, job)):
+    if not working and (action := ended.end_sidecars(given, job)):
         return action
     finishing = any(_may_finish(given, pod) for pod in working)
     # The SIGTERM handler of a pod that is being deleted can reschedule the run at any time.
@@ -47,7 +46,7 @@ def job_lives(given: Input) -> Action | None:
 
 def job_unreported(given: Input) -> Action | None:
     """Start the TTL of a Job whose run's end is reported (docs/races.md, 15)."""
-    job = unreported(given.snapshot.jobs)
+    job = ended.unreported(given.snapshot.jobs)
     if job is None:
         return None
     return SetJobTTL(job, note=_unreported_oom(given) if job is given.snapshot.current else "")

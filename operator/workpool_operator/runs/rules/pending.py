@@ -29,13 +29,10 @@ from workpool_operator.runs.rules import (
     ClaimedRule,
     Input,
     Rule,
+    ended,
     first,
-    lost_nodes,
-    retries,
-    sidecars,
     suspended,
 )
-from workpool_operator.runs.rules.ended import ended, gone
 from workpool_operator.runs.snapshot import Snapshot
 from workpool_operator.runs.store import JobFaultReason
 
@@ -89,7 +86,7 @@ def job_gone(given: ClaimedInput) -> Action | None:
     """Treat the Job as vanished if it was recorded, or if the sub-state is one that only a Job
     brings about."""
     recorded = given.snapshot.recorded_name == given.snapshot.current_name
-    return gone(given) if recorded or given.run.state_name not in BEFORE_JOB else None
+    return ended.gone(given) if recorded or given.run.state_name not in BEFORE_JOB else None
 
 
 def job_impossible(given: ClaimedInput) -> Action | None:
@@ -181,11 +178,11 @@ def not_started(given: ClaimedInput, job: Job) -> Action:
 
 WITH_JOB: tuple[ClaimedJobRule, ...] = (
     unrecorded,  # write infrastructure_pid
-    retries.retry,  # the infrastructure ended it before the flow ran: back to SCHEDULED
-    ended,  # Crashed: reason, exit code, remedy, last log lines
-    lost_nodes.overdue,  # Crashed, though the pod stays
+    ended.retry,  # the infrastructure ended it before the flow ran: back to SCHEDULED
+    ended.job_ended,  # Crashed: reason, exit code, remedy, last log lines
+    ended.pod_overdue,  # Crashed, though the pod stays
     suspended.pending,  # say what it waits for, however long
-    sidecars.flow_ended,  # only sidecars are running: Crashed
+    ended.flow_ended,  # only sidecars are running: Crashed
     under_way,
     not_started,
 )

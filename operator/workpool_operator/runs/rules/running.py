@@ -12,16 +12,7 @@ from workpool_operator.runs.actions import (
     RequeueAfter,
     SetJobTTL,
 )
-from workpool_operator.runs.rules import (
-    Input,
-    JobRule,
-    Rule,
-    first,
-    lost_nodes,
-    sidecars,
-    suspended,
-)
-from workpool_operator.runs.rules.ended import ended, gone, unreported
+from workpool_operator.runs.rules import Input, JobRule, Rule, ended, first, suspended
 from workpool_operator.runs.rules.pending import identify, replacement_pod, unrecorded
 from workpool_operator.runs.snapshot import Snapshot
 
@@ -32,7 +23,7 @@ def job_missing(given: Input) -> Action | None:
     """Look for our claim on a run without a Job; crash the run if its Job vanished."""
     if given.snapshot.current is not None:
         return None
-    return identify(given) if given.snapshot.record.claim is None else gone(given)
+    return identify(given) if given.snapshot.record.claim is None else ended.gone(given)
 
 
 def job_runs(given: Input) -> Action | None:
@@ -42,10 +33,10 @@ def job_runs(given: Input) -> Action | None:
 
 WITH_JOB: tuple[JobRule, ...] = (
     unrecorded,  # write infrastructure_pid
-    ended,  # Crashed: reason, exit code, remedy, last log lines
+    ended.job_ended,  # Crashed: reason, exit code, remedy, last log lines
     suspended.running,  # back to SCHEDULED
-    lost_nodes.overdue,  # Crashed, though the pod stays
-    sidecars.flow_ended,  # only sidecars are running: Crashed
+    ended.pod_overdue,  # Crashed, though the pod stays
+    ended.flow_ended,  # only sidecars are running: Crashed
     replacement_pod,  # the Job started another pod, which may wait
 )
 
@@ -67,10 +58,10 @@ def run_suspended(given: Input) -> Action | None:
     reschedules = state is not None and state.state_details.pause_reschedule
     if not (reschedules or given.run.state_name == "Suspended"):
         return None
-    if job := unreported(given.snapshot.jobs):
+    if job := ended.unreported(given.snapshot.jobs):
         return SetJobTTL(job)
     live = next((job for job in given.snapshot.jobs if not (job.ended or job.deleting)), None)
-    return (sidecars.end_pods(given, live) if live else None) or NoAction()
+    return (ended.end_sidecars(given, live) if live else None) or NoAction()
 
 
 PAUSED: tuple[Rule, ...] = (pause_unread, run_suspended, *RUNNING)

@@ -23,8 +23,7 @@ from workpool_operator.runs.actions import (
     RestoreState,
     SetJobTTL,
 )
-from workpool_operator.runs.rules import Input, Rule, lost_nodes, sidecars, suspended
-from workpool_operator.runs.rules.ended import unreported
+from workpool_operator.runs.rules import Input, Rule, ended, suspended
 from workpool_operator.runs.rules.pending import identify
 
 
@@ -50,7 +49,11 @@ def over_deadline(given: Input) -> Action | None:
     rescheduled the run, which would exceed the limit again and again (docs/races.md, 11)."""
     snapshot = given.snapshot
     for job in snapshot.previous_jobs:
-        if job.exceeded_deadline and job.name == snapshot.recorded_name and unreported((job,)):
+        if (
+            job.exceeded_deadline
+            and job.name == snapshot.recorded_name
+            and ended.unreported((job,))
+        ):
             return (
                 ReportCrashed(diagnosis.termination(job, ())) if given.is_recent else RefreshRun()
             )
@@ -69,8 +72,8 @@ def overlapping(given: Input) -> Action | None:
         return NoAction()
     job = next((job for job in snapshot.live_previous_jobs if not job.deleting), None)
     if job is None:
-        return lost_nodes.blocked(given) or RequeueAfter(5.0)
-    if not job.ended and (action := sidecars.end_pods(given, job)):
+        return ended.blocked_by_lost_node(given) or RequeueAfter(5.0)
+    if not job.ended and (action := ended.end_sidecars(given, job)):
         return action
     if (rest := given.remaining("previous", given.timeouts.previous_job_grace)) > 0:
         return RequeueAfter(rest)
@@ -104,7 +107,7 @@ def process_out_of_sight(given: Input) -> Action | None:
 
 def previous_job_unreported(given: Input) -> Action | None:
     """Start the TTL of an earlier Job, whose end needs no report."""
-    job = unreported(given.snapshot.previous_jobs)
+    job = ended.unreported(given.snapshot.previous_jobs)
     return SetJobTTL(job) if job else None
 
 
