@@ -143,7 +143,7 @@ def claiming(states: Mapping[str, ConditionState], serving: ServingState) -> Con
 
 
 def _unknown(states: Mapping[str, ConditionState], serving: ServingState) -> ConditionState | None:
-    """Return why nothing is known about the binding, if so."""
+    """Return Unknown with the reason while the checks are incomplete, otherwise None."""
     if serving.stopped:
         text = "The operator is stopped: new runs wait, existing Jobs continue. Start it again."
         return ConditionState("Unknown", "OperatorStopped", text)
@@ -154,7 +154,7 @@ def _unknown(states: Mapping[str, ConditionState], serving: ServingState) -> Con
 
 
 def _waiting(serving: ServingState) -> ConditionState | None:
-    """Return why no run is claimed although there is no fault, if so."""
+    """Return the reason if no runs are claimed although there is no fault, otherwise None."""
     if serving.suspended:
         text = "spec.suspend is true: no runs are claimed. Existing Jobs are followed to their end."
         return ConditionState("True", "Suspended", text)
@@ -162,10 +162,8 @@ def _waiting(serving: ServingState) -> ConditionState | None:
         text = "The work pool is paused in Prefect: no runs are claimed until it is resumed there."
         return ConditionState("True", "PoolPaused", text)
     if serving.full_at is not None:
-        text = (
-            f"spec.concurrencyLimit is reached: all {serving.full_at} slots are taken. "
-            "Due runs wait for a free one."
-        )
+        slots = f"All slots of spec.concurrencyLimit ({serving.full_at}) are taken"
+        text = f"{slots}: due runs wait until one is free."
         return ConditionState("True", "AtCapacity", text)
     return None
 
@@ -200,7 +198,7 @@ def internal_error(error: BaseException, *, task: str) -> tuple[str, str]:
 
 
 def list_first(items: Sequence[str], *, most: int) -> str:
-    """Return the first `most` items and how many there are more, for a message in a terminal."""
+    """Return the first `most` items and the number of the others, for a message in a terminal."""
     more = f" (and {len(items) - most} more)" if len(items) > most else ""
     return ", ".join(items[:most]) + more
 

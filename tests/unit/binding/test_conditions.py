@@ -158,7 +158,7 @@ def test_a_lost_event_stream_is_a_condition(lost: str | None, status: str, reaso
 
 def test_a_binding_at_capacity_names_its_limit() -> None:
     state = ready(all_true().states(), ServingState(synced=True, full_at=3))
-    assert "all 3 slots are taken" in state.message
+    assert "spec.concurrencyLimit (3) are taken" in state.message
 
 
 def test_the_transition_time_changes_only_with_the_status() -> None:
