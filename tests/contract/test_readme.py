@@ -1,4 +1,4 @@
-"""The commands of the README do what it says of them."""
+"""The commands of the README do what the README says."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def test_the_kustomize_lines_grant_the_namespace_of_the_binding(tmp_path):
     assert namespace == here_document("WorkPoolBinding")["metadata"]["namespace"]
 
 
-def test_the_binding_is_one_and_its_pool_is_made_first():
+def test_the_binding_of_the_readme_is_valid_and_its_pool_is_created_first():
     spec = here_document("WorkPoolBinding")["spec"]
     assert Spec.model_validate(spec).model_dump(by_alias=True, exclude_unset=True) == spec
     assert f"prefect work-pool create {spec['workPool']['name']} --type kubernetes" in README
 
 
-def test_every_link_of_the_readme_and_the_docs_leads_somewhere():
+def test_every_link_of_the_readme_and_the_docs_has_a_target():
     dead = []
     for page in (CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))):
         for target in re.findall(r"\]\(([^)#:*]+)(?:#[^)]*)?\)", page.read_text()):

@@ -1,4 +1,4 @@
-"""`workpool-operator render` beside the operator: what it prints is what the operator creates."""
+"""`workpool-operator render` prints the Job that the operator creates."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def file(command, namespace, spec):
 
 @pytest.fixture
 async def suspended(api, pool):
-    """The pool's Jobs are suspended: no pod comes of them."""
+    """The pool's Jobs are suspended, so that they have no pods."""
     template = stock_template()
     template["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
     await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": template})
@@ -59,7 +59,7 @@ async def make_run(api, pool, *, run_variables=None, **job_variables):
 
 
 async def defaulted(kube, namespace, job) -> dict[str, Any]:
-    """The Job as the API server would store it."""
+    """Return the Job as the API server would store it."""
     renamed = {**job, "metadata": {**job["metadata"], "name": "other"}}
     answer = await kube.http.post(
         f"/apis/batch/v1/namespaces/{namespace}/jobs", params={"dryRun": "All"}, json=renamed
@@ -69,7 +69,7 @@ async def defaulted(kube, namespace, job) -> dict[str, Any]:
 
 
 def comparable(job: dict[str, Any]) -> dict[str, Any]:
-    """Without what the API server makes up for each Job."""
+    """Return the Job without what the API server generates for each Job."""
     spec = {key: value for key, value in job["spec"].items() if key != "selector"}
     pod = spec["template"]["metadata"]
     pod["labels"] = own(pod["labels"])
@@ -78,11 +78,11 @@ def comparable(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def own(labels: dict[str, str]) -> dict[str, str]:
-    made_up = ("batch.kubernetes.io/", "controller-uid", "job-name")
-    return {key: value for key, value in labels.items() if not key.startswith(made_up)}
+    generated = ("batch.kubernetes.io/", "controller-uid", "job-name")
+    return {key: value for key, value in labels.items() if not key.startswith(generated)}
 
 
-async def test_the_job_that_is_shown_is_the_one_that_the_operator_creates(
+async def test_the_printed_job_is_the_one_that_the_operator_creates(
     api, kube, namespace, pool, spec, file, suspended, binding, operator, command
 ):
     variables = {
@@ -124,7 +124,7 @@ async def test_a_deployment_is_found_by_name_and_by_id(api, pool, file, command,
     assert environment(found.document)["STAGE"] == "mine"
 
 
-async def test_another_template_and_another_pool_are_tried_on_a_deployment(
+async def test_a_deployment_can_be_rendered_with_another_template_or_pool(
     api, pool, prefect_server, command, file
 ):
     deployment, _ = await make_run(api, pool, image="a:1")
@@ -151,7 +151,7 @@ def environment(job: dict[str, Any]) -> dict[str, Any]:
     return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in entries}
 
 
-async def test_each_value_is_explained_by_who_gave_it(api, pool, file, command, suspended):
+async def test_each_value_is_explained_by_its_source(api, pool, file, command, suspended):
     _, run = await make_run(
         api, pool, image="a:1", env={"A": "1", "B": "1"}, run_variables={"env": {"B": "2"}}
     )
@@ -175,7 +175,7 @@ async def test_each_value_is_explained_by_who_gave_it(api, pool, file, command, 
     assert origins["spec.template.spec.containers[0].image"] == "deployment: image"
 
 
-async def test_what_a_block_holds_is_never_printed(
+async def test_the_value_of_a_block_is_never_printed(
     api, pool, file, command, suspended, prefect_server
 ):
     kind = await api.one("GET", "/block_types/slug/secret")
@@ -211,7 +211,7 @@ async def test_what_a_block_holds_is_never_printed(
     assert SECRET not in said.everything
 
 
-async def test_the_differences_to_the_stock_worker_are_all_documented(
+async def test_every_difference_from_the_stock_worker_is_documented(
     api, pool, file, command, suspended
 ):
     _, run = await make_run(api, pool, env={"STAGE": "test"}, labels={"team": "a b"})
@@ -225,20 +225,20 @@ async def test_the_differences_to_the_stock_worker_are_all_documented(
     assert found.document["equivalent"] is True
 
 
-async def test_the_api_server_is_asked_without_storing_anything(
+async def test_a_server_dry_run_shows_warnings_and_errors_and_creates_nothing(
     api, kube, namespace, pool, file, command, suspended
 ):
     template = stock_template(volumez=[], volumes=[{"name": "v", "emptyDir": {}}])
     template_file = command.write("template.json", template)
     _, run = await make_run(api, pool)
-    asked = ["render", "--flow-run", run["id"], "--binding", file, "--server-dry-run"]
-    said = await command(*asked, "--template", template_file)
+    arguments = ["render", "--flow-run", run["id"], "--binding", file, "--server-dry-run"]
+    said = await command(*arguments, "--template", template_file)
     assert said.document["kind"] == "Job"
     assert 'the API server warns: unknown field "spec.template.spec.volumez"' in said.err
-    assert "the API server takes the Job" in said.err
+    assert "the API server accepts the Job" in said.err
     template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["hostname"] = "A b"
     command.write("template.json", template)
-    refused = await command(*asked, "--template", template_file)
+    refused = await command(*arguments, "--template", template_file)
     assert "the API server refuses the Job: " in refused.error
     assert "spec.template.spec.hostname" in refused.error
     assert await kube.list("jobs", namespace) == []
@@ -266,7 +266,7 @@ async def test_credentials_come_from_the_secret_that_the_binding_names(
     assert "admin:wrong" not in refused.everything
 
 
-async def test_what_is_not_there_is_told_with_what_is(api, pool, prefect_server, command):
+async def test_an_unknown_name_is_reported_with_similar_names(api, pool, prefect_server, command):
     deployment, _ = await make_run(api, pool)
     url = {"PREFECT_API_URL": prefect_server.url}
     name = f"hello/{deployment['name']}"
@@ -274,10 +274,10 @@ async def test_what_is_not_there_is_told_with_what_is(api, pool, prefect_server,
     assert f"Did you mean '{name}'" in said.error
     said = await command("render", "--deployment", name, "--pool", f"x{pool}", **url)
     assert f"has no work pool 'x{pool}'. Did you mean '{pool}'" in said.error
-    nobody = "00000000-0000-0000-0000-000000000001"
-    said = await command("render", "--flow-run", nobody, **url)
-    assert f"has no flow run {nobody}" in said.error
+    unknown = "00000000-0000-0000-0000-000000000001"
+    said = await command("render", "--flow-run", unknown, **url)
+    assert f"has no flow run {unknown}" in said.error
     said = await command("render", "--pool", pool, PREFECT_API_URL="http://127.0.0.1:9/api")
     assert "127.0.0.1:9" in said.error
-    said = await command("render", "--pool", pool, "--binding", "nobody/nothing", **url)
-    assert "WorkPoolBinding nobody/nothing" in said.error
+    said = await command("render", "--pool", pool, "--binding", "no/binding", **url)
+    assert "WorkPoolBinding no/binding" in said.error

@@ -1,4 +1,4 @@
-"""`workpool-operator unbind`: what it lists, asks, deletes and leaves alone."""
+"""`workpool-operator unbind`: what it lists, asks for, deletes and keeps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def command(tmp_path: Path, cluster) -> Command:
 
 @pytest.fixture
 async def unserved(crd, kube, namespace):
-    """`await unserved("name", "other/finalizer")`: a binding that no operator serves any more."""
+    """`await unserved("name", "other/finalizer")` creates a binding that no operator serves."""
     path = f"/apis/workpool-operator.dev/v1alpha1/namespaces/{namespace}/workpoolbindings"
     made: list[str] = []
 
@@ -52,7 +52,7 @@ def there(cluster, namespace):
 
 
 def answered(answer: str, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """The command on a terminal whose user answers so."""
+    """Run the command on a terminal, and type the answer."""
     primary, secondary = pty.openpty()
     os.write(primary, f"{answer}\n".encode())
     done = subprocess.run(
@@ -68,7 +68,7 @@ def answered(answer: str, *arguments: str, env: dict[str, str]) -> subprocess.Co
     return done
 
 
-async def test_bindings_are_listed_and_deleted_only_when_their_user_says_so(
+async def test_bindings_are_listed_and_deleted_only_after_confirmation(
     command, unserved, there, namespace
 ):
     await unserved("etl")
@@ -89,22 +89,22 @@ async def test_bindings_are_listed_and_deleted_only_when_their_user_says_so(
     agreed = answered("y", *scope, env=dict(command.env))
     assert agreed.returncode == 0, agreed.stderr
     for name in ("etl", "train"):
-        why = "no operator released it in 0 s"
-        assert f"{namespace}/{name}: finalizer removed, as {why}\n" in agreed.stdout
+        why = "because no operator did so within 0 s"
+        assert f"{namespace}/{name}: removing the finalizer, {why}\n" in agreed.stdout
         assert f"{namespace}/{name}: deleted\n" in agreed.stdout
     assert there() == []
-    assert "no binding to delete in https://" in command.run("unbind", *scope, "--yes").out
+    assert "no bindings to delete in https://" in command.run("unbind", *scope, "--yes").out
 
 
-async def test_a_finalizer_of_others_is_theirs_to_remove(command, unserved, there, namespace):
+async def test_finalizers_of_others_are_not_removed(command, unserved, there, namespace):
     await unserved("held", "example.com/theirs")
     said = command.run("unbind", "-n", namespace, "--yes", "--patience-seconds=0")
     assert said.code == 1
-    assert f"{namespace}/held is still there, held by example.com/theirs" in said.err
+    assert f"{namespace}/held was not deleted; its finalizers: example.com/theirs" in said.err
     assert there() == ["held"]
 
 
-async def test_a_context_that_the_kubeconfig_does_not_have_deletes_nothing(
+async def test_an_unknown_context_is_an_error_and_nothing_is_deleted(
     command, unserved, there, namespace
 ):
     await unserved("etl")

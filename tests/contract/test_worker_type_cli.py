@@ -1,4 +1,4 @@
-"""Our type in Prefect's own command line, with nothing but our package installed beside Prefect."""
+"""Our worker type in Prefect's own command line, with only our package next to Prefect."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ async def test_prefect_prints_our_default_template(
     assert template["job_configuration"]["job_manifest"]["kind"] == "Job"
 
 
-async def test_a_pool_of_our_type_is_made_and_served_by_prefects_commands(
+async def test_prefects_commands_create_and_serve_a_pool_of_our_type(
     api: PrefectApi, prefect_server: Endpoint, cluster: Cluster, tmp_path: Path
 ) -> None:
-    """The events too: started and stopped, by the worker's own name and type."""
+    """The worker also emits its events, started and stopped, under its own name and type."""
     pool = f"cli-{uuid.uuid4().hex[:8]}"
     env = environment(url=prefect_server.url, home=tmp_path, kubeconfig=cluster.kubeconfig)
     await prefect("work-pool", "create", "--type", TYPE, pool, env=env)
@@ -57,11 +57,11 @@ async def test_a_pool_of_our_type_is_made_and_served_by_prefects_commands(
     (listed,) = await api.workers(pool)
     assert listed["name"] == name
 
-    async def told() -> set[str]:
+    async def emitted() -> set[str]:
         return {event["event"] for event in await events_of(api, name)}
 
     both = {"prefect.worker.started", "prefect.worker.stopped"}
-    await poll(told, until=lambda seen: both <= seen)
+    await poll(emitted, until=lambda seen: both <= seen)
     await api.delete_pool(pool)
 
 
@@ -73,7 +73,7 @@ async def events_of(api: PrefectApi, worker: str) -> list[Object]:
     return events
 
 
-async def test_prefect_names_our_type_where_it_lists_types(
+async def test_prefect_lists_our_type_among_the_worker_types(
     prefect_server: Endpoint, tmp_path: Path
 ) -> None:
     env = environment(url=prefect_server.url, home=tmp_path)
@@ -83,13 +83,13 @@ async def test_prefect_names_our_type_where_it_lists_types(
 
 
 def test_the_type_is_registered_without_kubernetes_or_kopf() -> None:
-    """Prefect imports it wherever it looks for types, in run pods and servers, too."""
+    """Prefect imports it whenever it lists worker types, in run pods and servers, too."""
     loaded = subprocess.check_output([sys.executable, "-c", IMPORT], text=True)
     modules = {name.partition(".")[0] for name in loaded.split()}
     assert modules.isdisjoint({"kopf", "kubernetes_asyncio", "aiohttp", "typer"})
 
 
-def test_the_type_tells_what_it_is_and_where_to_read_more() -> None:
+def test_the_type_has_a_description_a_logo_and_a_link_to_its_documentation() -> None:
     assert KubernetesJobWorker.get_documentation_url().startswith("https://")
     assert KubernetesJobWorker.get_logo_url().endswith(".png")
     assert "Kubernetes Job" in KubernetesJobWorker.get_description()

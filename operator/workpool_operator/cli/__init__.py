@@ -1,4 +1,4 @@
-"""The command line; each command imports what it needs when it runs."""
+"""The command line. Each command imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from uuid import UUID
 import typer
 from typer.core import TyperGroup
 
-THE_RUN = "Which run"
-THE_CLUSTER = "Which cluster"
+RUN_PANEL = "Run"
+CLUSTER_PANEL = "Cluster"
 
 KubeconfigOption = Annotated[
     str,
     typer.Option(
         "--kubeconfig",
         metavar="FILE",
-        help="Default: KUBECONFIG, else ~/.kube/config.",
-        rich_help_panel=THE_CLUSTER,
+        help="Kubeconfig file. Default: KUBECONFIG, else ~/.kube/config.",
+        rich_help_panel=CLUSTER_PANEL,
     ),
 ]
 ContextOption = Annotated[
@@ -27,14 +27,14 @@ ContextOption = Annotated[
     typer.Option(
         "--context",
         metavar="NAME",
-        help="Of the kubeconfig. Default: its current one.",
-        rich_help_panel=THE_CLUSTER,
+        help="Context of the kubeconfig. Default: the current one.",
+        rich_help_panel=CLUSTER_PANEL,
     ),
 ]
 
 
 class Program(TyperGroup):
-    """Ends with one line where its output cannot be written."""
+    """Reports in one line that the output cannot be written."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run the command; exit with 1 if standard output cannot be written."""
@@ -45,7 +45,7 @@ class Program(TyperGroup):
                 if sys.stdout:
                     sys.stdout.flush()
         except OSError as error:
-            if sys.stdout:  # else the interpreter tries once more at its end, and complains
+            if sys.stdout:  # else the interpreter tries again at its end, and prints a traceback
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(f"workpool-operator: error: cannot write the output: {error.strerror}")
 
@@ -59,8 +59,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(
@@ -85,7 +85,9 @@ def program(
 def run(
     namespace: Annotated[
         list[str] | None,
-        typer.Option(help="Serve the bindings of this namespace; repeatable. Default: all."),
+        typer.Option(
+            help="Serve the bindings of this namespace; repeatable. Default: all namespaces."
+        ),
     ] = None,
     health_port: Annotated[
         int | None,
@@ -110,62 +112,64 @@ def crd() -> None:
 def render(
     flow_run: Annotated[
         UUID | None,
-        typer.Option(metavar="ID", help="This flow run.", rich_help_panel=THE_RUN),
+        typer.Option(metavar="ID", help="Render this flow run.", rich_help_panel=RUN_PANEL),
     ] = None,
     deployment: Annotated[
         str,
         typer.Option(
             metavar="FLOW/NAME",
-            help="The next run of this deployment, by name or id.",
-            rich_help_panel=THE_RUN,
+            help="Render the next run of this deployment (name or id).",
+            rich_help_panel=RUN_PANEL,
         ),
     ] = "",
     pool: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Of this work pool; with one of the above, instead of its own pool.",
-            rich_help_panel=THE_RUN,
+            help="Render a run of this work pool; with one of the above, override its pool.",
+            rich_help_panel=RUN_PANEL,
         ),
     ] = "",
     template: Annotated[
         str,
         typer.Option(
             metavar="FILE",
-            help="A base job template, instead of the pool's. Alone, no server is asked.",
-            rich_help_panel=THE_RUN,
+            help="Use this base job template, not the pool's. Alone, it needs no server.",
+            rich_help_panel=RUN_PANEL,
         ),
     ] = "",
     variables: Annotated[
         str,
         typer.Option(
             metavar="FILE",
-            help="Job variables of a run that is not there yet.",
-            rich_help_panel=THE_RUN,
+            help="Job variables of a run that does not exist yet.",
+            rich_help_panel=RUN_PANEL,
         ),
     ] = "",
     binding: Annotated[
         str,
         typer.Option(
             metavar="FILE[#NAME]|NS/NAME",
-            help="The WorkPoolBinding that serves it: in a file, or in the cluster.",
-            rich_help_panel=THE_RUN,
+            help="WorkPoolBinding that serves the run, from a file or the cluster.",
+            rich_help_panel=RUN_PANEL,
         ),
     ] = "",
     output: Annotated[
-        Literal["yaml", "json"], typer.Option("--output", "-o", help="How it is printed.")
+        Literal["yaml", "json"], typer.Option("--output", "-o", help="Output format.")
     ] = "yaml",
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say of each value where it comes from.")
+        bool, typer.Option("--explain", help="Show the source of each value.")
     ] = False,
     diff: Annotated[
         bool,
-        typer.Option("--diff", help="Show what the stock worker makes otherwise, and why."),
+        typer.Option(
+            "--diff", help="Show each difference from the stock worker's Job, and the reason."
+        ),
     ] = False,
     peer_python: Annotated[
         str,
         typer.Option(
-            metavar="PYTHON", help="For --diff: an interpreter that has prefect-kubernetes."
+            metavar="PYTHON", help="For --diff: Python interpreter with prefect-kubernetes."
         ),
     ] = "",
     server_dry_run: Annotated[
@@ -181,31 +185,36 @@ def render(
     """Print the Job that the operator would create for a run.
 
     Secrets are redacted. The Prefect server is the binding's, unless
-    PREFECT_API_URL is set; without a binding, that of the prefect command.
+    PREFECT_API_URL is set. Without a binding, the active Prefect profile applies.
     """
     if not (flow_run or deployment or template or pool):
-        raise typer.BadParameter("name one of --flow-run, --deployment, --pool, --template")
+        raise typer.BadParameter("set one of --flow-run, --deployment, --pool, --template")
     if flow_run and (deployment or variables):
         other = "--deployment" if deployment else "--variables"
-        raise typer.BadParameter(f"a flow run has its own: leave {other} out", param_hint=other)
+        text = "cannot be combined with --flow-run: the flow run has its own"
+        raise typer.BadParameter(text, param_hint=other)
     if diff != bool(peer_python):
-        raise typer.BadParameter("--diff and --peer-python belong together")
+        raise typer.BadParameter("--diff and --peer-python must be used together")
     if diff and (explain or server_dry_run):
-        raise typer.BadParameter("prints no manifest: leave --explain and --server-dry-run out")
-    from workpool_operator.cli.option_files import read_mapping, read_template
+        other = "--explain" if explain else "--server-dry-run"
+        text = "cannot be combined with --diff, which prints no manifest"
+        raise typer.BadParameter(text, param_hint=other)
+    from workpool_operator.cli.output import errors_in_one_line
     from workpool_operator.cli.render import Options, main
-    from workpool_operator.cli.run_documents import RunSelector
+    from workpool_operator.cli.run_documents import RunSelector, read_mapping, read_template
     from workpool_operator.kube.kubeconfig import Kubeconfig
 
+    with errors_in_one_line():
+        selector = RunSelector(
+            flow_run=flow_run,
+            deployment=deployment,
+            pool=pool,
+            template=read_template(template) if template else None,
+            variables=read_mapping(variables) if variables else None,
+        )
     main(
         Options(
-            wanted=RunSelector(
-                flow_run=flow_run,
-                deployment=deployment,
-                pool=pool,
-                template=read_template(template) if template else None,
-                variables=read_mapping(variables) if variables else None,
-            ),
+            selector=selector,
             binding=binding,
             output_format=output,
             explain=explain,
@@ -220,16 +229,16 @@ def render(
 def validate(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE|DIR", help="YAML or JSON; - reads standard input."),
+        typer.Argument(metavar="FILE|DIR", help="YAML or JSON; - is standard input."),
     ],
     output: Annotated[
-        Literal["text", "json"], typer.Option("--output", "-o", help="How findings are printed.")
+        Literal["text", "json"], typer.Option("--output", "-o", help="Output format.")
     ] = "text",
 ) -> None:
     """Check WorkPoolBindings and base job templates offline.
 
-    A template may also be a whole pool, as prefect work-pool inspect -o json
-    prints it. Exit code 1 if there is an error; warnings alone do not fail.
+    A template can also be a whole work pool, as prefect work-pool inspect -o json
+    prints it. The exit code is 1 if there is an error, not for warnings.
     """
     from workpool_operator.cli.validate import main
 
@@ -248,21 +257,24 @@ def unbind(
         ),
     ] = None,
     all_namespaces: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="Delete those of every namespace.")
+        bool,
+        typer.Option("--all-namespaces", "-A", help="Delete the bindings of all namespaces."),
     ] = False,
     selector: Annotated[
         str,
-        typer.Option("--selector", "-l", metavar="LABELS", help="Only with these labels."),
+        typer.Option(
+            "--selector", "-l", metavar="LABELS", help="Delete only bindings with these labels."
+        ),
     ] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List what would be deleted, and stop.")
+        bool, typer.Option("--dry-run", help="List the bindings, and delete nothing.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without confirmation.")] = False,
     patience_seconds: Annotated[
         float,
         typer.Option(
             min=0,
-            help="Seconds to wait for a running operator before its finalizer is removed.",
+            help="Seconds to wait for a running operator before the finalizer is removed by force.",
         ),
     ] = 15,
     kubeconfig: KubeconfigOption = "",
@@ -270,7 +282,7 @@ def unbind(
 ) -> None:
     """Delete WorkPoolBindings; remove the finalizer if no operator is running."""
     if bool(namespace) == all_namespaces:
-        raise typer.BadParameter("name the scope: --namespace NAME, or --all-namespaces")
+        raise typer.BadParameter("set either --namespace or --all-namespaces")
     if not (yes or dry_run or (sys.stdin and sys.stdin.isatty())):
         text = "standard input is not a terminal: add --yes to delete, or --dry-run to only list"
         raise typer.BadParameter(text)

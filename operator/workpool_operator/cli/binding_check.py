@@ -6,6 +6,7 @@ secrets are never printed.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -171,7 +172,7 @@ def _limit(
         if isinstance(instance, types) and not isinstance(instance, bool):
             size = measure(instance)
             if breaks(size, limit):
-                yield ValidationError(f"{words.format(limit=limit)}, is {size}")
+                yield ValidationError(words.format(limit=limit, size=size))
 
     return check
 
@@ -213,10 +214,10 @@ _KEYWORDS: Mapping[str, Callable[..., Errors]] = {
     "required": _required,
     "type": _type,
     "enum": _enum,
-    "minimum": _limit("must be at least {limit}", lambda n, at: n < at, lambda n: n, int, float),
-    "maximum": _limit("must be at most {limit}", lambda n, at: n > at, lambda n: n, int, float),
-    "maxLength": _limit("must have at most {limit} characters", lambda n, at: n > at, len, str),
-    "maxItems": _limit("must have at most {limit} items", lambda n, at: n > at, len, list),
+    "minimum": _limit("must be at least {limit}, is {size}", operator.lt, lambda n: n, int, float),
+    "maximum": _limit("must be at most {limit}, is {size}", operator.gt, lambda n: n, int, float),
+    "maxLength": _limit("must have at most {limit} characters, has {size}", operator.gt, len, str),
+    "maxItems": _limit("must have at most {limit} items, has {size}", operator.gt, len, list),
     "x-kubernetes-list-type": _list_type,
     "x-kubernetes-validations": _rules,
 }

@@ -1,5 +1,8 @@
-"""The binding that `--binding` names: `file`, `file#name` or `file#namespace/name` for one of
-several in it, or `namespace/name` for one of the cluster."""
+"""Finds the binding that `--binding` names.
+
+`file`, `file#name` and `file#namespace/name` name a binding of a file, `namespace/name` one of the
+cluster.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ _IN_CLUSTER = re.compile(r"[a-z0-9-]+/[a-z0-9.-]+")
 
 
 async def find_binding(text: str, *, kube: KubernetesClient | None) -> Binding:
-    """The binding; what is in a file wins over the cluster.
+    """Return the binding. A file of that name wins over the cluster.
 
     Raises:
-        OperatorError: there is none, or it is not valid.
+        OperatorError: the binding does not exist, or it is invalid.
     """
     if not is_in_cluster(text):
         return _from_file(text, namespace=kube.namespace if kube else "default")
@@ -35,7 +38,7 @@ async def find_binding(text: str, *, kube: KubernetesClient | None) -> Binding:
 
 
 def is_in_cluster(text: str) -> bool:
-    """Whether it is the name of a binding there, and not that of a file."""
+    """Return whether the text names a binding of the cluster, not a file."""
     file, _ = _file_and_name(text)
     return _IN_CLUSTER.fullmatch(text) is not None and not pathlib.Path(file).exists()
 
@@ -53,7 +56,7 @@ def _from_file(text: str, *, namespace: str) -> Binding:
     found = [each for each in every if not name or name in _names(each)]
     if len(found) != 1:
         raise UnreadableFile(file, _not_one(file, name, every, found))
-    _refuse_faults(found[0])
+    _refuse_invalid(found[0])
     return _binding(found[0].value, namespace)
 
 
@@ -61,18 +64,17 @@ def _not_one(
     file: str, name: str, every: Sequence[KubernetesObject], found: Sequence[KubernetesObject]
 ) -> str:
     if not every:
-        return f"holds no {v1alpha1.KIND}"
-    names = ", ".join(_names(each)[-1] for each in every)
+        return f"contains no {v1alpha1.KIND}"
+    names = ", ".join(_names(each)[-1] for each in found or every)
     if not found:
-        return f"holds no {v1alpha1.KIND} {name!r}; it has {names}"
-    one = _names(found[0])[-1]
-    return (
-        f"holds {len(found)} of kind {v1alpha1.KIND}: name one, as in {file}#{one}; it has {names}"
-    )
+        return f"contains no {v1alpha1.KIND} {name!r}, only {names}"
+    kind = f"{v1alpha1.KIND}s" + (f" named {name!r}" if name else "")
+    first = f"{file}#{_names(found[0])[-1]}"
+    return f"contains {len(found)} {kind} ({names}): name one, such as {first}"
 
 
 def _names(found: KubernetesObject) -> list[str]:
-    """How it may be named: with its namespace, where it says one, or without."""
+    """Return the names that select the binding: without and, if it has one, with its namespace."""
     namespace, name = (get_path(found.value, ("metadata", key)) for key in ("namespace", "name"))
     return [str(name), *([f"{namespace}/{name}"] if namespace else [])]
 
@@ -85,7 +87,7 @@ async def _from_cluster(kube: KubernetesClient, namespace: str, name: str) -> Bi
     return _binding(manifest, namespace)
 
 
-def _refuse_faults(found: KubernetesObject) -> None:
+def _refuse_invalid(found: KubernetesObject) -> None:
     for finding in binding_check.check(found.value):
         if finding.severity == "error":
             text = f"{finding.under(found.prefix).path_text}: {finding.message}"

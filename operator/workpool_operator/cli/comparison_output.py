@@ -1,4 +1,4 @@
-"""How a command shows a comparison with the stock worker: a diff and reasons, or a document."""
+"""Prints a comparison with the stock worker's Job: as a diff with reasons, or as a document."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from workpool_operator.jobs.manifest import get_flow_container
 from workpool_operator.parity.comparison import Comparison
 from workpool_operator.parity.differences import RULES, Difference
 
-UNDOCUMENTED = "not documented: a defect, please report it"
+UNDOCUMENTED = "not documented: please report this bug"
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 Object = dict[str, Any]
 
 
 def as_text(comparison: Comparison, redaction: Redaction) -> str:
-    """Return a unified diff, then why each place differs."""
+    """Return a unified diff, followed by the reason of each difference."""
     if not comparison.differences:
         return "no difference"
     diff = _diff(redaction.redact(comparison.stock), redaction.redact(comparison.ours))
@@ -27,7 +27,7 @@ def as_text(comparison: Comparison, redaction: Redaction) -> str:
 
 
 def as_document(comparison: Comparison, redaction: Redaction) -> Object:
-    """Return the same for a program."""
+    """Return the comparison for programs."""
     return {
         "equivalent": comparison.equivalent,
         "differences": [{"path": each.path, "rule": each.rule} for each in comparison.differences],
@@ -37,7 +37,7 @@ def as_document(comparison: Comparison, redaction: Redaction) -> Object:
 
 
 def _reasons(differences: list[Difference]) -> Iterator[str]:
-    """Each rule with the places that it covers; what has none comes last."""
+    """Yield each rule with the paths that it explains, then the unexplained ones."""
     for rule in RULES:
         if paths := [each.path for each in differences if each.rule == rule.name]:
             yield from (output.styled(f"{rule.name}: {rule.here}", "cyan"), *_indented(paths))
@@ -57,7 +57,7 @@ def _indented(paths: list[str]) -> Iterator[str]:
 
 
 def _sorted(manifest: Object) -> Any:
-    """In an order that both sides share."""
+    """Return the manifest in an order that both sides share."""
     get_flow_container(manifest)["env"].sort(key=lambda entry: str(entry.get("name")))
     return _by_key(manifest)
 

@@ -1,8 +1,8 @@
-"""The Prefect server and the cluster that a command talks to, and why these.
+"""Connects a command to a Prefect server and a cluster, and names the settings that it used.
 
-The address is PREFECT_API_URL of the environment, else the binding's, else that of the user's
-Prefect profile. Credentials and headers are those of the environment, else of the Secrets that the
-binding names, else of the profile: never in an address, never printed.
+The address is PREFECT_API_URL of the environment, else the binding's, else that of the active
+Prefect profile. Credentials and headers come from the environment, else from the Secrets that the
+binding names, else from the profile. They are never part of an address and never printed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
 from workpool_operator.prefect_api.profile import SSL_CERT_FILE, URL
 
 NO_SERVER = (
-    f"no Prefect server: set {URL}, choose a profile (prefect profile use), give --binding, or "
-    "render without a server by --template and --variables"
+    f"no Prefect server: set {URL}, select a profile (prefect profile use), add --binding, or "
+    "render without a server with --template and --variables"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConnection:
-    """A server, and the settings that it is from, as a person finds them."""
+    """A server, and the names of the settings for its address, credentials and CA."""
 
     server: PrefectEndpoint
     url: str
@@ -48,10 +48,10 @@ class ServerConnection:
 async def connect_server(
     binding: Binding | None, kube: KubernetesClient | None, *, named: str
 ) -> ServerConnection:
-    """The server, with what opens it; `named` is the file or name that the binding is from.
+    """Return the server with its credentials; `named` is the binding's file or name.
 
     Raises:
-        OperatorError: there is none, or its Secret cannot be read.
+        OperatorError: no server is set, or its Secrets cannot be read.
     """
     if binding and binding.spec().server.url and not os.environ.get(URL):
         return await _of_binding(binding, kube, named)
@@ -59,7 +59,7 @@ async def connect_server(
     if not own.url:
         raise OperatorError(NO_SERVER)
     if not own.url.startswith(("http://", "https://")):
-        raise OperatorError(f"{URL} is {own.url!r}: it must begin with http:// or https://")
+        raise OperatorError(f"{URL}: {own.url!r} does not start with http:// or https://")
     url = URL if os.environ.get(URL) else f"{URL} of your Prefect profile"
     return ServerConnection(
         own, url=url, credentials=f"{API_KEY} or {AUTH_STRING}", ca=SSL_CERT_FILE
@@ -70,7 +70,7 @@ async def _of_binding(
     binding: Binding, kube: KubernetesClient | None, named: str
 ) -> ServerConnection:
     own = any(os.environ.get(name) for name in VARIABLES)
-    found = await (_with_own(binding) if own else _with_its_own(binding, kube))
+    found = _with_profile(binding) if own else await _with_secrets(binding, kube)
     about = f"spec.server.{{}} of {named}"
     credentials = f"{API_KEY} or {AUTH_STRING}"
     return ServerConnection(
@@ -81,21 +81,20 @@ async def _of_binding(
     )
 
 
-async def _with_own(binding: Binding) -> PrefectEndpoint:
-    """What the environment has opens it."""
-    own = profile.current()
-    return replace(own, url=preflight_checks.check_server_url(binding.spec()))
+def _with_profile(binding: Binding) -> PrefectEndpoint:
+    """Return the binding's server with the credentials of the environment and the profile."""
+    return replace(profile.current(), url=preflight_checks.check_server_url(binding.spec()))
 
 
-async def _with_its_own(binding: Binding, kube: KubernetesClient | None) -> PrefectEndpoint:
-    """What the binding names opens it; whom this machine trusts is trusted, too."""
+async def _with_secrets(binding: Binding, kube: KubernetesClient | None) -> PrefectEndpoint:
+    """Return the binding's server with its credentials; CAs of this machine are trusted, too."""
     spec, trust = binding.spec(), profile.current().trust
     named = [spec.server.api_key, spec.server.auth_string, spec.server.headers]
     if not any((*named, spec.server.ca_bundle)):
         return PrefectEndpoint(preflight_checks.check_server_url(spec), trust=trust)
     if kube is None:
-        text = f"what spec.server of {binding.key} names is in a cluster that cannot be reached"
-        raise OperatorError(f"{text}; set {' or '.join(VARIABLES)} instead")
+        text = f"cannot read the Secrets that spec.server of {binding.key} names without a cluster"
+        raise OperatorError(f"{text}: check the kubeconfig, or set {' or '.join(VARIABLES)}")
     its = await preflight_checks.read_ca(spec, namespace=binding.namespace, kube=kube)
     both = "".join(filter(None, (trust.ca_bundle, its.ca_bundle))) or None
     return await preflight_checks.read_credentials(
@@ -108,21 +107,24 @@ async def _with_its_own(binding: Binding, kube: KubernetesClient | None) -> Pref
 
 @contextmanager
 def explain_failures(found: ServerConnection) -> Iterator[None]:
-    """An error of a request names the server's address, its setting and the fix."""
+    """Add the server's address, its setting and the fix to the error of a request."""
     where = f"{found.server.address} ({found.url})"
     try:
         yield
     except PrefectUntrusted as error:
-        text = f"{where}: {_reason(error)}. If a private CA signed it, name the CA in {found.ca}"
+        text = f"{where}: {_reason(error)}. If a private CA signed it, set the CA in {found.ca}"
         raise OperatorError(text) from error
     except PrefectUnavailable as error:
-        text = f"{where} cannot be reached: {_reason(error)}. Check that it runs, and the address"
-        raise OperatorError(text + _doubts(found)) from error
+        text = (
+            f"cannot reach {where}: {_reason(error)}. Is the server running, and the address right"
+        )
+        raise OperatorError(f"{text}?{_warnings(found)}") from error
     except PrefectRedirects as error:
-        fix = f": set {found.url} to it" if error.is_api else ", where it may ask for a login"
+        fix = f": set {found.url} to it" if error.is_api else ", which is probably a login page"
         raise OperatorError(f"{where} redirects to {error.to}{fix}") from error
     except PrefectRefused as error:
-        raise OperatorError(_refusal(error, found, where) + _doubts(found)) from error
+        text = f"{_refusal(error, found, where)}.{_warnings(found)}"
+        raise OperatorError(text.rstrip(".")) from error
 
 
 def _reason(error: PrefectUnavailable) -> str:
@@ -131,24 +133,23 @@ def _reason(error: PrefectUnavailable) -> str:
 
 def _refusal(error: PrefectRefused, found: ServerConnection, where: str) -> str:
     if isinstance(error, PrefectUnauthorized | PrefectForbidden):
-        sent = "the API key" if found.server.api_key else "the auth string"
         if found.server.without_credentials:
-            sent = "a request without credentials"
-        return f"{where} answered {error.status} to {sent}: set {found.credentials}"
+            text = "a request without credentials: set"
+        else:
+            text = f"the {'API key' if found.server.api_key else 'auth string'}: check"
+        return f"{where} answered {error.status} to {text} {found.credentials}"
     return f"{where} answered {error.status}: {error}"
 
 
-def _doubts(found: ServerConnection) -> str:
-    return "".join(f". Its address {doubt}" for doubt in _certain(found.server.address))
-
-
-def _certain(url: str) -> list[str]:
-    """What is wrong with it also for a command, which may reach a server on its own machine."""
-    return [] if addresses.is_local(url) else list(addresses.address_warnings(url))
+def _warnings(found: ServerConnection) -> str:
+    """Return what is probably wrong with the address; a local one is fine for a command."""
+    url = found.server.address
+    found_warnings = () if addresses.is_local(url) else addresses.address_warnings(url)
+    return "".join(f" The address {text}." for text in found_warnings).rstrip(".")
 
 
 async def connect_cluster() -> KubernetesClient | None:
-    """The cluster of the kubeconfig; None without one that can be used."""
+    """Return a client of the kubeconfig's cluster; None if the kubeconfig cannot be used."""
     try:
         return await KubernetesClient.from_environment()
     except OperatorError:

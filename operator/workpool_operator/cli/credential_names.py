@@ -1,7 +1,7 @@
-"""Which names people give to credentials. Pure.
+"""Recognises names of credentials. Pure.
 
-A name is read word by word (`DbPassword`, `AWS_SECRET_ACCESS_KEY`, `x-api-key`), so that a keyboard
-holds no key; a word may also end in a telling one (`PGPASSWORD`, `apikey`).
+A name is split into words (`DbPassword`, `AWS_SECRET_ACCESS_KEY`, `x-api-key`), so that `keyboard`
+does not match `key`. The end of a word can match, too (`PGPASSWORD`, `apikey`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _ENDINGS = (
     *("auth", "authstring", "connectionstring", "cred", "credential", "key", "pass", "passphrase"),
     *("passwd", "password", "pwd", "secret", "token"),
 )
-#: Words that end like one of these, and mean something else.
-_OTHERS = {
+#: Words that end like a credential and are not one.
+_EXCEPTIONS = {
     *("bypass", "compass", "encompass", "overpass", "surpass", "trespass", "underpass"),
     *("donkey", "hockey", "hotkey", "jockey", "monkey", "turkey", "turnkey", "whiskey"),
     *("oldpwd",),
@@ -28,7 +28,7 @@ _WORKING_DIRECTORY = "PWD"
 
 
 def is_credential(name: str) -> bool:
-    """The name is one that people give to credentials."""
+    """Return whether the name is likely to be that of a credential."""
     words = _WORD.findall(name) if name != _WORKING_DIRECTORY else ()
     return any(_names_a_credential(word.lower()) for word in words) or bool(
         _CONNECTION_STRING.search(name)
@@ -37,6 +37,6 @@ def is_credential(name: str) -> bool:
 
 def _names_a_credential(word: str) -> bool:
     return any(
-        each not in _OTHERS and (each in _WORDS or each.endswith(_ENDINGS))
+        each not in _EXCEPTIONS and (each in _WORDS or each.endswith(_ENDINGS))
         for each in (word, word.removesuffix("s"))
     )

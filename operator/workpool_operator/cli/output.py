@@ -1,6 +1,6 @@
-"""What commands print: results on standard output, notes and errors on standard error.
+"""Prints results on standard output, notes and errors on standard error.
 
-An error is one line. Colours only where a person reads on a terminal and NO_COLOR is not set.
+An error is one line. Colours appear only on a terminal, and only if NO_COLOR is not set.
 """
 
 from __future__ import annotations
@@ -8,22 +8,25 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 import yaml
 
+from workpool_operator.cli import documents
 from workpool_operator.errors import OperatorError
+from workpool_operator.jobs.field_errors import Path
 
 PROGRAM = "workpool-operator"
-_NEXT_LINE = "\x85"
+COMMENT_COLUMN = 80  # the comment of a longer line follows it directly
+_UNICODE_LINE_BREAKS = frozenset("\x85\u2028\u2029")
 
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """What a command cannot do ends it with exit code 1."""
+    """Print an OperatorError as one line, and exit with 1."""
     try:
         yield
     except OperatorError as error:
@@ -33,7 +36,7 @@ def errors_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def silence_logs() -> Iterator[None]:
-    """What libraries log is not for who asks, and has not been through the redaction."""
+    """Suppress the logs of libraries, which are not redacted."""
     before = logging.root.manager.disable
     logging.disable()
     try:
@@ -43,22 +46,22 @@ def silence_logs() -> Iterator[None]:
 
 
 def echo(text: str = "") -> None:
-    """A line, or several, of the result."""
+    """Print a part of the result."""
     typer.echo(text, color=_colour())
 
 
 def echo_note(text: str) -> None:
-    """What a person should know about the result."""
+    """Print a note about the result in one line."""
     typer.echo(f"{styled('note:', 'cyan')} {_line(text)}", err=True, color=_colour())
 
 
 def echo_error(text: str) -> None:
-    """Why there is no result, or not the one that was asked for."""
+    """Print an error in one line."""
     typer.echo(f"{PROGRAM}: {styled('error:', 'red')} {_line(text)}", err=True, color=_colour())
 
 
 def styled(text: str, colour: str) -> str:
-    """The text in a colour, which is taken out again where none is wanted."""
+    """Return the text in a colour; printing removes the colour where none is wanted."""
     return typer.style(text, fg=colour)
 
 
@@ -68,14 +71,32 @@ def as_json(document: Any) -> str:
 
 
 def as_yaml(document: Any) -> str:
-    """Each scalar on the line of its key, but for text of several lines."""
+    """Return the document as YAML, each scalar without a line break on the line of its key."""
     return yaml.dump(
         document, Dumper=_Dumper, sort_keys=False, width=float("inf"), allow_unicode=True
     )
 
 
+def as_commented_yaml(document: Any, comments: Mapping[Path, str]) -> str:
+    """Return the document as YAML, with a comment next to each value that `comments` names.
+
+    Comments start in one column, except next to lines longer than COMMENT_COLUMN.
+    """
+    text = as_yaml(document)
+    [parsed] = documents.parse_documents(text, "")
+    by_line = {parsed.position(path).line: comment for path, comment in comments.items()}
+    lines = text.splitlines()
+    column = max((len(line) for line in lines if len(line) <= COMMENT_COLUMN), default=0)
+    return "".join(
+        f"{line:<{column}}  {styled(f'# {by_line[number]}', 'bright_black')}\n"
+        if number in by_line
+        else f"{line}\n"
+        for number, line in enumerate(lines, start=1)
+    )
+
+
 class _Dumper(yaml.SafeDumper):
-    """Repeats shared parts instead of pointing at them, and keeps lines as lines."""
+    """Writes no anchors, and text of several lines as a block."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -83,7 +104,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None
-    if _NEXT_LINE in text:  # which PyYAML writes as it is, and reads as a line's end
+    if _UNICODE_LINE_BREAKS & set(text):  # PyYAML would write them as they are, as line breaks
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -96,5 +117,5 @@ def _line(text: str) -> str:
 
 
 def _colour() -> bool | None:
-    """None leaves it to whether the stream is a terminal."""
+    """Return False if NO_COLOR is set; None lets click look for a terminal."""
     return False if os.environ.get("NO_COLOR") else None

@@ -1,7 +1,7 @@
-"""Prefect's client as rendering uses it, under the eyes of a command: what blocks hold is secret.
+"""Prefect's client for a render on the command line, whose answers are redacted.
 
-Promises: everything that rendering reads from a block is learnt by the redaction before anybody
-can print it; so is a Prefect variable whose name is that of a credential.
+Promise: the redaction knows every value of a block, and every Prefect variable that is named like
+a credential, before it can be printed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RedactingClient:
-    """Reads blocks and variables through a client, or refuses where there is none."""
+    """Reads blocks and variables through a client; without one, it raises RenderError."""
 
     def __init__(self, client: PrefectClient | None, redaction: Redaction) -> None:
         self._client = client
@@ -52,5 +52,5 @@ class RedactingClient:
 
 
 def _refuse(what: str) -> NoReturn:
-    text = f"Prefect {what} is kept by a server: render with --deployment, --flow-run or --pool"
+    text = f"Prefect {what} needs a server: render with --deployment, --flow-run or --pool"
     raise RenderError("", text)

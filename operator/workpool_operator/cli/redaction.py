@@ -1,8 +1,8 @@
 """Keeps secrets out of what a command prints. Pure.
 
-A value is secret for where it came from (a block, a credential of the server), for the name of the
-variable or option that holds it, or for its form: the user and password of a URL, what follows
-`Password=` or `"token":`, a bearer token, a private key.
+A value is secret because of its source (a block, a credential of the server), the name of its
+variable or option, or its form: the user and password of a URL, what follows `Password=` or
+`"token":`, a bearer token, a private key.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 from workpool_operator.cli.credential_names import is_credential
 
 REDACTED = "<redacted>"
-SHORTEST_PART = 4  # a shorter secret is only looked for as a whole value, or all text would go
+SHORTEST_PART = 4  # a shorter secret is redacted only as a whole value, not within other text
 _VALUES_BY_NAME = ("env", "annotations")
 _ARGUMENTS = ("command", "args")
 
-# Up to the last @ of a URL's authority; a password may hold an unescaped slash.
+# Up to the last @ of a URL's authority; a password can contain an unescaped slash.
 _USERINFO = re.compile(
     r"""(?<=://)([^/\s'":@]{0,200}:(?!\d+/)[^/\s'"@]{0,200}/[^\s'"@]{0,200}|[^/\s'"]+)(?=@)"""
 )
@@ -26,14 +26,14 @@ _BEARER = re.compile(r"(?<=\bBearer )[\w.~+/=-]{16,}", re.IGNORECASE)
 _PRIVATE_KEY = re.compile(
     r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
 )
-# A name with what stands between it and its value, and the value.
+# Two patterns: a name with its separator, and the value that follows.
 _NAMED = (
     # Password=x of a connection string, a query, a command line
     (
         re.compile(r"\b([A-Za-z][\w.-]{0,99}(?: [A-Za-z]{1,99})?)\s?=\s?"),
         re.compile(r""""[^"]*"?|'[^']*'?|[^;&"'\n]+(?=;)|[^\s;&,"']+"""),
     ),
-    # "password": "x" of JSON, also where it is text within text
+    # "password": "x" of JSON, even escaped within a string
     (
         re.compile(r"""\\?["']([^"'\\]{1,99})\\?["']\s*:\s*"""),
         re.compile(r"""\\?"[^"\\]*(\\?")?|'[^']*'?|[^\s,}\]"']+"""),
@@ -48,13 +48,13 @@ _Named = Iterable[tuple[re.Pattern[str], re.Pattern[str]]]
 
 
 class Redaction:
-    """Remembers what is secret, and takes it out of documents and texts."""
+    """Remembers secrets, and replaces them in documents and texts."""
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
 
     def add(self, value: Any) -> None:
-        """Everything in the value is a secret from now on; true and false say nothing."""
+        """Add every value in it as a secret, except booleans and empty values."""
         if isinstance(value, Mapping):
             self._add_all(value.values())
         elif isinstance(value, list | tuple):
@@ -67,7 +67,7 @@ class Redaction:
             self.add(value)
 
     def redact_text(self, text: str) -> str:
-        """A sentence for a person, without any secret."""
+        """Return the text of a message without secrets."""
         return self._redacted(text, _NAMED)
 
     def _redacted(self, text: str, named: _Named) -> str:
@@ -83,7 +83,7 @@ class Redaction:
         return text
 
     def redact(self, document: Any, *, key: str = "") -> Any:
-        """A copy without any secret; `key` is the one under which it is found."""
+        """Return a copy without secrets; `key` is the document's key in its parent."""
         if isinstance(document, Mapping):
             hidden = _hidden(document, key)
             return {
@@ -107,18 +107,18 @@ def _without_values(text: str, name: re.Pattern[str], value: re.Pattern[str]) ->
         if match.end() < done or not any(map(is_credential, match[1].split())):
             continue
         if found := value.match(text, match.end()):
-            kept += [text[done : found.start()], _in_its_quotes(found[0])]
+            kept += [text[done : found.start()], _redacted_in_quotes(found[0])]
             done = found.end()
     return "".join([*kept, text[done:]])
 
 
-def _in_its_quotes(value: str) -> str:
+def _redacted_in_quotes(value: str) -> str:
     quote = value[: len(value) - len(value.lstrip("\\\"'"))]
     return f"{quote}{REDACTED}{quote if quote and value.endswith(quote) else ''}"
 
 
 def _hidden(mapping: Mapping[str, Any], key: str) -> set[str]:
-    """The keys whose values are secret for the name of their variable, in both forms of `env`."""
+    """Return the keys whose values are secret by name, in both forms of `env`."""
     if key == "env" and "name" in mapping:
         return {"value"} if mapping.get("value") and is_credential(str(mapping["name"])) else set()
     if key not in _VALUES_BY_NAME:
@@ -127,7 +127,7 @@ def _hidden(mapping: Mapping[str, Any], key: str) -> set[str]:
 
 
 def _hidden_arguments(arguments: list[Any]) -> set[int]:
-    """What follows `--password` as an argument of its own."""
+    """Return the indexes of arguments that follow an option such as `--password`."""
     return {
         index + 1
         for index, argument in enumerate(arguments[:-1])

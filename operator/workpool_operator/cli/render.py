@@ -1,6 +1,6 @@
-"""`workpool-operator render`: the Job that the operator would create for a run, on standard output.
+"""`workpool-operator render`: prints the Job that the operator would create for a run.
 
-Nothing is printed that has not been through the redaction.
+Everything that is printed is redacted first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Literal
 import typer
 
 from workpool_operator.cli import comparison_output, output
-from workpool_operator.cli.commented_yaml import with_comments
 from workpool_operator.cli.redaction import REDACTED
 from workpool_operator.cli.render_job import RenderContext, RenderedManifest, render_for
 from workpool_operator.cli.run_documents import RunSelector
@@ -34,9 +33,9 @@ Format = Literal["yaml", "json"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is asked for, and in which form."""
+    """The options of the command."""
 
-    wanted: RunSelector
+    selector: RunSelector
     binding: str = ""
     output_format: Format = "yaml"
     explain: bool = False
@@ -46,7 +45,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Print the manifest; exit code 1 where there is none, or where it is refused."""
+    """Print the manifest; exit with 1 if it is invalid or refused, or cannot be rendered."""
     with output.errors_in_one_line(), output.silence_logs():
         ok = asyncio.run(_main(options))
     if not ok:
@@ -56,7 +55,7 @@ def main(options: Options) -> None:
 async def _main(options: Options) -> bool:
     async with AsyncExitStack() as stack:
         call = RenderContext(
-            options.wanted, options.binding, options.server_dry_run, options.kubeconfig, stack
+            options.selector, options.binding, options.server_dry_run, options.kubeconfig, stack
         )
         try:
             found = await render_for(call)
@@ -69,11 +68,11 @@ async def _answer(found: RenderedManifest, call: RenderContext, options: Options
     if options.peer_python:
         return _compare(found, call, options)
     output.echo(_text(found, call, options))
-    return await _try(found, call) if options.server_dry_run else True
+    return await _dry_run(found, call) if options.server_dry_run else True
 
 
 def _compare(found: RenderedManifest, call: RenderContext, options: Options) -> bool:
-    with stock_worker(options.peer_python, environment=_opens(found.server)) as worker:
+    with stock_worker(options.peer_python, environment=_environment(found.server)) as worker:
         comparison = compare(found.manifest, found.render_input, worker, credential=REDACTED)
     if options.output_format == "json":
         output.echo(output.as_json(comparison_output.as_document(comparison, call.redaction)))
@@ -82,17 +81,17 @@ def _compare(found: RenderedManifest, call: RenderContext, options: Options) -> 
     return comparison.equivalent
 
 
-def _opens(server: PrefectEndpoint | None) -> dict[str, str]:
-    """Where the stock worker reads blocks and variables."""
+def _environment(server: PrefectEndpoint | None) -> dict[str, str]:
+    """Return Prefect's settings with which the stock worker reads blocks and variables."""
     if server is None:
         return {}
     given = {URL: server.url, API_KEY: server.api_key, AUTH_STRING: server.auth_string}
     return {name: value for name, value in given.items() if value}
 
 
-async def _try(found: RenderedManifest, call: RenderContext) -> bool:
-    """Show the Job to the API server, which stores nothing."""
-    assert call.kube is not None  # without one there was no way here
+async def _dry_run(found: RenderedManifest, call: RenderContext) -> bool:
+    """Send the Job to the API server, which checks it and stores nothing."""
+    assert call.kube is not None  # `needs_cluster` opened it
     namespace = found.sent["metadata"]["namespace"]
     try:
         warnings = await call.kube.dry_run(JOBS, namespace, found.sent)
@@ -103,7 +102,7 @@ async def _try(found: RenderedManifest, call: RenderContext) -> bool:
         raise OperatorError(f"the API server refuses the Job: {text}") from refused
     for warning in warnings:
         output.echo_note(call.redaction.redact_text(f"the API server warns: {warning}"))
-    output.echo_note(f"the API server takes the Job in namespace {namespace!r} (dry run)")
+    output.echo_note(f"the API server accepts the Job in namespace {namespace!r} (dry run)")
     return True
 
 
@@ -111,9 +110,9 @@ def _text(found: RenderedManifest, call: RenderContext, options: Options) -> str
     manifest = call.redaction.redact(found.sent)
     as_json = options.output_format == "json"
     if not options.explain:
-        return output.as_json(manifest) if as_json else output.as_yaml(manifest).rstrip()
+        return output.as_json(manifest) if as_json else output.as_yaml(manifest).rstrip("\n")
     traced = trace_values(found.sent, found.render_input, bound=bool(options.binding))
     if as_json:
         by_path = {format_path(path): origin for path, origin in traced.items()}
         return output.as_json({"manifest": manifest, "origins": by_path})
-    return with_comments(manifest, traced)
+    return output.as_commented_yaml(manifest, traced).rstrip("\n")

@@ -1,8 +1,6 @@
-"""One render on a person's behalf: what it needs is found, opened and closed here.
+"""Renders one Job for a command, with the operator's own code.
 
-    binding -> server -> Material (documents) -> place and claim -> manifest -> faults
-
-Rendering itself is the operator's own.
+binding -> server -> documents of the run -> owner and claim -> manifest -> validation
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RenderedManifest:
-    """A manifest, as the operator would send it, and what it was made from."""
+    """A manifest, also as the operator would send it, and its input."""
 
     manifest: Object
     sent: Object
@@ -53,40 +51,37 @@ class RenderedManifest:
 
 @dataclass
 class RenderContext:
-    """What one call of the command asks for and has open, and what it must not tell.
+    """The options of one render, its open connections, and the secrets that it must not print.
 
-    `binding` is the text of its option; `needs_cluster` says that there is no answer without one.
+    `binding` is the text of its option; `needs_cluster` makes a missing cluster an error.
     """
 
-    wanted: RunSelector
+    selector: RunSelector
     binding: str
     needs_cluster: bool
     kubeconfig: Kubeconfig
     stack: AsyncExitStack
     kube: KubernetesClient | None = None
-    access: ServerConnection | None = None
+    connection: ServerConnection | None = None
     redaction: Redaction = field(default_factory=Redaction)
 
 
 async def render_for(call: RenderContext) -> RenderedManifest | None:
-    """The manifest, or None after its faults have been printed."""
+    """Return the manifest; None if it is invalid, after printing each error."""
     binding = await _binding(call)
     server, api = await _open(binding, call)
-    found = await _material(call, api)
+    found = await _documents(call, api)
     if not _is_accepted(call):
         return None
     here = await run_identity.identify_run(binding, found, api=api, kube=call.kube)
     for text in here.notes:
         output.echo_note(text)
-    render_input = _subject(found, here)
+    render_input = _render_input(found, here)
     manifest = await _manifest(render_input, here, api, call)
-    if faults := validation.find_errors(manifest):
-        for fault in faults:
-            output.echo_error(
-                call.redaction.redact_text(
-                    attribution.invalid_manifest_message([fault], render_input)
-                )
-            )
+    if errors := validation.find_errors(manifest):
+        for error in errors:
+            text = attribution.invalid_manifest_message([error], render_input)
+            output.echo_error(call.redaction.redact_text(text))
         return None
     for text in ineffective_variables.ineffective(
         render_input, namespace=here.owner.namespace if binding else ""
@@ -96,21 +91,21 @@ async def render_for(call: RenderContext) -> RenderedManifest | None:
 
 
 def _is_accepted(call: RenderContext) -> bool:
-    """Whether `validate` takes the template that the options name; what it finds is printed."""
-    if call.wanted.template is None:
+    """Check the template of `--template` as `validate` does; print what is wrong with it."""
+    if call.selector.template is None:
         return True
-    found = list(template_check.check(call.wanted.template))
+    found = list(template_check.check(call.selector.template))
     for finding in found:
-        say = output.echo_error if finding.severity == "error" else output.echo_note
-        say(call.redaction.redact_text(f"{finding.path_text}: {finding.message}"))
+        echo = output.echo_error if finding.severity == "error" else output.echo_note
+        echo(call.redaction.redact_text(f"{finding.path_text}: {finding.message}"))
     return all(finding.severity == "warning" for finding in found)
 
 
-async def _material(call: RenderContext, api: PrefectApi | None) -> RunDocuments:
-    if api is None or call.access is None:
-        return run_documents.sample_documents(call.wanted)
-    with connections.explain_failures(call.access):
-        return await run_documents.fetch_documents(call.wanted, api)
+async def _documents(call: RenderContext, api: PrefectApi | None) -> RunDocuments:
+    if api is None or call.connection is None:
+        return run_documents.sample_documents(call.selector)
+    with connections.explain_failures(call.connection):
+        return await run_documents.fetch_documents(call.selector, api)
 
 
 async def _manifest(
@@ -129,10 +124,9 @@ async def _binding(call: RenderContext) -> Binding | None:
     in_cluster = binding_lookup.is_in_cluster(call.binding)
     if call.needs_cluster or in_cluster or call.kubeconfig.file or call.kubeconfig.context:
         call.kube = await KubernetesClient.from_environment(call.kubeconfig)
-    elif call.binding and call.wanted.needs_server:
-        call.kube = (
-            await connections.connect_cluster()
-        )  # for its Secrets; the environment may have them, too
+    elif call.binding and call.selector.needs_server:
+        # for the binding's Secrets; the environment can have its credentials, too
+        call.kube = await connections.connect_cluster()
     if call.kube:
         call.stack.push_async_exit(call.kube)
     return await binding_lookup.find_binding(call.binding, kube=call.kube) if call.binding else None
@@ -141,16 +135,16 @@ async def _binding(call: RenderContext) -> Binding | None:
 async def _open(
     binding: Binding | None, call: RenderContext
 ) -> tuple[PrefectEndpoint | None, PrefectApi | None]:
-    if not call.wanted.needs_server:
+    if not call.selector.needs_server:
         return None, None
-    call.access = await connections.connect_server(binding, call.kube, named=call.binding)
-    server = call.access.server
+    call.connection = await connections.connect_server(binding, call.kube, named=call.binding)
+    server = call.connection.server
     call.redaction.add([server.api_key, server.auth_string, *dict(server.headers).values()])
-    api = PrefectApi(server, pool="")  # what is looked up names its pool
+    api = PrefectApi(server, pool="")  # each lookup names its pool
     return server, await call.stack.enter_async_context(api)
 
 
-def _subject(found: RunDocuments, here: RunIdentity) -> RenderInput:
+def _render_input(found: RunDocuments, here: RunIdentity) -> RenderInput:
     return RenderInput(
         run=found.run,
         flow=found.flow,
@@ -164,11 +158,11 @@ def _subject(found: RunDocuments, here: RunIdentity) -> RenderInput:
 
 
 def _as_sent(manifest: Object, binding: Binding | None) -> Object:
-    """With its environment in a Secret, where the binding asks for that."""
+    """Return the manifest with its environment in a Secret, if the binding says so."""
     if binding is None or not binding.spec().jobs.environment_secret:
         return manifest
-    detached = extract_environment(manifest)
-    if detached.secret:
-        name = detached.secret["metadata"]["name"]
-        output.echo_note(f"the plain values of its environment are in Secret {name}, made with it")
-    return detached.job
+    extracted = extract_environment(manifest)
+    if extracted.secret:
+        name = extracted.secret["metadata"]["name"]
+        output.echo_note(f"the plain values of the Job's environment go into Secret {name!r}")
+    return extracted.job

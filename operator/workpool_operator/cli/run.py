@@ -1,5 +1,4 @@
-"""`workpool-operator run`: an event loop around the handlers, with the process's own environment
-kept away from Prefect's settings."""
+"""`workpool-operator run`: runs the handlers, without the environment's Prefect settings."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PREFECT_HOME = "/nonexistent"
-# One process calls the servers of many bindings, and what opens one is no other's business.
+# One process calls the servers of many bindings, each with credentials of its own.
 _INSTEAD = {
     "PREFECT_API_URL": "set spec.server.url of each binding",
     "PREFECT_API_KEY": "name its Secret in spec.server.apiKey of each binding",
@@ -48,7 +47,7 @@ def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
     from workpool_operator.handlers import operate
 
     gc.collect()
-    gc.freeze()  # what is imported stays: a collection of all would stop the loop for 100 ms
+    gc.freeze()  # a full collection of all imports would stop the loop for 100 ms
     logs.configure(settings.log_level, settings.log_format)
     for text in ignored:
         log.warning("%s", text)
@@ -57,38 +56,41 @@ def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
 
 
 def raise_open_file_limit() -> None:
-    """Use all the open files that the process may have: each binding holds about five connections,
-    and many container runtimes start a process with 1024 of half a million."""
+    """Raise the limit of open files to the hard limit.
+
+    Each binding has about five connections, and many container runtimes start a process with a
+    soft limit of 1024.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def read_settings(health_port: int | None) -> Settings:
-    """From the environment; what the command line says wins."""
+    """Return the settings of the environment; options of the command line override them."""
     try:
         return Settings() if health_port is None else Settings(health_port=health_port)
     except ValidationError as error:
-        faults = "; ".join(map(_fault, error.errors()))
-        sys.exit(f"workpool-operator: {faults}")
+        problems = "; ".join(map(_describe, error.errors()))
+        sys.exit(f"workpool-operator: error: {problems}")
 
 
-def _fault(error: ErrorDetails) -> str:
-    """One setting that is not valid, as `WORKPOOL_OPERATOR_X='y': what is expected`."""
+def _describe(error: ErrorDetails) -> str:
+    """Return the error of one setting, as `WORKPOOL_OPERATOR_X='y': must be ...`."""
     name = "_".join(map(str, error["loc"])).upper()
     expected = error["msg"].replace("Input should be", "must be")
     return f"WORKPOOL_OPERATOR_{name}={error['input']!r}: {expected}"
 
 
 def clear_prefect_settings(environ: MutableMapping[str, str]) -> list[str]:
-    """Take Prefect's settings out of the process: a client reads them although it is given
-    explicit ones, and a run's environment would inherit them (docs/races.md, 18, 19).
+    """Remove Prefect's settings from the environment; return what to use instead, a line for each.
 
-    What it was set for is not lost in silence: a line for each, with what does it here.
+    Prefect's client reads them even if explicit ones are passed, and the environment of runs would
+    inherit them (docs/races.md, 18, 19).
     """
     removed = [name for name in environ if name.startswith("PREFECT_")]
     for name in removed:
         del environ[name]
-    environ["PREFECT_HOME"] = "/"  # is there, so that Prefect need not make it; nothing is written
+    environ["PREFECT_HOME"] = "/"  # exists, so Prefect does not create it; nothing is written
     environ["PREFECT_PROFILES_PATH"] = f"{_PREFECT_HOME}/profiles.toml"
     environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
     return [f"{name} has no effect here: {_INSTEAD[name]}" for name in removed if name in _INSTEAD]

@@ -1,6 +1,6 @@
-"""What a Job is rendered from: the server's documents of a run, or stand-ins where there are none.
+"""Finds what a Job is rendered from: the server's documents of a run, or placeholders, or files.
 
-Stand-ins are the same every time, so that two renders can be compared.
+Placeholders are the same every time, so that two renders can be compared.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from workpool_operator.cli import documents
 from workpool_operator.errors import OperatorError
 from workpool_operator.prefect_api import lookup
 from workpool_operator.prefect_api.client import PrefectApi
@@ -23,8 +24,10 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RunSelector:
-    """What the options name. `template` replaces the pool's; `variables` are job variables of the
-    deployment, or of the run where a deployment is named."""
+    """The run to render. `template` replaces the pool's.
+
+    `variables` are job variables of the run; without `deployment`, of a placeholder deployment.
+    """
 
     flow_run: UUID | None = None
     deployment: str = ""
@@ -40,7 +43,7 @@ class RunSelector:
 
 @dataclass(frozen=True, slots=True)
 class RunDocuments:
-    """The documents; `server_run` is the run as the server has it, if it is one of the server's."""
+    """The documents; `server_run` is the run if it exists on the server."""
 
     run: Object
     flow: Object
@@ -49,61 +52,88 @@ class RunDocuments:
     server_run: Run | None = None
 
 
-def sample_documents(wanted: RunSelector) -> RunDocuments:
-    """Without any server."""
-    pool = {"id": str(SAMPLE_ID), "name": "work-pool", "type": "kubernetes"}
-    return _of_pool(pool | {"base_job_template": wanted.template}, wanted)
-
-
-async def fetch_documents(wanted: RunSelector, api: PrefectApi) -> RunDocuments:
-    """From the server.
+def read_mapping(file: str) -> Mapping[str, Any]:
+    """Return the one mapping in a file of a template or of job variables.
 
     Raises:
-        OperatorError: it does not have what is named; with names that are like it.
+        UnreadableFile: the file cannot be read, or it contains anything else.
     """
-    if wanted.flow_run:
-        return await _of_run(wanted.flow_run, wanted, api)
-    if wanted.deployment:
-        return await _of_deployment(wanted, api)
-    return _of_pool(await _pool(wanted.pool, wanted, api), wanted)
+    found = documents.read_documents(file)
+    if len(found) != 1 or not isinstance(found[0].value, Mapping):
+        raise documents.UnreadableFile(file, "must contain one mapping, and nothing else")
+    value: Mapping[str, Any] = found[0].value
+    return value
 
 
-async def _of_run(run_id: UUID, wanted: RunSelector, api: PrefectApi) -> RunDocuments:
+def read_template(file: str) -> Mapping[str, Any]:
+    """Return a base job template, or that of a whole work pool as Prefect prints it.
+
+    Raises:
+        UnreadableFile: the file cannot be read, or it contains no template.
+    """
+    found = read_mapping(file)
+    template: Any = found.get("base_job_template", found)
+    if not isinstance(template, Mapping) or "job_configuration" not in template:
+        problem = "is not a base job template: job_configuration is missing"
+        raise documents.UnreadableFile(file, problem)
+    return template
+
+
+def sample_documents(selector: RunSelector) -> RunDocuments:
+    """Return documents without a server: placeholders, and what the selector has."""
+    pool = {"id": str(SAMPLE_ID), "name": "work-pool", "type": "kubernetes"}
+    return _of_pool(pool | {"base_job_template": selector.template}, selector)
+
+
+async def fetch_documents(selector: RunSelector, api: PrefectApi) -> RunDocuments:
+    """Return the documents of the server.
+
+    Raises:
+        OperatorError: an object does not exist; the message suggests similar names.
+    """
+    if selector.flow_run:
+        return await _of_run(selector.flow_run, selector, api)
+    if selector.deployment:
+        return await _of_deployment(selector, api)
+    return _of_pool(await _pool(selector.pool, selector, api), selector)
+
+
+async def _of_run(run_id: UUID, selector: RunSelector, api: PrefectApi) -> RunDocuments:
     run = await api.read_run(run_id)
     if run is None:
         raise lookup.NotFound(f"{api.server.url} has no flow run {run_id}.")
     deployment = None
     if run.deployment_id:
         deployment = await lookup.deployment(api, str(run.deployment_id))
-    name = wanted.pool or run.document.get("work_pool_name") or ""
-    pool = await _pool(name, wanted, api, of=f"flow run {run.name!r}")
+    name = selector.pool or run.document.get("work_pool_name") or ""
+    pool = await _pool(name, selector, api, of=f"flow run {run.name!r}")
     flow = await lookup.flow(api, str(run.flow_id))
     return RunDocuments(run.document, flow, deployment, pool, server_run=run)
 
 
-async def _of_deployment(wanted: RunSelector, api: PrefectApi) -> RunDocuments:
-    deployment = await lookup.deployment(api, wanted.deployment)
-    name = wanted.pool or deployment.get("work_pool_name") or ""
-    pool = await _pool(name, wanted, api, of=f"deployment {deployment['name']!r}")
+async def _of_deployment(selector: RunSelector, api: PrefectApi) -> RunDocuments:
+    deployment = await lookup.deployment(api, selector.deployment)
+    name = selector.pool or deployment.get("work_pool_name") or ""
+    pool = await _pool(name, selector, api, of=f"deployment {deployment['name']!r}")
     flow = await lookup.flow(api, deployment["flow_id"])
-    run = _run(flow, deployment) | {"job_variables": dict(wanted.variables or {})}
+    run = _run(flow, deployment) | {"job_variables": dict(selector.variables or {})}
     return RunDocuments(run, flow, deployment, pool)
 
 
-async def _pool(name: str, wanted: RunSelector, api: PrefectApi, *, of: str = "") -> Object:
+async def _pool(name: str, selector: RunSelector, api: PrefectApi, *, of: str = "") -> Object:
     if not name:
-        raise OperatorError(f"{of} has no work pool: name one by --pool")
+        raise OperatorError(f"{of} has no work pool: add --pool")
     pool = await lookup.pool(api, name)
-    return pool | {"base_job_template": wanted.template} if wanted.template else pool
+    return pool | {"base_job_template": selector.template} if selector.template else pool
 
 
-def _of_pool(pool: Object, wanted: RunSelector) -> RunDocuments:
-    """A run of a deployment that nobody made."""
+def _of_pool(pool: Object, selector: RunSelector) -> RunDocuments:
+    """Return a run of a placeholder deployment in this pool."""
     flow = {"id": str(SAMPLE_ID), "name": "flow", "created": _LONG_AGO, "updated": _LONG_AGO}
     deployment = flow | {
         "name": "deployment",
         "flow_id": str(SAMPLE_ID),
-        "job_variables": dict(wanted.variables or {}),
+        "job_variables": dict(selector.variables or {}),
     }
     return RunDocuments(_run(flow, deployment), flow, deployment, pool)
 

@@ -1,7 +1,7 @@
-"""The place and the claim of a run that is only looked at.
+"""Finds the owner and the claim of a run that is only rendered.
 
-What cannot be known without a cluster, or before the run is claimed, has a stand-in that is the
-same every time; notes say which.
+What is unknown without a cluster, or before the run is claimed, is a placeholder that is the same
+every time. A note names each placeholder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NO_CLUSTER = str(SAMPLE_ID)
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
-    """`notes` name what is a stand-in."""
+    """The owner and the identity of a run; `notes` name the placeholders in them."""
 
     owner: Owner
     identity: Identity
@@ -47,32 +47,34 @@ async def identify_run(
     api: PrefectApi | None,
     kube: KubernetesClient | None,
 ) -> RunIdentity:
-    """Of the binding, or of one that would leave everything at its default."""
+    """Return the identity that the binding, or one with all defaults, gives to the run."""
     notes: list[str] = []
     cluster_id = await _cluster_id(binding, kube)
     if binding is None:
         binding = _sample_binding(found, url=api.server.url if api else "")
         notes.append("no --binding given, so labels are placeholders and credentials are left out")
     elif api and cluster_id == NO_CLUSTER:
-        notes.append(f"no cluster has namespace {binding.namespace!r}: the binding's id stands in")
+        text = f"namespace {binding.namespace!r} cannot be read from a cluster"
+        notes.append(f"{text}, so the binding's id is a placeholder")
     if api:
         notes += _mismatch(binding, found)
-    place = _owner(binding, found, cluster_id)
-    claim = await _claim(found, place, api) if api else None
+    owner = _owner(binding, found, cluster_id)
+    claim = await _claim(found, owner, api) if api else None
     if found.server_run and claim is None:
         notes.append(_unclaimed(found.server_run))
     run_id = UUID(found.run["id"])
-    identity = place.identity(run_id, claim or Claim(SAMPLE_ID))
-    return RunIdentity(place, identity, tuple(notes))
+    identity = owner.identity(run_id, claim or Claim(SAMPLE_ID))
+    return RunIdentity(owner, identity, tuple(notes))
 
 
 def _mismatch(binding: Binding, found: RunDocuments) -> Iterator[str]:
-    """Why the binding would not serve the run at all."""
+    """Yield why the binding would not serve the run at all."""
     wanted, pool = binding.spec().work_pool, found.pool
     if pool["name"] != wanted.name:
         yield f"{binding.key} serves work pool {wanted.name!r}, not {pool['name']!r}"
     if pool["type"] != wanted.type:
-        yield f"work pool {pool['name']!r} is of type {pool['type']!r}, not {wanted.type!r}"
+        text = f"work pool {pool['name']!r} has type {pool['type']!r}"
+        yield f"{text}, and {binding.key} expects {wanted.type!r}"
 
 
 def _owner(binding: Binding, found: RunDocuments, cluster_id: str) -> Owner:
@@ -87,7 +89,7 @@ def _owner(binding: Binding, found: RunDocuments, cluster_id: str) -> Owner:
 
 
 def _with_credentials(server: ServerSpec) -> PrefectEndpoint:
-    """Which ones the operator has; their values are not needed, and so not there."""
+    """Return the server with the credentials that the operator has, without their values."""
     return PrefectEndpoint(
         server.url or "",
         api_key="" if server.api_key else None,
@@ -98,7 +100,7 @@ def _with_credentials(server: ServerSpec) -> PrefectEndpoint:
 
 
 def _sample_binding(found: RunDocuments, *, url: str) -> Binding:
-    """A binding of the pool in the namespace that the template names."""
+    """Return a binding of the pool in the namespace that the template names."""
     server = {"url": url or "http://prefect.example/api"}
     pool = {key: found.pool[key] for key in ("name", "type")}
     pool["type"] = pool["type"] if pool["type"] in POOL_TYPES else POOL_TYPES[0]
@@ -113,7 +115,7 @@ def _sample_binding(found: RunDocuments, *, url: str) -> Binding:
 
 
 def _namespace(found: RunDocuments) -> str:
-    """What the template and the job variables make of it, as for a worker without binding."""
+    """Return the namespace of the template and the job variables, as for a stock worker."""
     template = found.pool["base_job_template"]
     values = {
         **{name: references.default(template, name) for name in references.schemas(template)},
@@ -142,6 +144,6 @@ async def _claim(found: RunDocuments, owner: Owner, api: PrefectApi) -> Claim | 
 def _unclaimed(run: Run) -> str:
     by = "not claimed yet" if run.state_type == "SCHEDULED" else "not claimed by this binding"
     return (
-        f"flow run {run.name!r} is {run.state_name}, {by}: the claim in its Job's name and label "
-        "stands in"
+        f"flow run {run.name!r} is {run.state_name}, {by}, so the claim id in the Job's name and "
+        "labels is a placeholder"
     )

@@ -1,10 +1,10 @@
-"""`workpool-operator unbind`: delete bindings so that none is left waiting for its finalizer.
+"""`workpool-operator unbind`: deletes bindings, and their finalizers if no operator does.
 
-It lists them, asks, and deletes exactly those: a binding that is made again meanwhile is another
-one. An uninstallation runs it first, while an operator still lives that gives the finalizers up.
-Where none does, they are removed after a while, and Prefect goes on listing the worker as OFFLINE;
-the Secrets that a binding kept in another namespace are deleted then if the caller has the right
-to.
+It lists the bindings, asks for confirmation, and deletes exactly these by UID: a binding that is
+created again in the meantime stays. Run it before an uninstallation, while an operator is running
+that removes the finalizers. If none is, the command removes them after `--patience-seconds`.
+It then also deletes the Secrets that a binding has in another namespace, if the caller may do so.
+Prefect continues to list the worker, as OFFLINE.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from workpool_operator.kube.client import MERGE_PATCH, KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
 
 POLL_SECONDS = 0.5
-RELEASED_SECONDS = 10.0  # for the API server to remove what no longer has our finalizer
+REMOVAL_SECONDS = 10.0  # for the API server to remove a binding without our finalizer
 
 Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Bindings of some namespaces (none: of all) that match a label selector, of one cluster."""
+    """The options of the command; no namespace means all namespaces."""
 
     namespaces: tuple[str, ...]
     selector: str
@@ -61,7 +61,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Return once no selected binding is left; exit code 1 where one is."""
+    """Delete the selected bindings; exit with 1 if one of them remains."""
     with output.errors_in_one_line(), output.silence_logs():
         found = asyncio.run(_show(options))
         if not found:
@@ -77,8 +77,8 @@ def main(options: Options) -> None:
 
 
 def _confirm(number: int) -> None:
-    """Outside of an event loop, which would keep Ctrl-C to itself."""
-    output.echo_note("their Jobs stay; what runs goes on, and nothing follows it any more")
+    """Ask outside an event loop, which would intercept Ctrl-C."""
+    output.echo_note("Jobs are not deleted: running ones continue, but nothing reports their end")
     question = f"Delete {'this binding' if number == 1 else f'these {number} bindings'}?"
     if not typer.confirm(question, err=True):
         output.echo("nothing deleted")
@@ -98,7 +98,7 @@ async def _show(options: Options) -> list[Object]:
             raise OperatorError(f"{kube.address}: {refused}") from refused
         where = f"in {kube.address}"
     if not found:
-        output.echo(f"no binding to delete {where}")
+        output.echo(f"no bindings to delete {where}")
         return found
     output.echo(f"{len(found)} {'binding' if len(found) == 1 else 'bindings'} {where}:")
     for binding in found:
@@ -107,7 +107,7 @@ async def _show(options: Options) -> list[Object]:
 
 
 def _describe(binding: Object) -> str:
-    """What a person has to know before it goes."""
+    """Return what a person should know before the binding is deleted."""
     pool = get_path(binding, ("spec", "workPool", "name"))
     runs = [get_path(binding, ("status", "runs", each)) or 0 for each in ("running", "pending")]
     text = f"work pool {pool!r}, {runs[0]} runs running, {runs[1]} pending"
@@ -117,35 +117,35 @@ def _describe(binding: Object) -> str:
 
 
 async def _delete(bindings: Sequence[Object], options: Options) -> list[Object]:
-    """The bindings that are still there after all."""
+    """Delete the bindings; return those that remain."""
     async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
         for binding in bindings:
             preconditions = {"uid": binding["metadata"]["uid"]}
-            await _unless_gone(kube, "DELETE", binding, {"preconditions": preconditions})
+            await _request_if_unchanged(kube, "DELETE", binding, {"preconditions": preconditions})
         left = await _left_after(options.patience_seconds, bindings, kube, options)
         for binding in left:
-            why = f"no operator released it in {options.patience_seconds:g} s"
-            output.echo(f"{_name(binding)}: finalizer removed, as {why}")
+            why = f"no operator did so within {options.patience_seconds:g} s"
+            output.echo(f"{_name(binding)}: removing the finalizer, because {why}")
             await _release_secrets(kube, binding)
             await _remove_finalizer(kube, binding)
-        left = await _left_after(RELEASED_SECONDS, left, kube, options)
+        left = await _left_after(REMOVAL_SECONDS, left, kube, options)
     for binding in left:
-        held = ", ".join(binding["metadata"].get("finalizers", [])) or "nothing that it names"
-        output.echo_error(f"{_name(binding)} is still there, held by {held}")
+        finalizers = ", ".join(binding["metadata"].get("finalizers", [])) or "none"
+        output.echo_error(f"{_name(binding)} was not deleted; its finalizers: {finalizers}")
     return left
 
 
 async def _left_after(
     seconds: float, bindings: Iterable[Object], kube: KubernetesClient, options: Options
 ) -> list[Object]:
-    """Those that are still there, empty as soon as none is; says which ones are gone."""
+    """Wait until the bindings are deleted, and print each; return those that remain."""
     deadline = asyncio.get_running_loop().time() + seconds
     left = {_uid(binding): binding for binding in bindings}
     while left:
-        there = {_uid(each): each for each in await _listed(kube, options) if _uid(each) in left}
-        for uid in left.keys() - there.keys():
+        found = {_uid(each): each for each in await _listed(kube, options) if _uid(each) in left}
+        for uid in left.keys() - found.keys():
             output.echo(f"{_name(left[uid])}: deleted")
-        left = there
+        left = found
         if left and asyncio.get_running_loop().time() > deadline:
             break
         await asyncio.sleep(POLL_SECONDS if left else 0)
@@ -158,8 +158,10 @@ async def _listed(kube: KubernetesClient, options: Options) -> list[Object]:
     return [binding for page in pages for binding in page["items"]]
 
 
-async def _unless_gone(kube: KubernetesClient, method: str, binding: Object, body: Object) -> None:
-    """Nothing to do where there is none, or another or changed one of the name."""
+async def _request_if_unchanged(
+    kube: KubernetesClient, method: str, binding: Object, body: Object
+) -> None:
+    """Send the request; do nothing if the binding was deleted, replaced or changed."""
     metadata = binding["metadata"]
     path = BINDINGS.path(metadata["namespace"], metadata["name"])
     content_type = MERGE_PATCH if method == "PATCH" else "application/json"
@@ -168,17 +170,17 @@ async def _unless_gone(kube: KubernetesClient, method: str, binding: Object, bod
 
 
 async def _remove_finalizer(kube: KubernetesClient, binding: Object) -> None:
-    """Ours; what others wait for is theirs."""
+    """Remove our finalizer and leave those of others."""
     others = [
         each for each in binding["metadata"].get("finalizers", []) if each != v1alpha1.FINALIZER
     ]
     version = binding["metadata"]["resourceVersion"]
     patch = {"metadata": {"finalizers": others or None, "resourceVersion": version}}
-    await _unless_gone(kube, "PATCH", binding, patch)
+    await _request_if_unchanged(kube, "PATCH", binding, patch)
 
 
 async def _release_secrets(kube: KubernetesClient, binding: Object) -> None:
-    """What the operator would have done, as far as the rights of whoever asks allow it."""
+    """Delete the binding's Secrets in other namespaces, as far as the caller may."""
     metadata = binding["metadata"]
     try:
         spec = Spec.model_validate(binding["spec"])
@@ -194,7 +196,7 @@ async def _release_secrets(kube: KubernetesClient, binding: Object) -> None:
     try:
         await secrets.release_secrets(left, kube)
     except Unavailable as error:
-        output.echo_note(f"{left.key}: its Secrets may stay: {error}")
+        output.echo_note(f"{left.key}: cannot delete its Secrets: {error}")
 
 
 def _name(binding: Object) -> str:

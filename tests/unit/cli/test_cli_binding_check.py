@@ -94,7 +94,7 @@ def test_a_good_binding_has_no_findings():
         ),
         (
             {"workPool": {"name": "a" * 201}},
-            "spec.workPool.name: must have at most 200 characters, is 201",
+            "spec.workPool.name: must have at most 200 characters, has 201",
         ),
         ({"server": {}}, "spec.server: url is required: the address of the Prefect API"),
         (

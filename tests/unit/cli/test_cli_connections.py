@@ -1,4 +1,4 @@
-"""Which server a command talks to, and which setting is named where that fails."""
+"""Which server a command uses, and which setting its errors name."""
 
 from __future__ import annotations
 
@@ -35,58 +35,58 @@ async def of_binding(**server) -> ServerConnection:
     return await connections.connect_server(binding, None, named="good.yaml")
 
 
-def told(found: ServerConnection, error: OperatorError) -> str:
+def explained(found: ServerConnection, error: OperatorError) -> str:
     with pytest.raises(OperatorError) as raised, explain_failures(found):
         raise error
     return str(raised.value)
 
 
-async def test_where_the_address_is_the_bindings_its_field_and_file_are_named():
-    text = told(await of_binding(), DOWN)
-    assert text.startswith(f"{URL} (spec.server.url of good.yaml) cannot be reached: connection")
+async def test_an_error_names_the_field_and_file_of_the_bindings_address():
+    text = explained(await of_binding(), DOWN)
+    assert text.startswith(f"cannot reach {URL} (spec.server.url of good.yaml): connection refused")
     assert "PREFECT_API_URL" not in text
 
 
-async def test_where_the_environment_has_the_address_its_variable_is_named(monkeypatch):
-    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere:4200/api")
-    with temporary_settings({PREFECT_API_URL: "http://elsewhere:4200/api"}):
+async def test_an_error_names_the_variable_that_has_the_address(monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://other:4200/api")
+    with temporary_settings({PREFECT_API_URL: "http://other:4200/api"}):
         assert (await of_binding()).url == "PREFECT_API_URL"
 
 
-async def test_a_certificate_that_is_not_trusted_is_told_with_the_settings_for_a_ca():
+async def test_an_untrusted_certificate_is_reported_with_the_settings_for_a_ca():
     error = PrefectUntrusted("GET /x: the certificate is not trusted: self-signed certificate")
-    text = told(await of_binding(), error)
+    text = explained(await of_binding(), error)
     assert "not trusted: self-signed certificate" in text
     assert "spec.server.caBundle of good.yaml, or PREFECT_API_SSL_CERT_FILE" in text
 
 
-async def test_refused_credentials_are_told_with_the_settings_for_them():
-    text = told(await of_binding(), PrefectUnauthorized("x", status=401))
-    assert "answered 401 to a request without credentials" in text
+async def test_refused_credentials_are_reported_with_the_settings_for_them():
+    text = explained(await of_binding(), PrefectUnauthorized("x", status=401))
+    assert "answered 401 to a request without credentials: set" in text
     assert "spec.server.apiKey of good.yaml, or PREFECT_API_KEY" in text
 
 
-async def test_a_redirect_is_told_with_its_target():
+async def test_a_redirect_is_reported_with_its_target():
     error = PrefectRedirects("x", status=301, to="https://prefect.example/api", is_api=True)
-    text = told(await of_binding(), error)
+    text = explained(await of_binding(), error)
     assert "redirects to https://prefect.example/api: set spec.server.url of good.yaml" in text
 
 
-async def test_what_a_binding_names_cannot_be_read_without_a_cluster():
+async def test_the_secrets_of_a_binding_cannot_be_read_without_a_cluster():
     named = {"secretKeyRef": {"name": "prefect", "key": "key"}}
-    with pytest.raises(OperatorError, match="is in a cluster that cannot be reached"):
+    with pytest.raises(OperatorError, match="cannot read the Secrets"):
         await of_binding(apiKey=named)
 
 
 @pytest.mark.parametrize(
-    ("url", "doubt"),
+    ("url", "warning"),
     [
         ("http://prefect.example:4200", "has no /api in its path"),
         ("http://localhost:4200/api", ""),
     ],
 )
-def test_an_address_that_is_likely_to_be_wrong_is_said_to_be(url, doubt):
+def test_an_error_says_what_is_probably_wrong_with_the_address(url, warning):
     found = ServerConnection(PrefectEndpoint(url), url="PREFECT_API_URL", credentials="", ca="")
-    text = told(found, PrefectNotFound("GET /x: HTTP 404", status=404))
-    assert doubt in text
+    text = explained(found, PrefectNotFound("GET /x: HTTP 404", status=404))
+    assert warning in text
     assert "pod" not in text

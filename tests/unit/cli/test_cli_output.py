@@ -1,4 +1,4 @@
-"""Results, notes and errors as they reach a person or a program."""
+"""Results, notes and errors as a person or a program reads them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import re
 import pytest
 import typer
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from workpool_operator.cli import output
-from workpool_operator.cli.commented_yaml import with_comments
 from workpool_operator.errors import OperatorError
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]))
@@ -26,32 +25,35 @@ documents = st.dictionaries(
 
 
 def plain(text: str) -> str:
-    """Without colours, as it is where no terminal is."""
+    """Return the text without colours, as it is without a terminal."""
     return re.sub("\x1b\\[[0-9;]*m", "", text)
 
 
 @given(documents)
-def test_any_document_comes_out_as_yaml_that_means_the_same(document):
+@example({"a": "b\u2028c"})
+def test_yaml_output_means_the_same_as_the_document(document):
     assert yaml.safe_load(output.as_yaml(document)) == document
 
 
 @given(documents)
-def test_comments_change_nothing_of_a_document(document):
+@example({"a": "b\u2028c"})
+@example({"a": ["b\n"]})
+def test_comments_change_nothing_in_the_document(document):
     comments: dict[tuple[str | int, ...], str] = {(key,): "from somewhere" for key in document}
-    assert yaml.safe_load(plain(with_comments(document, comments))) == document
+    assert yaml.safe_load(plain(output.as_commented_yaml(document, comments))) == document
 
 
-def test_comments_stand_beside_their_values():
+def test_a_comment_follows_its_value_on_the_same_line():
     comments: dict[tuple[str | int, ...], str] = {("a",): "template", ("b", "c"): "run: c"}
-    text = plain(with_comments({"a": 1, "b": {"c": "x\ny"}}, comments))
+    text = plain(output.as_commented_yaml({"a": 1, "b": {"c": "x\ny"}}, comments))
     assert "a: 1     # template" in text
     assert "  c: |-  # run: c" in text
 
 
 def test_an_error_is_one_line_and_exit_code_1(capsys):
     with pytest.raises(typer.Exit) as end, output.errors_in_one_line():
-        raise OperatorError("no answer\nfrom anybody")
+        raise OperatorError("no answer\nfrom the server")
     assert end.value.exit_code == 1
     captured = capsys.readouterr()
-    assert captured.err == "workpool-operator: error: no answer from anybody\n"
+    assert captured.err == "workpool-operator: error: no answer from the server\n"
     assert captured.out == ""

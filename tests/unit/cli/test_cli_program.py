@@ -1,4 +1,4 @@
-"""The program as a whole: help, completion, usage errors, and a start that nobody waits for."""
+"""The program as a whole: help, completion, usage errors, and a fast start."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def command(tmp_path) -> Command:
 
 
 @pytest.mark.parametrize("arguments", [[], ["render"], ["validate"], ["run"], ["unbind"], ["crd"]])
-def test_each_command_has_a_help_that_names_its_options(command, arguments):
+def test_each_command_has_a_help_text(command, arguments):
     said = command.run(*arguments, "--help", COLUMNS="80")
     assert said.code == 0
     assert "Usage: workpool-operator" in said.out
@@ -39,7 +39,7 @@ def test_the_page_on_commands_has_each_command_with_all_of_its_options(name):
     page = (CHECKOUT / "docs" / "commands.md").read_text()
     section = page.partition(f"\n## {name}: ")[2].partition("\n## ")[0]
     options = {each for option in COMMANDS[name].params for each in option.opts if "--" in each}
-    common = {"--kubeconfig", "--context", "--output"}  # told once, or by its short form
+    common = {"--kubeconfig", "--context", "--output"}  # explained once, or by its short form
     assert {
         each for each in options - common if f"`{each}" not in section.replace(" ", "` `")
     } == set()
@@ -57,7 +57,7 @@ def test_the_version_is_that_of_the_package(command):
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], ["crd"], ["validate", "-"], ["unbind", "-h"]]
 )
-def test_an_output_that_is_full_is_one_line(command, arguments):
+def test_a_full_disk_is_an_error_in_one_line(command, arguments):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [PROGRAM, *arguments],
@@ -72,13 +72,13 @@ def test_an_output_that_is_full_is_one_line(command, arguments):
     assert done.returncode == 1
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(command):
+def test_a_reader_that_closes_the_pipe_early_causes_no_error(command):
     script = f"{PROGRAM} crd | head -n 1"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert done.stderr == ""
 
 
-def test_help_imports_nothing_that_only_a_command_needs():
+def test_help_imports_no_heavy_library():
     program = (
         "import json, sys; from workpool_operator.cli import app; "
         f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
@@ -112,9 +112,9 @@ def test_commands_options_and_their_values_are_completed(command, words, expecte
     assert said.out.split() == expected
 
 
-def test_completion_is_shown_and_installed_for_the_shell_that_asks(command):
+def test_completion_is_shown_and_installed_for_the_current_shell(command):
     def bash(option: str) -> str:
-        script = f"{PROGRAM} {option}; true"  # so that bash stays, as the parent that is asked for
+        script = f"{PROGRAM} {option}; true"  # keeps bash as the parent process
         env = {"HOME": str(command.home), "PATH": "/usr/bin:/bin"}
         return subprocess.check_output(["bash", "-c", script], env=env, text=True)
 
@@ -123,7 +123,7 @@ def test_completion_is_shown_and_installed_for_the_shell_that_asks(command):
     assert (command.home / ".bash_completions/workpool-operator.sh").exists()
 
 
-def test_a_cluster_that_does_not_answer_is_named_with_its_context(command):
+def test_an_unreachable_cluster_is_named_with_its_context(command):
     cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}
     context = {"name": "prod", "context": {"cluster": "c", "user": "u"}}
     file = command.write(
@@ -142,9 +142,9 @@ def test_a_cluster_that_does_not_answer_is_named_with_its_context(command):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["render"], "name one of --flow-run"),
+        (["render"], "set one of --flow-run"),
         (["render", "--flow-run", "x"], "UUID"),
-        (["render", "--template", "t", "--diff"], "--diff and --peer-python belong together"),
+        (["render", "--template", "t", "--diff"], "--diff and --peer-python must be used"),
         (["render", "--template", "t", "-o", "xml"], "'xml'"),
         (
             [
@@ -156,17 +156,17 @@ def test_a_cluster_that_does_not_answer_is_named_with_its_context(command):
                 "--variables",
                 "v",
             ],
-            "leave",
+            "cannot be combined with --flow-run",
         ),
         (["validate"], "FILE"),
         (["vaildate", "x"], "vaildate"),
-        (["unbind"], "name the scope: --namespace NAME, or --all-namespaces"),
-        (["unbind", "-l", "a=b", "--yes"], "name the scope"),
-        (["unbind", "-n", "a", "-A", "--yes"], "name the scope"),
+        (["unbind"], "set either --namespace or --all-namespaces"),
+        (["unbind", "-l", "a=b", "--yes"], "set either --namespace"),
+        (["unbind", "-n", "a", "-A", "--yes"], "set either --namespace"),
         (["unbind", "-n", "a"], "standard input is not a terminal"),
     ],
 )
-def test_a_wrong_usage_is_told_and_has_its_own_exit_code(command, arguments, problem):
+def test_wrong_usage_is_explained_and_has_its_own_exit_code(command, arguments, problem):
     said = command.run(*arguments)
     assert said.code == 2
     assert problem in said.err

@@ -1,4 +1,4 @@
-"""What is secret never comes out, whatever document or text it hides in."""
+"""A secret is never printed, whatever document or text contains it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def env(**variables: str) -> dict:
     return {"env": [{"name": name, "value": value} for name, value in variables.items()]}
 
 
-def test_values_of_variables_that_are_named_like_credentials_are_hidden_in_both_forms():
+def test_values_of_variables_that_are_named_like_credentials_are_redacted_in_both_forms():
     found = Redaction().redact(env(API_TOKEN="a", DB_PASSWORD="b", STAGE="c"))
     assert found == env(API_TOKEN=REDACTED, DB_PASSWORD=REDACTED, STAGE="c")
     found = Redaction().redact({"env": {"AWS_SECRET_ACCESS_KEY": "a", "STAGE": "c"}})
     assert found == {"env": {"AWS_SECRET_ACCESS_KEY": REDACTED, "STAGE": "c"}}
 
 
-def test_references_to_secrets_are_no_secrets():
+def test_references_to_secrets_are_not_redacted():
     reference = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
     entry = {"env": [{"name": "PREFECT_API_KEY", "valueFrom": reference}]}
     assert Redaction().redact(entry) == entry
@@ -31,7 +31,7 @@ def test_references_to_secrets_are_no_secrets():
     assert Redaction().redact(toleration) == toleration
 
 
-def test_what_was_learnt_is_hidden_as_a_whole_and_as_a_part():
+def test_an_added_secret_is_redacted_as_a_whole_value_and_within_one():
     redaction = Redaction()
     redaction.add({"value": ["hunter22", {"inner": "x"}, 4711, True, None, ""]})
     found = redaction.redact({"a": "curl -H hunter22", "b": "x", "c": "xy", "d": 4711, "e": True})
@@ -44,7 +44,7 @@ def test_what_was_learnt_is_hidden_as_a_whole_and_as_a_part():
     }
 
 
-def test_user_and_password_of_an_address_are_hidden():
+def test_user_and_password_of_an_address_are_redacted():
     text = Redaction().redact_text(
         "GET https://me:pass@prefect/api: no answer, nor from http://x/api"
     )
@@ -93,7 +93,7 @@ def test_user_and_password_of_an_address_are_hidden():
         "secrets",
     ],
 )
-def test_names_of_credentials_are_known_in_any_case(name):
+def test_a_name_of_a_credential_is_recognised_in_any_case(name):
     assert is_credential(name)
 
 
@@ -126,7 +126,7 @@ def test_names_of_credentials_are_known_in_any_case(name):
         "TURKEY",
     ],
 )
-def test_words_that_only_look_like_them_are_not(name):
+def test_a_name_that_only_resembles_one_is_not(name):
     assert not is_credential(name)
     assert Redaction().redact(env(**{name: "geheim"})) == env(**{name: "geheim"})
 
@@ -167,7 +167,7 @@ def test_words_that_only_look_like_them_are_not(name):
         ),
     ],
 )
-def test_secrets_within_a_value_are_hidden_and_the_rest_stays(text, shown):
+def test_secrets_within_a_value_are_redacted_and_the_rest_stays(text, shown):
     assert Redaction().redact_text(text) == shown
     assert Redaction().redact(env(X=text)) == env(X=shown)
 
@@ -183,11 +183,11 @@ def test_secrets_within_a_value_are_hidden_and_the_rest_stays(text, shown):
         "password=",
     ],
 )
-def test_what_holds_no_secret_stays_as_it_is(text):
+def test_text_without_a_secret_is_unchanged(text):
     assert Redaction().redact_text(text) == text
 
 
-def test_what_follows_the_option_of_a_credential_is_hidden():
+def test_the_argument_of_an_option_for_a_credential_is_redacted():
     container = {"command": ["run", "--password", "geheim", "--user", "u"], "args": ["-c", "x"]}
     shown = {"command": ["run", "--password", REDACTED, "--user", "u"], "args": ["-c", "x"]}
     assert Redaction().redact(container) == shown
@@ -197,14 +197,14 @@ def test_what_follows_the_option_of_a_credential_is_hidden():
     }
 
 
-def test_a_configuration_file_within_a_value_loses_its_secrets():
+def test_secrets_of_a_configuration_file_within_a_value_are_redacted():
     text = "user: u\npassword: geheim\nmonkey: m\n"
     assert Redaction().redact(env(X=text)) == env(X=text.replace("geheim", REDACTED))
 
 
 @pytest.mark.parametrize("part", ["a=", "a.", "\n", "'", '"a":', "--a ", "a: ", "://", "password="])
 @pytest.mark.timeout(20)
-def test_a_long_value_takes_no_more_than_its_share_of_time(part):
+def test_a_long_value_is_redacted_in_reasonable_time(part):
     Redaction().redact(env(X=part * (131_072 // len(part))))
 
 
@@ -216,7 +216,7 @@ documents = st.recursive(
 
 
 @given(document=documents, around=st.text())
-def test_a_secret_is_in_no_copy_of_any_document(document, around):
+def test_no_redacted_document_contains_a_secret(document, around):
     secret = "sK-9d81fe2b"
     redaction = Redaction()
     redaction.add(secret)

@@ -1,4 +1,4 @@
-"""`render` without server and cluster; with them: tests/contract/test_render_command.py."""
+"""`render` without a server and a cluster; with them: tests/contract/test_render_command.py."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def env(job: dict[str, Any]) -> dict[str, Any]:
     return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in entries}
 
 
-def test_a_template_and_variables_are_enough(command, template):
+def test_a_template_and_job_variables_are_enough(command, template):
     variables = command.write("v.yaml", {"image": "a:1", "namespace": "mine", "env": {"A": "1"}})
     said = command.here("render", "--template", template, "--variables", variables)
     job = said.document
@@ -53,7 +53,7 @@ def test_a_template_and_variables_are_enough(command, template):
     assert json.loads(again.out) == job
 
 
-def test_a_binding_gives_what_it_gives_to_every_run(command, template):
+def test_a_binding_determines_namespace_address_and_credentials(command, template):
     file = command.write("binding.yaml", BINDING)
     job = command.here("render", "--template", template, "--binding", file).document
     assert job["metadata"]["namespace"] == "runs"
@@ -63,17 +63,17 @@ def test_a_binding_gives_what_it_gives_to_every_run(command, template):
     assert key["name"].startswith("data-etl-credentials-")  # kept in the namespace of the Jobs
 
 
-def test_an_environment_that_goes_through_a_secret_is_shown_so(command, template):
+def test_an_environment_that_goes_into_a_secret_is_shown_as_references(command, template):
     binding = yaml.safe_load(yaml.safe_dump(BINDING))
     binding["spec"]["jobs"] = {"environmentSecret": True}
     file = command.write("binding.yaml", binding)
     said = command.here("render", "--template", template, "--binding", file, "--explain")
     name = said.document["metadata"]["name"]
     assert env(said.document)["PREFECT_API_URL"]["secretKeyRef"]["name"] == f"{name}-env"
-    assert f"in Secret {name}-env" in said.err
+    assert f"go into Secret '{name}-env'" in said.err
 
 
-def test_values_that_are_named_like_credentials_are_hidden(command, template):
+def test_values_that_are_named_like_credentials_are_redacted(command, template):
     variables = command.write("v.yaml", {"env": {"API_TOKEN": "geheim-1", "U": "http://a:b@x"}})
     said = command.here("render", "--template", template, "--variables", variables)
     assert env(said.document)["API_TOKEN"] == "<redacted>"
@@ -81,7 +81,7 @@ def test_values_that_are_named_like_credentials_are_hidden(command, template):
     assert "geheim-1" not in said.everything
 
 
-def test_job_variables_without_effect_are_told(command, template):
+def test_a_note_names_a_job_variable_without_effect(command, template):
     variables = command.write("v.yaml", {"imge": "a:1"})
     said = command.here("render", "--template", template, "--variables", variables)
     assert said.code == 0
@@ -89,7 +89,7 @@ def test_job_variables_without_effect_are_told(command, template):
     assert "(did you mean image?)" in said.err
 
 
-def test_what_validate_refuses_of_a_template_is_refused(command):
+def test_a_template_that_validate_refuses_is_refused(command):
     document = stock_template()
     pod = document["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     pod["containers"][0]["image"] = "{{ imge }}"
@@ -99,7 +99,7 @@ def test_what_validate_refuses_of_a_template_is_refused(command):
     assert said.out == ""
 
 
-def test_a_namespace_that_the_binding_overrules_is_told(command, template):
+def test_a_note_names_a_namespace_that_the_binding_overrides(command, template):
     variables = command.write("v.yaml", {"namespace": "team-b"})
     file = command.write("binding.yaml", BINDING)
     said = command.here(
@@ -109,7 +109,7 @@ def test_a_namespace_that_the_binding_overrules_is_told(command, template):
     assert "Job variable namespace 'team-b' has no effect: Jobs are created in 'runs'" in said.err
 
 
-def test_the_environment_is_read_only_where_the_settings_allow_it(command):
+def test_the_environment_is_read_only_if_the_settings_allow_it(command):
     template = command.write("t.json", stock_template(nodeName="{{ $NODE }}{{ $TOKEN }}"))
     env = {"NODE": "n1", "TOKEN": "geheim"}
     said = command.run("render", "--template", template, **env)
@@ -120,7 +120,7 @@ def test_the_environment_is_read_only_where_the_settings_allow_it(command):
     assert said.document["spec"]["template"]["spec"]["nodeName"] == "n1"
 
 
-def test_a_whole_pool_is_taken_as_template(command):
+def test_the_template_of_a_whole_pool_is_used(command):
     pool = {"name": "etl", "type": "kubernetes", "base_job_template": stock_template()}
     assert command.here("render", "--template", command.write("pool.json", pool)).code == 0
 
@@ -129,13 +129,13 @@ def test_a_whole_pool_is_taken_as_template(command):
     ("variables", "problem"),
     [
         ({"image": "not an image"}, "containers[0].image: expected an image reference"),
-        ({"image": "{{ prefect.blocks.secret.x }}"}, "is kept by a server"),
-        ({"env": {"A": "{{ prefect.variables.x }}"}}, "is kept by a server"),
-        (["a"], "must hold one mapping"),
+        ({"image": "{{ prefect.blocks.secret.x }}"}, "needs a server"),
+        ({"env": {"A": "{{ prefect.variables.x }}"}}, "needs a server"),
+        (["a"], "must contain one mapping"),
         ("{", "is not valid YAML or JSON"),
     ],
 )
-def test_a_fault_is_one_line_with_its_place(command, template, variables, problem):
+def test_an_error_is_one_line_with_its_place(command, template, variables, problem):
     path = command.home / "v.yaml"
     path.write_text(variables if isinstance(variables, str) else yaml.safe_dump(variables))
     said = command.here("render", "--template", template, "--variables", path)
@@ -143,7 +143,7 @@ def test_a_fault_is_one_line_with_its_place(command, template, variables, proble
     assert said.out == ""
 
 
-def test_every_fault_is_told(command, template):
+def test_every_error_of_the_manifest_is_reported(command, template):
     variables = command.write("v.yaml", {"image": "a b", "service_account_name": 5})
     said = command.here("render", "--template", template, "--variables", variables)
     assert (said.code, said.out) == (1, "")
@@ -157,11 +157,11 @@ def test_every_fault_is_told(command, template):
         (["--template", "nowhere"], "nowhere: cannot be read: No such file"),
         (["--template", "."], ".: is a directory"),
         (["--template", "TEMPLATE", "--binding", "nowhere.yaml"], "cannot be read: No such file"),
-        (["--template", "TEMPLATE", "--binding", "TEMPLATE"], "holds no WorkPoolBinding"),
+        (["--template", "TEMPLATE", "--binding", "TEMPLATE"], "contains no WorkPoolBinding"),
         (["--template", "TEMPLATE", "--server-dry-run"], "/nonexistent does not exist"),
         (["--template", "TEMPLATE", "--binding", "a/b"], "/nonexistent does not exist"),
         (["--template", "TEMPLATE", "--kubeconfig", "/nowhere"], "/nowhere does not exist"),
-        (["--template", "TEMPLATE", "--binding", "-"], "-: holds no WorkPoolBinding"),
+        (["--template", "TEMPLATE", "--binding", "-"], "-: contains no WorkPoolBinding"),
         (["--template", "TEMPLATE", "--diff", "--peer-python", "/none"], "/none: No such file"),
     ],
 )
@@ -175,7 +175,7 @@ def test_without_a_server_the_ways_to_one_are_told(command):
     assert "no Prefect server: set PREFECT_API_URL" in said.error
 
 
-def test_a_binding_that_is_not_valid_is_told_with_its_place(command, template):
+def test_an_invalid_binding_is_reported_with_its_position(command, template):
     bad = {**BINDING, "spec": {**BINDING["spec"], "concurencyLimit": 1}}
     file = command.write("binding.yaml", bad)
     said = command.here("render", "--template", template, "--binding", file)
@@ -187,7 +187,7 @@ def second(binding: dict[str, Any], namespace: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", ["documents", "List"])
-def test_one_of_several_bindings_of_a_file_is_picked_by_its_name(command, template, form):
+def test_one_of_several_bindings_in_a_file_is_selected_by_its_name(command, template, form):
     bindings = [BINDING, second(BINDING, "ml"), {"kind": "Secret", "apiVersion": "v1"}]
     file = command.home / "all.yaml"
     if form == "List":
@@ -200,10 +200,10 @@ def test_one_of_several_bindings_of_a_file_is_picked_by_its_name(command, templa
 
     made = render(f"{file}#ml/etl").document
     assert made["metadata"]["annotations"]["workpool-operator.dev/binding"] == "ml/etl"
-    several = "holds 2 of kind WorkPoolBinding: name one, as in"
-    assert f"{several} {file}#data/etl; it has data/etl, ml/etl" in render(str(file)).error
-    assert several in render(f"{file}#etl").error
-    assert "holds no WorkPoolBinding 'x'; it has data/etl, ml/etl" in render(f"{file}#x").error
+    name_one = f"(data/etl, ml/etl): name one, such as {file}#data/etl"
+    assert f"contains 2 WorkPoolBindings {name_one}" in render(str(file)).error
+    assert f"contains 2 WorkPoolBindings named 'etl' {name_one}" in render(f"{file}#etl").error
+    assert "contains no WorkPoolBinding 'x', only data/etl, ml/etl" in render(f"{file}#x").error
 
 
 def job(**container: Any) -> dict[str, Any]:
@@ -211,14 +211,14 @@ def job(**container: Any) -> dict[str, Any]:
     return {"spec": {"template": {"spec": {"containers": containers}}}}
 
 
-def test_a_difference_that_nothing_documents_is_one_and_is_told():
+def test_an_undocumented_difference_is_reported_as_a_bug():
     from workpool_operator.parity.differences import find_differences
 
     stock, ours = job(tty=True), job(tty=False)
     found = comparison.Comparison(stock, ours, find_differences(stock, ours))
     assert found.equivalent is False
     text = comparison_output.as_text(found, Redaction())
-    assert "not documented: a defect" in text
+    assert "not documented: please report this bug" in text
     assert "spec.template.spec.containers[0].tty" in text
     same = comparison.Comparison(ours, ours, [])
     assert same.equivalent is True
