@@ -28,8 +28,7 @@ from workpool_operator.runs.capacity import InFlight
 from workpool_operator.runs.claims import ClaimedRun, Owner
 from workpool_operator.runs.executor import Executor
 from workpool_operator.runs.handle import RunHandle
-from workpool_operator.runs.job_creator import JobCreator
-from workpool_operator.runs.job_writer import JobWriter, always_consents
+from workpool_operator.runs.job_creator import JobCreator, JobWriter, always_consents
 from workpool_operator.runs.listener import Listener
 from workpool_operator.runs.reconciler import Reconciler
 from workpool_operator.runs.renderer import JobRenderer

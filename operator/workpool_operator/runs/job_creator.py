@@ -1,37 +1,67 @@
-"""Renders and creates the Job of a claimed run. Ends no run: a failure becomes a fact of the run's
-record, and the table decides what follows.
+"""Renders and creates the Job of a claimed run, with its environment in a Secret if the settings
+ask for it. Ends no run: a failure becomes a fact of the run's record, and the table decides what
+follows.
+
+If a Job of the claim's name exists and its pod template names the claim, it is the run's: repeating
+a creation creates nothing twice (docs/races.md, 14). The Secret is created before its Job, so that
+no pod waits for it, and the Job then owns it. If the API server refuses the Job, its Secret is
+deleted. If the operator is killed between the two, the next attempt or the SecretCollector
+completes them.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
-from dataclasses import replace
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import (
     BindingFault,
     DeploymentNotFound,
+    KubernetesBadRequest,
+    KubernetesConflict,
+    KubernetesForbidden,
+    KubernetesInvalid,
+    KubernetesNotFound,
     KubernetesRefused,
+    KubernetesUnauthorized,
     KubernetesUnavailable,
     OperatorError,
     RenderError,
+    SecretRefused,
 )
-from workpool_operator.jobs import ineffective_variables
+from workpool_operator.jobs import attribution, ineffective_variables
+from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
+from workpool_operator.jobs.environment_secret import JobWithSecret, extract_environment
+from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.rendered_job import RenderedJob
 from workpool_operator.jobs.threads import run_in_thread
+from workpool_operator.kube import permissions, secrets
 from workpool_operator.kube.cache import Cache
+from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.models import Job
 from workpool_operator.prefect_api.run_logs import RunLogSender
-from workpool_operator.runs import job_rejection
 from workpool_operator.runs.claims import ClaimedRun
-from workpool_operator.runs.job_writer import CreatedJob, JobWriter
 from workpool_operator.runs.renderer import JobRenderer
 from workpool_operator.runs.store import NEVER, JobFault, JobFaultReason, RunStore
 
+log = logging.getLogger(__name__)
+
+Object = Mapping[str, Any]
+
 LONGEST_REFUSAL_SECONDS = 60.0
+
+# Texts of the API server, for cases that share a status and a reason. Admission names the object.
+# The authorizer does not: it decides before the object exists.
+_BY_ADMISSION = re.compile(r'"[^"]+" is forbidden: ')
+_BY_A_POLICY = ("admission webhook", "ValidatingAdmissionPolicy")
+_ENDING = "because it is being terminated"
 
 
 class JobCreator:
@@ -117,16 +147,16 @@ class JobCreator:
         self, claimed: ClaimedRun, made: RenderedJob, refused: KubernetesRefused
     ) -> None:
         """Record a refusal that time can resolve as a wait, any other as a fault with its fix."""
-        if job_rejection.transient_reason(refused):
+        if transient_reason(refused):
             self._note_wait(claimed.run.id, refused)
             return
         grant = ""
-        if job_rejection.is_missing_permission(refused):
+        if is_missing_permission(refused):
             grant = await self._job_writer.grant(refused, made.namespace)
             self._forbidden(f"{refused}. Grant it: {grant}")
         namespace = made.namespace
         text = await run_in_thread(
-            job_rejection.rejected_job_message,
+            rejected_job_message,
             refused,
             made.render_input,
             namespace=namespace,
@@ -156,7 +186,7 @@ class JobCreator:
             replace(
                 record,
                 refusals=refusals,
-                refusal=job_rejection.transient_reason(error),
+                refusal=transient_reason(error),
                 refused_until=self._clock.monotonic() + delay,
             ),
         )
@@ -166,3 +196,189 @@ def _success(created: CreatedJob) -> str:
     job = f"{created.job.metadata.namespace}/{created.job.name}"
     secret = f"; its environment is in Secret {created.secret}" if created.secret else ""
     return f"Created Kubernetes Job {job}{secret}."
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedJob:
+    """A Job; `secret` is the name of the Secret that holds its environment, "" without one."""
+
+    job: Job
+    secret: str = ""
+
+
+async def always_consents() -> None:
+    """Consent, for the Jobs of workers: a worker's own RBAC rights decide where it creates Jobs."""
+
+
+class JobWriter:
+    """Creates Jobs.
+
+    `environment_secret()` returns whether plain environments go into Secrets. `consent()` raises if
+    the namespace does not admit the binding's Jobs. It is checked here because the Prefect server
+    decides which runs are claimed.
+    """
+
+    def __init__(
+        self,
+        kube: KubernetesClient,
+        *,
+        environment_secret: Callable[[], bool],
+        consent: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._kube = kube
+        self._consent = consent
+        self._environment_secret = environment_secret
+
+    async def create(self, manifest: Object, *, claim_id: UUID) -> CreatedJob:
+        """Return the Job that the manifest asks for, created now or by an earlier attempt.
+
+        Raises:
+            BindingFault: the namespace does not admit it.
+            KubernetesRefused: it does not exist; its name may be in use.
+            RenderError: its environment is larger than a Secret can be.
+            KubernetesUnavailable: it may exist or not; try again.
+        """
+        await self._consent()
+        wanted = (
+            extract_environment(manifest)
+            if self._environment_secret()
+            else JobWithSecret(dict(manifest), None)
+        )
+        if wanted.secret is None:
+            return CreatedJob(await self._create_or_get(wanted.job, claim_id))
+        return await self._create_with(wanted.secret, wanted.job, claim_id)
+
+    async def grant(self, refused: KubernetesRefused, namespace: str) -> str:
+        """Return how to give the operator the right that it lacks in the namespace."""
+        lacks = isinstance(refused, SecretRefused)
+        role = permissions.WRITE_SECRETS_ROLE if lacks else permissions.JOBS_ROLE
+        return await permissions.how_to_grant(self._kube, namespace, role)
+
+    async def _create_with(self, secret: Object, manifest: Object, claim_id: UUID) -> CreatedJob:
+        name, namespace = secret["metadata"]["name"], _namespace(manifest)
+        job = None
+        if not await self._create_secret(namespace, secret):
+            job = await self._earlier(secret, manifest, claim_id)
+        if job is None:
+            job = await self._create_or_delete_secret(name, manifest, claim_id)
+        await self._adopt_secret(namespace, name, job)
+        return CreatedJob(job, secret=name)
+
+    async def _create_secret(self, namespace: str, secret: Object) -> bool:
+        try:
+            return await secrets.create(self._kube, namespace, secret)
+        except KubernetesRefused as refused:
+            raise SecretRefused(refused) from refused
+
+    async def _earlier(self, secret: Object, manifest: Object, claim_id: UUID) -> Job | None:
+        """Return the Job of an earlier attempt. Without one, create its Secret again: its values
+        may have changed, and a collector that deletes the old one must not delete the new one."""
+        with suppress(KubernetesNotFound):
+            return await self._get_own_job(manifest, claim_id)
+        namespace = _namespace(manifest)
+        await secrets.delete(self._kube, namespace, secret["metadata"]["name"])
+        await self._create_secret(namespace, secret)
+        return None
+
+    async def _create_or_delete_secret(self, secret: str, manifest: Object, claim_id: UUID) -> Job:
+        try:
+            return await self._create_or_get(manifest, claim_id)
+        except KubernetesRefused:
+            await secrets.delete(self._kube, _namespace(manifest), secret)
+            raise
+
+    async def _create_or_get(self, manifest: Object, claim_id: UUID) -> Job:
+        try:
+            return await self._kube.create(JOBS, _namespace(manifest), manifest)
+        except KubernetesConflict:
+            return await self._get_own_job(manifest, claim_id)
+
+    async def _get_own_job(self, manifest: Object, claim_id: UUID) -> Job:
+        """Return the Job of the manifest's name if it is this claim's."""
+        name = manifest["metadata"]["name"]
+        found = await self._kube.get(JOBS, _namespace(manifest), name)
+        if found.deleting or found.claim_id != str(claim_id):
+            text = f"Job {name} exists and is being deleted or is not this run's"
+            raise KubernetesConflict(text)
+        return found
+
+    async def _adopt_secret(self, namespace: str, secret: str, job: Job) -> None:
+        try:
+            await secrets.adopt(self._kube, namespace, secret, job=job)
+        except OperatorError as error:
+            log.debug("Secret %s gets its owner from the next collection: %s", secret, error)
+
+
+def _namespace(manifest: Object) -> str:
+    return str(manifest["metadata"]["namespace"])
+
+
+# Refusals: the run waits for what time can resolve, under a sub-state that names the reason.
+# Anything else ends the run with the fix.
+
+
+def transient_reason(error: OperatorError) -> WaitReason | None:
+    """Return what the run waits for; None if only a change of the cluster or the run would help."""
+    text = str(error).rstrip(". ")
+    if isinstance(error, BindingFault):
+        return WaitReason("JobRefused", str(error))
+    if isinstance(error, KubernetesUnavailable):
+        problem = f"The Kubernetes API does not accept the run's Job: {text}"
+        return WaitReason(OUTAGE, f"{problem}. The operator tries again.")
+    if not isinstance(error, KubernetesRefused):
+        return None
+    answer = _answer(error)
+    if isinstance(answer, KubernetesForbidden) and "exceeded quota" in text:
+        advice = (
+            "The Job starts as soon as the namespace's quota allows: raise it, or end other Jobs."
+        )
+        return WaitReason("QuotaExceeded", f"{text}. {advice}")
+    if isinstance(answer, KubernetesConflict) or any(words in text for words in _BY_A_POLICY):
+        return WaitReason("JobRefused", f"{text}. The operator tries again.")
+    if _ENDING in text:
+        advice = "Nothing can start in the namespace: create it again once it is deleted."
+        return WaitReason("JobRefused", f"{text}. {advice}")
+    return None
+
+
+def is_missing_permission(error: KubernetesRefused) -> bool:
+    """Return whether the operator lacks a right. A 403 of an admission plugin does not count."""
+    answer = _answer(error)
+    if isinstance(answer, KubernetesForbidden):
+        return not _BY_ADMISSION.search(str(error))
+    return isinstance(answer, KubernetesUnauthorized)
+
+
+def rejected_job_message(
+    refused: KubernetesRefused, render_input: RenderInput, *, namespace: str, grant: str = ""
+) -> str:
+    """Return why the run ends: the refused fields, where their values come from, and the fix.
+    `grant` is the fix for a missing right."""
+    text = attribution.rejected_fields_message(refused.causes, render_input) or str(refused)
+    is_misfit = isinstance(_answer(refused), KubernetesBadRequest | KubernetesInvalid)
+    misfits = attribution.invalid_variables_message(render_input) if is_misfit else ""
+    facts = ". ".join(part.rstrip(". ") for part in (text, misfits) if part)
+    return f"The API server refused the run's Job: {facts}. {_advice(refused, namespace, grant)}"
+
+
+def _advice(refused: KubernetesRefused, namespace: str, grant: str) -> str:
+    if grant:
+        what = "secrets" if isinstance(refused, SecretRefused) else "jobs"
+        return f"Grant the operator the right to create {what} in namespace {namespace!r}: {grant}"
+    answer = _answer(refused)
+    if isinstance(answer, KubernetesForbidden):
+        return (
+            "The operator may create Jobs, but a policy of the cluster refuses this one: "
+            "change what it names, or the policy."
+        )
+    if isinstance(answer, KubernetesNotFound):
+        return (
+            f"Create the namespace: kubectl create namespace {namespace}, or correct its name: "
+            "spec.jobs.namespace of a binding, job variable namespace under a worker."
+        )
+    return "Correct the deployment's job variables or the pool's base job template."
+
+
+def _answer(refused: KubernetesRefused) -> KubernetesRefused:
+    """Return the API server's own refusal, of the Job or of the Secret of its environment."""
+    return refused.refusal if isinstance(refused, SecretRefused) else refused

@@ -3,21 +3,28 @@
 A poll starts at most `interval` seconds after the one before; an event only starts it earlier. Runs
 are offered in the order of the poll (queue priority, then time). An offer holds a slot and expires
 after two seconds.
+
+A poll returns at most 200 runs, always the same ones first: if they cannot be claimed, all later
+ones starve (docs/races.md, 6). If a page is full, each queue is read with a filter, in order of
+priority. The filter ignores limits, so the limits of pool and queues are applied here, as the poll
+applies them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import OperatorError, Unavailable
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
-from workpool_operator.prefect_api.models import Run
-from workpool_operator.runs.backlog import Backlog
+from workpool_operator.prefect_api.models import Run, WorkQueue
 from workpool_operator.runs.controller import RunController
 from workpool_operator.runs.settings import PollSettings
 
@@ -28,6 +35,9 @@ LONGEST_WAIT_SECONDS = 60.0  # whatever Retry-After is: the liveness probe takes
 # Wake-ups cause at most four polls per second: the first polls at once, a burst causes one poll.
 CLOSEST_SECONDS = 0.25
 QUIET_SECONDS = 0.02
+
+UNLIMITED = float("inf")
+_ACTIVE = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
 
 
 @dataclass(slots=True)
@@ -65,7 +75,6 @@ class Poller:
         self._may_claim = may_claim
         self._polled = polled
         self._clock = clock
-        self._backlog = Backlog(prefect)
         self._wake = asyncio.Event()
         self._asked_at = float("-inf")
         self.last = PollResult()
@@ -116,7 +125,7 @@ class Poller:
         free = self._free(settings.concurrency_limit)
         if len(candidates) < free and self._hides_runs(page):
             known = {str(run.id) for run in page} | self._excluded_runs()
-            candidates += await self._backlog.due_runs(
+            candidates += await self._runs_behind_full_page(
                 known, queues=queues, before=before, taken=[*candidates, *self._offered()]
             )
         chosen = candidates[:free] if self._may_claim() else []
@@ -166,3 +175,57 @@ class Poller:
         for run in runs:
             deployment = found.get(run.deployment_id) if run.deployment_id else None
             self._controller.offer(run, read_at=read_at, deployment=deployment)
+
+    # Behind a full page
+
+    async def _runs_behind_full_page(
+        self, known: Set[str], *, queues: Sequence[str], before: datetime, taken: Sequence[Run]
+    ) -> list[Run]:
+        """Return at most 200 due runs that are not in `known`, by queue priority, then by time. The
+        `taken` runs are claimed first and count against the limits."""
+        pool = await self._prefect.work_pool()
+        in_pool = {"work_pools": {"id": {"any_": [str(pool.id)]}}}
+        room = await self._room(pool.concurrency_limit, in_pool) - len(taken)
+        in_queues = Counter(run.work_queue_id for run in taken)
+        found: list[Run] = []
+        for queue in await self._served_queues(queues):
+            if room <= 0:
+                break
+            in_queue = await self._room(queue.concurrency_limit, _in_queue(queue.id))
+            wanted = min(room, in_queue - in_queues[queue.id], PAGE_SIZE - len(found))
+            due = await self._due(queue, before=before, known=sorted(known), limit=wanted)
+            found += due
+            room -= len(due)
+        return found
+
+    async def _served_queues(self, names: Sequence[str]) -> list[WorkQueue]:
+        queues = await self._prefect.work_queues()
+        served = [q for q in queues if not q.is_paused and (not names or q.name in names)]
+        return sorted(served, key=lambda queue: queue.priority)
+
+    async def _room(self, limit: int | None, where: dict[str, Any]) -> float:
+        if limit is None:
+            return UNLIMITED
+        return max(0, limit - await self._prefect.count_runs({**where, "flow_runs": _ACTIVE}))
+
+    async def _due(
+        self, queue: WorkQueue, *, before: datetime, known: list[str], limit: float
+    ) -> list[Run]:
+        if limit <= 0:
+            return []
+        flow_runs = {
+            "state": {"type": {"any_": ["SCHEDULED"]}},
+            "next_scheduled_start_time": {"before_": before.isoformat()},
+            "id": {"not_any_": known},
+        }
+        body = {
+            **_in_queue(queue.id),
+            "flow_runs": flow_runs,
+            "sort": "NEXT_SCHEDULED_START_TIME_ASC",
+            "limit": int(limit),
+        }
+        return [run for run in await self._prefect.filter_runs(body) if not run.retries_in_process]
+
+
+def _in_queue(queue_id: UUID) -> dict[str, Any]:
+    return {"work_pool_queues": {"id": {"any_": [str(queue_id)]}}}

@@ -1,20 +1,60 @@
-"""If a Job cannot be created, the run's record keeps the reason, and the table ends the run."""
+"""If a Job cannot be created, the run waits with a reason, or the table ends it with the fix."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 
-from tests.support.snapshots import RUN_ID, claim, id_of, pending, record, run
-from workpool_operator.errors import DeploymentNotFound, PrefectUnavailable, RenderError
+from tests.support.decisions import POLICY
+from tests.support.snapshots import (
+    NOW,
+    RUN_ID,
+    WALL,
+    claim,
+    id_of,
+    look,
+    pending,
+    read_at,
+    record,
+    run,
+    since,
+)
+from tests.support.subjects import subject
+from workpool_operator.errors import (
+    BindingFault,
+    Cause,
+    DeploymentNotFound,
+    KubernetesBadRequest,
+    KubernetesConflict,
+    KubernetesForbidden,
+    KubernetesInvalid,
+    KubernetesNotFound,
+    KubernetesRefused,
+    KubernetesUnauthorized,
+    KubernetesUnavailable,
+    OperatorError,
+    PrefectUnavailable,
+    RenderError,
+    SecretRefused,
+)
+from workpool_operator.jobs.diagnosis import OUTAGE
 from workpool_operator.jobs.rendered_job import RenderedJob
 from workpool_operator.kube.cache import Cache
 from workpool_operator.prefect_api.run_logs import RunLogSender
+from workpool_operator.runs.actions import CreateJob, ReportCrashed, ReportWaiting, RequeueAfter
 from workpool_operator.runs.claims import ClaimedRun
-from workpool_operator.runs.job_creator import JobCreator
-from workpool_operator.runs.job_writer import JobWriter
+from workpool_operator.runs.decide import decide
+from workpool_operator.runs.job_creator import (
+    JobCreator,
+    JobWriter,
+    is_missing_permission,
+    rejected_job_message,
+    transient_reason,
+)
 from workpool_operator.runs.store import JobFault, JobFaultReason, RunStore
 
 CLAIMED = ClaimedRun(run(pending()), claim())
@@ -75,3 +115,137 @@ async def test_a_run_that_another_process_submits_gets_no_job() -> None:
 async def test_an_unavailable_server_is_no_fault_of_the_run() -> None:
     with pytest.raises(PrefectUnavailable):
         await store_after(PrefectUnavailable("no answer"))
+
+
+NAMED = run(pending(name=OUTAGE))
+OUTAGE_WAIT: Any = transient_reason(KubernetesUnavailable("etcd is on fire"))
+# What a real API server says.
+NO_RIGHT = (
+    'jobs.batch is forbidden: User "nobody" cannot create resource "jobs" in API group "batch" in '
+    'the namespace "data"'
+)
+BY_A_PLUGIN = 'jobs.batch "a-1" is forbidden: cannot set blockOwnerDeletion'
+BY_A_POLICY = (
+    "jobs.batch \"a-1\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied "
+    "request: no"
+)
+TERMINATING = (
+    'jobs.batch "a-1" is forbidden: unable to create new content in namespace data because it is '
+    "being terminated"
+)
+SUBJECT = subject(run={"service_account_name": "Bad Name"})
+KINDS = {
+    400: KubernetesBadRequest,
+    401: KubernetesUnauthorized,
+    403: KubernetesForbidden,
+    404: KubernetesNotFound,
+    409: KubernetesConflict,
+    422: KubernetesInvalid,
+}
+
+
+def refused(text: str, status: int, *causes: Cause) -> KubernetesRefused:
+    return KINDS[status](text, causes=causes)
+
+
+@pytest.mark.parametrize(
+    ("error", "category"),
+    [
+        (refused('jobs "a" is forbidden: exceeded quota: q', 403), "QuotaExceeded"),
+        (refused('admission webhook "w" denied the request: no', 400), "JobRefused"),
+        (refused("is being deleted", 409), "JobRefused"),
+        (refused(BY_A_POLICY, 403), "JobRefused"),
+        (refused(BY_A_POLICY, 422), "JobRefused"),
+        (refused(TERMINATING, 403), "JobRefused"),
+        (KubernetesUnavailable("etcd is on fire"), OUTAGE),
+        (BindingFault("JobsPermitted", "NamespaceNotConsenting", "does not let in"), "JobRefused"),
+    ],
+)
+def test_what_time_can_mend_is_waited_for_with_the_text(
+    error: OperatorError, category: str
+) -> None:
+    wait = transient_reason(error)
+    assert wait is not None
+    assert (wait.category, wait.is_permanent) == (category, False)
+    assert str(error) in wait.message
+
+
+@pytest.mark.parametrize(
+    ("error", "is_right"),
+    [
+        (refused("Unauthorized", 401), True),
+        (refused(NO_RIGHT, 403), True),
+        (refused("", 403), True),
+        (refused(BY_A_PLUGIN, 403), False),
+        (refused(BY_A_POLICY, 403), False),
+        (refused("no such field", 422), False),
+    ],
+)
+def test_only_the_want_of_a_right_is_the_binding_s_fault(
+    error: KubernetesRefused, is_right: bool
+) -> None:
+    assert is_missing_permission(error) == is_right
+
+
+def test_a_namespace_that_is_being_deleted_is_named_as_such() -> None:
+    wait = transient_reason(refused(TERMINATING, 403))
+    assert wait is not None
+    assert "create it again once it is deleted" in wait.message
+
+
+def test_an_outage_that_others_do_not_see_ends_the_run_after_the_time_out() -> None:
+    """As of a webhook that fails for this Job only."""
+    named = record(NAMED, mine="claim", refusal=OUTAGE_WAIT)
+    known = replace(named, alone_since=NOW - POLICY.pending_timeout + 1)
+    assert decide(look(known, now=NOW), POLICY, wall=WALL) == CreateJob(ClaimedRun(NAMED, claim()))
+    over = replace(named, alone_since=NOW - POLICY.pending_timeout)
+    over = read_at(since(over, NOW - 1), NOW)
+    step = decide(look(over, now=NOW), POLICY, wall=WALL)
+    assert isinstance(step, ReportCrashed)
+    assert "etcd is on fire" in step.end.message
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_any_other_no_ends_the_run(status: int) -> None:
+    assert transient_reason(refused("no", status)) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "facts"),
+    [
+        (refused(BY_A_PLUGIN, 403), [BY_A_PLUGIN, "a policy of the cluster refuses this one"]),
+        (refused('namespaces "data" not found', 404), ["kubectl create namespace data"]),
+        (refused("no such field", 400), ["no such field", "Correct the deployment's"]),
+        (
+            refused("Job is invalid", 422, Cause("spec.template.spec.serviceAccountName", "Bad")),
+            ["serviceAccountName: Bad", "job variable service_account_name of the flow run"],
+        ),
+    ],
+)
+def test_the_end_has_the_fact_and_the_fix(error: KubernetesRefused, facts: list[str]) -> None:
+    text = rejected_job_message(error, SUBJECT, namespace="data")
+    for fact in ("The API server refused the run's Job", *facts):
+        assert fact in text
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [(refused("no", 403), "create jobs"), (SecretRefused(refused("no", 403)), "create secrets")],
+)
+def test_the_end_for_want_of_a_right_names_it_and_how_it_is_granted(
+    error: KubernetesRefused, what: str
+) -> None:
+    text = rejected_job_message(error, SUBJECT, namespace="data", grant="kubectl ...")
+    assert text.endswith(f"the right to {what} in namespace 'data': kubectl ...")
+
+
+@pytest.mark.parametrize("hours", [0, 48])
+def test_an_outage_ends_no_run_however_long_it_takes(hours: int) -> None:
+    """It says nothing about the run; what a pod waits for ends one after pendingTimeoutSeconds."""
+    wall = WALL + timedelta(hours=hours)
+    waits = record(run(pending()), mine="claim", refusal=OUTAGE_WAIT)
+    assert decide(look(waits, now=NOW), POLICY, wall=wall) == ReportWaiting(OUTAGE_WAIT, claim())
+    told = record(NAMED, mine="claim", refusal=OUTAGE_WAIT, refused_until=NOW + 7)
+    assert decide(look(told, now=NOW), POLICY, wall=wall) == RequeueAfter(7.0)
+    over = record(NAMED, mine="claim", refusal=OUTAGE_WAIT)
+    assert decide(look(over, now=NOW), POLICY, wall=wall) == CreateJob(ClaimedRun(NAMED, claim()))
