@@ -193,7 +193,7 @@ class Poller:
                 break
             in_queue = await self._room(queue.concurrency_limit, _in_queue(queue.id))
             wanted = min(room, in_queue - in_queues[queue.id], PAGE_SIZE - len(found))
-            due = await self._due(queue, before=before, known=sorted(known), limit=wanted)
+            due = await self._due_runs(queue, before=before, known=sorted(known), limit=wanted)
             found += due
             room -= len(due)
         return found
@@ -208,7 +208,7 @@ class Poller:
             return UNLIMITED
         return max(0, limit - await self._prefect.count_runs({**where, "flow_runs": _ACTIVE}))
 
-    async def _due(
+    async def _due_runs(
         self, queue: WorkQueue, *, before: datetime, known: list[str], limit: float
     ) -> list[Run]:
         if limit <= 0:
