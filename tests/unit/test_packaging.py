@@ -1,4 +1,4 @@
-"""What is packaged repeats the model and itself without a difference."""
+"""The chart, the manifests and the package agree with the code and with each other."""
 
 from __future__ import annotations
 
@@ -16,74 +16,17 @@ from packaging.version import Version
 
 from testbed import generated
 from testbed.state import CHECKOUT
-from workpool_operator.api import crd
 
 BASE = CHECKOUT / "manifests" / "base"
-#: As long as kubectl may keep the whole object in an annotation, with room to grow.
-CRD_BYTES = 200_000
-
 Schema = dict[str, Any]
 
 
-def properties(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
-    """Every field below the schema, with its path."""
-    inner = schema.get("items", schema)
-    for name, field in inner.get("properties", {}).items():
-        where = f"{path}.{name}".removeprefix(".")
-        yield where, field
-        yield from properties(field, where)
-
-
-def optional(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
-    """Every field that may be left out and holds a value, not more fields."""
-    for where, field in properties(schema, path):
-        parent = _at(schema, where.split(".")[:-1])
-        if where.split(".")[-1] not in parent.get("required", []) and "properties" not in field:
-            yield where, field
-
-
-def _at(schema: Schema, path: list[str]) -> Schema:
-    for name in path:
-        schema = schema.get("items", schema)["properties"][name]
-    return schema.get("items", schema)
-
-
-FIELDS = dict(properties(crd.schema()))
-SPEC = crd.schema()["properties"]["spec"]
-
-
-def test_the_files_made_from_the_model_are_current():
+def test_generated_files_are_current():
     assert generated.outdated() == [], "run 'make crd'"
 
 
-def test_the_crd_stays_far_below_what_kubectl_can_apply():
-    assert len(crd.render()) < CRD_BYTES
-
-
-@pytest.mark.parametrize("field", FIELDS)
-def test_every_field_is_described_in_a_sentence(field):
-    description = FIELDS[field]["description"]
-    assert description[0].isupper()
-    assert description.endswith(".")
-
-
-@pytest.mark.parametrize("field", [name for name in FIELDS if name.endswith("Seconds")])
-def test_a_duration_names_its_unit(field):
-    assert "seconds" in FIELDS[field]["description"].lower()
-
-
-@pytest.mark.parametrize("field", [name for name, _ in optional(SPEC) if name != "server.url"])
-def test_a_field_that_may_be_left_out_tells_its_default(field):
-    schema = dict(optional(SPEC))[field]
-    assert "Default: " in schema["description"]
-    if "default" in schema:
-        value = str(schema["default"])
-        told = schema["description"].rpartition("Default: ")[2].removesuffix(".")
-        assert told == (value.lower() if isinstance(schema["default"], bool) else value)
-
-
 def objects(schema: Any) -> Iterator[Schema]:
-    """Every object of a JSON schema that has fields."""
+    """Yield every object of a JSON schema that has fields."""
     if isinstance(schema, dict):
         if "properties" in schema and schema.get("type") == "object":
             yield schema
