@@ -108,7 +108,7 @@ def test_a_decision_that_is_named_exists() -> None:
     [path for path in tracked() if path.suffix == ".md"],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
-def test_a_link_of_a_page_leads_somewhere(page: Path) -> None:
+def test_a_link_of_a_page_has_a_target(page: Path) -> None:
     dead = []
     for link in LINK.findall(page.read_text()):
         path, _, anchor = link.partition("#")

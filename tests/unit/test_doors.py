@@ -21,7 +21,7 @@ def load(path: Path) -> Any:
     return yaml.safe_load(path.read_text())
 
 
-def test_the_hooks_are_the_checks_of_make_check() -> None:
+def test_the_hooks_run_the_checks_of_make_check() -> None:
     (checks,) = re.findall(r"^checks = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     (repo,) = load(ROOT / ".pre-commit-config.yaml")["repos"]
     assert repo["repo"] == "local"
@@ -29,13 +29,13 @@ def test_the_hooks_are_the_checks_of_make_check() -> None:
     assert all(hook["language"] == "system" for hook in repo["hooks"])
 
 
-def test_the_workflow_of_a_change_calls_the_same_program_as_everybody() -> None:
+def test_the_workflow_of_a_change_runs_the_same_program_as_a_contributor() -> None:
     steps = load(GITHUB / "workflows" / "ci.yml")["jobs"]["test"]["steps"]
     assert ".ci/run" in [step.get("run") for step in steps]
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
-def test_a_workflow_pins_its_actions_and_asks_for_few_rights(workflow: Path) -> None:
+def test_a_workflow_pins_its_actions_and_requests_few_rights(workflow: Path) -> None:
     text = load(workflow)
     steps = [step for job in text["jobs"].values() for step in job["steps"]]
     assert all(

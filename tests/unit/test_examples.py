@@ -19,7 +19,7 @@ def read(file: str) -> Any:
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in EXAMPLES.glob("binding*.yaml")))
-def test_an_example_of_a_binding_sets_only_fields_that_there_are(file: str) -> None:
+def test_an_example_of_a_binding_sets_only_existing_fields(file: str) -> None:
     spec = read(file)["spec"]
     parsed = Spec.model_validate(spec).model_dump(by_alias=True, exclude_unset=True)
     assert parsed == spec
@@ -34,7 +34,7 @@ def test_the_deployment_runs_a_flow_that_the_run_image_has() -> None:
     assert "COPY examples/flows /opt/prefect/flows" in (CHECKOUT / "Dockerfile").read_text()
 
 
-def test_the_deployment_goes_to_the_pool_and_namespace_that_the_binding_serves() -> None:
+def test_the_deployment_uses_the_pool_and_namespace_of_the_binding() -> None:
     [deployment] = read("prefect.yaml")["deployments"]
     binding, script = read("binding.yaml"), demo.SCRIPT.read_text()
     pool = deployment["work_pool"]["name"]

@@ -20,7 +20,7 @@ def say_pure() -> set[str]:
     }
 
 
-def test_the_contract_of_pure_modules_lists_exactly_those_that_say_so() -> None:
+def test_the_contract_of_pure_modules_lists_exactly_the_pure_modules() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     contracts = project["tool"]["importlinter"]["contracts"]
     (pure,) = (each for each in contracts if "Pure" in each["name"])

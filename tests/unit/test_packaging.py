@@ -37,7 +37,7 @@ def objects(schema: Any) -> Iterator[Schema]:
             yield from objects(part)
 
 
-def test_the_values_schema_refuses_what_it_does_not_know_everywhere():
+def test_the_values_schema_refuses_unknown_fields_at_every_level():
     schema = json.loads(generated.VALUES_SCHEMA.read_text())
     assert [
         found for found in objects(schema) if found.get("additionalProperties") is not False
@@ -73,11 +73,11 @@ def test_the_values_schema_refuses_what_the_crd_refuses(change):
     assert not validator.is_valid(spec | change)
 
 
-def test_every_pattern_of_the_values_schema_is_one_for_editors_too():
+def test_the_patterns_of_the_values_schema_work_in_editors():
     assert "(?" not in json.dumps(json.loads(generated.VALUES_SCHEMA.read_text()))
 
 
-def test_prefect_is_capped_at_the_version_that_the_lock_holds():
+def test_prefect_is_capped_at_the_locked_minor_version():
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     [specifier] = [
         Requirement(each).specifier
@@ -91,7 +91,7 @@ def test_prefect_is_capped_at_the_version_that_the_lock_holds():
     assert f"{version.major}.{version.minor + 1}" not in specifier
 
 
-def test_every_value_of_the_chart_is_in_its_schema_and_explained_by_it_or_beside_it():
+def test_every_value_of_the_chart_is_in_its_schema_and_described():
     schema = json.loads(generated.VALUES_SCHEMA.read_text())["properties"]
     values = yaml.safe_load((generated.CHART / "values.yaml").read_text())
     assert set(values) == set(schema) - {"global"}
@@ -122,7 +122,7 @@ def test_the_operators_pod_meets_the_restricted_pod_security_standard():
     }
 
 
-def test_one_operator_at_a_time_serves_a_binding():
+def test_only_one_operator_at_a_time_serves_a_binding():
     spec = manifest("deployment.yaml", "Deployment")["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
 
@@ -134,7 +134,7 @@ def test_no_role_has_a_wildcard_or_a_right_to_write_secrets(name):
         assert not {"secrets", "configmaps"} & {*rule["resources"]} or rule["verbs"] == ["get"]
 
 
-def test_secrets_are_written_by_a_role_that_nothing_binds():
+def test_the_role_that_writes_secrets_is_not_bound_by_default():
     (rule,) = manifest("rbac.yaml", "ClusterRole", "workpool-operator-secrets")["rules"]
     assert rule["resources"] == ["secrets"]
     assert not {"get", "watch", "update", "*"} & set(rule["verbs"])
@@ -143,7 +143,7 @@ def test_secrets_are_written_by_a_role_that_nothing_binds():
     assert bound == {"workpool-operator"}
 
 
-def test_no_secret_and_no_job_is_in_reach_where_no_rolebinding_says_so():
+def test_without_a_rolebinding_the_operator_reaches_no_secret_and_no_job():
     rules = manifest("rbac.yaml", "ClusterRole")["rules"]
     reached = {resource for rule in rules for resource in rule["resources"]}
     assert reached == {"workpoolbindings", "workpoolbindings/status", "events", "namespaces"}
@@ -158,7 +158,7 @@ def told_rights() -> set[tuple[str, str, str]]:
     return {(role, thing, verb) for role, thing, verbs in rows for verb in verbs.split(", ")}
 
 
-def test_the_page_on_security_tells_every_right_of_the_operator_and_no_other():
+def test_the_page_on_security_lists_exactly_the_rights_of_the_operator():
     documents = yaml.safe_load_all((BASE / "rbac.yaml").read_text())
     given = {
         (role["metadata"]["name"], thing, verb)

@@ -55,7 +55,7 @@ def prose(text: str) -> str:
 
 
 @pytest.mark.parametrize("phrase", NEVER)
-def test_a_phrase_that_is_never_right_is_nowhere(phrase: str) -> None:
+def test_no_text_has_a_phrase_that_is_never_right(phrase: str) -> None:
     found = {
         str(path.relative_to(ROOT)): match[0]
         for path in texts()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
 
 
-def test_the_source_root_is_no_package_and_so_does_not_shadow_the_standard_library():
+def test_the_source_root_does_not_shadow_the_standard_library():
     assert not (ROOT / "operator" / "__init__.py").exists()
     subprocess.run([sys.executable, "-c", "import collections, operator"], cwd=ROOT, check=True)
 
@@ -35,7 +35,7 @@ def test_the_runtime_lock_has_no_stock_worker_and_no_tools():
     assert not names & {"prefect-kubernetes", "pytest", "ruff", "mypy", "uv"}
 
 
-def test_the_wheel_holds_the_package_and_nothing_of_the_testbed(tmp_path):
+def test_the_wheel_contains_the_package_and_nothing_of_the_testbed(tmp_path):
     build = "import hatchling.build, sys; print(hatchling.build.build_wheel(sys.argv[1]))"
     made = subprocess.check_output(
         [sys.executable, "-c", build, str(tmp_path)], cwd=ROOT, text=True
