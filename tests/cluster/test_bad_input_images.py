@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.kube import Kube, Object
-from workpool_operator.jobs import formats
+from workpool_operator.jobs import validation
 
 IMAGES = [
     *("busybox", "a:1", "localhost:5000/a/b:1", "REGISTRY.example/a", "a/b_c__d---e.f:T_.-1"),
@@ -48,4 +48,4 @@ async def test_image_references_are_valid_exactly_if_a_kubelet_can_pull_them(
         seconds=60,
     )
     for image, reason in refusals(seen).items():
-        assert (reason != "InvalidImageName") == formats.is_image(image), (image, reason)
+        assert (reason != "InvalidImageName") == validation.is_image(image), (image, reason)

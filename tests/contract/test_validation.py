@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.kube import Kube, Object, path
 from tests.support.manifests import CONTAINER, VALUES, places, with_value
-from workpool_operator.jobs import job_schema
+from workpool_operator.jobs import validation
 from workpool_operator.jobs.field_errors import FieldError, Path
 from workpool_operator.jobs.validation import find_errors
 
@@ -35,7 +35,7 @@ async def tried(kube: Kube, job: Object) -> httpx.Response:
 async def test_any_value_in_any_field_is_refused_only_if_the_api_server_refuses_it(
     kube: Kube,
 ) -> None:
-    shape = job_schema.job_type()
+    shape = validation.job_type()
     every = [
         (place, value)
         for key in ("metadata", "spec")

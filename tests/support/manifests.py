@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.support.kube import Object
-from workpool_operator.jobs import job_schema
+from workpool_operator.jobs import validation
 from workpool_operator.jobs.field_errors import Path, parse_path
-from workpool_operator.jobs.job_schema import FieldType
+from workpool_operator.jobs.validation import FieldType
 
 CONTAINER: Path = ("spec", "template", "spec", "containers", 0)
 JOB: Object = {
@@ -72,7 +72,7 @@ def _at(node: Any, part: Any, new: Any) -> Any:
 
 def every() -> Iterator[Object]:
     """A Job for each field and each of the values."""
-    shape = job_schema.job_type()
+    shape = validation.job_type()
     for key in ("metadata", "spec"):
         for place in places(shape.fields[key], (key,)):
             yield from (with_value(place, value) for value in VALUES)

@@ -20,7 +20,7 @@ from workpool_operator.api import crd, v1alpha1
 from workpool_operator.binding import addresses
 from workpool_operator.cli.findings import Finding
 from workpool_operator.cli.redaction import Redaction
-from workpool_operator.jobs import formats
+from workpool_operator.jobs import validation
 from workpool_operator.jobs.field_errors import get_path
 from workpool_operator.suggestions import did_you_mean
 
@@ -90,11 +90,11 @@ def _check_metadata(metadata: Any) -> Iterator[Finding]:
     name = metadata.get("name")
     if name is None and not metadata.get("generateName"):
         yield Finding(("metadata", "name"), "is required")
-    elif name is not None and not (isinstance(name, str) and formats.is_subdomain(name)):
-        yield Finding(("metadata", "name"), f"{_shown(name)} is not {formats.SUBDOMAIN}")
+    elif name is not None and not (isinstance(name, str) and validation.is_subdomain(name)):
+        yield Finding(("metadata", "name"), f"{_shown(name)} is not {validation.SUBDOMAIN}")
     namespace = metadata.get("namespace")
-    if namespace is not None and not formats.is_label_name(str(namespace)):
-        text = f"{_shown(namespace)} is not {formats.LABEL_NAME}"
+    if namespace is not None and not validation.is_label_name(str(namespace)):
+        text = f"{_shown(namespace)} is not {validation.LABEL_NAME}"
         yield Finding(("metadata", "namespace"), text)
     yield from _check_labels_and_annotations(metadata)
 
@@ -104,12 +104,12 @@ def _check_labels_and_annotations(metadata: Mapping[str, Any]) -> Iterator[Findi
         given = metadata.get(field)
         for key, value in given.items() if isinstance(given, Mapping) else ():
             path = ("metadata", field, key)
-            if not formats.is_label_key(key):
-                yield Finding(path, f"{_shown(key)} is not {formats.LABEL_KEY}")
+            if not validation.is_label_key(key):
+                yield Finding(path, f"{_shown(key)} is not {validation.LABEL_KEY}")
             elif not isinstance(value, str):
                 yield Finding(path, f"must be a string, is {_shown(value)}: quote it")
-            elif field == "labels" and not formats.is_label_value(value):
-                yield Finding(path, f"{_shown(value)} is not {formats.LABEL_VALUE}")
+            elif field == "labels" and not validation.is_label_value(value):
+                yield Finding(path, f"{_shown(value)} is not {validation.LABEL_VALUE}")
 
 
 def _without_nulls(value: Any) -> Any:

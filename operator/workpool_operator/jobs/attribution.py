@@ -6,6 +6,7 @@ never shown.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
@@ -15,10 +16,11 @@ from workpool_operator.errors import Cause, RenderError
 from workpool_operator.jobs import environment, references, value_schema
 from workpool_operator.jobs.field_errors import FieldError, Path, format_path, get_path, parse_path
 from workpool_operator.jobs.inputs import RenderInput
-from workpool_operator.jobs.unresolved_references import locate_reference
 from workpool_operator.jobs.validation import ROOT
 
 _SHOWN = 5
+_PREFIX = re.compile(r"^job_configuration: (?:\w+: )?")
+_REFERENCE = "a reference to a block has the form {$ref: {block_document_id: ID}}"
 _COMES_FROM = "; the value comes from "
 _ENVIRONMENT: Path = ("job_configuration", "env")
 _MOST_ATTRIBUTED = 30  # attribution takes time, and few errors are shown
@@ -42,7 +44,7 @@ def render_error_message(error: RenderError, render_input: RenderInput) -> str:
     path = parse_path(error.path)
     text = f"{error}{_origin(path, render_input)}"
     if path == references.MANIFEST[:1]:
-        text = locate_reference(str(error), render_input)
+        text = _locate_reference(str(error), render_input)
     elif _is_secret(path, render_input):
         text = f"{error.path}: the value of a block does not fit here{_origin(path, render_input)}"
     return ". ".join(
@@ -89,7 +91,7 @@ def _is_secret(path: Path, render_input: RenderInput) -> bool:
 
 def _names(path: Path, render_input: RenderInput) -> list[str]:
     """Return the placeholders behind a path of the manifest or of another configuration field."""
-    return sorted(references.names_behind(_template(render_input), template_path(path)))
+    return sorted(references.names_behind(render_input.template, template_path(path)))
 
 
 def _holds_block(value: Any) -> bool:
@@ -104,7 +106,7 @@ def _origin(path: Path, render_input: RenderInput, *, against: Path = ()) -> str
         return f"{_COMES_FROM}job variable env of {source}"
     if names := [*_names(path, render_input), *_names(against, render_input)]:
         return _COMES_FROM + " and ".join(_source(name, render_input) for name in names)
-    is_fixed = len(path) > 1 and get_path(_template(render_input), template_path(path)) is not None
+    is_fixed = len(path) > 1 and get_path(render_input.template, template_path(path)) is not None
     return "; the value is hard-coded in the pool's base job template" if is_fixed else ""
 
 
@@ -127,7 +129,7 @@ def _source(name: str, render_input: RenderInput) -> str:
     variable = references.variable(name)
     if source := _set_by(variable, render_input):
         return f"job variable {variable} of {source}"
-    if references.default(_template(render_input), variable) is not None:
+    if references.default(render_input.template, variable) is not None:
         return f"the pool's default of job variable {variable}"
     return f"job variable {variable}, which is not set"
 
@@ -146,13 +148,13 @@ def _set_by(variable: str, render_input: RenderInput) -> str:
 
 def _value(variable: str, render_input: RenderInput) -> Any:
     given = [v for k, v in render_input.job_variables.items() if references.variable(k) == variable]
-    return given or references.default(_template(render_input), variable)
+    return given or references.default(render_input.template, variable)
 
 
 def _invalid_variables(render_input: RenderInput) -> Iterator[str]:
-    variables = _template(render_input).get("variables")
+    variables = render_input.template.get("variables")
     for name, value in render_input.job_variables.items():
-        schema = references.schemas(_template(render_input)).get(name)
+        schema = references.schemas(render_input.template).get(name)
         if name == "env" or not isinstance(schema, Mapping) or _holds_block(value):
             continue  # an environment becomes strings; the value of a block is not known here
         if wanted := value_schema.expected_value(value, schema, root=variables):
@@ -160,6 +162,35 @@ def _invalid_variables(render_input: RenderInput) -> Iterator[str]:
             yield f"job variable {name} of {_set_by(name, render_input)}: {error.problem}"
 
 
-def _template(render_input: RenderInput) -> Mapping[str, Any]:
-    template = render_input.pool.get("base_job_template")
-    return template if isinstance(template, Mapping) else {}
+# Prefect reports which block or variable it could not resolve, but not where
+
+
+def _locate_reference(text: str, render_input: RenderInput) -> str:
+    """Return the error with the path of its reference; unchanged if that is not found."""
+    problem = _PREFIX.sub("", text)
+    for name in render_input.job_variables:
+        if repr(name.split(".")) in problem:
+            return f"job variable {name}: {problem}"
+    for where, document in _documents(render_input):
+        for path, name in references.links(document):
+            if not name:
+                return f"{where}{_below(path)}: {_REFERENCE}"
+            if _mentions(problem, name):
+                return f"{where}{_below(path)}: {{{{ {name} }}}}: {problem}"
+    return text
+
+
+def _documents(render_input: RenderInput) -> Iterator[tuple[str, Any]]:
+    yield "job_configuration", get_path(render_input.template, references.MANIFEST[:1])
+    for name, value in render_input.job_variables.items():
+        yield f"job variable {name}", value
+
+
+def _below(path: Path) -> str:
+    text = format_path(path)
+    return f".{text}" if text and not text.startswith("[") else text
+
+
+def _mentions(problem: str, name: str) -> bool:
+    block = name.split(".")[3:4]  # prefect.blocks.TYPE.NAME
+    return name in problem or any(f"'{part}'" in problem for part in block)

@@ -235,7 +235,7 @@ class KubernetesJobVariables(BaseVariables):
 
 def default_manifest() -> dict[str, Any]:
     """Return the manifest of our template. A placeholder that is an item of a list can be a list,
-    which is flattened (jobs/nested_lists.py)."""
+    which is flattened (jobs/manifest.py)."""
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

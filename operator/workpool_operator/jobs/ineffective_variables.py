@@ -1,8 +1,8 @@
-"""Reports job variables without effect, and reads `pod_watch_timeout_seconds`. Pure.
+"""Reports job variables that have no effect, or another one than with the stock worker. Pure.
 
 The stock worker's two time-outs limit how long it watches a Job, and the operator never stops
 watching. People set `pod_watch_timeout_seconds` because of pods that do not start: here it is the
-pending time-out.
+pending time-out (`RenderInput.pending_timeout`).
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ from typing import Any
 
 from workpool_operator.jobs import references
 from workpool_operator.jobs.field_errors import FieldWarning, Path, get_path
-from workpool_operator.jobs.inputs import RenderInput
+from workpool_operator.jobs.inputs import (
+    LONGEST_PENDING,
+    POD_WATCH,
+    STOCK_POD_WATCH,
+    RenderInput,
+    parse_pending_timeout,
+    pool_value,
+)
 from workpool_operator.jobs.placeholders import single_placeholder
-from workpool_operator.kube import models
 from workpool_operator.suggestions import did_you_mean
 
 JOB_WATCH = "job_watch_timeout_seconds"
-POD_WATCH = "pod_watch_timeout_seconds"
 STREAM_OUTPUT = "stream_output"
 NAMESPACE = "namespace"
 #: Variables of the stock template that need no placeholder to be recognised.
 OF_THE_STOCK_WORKER = frozenset({JOB_WATCH, POD_WATCH, STREAM_OUTPUT, NAMESPACE})
-_STOCK_POD_WATCH = 60  # the default of every stock pool, so not set on purpose
 _STOCK_NAMESPACE = "default"
-_LONGEST_PENDING = 86_400  # as spec.jobs.pendingTimeoutSeconds
 _MAX_LISTED = 10
 _NO_EFFECT = {
     JOB_WATCH: "the operator watches a Job until it ends. To limit how long it may run, set "
@@ -38,34 +41,14 @@ _ONE_NAMESPACE = (
     "binding for another work pool"
 )
 _OVERRIDES = "it overrides spec.jobs.pendingTimeoutSeconds of the binding"
-_NO_SECONDS = f"expected a number of seconds from 1 to {_LONGEST_PENDING}"
-
-
-def pending_timeout(render_input: RenderInput) -> int | None:
-    """Return the run's own pending time-out in seconds; None if the binding's applies.
-
-    The value of a deployment or run always counts, that of the pool only if it differs from the
-    stock template's.
-    """
-    given = render_input.job_variables.get(POD_WATCH)
-    if given is None:
-        given = _fixed(_template(render_input), POD_WATCH)
-        given = None if given == _STOCK_POD_WATCH else given
-    return _seconds(given)
-
-
-def annotate_pending_timeout(manifest: dict[str, Any], render_input: RenderInput) -> None:
-    """Record the run's own pending time-out on the Job: it must survive a restart."""
-    if (seconds := pending_timeout(render_input)) is not None:
-        annotations = manifest["metadata"].setdefault("annotations", {})
-        annotations[models.PENDING_TIMEOUT_ANNOTATION] = str(seconds)
+_NO_SECONDS = f"expected a number of seconds from 1 to {LONGEST_PENDING}"
 
 
 def ineffective(render_input: RenderInput, *, namespace: str = "") -> list[str]:
     """Return a sentence for each variable of the deployment or run that has no effect, or another
     one than with the stock worker; it names the replacement. `namespace` is the binding's, "" if
     the variable `namespace` counts."""
-    given, template = render_input.job_variables, _template(render_input)
+    given, template = render_input.job_variables, render_input.template
     notes = [f"Job variable {text}." for text in _unused(given, template)]
     if given.get(JOB_WATCH) is not None:
         notes.append(f"Job variable {JOB_WATCH} has no effect: {_NO_EFFECT[JOB_WATCH]}.")
@@ -83,41 +66,27 @@ def ineffective(render_input: RenderInput, *, namespace: str = "") -> list[str]:
 
 def ineffective_in_template(template: Mapping[str, Any]) -> Iterator[FieldWarning]:
     """Yield the same for values that a template fixes or has as a default, under a binding."""
-    if _fixed(template, JOB_WATCH) is not None:
+    if pool_value(template, JOB_WATCH) is not None:
         yield FieldWarning(_place(template, JOB_WATCH), f"has no effect: {_NO_EFFECT[JOB_WATCH]}")
-    seconds = _fixed(template, POD_WATCH)
-    if seconds not in (None, _STOCK_POD_WATCH):
-        is_valid = _seconds(seconds) is not None
+    seconds = pool_value(template, POD_WATCH)
+    if seconds not in (None, STOCK_POD_WATCH):
+        is_valid = parse_pending_timeout(seconds) is not None
         text = (
             f"is the pending time-out: {_OVERRIDES}"
             if is_valid
             else f"has no effect: {_NO_SECONDS}"
         )
         yield FieldWarning(_place(template, POD_WATCH), text)
-    if _fixed(template, NAMESPACE) not in (None, "", _STOCK_NAMESPACE):
+    if pool_value(template, NAMESPACE) not in (None, "", _STOCK_NAMESPACE):
         where = _ONE_NAMESPACE.format("one namespace")
         yield FieldWarning(_place(template, NAMESPACE), f"has no effect: {where}")
 
 
 def _pod_watch(seconds: Any) -> str:
-    if _seconds(seconds):
-        what = f"Job variable {POD_WATCH} ({_seconds(seconds)} s)"
+    if timeout := parse_pending_timeout(seconds):
+        what = f"Job variable {POD_WATCH} ({timeout} s)"
         return f"{what} is this run's pending time-out: {_OVERRIDES}."
     return f"Job variable {POD_WATCH} {seconds!r:.40} has no effect: {_NO_SECONDS}."
-
-
-def _seconds(value: Any) -> int | None:
-    """Read an integer or its text, as the stock worker does; None if it is out of range."""
-    if isinstance(value, bool) or not str(value).isdecimal():
-        return None
-    return int(value) if 1 <= int(value) <= _LONGEST_PENDING else None
-
-
-def _fixed(template: Mapping[str, Any], field: str) -> Any:
-    """Return the pool's value for a field of the job configuration, or its variable's default."""
-    value = get_path(template, (*references.MANIFEST[:1], field))
-    name = single_placeholder(value)
-    return references.default(template, name) if name else value
 
 
 def _place(template: Mapping[str, Any], field: str) -> Path:
@@ -179,8 +148,3 @@ def _behind_field(template: Mapping[str, Any], path: Path) -> set[str]:
         if names:
             return names
     return set()
-
-
-def _template(render_input: RenderInput) -> Mapping[str, Any]:
-    template = render_input.pool.get("base_job_template")
-    return template if isinstance(template, Mapping) else {}

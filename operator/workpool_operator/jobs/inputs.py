@@ -8,8 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs import environment
+from workpool_operator.jobs import environment, references
 from workpool_operator.jobs.certificates import CASource
+from workpool_operator.jobs.field_errors import get_path
+from workpool_operator.jobs.placeholders import single_placeholder
+
+#: The stock worker's time-out for a pod that does not start.
+POD_WATCH = "pod_watch_timeout_seconds"
+STOCK_POD_WATCH = 60  # the default of every stock pool, so not set on purpose
+LONGEST_PENDING = 86_400  # as spec.jobs.pendingTimeoutSeconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,39 @@ class RenderInput:
             _variables_of(self.deployment or {}, "the deployment"),
             _variables_of(self.run, "the flow run"),
         )
+
+    @property
+    def template(self) -> Mapping[str, Any]:
+        """The pool's base job template; empty if it is not a mapping."""
+        template = self.pool.get("base_job_template")
+        return template if isinstance(template, Mapping) else {}
+
+    @property
+    def pending_timeout(self) -> int | None:
+        """The run's own pending time-out in seconds; None if the binding's applies.
+
+        It is the stock worker's `pod_watch_timeout_seconds`. The value of a deployment or run
+        always counts, that of the pool only if it differs from the stock template's.
+        """
+        given = self.job_variables.get(POD_WATCH)
+        if given is None:
+            given = pool_value(self.template, POD_WATCH)
+            given = None if given == STOCK_POD_WATCH else given
+        return parse_pending_timeout(given)
+
+
+def pool_value(template: Mapping[str, Any], field: str) -> Any:
+    """Return the pool's value for a field of the job configuration, or its variable's default."""
+    value = get_path(template, (*references.MANIFEST[:1], field))
+    name = single_placeholder(value)
+    return references.default(template, name) if name else value
+
+
+def parse_pending_timeout(value: Any) -> int | None:
+    """Return the seconds, from an integer or its text; None if it is not in range."""
+    if isinstance(value, bool) or not str(value).isdecimal():
+        return None
+    return int(value) if 1 <= int(value) <= LONGEST_PENDING else None
 
 
 def _variables_of(document: Mapping[str, Any], source: str) -> dict[str, Any]:

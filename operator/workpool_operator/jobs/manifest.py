@@ -15,7 +15,7 @@ import prefect
 from prefect.utilities.processutils import command_from_string
 
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs import names, nested_lists, scalars
+from workpool_operator.jobs import names, scalars
 from workpool_operator.kube import flow_container, models
 
 FLOW_RUN_ID_KEY = "prefect.io/flow-run-id"
@@ -23,6 +23,15 @@ CONTAINERS = "job_manifest.spec.template.spec.containers"
 LONGEST_TTL = 2**31 - 1  # Kubernetes' own limit
 COMMAND = "prefect flow-run execute"
 _MISPLACED = ("parallelism", "completions")  # the stock template has them in the pod's spec
+# The key that identifies an item of a list: the one by which Kubernetes merges lists, too.
+_ITEM_KEYS = {
+    "containers": "name",
+    "env": "name",
+    "imagePullSecrets": "name",
+    "initContainers": "name",
+    "volumeMounts": "mountPath",
+    "volumes": "name",
+}
 
 Object = dict[str, Any]
 
@@ -68,7 +77,7 @@ def normalise(manifest: Object) -> None:
     for path, expected in (("apiVersion", "batch/v1"), ("kind", "Job")):
         if (value := manifest.get(path)) != expected:
             raise RenderError(f"job_manifest.{path}", f"expected {expected!r}, got {value!r}")
-    nested_lists.flatten_lists(manifest)
+    flatten_lists(manifest)
     _leave_out_nulls(manifest.get("spec"))
     ensure_mapping(manifest, "metadata")
     spec = ensure_mapping(manifest, "spec")
@@ -222,6 +231,13 @@ def identify(manifest: Object, identity: Identity, *, run_name: str) -> None:
     )
 
 
+def record_pending_timeout(manifest: Object, seconds: int | None) -> None:
+    """Record the run's own pending time-out, if any, on the Job: it must survive a restart."""
+    if seconds is not None:
+        annotations = manifest["metadata"].setdefault("annotations", {})
+        annotations[models.PENDING_TIMEOUT_ANNOTATION] = str(seconds)
+
+
 def _without_own_prefix(metadata: Object, key: str) -> Object:
     """Drop the user's keys with our prefix: the operator acts on them."""
     given = ensure_mapping(metadata, key)
@@ -279,3 +295,43 @@ def _text(value: Any, *, of: str) -> str:
     if isinstance(value, (Mapping, list)):
         raise RenderError(f"job_manifest.metadata.{of}", f"expected a string, got {value!r:.80}")
     return scalars.text(value)
+
+
+# Lists within lists
+#
+# A placeholder can be a whole list, but not some of a list's items. So that a template can fix some
+# items and a run can add its own, `[fixed, "{{ placeholder }}"]` becomes one list after the values
+# are filled in. No manifest that Kubernetes accepts is changed: no field is a list of lists.
+
+
+def flatten_lists(node: Any, *, field: str = "") -> None:
+    """Flatten every inner list below `node`, in place. A joining item replaces an earlier one with
+    the same key; a null in a list of mappings counts as an empty list."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            flatten_lists(value, field=key)
+    elif isinstance(node, list):
+        if any(isinstance(item, list) for item in node) or _is_null_among_mappings(node):
+            node[:] = _joined(node, key=_ITEM_KEYS.get(field))
+        for item in node:
+            flatten_lists(item)
+
+
+def _is_null_among_mappings(items: list[Any]) -> bool:
+    return None in items and any(isinstance(item, dict) for item in items)
+
+
+def _joined(items: list[Any], *, key: str | None) -> list[Any]:
+    result: list[Any] = []
+    for item in items:
+        if isinstance(item, list):
+            replaced = {_identity(joining, key) for joining in item} - {None}
+            result = [known for known in result if _identity(known, key) not in replaced] + item
+        elif item is not None:
+            result.append(item)
+    return result
+
+
+def _identity(item: Any, key: str | None) -> str | None:
+    found = item.get(key) if key and isinstance(item, dict) else None
+    return None if found is None else str(found)

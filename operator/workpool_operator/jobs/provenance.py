@@ -13,10 +13,10 @@ from typing import Any
 
 from prefect.utilities.templating import apply_values
 
-from workpool_operator.jobs import environment, names, nested_lists, references
+from workpool_operator.jobs import environment, names, references
 from workpool_operator.jobs.field_errors import Path, get_path
 from workpool_operator.jobs.inputs import RenderInput
-from workpool_operator.jobs.manifest import FLOW_RUN_ID_KEY, flow_container_index
+from workpool_operator.jobs.manifest import FLOW_RUN_ID_KEY, flatten_lists, flow_container_index
 from workpool_operator.kube import models
 
 TEMPLATE = "template"
@@ -79,7 +79,7 @@ class _Tracer:
 
     @cached_property
     def _template(self) -> dict[Path, str]:
-        return dict(self._walk(get_path(self._pool, references.MANIFEST), ()))
+        return dict(self._walk(get_path(self.render_input.template, references.MANIFEST), ()))
 
     def _walk(self, node: Any, path: Path) -> Iterator[tuple[Path, str]]:
         yield path, self._of_text(node) if references.is_placeholder(node) else TEMPLATE
@@ -99,7 +99,7 @@ class _Tracer:
             parts = [_known_by(part) for part in value] if isinstance(value, list) else []
             joined.append(parts or _known_by(item))
             nodes |= {id(part): item for part in parts or [joined[-1]]}
-        nested_lists.flatten_lists({path[-1]: joined})
+        flatten_lists({path[-1]: joined})
         for index, part in enumerate(joined):
             yield from self._walk(nodes[id(part)], (*path, index))
 
@@ -151,8 +151,8 @@ class _Tracer:
         """The values of each source, the one that wins first."""
         defaults = {
             name: value
-            for name in references.schemas(self._pool)
-            if (value := references.default(self._pool, name)) is not None
+            for name in references.schemas(self.render_input.template)
+            if (value := references.default(self.render_input.template, name)) is not None
         }
         deployment = self.render_input.deployment or {}
         return [
@@ -165,11 +165,6 @@ class _Tracer:
     def _values(self) -> dict[str, Any]:
         return {key: value for _, given in reversed(self._layers) for key, value in given.items()}
 
-    @property
-    def _pool(self) -> Mapping[str, Any]:
-        template: Mapping[str, Any] = self.render_input.pool["base_job_template"]
-        return template
-
     # What rendering adds
 
     def _of_variable(self, name: str) -> str:
@@ -181,7 +176,7 @@ class _Tracer:
             return TEMPLATE
         if name in _variables({"env": self.render_input.environment}):
             return BINDING
-        own = get_path(self._pool, references.MANIFEST)
+        own = get_path(self.render_input.template, references.MANIFEST)
         if name in _variables(
             {"env": get_path(own, (*_CONTAINERS, flow_container_index(own), "env"))}
         ):
@@ -226,7 +221,7 @@ class _Tracer:
         return PREFECT
 
     def _configured(self, field: str) -> Any:
-        return get_path(self._pool, (*references.MANIFEST[:1], field))
+        return get_path(self.render_input.template, (*references.MANIFEST[:1], field))
 
 
 def _known_by(item: Any) -> dict[str, Any]:

@@ -1,19 +1,73 @@
-"""Renders the manifest of a run's Job from its pool's base job template and its values."""
+"""Renders a run's Job from its pool's base job template and its values, and validates it.
+
+The message of an error names the job variable behind it, and the document that set the variable.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 
-from workpool_operator.jobs import certificates, ineffective_variables, manifest
+from workpool_operator.errors import RenderError
+from workpool_operator.jobs import attribution, certificates, manifest, validation
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import Identity
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedJob:
+    """A valid manifest, and what it was rendered from.
+
+    `fixed_namespace` is the binding's, which overrides the job variables; "" if they choose it.
+    """
+
+    render_input: RenderInput
+    manifest: dict[str, Any]
+    fixed_namespace: str = ""
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the Job."""
+        return str(self.manifest["metadata"]["namespace"])
+
+
+async def render_job(
+    render_input: RenderInput, identity: Identity, *, client: PrefectClient
+) -> RenderedJob:
+    """Render and validate the run's Job.
+
+    Raises:
+        RenderError: it is invalid; the message names each path, the value, what is expected, and
+            the job variable that the value comes from.
+        PrefectUnavailable: a block or variable cannot be read at the moment.
+    """
+    try:
+        rendered = await render_manifest(render_input, identity, client=client)
+    except RenderError as error:
+        raise RenderError("", attribution.render_error_message(error, render_input)) from error
+    except RecursionError as error:
+        raise RenderError("job_variables", "nested too deeply to be rendered") from error
+    return validated(render_input, rendered, fixed_namespace=identity.namespace)
+
+
+def validated(
+    render_input: RenderInput, manifest: dict[str, Any], *, fixed_namespace: str = ""
+) -> RenderedJob:
+    """Validate a rendered manifest.
+
+    Raises:
+        RenderError: it has errors.
+    """
+    if errors := validation.find_errors(manifest):
+        raise RenderError("", attribution.invalid_manifest_message(errors, render_input))
+    return RenderedJob(render_input, manifest, fixed_namespace)
 
 
 async def render_manifest(
@@ -44,5 +98,5 @@ async def render_manifest(
     if render_input.ca:
         certificates.mount_ca(configuration.job_manifest, render_input.ca)
     manifest.identify(configuration.job_manifest, identity, run_name=configuration.job_name)
-    ineffective_variables.annotate_pending_timeout(configuration.job_manifest, render_input)
+    manifest.record_pending_timeout(configuration.job_manifest, render_input.pending_timeout)
     return configuration.job_manifest

@@ -11,7 +11,7 @@ from typing import Any
 
 from prefect.utilities.templating import BLOCK_DOCUMENT_PLACEHOLDER_PREFIX as _BLOCKS
 
-from workpool_operator.jobs import formats, ineffective_variables, manifest, validation
+from workpool_operator.jobs import ineffective_variables, manifest, validation
 from workpool_operator.jobs.field_errors import MISSING, FieldError, FieldWarning, Path, get_path
 from workpool_operator.jobs.placeholders import single_placeholder
 from workpool_operator.jobs.references import (
@@ -187,8 +187,8 @@ def _of_fields(configuration: Mapping[str, Any]) -> Iterator[FieldError]:
 def _of_env_names(env: Any) -> Iterator[FieldError]:
     names: Iterable[Any] = env if isinstance(env, Mapping) else ()
     for name in names:
-        if not formats.is_env_name(str(name)):
-            yield FieldError((*_CONFIGURATION, "env", name), name, formats.ENV_NAME)
+        if not validation.is_env_name(str(name)):
+            yield FieldError((*_CONFIGURATION, "env", name), name, validation.ENV_NAME)
 
 
 def _is_repaired(error: FieldError) -> bool:

@@ -8,16 +8,225 @@ It refuses only what the API server refuses, with four exceptions: a restart pol
 the end of a run, a deadline of 0 s, a quantity without a number, and text that is too long to start
 a process with. Unknown fields are not errors: the API server drops them, and stock templates have
 some.
+
+Its field types are those of the Kubernetes client's models, read once per process. The models' own
+validation takes 35 times the CPU of a walk and stops at the first error, so it is not used.
+
+Quantities, image references and names are valid exactly if Kubernetes and container runtimes accept
+them. One exception: Kubernetes takes a quantity without a number, such as the `Gi` of
+`{{ memory }}Gi` without a value, for 0. Here it is an error.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from math import isfinite
+from typing import Any, Literal
 
-from workpool_operator.jobs import formats, job_schema
+from kubernetes_asyncio.client import models
+
 from workpool_operator.jobs.field_errors import MISSING, FieldError, Path, Size
-from workpool_operator.jobs.job_schema import FieldType
+
+# What Kubernetes accepts as a quantity, an image reference and a name
+
+QUANTITY = "a quantity, such as 500m, 2 or 1Gi"
+IMAGE = "an image reference, [registry/]name[:tag][@digest] in lower case"
+ENV_NAME = "the name of an environment variable: printable ASCII without '='"
+LABEL_NAME = "a name of at most 63 lower case letters, digits and '-'"
+SUBDOMAIN = "a name of at most 253 lower case letters, digits, '-' and '.'"
+LABEL_KEY = (
+    "a label key: [prefix/]name, with a name of at most 63 letters, digits, '-', '_' and '.'"
+)
+LABEL_VALUE = "a label value: at most 63 letters, digits, '-', '_' and '.'"
+
+_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
+_DECIMAL = {
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"),
+    "": Decimal(1),
+    "k": Decimal(10**3),
+    "M": Decimal(10**6),
+    "G": Decimal(10**9),
+    "T": Decimal(10**12),
+    "P": Decimal(10**15),
+    "E": Decimal(10**18),
+}
+_QUANTITY = re.compile(
+    r"(?P<number>[+-]?\d*\.?\d*)(?:(?P<unit>[KMGTPE]i|[numkMGTPE]|)|[eE](?P<power>[+-]?\d+))",
+    re.ASCII,
+)
+_ENV_NAME = re.compile(r"[ -<>-~]+")
+_SUBDOMAIN = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*"
+)
+_QUALIFIED = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_LABEL_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+
+_HOST_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+_HOST = rf"(?:{_HOST_PART}(?:\.{_HOST_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
+_NAME_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_IMAGE = re.compile(
+    rf"(?P<name>(?:{_HOST}/)?{_NAME_PART}(?:/{_NAME_PART})*)"
+    r"(?::[\w][\w.-]{0,127})?"
+    r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?",
+    re.ASCII,
+)
+_LONGEST_IMAGE_NAME = 255
+_IDENTIFIER = re.compile(r"[a-f0-9]{64}")
+
+
+def parse_quantity(value: Any) -> Decimal | None:
+    """Return the amount; None if it is not a quantity."""
+    if isinstance(value, bool) or (isinstance(value, float) and not isfinite(value)):
+        return None
+    if not isinstance(value, str | int | float):
+        return None
+    text = str(value).strip(" ")
+    found = _QUANTITY.fullmatch(text)
+    return _amount(found) if found and text else None
+
+
+def _amount(found: re.Match[str]) -> Decimal | None:
+    number = found["number"]
+    try:
+        if found["power"]:
+            return Decimal(f"{number}e{found['power']}")
+        return Decimal(number) * (_BINARY.get(found["unit"]) or _DECIMAL[found["unit"]])
+    except InvalidOperation:  # no digits, or an exponent that is too large
+        return None
+
+
+def is_image(value: str) -> bool:
+    """Return whether a kubelet can request it from a registry."""
+    found = _IMAGE.fullmatch(value)
+    return bool(
+        found
+        and len(found["name"]) <= _LONGEST_IMAGE_NAME
+        and not _IDENTIFIER.fullmatch(found["name"])
+    )
+
+
+def is_env_name(value: str) -> bool:
+    """Return whether Kubernetes accepts it as the name of an environment variable."""
+    return bool(_ENV_NAME.fullmatch(value))
+
+
+def is_label_name(value: str) -> bool:
+    """Return whether it is an RFC 1123 label: the name of a container or volume."""
+    return bool(_LABEL_NAME.fullmatch(value))
+
+
+def is_subdomain(value: str) -> bool:
+    """Return whether it is an RFC 1123 subdomain: the name of most objects."""
+    return bool(_SUBDOMAIN.fullmatch(value))
+
+
+def is_label_key(value: str) -> bool:
+    """Return whether it is `name` or `prefix/name`, with a subdomain as prefix."""
+    prefix, slash, name = value.rpartition("/")
+    return bool(_QUALIFIED.fullmatch(name)) and (not slash or is_subdomain(prefix))
+
+
+def is_label_value(value: str) -> bool:
+    """Return whether it is empty or a qualified name."""
+    return value == "" or bool(_QUALIFIED.fullmatch(value))
+
+
+# The types of a Job's fields
+
+Kind = Literal["mapping", "list", "text", "integer", "boolean", "quantity", "port", "any"]
+
+# The models do not have the width of an integer, and do not mark quantities.
+_WIDE = frozenset(
+    {
+        "activeDeadlineSeconds",
+        "deletionGracePeriodSeconds",
+        "expirationSeconds",
+        "fsGroup",
+        "generation",
+        "observedGeneration",
+        "runAsGroup",
+        "runAsUser",
+        "seconds",
+        "supplementalGroups",
+        "terminationGracePeriodSeconds",
+        "tolerationSeconds",
+    }
+)
+_QUANTITIES = frozenset({"limits", "requests", "overhead", "sizeLimit", "divisor"})
+_SCALARS: Mapping[str, Kind] = {
+    "str": "text",
+    "int": "integer",
+    "bool": "boolean",
+    "datetime": "text",
+}
+# The fields that the API server requires. It has defaults for some that the models require.
+_REQUIRED_FIELDS = {
+    "V1Job": ("apiVersion", "kind", "spec"),
+    "V1JobSpec": ("template",),
+    "V1PodTemplateSpec": ("spec",),
+    "V1PodSpec": ("containers", "restartPolicy"),
+    "V1Container": ("name", "image"),
+    "V1EnvVar": ("name",),
+    "V1ContainerPort": ("containerPort",),
+    "V1ConfigMapKeySelector": ("key",),
+    "V1ObjectFieldSelector": ("fieldPath",),
+    "V1ResourceFieldSelector": ("resource",),
+    "V1SecretKeySelector": ("key",),
+    "V1Volume": ("name",),
+    "V1VolumeMount": ("name", "mountPath"),
+}
+
+
+@dataclass(slots=True)
+class FieldType:
+    """The type of a field. A mapping with fixed keys has `fields`; others, and lists, `items`."""
+
+    kind: Kind
+    name: str = ""
+    fields: dict[str, FieldType] = field(default_factory=dict)
+    items: FieldType | None = None
+    required: tuple[str, ...] = ()
+    bits: int = 32
+
+
+@cache
+def job_type() -> FieldType:
+    """Return the type of a whole Job."""
+    return _of_model("V1Job", {})
+
+
+def _of_model(name: str, known: dict[str, FieldType]) -> FieldType:
+    if name not in known:
+        shape = known[name] = FieldType("mapping", name, required=_REQUIRED_FIELDS.get(name, ()))
+        model = getattr(models, name)
+        for attribute, type_name in model.openapi_types.items():
+            key = model.attribute_map[attribute]
+            shape.fields[key] = _of_type(type_name, key, known)
+    return known[name]
+
+
+def _of_type(type_name: str, key: str, known: dict[str, FieldType]) -> FieldType:
+    if type_name.startswith("list["):
+        return FieldType("list", items=_of_type(type_name[5:-1], key, known))
+    if type_name.startswith("dict("):
+        items = type_name[5:-1].partition(",")[2].strip()
+        return FieldType("mapping", items=_of_type(items, key, known))
+    if hasattr(models, type_name):
+        return _of_model(type_name, known)
+    if key in _QUANTITIES:
+        return FieldType("quantity")
+    names_or_counts = key == "port" and type_name == "object"
+    kind: Kind = "port" if names_or_counts else _SCALARS.get(type_name, "any")
+    return FieldType(kind, bits=64 if key in _WIDE else 32)
+
+
+# The errors of a manifest
 
 ROOT: Path = ("job_manifest",)
 
@@ -39,9 +248,9 @@ _REQUIRED = {
     "template": "a mapping",
     "containers": "a list with the flow's container",
     "restartPolicy": "'Never'",
-    "image": formats.IMAGE,
-    "name": formats.LABEL_NAME,
-    "V1EnvVar.name": formats.ENV_NAME,
+    "image": IMAGE,
+    "name": LABEL_NAME,
+    "V1EnvVar.name": ENV_NAME,
     "containerPort": _PORT,
     "fieldPath": "the path of a field, such as status.hostIP",
     "key": "a key of the Secret or ConfigMap",
@@ -71,14 +280,14 @@ def find_errors(
     """Return the errors of the manifest, except for values that `is_opaque` accepts."""
     return [
         error
-        for error in _walk(manifest, job_schema.job_type(), root, is_opaque)
+        for error in _walk(manifest, job_type(), root, is_opaque)
         if not is_opaque(error.value)
     ]
 
 
 def unknown_fields(manifest: Any, *, root: Path = ROOT) -> list[Path]:
     """Return the paths that the API server drops, because a Job has no such field."""
-    return list(_unknown(manifest, job_schema.job_type(), root))
+    return list(_unknown(manifest, job_type(), root))
 
 
 def _walk(value: Any, shape: FieldType, path: Path, opaque: Opaque) -> Iterator[FieldError]:
@@ -113,7 +322,7 @@ def _walk_mapping(
 def _expected_type(value: Any, shape: FieldType) -> str:
     """Return the expected type if the value has another one, else ""."""
     if shape.kind == "quantity":
-        return "" if formats.parse_quantity(value) is not None else formats.QUANTITY
+        return "" if parse_quantity(value) is not None else QUANTITY
     if shape.kind == "integer":
         return "" if _is_integer(value, bits=shape.bits) else f"a {shape.bits}-bit integer"
     if shape.kind == "port":
@@ -195,8 +404,8 @@ def _pod_spec(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
     yield from _deadline(spec, path)
     for key in ("serviceAccountName", "nodeName", "runtimeClassName", "priorityClassName"):
         name = spec.get(key)
-        if isinstance(name, str) and name and not formats.is_subdomain(name):
-            yield FieldError((*path, key), name, formats.SUBDOMAIN)
+        if isinstance(name, str) and name and not is_subdomain(name):
+            yield FieldError((*path, key), name, SUBDOMAIN)
     yield from _node_selector(spec, path)
     yield from _mounts(spec, path)
 
@@ -204,10 +413,10 @@ def _pod_spec(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
 def _node_selector(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
     given = spec.get("nodeSelector")
     for key, value in given.items() if isinstance(given, Mapping) else ():
-        if not formats.is_label_key(key):
-            yield FieldError((*path, "nodeSelector", key), key, formats.LABEL_KEY)
-        elif isinstance(value, str) and not formats.is_label_value(value):
-            yield FieldError((*path, "nodeSelector", key), value, formats.LABEL_VALUE)
+        if not is_label_key(key):
+            yield FieldError((*path, "nodeSelector", key), key, LABEL_KEY)
+        elif isinstance(value, str) and not is_label_value(value):
+            yield FieldError((*path, "nodeSelector", key), value, LABEL_VALUE)
 
 
 def _mounts(spec: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
@@ -258,8 +467,8 @@ def _names(spec: Mapping[str, Any], path: Path, *keys: str) -> Iterator[FieldErr
             if not isinstance(name, str):
                 continue
             where = (*path, key, index, "name")
-            if not formats.is_label_name(name):
-                yield FieldError(where, name, formats.LABEL_NAME)
+            if not is_label_name(name):
+                yield FieldError(where, name, LABEL_NAME)
             elif name in taken:
                 yield FieldError(where, name, "a unique name")
             taken.add(name)
@@ -267,8 +476,8 @@ def _names(spec: Mapping[str, Any], path: Path, *keys: str) -> Iterator[FieldErr
 
 def _container(container: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
     image = container.get("image")
-    if isinstance(image, str) and not formats.is_image(image):
-        yield FieldError((*path, "image"), image, formats.IMAGE)
+    if isinstance(image, str) and not is_image(image):
+        yield FieldError((*path, "image"), image, IMAGE)
     for key in ("args", "command"):
         for index, item in enumerate(_items(container, key)):
             if isinstance(item, str) and (size := _in_process(item)) > MAX_ARGUMENT_BYTES:
@@ -287,8 +496,8 @@ def _in_process(*texts: str) -> Size:
 
 def _env_var(entry: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
     name = entry.get("name")
-    if isinstance(name, str) and not formats.is_env_name(name):
-        yield FieldError((*path, "name"), name, formats.ENV_NAME)
+    if isinstance(name, str) and not is_env_name(name):
+        yield FieldError((*path, "name"), name, ENV_NAME)
     value, source = entry.get("value"), entry.get("valueFrom")
     if isinstance(value, str) and (size := _in_process(str(name), "=", value)) > MAX_ARGUMENT_BYTES:
         yield FieldError((*path, "value"), size, f"{name}=VALUE of {_TOO_LONG}")
@@ -305,7 +514,7 @@ def _resources(resources: Mapping[str, Any], path: Path) -> Iterator[FieldError]
     limits, requests = (resources.get(key) for key in ("limits", "requests"))
     for key, given in (("limits", limits), ("requests", requests)):
         for name, value in given.items() if isinstance(given, Mapping) else ():
-            amount = formats.parse_quantity(value)
+            amount = parse_quantity(value)
             if amount is not None and amount < 0:
                 yield FieldError((*path, key, name), value, "a quantity of 0 or more")
     if isinstance(limits, Mapping) and isinstance(requests, Mapping):
@@ -317,8 +526,8 @@ def _requests_within(
 ) -> Iterator[FieldError]:
     for name in requests.keys() & limits.keys():
         limit, request = (
-            formats.parse_quantity(limits[name]),
-            formats.parse_quantity(requests[name]),
+            parse_quantity(limits[name]),
+            parse_quantity(requests[name]),
         )
         if limit is not None and request is not None and request > limit:
             where, expected = (*path, "requests", name), f"at most the limit, {limits[name]!r}"

@@ -40,7 +40,7 @@ from workpool_operator.jobs import attribution, ineffective_variables
 from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
 from workpool_operator.jobs.environment_secret import JobWithSecret, extract_environment
 from workpool_operator.jobs.inputs import RenderInput
-from workpool_operator.jobs.rendered_job import RenderedJob
+from workpool_operator.jobs.render import RenderedJob
 from workpool_operator.jobs.threads import run_in_thread
 from workpool_operator.kube import permissions, secrets
 from workpool_operator.kube.cache import Cache
@@ -103,7 +103,7 @@ class JobCreator:
                 self._store.put(run_id, self._store.of(run_id).mark_foreign())
                 return
             record = self._store.of(run_id)
-            timeout = ineffective_variables.pending_timeout(made.render_input)
+            timeout = made.render_input.pending_timeout
             deployment = made.render_input.deployment
             self._store.put(run_id, replace(record, deployment=deployment, pending_timeout=timeout))
             await self._submit(claimed, made)

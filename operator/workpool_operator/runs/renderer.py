@@ -12,7 +12,7 @@ from uuid import UUID
 
 from workpool_operator.errors import DeploymentNotFound, RenderError
 from workpool_operator.jobs.inputs import RenderInput
-from workpool_operator.jobs.rendered_job import RenderedJob, render_job
+from workpool_operator.jobs.render import RenderedJob, render_job
 from workpool_operator.jobs.threads import run_with_client
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import WorkPool

@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.jobs import ineffective_variables
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.jobs.inputs import RenderInput
-from workpool_operator.jobs.manifest import identify
-from workpool_operator.jobs.rendered_job import RenderedJob, validated
+from workpool_operator.jobs.manifest import identify, record_pending_timeout
+from workpool_operator.jobs.render import RenderedJob, validated
 from workpool_operator.prefect_api.models import WorkPool
 from workpool_operator.runs.claims import ClaimedRun, Owner
 
@@ -56,7 +55,7 @@ class ConfigurationRenderer:
         manifest = configuration.model_copy(deep=True).job_manifest
         identity = self._owner.identity(run.id, claimed.claim, namespace=configuration.namespace)
         identify(manifest, identity, run_name=configuration.job_name)
-        ineffective_variables.annotate_pending_timeout(manifest, render_input)
+        record_pending_timeout(manifest, render_input.pending_timeout)
         return validated(render_input, manifest)
 
 

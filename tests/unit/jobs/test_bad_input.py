@@ -20,7 +20,7 @@ from tests.support.templates import default_template
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import ineffective_variables, validation
 from workpool_operator.jobs.field_errors import Path
-from workpool_operator.jobs.rendered_job import render_job
+from workpool_operator.jobs.render import render_job
 from workpool_operator.jobs.template_validation import template_errors, template_warnings
 
 Object = dict[str, Any]

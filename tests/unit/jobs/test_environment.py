@@ -12,7 +12,7 @@ from tests.support.prefect import stock_template
 from tests.support.subjects import IDENTITY, subject
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import environment
-from workpool_operator.jobs.rendered_job import render_job
+from workpool_operator.jobs.render import render_job
 
 Object = dict[str, Any]
 NODE = {"valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}

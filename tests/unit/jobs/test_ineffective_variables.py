@@ -10,7 +10,7 @@ from prefect.client.orchestration import PrefectClient
 from tests.support.prefect import stock_template
 from tests.support.subjects import IDENTITY, subject
 from workpool_operator.jobs import ineffective_variables
-from workpool_operator.jobs.rendered_job import render_job
+from workpool_operator.jobs.render import render_job
 from workpool_operator.kube import models
 
 Object = dict[str, Any]
@@ -133,7 +133,7 @@ def test_of_many_variables_only_some_are_listed() -> None:
 async def test_pod_watch_timeout_seconds_is_the_pending_time_out_if_it_is_set_on_purpose(
     given: Object, seconds: int | None
 ) -> None:
-    assert ineffective_variables.pending_timeout(subject(**given)) == seconds
+    assert subject(**given).pending_timeout == seconds
     async with PrefectClient("http://127.0.0.1:9/api") as client:
         rendered = await render_job(subject(**given), IDENTITY, client=client)
     recorded = rendered.manifest["metadata"]["annotations"].get(models.PENDING_TIMEOUT_ANNOTATION)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workpool_operator.jobs import nested_lists
+from workpool_operator.jobs import manifest as manifests
 
 HOME = {"name": "home", "emptyDir": {}}
 CLAIM = {"name": "home", "persistentVolumeClaim": {"claimName": "mine"}}
@@ -15,7 +15,7 @@ DATA = {"name": "data", "emptyDir": {}}
 
 
 def joined(**fields: Any) -> Any:
-    nested_lists.flatten_lists(fields)
+    manifests.flatten_lists(fields)
     return fields
 
 
@@ -60,7 +60,7 @@ def test_an_empty_or_null_value_adds_nothing(nothing: Any) -> None:
 
 def test_lists_are_joined_at_every_depth() -> None:
     pod = {"containers": [{"name": "a", "env": [[{"name": "X"}]]}, [{"name": "b"}]]}
-    nested_lists.flatten_lists(pod)
+    manifests.flatten_lists(pod)
     assert pod == {"containers": [{"name": "a", "env": [{"name": "X"}]}, {"name": "b"}]}
 
 
@@ -74,5 +74,5 @@ def test_lists_are_joined_at_every_depth() -> None:
 )
 def test_a_manifest_without_lists_in_lists_is_not_changed(manifest: dict[str, Any]) -> None:
     before = copy.deepcopy(manifest)
-    nested_lists.flatten_lists(manifest)
+    manifests.flatten_lists(manifest)
     assert manifest == before

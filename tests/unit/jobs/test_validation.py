@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import manifests
-from workpool_operator.jobs import formats, job_schema
+from workpool_operator.jobs import validation
 from workpool_operator.jobs.field_errors import (
     MISSING,
     FieldError,
@@ -262,7 +262,7 @@ def test_any_value_in_any_field_is_valid_or_an_error() -> None:
     + [("-1", -1), ("0", 0), ("100k", 100_000), ("1Ki", 1024)],
 )
 def test_quantities_that_kubernetes_accepts_are_parsed(text: Any, amount: float) -> None:
-    assert formats.parse_quantity(text) == pytest.approx(amount)
+    assert validation.parse_quantity(text) == pytest.approx(amount)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_quantities_that_kubernetes_accepts_are_parsed(text: Any, amount: float)
     + ["Gi", "m", ".", "+", "-k", "e3"],  # these Kubernetes takes for 0
 )
 def test_quantities_that_kubernetes_refuses_are_not_parsed(text: Any) -> None:
-    assert formats.parse_quantity(text) is None
+    assert validation.parse_quantity(text) is None
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_quantities_that_kubernetes_refuses_are_not_parsed(text: Any) -> None:
     + ["a:" + "t" * 128, "a" * 255],
 )
 def test_images_that_a_registry_can_have_are_valid(image: str) -> None:
-    assert formats.is_image(image)
+    assert validation.is_image(image)
 
 
 @pytest.mark.parametrize(
@@ -292,18 +292,18 @@ def test_images_that_a_registry_can_have_are_valid(image: str) -> None:
     + ["0123456789abcdef" * 4, "None", "ünicode", "{{ image }}"],
 )
 def test_images_that_no_registry_can_have_are_invalid(image: str) -> None:
-    assert not formats.is_image(image)
+    assert not validation.is_image(image)
 
 
 def test_the_type_of_a_job_includes_its_deepest_fields() -> None:
-    container = at_shape(job_schema.job_type(), "spec", "template", "spec", "containers").items
+    container = at_shape(validation.job_type(), "spec", "template", "spec", "containers").items
     assert container is not None
-    assert container.fields["resources"].fields["limits"].items == job_schema.FieldType("quantity")
+    assert container.fields["resources"].fields["limits"].items == validation.FieldType("quantity")
     assert container.fields["livenessProbe"].fields["httpGet"].fields["port"].kind == "port"
     assert container.fields["livenessProbe"].fields["grpc"].fields["port"].kind == "integer"
 
 
-def at_shape(shape: job_schema.FieldType, *path: str) -> job_schema.FieldType:
+def at_shape(shape: validation.FieldType, *path: str) -> validation.FieldType:
     for part in path:
         shape = shape.fields[part]
     return shape

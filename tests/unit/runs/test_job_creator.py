@@ -42,7 +42,7 @@ from workpool_operator.errors import (
     SecretRefused,
 )
 from workpool_operator.jobs.diagnosis import OUTAGE
-from workpool_operator.jobs.rendered_job import RenderedJob
+from workpool_operator.jobs.render import RenderedJob
 from workpool_operator.kube.cache import Cache
 from workpool_operator.prefect_api.run_logs import RunLogSender
 from workpool_operator.runs.actions import CreateJob, ReportCrashed, ReportWaiting, RequeueAfter
