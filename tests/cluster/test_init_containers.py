@@ -52,7 +52,7 @@ async def test_init_containers_work_fail_and_wait(
 
     async def of_one_that_works() -> None:
         run = await api.wait(works["id"], until=lambda run: run["state_name"] == "Initializing")
-        assert "container 'fetch' has been running for" in run["state"]["message"]
+        assert "Container 'fetch' has been running for" in run["state"]["message"]
         assert "activeDeadlineSeconds" in run["state"]["message"]
         await api.wait_for_state(works["id"], "COMPLETED", seconds=90)
 
@@ -64,9 +64,9 @@ async def test_init_containers_work_fail_and_wait(
     async def of_one_that_waits() -> None:
         named = "SidecarNotStarted"
         run = await api.wait(waits["id"], until=lambda run: run["state_name"] == named)
-        assert "container 'silent' has been running for" in run["state"]["message"]
+        assert "Container 'silent' has been running for" in run["state"]["message"]
         run = await api.wait_for_state(waits["id"], "CRASHED", seconds=60)
         assert "pendingTimeoutSeconds (25 s)" in run["state"]["message"]
-        assert "SidecarNotStarted: container 'silent'" in run["state"]["message"]
+        assert "SidecarNotStarted: Container 'silent'" in run["state"]["message"]
 
     await asyncio.gather(of_one_that_works(), of_one_that_fails(), of_one_that_waits())

@@ -17,7 +17,7 @@ from workpool_operator.jobs.diagnosis import WaitReason
 Start = Callable[..., Awaitable[StepwiseController]]
 SET_STATE = r"/set_state$"
 DATA = {"type": "reference", "storage_key": "the-result"}
-UNSCHEDULABLE = WaitReason("Unschedulable", "no node can run the pod")
+UNSCHEDULABLE = WaitReason("Unschedulable", "No node can run the pod")
 
 
 async def finish(api: PrefectApi, run: Object, type_: str, **state: Any) -> None:
@@ -227,7 +227,7 @@ async def test_race_04_a_second_wait_is_named_because_its_name_is_another(
     await here.explain(suspended_run, WaitReason("ImagePullBackOff", "another message"))
     states = [(s["name"], s["message"]) for s in await api.states(suspended_run["id"])]
     assert states[2:] == [
-        ("Unschedulable", "no node can run the pod"),
+        ("Unschedulable", "No node can run the pod"),
         ("ImagePullBackOff", "no such image"),
     ]
     assert not here.record(suspended_run).stray_claim

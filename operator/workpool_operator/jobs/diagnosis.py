@@ -306,7 +306,7 @@ def _container_waits(pod: Pod) -> WaitReason | None:
         if state and state.reason in _WAITING:
             image = _spec_of(pod, status.name).image
             about = f" (image {image})" if "Image" in state.reason and image else ""
-            text = f"container '{status.name}'{about}: {state.message or state.reason}"
+            text = f"Container '{status.name}'{about}: {state.message or state.reason}"
             has_run = status.name if status.has_run else ""
             return _wait(_WAITING[state.reason], text, container=has_run)
     return None
@@ -318,7 +318,7 @@ def _initializing(pod: Pod, now: datetime) -> WaitReason | None:
         seconds = _run_time(status, now)
         if not status.state.running or seconds < _REPORT_AFTER_SECONDS:
             continue
-        runs = f"container '{status.name}' has been running for {seconds:.0f} s"
+        runs = f"Container '{status.name}' has been running for {seconds:.0f} s"
         if status.name not in pod.sidecar_names:
             return _wait(INITIALIZING, runs)
         if not status.started:
@@ -339,7 +339,7 @@ def _run_time(status: ContainerStatus, now: datetime) -> float:
 def _unschedulable(pod: Pod) -> WaitReason | None:
     for condition in pod.status.conditions:
         if condition.type == "PodScheduled" and condition.reason == "Unschedulable":
-            return _wait("Unschedulable", f"no node can run the pod: {condition.message}")
+            return _wait("Unschedulable", f"No node can run the pod: {condition.message}")
     return None
 
 

@@ -82,11 +82,11 @@ def _bounded() -> Callable[..., Validator]:
 
 def _counted(check: Check, checks: Iterator[int]) -> Check:
     def counted(
-        validator: Validator, asked: Any, value: Any, schema: Mapping[str, Any]
+        validator: Validator, requirement: Any, value: Any, schema: Mapping[str, Any]
     ) -> Iterator[ValidationError]:
         if next(checks) > MOST_CHECKS:
             raise OverflowError("the schema needs too many checks")
-        yield from check(validator, asked, value, schema) or ()
+        yield from check(validator, requirement, value, schema) or ()
 
     return counted
 
@@ -95,9 +95,9 @@ def _without_patterns(check: Check) -> Check:
     """Skip the check if the schema has patterns: they decide which properties are additional."""
 
     def checked(
-        validator: Validator, asked: Any, value: Any, schema: Mapping[str, Any]
+        validator: Validator, requirement: Any, value: Any, schema: Mapping[str, Any]
     ) -> Iterator[ValidationError]:
         if "patternProperties" not in schema:
-            yield from check(validator, asked, value, schema) or ()
+            yield from check(validator, requirement, value, schema) or ()
 
     return checked

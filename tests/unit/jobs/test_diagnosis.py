@@ -286,7 +286,7 @@ def test_a_long_running_init_container_is_named_with_its_time() -> None:
     wait = diagnosis.wait_reason(working, WALL)
     assert wait is not None
     assert wait.category == "Initializing"
-    assert wait.message.startswith("container 'fetch' has been running for 95 s.")
+    assert wait.message.startswith("Container 'fetch' has been running for 95 s.")
     assert "set activeDeadlineSeconds" in wait.message
     assert diagnosis.is_initializing(working)
     assert diagnosis.wait_reason(working, WALL - timedelta(seconds=85)) is None
@@ -383,10 +383,10 @@ def test_the_newest_warning_explains_a_job_without_pods() -> None:
 
 
 def test_the_pending_time_out_names_its_length_and_the_wait() -> None:
-    wait = WaitReason("Unschedulable", "no node can run the pod.")
+    wait = WaitReason("Unschedulable", "No node can run the pod.")
     message = diagnosis.never_started(wait, None, seconds=600).message
     assert message == (
-        "Not started within pendingTimeoutSeconds (600 s). Unschedulable: no node can run the pod."
+        "Not started within pendingTimeoutSeconds (600 s). Unschedulable: No node can run the pod."
     )
     message = diagnosis.never_started(None, pod(), seconds=600).message
     assert message.startswith("Pod pod-claim did not start the flow's container within")

@@ -333,7 +333,7 @@ def test_what_comes_after_it_has_its_time_out_for_itself() -> None:
 def test_a_native_sidecar_that_never_starts_is_told_and_timed_out() -> None:
     step = decide_at(initial(STUCK))
     assert isinstance(step, ReportCrashed)
-    assert "SidecarNotStarted: container 'proxy'" in step.end.message
+    assert "SidecarNotStarted: Container 'proxy'" in step.end.message
     assert step.end.container == "proxy"
 
 
