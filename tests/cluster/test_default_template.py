@@ -117,7 +117,7 @@ def _report(lines):
 
 
 @pytest.mark.parametrize("image", ["run_image", "rootful_image"])
-async def test_a_flow_is_unprivileged_and_at_home_where_pods_must_be_restricted(
+async def test_a_flow_runs_unprivileged_with_a_writable_home_in_a_restricted_namespace(
     settle, restricted, served, request, image
 ):
     found = await settle(COPIED, image=request.getfixturevalue(image), **FLOWS_VOLUME)
@@ -125,13 +125,13 @@ async def test_a_flow_is_unprivileged_and_at_home_where_pods_must_be_restricted(
     assert found == SETTLED
 
 
-async def test_the_restricted_namespace_refuses_other_pods(kube, restricted):
+async def test_a_restricted_namespace_refuses_other_pods(kube, restricted):
     pod = {"metadata": {"name": "bare"}, "spec": {"containers": [{"name": "a", "image": "b"}]}}
     with pytest.raises(httpx.HTTPStatusError, match=r"violates PodSecurity .*restricted:latest"):
         await kube.create("pods", restricted, pod)
 
 
-async def test_git_pulls_a_flow_into_its_home_even_if_the_images_user_is_root(
+async def test_git_pulls_a_flow_into_its_home_even_if_the_image_runs_as_root(
     settle, restricted, served, rootful_image, repository
 ):
     cloned = {"prefect.deployments.steps.git_clone": {"repository": repository, "branch": "main"}}

@@ -42,7 +42,7 @@ def is_ghost(node: Object) -> bool:
     return str(node["metadata"]["name"]).startswith("ghost-")
 
 
-async def test_a_run_whose_pod_the_kubelet_rejects_gets_a_new_job_and_so_often_as_it_may(
+async def test_a_run_whose_pod_the_kubelet_rejects_gets_new_jobs_up_to_its_retry_limit(
     api: PrefectApi, kube: Kube, namespace: str, pool: str, serve: Serve, deploy: Deployer
 ) -> None:
     await bound_by_hand(api, kube, pool)
@@ -63,7 +63,7 @@ async def test_a_run_whose_pod_the_kubelet_rejects_gets_a_new_job_and_so_often_a
     assert times.seconds(first, second) >= 10
 
 
-async def test_an_eviction_before_the_flow_runs_is_retried_and_a_new_run_may_take_its_place(
+async def test_an_eviction_before_the_flow_starts_is_retried_and_its_slot_can_go_to_a_new_run(
     api: PrefectApi, kube: Kube, namespace: str, pool: str, serve: Serve, deploy: Deployer
 ) -> None:
     """The deployment's CANCEL_NEW: the run gives its slot back while it waits for its new Job."""
@@ -96,7 +96,7 @@ async def ghost(kube: Kube, namespace: str) -> AsyncIterator[str]:
     await kube.delete("nodes", "", name)
 
 
-async def test_a_dead_node_ends_its_runs_though_their_pods_stay(
+async def test_the_runs_of_a_dead_node_end_although_their_pods_remain(
     ghost: str,
     api: PrefectApi,
     kube: Kube,

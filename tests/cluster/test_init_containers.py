@@ -20,7 +20,7 @@ fails) echo no credentials for the bucket; exit 1;;
 esac"""
 
 
-async def test_init_containers_work_fail_and_wait(
+async def test_a_run_reports_how_its_init_containers_work_fail_and_wait(
     api: PrefectApi,
     kube: Kube,
     namespace: str,

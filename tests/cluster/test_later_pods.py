@@ -15,7 +15,7 @@ Launch = Callable[..., Awaitable[Object]]
 RUN_LABEL = "workpool-operator.dev/flow-run-id"
 
 
-async def test_the_second_pod_of_a_running_run_says_what_it_waits_for_and_gives_up_in_time(
+async def test_the_second_pod_of_a_running_run_is_explained_and_timed_out(
     api: PrefectApi, kube: Kube, namespace: str, pool: str, serve: Serve, launch: Launch
 ) -> None:
     needed = {"configMapKeyRef": {"name": "needed", "key": "it"}}

@@ -15,7 +15,7 @@ from tests.support.nodes import own_node
 from tests.support.operator import PROGRAM, Operator
 
 
-async def test_a_stop_leaves_running_flows_alone_and_a_start_takes_them_up(
+async def test_flows_continue_while_the_operator_is_stopped_and_are_followed_after_its_restart(
     api, kube, namespace, deploy, binding, operator
 ):
     process = await operator()
@@ -46,7 +46,7 @@ def bare_node():
     node.down()
 
 
-async def test_it_waits_for_its_crd_serves_all_namespaces_and_survives_the_crd(
+async def test_the_operator_waits_for_its_crd_and_survives_its_deletion(
     bare_node, api, pool, prefect_server, tmp_path
 ):
     log = tmp_path / "operator.log"

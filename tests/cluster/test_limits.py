@@ -16,7 +16,7 @@ Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]
 
 
-async def test_never_two_runs_at_once_under_a_limit_of_one_even_across_a_kill(
+async def test_runs_never_overlap_under_a_limit_of_one_even_after_a_kill(
     api: PrefectApi,
     kube: Kube,
     namespace: str,

@@ -46,7 +46,7 @@ def reference(name: str, key: str) -> dict:
     return {"secretKeyRef": {"name": name, "key": key}}
 
 
-async def test_a_run_reaches_its_server_by_the_bindings_ca_and_headers(
+async def test_a_run_reaches_its_server_with_the_bindings_ca_and_headers(
     binding, operator, kube, namespace, api, deploy, guard, ca
 ):
     """The CA from the user's ConfigMap, the headers from the Secret that the operator keeps."""
@@ -69,7 +69,7 @@ async def test_a_run_reaches_its_server_by_the_bindings_ca_and_headers(
     assert of_pod, "the pod did not report through the gateway"
 
 
-async def test_a_run_of_a_workspace_in_the_cloud_completes(
+async def test_a_run_of_a_prefect_cloud_workspace_completes(
     binding, operator, kube, namespace, api, deploy, cloud
 ):
     await create(kube, namespace, "secrets", "prefect", key=KEY)

@@ -50,7 +50,7 @@ async def test_race_08_15_a_retry_from_the_ui_is_not_judged_by_the_job_of_the_fi
     assert "Crashed" not in await api.state_names(run["id"])
 
 
-async def test_race_10_a_run_that_was_crashed_stays_crashed_when_its_pod_is_ended(
+async def test_race_10_a_crashed_run_stays_crashed_when_its_pod_is_terminated(
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     """The pod's SIGTERM handler reschedules it, and a poll would run it again."""

@@ -70,7 +70,7 @@ def injected(cluster: Cluster, namespace: str) -> Iterator[None]:
         cluster.kubectl.run("delete", manifest["kind"].lower(), namespace)
 
 
-async def test_the_flows_container_decides_and_its_pod_is_ended_and_kept(
+async def test_the_flow_container_decides_the_end_and_its_pod_is_terminated_and_kept(
     api: PrefectApi,
     kube: Kube,
     namespace: str,
@@ -139,7 +139,7 @@ async def kept(kube: Kube, namespace: str, run: Object) -> Object:
     return pod
 
 
-async def test_a_run_may_finish_its_work_after_its_report_but_not_for_ever(
+async def test_a_run_has_limited_time_to_finish_its_work_after_it_reported_its_end(
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve(jobs={"serverURL": api.url, "finishedGraceSeconds": 35})

@@ -52,7 +52,7 @@ async def job_of(kube: Kube, namespace: str, run: Object) -> Object:
     return job
 
 
-async def test_suspended_jobs_wait_without_a_time_out_or_a_slot_and_say_for_what(
+async def test_suspended_jobs_wait_without_a_time_out_or_a_slot_and_report_why(
     queued: None, api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve(concurrencyLimit=1, jobs={"serverURL": api.url, "pendingTimeoutSeconds": 20})
@@ -70,7 +70,7 @@ async def test_suspended_jobs_wait_without_a_time_out_or_a_slot_and_say_for_what
 
 
 @pytest.mark.parametrize("resumed_after_seconds", [0, 8])
-async def test_a_preempted_run_goes_on_in_its_own_job_and_never_twice_at_once(
+async def test_a_preempted_run_continues_in_its_own_job_and_never_runs_twice_at_once(
     resumed_after_seconds: float,
     queued: None,
     api: PrefectApi,

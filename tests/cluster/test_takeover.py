@@ -35,7 +35,7 @@ PARAMETERS: dict[str, Object] = {
 
 
 @pytest.mark.timeout(600)
-async def test_five_deployments_run_by_the_stock_worker_run_the_same_by_a_binding(
+async def test_five_deployments_of_the_stock_worker_run_the_same_under_a_binding(
     api: PrefectApi,
     kube: Kube,
     namespace: str,

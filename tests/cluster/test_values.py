@@ -57,7 +57,7 @@ async def test_the_innermost_environment_and_the_labels_of_a_run_reach_its_pod(
     )
 
 
-async def test_a_run_has_its_own_pending_time_out_and_too_large_a_value_is_refused(
+async def test_a_run_can_set_its_own_pending_time_out_and_too_large_a_value_is_refused(
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve(jobs={"serverURL": api.url, "pendingTimeoutSeconds": 600})

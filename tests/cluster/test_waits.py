@@ -36,7 +36,7 @@ WAITS: dict[str, tuple[Object, str, list[str]]] = {
 
 
 @pytest.mark.parametrize("why", WAITS)
-async def test_a_run_whose_pod_cannot_start_has_the_reason_and_ends_in_time(
+async def test_a_run_whose_pod_cannot_start_reports_why_and_is_timed_out(
     why: str, api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     variables, category, facts = WAITS[why]

@@ -104,7 +104,7 @@ async def test_a_worker_started_by_prefects_cli_runs_a_flow_to_its_end(
         pytest.param(True, id="between the Job and its pid"),
     ],
 )
-async def test_a_worker_that_is_killed_while_it_submits_a_run_is_made_whole_by_the_next(
+async def test_the_next_worker_completes_the_submission_of_a_killed_one(
     answered: bool,
     api: PrefectApi,
     kube: Kube,
@@ -128,7 +128,7 @@ async def test_a_worker_that_is_killed_while_it_submits_a_run_is_made_whole_by_t
     assert (await api.state_names(run["id"])).count("Pending") == 1
 
 
-async def test_never_two_runs_at_once_under_a_limit_of_one_even_across_a_kill(
+async def test_runs_never_overlap_under_a_limit_of_one_even_after_a_kill(
     api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
 ) -> None:
     """docs/conformance.md, 4; and a slot is held until the pod's end."""
@@ -182,7 +182,7 @@ def life_of(pod: Object) -> list[str]:
         ),
     ],
 )
-async def test_a_run_has_the_real_exit_code_and_the_reason_of_its_end(
+async def test_a_run_ends_with_the_real_exit_code_and_the_reason(
     variables: Object, code: str, facts: list[str], api: PrefectApi, work: Work, launch: Launch
 ) -> None:
     """docs/conformance.md, 9: the reason that was reported first stays the run's message."""
@@ -199,7 +199,7 @@ async def test_a_run_has_the_real_exit_code_and_the_reason_of_its_end(
     assert (await api.read_run(run["id"]))["state"] == run["state"]
 
 
-async def test_a_sidecar_that_lives_on_neither_hides_nor_changes_a_runs_end(
+async def test_a_sidecar_that_keeps_running_neither_hides_nor_changes_the_end_of_a_run(
     api: PrefectApi, pool: str, run_image: str, work: Work, launch: Launch
 ) -> None:
     template = (await api.read_pool(pool))["base_job_template"]
@@ -271,7 +271,7 @@ async def test_a_running_flow_whose_pod_is_stopped_runs_again_in_a_job_of_its_ow
     assert "Crashed" not in names
 
 
-async def test_two_workers_of_one_pool_make_one_job_for_each_run(
+async def test_two_workers_of_one_pool_create_one_job_per_run(
     api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
 ) -> None:
     """docs/conformance.md, 23: they have the same claims, and the same names for them."""
@@ -286,7 +286,7 @@ async def test_two_workers_of_one_pool_make_one_job_for_each_run(
         assert (await api.state_names(run["id"])).count("Running") == 1
 
 
-async def test_a_worker_that_is_stopped_ends_at_once_and_its_job_goes_on(
+async def test_a_stopped_worker_exits_at_once_and_its_job_keeps_running(
     api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
 ) -> None:
     """As a Deployment does that is rolled out anew: the next worker reports the end."""
@@ -304,7 +304,7 @@ async def test_a_worker_that_is_stopped_ends_at_once_and_its_job_goes_on(
     assert "Traceback" not in worker.log
 
 
-async def test_a_worker_that_runs_once_waits_for_its_runs_and_ends(
+async def test_a_worker_that_polls_once_waits_for_its_runs_and_exits(
     api: PrefectApi, work: Work, launch: Launch
 ) -> None:
     """Without a limit, too: who asks for one round wants its runs done."""

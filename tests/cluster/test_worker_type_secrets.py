@@ -12,7 +12,7 @@ from tests.support.prefect import GUARDED_AUTH, PrefectApi
 from tests.support.worker_type import WorkerProcess, environment
 
 
-async def test_the_auth_string_reaches_a_run_and_is_told_nowhere(
+async def test_the_auth_string_reaches_a_run_and_is_never_disclosed(
     auth_server: str,
     auth_api: PrefectApi,
     auth_pool: str,

@@ -64,7 +64,7 @@ def rights(roles: list[Object]) -> set[tuple[str, str]]:
     }
 
 
-def test_helm_finds_no_fault_in_the_chart(tmp_path):
+def test_the_chart_passes_helms_strict_lint(tmp_path):
     file = tmp_path / "values.yaml"
     file.write_text(json.dumps({"bindings": [ETL]}))
     commands.run([builds.tool("helm"), "lint", "--strict", str(CHART), f"--values={file}"])
@@ -123,7 +123,7 @@ def test_secrets_are_written_only_where_the_values_allow_it(render):
     assert rights([role]) == {("secrets", verb) for verb in ("create", "patch", "delete", "list")}
 
 
-def test_of_the_secrets_of_run_pods_only_those_that_are_named_may_be_read(render):
+def test_the_operator_can_read_only_the_named_secrets_of_run_pods(render):
     reference = {"secretKeyRef": {"name": "lesser-key", "key": "value"}}
     server = {**SPEC["server"], "apiKey": {"secretKeyRef": {"name": "key", "key": "value"}}}
     spec = {**SPEC, "server": server, "jobs": {"namespace": "b", "apiKey": reference}}
@@ -144,7 +144,7 @@ def test_chart_and_manifests_give_the_same_rights(render):
     assert rights(of_kind(render(writeSecrets=True), "Role")) == rights(base)
 
 
-def test_chart_and_manifests_run_the_operator_alike(render):
+def test_chart_and_manifests_run_the_operator_the_same_way(render):
     (mine,) = of_kind(render(), "Deployment")
     base = yaml.safe_load((CHECKOUT / "manifests" / "base" / "deployment.yaml").read_text())
     same = ("replicas", "strategy")
@@ -158,7 +158,7 @@ def test_chart_and_manifests_run_the_operator_alike(render):
     assert {**pods[0], "serviceAccountName": "workpool-operator"} == pods[1]
 
 
-def test_bindings_are_let_go_before_an_uninstallation_takes_the_operator_away(render):
+def test_bindings_are_released_before_an_uninstallation_removes_the_operator(render):
     hooks = [found for found in render(bindings=[ETL]) if is_hook(found)]
     assert {found["metadata"]["annotations"]["helm.sh/hook"] for found in hooks} == {"pre-delete"}
     (job,) = (found for found in hooks if found["kind"] == "Job")
@@ -172,7 +172,7 @@ def test_bindings_are_let_go_before_an_uninstallation_takes_the_operator_away(re
     assert weights.pop("Job") > max(weights.values())
 
 
-def test_settings_of_pods_reach_all_pods(render):
+def test_pod_settings_apply_to_all_pods(render):
     toleration = {"key": "infra", "operator": "Exists"}
     settings = {
         "tolerations": [toleration],
@@ -212,7 +212,7 @@ def test_environment_and_volumes_are_added_to_what_the_chart_sets(render):
         assert template["spec"]["volumes"] == extra["extraVolumes"]
 
 
-def test_labels_reach_what_they_are_of_and_change_no_selector(render):
+def test_labels_apply_to_their_objects_and_change_no_selector(render):
     mine = {"team": "data", "app.kubernetes.io/name": "another"}
     objects = render(bindings=[ETL], commonLabels=mine, podLabels={"mesh": "off"})
     for found in objects:
@@ -237,7 +237,7 @@ def test_a_security_context_can_be_changed_in_part_or_left_out(render):
         assert "securityContext" not in container
 
 
-def test_the_operator_knows_the_release_whose_values_it_is_to_name(render):
+def test_the_operator_knows_the_release_that_its_messages_name(render):
     (deployment,) = of_kind(render(), "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
@@ -259,7 +259,7 @@ def notes(tmp_path: Path, cluster: Cluster) -> Callable[..., str]:
     return notes
 
 
-def test_the_notes_tell_what_is_not_watched_and_which_namespace_has_to_consent(notes):
+def test_the_notes_name_namespaces_that_are_not_watched_or_have_to_consent(notes):
     assert "serves the bindings of home, and may run Jobs in home" in notes()
     spec = {**SPEC, "jobs": {"namespace": "runs"}}
     text = notes(bindings=[{"name": "etl", "spec": spec}], jobNamespaces=["home", "runs"])
@@ -340,7 +340,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("values", "expected"), REFUSED.values(), ids=REFUSED.keys())
-def test_wrong_values_are_refused_with_the_place_and_the_rule(render, values, expected):
+def test_invalid_values_are_refused_with_path_and_rule(render, values, expected):
     with pytest.raises(Refused) as refusal:
         render(**values)
     assert expected in str(refusal.value)

@@ -13,7 +13,7 @@ JOB = r"/jobs$"
 REAL = "^$"  # a dry run has a query
 
 
-async def test_case_44_a_job_is_posted_once_as_it_was_rendered_and_nobody_waits_for_its_end(
+async def test_case_44_a_job_is_posted_once_as_rendered_and_no_request_waits_for_its_end(
     start, suspended_run, api, kube, kube_proxy, namespace
 ):
     here = await start()
@@ -40,7 +40,7 @@ FINAL = {
 
 
 @pytest.mark.parametrize(("status", "reason", "text"), FINAL.values(), ids=FINAL.keys())
-async def test_case_46_a_refusal_that_time_cannot_mend_is_asked_once_and_ends_the_run(
+async def test_case_46_a_permanent_refusal_is_not_retried_and_ends_the_run(
     start, suspended_run, api, kube_proxy, status, reason, text
 ):
     here = await start()
@@ -60,7 +60,7 @@ PASSING = {
 
 
 @pytest.mark.parametrize(("status", "reason", "text"), PASSING.values(), ids=PASSING.keys())
-async def test_case_46_what_time_can_mend_is_asked_again_until_there_is_one_job(
+async def test_case_46_a_temporary_refusal_is_retried_until_there_is_one_job(
     api,
     kube,
     kube_proxy,

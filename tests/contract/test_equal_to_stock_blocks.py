@@ -60,7 +60,7 @@ async def test_blocks_and_variables_give_the_stock_workers_job(
     assert undocumented == []
 
 
-async def test_both_renderers_resolve_them(
+async def test_both_renderers_resolve_blocks_and_variables(
     names: Names, stock: StockWorker, client: PrefectClient
 ) -> None:
     """Two placeholders that are left unresolved would be equal, too."""

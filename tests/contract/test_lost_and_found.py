@@ -54,7 +54,7 @@ async def test_a_404_of_an_ingress_deletes_no_job(
     assert len(here.jobs) == 1
 
 
-async def test_a_run_is_gone_only_where_the_server_still_has_the_pool(
+async def test_a_run_counts_as_deleted_only_if_the_server_still_has_its_pool(
     api: PrefectApi,
     kube: Kube,
     namespace: str,
@@ -81,7 +81,7 @@ async def test_a_run_is_gone_only_where_the_server_still_has_the_pool(
     assert "DeleteJob" in await here.settle(suspended_run)
 
 
-async def test_runs_of_a_pool_that_was_made_anew_are_followed_to_their_end(
+async def test_runs_of_a_pool_that_was_created_again_are_followed_to_their_end(
     api: PrefectApi,
     kube: Kube,
     namespace: str,
@@ -140,7 +140,7 @@ async def test_a_run_whose_job_vanishes_after_a_retry_in_process_ends(
     assert "vanished" in run["state"]["message"]
 
 
-async def test_a_retry_in_a_process_that_vanished_meanwhile_is_polled_again(
+async def test_a_retry_whose_process_vanished_is_polled_again(
     api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
     name = await has_job(await start(), suspended_run)
@@ -156,7 +156,7 @@ async def test_a_retry_in_a_process_that_vanished_meanwhile_is_polled_again(
     assert policy["retry_type"] == "reschedule"
 
 
-async def test_a_deployment_that_is_held_by_its_limit_leaves_the_slot_to_others(
+async def test_a_deployment_at_its_limit_leaves_the_slot_to_others(
     api: PrefectApi, kube: Kube, namespace: str, suspended_pool: Object, operator, binding
 ) -> None:
     held = await api.create_deployment(
@@ -172,7 +172,7 @@ async def test_a_deployment_that_is_held_by_its_limit_leaves_the_slot_to_others(
     assert (await api.read_run(first["id"]))["state_type"] == "SCHEDULED"
 
 
-async def test_an_error_for_one_job_alone_is_told_from_an_outage(
+async def test_an_error_of_one_job_is_distinguished_from_an_outage(
     api: PrefectApi,
     kube_proxy: FaultProxy,
     start: Start,
@@ -204,7 +204,7 @@ async def test_an_error_for_one_job_alone_is_told_from_an_outage(
     assert "pendingTimeoutSeconds" in run["state"]["message"]
 
 
-async def test_a_policy_s_403_is_waited_for_and_is_no_want_of_a_right(
+async def test_a_403_from_an_admission_policy_is_retried_and_not_reported_as_a_missing_right(
     api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
     """The text is a real API server's."""

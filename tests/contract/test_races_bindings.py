@@ -12,7 +12,7 @@ from tests.support.prefect import Object, PrefectApi
 SET_STATE = r"/set_state$"
 
 
-async def test_race_05_a_binding_that_is_made_anew_knows_the_claims_of_the_one_before(
+async def test_race_05_a_binding_that_is_created_again_knows_the_claims_of_its_predecessor(
     api: PrefectApi,
     kube: Kube,
     namespace: str,

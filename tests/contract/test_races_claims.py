@@ -126,7 +126,7 @@ async def test_race_02_a_claim_whose_answer_is_lost_is_sent_once_and_then_read(
 
 
 @pytest.mark.parametrize(("status", "header"), [(503, "Retry-After"), (429, "Retry-After")])
-async def test_race_02_a_server_that_asks_to_wait_is_told_on_at_once_not_slept_through(
+async def test_race_02_a_claim_reports_retry_after_at_once_instead_of_sleeping(
     prefect_proxy: FaultProxy, start: Start, suspended_run: Object, status: int, header: str
 ) -> None:
     here = await start()
@@ -140,9 +140,7 @@ async def test_race_02_a_server_that_asks_to_wait_is_told_on_at_once_not_slept_t
     assert len(prefect_proxy.calls(SET_STATE)) == 1
 
 
-async def test_race_02_a_claim_is_not_made_on_an_offer_of_long_ago(
-    start: Start, suspended_run: Object
-) -> None:
+async def test_race_02_an_expired_offer_is_not_claimed(start: Start, suspended_run: Object) -> None:
     here = await start()
     await here.offer(suspended_run)
     here.know(suspended_run, offered_at=time.monotonic() - 2.1)
@@ -185,7 +183,7 @@ async def test_race_03_a_sub_state_of_our_own_still_proves_the_claim_after_a_res
     assert restarted.claim_id(suspended_run) == claim
 
 
-async def test_race_03_somebody_elses_claim_is_left_alone(
+async def test_race_03_the_claim_of_another_client_is_left_alone(
     api: PrefectApi, start: Start, suspended_run: Object
 ) -> None:
     here = await start()
@@ -216,7 +214,7 @@ async def test_race_03_every_kind_of_scheduled_run_can_be_claimed(
     assert "CreateJob" in await here.settle(suspended_run)
 
 
-async def test_race_04_a_second_wait_is_named_because_its_name_is_another(
+async def test_race_04_a_second_wait_is_reported_because_its_state_has_another_name(
     api: PrefectApi, start: Start, suspended_run: Object
 ) -> None:
     """The reliance: the server takes a changed name, and refuses a changed message."""

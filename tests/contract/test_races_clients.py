@@ -105,7 +105,7 @@ async def listen(server: PrefectEndpoint, pool: Object, wake: Wake) -> asyncio.T
     return task
 
 
-async def test_race_21_events_of_a_server_with_an_auth_string_are_heard(
+async def test_race_21_events_of_a_server_with_an_auth_string_are_received(
     auth_server: str,
 ) -> None:
     heard: asyncio.Queue[tuple[UUID, str, str | None]] = asyncio.Queue()
@@ -161,7 +161,7 @@ async def test_race_22_the_event_of_a_new_run_wakes_the_poll(
     assert time.monotonic() - began < 10
 
 
-async def test_a_start_reads_both_stores_once_and_events_of_other_queues_make_no_poll(
+async def test_a_start_reads_kubernetes_and_prefect_once_and_events_of_other_queues_cause_no_poll(
     api: PrefectApi,
     kube: Kube,
     namespace: str,
@@ -190,7 +190,7 @@ async def test_a_start_reads_both_stores_once_and_events_of_other_queues_make_no
     await poll(lambda: kube.list("jobs", namespace), until=bool, seconds=10)
 
 
-async def test_race_22_runs_that_no_event_tells_of_are_found_by_the_next_poll(
+async def test_race_22_runs_without_an_event_are_found_by_the_next_poll(
     api: PrefectApi,
     kube: Kube,
     namespace: str,
@@ -212,7 +212,7 @@ async def test_race_22_runs_that_no_event_tells_of_are_found_by_the_next_poll(
     await poll(lambda: kube.list("jobs", namespace), until=bool, seconds=30)
 
 
-async def test_race_22_a_cancellation_during_a_cut_of_the_stream_is_noticed_after_it(
+async def test_race_22_a_cancellation_while_the_event_stream_is_down_is_noticed_after_it(
     api: PrefectApi,
     suspended_pool: Object,
     operator: StartOperator,

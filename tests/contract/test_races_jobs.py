@@ -128,7 +128,7 @@ async def test_race_09_a_job_that_is_about_to_fail_has_not_ended(
     assert await here.settle(suspended_run) == []
 
 
-async def test_race_14_a_job_that_a_lost_answer_made_is_met_not_made_again(
+async def test_race_14_a_job_whose_creation_had_a_lost_answer_is_adopted_and_not_created_again(
     kube: Kube, namespace: str, kube_proxy: FaultProxy, start: Start, suspended_run: Object
 ) -> None:
     kube_proxy.on("POST", r"/jobs$").once().after().drop()
@@ -143,7 +143,7 @@ async def test_race_14_a_job_that_a_lost_answer_made_is_met_not_made_again(
     assert here.look(suspended_run).recorded_name == job["metadata"]["name"]
 
 
-async def test_race_14_a_job_that_is_being_deleted_is_not_met(
+async def test_race_14_a_job_that_is_being_deleted_is_not_adopted(
     api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
     """Its 409 reads the same; the run says so while it waits and gets its Job afterwards."""
@@ -220,7 +220,7 @@ async def test_the_job_of_a_run_that_prefect_does_not_know_any_more_is_deleted(
     await kube.wait("jobs", namespace, name, until=lambda it: it is None)
 
 
-async def test_the_answer_to_a_deletion_is_believed_without_waiting_for_the_watch(
+async def test_a_deletion_counts_when_it_is_answered_and_not_only_when_the_watch_reports_it(
     api: PrefectApi, kube_proxy: FaultProxy, start: Start, suspended_run: Object
 ) -> None:
     here = await start()
@@ -231,7 +231,7 @@ async def test_the_answer_to_a_deletion_is_believed_without_waiting_for_the_watc
     assert len(kube_proxy.calls(f"/jobs/{name}$", method="DELETE")) == 1
 
 
-async def test_a_claimed_run_whose_job_somebody_deletes_crashes_and_says_so(
+async def test_a_claimed_run_whose_job_is_deleted_crashes_with_the_reason(
     api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
     here = await start()
@@ -261,7 +261,7 @@ async def test_the_job_of_a_run_that_started_before_its_pid_was_recorded_is_reco
     assert pid == f"{here.owner.namespace}:{name}"
 
 
-async def test_a_run_is_claimed_and_recorded_by_two_calls(
+async def test_a_run_is_claimed_and_recorded_with_two_requests(
     prefect_proxy: FaultProxy, start: Start, suspended_run: Object
 ) -> None:
     """Beside the deployment and the flow, which polls and earlier runs have read already."""

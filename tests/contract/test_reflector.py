@@ -67,7 +67,7 @@ def requests(proxy: FaultProxy, *, watches: bool) -> int:
     )
 
 
-async def test_what_is_made_and_deleted_is_followed(
+async def test_created_and_deleted_objects_are_followed(
     jobs: Cache[Job], kube: Kube, namespace: str
 ) -> None:
     await kube.create("jobs", namespace, manifest("a"))
@@ -76,7 +76,7 @@ async def test_what_is_made_and_deleted_is_followed(
     await holds(jobs)
 
 
-async def test_what_happens_while_the_watch_is_cut_is_seen_afterwards(
+async def test_changes_while_the_watch_is_down_are_seen_afterwards(
     jobs: Cache[Job], kube: Kube, namespace: str, kube_proxy: FaultProxy
 ) -> None:
     await kube.create("jobs", namespace, manifest("a"))
@@ -87,7 +87,7 @@ async def test_what_happens_while_the_watch_is_cut_is_seen_afterwards(
     await holds(jobs, "b")
 
 
-async def test_a_silent_watch_is_opened_again_and_nothing_is_listed_anew(
+async def test_a_silent_watch_is_opened_again_without_a_new_list(
     monkeypatch: pytest.MonkeyPatch, jobs: Cache[Job], kube_proxy: FaultProxy
 ) -> None:
     monkeypatch.setattr(reflector, "SILENCE_SECONDS", 0.3)
@@ -102,7 +102,7 @@ async def test_a_silent_watch_is_opened_again_and_nothing_is_listed_anew(
     assert requests(kube_proxy, watches=False) <= lists + 1
 
 
-async def test_a_version_that_is_too_old_is_listed_anew(
+async def test_an_expired_resource_version_causes_a_new_list(
     jobs: Cache[Job], kube: Kube, namespace: str, kube_proxy: FaultProxy
 ) -> None:
     gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}

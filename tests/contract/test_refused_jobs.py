@@ -43,7 +43,7 @@ async def real_refusal(kube: Kube, namespace: str) -> Object:
     return body
 
 
-async def test_case_45_a_403_says_which_right_is_missing_and_how_to_grant_it(
+async def test_case_45_a_403_is_reported_with_the_missing_right_and_how_to_grant_it(
     api: PrefectApi,
     kube: Kube,
     namespace: str,
@@ -73,7 +73,7 @@ async def test_case_45_a_403_says_which_right_is_missing_and_how_to_grant_it(
     ],
     ids=["no message", "no reason", "neither", "no status", "no body"],
 )
-async def test_case_45_whatever_a_403_lacks_the_fix_is_named(
+async def test_case_45_every_kind_of_403_is_reported_with_its_fix(
     body: Any,
     api: PrefectApi,
     namespace: str,
@@ -91,7 +91,7 @@ async def test_case_45_whatever_a_403_lacks_the_fix_is_named(
     assert f"right to create jobs in namespace '{namespace}'" in message
 
 
-async def test_case_45_a_namespace_that_is_not_there_is_named(
+async def test_case_45_a_missing_namespace_is_named(
     api: PrefectApi,
     prefect_server: Endpoint,
     suspended_pool: Object,
@@ -115,7 +115,7 @@ async def test_case_45_a_namespace_that_is_not_there_is_named(
     assert "spec.jobs.namespace" in message
 
 
-async def test_case_45_a_full_quota_is_waited_for_with_the_numbers_and_what_helps(
+async def test_case_45_a_full_quota_is_waited_for_and_reported_with_its_numbers_and_the_fix(
     api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
@@ -131,7 +131,7 @@ async def test_case_45_a_full_quota_is_waited_for_with_the_numbers_and_what_help
     assert "as soon as the namespace's quota allows" in message
 
 
-async def test_case_45_what_is_invalid_is_told_with_every_place(
+async def test_case_45_an_invalid_job_is_reported_with_every_path(
     api: PrefectApi, start: Start, suspended_pool: Object
 ) -> None:
     base = suspended_pool["base_job_template"]
@@ -157,7 +157,7 @@ async def test_case_45_what_is_invalid_is_told_with_every_place(
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_a_silence_that_lasts_is_the_reason_why_the_run_waits(
+async def test_a_lasting_outage_of_the_api_server_is_reported_as_what_the_run_waits_for(
     status: int,
     api: PrefectApi,
     kube: Kube,

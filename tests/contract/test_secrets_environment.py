@@ -80,7 +80,7 @@ async def swept(here: StepwiseController, *, grace: timedelta = timedelta(minute
     )
 
 
-async def test_case_48_the_secret_is_there_before_its_job_which_owns_it(
+async def test_case_48_the_secret_is_created_before_its_job_which_owns_it(
     here, run, kube, kube_proxy, namespace, environments
 ):
     await here.claimed(run)
@@ -120,7 +120,7 @@ async def test_a_kill_between_secret_and_job_leaves_one_of_each_after_the_restar
     assert values(secret)["PASSWORD"] == "pw-new"  # what the Job refers to is what it was made of
 
 
-async def test_case_48_a_kill_between_job_and_owner_is_made_good_by_the_sweep(
+async def test_case_48_the_sweep_sets_the_owner_that_a_killed_operator_could_not_set(
     here, run, kube, kube_proxy, namespace, environments
 ):
     await here.claimed(run)
@@ -133,7 +133,7 @@ async def test_case_48_a_kill_between_job_and_owner_is_made_good_by_the_sweep(
     assert is_owned(secret, job)
 
 
-async def test_a_lost_answer_to_the_job_makes_nothing_twice(
+async def test_a_lost_answer_to_the_creation_of_a_job_duplicates_nothing(
     start, here, run, kube, kube_proxy, namespace, environments
 ):
     await here.claimed(run)
@@ -156,7 +156,7 @@ async def test_case_48_a_refused_job_leaves_no_secret(
     assert await kube.list("jobs", namespace) == []
 
 
-async def test_while_a_job_waits_for_a_quota_there_is_no_secret_of_it(
+async def test_a_job_that_waits_for_a_quota_has_no_secret(
     here, run, kube, kube_proxy, namespace, environments
 ):
     await here.claimed(run)
@@ -170,7 +170,7 @@ async def test_while_a_job_waits_for_a_quota_there_is_no_secret_of_it(
     assert is_owned(secret, job)
 
 
-async def test_a_refused_secret_ends_the_run_with_the_grant_and_without_a_job(
+async def test_a_refused_secret_ends_the_run_without_a_job_and_names_the_grant(
     here, run, api, kube, kube_proxy, namespace
 ):
     await here.claimed(run)
@@ -183,7 +183,7 @@ async def test_a_refused_secret_ends_the_run_with_the_grant_and_without_a_job(
     assert await kube.list("jobs", namespace) == []
 
 
-async def test_a_secret_whose_job_never_came_is_swept_away_after_a_grace(
+async def test_a_secret_without_a_job_is_deleted_after_a_grace_period(
     here, run, kube_proxy, environments
 ):
     await here.claimed(run)
@@ -196,7 +196,7 @@ async def test_a_secret_whose_job_never_came_is_swept_away_after_a_grace(
     assert await environments() == []
 
 
-async def test_a_sweep_asks_for_no_value_and_touches_nothing_that_is_owned(
+async def test_a_sweep_reads_no_values_and_leaves_owned_secrets_alone(
     here, run, kube_proxy, environments
 ):
     await here.offer(run)
@@ -220,7 +220,7 @@ async def test_case_48_without_the_option_there_is_no_secret_and_no_other_call(
     assert await environments() == []
 
 
-async def test_the_secret_goes_with_its_job(here, run, kube, namespace, environments):
+async def test_the_secret_is_deleted_with_its_job(here, run, kube, namespace, environments):
     await here.offer(run)
     await here.settle(run)
     job = await one_job(kube, namespace)
@@ -229,7 +229,7 @@ async def test_the_secret_goes_with_its_job(here, run, kube, namespace, environm
 
 
 @pytest.mark.parametrize("moment", ["Secret", "Job"])
-async def test_an_operator_that_is_killed_after_it_posted_one_of_them_leaves_one_of_each(
+async def test_a_kill_after_the_creation_of_a_secret_or_a_job_duplicates_neither(
     api,
     kube,
     kube_proxy,

@@ -87,7 +87,7 @@ async def the_job(kube, where: str) -> dict:
     return job
 
 
-async def test_case_47_a_copy_is_kept_that_jobs_refer_to_and_that_follows_its_source(
+async def test_case_47_jobs_refer_to_a_copy_that_follows_its_source(
     api, kube, bound, operator, kept, suspended_pool, other_namespace, namespace, write
 ):
     await operator()
@@ -107,9 +107,7 @@ async def test_case_47_a_copy_is_kept_that_jobs_refer_to_and_that_follows_its_so
     await kept(until=lambda values: values == {"PREFECT_API_KEY": "pnu_second"})
 
 
-async def test_a_copy_that_somebody_changes_or_deletes_is_mended(
-    kube, bound, operator, kept, other_namespace
-):
+async def test_a_changed_or_deleted_copy_is_restored(kube, bound, operator, kept, other_namespace):
     await operator()
     await (await bound()).ready()
     (secret,) = await kube.list("secrets", other_namespace, selector=KEPT)
@@ -121,7 +119,7 @@ async def test_a_copy_that_somebody_changes_or_deletes_is_mended(
     assert (await kept())["PREFECT_API_KEY"] == "pnu_first"
 
 
-async def test_case_47_a_secret_that_is_named_for_run_pods_takes_the_place_of_the_copy(
+async def test_case_47_a_secret_that_is_named_for_run_pods_replaces_the_copy(
     api, kube, bound, operator, kept, suspended_pool, other_namespace, write
 ):
     await operator()
@@ -137,7 +135,7 @@ async def test_case_47_a_secret_that_is_named_for_run_pods_takes_the_place_of_th
     assert key["valueFrom"] == reference("lesser")
 
 
-async def test_case_47_run_pods_may_hold_a_lesser_key_than_the_operator_beside_it_too(
+async def test_case_47_run_pods_can_use_a_key_with_fewer_rights_in_the_bindings_namespace_too(
     api, kube, binding, operator, suspended_pool, prefect_server, namespace, write
 ):
     await operator()
@@ -163,7 +161,7 @@ async def test_case_47_run_pods_may_hold_a_lesser_key_than_the_operator_beside_i
     assert not await kube.list("secrets", namespace, selector=KEPT)
 
 
-async def test_a_named_secret_that_is_missing_is_told_with_its_place_and_noticed_once_it_is_there(
+async def test_a_missing_named_secret_is_reported_with_its_path_until_it_exists(
     bound, operator, other_namespace, write
 ):
     await operator()
@@ -188,7 +186,7 @@ def account(kube, cluster, kube_proxy, namespace, tmp_path: Path) -> Account:
     return Account(kube, cluster, kube_proxy, namespace, tmp_path / "account")
 
 
-async def test_a_missing_right_to_keep_a_copy_is_told_with_both_ways_out_and_its_grant_noticed(
+async def test_a_missing_right_to_write_the_copy_is_reported_with_both_fixes_until_it_is_granted(
     bound, operator, account, kept, namespace, other_namespace
 ):
     kubeconfig = await account.kubeconfig()
@@ -219,7 +217,7 @@ async def test_a_missing_right_to_keep_a_copy_is_told_with_both_ways_out_and_its
     await kept(0)
 
 
-async def test_a_namespace_must_be_readable_for_the_operator_and_a_named_secret_need_not(
+async def test_the_operator_must_be_able_to_read_the_namespace_but_not_a_named_secret(
     bound, operator, account, namespace, other_namespace
 ):
     kubeconfig = await account.kubeconfig()
@@ -240,7 +238,7 @@ async def test_a_namespace_must_be_readable_for_the_operator_and_a_named_secret_
     assert "may not read Secret 'lesser' there, which run pods use" in said
 
 
-async def test_a_secret_per_run_that_may_not_be_written_is_told_and_made_once_it_may(
+async def test_a_missing_right_to_create_a_secret_per_run_is_reported_until_it_is_granted(
     api, kube, binding, operator, account, namespace, suspended_pool
 ):
     kubeconfig = await account.kubeconfig()
@@ -319,7 +317,7 @@ async def test_the_copy_of_a_binding_that_was_deleted_while_no_operator_ran_goes
     await kept(0)
 
 
-async def test_a_binding_waits_for_an_api_server_that_cannot_take_its_copy_away_now(
+async def test_the_deletion_of_a_binding_waits_until_its_copy_can_be_deleted(
     bound, operator, kept, kube_proxy, tmp_path
 ):
     process = await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
@@ -333,7 +331,7 @@ async def test_a_binding_waits_for_an_api_server_that_cannot_take_its_copy_away_
     await kept(0)
 
 
-async def test_unbind_takes_the_copy_away_where_no_operator_does(
+async def test_unbind_deletes_the_copy_if_no_operator_does(
     bound, operator, kept, cluster, namespace
 ):
     process = await operator()
@@ -350,14 +348,14 @@ async def test_unbind_takes_the_copy_away_where_no_operator_does(
     await kept(0)
 
 
-async def test_to_know_of_deletions_costs_a_binding_no_annotation(binding, operator):
+async def test_noticing_deletions_adds_no_annotation_to_a_binding(binding, operator):
     await operator()
     served = await binding()
     await served.ready()
     assert "annotations" not in (await served.read())["metadata"]
 
 
-async def test_a_copy_is_written_only_where_it_changes_and_holds_nothing_of_the_one_before(
+async def test_a_copy_is_written_only_when_it_changes_and_keeps_nothing_of_the_previous_one(
     start, kube, other_namespace
 ):
     here = await start()

@@ -19,7 +19,7 @@ from workpool_operator.worker import KubernetesJobWorker
 # Claims
 
 
-async def test_a_run_that_somebody_claims_first_gets_no_job_and_its_slot_is_free(
+async def test_a_run_that_another_client_claims_first_gets_no_job_and_frees_its_slot(
     api: PrefectApi,
     kube: Kube,
     worker_pool: SuspendedPool,
@@ -51,7 +51,7 @@ async def settled(worker: KubernetesJobWorker) -> None:
     await poll(submitting, until=lambda ids: not ids)
 
 
-async def test_of_two_workers_that_claim_a_run_at_once_one_follows_it(
+async def test_only_one_of_two_workers_that_claim_a_run_at_once_follows_it(
     api: PrefectApi,
     kube: Kube,
     worker_pool: SuspendedPool,
@@ -82,7 +82,7 @@ async def test_of_two_workers_that_claim_a_run_at_once_one_follows_it(
 
 
 @pytest.mark.parametrize("faulty", ["set_state", "jobs"])
-async def test_an_answer_that_is_lost_makes_neither_a_second_claim_nor_a_second_job(
+async def test_a_lost_answer_causes_neither_a_second_claim_nor_a_second_job(
     faulty: str,
     api: PrefectApi,
     kube: Kube,
@@ -120,7 +120,7 @@ async def test_a_run_that_a_client_keeps_pending_is_never_touched(
 # Deployments
 
 
-async def test_a_run_whose_deployment_is_gone_is_cancelled_and_its_slot_is_free(
+async def test_a_run_whose_deployment_was_deleted_is_cancelled_and_frees_its_slot(
     api: PrefectApi, worker_pool: SuspendedPool, harness: WorkerHarness, prefect_proxy: FaultProxy
 ) -> None:
     """docs/conformance.md, 18: the stock worker keeps the slot for ever."""

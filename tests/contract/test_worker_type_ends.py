@@ -60,7 +60,7 @@ async def test_a_kill_deletes_the_job_and_a_second_one_finds_none(
 
 
 @pytest.mark.parametrize("pid", ["", "job", ":job", "namespace:", "a:b:c"])
-async def test_a_pid_of_another_form_is_a_plain_error(
+async def test_a_malformed_infrastructure_pid_is_reported(
     pid: str, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 50."""
@@ -69,7 +69,7 @@ async def test_a_pid_of_another_form_is_a_plain_error(
             await worker.kill_infrastructure(pid, KubernetesJobConfiguration(job_manifest={}))
 
 
-async def test_a_job_that_somebody_else_made_is_not_killed(
+async def test_the_job_of_another_owner_is_not_killed(
     kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 50."""
@@ -90,7 +90,7 @@ async def test_a_job_that_somebody_else_made_is_not_killed(
     assert await kube.get("jobs", worker_pool.namespace, "theirs")
 
 
-async def test_a_job_of_another_cluster_is_not_taken_for_one_that_is_gone(
+async def test_a_job_of_another_cluster_is_not_reported_as_deleted(
     worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """Whoever says "not found" has the other cluster's Job live on."""
@@ -150,7 +150,7 @@ async def test_prefects_observer_leaves_a_run_that_has_started_to_its_own_proces
         pytest.param(None, "missing_infrastructure_handle", id="no pid in the message"),
     ],
 )
-async def test_a_clean_up_that_prefect_orders_is_done_or_given_back_with_the_reason(
+async def test_a_clean_up_that_prefect_requests_succeeds_or_fails_with_the_reason(
     pid: str | None, outcome: str, kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 66."""
@@ -218,7 +218,7 @@ async def test_a_flow_that_is_submitted_without_a_deployment_goes_through_the_po
 # Another worker's runs
 
 
-async def test_a_claim_without_a_job_is_taken_up_though_an_earlier_attempt_left_its_pid(
+async def test_a_claim_without_a_job_is_continued_although_an_earlier_attempt_left_its_pid(
     api: PrefectApi,
     kube: Kube,
     kube_proxy: FaultProxy,
@@ -242,7 +242,7 @@ async def test_a_claim_without_a_job_is_taken_up_though_an_earlier_attempt_left_
         await api.wait(run["id"], until=lambda run: run["infrastructure_pid"] == pid)
 
 
-async def test_a_run_that_was_rescheduled_waits_until_its_last_job_is_over(
+async def test_a_rescheduled_run_waits_until_its_previous_job_has_ended(
     api: PrefectApi, kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """Race 12, across a restart: two pods of one run must not overlap."""
@@ -264,7 +264,7 @@ async def test_a_run_that_was_rescheduled_waits_until_its_last_job_is_over(
         await poll(again, until=lambda found: found["infrastructure_pid"] != f"{namespace}:{name}")
 
 
-async def test_what_an_earlier_worker_left_is_followed_and_counts_against_the_limit(
+async def test_the_runs_of_an_earlier_worker_are_followed_and_count_against_the_limit(
     api: PrefectApi, kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """More of it than the limit allows: nobody new has a seat before all of them have one."""
@@ -283,7 +283,7 @@ async def test_what_an_earlier_worker_left_is_followed_and_counts_against_the_li
         assert await poll(polled, until=bool) == [new["id"]]
 
 
-async def test_a_late_report_of_an_end_leaves_a_run_alone_that_was_claimed_again(
+async def test_a_late_report_of_an_end_does_not_change_a_run_that_was_claimed_again(
     kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """Evicted, rescheduled by its SIGTERM handler, and claimed by the worker beside this one."""

@@ -52,7 +52,7 @@ async def test_a_run_and_its_job_name_their_worker_and_their_pool(
     assert attribution.items() <= variables_of(job).items()
 
 
-async def test_a_template_that_changes_while_a_run_is_built_is_the_next_runs(
+async def test_a_template_that_changes_while_a_job_is_rendered_applies_to_the_next_run(
     kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness, prefect_proxy: FaultProxy
 ) -> None:
     """docs/conformance.md, 15."""
@@ -69,7 +69,7 @@ async def test_a_template_that_changes_while_a_run_is_built_is_the_next_runs(
     assert job["spec"]["parallelism"] == 1
 
 
-async def test_what_cannot_be_configured_ends_crashed_with_the_place(
+async def test_an_invalid_configuration_ends_its_run_crashed_with_the_path(
     api: PrefectApi, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 7."""
@@ -148,7 +148,7 @@ async def taken(worker: KubernetesJobWorker) -> int:
     return int(worker.limiter.borrowed_tokens)
 
 
-async def test_a_cluster_that_does_not_answer_is_waited_for_under_a_state_that_says_so(
+async def test_a_run_waits_for_a_cluster_that_does_not_answer_and_its_state_says_so(
     api: PrefectApi,
     kube: Kube,
     worker_pool: SuspendedPool,

@@ -54,7 +54,7 @@ async def test_a_prefetch_of_zero_takes_what_is_due_now(
         assert worker.get_status()["settings"]["prefetch_seconds"] == 0
 
 
-async def test_only_the_queues_that_were_named_are_polled(
+async def test_only_the_named_queues_are_polled(
     worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 2."""
@@ -97,7 +97,7 @@ async def test_a_limit_holds_until_a_runs_job_is_gone(
         assert third == runs - first
 
 
-async def test_a_run_that_its_own_process_is_to_retry_is_left_to_it(
+async def test_a_run_that_its_own_process_retries_is_left_to_that_process(
     api: PrefectApi, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
     """docs/conformance.md, 5."""
@@ -107,7 +107,7 @@ async def test_a_run_that_its_own_process_is_to_retry_is_left_to_it(
         assert await submitted(worker) == set()
 
 
-async def test_a_missing_pool_is_made_with_our_template(
+async def test_a_missing_pool_is_created_with_our_template(
     api: PrefectApi, prefect_server: Endpoint, cluster: Cluster
 ) -> None:
     """docs/conformance.md, 11."""
@@ -121,7 +121,7 @@ async def test_a_missing_pool_is_made_with_our_template(
     await api.delete_pool(harness.pool)
 
 
-async def test_a_missing_pool_that_may_not_be_made_is_waited_for(
+async def test_a_missing_pool_that_the_worker_may_not_create_is_waited_for(
     prefect_server: Endpoint, cluster: Cluster, api: PrefectApi
 ) -> None:
     """docs/conformance.md, 11."""
@@ -183,7 +183,7 @@ async def test_credentials_that_are_refused_at_the_start_end_the_worker(
             pass
 
 
-async def test_without_a_server_the_worker_says_which_setting_it_wants() -> None:
+async def test_without_a_server_the_worker_names_the_missing_setting() -> None:
     """docs/conformance.md, 14."""
     with temporary_settings(updates={"api.url": None}):
         worker = KubernetesJobWorker(work_pool_name="any")
@@ -192,7 +192,7 @@ async def test_without_a_server_the_worker_says_which_setting_it_wants() -> None
                 pass
 
 
-async def test_a_cluster_that_cannot_be_reached_stops_the_polls_and_not_the_worker(
+async def test_an_unreachable_cluster_stops_the_polls_but_not_the_worker(
     worker_pool: SuspendedPool,
     prefect_server: Endpoint,
     cluster: Cluster,

@@ -102,7 +102,7 @@ async def test_uninstalling_leaves_the_crd_and_the_bindings_of_others(
     assert worker["name"].startswith("others.")
 
 
-async def test_uninstalling_works_although_no_operator_is_left(
+async def test_uninstalling_works_although_no_operator_is_running(
     helm, values, bound, kubectl, left_of_the_release
 ):
     helm.install(RELEASE, values("etl"))

@@ -38,7 +38,7 @@ SMOKE = {
     ("write", "fault"),
     params(product(["claim", "job", "pid"], FAULTS), smoke=SMOKE),
 )
-async def test_a_run_completes_once_although_a_write_has_a_bad_answer(
+async def test_a_run_completes_once_although_a_write_gets_a_bad_answer(
     write: str,
     fault: str,
     api: PrefectApi,
@@ -63,7 +63,7 @@ async def test_a_run_completes_once_although_a_write_has_a_bad_answer(
     "fault",
     params(["request lost", "answer lost", "429", "500 after all"], smoke={"answer lost"}),
 )
-async def test_a_run_crashes_once_although_the_report_of_its_end_has_a_bad_answer(
+async def test_a_run_crashes_once_although_the_report_of_its_end_gets_a_bad_answer(
     fault: str, api: PrefectApi, writes: Writes, served: Operator, deployment: Object
 ) -> None:
     FAULTS[fault](writes["crash"].once())

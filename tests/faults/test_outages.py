@@ -73,7 +73,7 @@ async def test_the_end_of_a_pod_is_explained_after_an_outage_of_the_api_server(
     assert "no such table" in run["state"]["message"]
 
 
-async def test_runs_complete_while_every_stream_is_cut_again_and_again(
+async def test_runs_complete_while_every_stream_is_cut_repeatedly(
     api: PrefectApi,
     prefect_proxy: FaultProxy,
     kube_proxy: FaultProxy,
@@ -92,7 +92,7 @@ async def test_runs_complete_while_every_stream_is_cut_again_and_again(
     assert len(past.pods.seen) == len(runs)
 
 
-async def test_a_run_that_backs_off_is_looked_at_as_soon_as_the_api_server_is_back(
+async def test_a_run_in_backoff_is_reconciled_as_soon_as_the_api_server_is_back(
     kube_proxy: FaultProxy, past: Past, served: Operator, quick: Quick
 ) -> None:
     refused = kube_proxy.on("POST", r"/jobs$", query="^$").answer(503)
@@ -107,7 +107,7 @@ async def _count(rule: Rule) -> int:
     return len(rule.fired)
 
 
-async def test_runs_start_at_once_again_after_a_proxy_refused_the_event_stream_for_a_while(
+async def test_runs_start_immediately_again_once_a_proxy_stops_refusing_the_event_stream(
     api: PrefectApi, prefect_proxy: FaultProxy, past: Past, served: Operator, quick: Quick
 ) -> None:
     """A 502 is a server that restarts behind its load balancer, not one without event streams."""

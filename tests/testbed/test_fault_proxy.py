@@ -44,7 +44,7 @@ async def state_of(api: PrefectApi, run: Object) -> str:
 # Requests
 
 
-async def test_what_no_rule_names_passes_and_is_recorded(
+async def test_a_request_that_no_rule_matches_passes_and_is_recorded(
     prefect_proxy: FaultProxy, proxied: PrefectApi, run: Object
 ) -> None:
     assert (await proxied.read_run(run["id"]))["id"] == run["id"]
@@ -67,7 +67,7 @@ async def test_a_dropped_request_never_reaches_the_server(
     assert prefect_proxy.calls(SET_STATE)[0].status is None
 
 
-async def test_a_request_whose_answer_is_lost_was_carried_out(
+async def test_a_request_with_a_lost_answer_is_still_carried_out(
     prefect_proxy: FaultProxy, api: PrefectApi, proxied: PrefectApi, run: Object
 ) -> None:
     prefect_proxy.on("POST", SET_STATE).after().drop()
@@ -76,7 +76,7 @@ async def test_a_request_whose_answer_is_lost_was_carried_out(
     assert await state_of(api, run) == "PENDING"
 
 
-async def test_an_answer_in_the_servers_place_has_the_status_and_headers_of_the_rule(
+async def test_an_answer_that_replaces_the_servers_has_the_status_and_headers_of_the_rule(
     prefect_proxy: FaultProxy, proxied: PrefectApi, run: Object
 ) -> None:
     prefect_proxy.on("GET", run["id"]).nth(2).answer(429, headers={"Retry-After": "7"})
@@ -94,7 +94,7 @@ async def test_an_answer_can_hide_that_the_request_was_carried_out(
     assert await state_of(api, run) == "PENDING"
 
 
-async def test_a_rule_acts_only_on_the_body_that_it_names(
+async def test_a_rule_applies_only_to_the_body_that_it_names(
     prefect_proxy: FaultProxy, proxied: PrefectApi, run: Object
 ) -> None:
     rule = prefect_proxy.on("POST", SET_STATE, body='"RUNNING"').answer(503)
@@ -105,7 +105,7 @@ async def test_a_rule_acts_only_on_the_body_that_it_names(
     assert len(rule.fired) == 1
 
 
-async def test_a_delayed_request_takes_as_long_as_told(
+async def test_a_delayed_request_takes_as_long_as_its_rule_says(
     prefect_proxy: FaultProxy, proxied: PrefectApi, run: Object
 ) -> None:
     prefect_proxy.on("GET", run["id"]).once().delay(0.5)
@@ -272,7 +272,7 @@ async def test_a_watch_passes_each_event_at_once_until_it_is_cut(
     )
 
 
-async def test_a_watch_can_be_told_that_its_version_is_gone(
+async def test_a_watch_can_be_answered_that_its_resource_version_expired(
     kube_proxy: FaultProxy, watched: Kube, namespace: str
 ) -> None:
     gone: dict[str, Any] = {"type": "ERROR", "object": {"kind": "Status", "code": 410}}

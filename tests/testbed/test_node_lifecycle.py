@@ -66,7 +66,7 @@ def test_down_of_a_healthy_node_leaves_nothing_on_the_machine(node: LocalNode) -
     assert Machine.now(node, own) == before
 
 
-def test_up_after_a_kill_continues_with_the_objects_of_before(node: LocalNode) -> None:
+def test_up_after_a_kill_continues_with_the_existing_objects(node: LocalNode) -> None:
     node.up()
     node.kubectl.run("create", "configmap", "kept", "--from-literal=key=value")
     nodes.kill(node)
@@ -77,7 +77,7 @@ def test_up_after_a_kill_continues_with_the_objects_of_before(node: LocalNode) -
 
 
 @pytest.mark.parametrize("seconds", [0.3, 2.0])
-def test_up_continues_where_a_killed_start_left(node: LocalNode, seconds: float) -> None:
+def test_up_continues_a_start_that_was_killed(node: LocalNode, seconds: float) -> None:
     before = Machine.now(node, None)
     starting = nodes.start_command(node)
     nodes.wait_for_the_end_of(starting, after_seconds=seconds)

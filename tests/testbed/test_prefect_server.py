@@ -36,7 +36,7 @@ async def test_a_deployment_with_an_interval_gets_its_runs(api: PrefectApi, pool
     assert {run["state_type"] for run in runs} == {"SCHEDULED"}
 
 
-def test_a_server_with_an_auth_string_answers_only_who_knows_it(tmp_path: Path) -> None:
+def test_a_server_with_an_auth_string_answers_only_clients_that_send_it(tmp_path: Path) -> None:
     with PrefectServer(tmp_path, auth_string="admin:secret") as server:
 
         def status(auth: tuple[str, str] | None) -> int:

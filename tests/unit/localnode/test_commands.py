@@ -35,7 +35,7 @@ def test_input_reaches_a_command_as_text_or_as_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(3.21, "3.2 s"), (59.96, "1 min 00 s"), (125, "2 min 05 s")]
 )
-def test_durations_read_well(seconds: float, shown: str) -> None:
+def test_a_duration_is_printed_in_minutes_and_seconds(seconds: float, shown: str) -> None:
     assert progress.duration(seconds) == shown
 
 

@@ -44,7 +44,7 @@ def in_flight(known: RunRecord | None = None, **objects: Any) -> int:
         (record(None, missing=True), {}, 0),
     ],
 )
-def test_a_run_takes_one_slot_from_its_offer_until_its_pods_are_gone(
+def test_a_run_takes_one_slot_from_its_offer_until_its_pods_are_deleted(
     known: RunRecord | None, objects: dict[str, Any], slots: int
 ) -> None:
     assert in_flight(known, **objects) == slots

@@ -51,7 +51,7 @@ def found(*history: State, pid: str | None = None) -> str:
     return known[here.id] if here else ""
 
 
-def test_a_claim_is_found_behind_sub_states_of_anybody() -> None:
+def test_a_claim_is_found_behind_sub_states_of_any_client() -> None:
     assert found(SCHEDULED, pending()) == "claim"
     assert found(SCHEDULED, pending(), substate(), SUBMITTING) == "claim"
     assert found(SCHEDULED, pending(), state("RUNNING")) == "claim"
@@ -69,20 +69,20 @@ def test_a_claim_that_was_rescheduled_is_over() -> None:
     assert found(SCHEDULED, pending(), RETRY, FOREIGN, state("RUNNING")) == ""
 
 
-def test_somebody_elses_claim_is_not_ours() -> None:
+def test_the_claim_of_another_client_is_not_ours() -> None:
     assert found(SCHEDULED, FOREIGN) == ""
     assert found(SCHEDULED, FOREIGN, state("RUNNING")) == ""
     assert found(state("RUNNING")) == ""
 
 
-def test_a_cancelled_retry_belongs_to_whose_job_is_recorded() -> None:
+def test_a_cancelled_retry_belongs_to_the_owner_of_the_recorded_job() -> None:
     cancelled = (SCHEDULED, pending(), state("RUNNING"), RETRY, state("CANCELLING"))
     assert found(*cancelled, pid=job_name()) == "claim"
     assert found(*cancelled, pid="stranger-1") == ""
     assert found(*cancelled) == ""
 
 
-def test_a_flow_that_retries_in_its_own_process_goes_on_under_its_claim() -> None:
+def test_a_flow_that_retries_in_its_own_process_keeps_its_claim() -> None:
     """Its recorded Job tells: there is no new claim."""
     waits = (SCHEDULED, pending(), state("RUNNING"), RETRY)
     runs_again = (*waits, state("RUNNING", id_="again"))
@@ -94,7 +94,7 @@ def test_a_flow_that_retries_in_its_own_process_goes_on_under_its_claim() -> Non
         assert found(*history) == ""
 
 
-def test_a_run_that_somebody_else_claimed_after_a_retry_is_theirs_whatever_job_is_recorded() -> (
+def test_a_run_that_another_client_claimed_after_a_retry_is_not_ours_whatever_job_is_recorded() -> (
     None
 ):
     theirs = (SCHEDULED, pending(), state("RUNNING"), RETRY, FOREIGN)
@@ -127,25 +127,25 @@ def test_a_run_that_was_scheduled_again_stays_so(history: list[State]) -> None:
     assert in_order(history) == history
 
 
-def test_a_claim_without_a_scheduled_time_is_a_phantom() -> None:
+def test_a_claim_without_a_scheduled_time_is_stray() -> None:
     assert not is_stray_claim(pending(), claim())
     late = pending(scheduled_time=None)
     assert is_stray_claim(late, claim(scheduled_time=None))
 
 
-def test_a_sub_state_with_another_scheduled_time_is_a_phantom() -> None:
+def test_a_sub_state_with_another_scheduled_time_is_stray() -> None:
     assert not is_stray_claim(substate(), claim())
     assert is_stray_claim(substate(scheduled_time=WALL), claim())
     assert is_stray_claim(substate(scheduled_time=None), claim())
 
 
-def test_a_sub_state_of_a_claim_that_is_over_is_stray() -> None:
+def test_a_sub_state_of_a_claim_that_ended_is_stray() -> None:
     late = substate()
     assert is_stray_substate(late, [SCHEDULED, pending(), state("RUNNING"), RETRY, late], {MINE})
     assert not is_stray_substate(FOREIGN, [SCHEDULED, pending(), RETRY, FOREIGN], {MINE})
 
 
-def test_what_a_late_claim_wrote_over_is_found_with_its_data() -> None:
+def test_the_state_that_a_late_claim_overwrote_is_found_with_its_data() -> None:
     late = pending("second", scheduled_time=None)
     history = [SCHEDULED, pending(), state("RUNNING"), COMPLETED, late]
     before = overwritten_state(late, history, {MINE})
@@ -153,20 +153,20 @@ def test_what_a_late_claim_wrote_over_is_found_with_its_data() -> None:
     assert before.data == COMPLETED.data
 
 
-def test_what_a_phantom_and_its_sub_state_wrote_over_is_found() -> None:
+def test_the_state_that_a_stray_claim_and_its_sub_state_overwrote_is_found() -> None:
     late = pending("second", scheduled_time=None)
     after = substate("second", scheduled_time=None)
     history = [SCHEDULED, pending(), state("RUNNING"), COMPLETED, late, after]
     assert overwritten_state(after, history, {MINE}) == COMPLETED
 
 
-def test_what_a_stray_sub_state_wrote_over_is_found() -> None:
+def test_the_state_that_a_stray_sub_state_overwrote_is_found() -> None:
     late = substate()
     history = [SCHEDULED, pending(), state("RUNNING"), RETRY, late]
     assert overwritten_state(late, history, {MINE}) == RETRY
 
 
-def test_a_stray_sub_state_on_somebody_elses_claim_stands() -> None:
+def test_a_stray_sub_state_on_the_claim_of_another_client_is_not_reverted() -> None:
     """Undoing it would schedule a run that another worker has claimed."""
     late = substate()
     assert overwritten_state(late, [SCHEDULED, pending(), RETRY, FOREIGN, late], {MINE}) is None

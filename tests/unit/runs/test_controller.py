@@ -63,12 +63,14 @@ class Worker(OfflineController):
         self.queue.close()
 
 
-async def test_the_owners_namespace_is_that_of_every_job() -> None:
+async def test_the_owners_namespace_is_the_namespace_of_every_job() -> None:
     controller = OfflineController()
     assert controller.namespace_of(RUN_ID) == PLACE.namespace
 
 
-async def test_without_one_the_recorded_namespace_of_the_claims_job_counts() -> None:
+async def test_without_an_owners_namespace_the_recorded_namespace_of_the_claims_job_counts() -> (
+    None
+):
     worker = Worker()
     assert worker.namespace_of(RUN_ID) == ""
     worker.know("RUNNING", pid=job_name("earlier"))
@@ -91,7 +93,7 @@ async def test_a_claimed_run_is_held_until_its_namespace_is_known() -> None:
     assert worker.recorder.taken == ["ClaimRun"]
 
 
-async def test_a_claimed_run_goes_on_once_its_namespace_is_followed() -> None:
+async def test_a_claimed_run_is_reconciled_once_its_namespace_is_followed() -> None:
     worker = Worker()
     async with worker.working():
         handle = await worker.claim(run("SCHEDULED"), read_at=time.monotonic())
@@ -109,7 +111,7 @@ async def test_a_run_that_another_process_claimed_under_the_same_id_is_left_to_i
     assert worker.recorder.taken == ["ClaimRun"]
 
 
-async def test_its_job_is_looked_after_where_it_appears_in_a_namespace_that_is_followed() -> None:
+async def test_the_job_of_another_process_is_recorded_if_its_namespace_is_followed() -> None:
     worker = Worker(granted=False)
     with worker._cluster.subscribe(worker):
         async with worker.working():

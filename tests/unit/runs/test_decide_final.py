@@ -121,5 +121,5 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=sentence)
-def test_row(case: Case) -> None:
+def test_the_table_decides(case: Case) -> None:
     check(case)

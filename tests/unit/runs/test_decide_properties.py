@@ -127,13 +127,13 @@ quickly = settings(max_examples=150, deadline=None)
 
 @quickly
 @given(snapshots())
-def test_every_snapshot_has_a_step(snapshot: Snapshot) -> None:
+def test_every_snapshot_has_an_action(snapshot: Snapshot) -> None:
     assert isinstance(decide(snapshot, POLICY, wall=WALL), Action)
 
 
 @quickly
 @given(snapshots())
-def test_nothing_is_ended_on_a_state_that_was_read_before_the_fact(snapshot: Snapshot) -> None:
+def test_no_run_is_ended_on_a_state_that_was_read_before_the_fact(snapshot: Snapshot) -> None:
     step = decide(snapshot, POLICY, wall=WALL)
     if isinstance(step, ReportCrashed | ReportCancelled | DeleteJob | RestoreState):
         assert not snapshot.record.is_stale
@@ -154,7 +154,7 @@ def test_nothing_is_ended_on_a_state_that_was_read_before_the_fact(snapshot: Sna
 
 @quickly
 @given(snapshots())
-def test_a_run_with_a_live_leftover_is_never_claimed(snapshot: Snapshot) -> None:
+def test_a_run_whose_previous_job_is_running_is_never_claimed(snapshot: Snapshot) -> None:
     """But for one that was resumed, which the claim adopts."""
     step = decide(snapshot, POLICY, wall=WALL)
     if snapshot.overlapping and isinstance(step, ClaimRun):
@@ -174,7 +174,7 @@ def test_only_a_scheduled_run_that_was_just_offered_is_claimed(snapshot: Snapsho
 
 @quickly
 @given(snapshots())
-def test_a_job_is_made_only_for_a_claim_that_has_none(snapshot: Snapshot) -> None:
+def test_a_job_is_created_only_for_a_claim_that_has_none(snapshot: Snapshot) -> None:
     if isinstance(decide(snapshot, POLICY, wall=WALL), CreateJob):
         assert snapshot.record.claim is not None
         assert snapshot.current is None
@@ -185,7 +185,7 @@ def test_a_job_is_made_only_for_a_claim_that_has_none(snapshot: Snapshot) -> Non
 
 @quickly
 @given(snapshots())
-def test_a_run_that_nobody_proves_ours_is_never_changed(snapshot: Snapshot) -> None:
+def test_a_run_without_proof_of_our_claim_is_never_changed(snapshot: Snapshot) -> None:
     """Without a claim only a Job of ours, or an offer, gives a right to it."""
     ours = (
         snapshot.record.claim
@@ -227,7 +227,7 @@ def test_jobs_of_another_server_are_not_deleted_for_a_run_that_this_one_lacks(
         assert step.job.name not in snapshot.foreign_jobs
 
 
-def test_a_run_that_prefect_does_not_know_is_settled_in_two_looks() -> None:
+def test_the_job_of_a_run_that_prefect_does_not_know_is_deleted_after_two_reads() -> None:
     """Each 404 confirms the one before: it must not start the count anew."""
     known = RunRecord()
     steps: list[Action] = []

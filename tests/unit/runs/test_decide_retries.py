@@ -196,7 +196,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=sentence)
-def test_row(case: Case) -> None:
+def test_the_table_decides(case: Case) -> None:
     check(case)
 
 
@@ -213,7 +213,7 @@ def test_row(case: Case) -> None:
         (pod(deleting=True), False),
     ],
 )
-def test_an_end_is_the_infrastructures_where_the_pod_says_so(found: Pod, expected: bool) -> None:
+def test_the_pod_shows_whether_the_infrastructure_ended_a_run(found: Pod, expected: bool) -> None:
     assert by_infrastructure(found) is expected
 
 
@@ -230,14 +230,14 @@ def test_retries_are_counted_from_the_history_by_the_claims_that_they_follow() -
     assert count_retries([*history, state("CRASHED"), pending("three")], {MINE}) == 0
 
 
-def test_a_retry_says_which_it_is_why_and_when() -> None:
+def test_the_message_of_a_retry_has_its_number_cause_and_time() -> None:
     message = diagnosis.retry_after_disruption([REJECTED], number=2, limit=3, delay=30.0).message
     assert "Infrastructure retry 2 of 3: the flow had not started." in message
     assert "OutOfcpu" in message
     assert message.endswith("A new Job is created in 30 s.")
 
 
-def test_a_lost_node_is_named_with_what_to_do() -> None:
+def test_a_lost_node_is_named_with_the_fix() -> None:
     message = diagnosis.node_lost(leaving(20)).message
     assert message.startswith("Node worker-3 is lost")
     assert "DeletionByTaintManager" in message

@@ -198,10 +198,10 @@ VANISHED = [
 
 
 @pytest.mark.parametrize("case", VANISHED, ids=sentence)
-def test_a_retry_in_a_process_that_vanished_while_nobody_looked(case: Case) -> None:
+def test_a_retry_whose_process_vanished_unobserved(case: Case) -> None:
     check(case)
 
 
 @pytest.mark.parametrize("case", CASES, ids=sentence)
-def test_row(case: Case) -> None:
+def test_the_table_decides(case: Case) -> None:
     check(case)

@@ -230,7 +230,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=sentence)
-def test_row(case: Case) -> None:
+def test_the_table_decides(case: Case) -> None:
     check(case)
 
 
@@ -256,7 +256,7 @@ def test_a_run_that_reported_its_end_may_finish_its_work(type_: str) -> None:
     assert "finishedGraceSeconds" in cut.note
 
 
-def test_a_new_process_of_the_operator_gives_no_second_grace() -> None:
+def test_a_restarted_operator_gives_no_second_grace_period() -> None:
     case = over("COMPLETED", seconds=3601)
     assert isinstance(decide_at(replace(case, ago=1)), DeleteJob)
 
@@ -276,7 +276,7 @@ def test_a_pod_that_kubernetes_started_after_the_end_has_nothing_to_finish() -> 
     assert isinstance(cut, DeleteJob)
 
 
-def test_a_job_whose_pod_has_just_ended_is_given_time_to_say_so() -> None:
+def test_a_job_whose_pod_has_just_ended_has_time_to_report_it() -> None:
     known = over("CRASHED", seconds=100).known
     known = since(known, NOW - 100, **of(ONCE, WORKS))
     done = of(ONCE, pod(phase="Failed", exit_code=0))
@@ -284,7 +284,7 @@ def test_a_job_whose_pod_has_just_ended_is_given_time_to_say_so() -> None:
     assert decide(look(known, **done), POLICY, wall=WALL) == RequeueAfter(9.0)
 
 
-def test_the_grace_is_the_bindings() -> None:
+def test_the_binding_sets_the_grace_period() -> None:
     policy = replace(POLICY, finished_grace=60)
     case = over("COMPLETED", seconds=61)
     known = since(case.known, NOW - 61, **case.objects)
@@ -314,7 +314,7 @@ def test_an_init_container_that_works_longer_than_the_time_out_is_named_and_wait
     assert isinstance(decide_at(initial(FETCH, named="Initializing")), RequeueAfter)
 
 
-def test_what_comes_after_it_has_its_time_out_for_itself() -> None:
+def test_what_follows_an_init_container_has_a_time_out_of_its_own() -> None:
     done = container(
         "fetch",
         state={
@@ -330,7 +330,7 @@ def test_what_comes_after_it_has_its_time_out_for_itself() -> None:
     assert isinstance(decide_at(initial(short)), ReportCrashed)
 
 
-def test_a_native_sidecar_that_never_starts_is_told_and_timed_out() -> None:
+def test_a_native_sidecar_that_never_starts_is_reported_and_timed_out() -> None:
     step = decide_at(initial(STUCK))
     assert isinstance(step, ReportCrashed)
     assert "SidecarNotStarted: Container 'proxy'" in step.end.message
@@ -351,7 +351,7 @@ def later(waiting: str, *, age: float, known: Any = None, **fields: Any) -> Case
     return Case("", known or record(RUNS), NoAction(), objects, ago=age)
 
 
-def test_what_a_replacement_pod_of_a_running_run_waits_for_is_told_once_per_reason() -> None:
+def test_what_a_replacement_pod_of_a_running_run_waits_for_is_reported_once_per_reason() -> None:
     step = decide_at(later("ErrImagePull", age=30))
     assert isinstance(step, PostWaitEvent)
     assert step.wait.category == "ImagePullBackOff"
@@ -372,7 +372,7 @@ def test_a_replacement_pod_has_its_own_time_out() -> None:
     assert "ImagePullBackOff" in step.end.message
 
 
-def test_a_replacement_pod_of_a_pending_run_is_explained_and_timed_out_alike() -> None:
+def test_a_replacement_pod_of_a_pending_run_is_explained_and_timed_out_too() -> None:
     known = record(RECORDED, mine="claim")
     assert isinstance(decide_at(later("ErrImagePull", age=30, known=known)), ReportWaiting)
     assert isinstance(decide_at(later("ErrImagePull", age=601, known=known)), ReportCrashed)

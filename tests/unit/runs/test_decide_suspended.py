@@ -305,7 +305,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=sentence)
-def test_row(case: Case) -> None:
+def test_the_table_decides(case: Case) -> None:
     check(case)
 
 
@@ -335,7 +335,7 @@ def step_at(known: RunRecord, seconds: float, now_job: object) -> tuple[RunRecor
     return seen.record, decide(seen, Timeouts(), wall=at(seconds))
 
 
-def test_a_refusal_of_the_claim_that_asks_to_wait_is_waited_for() -> None:
+def test_a_claim_that_is_refused_until_a_time_is_repeated_at_that_time() -> None:
     """The deployment's concurrency limit is full: the resumed Job's pod waits as well."""
     slot = state("SCHEDULED", "AwaitingConcurrencySlot", scheduled_time=at(30))
     known = record(run(slot), suspended_job=job_name("old"), not_before=at(30))
@@ -357,7 +357,7 @@ def test_an_adopted_job_belongs_to_the_claim_that_adopted_it() -> None:
     assert job("old", adopted_by="claim").run_id == str(RUN_ID)
 
 
-def test_a_suspended_job_says_which_queue_it_waits_in_or_how_to_resume_it() -> None:
+def test_a_suspended_job_is_reported_with_its_queue_or_how_to_resume_it() -> None:
     queued = job(suspended=True, queue="user-queue")
     assert "queue 'user-queue': `kubectl" in diagnosis.suspended(queued).message
     lacks = diagnosis.suspended(queued, "2 more cpu needed").message

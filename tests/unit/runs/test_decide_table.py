@@ -52,6 +52,6 @@ def test_the_table_lists_every_rule_of_each_state_in_order() -> None:
     assert documented() == {state: rules_of(rules) for state, rules in STATES.items()}
 
 
-def test_a_paused_run_that_wants_its_pod_is_treated_as_a_running_one() -> None:
+def test_a_paused_run_that_needs_its_pod_is_treated_as_a_running_one() -> None:
     assert running.PAUSED[-len(running.RUNNING) :] == running.RUNNING
     assert set(decide.RULES) == set(STATES) - {"final"}

@@ -112,7 +112,7 @@ async def test_a_run_that_another_process_submits_gets_no_job() -> None:
     assert known.job_fault is None
 
 
-async def test_an_unavailable_server_is_no_fault_of_the_run() -> None:
+async def test_an_unavailable_server_is_not_a_fault_of_the_run() -> None:
     with pytest.raises(PrefectUnavailable):
         await store_after(PrefectUnavailable("no answer"))
 
@@ -161,7 +161,7 @@ def refused(text: str, status: int, *causes: Cause) -> KubernetesRefused:
         (BindingFault("JobsPermitted", "NamespaceNotConsenting", "does not let in"), "JobRefused"),
     ],
 )
-def test_what_time_can_mend_is_waited_for_with_the_text(
+def test_a_temporary_refusal_is_waited_for_and_reported(
     error: OperatorError, category: str
 ) -> None:
     wait = transient_reason(error)
@@ -181,7 +181,7 @@ def test_what_time_can_mend_is_waited_for_with_the_text(
         (refused("no such field", 422), False),
     ],
 )
-def test_only_the_want_of_a_right_is_the_binding_s_fault(
+def test_only_a_missing_right_is_a_problem_of_the_binding(
     error: KubernetesRefused, is_right: bool
 ) -> None:
     assert is_missing_permission(error) == is_right
@@ -206,7 +206,7 @@ def test_an_outage_that_others_do_not_see_ends_the_run_after_the_time_out() -> N
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-def test_any_other_no_ends_the_run(status: int) -> None:
+def test_any_other_refusal_ends_the_run(status: int) -> None:
     assert transient_reason(refused("no", status)) is None
 
 
@@ -222,7 +222,9 @@ def test_any_other_no_ends_the_run(status: int) -> None:
         ),
     ],
 )
-def test_the_end_has_the_fact_and_the_fix(error: KubernetesRefused, facts: list[str]) -> None:
+def test_the_message_of_an_end_has_the_fact_and_the_fix(
+    error: KubernetesRefused, facts: list[str]
+) -> None:
     text = rejected_job_message(error, SUBJECT, namespace="data")
     for fact in ("The API server refused the run's Job", *facts):
         assert fact in text
@@ -232,7 +234,7 @@ def test_the_end_has_the_fact_and_the_fix(error: KubernetesRefused, facts: list[
     ("error", "what"),
     [(refused("no", 403), "create jobs"), (SecretRefused(refused("no", 403)), "create secrets")],
 )
-def test_the_end_for_want_of_a_right_names_it_and_how_it_is_granted(
+def test_the_message_of_an_end_by_a_missing_right_names_it_and_how_to_grant_it(
     error: KubernetesRefused, what: str
 ) -> None:
     text = rejected_job_message(error, SUBJECT, namespace="data", grant="kubectl ...")

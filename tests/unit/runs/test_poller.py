@@ -170,7 +170,7 @@ async def test_an_offer_holds_its_slot() -> None:
     assert await bench.offered() == ["a"]
 
 
-async def test_a_run_that_somebody_works_on_is_not_offered() -> None:
+async def test_a_run_in_flight_is_not_offered() -> None:
     bench = Bench("a", "b")
     bench.controller.taken = InFlight(running=frozenset({str(id_of("a"))}), pending=frozenset())
     await bench.during()
@@ -252,7 +252,7 @@ async def test_a_closed_binding_polls_and_offers_nothing() -> None:
     assert bench.pool.deployments_read == 0
 
 
-async def test_an_answer_that_the_store_overtook_offers_nothing() -> None:
+async def test_an_answer_that_is_older_than_the_store_offers_nothing() -> None:
     bench = Bench("a")
     later = asyncio.get_running_loop().time() + 60
     bench.store.apply(id_of("a"), due("a"), asked_at=later)
@@ -280,7 +280,7 @@ async def test_the_end_of_a_run_s_last_attempt_polls_for_the_next() -> None:
     assert bench.pool.polls == 2
 
 
-async def test_a_failed_poll_is_told_and_tried_again_later() -> None:
+async def test_a_failed_poll_is_reported_and_repeated_later() -> None:
     bench = Bench()
     bench.pool.fails = PrefectUnavailable("no answer")
     await bench.during(0.1)

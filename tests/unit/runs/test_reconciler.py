@@ -126,7 +126,7 @@ class Bench(Listener):
         self.expired += 1
 
 
-async def test_a_step_without_effect_backs_off(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_action_without_effect_backs_off(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     bench.know(run("RUNNING"))
     assert await bench.work() == ["RefreshStateHistory"] * REPEATS
@@ -135,7 +135,7 @@ async def test_a_step_without_effect_backs_off(caplog: pytest.LogCaptureFixture)
     bench.queue.close()
 
 
-async def test_steps_follow_each_other_until_nothing_is_left() -> None:
+async def test_actions_follow_each_other_until_nothing_is_left_to_do() -> None:
     def do(run_id: UUID, action: actions.Action) -> None:
         if isinstance(action, actions.RefreshStateHistory):
             bench.disown()
@@ -146,7 +146,7 @@ async def test_steps_follow_each_other_until_nothing_is_left() -> None:
     assert len(bench.queue) == 0
 
 
-async def test_what_nobody_asks_for_is_forgotten_without_a_request() -> None:
+async def test_a_deleted_job_of_an_unknown_run_is_forgotten_without_a_request() -> None:
     bench = Bench()
     bench.jobs.put(job(ended="Complete", ttl=60))
     bench.jobs.remove("uid-claim")
@@ -159,7 +159,7 @@ async def test_what_nobody_asks_for_is_forgotten_without_a_request() -> None:
     assert bench.freed == 1
 
 
-async def test_an_offer_that_came_too_late_asks_for_another() -> None:
+async def test_an_expired_offer_causes_a_new_poll() -> None:
     bench = Bench()
     bench.know(run("SCHEDULED"))
     offered = replace(bench.store.of(RUN_ID), offered_at=time.monotonic() - 60)
@@ -186,7 +186,7 @@ async def test_nothing_is_decided_before_both_caches_are_synced() -> None:
     bench.queue.close()
 
 
-async def test_a_failed_step_delays_its_run_and_is_heard_of() -> None:
+async def test_a_failed_action_delays_its_run_and_is_reported() -> None:
     def do(run_id: UUID, action: actions.Action) -> None:
         raise PrefectUnavailable("no answer", retry_after=9)
 
@@ -199,7 +199,7 @@ async def test_a_failed_step_delays_its_run_and_is_heard_of() -> None:
     bench.queue.close()
 
 
-async def test_a_defect_in_a_step_does_not_end_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bug_in_an_action_does_not_end_the_loop(caplog: pytest.LogCaptureFixture) -> None:
     def do(run_id: UUID, action: actions.Action) -> None:
         if len(bench.executor.taken) == 1:
             bench.queue.add(RUN_ID)
@@ -213,7 +213,7 @@ async def test_a_defect_in_a_step_does_not_end_the_loop(caplog: pytest.LogCaptur
     bench.queue.close()
 
 
-async def test_a_job_of_another_server_is_told_apart() -> None:
+async def test_a_job_of_another_server_is_recognised() -> None:
     bench = Bench()
     bench.jobs.put(job())
     bench.know(None)

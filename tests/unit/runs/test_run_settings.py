@@ -18,12 +18,12 @@ def binding(**spec: Any) -> Binding:
     return Binding("data", "etl", spec=lambda: parsed, generation=lambda: 1, status={})
 
 
-def test_a_spec_without_a_word_about_it_gives_the_defaults() -> None:
+def test_an_empty_spec_gives_the_defaults() -> None:
     assert binding().run_settings() == RunSettings()
     assert binding().poll_settings() == PollSettings()
 
 
-def test_a_spec_that_sets_everything_gives_what_it_says() -> None:
+def test_a_spec_that_sets_everything_gives_its_values() -> None:
     jobs = {
         "pendingTimeoutSeconds": 11,
         "infrastructureRetries": 12,
@@ -39,7 +39,7 @@ def test_a_spec_that_sets_everything_gives_what_it_says() -> None:
     assert given.poll_settings() == PollSettings(interval=3, prefetch=4, concurrency_limit=2)
 
 
-def test_a_worker_s_environment_gives_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_a_worker_gives_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
     assert WorkerSettings().run_settings() == RunSettings()
     for name, value in {
         "PENDING_TIMEOUT_SECONDS": "11",

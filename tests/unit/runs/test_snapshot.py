@@ -47,7 +47,7 @@ def test_the_job_of_a_run_that_was_renamed_keeps_its_name() -> None:
     assert look(record(renamed, mine="claim")).current_name == job_name()
 
 
-def test_every_job_of_a_scheduled_run_is_a_leftover() -> None:
+def test_every_job_of_a_scheduled_run_is_a_previous_job() -> None:
     seen = look(record(RETRY_RUN), jobs=(job("old"), job("older", ended="Complete")))
     assert seen.current is None
     assert seen.live_previous_jobs == (job("old"),)
@@ -83,7 +83,7 @@ def test_a_fact_is_counted_from_when_it_was_first_seen() -> None:
     assert look(found.record, now=NOW + 6).seconds_since("gone") == 0
 
 
-def test_a_snapshot_changes_nothing_that_it_is_taken_of() -> None:
+def test_taking_a_snapshot_changes_nothing() -> None:
     known = record(RUNNING, mine="claim")
     look(known, now=NOW)
     assert known == record(RUNNING, mine="claim")
@@ -96,7 +96,7 @@ def test_facts_of_one_job_are_not_those_of_the_next() -> None:
     assert look(known, now=NOW + 9).seconds_since("gone") == 0
 
 
-def test_a_state_is_fresh_that_was_asked_for_after_the_fact() -> None:
+def test_a_state_that_was_requested_after_the_fact_is_current() -> None:
     failed = (job(ended="Failed"),)
     first = look(record(RUNNING), now=NOW + 1, jobs=failed)
     assert not first.read_since("ended")

@@ -31,13 +31,13 @@ CLAIMED = run(pending())
 RUNNING = run("RUNNING", pid=job_name())
 
 
-def test_an_answer_to_an_older_question_is_out_of_date() -> None:
+def test_an_answer_to_an_older_request_is_out_of_date() -> None:
     known = record(RUNNING)
     assert answered(known, SCHEDULED, asked_at=NOW - 1, at=NOW + 1) is known
     assert answered(known, SCHEDULED, asked_at=NOW + 1, at=NOW + 2).run == SCHEDULED
 
 
-def test_a_read_that_was_on_its_way_during_a_write_is_out_of_date() -> None:
+def test_a_read_that_was_in_flight_during_a_write_is_out_of_date() -> None:
     known = answered(record(SCHEDULED), CLAIMED, asked_at=NOW + 1, at=NOW + 3, wrote=True)
     assert known.run == CLAIMED
     assert answered(known, SCHEDULED, asked_at=NOW + 2, at=NOW + 4) is known
@@ -50,14 +50,14 @@ def test_a_write_that_a_read_overtook_is_out_of_date() -> None:
     assert known.is_stale
 
 
-def test_what_happens_between_question_and_answer_makes_the_answer_stale() -> None:
+def test_an_event_between_request_and_answer_makes_the_answer_stale() -> None:
     known = record(SCHEDULED).mark_stale(NOW + 2)
     known = answered(known, RUNNING, asked_at=NOW + 1, at=NOW + 3)
     assert known.is_stale
     assert not answered(known, RUNNING, asked_at=NOW + 4, at=NOW + 5).is_stale
 
 
-def test_a_new_state_starts_all_counts_afresh() -> None:
+def test_a_new_state_resets_all_counts() -> None:
     known = record(RUNNING, since={"ended": NOW})
     known = answered(known, run("RUNNING", pid=job_name()), at=NOW + 1)
     assert known.since == {"ended": NOW}
@@ -65,14 +65,14 @@ def test_a_new_state_starts_all_counts_afresh() -> None:
     assert known.since == {}
 
 
-def test_a_second_404_does_not_start_the_count_afresh() -> None:
+def test_a_second_404_does_not_reset_the_count() -> None:
     known = replace(answered(RunRecord(), None, at=NOW), since={"known": NOW})
     known = answered(known, None, at=NOW + 1)
     assert known.missing
     assert known.since == {"known": NOW}
 
 
-def test_a_scheduled_run_has_no_claim_any_more() -> None:
+def test_a_scheduled_run_no_longer_has_a_claim() -> None:
     known = record(CLAIMED, mine="claim", refusal=WaitReason("Q", "q"), job_confirmed_deleted="x")
     known = answered(known, SCHEDULED, at=NOW + 1)
     assert known.claim is None
@@ -108,7 +108,7 @@ def refused(known: RunRecord, times: int) -> tuple[RunRecord, list[float]]:
     return known, seconds
 
 
-def test_a_refusal_that_names_no_later_time_puts_the_run_off_ever_longer() -> None:
+def test_repeated_refusals_without_a_later_time_defer_the_run_longer_each_time() -> None:
     known, seconds = refused(record(SCHEDULED), 5)
     assert seconds == [30, 60, 120, 240, 240]
     known = answered(known, SCHEDULED, at=NOW + 1)  # the state that was refused
@@ -119,25 +119,25 @@ def test_a_refusal_that_names_no_later_time_puts_the_run_off_ever_longer() -> No
     assert refused(known, 1)[1] == [30]
 
 
-def test_a_run_that_is_scheduled_anew_is_not_put_off_any_more() -> None:
+def test_a_run_that_is_scheduled_again_is_no_longer_deferred() -> None:
     known, _ = refused(record(SCHEDULED), 1)
     again = run(state("SCHEDULED", id_="again", scheduled_time=WALL))
     known = answered(known, again, at=NOW + 1)
     assert not known.is_deferred(WALL)
 
 
-def test_a_refusal_that_names_a_later_time_is_taken_at_its_word() -> None:
+def test_a_refusal_with_a_later_time_defers_the_run_until_then() -> None:
     known, later = record(SCHEDULED), WALL + timedelta(seconds=7)
     known = known.defer(state("SCHEDULED", scheduled_time=later), wall=WALL)
     assert known.not_before == later
 
 
-def test_a_refusal_without_a_state_puts_the_run_off_too() -> None:
+def test_a_refusal_without_a_state_defers_the_run_too() -> None:
     known = record(SCHEDULED).defer(None, wall=WALL)
     assert known.not_before == WALL + timedelta(seconds=30)
 
 
-def test_a_lease_that_was_lost_is_none_however_often_the_claim_is_heard_of() -> None:
+def test_a_lost_lease_stays_lost_however_often_its_claim_is_read() -> None:
     held = claim(lease_id=id_of("lease"))
     known = record(CLAIMED).with_claim(held)
     assert known.claim == held
@@ -157,7 +157,7 @@ def test_a_running_run_keeps_the_claim_that_its_recorded_job_was_made_for(
     assert (known.claim is not None) == kept
 
 
-def test_a_foreign_state_is_known_by_its_id() -> None:
+def test_a_foreign_state_is_recognised_by_its_id() -> None:
     known = record(run("PENDING"), claim=claim(), stray_claim=True).mark_foreign()
     assert known.claim is None
     assert not known.stray_claim
@@ -174,7 +174,7 @@ def test_a_pid_names_a_job(pid: str | None, name: str) -> None:
     ("state_type", "record_of"),
     [("SCHEDULED", "a poll"), ("PENDING", "a poll"), ("PENDING", "an answer to a write")],
 )
-def test_a_claim_is_recognised_however_its_state_comes_in(state_type: str, record_of: str) -> None:
+def test_a_claim_is_recognised_however_its_state_arrives(state_type: str, record_of: str) -> None:
     """By its transition id: whatever asked for the state, there is one door for it."""
     store = RunStore(lambda _: {MINE}, clock=FakeClock())
     current = CLAIMED if state_type == "PENDING" else SCHEDULED
@@ -184,7 +184,7 @@ def test_a_claim_is_recognised_however_its_state_comes_in(state_type: str, recor
     assert (store.of(RUN_ID).claimed_run is not None) == (state_type == "PENDING")
 
 
-def test_a_pending_state_under_another_id_is_of_no_claim_of_ours() -> None:
+def test_a_pending_state_under_another_id_is_not_our_claim() -> None:
     store = RunStore(lambda _: {id_of("another")}, clock=FakeClock())
     store.apply(RUN_ID, CLAIMED, asked_at=NOW)
     assert store.of(RUN_ID).claim is None

@@ -52,7 +52,7 @@ async def test_a_held_key_comes_again_only_after_it_is_done(queue: WorkQueue[str
     assert len(queue) == 0
 
 
-async def test_every_waiting_pair_of_hands_is_served(queue: WorkQueue[str]) -> None:
+async def test_every_waiting_consumer_gets_a_key(queue: WorkQueue[str]) -> None:
     hands = [asyncio.create_task(next_of(queue)) for _ in range(3)]
     await asyncio.sleep(0)
     for key in "abc":
@@ -60,7 +60,7 @@ async def test_every_waiting_pair_of_hands_is_served(queue: WorkQueue[str]) -> N
     assert sorted(await asyncio.gather(*hands)) == ["a", "b", "c"]
 
 
-async def test_the_earliest_time_that_was_asked_for_counts(queue: WorkQueue[str]) -> None:
+async def test_the_earliest_requested_time_counts(queue: WorkQueue[str]) -> None:
     queue.add_after("a", SOON)
     queue.add_after("a", 60)
     assert await next_of(queue) == "a"
@@ -86,7 +86,7 @@ async def test_failures_double_the_delay_up_to_five_minutes(queue: WorkQueue[str
     queue.close()
 
 
-async def test_a_success_starts_the_delays_afresh(queue: WorkQueue[str]) -> None:
+async def test_a_success_resets_the_delays(queue: WorkQueue[str]) -> None:
     queue.add_rate_limited("a")
     queue.add_rate_limited("a")
     queue.forget("a")
@@ -94,14 +94,14 @@ async def test_a_success_starts_the_delays_afresh(queue: WorkQueue[str]) -> None
     queue.close()
 
 
-async def test_a_server_that_asks_to_wait_longer_is_heard(queue: WorkQueue[str]) -> None:
+async def test_a_longer_delay_that_the_server_requests_is_honoured(queue: WorkQueue[str]) -> None:
     assert queue.add_rate_limited("a", at_least=30) == 30
     queue.add("a")
     assert len(queue) == 0
     queue.close()
 
 
-async def test_other_failures_do_not_keep_news_away(queue: WorkQueue[str]) -> None:
+async def test_a_failure_does_not_delay_a_key_that_is_added_again(queue: WorkQueue[str]) -> None:
     queue.add_rate_limited("a")
     queue.add("a")
     assert await next_of(queue) == "a"
@@ -115,7 +115,7 @@ async def test_delays_are_jittered() -> None:
     queue.close()
 
 
-async def test_how_long_a_key_is_held_is_told(queue: WorkQueue[str]) -> None:
+async def test_the_queue_reports_how_long_a_key_is_held(queue: WorkQueue[str]) -> None:
     assert queue.longest_held_seconds() == 0
     queue.add("a")
     await next_of(queue)
@@ -125,7 +125,7 @@ async def test_how_long_a_key_is_held_is_told(queue: WorkQueue[str]) -> None:
     assert queue.longest_held_seconds() == 0
 
 
-async def test_a_closed_queue_gives_out_nothing_and_lets_what_is_held_end(
+async def test_a_closed_queue_hands_out_nothing_and_waits_for_held_keys(
     queue: WorkQueue[str],
 ) -> None:
     queue.add("held")

@@ -45,17 +45,17 @@ def job(condition: str) -> Job:
 
 
 @pytest.mark.parametrize("code", [1, 7, 137, 143])
-def test_the_code_is_that_of_the_flows_own_container(code: int) -> None:
+def test_the_exit_code_is_that_of_the_flow_container(code: int) -> None:
     assert exit_code(job("Failed"), [pod(code=code)]) == code
 
 
-def test_the_newest_pod_has_the_last_word() -> None:
+def test_the_newest_pod_decides() -> None:
     first = pod(code=137, made="2026-01-01T00:00:00Z")
     second = pod(code=3, made="2026-01-01T00:10:00Z")
     assert exit_code(job("Failed"), [second, first]) == 3
 
 
-def test_a_complete_job_is_0_whatever_became_of_its_first_pod() -> None:
+def test_the_exit_code_of_a_complete_job_is_0_whatever_happened_to_its_first_pod() -> None:
     assert exit_code(job("Complete"), [pod(code=137)]) == 0
 
 
@@ -67,7 +67,7 @@ def test_a_complete_job_is_0_whatever_became_of_its_first_pod() -> None:
         pytest.param([{"code": 137, "started": False}], id="a pod deleted before its start"),
     ],
 )
-def test_what_never_started_has_the_code_of_a_container_that_failed_to_run(
+def test_a_flow_that_never_started_has_the_exit_code_of_a_container_that_failed_to_run(
     seen: list[dict[str, Any]],
 ) -> None:
     assert exit_code(None, [pod(**state) for state in seen]) == NEVER_STARTED
@@ -77,7 +77,7 @@ def test_a_pod_that_ran_and_vanished_was_stopped() -> None:
     assert exit_code(job("Failed"), [pod(running={"startedAt": NOW})]) == STOPPED
 
 
-async def test_whoever_is_taken_over_has_the_next_free_seat() -> None:
+async def test_a_run_that_is_taken_over_gets_the_next_free_slot() -> None:
     limiter, seats = anyio.CapacityLimiter(1), InFlightRuns()
     first, second = uuid.uuid4(), uuid.uuid4()
     for run in (first, second):
@@ -95,7 +95,7 @@ async def test_whoever_is_taken_over_has_the_next_free_seat() -> None:
     assert second not in seats
 
 
-async def test_a_worker_s_template_reads_what_the_settings_allow(
+async def test_the_template_of_a_worker_reads_the_allowed_environment_variables(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     template = default_template()

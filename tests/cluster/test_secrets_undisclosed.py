@@ -112,7 +112,7 @@ def assert_untold(told: str, secrets: Iterable[str]) -> None:
             assert at < 0, f"{secret!r} is told: ...{told[max(0, at - 300) : at + 50]}..."
 
 
-async def test_an_auth_string_and_a_blocks_secret_are_told_nowhere(
+async def test_an_auth_string_and_a_secret_block_are_never_disclosed(
     kube,
     namespace,
     other_namespace,
@@ -164,7 +164,7 @@ async def test_an_auth_string_and_a_blocks_secret_are_told_nowhere(
     assert "the end" in told  # what is looked through holds what it should
 
 
-async def test_an_api_key_is_told_nowhere(
+async def test_an_api_key_is_never_disclosed(
     api, kube, namespace, binding, operator, prefect_server, deploy
 ):
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prefect"}}
