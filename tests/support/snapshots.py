@@ -12,8 +12,7 @@ from pydantic import TypeAdapter
 
 from workpool_operator.jobs import names
 from workpool_operator.kube import models
-from workpool_operator.kube.cache import RunObjects
-from workpool_operator.kube.models import Job, Pod
+from workpool_operator.kube.models import Job, Pod, RunObjects
 from workpool_operator.prefect_api.models import Run, State, StateDetails
 from workpool_operator.runs.claims import Claim
 from workpool_operator.runs.snapshot import Snapshot, take_snapshot

@@ -22,9 +22,9 @@ from tests.support.prefect import Object
 from workpool_operator.binding.consent import Consent
 from workpool_operator.jobs import names
 from workpool_operator.jobs.diagnosis import WaitReason
-from workpool_operator.kube.cache import Cache, RunObjects
 from workpool_operator.kube.client import JOBS, KubernetesClient
-from workpool_operator.kube.models import Job, Page
+from workpool_operator.kube.cluster import Cache
+from workpool_operator.kube.models import Job, Page, RunObjects
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.prefect_api.models import WorkPool

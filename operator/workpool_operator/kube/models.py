@@ -7,6 +7,7 @@ for properties that name what the fields mean. No I/O.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
@@ -351,6 +352,16 @@ class Job:
         """Whether the Job failed because it exceeded its activeDeadlineSeconds."""
         failed = self.condition("Failed")
         return failed is not None and failed.reason == "DeadlineExceeded"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RunObjects:
+    """A run's objects in the cluster, and its deleted objects as they were last seen."""
+
+    jobs: tuple[Job, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    deleted_jobs: tuple[Job, ...] = ()
+    deleted_pods: tuple[Pod, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)

@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from workpool_operator.errors import OperatorError
-from workpool_operator.kube.cache import RunObjects
-from workpool_operator.kube.models import ContainerStatus, Job, Pod, Terminated
+from workpool_operator.kube.models import ContainerStatus, Job, Pod, RunObjects, Terminated
 from workpool_operator.runs.claims import ClaimedRun
 from workpool_operator.runs.store import RunRecord
 

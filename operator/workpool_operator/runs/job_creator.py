@@ -43,8 +43,8 @@ from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.render import RenderedJob
 from workpool_operator.jobs.threads import run_in_thread
 from workpool_operator.kube import permissions, secrets
-from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import JOBS, KubernetesClient
+from workpool_operator.kube.cluster import Cache
 from workpool_operator.kube.models import Job
 from workpool_operator.prefect_api.run_logs import RunLogSender
 from workpool_operator.runs.claims import ClaimedRun

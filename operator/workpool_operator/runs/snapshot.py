@@ -8,8 +8,7 @@ from uuid import UUID
 
 from workpool_operator.jobs import diagnosis, names
 from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
-from workpool_operator.kube.cache import RunObjects
-from workpool_operator.kube.models import FINAL_STATE_ANNOTATION, Job, Pod
+from workpool_operator.kube.models import FINAL_STATE_ANNOTATION, Job, Pod, RunObjects
 from workpool_operator.prefect_api.models import Run
 from workpool_operator.runs.claims import recorded_job
 from workpool_operator.runs.store import RunRecord

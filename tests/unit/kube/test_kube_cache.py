@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.snapshots import RUN_ID, job, pod
-from workpool_operator.kube.cache import Cache
+from workpool_operator.kube.cluster import Cache
 from workpool_operator.kube.models import RUN_LABEL, Job, Pod
 
 RUN = str(RUN_ID)

@@ -10,8 +10,8 @@ import pytest
 
 from workpool_operator.errors import KubernetesUnavailable
 from workpool_operator.kube import decoding, models
-from workpool_operator.kube.cache import Cache
 from workpool_operator.kube.client import JOBS
+from workpool_operator.kube.cluster import Cache
 from workpool_operator.kube.decoding import Decoder
 from workpool_operator.kube.models import RUN_LABEL, Job, Pod, Status, WatchEvent
 from workpool_operator.runs.capacity import count_in_flight

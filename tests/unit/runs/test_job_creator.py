@@ -43,7 +43,7 @@ from workpool_operator.errors import (
 )
 from workpool_operator.jobs.diagnosis import OUTAGE
 from workpool_operator.jobs.render import RenderedJob
-from workpool_operator.kube.cache import Cache
+from workpool_operator.kube.cluster import Cache
 from workpool_operator.prefect_api.run_logs import RunLogSender
 from workpool_operator.runs.actions import CreateJob, ReportCrashed, ReportWaiting, RequeueAfter
 from workpool_operator.runs.claims import ClaimedRun
