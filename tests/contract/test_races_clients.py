@@ -78,8 +78,8 @@ def test_race_20_the_root_logger_has_one_handler_and_it_is_the_operators() -> No
 import logging, threading
 import workpool_operator.app
 before = len(logging.getLogger().handlers)
-from workpool_operator import telemetry
-telemetry.configure("INFO", "text")
+from workpool_operator import logs
+logs.configure("INFO", "text")
 import prefect.workers.base
 (handler,) = logging.getLogger().handlers
 assert type(handler) is logging.StreamHandler, handler
