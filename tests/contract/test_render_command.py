@@ -155,11 +155,11 @@ async def test_each_value_is_explained_by_its_source(api, pool, file, command, s
     _, run = await make_run(
         api, pool, image="a:1", env={"A": "1", "B": "1"}, run_variables={"env": {"B": "2"}}
     )
-    said = await command("render", "--flow-run", run["id"], "--binding", file, "--explain")
-    assert said.document["kind"] == "Job"
+    result = await command("render", "--flow-run", run["id"], "--binding", file, "--explain")
+    assert result.document["kind"] == "Job"
     comments = {
         line.partition("  #")[0].strip(): line.partition("  # ")[2]
-        for line in said.out.splitlines()
+        for line in result.out.splitlines()
     }
     assert comments["image: a:1"] == "deployment: image"
     assert comments["imagePullPolicy: IfNotPresent"] == "pool default: image_pull_policy"
@@ -201,14 +201,14 @@ async def test_the_value_of_a_block_is_never_printed(
         ["--diff", "--peer-python", PEER_PYTHON],
         ["--server-dry-run"],
     ):
-        said = await command("render", "--flow-run", run["id"], "--binding", file, *options)
-        assert said.code == 0, said.err
-        assert SECRET not in said.everything
-        assert "<redacted>" in said.out or "--diff" in options  # where both sides have the same
+        result = await command("render", "--flow-run", run["id"], "--binding", file, *options)
+        assert result.code == 0, result.err
+        assert SECRET not in result.everything
+        assert "<redacted>" in result.out or "--diff" in options  # where both sides have the same
     _, broken = await make_run(api, f"{pool}", image=f"not an image {reference}")
-    said = await command("render", "--flow-run", broken["id"], "--binding", file)
-    assert "image" in said.error
-    assert SECRET not in said.everything
+    result = await command("render", "--flow-run", broken["id"], "--binding", file)
+    assert "image" in result.error
+    assert SECRET not in result.everything
 
 
 async def test_every_difference_from_the_stock_worker_is_documented(
@@ -216,11 +216,11 @@ async def test_every_difference_from_the_stock_worker_is_documented(
 ):
     _, run = await make_run(api, pool, env={"STAGE": "test"}, labels={"team": "a b"})
     peer = ["--diff", "--peer-python", PEER_PYTHON]
-    said = await command("render", "--flow-run", run["id"], "--binding", file, *peer)
-    assert said.code == 0, said.err
-    assert "+++ operator" in said.out
-    assert "name: computed, at most 57 characters, never `generateName`" in said.out
-    assert "not documented" not in said.out
+    result = await command("render", "--flow-run", run["id"], "--binding", file, *peer)
+    assert result.code == 0, result.err
+    assert "+++ operator" in result.out
+    assert "name: computed, at most 57 characters, never `generateName`" in result.out
+    assert "not documented" not in result.out
     found = await command("render", "--flow-run", run["id"], "--binding", file, *peer, "-o", "json")
     assert found.document["equivalent"] is True
 
@@ -232,10 +232,10 @@ async def test_a_server_dry_run_shows_warnings_and_errors_and_creates_nothing(
     template_file = command.write("template.json", template)
     _, run = await make_run(api, pool)
     arguments = ["render", "--flow-run", run["id"], "--binding", file, "--server-dry-run"]
-    said = await command(*arguments, "--template", template_file)
-    assert said.document["kind"] == "Job"
-    assert 'the API server warns: unknown field "spec.template.spec.volumez"' in said.err
-    assert "the API server accepts the Job" in said.err
+    result = await command(*arguments, "--template", template_file)
+    assert result.document["kind"] == "Job"
+    assert 'the API server warns: unknown field "spec.template.spec.volumez"' in result.err
+    assert "the API server accepts the Job" in result.err
     template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["hostname"] = "A b"
     command.write("template.json", template)
     refused = await command(*arguments, "--template", template_file)
@@ -254,9 +254,9 @@ async def test_credentials_come_from_the_secret_that_the_binding_names(
     assert "Secret 'prefect' does not exist" in missing.error
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prefect"}}
     await kube.create("secrets", namespace, secret | {"stringData": {"auth": GUARDED_AUTH}})
-    said = await command("render", "--pool", auth_pool, "--binding", file)
-    assert environment(said.document)["PREFECT_API_AUTH_STRING"] == key
-    assert GUARDED_AUTH not in said.everything
+    result = await command("render", "--pool", auth_pool, "--binding", file)
+    assert environment(result.document)["PREFECT_API_AUTH_STRING"] == key
+    assert GUARDED_AUTH not in result.everything
     mine = {"PREFECT_API_AUTH_STRING": GUARDED_AUTH, "KUBECONFIG": "/nonexistent"}
     own = await command("render", "--pool", auth_pool, "--binding", file, **mine)
     assert environment(own.document)["PREFECT_API_AUTH_STRING"] == key
@@ -270,14 +270,14 @@ async def test_an_unknown_name_is_reported_with_similar_names(api, pool, prefect
     deployment, _ = await make_run(api, pool)
     url = {"PREFECT_API_URL": prefect_server.url}
     name = f"hello/{deployment['name']}"
-    said = await command("render", "--deployment", name.replace("nightly", "nihgtly"), **url)
-    assert f"Did you mean '{name}'" in said.error
-    said = await command("render", "--deployment", name, "--pool", f"x{pool}", **url)
-    assert f"has no work pool 'x{pool}'. Did you mean '{pool}'" in said.error
+    result = await command("render", "--deployment", name.replace("nightly", "nihgtly"), **url)
+    assert f"Did you mean '{name}'" in result.error
+    result = await command("render", "--deployment", name, "--pool", f"x{pool}", **url)
+    assert f"has no work pool 'x{pool}'. Did you mean '{pool}'" in result.error
     unknown = "00000000-0000-0000-0000-000000000001"
-    said = await command("render", "--flow-run", unknown, **url)
-    assert f"has no flow run {unknown}" in said.error
-    said = await command("render", "--pool", pool, PREFECT_API_URL="http://127.0.0.1:9/api")
-    assert "127.0.0.1:9" in said.error
-    said = await command("render", "--pool", pool, "--binding", "no/binding", **url)
-    assert "WorkPoolBinding no/binding" in said.error
+    result = await command("render", "--flow-run", unknown, **url)
+    assert f"has no flow run {unknown}" in result.error
+    result = await command("render", "--pool", pool, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert "127.0.0.1:9" in result.error
+    result = await command("render", "--pool", pool, "--binding", "no/binding", **url)
+    assert "WorkPoolBinding no/binding" in result.error

@@ -75,11 +75,11 @@ async def test_bindings_are_listed_and_deleted_only_after_confirmation(
     await unserved("train")
     scope = (f"--namespace={namespace}", "--patience-seconds=0")
 
-    said = command.run("unbind", *scope, "--dry-run")
-    assert said.code == 0
-    assert said.out.startswith("2 bindings in https://")
-    assert f"  {namespace}/etl  work pool " in said.out
-    assert said.out.endswith("nothing deleted (dry run)\n")
+    result = command.run("unbind", *scope, "--dry-run")
+    assert result.code == 0
+    assert result.out.startswith("2 bindings in https://")
+    assert f"  {namespace}/etl  work pool " in result.out
+    assert result.out.endswith("nothing deleted (dry run)\n")
 
     declined = answered("n", *scope, env=dict(command.env))
     assert (declined.returncode, declined.stdout.split("\n")[-2].strip()) == (1, "nothing deleted")
@@ -98,9 +98,9 @@ async def test_bindings_are_listed_and_deleted_only_after_confirmation(
 
 async def test_finalizers_of_others_are_not_removed(command, unserved, there, namespace):
     await unserved("held", "example.com/theirs")
-    said = command.run("unbind", "-n", namespace, "--yes", "--patience-seconds=0")
-    assert said.code == 1
-    assert f"{namespace}/held was not deleted; its finalizers: example.com/theirs" in said.err
+    result = command.run("unbind", "-n", namespace, "--yes", "--patience-seconds=0")
+    assert result.code == 1
+    assert f"{namespace}/held was not deleted; its finalizers: example.com/theirs" in result.err
     assert there() == ["held"]
 
 
@@ -108,6 +108,6 @@ async def test_an_unknown_context_is_an_error_and_nothing_is_deleted(
     command, unserved, there, namespace
 ):
     await unserved("etl")
-    said = command.run("unbind", "-n", namespace, "--yes", "--context", "nowhere")
-    assert "has no context 'nowhere'; it has " in said.error
+    result = command.run("unbind", "-n", namespace, "--yes", "--context", "nowhere")
+    assert "has no context 'nowhere'; it has " in result.error
     assert there() == ["etl"]

@@ -132,10 +132,10 @@ async def test_a_binding_is_refused_offline_where_the_api_server_refuses_it(
     refused, command, spec, paths
 ):
     binding = manifest(spec)
-    said = await command("validate", "-o", "json", command.write("binding.json", binding))
-    found = json.loads(said.out)
+    result = await command("validate", "-o", "json", command.write("binding.json", binding))
+    found = json.loads(result.out)
     assert {finding["path"] for finding in found["findings"]} == paths
-    assert said.code == (1 if paths else 0)
+    assert result.code == (1 if paths else 0)
     assert covers(paths, await refused(binding))
 
 
@@ -147,22 +147,22 @@ def covers(paths: set[str], named: set[str]) -> bool:
 async def test_what_kubectl_prints_is_valid(binding, command, cluster, namespace):
     await binding()
     printed = cluster.kubectl.run("get", "wpb", f"--namespace={namespace}", "--output=yaml")
-    said = await command("validate", "-", stdin=printed)
-    assert said.code == 0
-    assert said.out.splitlines()[-1].startswith("1 binding valid")
+    result = await command("validate", "-", stdin=printed)
+    assert result.code == 0
+    assert result.out.splitlines()[-1].startswith("1 binding valid")
 
 
 async def test_a_pool_as_prefects_api_returns_it_is_valid(api, pool, command):
     inspected = command.write("pool.json", await api.read_pool(pool))
-    said = await command("validate", inspected)
-    assert (said.code, said.out) == (0, "1 work pool valid\n")
+    result = await command("validate", inspected)
+    assert (result.code, result.out) == (0, "1 work pool valid\n")
 
 
 async def test_prefects_server_refuses_the_placeholders_that_validate_refuses(api, pool, command):
     template = stock_template(nodeSelector="{{ node_selektor }}")
-    said = await command("validate", command.write("template.json", template))
-    assert said.code == 1
-    assert "'{{ node_selektor }}'" in said.out
+    result = await command("validate", command.write("template.json", template))
+    assert result.code == 1
+    assert "'{{ node_selektor }}'" in result.out
     answer = await api.http.patch(f"/work_pools/{pool}", json={"base_job_template": template})
     assert answer.status_code == 422
     assert "node_selektor" in answer.text
@@ -174,18 +174,18 @@ def test_every_error_of_every_file_is_reported_with_its_position(command):
     )
     (command.home / "bad.yaml").write_text(bad)
     (command.home / "broken.yaml").write_text("a: [")
-    said = command.run(
+    result = command.run(
         "validate", command.home / "bad.yaml", command.home / "broken.yaml", "nowhere"
     )
-    lines = said.out.splitlines()
-    assert said.code == 1
+    lines = result.out.splitlines()
+    assert result.code == 1
     assert lines[0].endswith(
         "bad.yaml:8:3: error: spec.suspend: must be true or false, is a string"
     )
     assert "broken.yaml:2:1: error: is not valid YAML or JSON" in lines[1]
     assert lines[2] == "nowhere:1:1: error: cannot be read: No such file or directory"
     assert lines[3] == "3 errors, 0 warnings"
-    assert said.err == "note: skipped 1 object of other kinds\n"
+    assert result.err == "note: skipped 1 object of other kinds\n"
 
 
 def test_validate_without_a_file_is_wrong_usage(command):

@@ -1,4 +1,4 @@
-"""The commands as a person runs them, in a process with nothing of ours in its environment."""
+"""Runs our commands as a user does, in a process with an environment of its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CommandResult:
 
     @property
     def document(self) -> Any:
-        """The result, which has to be all of standard output."""
+        """Standard output, parsed; the command must have succeeded."""
         assert self.code == 0, self.err
         return yaml.safe_load(self.out)
 
@@ -43,7 +43,7 @@ class CommandResult:
 
     @property
     def error(self) -> str:
-        """The one line that a failure is."""
+        """The one line of a failure, without notes."""
         [line] = [line for line in self.err.splitlines() if not line.startswith("note:")]
         assert self.code == 1
         return line
@@ -51,20 +51,22 @@ class CommandResult:
 
 @dataclass(frozen=True)
 class Command:
-    """`run("render", "--template", path)`; `env` is all of the environment but PATH and HOME."""
+    """`run("render", "--template", path)`; `env` is the environment, except PATH and HOME."""
 
     home: Path
     env: Mapping[str, str]
 
     def run(self, *arguments: str | Path, stdin: str = "", **env: str) -> CommandResult:
-        """Run it in a process; preloaded, unless Prefect's settings are given: those are read when
-        Prefect is imported."""
+        """Run it in a process.
+
+        The process is preloaded, unless it has settings of Prefect, which reads them at import.
+        """
         words = [*map(str, arguments)]
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.home)} | dict(self.env) | env
         preloaded = not any(name.startswith("PREFECT_") for name in environment)
-        said = (self._fork if preloaded else self._start)(words, stdin, environment)
-        assert "Traceback" not in said.err, said.err
-        return said
+        result = (self._fork if preloaded else self._start)(words, stdin, environment)
+        assert "Traceback" not in result.err, result.err
+        return result
 
     def _start(self, arguments: list[str], stdin: str, env: dict[str, str]) -> CommandResult:
         done = subprocess.run(
@@ -91,17 +93,17 @@ class Command:
             return CommandResult(code, out.read_text(), err.read_text())
 
     def here(self, *arguments: str | Path, stdin: str = "") -> CommandResult:
-        """The same in the test's own process, which has imported everything already."""
+        """Run it in the test's own process, which has imported everything already."""
         done = CliRunner().invoke(app, [*map(str, arguments)], input=stdin, env=dict(self.env))
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
         return CommandResult(done.exit_code, done.stdout, done.stderr)
 
     async def __call__(self, *arguments: str | Path, **options: Any) -> CommandResult:
-        """The same, beside what else the test does."""
+        """Run it in a thread."""
         return await asyncio.to_thread(self.run, *arguments, **options)
 
     def write(self, name: str, document: Any) -> Path:
-        """A file of the document, as a user has it."""
+        """Write the document to a file; return its path."""
         path = self.home / name
         text = json.dumps(document) if name.endswith(".json") else yaml.safe_dump(document)
         path.write_text(text)

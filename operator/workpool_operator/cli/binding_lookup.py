@@ -57,7 +57,7 @@ def _from_file(text: str, *, namespace: str) -> Binding:
     if len(found) != 1:
         raise UnreadableFile(file, _not_one(file, name, every, found))
     _refuse_invalid(found[0])
-    return _binding(found[0].value, namespace)
+    return binding_of(found[0].value, default_namespace=namespace)
 
 
 def _not_one(
@@ -84,7 +84,7 @@ async def _from_cluster(kube: KubernetesClient, namespace: str, name: str) -> Bi
         manifest = await kube.get(BINDINGS, namespace, name)
     except KubernetesRefused as refused:
         raise OperatorError(f"{v1alpha1.KIND} {namespace}/{name}: {refused}") from refused
-    return _binding(manifest, namespace)
+    return binding_of(manifest)
 
 
 def _refuse_invalid(found: KubernetesObject) -> None:
@@ -94,10 +94,15 @@ def _refuse_invalid(found: KubernetesObject) -> None:
             raise UnreadableFile(found.document.file, text, position=found.position(finding.path))
 
 
-def _binding(manifest: Mapping[str, Any], namespace: str) -> Binding:
+def binding_of(manifest: Mapping[str, Any], *, default_namespace: str = "default") -> Binding:
+    """Return the binding of a manifest.
+
+    Raises:
+        ValidationError: the spec is invalid.
+    """
     spec, metadata = Spec.model_validate(manifest["spec"]), manifest["metadata"]
     return Binding(
-        namespace=metadata.get("namespace") or namespace,
+        namespace=metadata.get("namespace") or default_namespace,
         name=metadata.get("name") or metadata["generateName"],
         spec=lambda: spec,
         generation=lambda: 0,

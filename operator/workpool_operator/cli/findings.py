@@ -19,9 +19,9 @@ class Finding:
     severity: Severity = "error"
 
     @classmethod
-    def of(cls, fault: FieldError, severity: Severity = "error") -> Finding:
+    def of(cls, error: FieldError, severity: Severity = "error") -> Finding:
         """Return the finding that reports a field error."""
-        return cls(fault.path, fault.problem, severity)
+        return cls(error.path, error.problem, severity)
 
     @property
     def path_text(self) -> str:

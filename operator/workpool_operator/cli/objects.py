@@ -19,7 +19,7 @@ Kind = Literal["binding", "work pool", "base job template", "other"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KubernetesObject:
-    """An object of a file; `prefix` is its path in the document."""
+    """An object of a file: of Kubernetes, a work pool or a template; `prefix` is its path there."""
 
     document: Document
     value: Any

@@ -1,4 +1,4 @@
-"""Prefect's client for a render on the command line, whose answers are redacted.
+"""Prefect's client for a render on the command line; it adds what is secret to the redaction.
 
 Promise: the redaction knows every value of a block, and every Prefect variable that is named like
 a credential, before it can be printed.
@@ -24,14 +24,14 @@ class RedactingClient:
         self._redaction = redaction
 
     async def read_block_document(self, id: Any, **options: Any) -> Any:
-        """Read the block and redact its values."""
+        """Read the block and add its values to the redaction."""
         client = self._client or _refuse(f"block {id}")
         return self._secret(await client.read_block_document(id, **options))
 
     async def read_block_document_by_name(
         self, name: str, block_type_slug: str, **options: Any
     ) -> Any:
-        """Read the block and redact its values."""
+        """Read the block and add its values to the redaction."""
         client = self._client or _refuse(f"block {block_type_slug}/{name}")
         found = await client.read_block_document_by_name(
             name=name, block_type_slug=block_type_slug, **options
@@ -39,7 +39,7 @@ class RedactingClient:
         return self._secret(found)
 
     async def read_variable_by_name(self, name: str) -> Any:
-        """Read the variable; redact it if its name is that of a credential."""
+        """Read the variable; add it to the redaction if it is named like a credential."""
         client = self._client or _refuse(f"variable {name}")
         found = await client.read_variable_by_name(name=name)
         if found is not None and is_credential(name):

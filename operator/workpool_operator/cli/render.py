@@ -14,7 +14,7 @@ import typer
 
 from workpool_operator.cli import comparison_output, output
 from workpool_operator.cli.redaction import REDACTED
-from workpool_operator.cli.render_job import RenderContext, RenderedManifest, render_for
+from workpool_operator.cli.render_job import RenderContext, RenderedManifest, render_job
 from workpool_operator.cli.run_documents import RunSelector
 from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.jobs import attribution
@@ -54,30 +54,30 @@ def main(options: Options) -> None:
 
 async def _main(options: Options) -> bool:
     async with AsyncExitStack() as stack:
-        call = RenderContext(
+        context = RenderContext(
             options.selector, options.binding, options.server_dry_run, options.kubeconfig, stack
         )
         try:
-            found = await render_for(call)
-            return found is not None and await _answer(found, call, options)
+            found = await render_job(context)
+            return found is not None and await _print(found, context, options)
         except OperatorError as error:
-            raise OperatorError(call.redaction.redact_text(str(error))) from error
+            raise OperatorError(context.redaction.redact_text(str(error))) from error
 
 
-async def _answer(found: RenderedManifest, call: RenderContext, options: Options) -> bool:
+async def _print(found: RenderedManifest, context: RenderContext, options: Options) -> bool:
     if options.peer_python:
-        return _compare(found, call, options)
-    output.echo(_text(found, call, options))
-    return await _dry_run(found, call) if options.server_dry_run else True
+        return _compare(found, context, options)
+    output.echo(_text(found, context, options))
+    return await _dry_run(found, context) if options.server_dry_run else True
 
 
-def _compare(found: RenderedManifest, call: RenderContext, options: Options) -> bool:
+def _compare(found: RenderedManifest, context: RenderContext, options: Options) -> bool:
     with stock_worker(options.peer_python, environment=_environment(found.server)) as worker:
         comparison = compare(found.manifest, found.render_input, worker, credential=REDACTED)
     if options.output_format == "json":
-        output.echo(output.as_json(comparison_output.as_document(comparison, call.redaction)))
+        output.echo(output.as_json(comparison_output.as_document(comparison, context.redaction)))
     else:
-        output.echo(comparison_output.as_text(comparison, call.redaction))
+        output.echo(comparison_output.as_text(comparison, context.redaction))
     return comparison.equivalent
 
 
@@ -89,25 +89,25 @@ def _environment(server: PrefectEndpoint | None) -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
-async def _dry_run(found: RenderedManifest, call: RenderContext) -> bool:
+async def _dry_run(found: RenderedManifest, context: RenderContext) -> bool:
     """Send the Job to the API server, which checks it and stores nothing."""
-    assert call.kube is not None  # `needs_cluster` opened it
+    assert context.kube is not None  # `needs_cluster` opened it
     namespace = found.sent["metadata"]["namespace"]
     try:
-        warnings = await call.kube.dry_run(JOBS, namespace, found.sent)
+        warnings = await context.kube.dry_run(JOBS, namespace, found.sent)
     except KubernetesRefused as refused:
         text = attribution.rejected_fields_message(refused.causes, found.render_input) or str(
             refused
         )
         raise OperatorError(f"the API server refuses the Job: {text}") from refused
     for warning in warnings:
-        output.echo_note(call.redaction.redact_text(f"the API server warns: {warning}"))
+        output.echo_note(context.redaction.redact_text(f"the API server warns: {warning}"))
     output.echo_note(f"the API server accepts the Job in namespace {namespace!r} (dry run)")
     return True
 
 
-def _text(found: RenderedManifest, call: RenderContext, options: Options) -> str:
-    manifest = call.redaction.redact(found.sent)
+def _text(found: RenderedManifest, context: RenderContext, options: Options) -> str:
+    manifest = context.redaction.redact(found.sent)
     as_json = options.output_format == "json"
     if not options.explain:
         return output.as_json(manifest) if as_json else output.as_yaml(manifest).rstrip("\n")

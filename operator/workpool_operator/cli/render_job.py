@@ -1,6 +1,8 @@
-"""Renders one Job for a command, with the operator's own code.
+"""Renders one Job for a command:
 
-binding -> server -> documents of the run -> owner and claim -> manifest -> validation
+    binding -> server -> documents of the run -> owner and claim -> manifest -> validation
+
+The manifest comes from the operator's own code.
 """
 
 from __future__ import annotations
@@ -22,16 +24,17 @@ from workpool_operator.cli.connections import ServerConnection
 from workpool_operator.cli.redacting_client import RedactingClient
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.cli.run_documents import RunDocuments, RunSelector
-from workpool_operator.cli.run_identity import RunIdentity
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import attribution, ineffective_variables, validation
 from workpool_operator.jobs.environment_secret import extract_environment
 from workpool_operator.jobs.inputs import RenderInput
+from workpool_operator.jobs.manifest import Identity
 from workpool_operator.jobs.render import render_manifest
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
+from workpool_operator.runs.claims import Owner
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -41,7 +44,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RenderedManifest:
-    """A manifest, also as the operator would send it, and its input."""
+    """A manifest; `sent` is what the operator sends, which can have its environment in a Secret."""
 
     manifest: Object
     sent: Object
@@ -66,94 +69,98 @@ class RenderContext:
     redaction: Redaction = field(default_factory=Redaction)
 
 
-async def render_for(call: RenderContext) -> RenderedManifest | None:
+async def render_job(context: RenderContext) -> RenderedManifest | None:
     """Return the manifest; None if it is invalid, after printing each error."""
-    binding = await _binding(call)
-    server, api = await _open(binding, call)
-    found = await _documents(call, api)
-    if not _is_accepted(call):
+    binding = await _binding(context)
+    server, api = await _open(binding, context)
+    found = await _documents(context, api)
+    if not _is_accepted(context):
         return None
-    here = await run_identity.identify_run(binding, found, api=api, kube=call.kube)
-    for text in here.notes:
+    run = await run_identity.identify_run(binding, found, api=api, kube=context.kube)
+    for text in run.notes:
         output.echo_note(text)
-    render_input = _render_input(found, here)
-    manifest = await _manifest(render_input, here, api, call)
+    render_input = _render_input(found, run.owner)
+    manifest = await _manifest(render_input, run.identity, api, context)
     if errors := validation.find_errors(manifest):
         for error in errors:
             text = attribution.invalid_manifest_message([error], render_input)
-            output.echo_error(call.redaction.redact_text(text))
+            output.echo_error(context.redaction.redact_text(text))
         return None
     for text in ineffective_variables.ineffective(
-        render_input, namespace=here.owner.namespace if binding else ""
+        render_input, namespace=run.owner.namespace if binding else ""
     ):
-        output.echo_note(call.redaction.redact_text(text))
+        output.echo_note(context.redaction.redact_text(text))
     return RenderedManifest(manifest, _as_sent(manifest, binding), render_input, server)
 
 
-def _is_accepted(call: RenderContext) -> bool:
+def _is_accepted(context: RenderContext) -> bool:
     """Check the template of `--template` as `validate` does; print what is wrong with it."""
-    if call.selector.template is None:
+    if context.selector.template is None:
         return True
-    found = list(template_check.check(call.selector.template))
+    found = list(template_check.check(context.selector.template))
     for finding in found:
         echo = output.echo_error if finding.severity == "error" else output.echo_note
-        echo(call.redaction.redact_text(f"{finding.path_text}: {finding.message}"))
+        echo(context.redaction.redact_text(f"{finding.path_text}: {finding.message}"))
     return all(finding.severity == "warning" for finding in found)
 
 
-async def _documents(call: RenderContext, api: PrefectApi | None) -> RunDocuments:
-    if api is None or call.connection is None:
-        return run_documents.sample_documents(call.selector)
-    with connections.explain_failures(call.connection):
-        return await run_documents.fetch_documents(call.selector, api)
+async def _documents(context: RenderContext, api: PrefectApi | None) -> RunDocuments:
+    if api is None or context.connection is None:
+        return run_documents.sample_documents(context.selector)
+    with connections.explain_failures(context.connection):
+        return await run_documents.fetch_documents(context.selector, api)
 
 
 async def _manifest(
-    render_input: RenderInput, here: RunIdentity, api: PrefectApi | None, call: RenderContext
+    render_input: RenderInput, identity: Identity, api: PrefectApi | None, context: RenderContext
 ) -> Object:
-    client = RedactingClient(api.client if api else None, call.redaction)
+    client = RedactingClient(api.client if api else None, context.redaction)
     try:
-        return await render_manifest(
-            render_input, here.identity, client=cast("PrefectClient", client)
-        )
+        return await render_manifest(render_input, identity, client=cast("PrefectClient", client))
     except RenderError as error:
         raise RenderError("", attribution.render_error_message(error, render_input)) from error
 
 
-async def _binding(call: RenderContext) -> Binding | None:
-    in_cluster = binding_lookup.is_in_cluster(call.binding)
-    if call.needs_cluster or in_cluster or call.kubeconfig.file or call.kubeconfig.context:
-        call.kube = await KubernetesClient.from_environment(call.kubeconfig)
-    elif call.binding and call.selector.needs_server:
+async def _binding(context: RenderContext) -> Binding | None:
+    in_cluster = binding_lookup.is_in_cluster(context.binding)
+    if context.needs_cluster or in_cluster or context.kubeconfig.file or context.kubeconfig.context:
+        context.kube = await KubernetesClient.from_environment(context.kubeconfig)
+    elif context.binding and context.selector.needs_server:
         # for the binding's Secrets; the environment can have its credentials, too
-        call.kube = await connections.connect_cluster()
-    if call.kube:
-        call.stack.push_async_exit(call.kube)
-    return await binding_lookup.find_binding(call.binding, kube=call.kube) if call.binding else None
+        context.kube = await connections.connect_cluster()
+    if context.kube:
+        context.stack.push_async_exit(context.kube)
+    return (
+        await binding_lookup.find_binding(context.binding, kube=context.kube)
+        if context.binding
+        else None
+    )
 
 
 async def _open(
-    binding: Binding | None, call: RenderContext
+    binding: Binding | None, context: RenderContext
 ) -> tuple[PrefectEndpoint | None, PrefectApi | None]:
-    if not call.selector.needs_server:
+    if not context.selector.needs_server:
         return None, None
-    call.connection = await connections.connect_server(binding, call.kube, named=call.binding)
-    server = call.connection.server
-    call.redaction.add([server.api_key, server.auth_string, *dict(server.headers).values()])
+    context.connection = await connections.connect_server(
+        binding, context.kube, named=context.binding
+    )
+    server = context.connection.server
+    context.redaction.add([server.api_key, server.auth_string, *dict(server.headers).values()])
     api = PrefectApi(server, pool="")  # each lookup names its pool
-    return server, await call.stack.enter_async_context(api)
+    return server, await context.stack.enter_async_context(api)
 
 
-def _render_input(found: RunDocuments, here: RunIdentity) -> RenderInput:
+def _render_input(found: RunDocuments, owner: Owner) -> RenderInput:
     return RenderInput(
         run=found.run,
         flow=found.flow,
         deployment=found.deployment,
         pool=found.pool,
-        worker_name=here.owner.worker_name,
-        environment=here.owner.environment,
-        ca=here.owner.ca,
-        template_environment=here.owner.template_environment,
+        worker_name=owner.worker_name,
+        environment=owner.environment,
+        ca=owner.ca,
+        template_environment=owner.template_environment,
     )
 
 

@@ -13,10 +13,11 @@ from uuid import UUID
 from prefect.utilities.templating import apply_values
 
 from workpool_operator import settings
-from workpool_operator.api.v1alpha1 import ServerSpec, Spec
+from workpool_operator.api.v1alpha1 import ServerSpec
 from workpool_operator.binding.context import Binding
 from workpool_operator.binding.secrets import run_credentials
 from workpool_operator.cli.binding_check import POOL_TYPES
+from workpool_operator.cli.binding_lookup import binding_of
 from workpool_operator.cli.run_documents import SAMPLE_ID, RunDocuments
 from workpool_operator.errors import OperatorError
 from workpool_operator.jobs import references
@@ -104,14 +105,8 @@ def _sample_binding(found: RunDocuments, *, url: str) -> Binding:
     server = {"url": url or "http://prefect.example/api"}
     pool = {key: found.pool[key] for key in ("name", "type")}
     pool["type"] = pool["type"] if pool["type"] in POOL_TYPES else POOL_TYPES[0]
-    spec = Spec.model_validate({"workPool": pool, "server": server})
-    return Binding(
-        namespace=_namespace(found),
-        name="render",
-        spec=lambda: spec,
-        generation=lambda: 0,
-        status={},
-    )
+    metadata = {"namespace": _namespace(found), "name": "render"}
+    return binding_of({"metadata": metadata, "spec": {"workPool": pool, "server": server}})
 
 
 def _namespace(found: RunDocuments) -> str:

@@ -50,11 +50,11 @@ def check(template: Mapping[str, Any]) -> Iterator[Finding]:
         if key not in _PARTS:
             text = f"unknown field{did_you_mean(key, _PARTS)}"
             yield Finding((key,), text, "warning")
-    faults = template_errors(template)
-    yield from map(Finding.of, faults)
+    errors = template_errors(template)
+    yield from map(Finding.of, errors)
     if "variables" not in template:  # Prefect's server refuses it
         yield Finding(("variables",), "is required: a JSON schema, at least {properties: {}}")
-    if any(len(fault.path) < 2 for fault in faults):
+    if any(len(error.path) < 2 for error in errors):
         return  # job_configuration or variables is missing
     readable = settings.template_environment()
     yield from map(_warning, template_warnings(template, template_environment=readable))
@@ -79,17 +79,18 @@ def check_default_run(template: Mapping[str, Any]) -> Iterator[Finding]:
         job = asyncio.run(
             render_manifest(render_input, _IDENTITY, client=cast("PrefectClient", _NO_SERVER))
         )
-    except RenderError as error:
-        path = template_path(parse_path(error.path))
+    except RenderError as refusal:
+        path = template_path(parse_path(refusal.path))
         if len(path) > 1:  # else it is a block or a variable, which only a server has
-            yield from _crashes(path, template_findings.from_error(error, render_input))
+            yield from _crashes(path, template_findings.from_error(refusal, render_input))
         return
     except RecursionError:
         yield Finding(("job_configuration",), "is nested too deeply to be rendered")
         return
-    for fault in validation.find_errors(job):
+    for error in validation.find_errors(job):
         yield from _crashes(
-            template_path(fault.path), template_findings.from_errors([fault], render_input)
+            template_path(error.path),
+            template_findings.from_errors([error], render_input),
         )
 
 

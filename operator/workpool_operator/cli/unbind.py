@@ -20,11 +20,10 @@ import typer
 from pydantic import ValidationError
 
 from workpool_operator.api import v1alpha1
-from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import secrets
-from workpool_operator.binding.context import Binding
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.cli import output
+from workpool_operator.cli.binding_lookup import binding_of
 from workpool_operator.errors import (
     KubernetesConflict,
     KubernetesNotFound,
@@ -122,20 +121,20 @@ async def _delete(bindings: Sequence[Object], options: Options) -> list[Object]:
         for binding in bindings:
             preconditions = {"uid": binding["metadata"]["uid"]}
             await _request_if_unchanged(kube, "DELETE", binding, {"preconditions": preconditions})
-        left = await _left_after(options.patience_seconds, bindings, kube, options)
+        left = await _wait_until_deleted(options.patience_seconds, bindings, kube, options)
         for binding in left:
             why = f"no operator did so within {options.patience_seconds:g} s"
             output.echo(f"{_name(binding)}: removing the finalizer, because {why}")
             await _release_secrets(kube, binding)
             await _remove_finalizer(kube, binding)
-        left = await _left_after(REMOVAL_SECONDS, left, kube, options)
+        left = await _wait_until_deleted(REMOVAL_SECONDS, left, kube, options)
     for binding in left:
         finalizers = ", ".join(binding["metadata"].get("finalizers", [])) or "none"
         output.echo_error(f"{_name(binding)} was not deleted; its finalizers: {finalizers}")
     return left
 
 
-async def _left_after(
+async def _wait_until_deleted(
     seconds: float, bindings: Iterable[Object], kube: KubernetesClient, options: Options
 ) -> list[Object]:
     """Wait until the bindings are deleted, and print each; return those that remain."""
@@ -181,22 +180,14 @@ async def _remove_finalizer(kube: KubernetesClient, binding: Object) -> None:
 
 async def _release_secrets(kube: KubernetesClient, binding: Object) -> None:
     """Delete the binding's Secrets in other namespaces, as far as the caller may."""
-    metadata = binding["metadata"]
     try:
-        spec = Spec.model_validate(binding["spec"])
-    except ValidationError:  # then no operator served it
+        valid = binding_of(binding)
+    except ValidationError:  # no operator has served it
         return
-    left = Binding(
-        namespace=metadata["namespace"],
-        name=metadata["name"],
-        spec=lambda: spec,
-        generation=lambda: 0,
-        status={},
-    )
     try:
-        await secrets.release_secrets(left, kube)
+        await secrets.release_secrets(valid, kube)
     except Unavailable as error:
-        output.echo_note(f"{left.key}: cannot delete its Secrets: {error}")
+        output.echo_note(f"{_name(binding)}: cannot delete its Secrets: {error}")
 
 
 def _name(binding: Object) -> str:

@@ -25,7 +25,7 @@ documents = st.dictionaries(
 
 
 def plain(text: str) -> str:
-    """Return the text without colours, as it is without a terminal."""
+    """Return the text without colours."""
     return re.sub("\x1b\\[[0-9;]*m", "", text)
 
 

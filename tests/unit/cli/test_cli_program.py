@@ -25,9 +25,9 @@ def command(tmp_path) -> Command:
 
 @pytest.mark.parametrize("arguments", [[], ["render"], ["validate"], ["run"], ["unbind"], ["crd"]])
 def test_each_command_has_a_help_text(command, arguments):
-    said = command.run(*arguments, "--help", COLUMNS="80")
-    assert said.code == 0
-    assert "Usage: workpool-operator" in said.out
+    result = command.run(*arguments, "--help", COLUMNS="80")
+    assert result.code == 0
+    assert "Usage: workpool-operator" in result.out
     assert command.here(*arguments, "-h").out == command.here(*arguments, "--help").out
 
 
@@ -47,8 +47,8 @@ def test_the_page_on_commands_has_each_command_with_all_of_its_options(name):
 
 
 def test_the_version_is_that_of_the_package(command):
-    said = command.run("--version")
-    assert (said.code, said.out) == (
+    result = command.run("--version")
+    assert (result.code, result.out) == (
         0,
         f"workpool-operator {version('workpool-operator')}, Prefect {version('prefect')}\n",
     )
@@ -89,9 +89,9 @@ def test_help_imports_no_heavy_library():
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_there_is_a_completion_for_each_shell(command, shell):
-    said = command.run(_WORKPOOL_OPERATOR_COMPLETE=f"source_{shell}")
-    assert said.code == 0
-    assert "_WORKPOOL_OPERATOR_COMPLETE" in said.out
+    result = command.run(_WORKPOOL_OPERATOR_COMPLETE=f"source_{shell}")
+    assert result.code == 0
+    assert "_WORKPOOL_OPERATOR_COMPLETE" in result.out
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_there_is_a_completion_for_each_shell(command, shell):
     ],
 )
 def test_commands_options_and_their_values_are_completed(command, words, expected):
-    said = command.run(
+    result = command.run(
         _WORKPOOL_OPERATOR_COMPLETE="complete_bash",
         COMP_WORDS=words,
         COMP_CWORD=str(len(words.split(" ")) - 1),
     )
-    assert said.out.split() == expected
+    assert result.out.split() == expected
 
 
 def test_completion_is_shown_and_installed_for_the_current_shell(command):
@@ -135,8 +135,8 @@ def test_an_unreachable_cluster_is_named_with_its_context(command):
             "current-context": "prod",
         },
     )
-    said = command.run("unbind", "-A", "--dry-run", "--kubeconfig", file)
-    assert "error: cannot reach http://127.0.0.1:1 (context prod): " in said.error
+    result = command.run("unbind", "-A", "--dry-run", "--kubeconfig", file)
+    assert "error: cannot reach http://127.0.0.1:1 (context prod): " in result.error
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_an_unreachable_cluster_is_named_with_its_context(command):
     ],
 )
 def test_wrong_usage_is_explained_and_has_its_own_exit_code(command, arguments, problem):
-    said = command.run(*arguments)
-    assert said.code == 2
-    assert problem in said.err
-    assert said.out == ""
+    result = command.run(*arguments)
+    assert result.code == 2
+    assert problem in result.err
+    assert result.out == ""

@@ -44,8 +44,8 @@ def env(job: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_template_and_job_variables_are_enough(command, template):
     variables = command.write("v.yaml", {"image": "a:1", "namespace": "mine", "env": {"A": "1"}})
-    said = command.here("render", "--template", template, "--variables", variables)
-    job = said.document
+    result = command.here("render", "--template", template, "--variables", variables)
+    job = result.document
     assert job["metadata"]["namespace"] == "mine"
     assert job["spec"]["template"]["spec"]["containers"][0]["image"] == "a:1"
     assert env(job)["A"] == "1"
@@ -67,57 +67,57 @@ def test_an_environment_that_goes_into_a_secret_is_shown_as_references(command, 
     binding = yaml.safe_load(yaml.safe_dump(BINDING))
     binding["spec"]["jobs"] = {"environmentSecret": True}
     file = command.write("binding.yaml", binding)
-    said = command.here("render", "--template", template, "--binding", file, "--explain")
-    name = said.document["metadata"]["name"]
-    assert env(said.document)["PREFECT_API_URL"]["secretKeyRef"]["name"] == f"{name}-env"
-    assert f"go into Secret '{name}-env'" in said.err
+    result = command.here("render", "--template", template, "--binding", file, "--explain")
+    name = result.document["metadata"]["name"]
+    assert env(result.document)["PREFECT_API_URL"]["secretKeyRef"]["name"] == f"{name}-env"
+    assert f"go into Secret '{name}-env'" in result.err
 
 
 def test_values_that_are_named_like_credentials_are_redacted(command, template):
     variables = command.write("v.yaml", {"env": {"API_TOKEN": "geheim-1", "U": "http://a:b@x"}})
-    said = command.here("render", "--template", template, "--variables", variables)
-    assert env(said.document)["API_TOKEN"] == "<redacted>"
-    assert env(said.document)["U"] == "http://<redacted>@x"
-    assert "geheim-1" not in said.everything
+    result = command.here("render", "--template", template, "--variables", variables)
+    assert env(result.document)["API_TOKEN"] == "<redacted>"
+    assert env(result.document)["U"] == "http://<redacted>@x"
+    assert "geheim-1" not in result.everything
 
 
 def test_a_note_names_a_job_variable_without_effect(command, template):
     variables = command.write("v.yaml", {"imge": "a:1"})
-    said = command.here("render", "--template", template, "--variables", variables)
-    assert said.code == 0
-    assert "Job variable imge has no effect: no placeholder of the pool's template" in said.err
-    assert "(did you mean image?)" in said.err
+    result = command.here("render", "--template", template, "--variables", variables)
+    assert result.code == 0
+    assert "Job variable imge has no effect: no placeholder of the pool's template" in result.err
+    assert "(did you mean image?)" in result.err
 
 
 def test_a_template_that_validate_refuses_is_refused(command):
     document = stock_template()
     pod = document["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     pod["containers"][0]["image"] = "{{ imge }}"
-    said = command.here("render", "--template", command.write("t.json", document))
-    assert "containers[0].image: expected a variable that the template declares" in said.error
-    assert "did you mean image?" in said.error
-    assert said.out == ""
+    result = command.here("render", "--template", command.write("t.json", document))
+    assert "containers[0].image: expected a variable that the template declares" in result.error
+    assert "did you mean image?" in result.error
+    assert result.out == ""
 
 
 def test_a_note_names_a_namespace_that_the_binding_overrides(command, template):
     variables = command.write("v.yaml", {"namespace": "team-b"})
     file = command.write("binding.yaml", BINDING)
-    said = command.here(
+    result = command.here(
         "render", "--template", template, "--variables", variables, "--binding", file
     )
-    assert said.document["metadata"]["namespace"] == "runs"
-    assert "Job variable namespace 'team-b' has no effect: Jobs are created in 'runs'" in said.err
+    assert result.document["metadata"]["namespace"] == "runs"
+    assert "Job variable namespace 'team-b' has no effect: Jobs are created in 'runs'" in result.err
 
 
 def test_the_environment_is_read_only_if_the_settings_allow_it(command):
     template = command.write("t.json", stock_template(nodeName="{{ $NODE }}{{ $TOKEN }}"))
     env = {"NODE": "n1", "TOKEN": "geheim"}
-    said = command.run("render", "--template", template, **env)
-    assert said.document["spec"]["template"]["spec"]["nodeName"] == ""
-    assert "the operator reads TOKEN only if WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT" in said.err
+    result = command.run("render", "--template", template, **env)
+    assert result.document["spec"]["template"]["spec"]["nodeName"] == ""
+    assert "the operator reads TOKEN only if WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT" in result.err
     env["WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT"] = "NODE"
-    said = command.run("render", "--template", template, **env)
-    assert said.document["spec"]["template"]["spec"]["nodeName"] == "n1"
+    result = command.run("render", "--template", template, **env)
+    assert result.document["spec"]["template"]["spec"]["nodeName"] == "n1"
 
 
 def test_the_template_of_a_whole_pool_is_used(command):
@@ -138,17 +138,17 @@ def test_the_template_of_a_whole_pool_is_used(command):
 def test_an_error_is_one_line_with_its_place(command, template, variables, problem):
     path = command.home / "v.yaml"
     path.write_text(variables if isinstance(variables, str) else yaml.safe_dump(variables))
-    said = command.here("render", "--template", template, "--variables", path)
-    assert problem in said.error
-    assert said.out == ""
+    result = command.here("render", "--template", template, "--variables", path)
+    assert problem in result.error
+    assert result.out == ""
 
 
 def test_every_error_of_the_manifest_is_reported(command, template):
     variables = command.write("v.yaml", {"image": "a b", "service_account_name": 5})
-    said = command.here("render", "--template", template, "--variables", variables)
-    assert (said.code, said.out) == (1, "")
-    assert "job variable image of the deployment" in said.err
-    assert "job variable service_account_name of the deployment" in said.err
+    result = command.here("render", "--template", template, "--variables", variables)
+    assert (result.code, result.out) == (1, "")
+    assert "job variable image of the deployment" in result.err
+    assert "job variable service_account_name of the deployment" in result.err
 
 
 @pytest.mark.parametrize(
@@ -166,20 +166,20 @@ def test_every_error_of_the_manifest_is_reported(command, template):
     ],
 )
 def test_what_is_missing_is_told_in_one_line(command, template, options, problem):
-    said = command.here("render", *(str(template) if o == "TEMPLATE" else o for o in options))
-    assert problem in said.error
+    result = command.here("render", *(str(template) if o == "TEMPLATE" else o for o in options))
+    assert problem in result.error
 
 
 def test_without_a_server_the_ways_to_one_are_told(command):
-    said = command.run("render", "--deployment", "a/b")
-    assert "no Prefect server: set PREFECT_API_URL" in said.error
+    result = command.run("render", "--deployment", "a/b")
+    assert "no Prefect server: set PREFECT_API_URL" in result.error
 
 
 def test_an_invalid_binding_is_reported_with_its_position(command, template):
     bad = {**BINDING, "spec": {**BINDING["spec"], "concurencyLimit": 1}}
     file = command.write("binding.yaml", bad)
-    said = command.here("render", "--template", template, "--binding", file)
-    assert "binding.yaml:7:3: spec.concurencyLimit: unknown field (did you mean" in said.error
+    result = command.here("render", "--template", template, "--binding", file)
+    assert "binding.yaml:7:3: spec.concurencyLimit: unknown field (did you mean" in result.error
 
 
 def second(binding: dict[str, Any], namespace: str) -> dict[str, Any]:

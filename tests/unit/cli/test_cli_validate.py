@@ -29,9 +29,9 @@ def command(tmp_path) -> Command:
 
 
 def validate(command: Command, text: str, *options: str) -> tuple[int, list[str]]:
-    said = command.here("validate", *options, "-", stdin=text)
-    assert said.err == ""
-    return said.code, said.out.splitlines()
+    result = command.here("validate", *options, "-", stdin=text)
+    assert result.err == ""
+    return result.code, result.out.splitlines()
 
 
 def test_a_good_binding_is_valid_from_standard_input_too(command):
@@ -45,8 +45,8 @@ def test_the_examples_are_valid(command):
         if "kind: WorkPoolBinding" in path.read_text()
     ]
     assert bindings
-    said = command.here("validate", *bindings)
-    assert said.code == 0, said.out
+    result = command.here("validate", *bindings)
+    assert result.code == 0, result.out
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_json_output_counts_warnings_and_skipped_objects(command):
 
 def test_objects_of_other_kinds_are_skipped_with_one_note(command):
     other = "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\n"
-    said = command.here("validate", "-", stdin=other + GOOD.join(["---\n", other]) + other)
-    assert (said.code, said.out) == (0, "1 binding valid\n")
-    assert said.err == "note: skipped 3 objects of other kinds\n"
+    result = command.here("validate", "-", stdin=other + GOOD.join(["---\n", other]) + other)
+    assert (result.code, result.out) == (0, "1 binding valid\n")
+    assert result.err == "note: skipped 3 objects of other kinds\n"
 
 
 def test_a_file_with_nothing_but_other_kinds_is_an_error(command):
@@ -161,9 +161,9 @@ def test_two_bindings_that_conflict_are_a_warning(command, monkeypatch, second, 
     monkeypatch.chdir(command.home)
     (command.home / "one.yaml").write_text(named("a", "x"))
     (command.home / "two.yaml").write_text(second)
-    said = command.here("validate", "one.yaml", "two.yaml")
-    lines = said.out.splitlines()
-    assert said.code == 0
+    result = command.here("validate", "one.yaml", "two.yaml")
+    lines = result.out.splitlines()
+    assert result.code == 0
     assert len(lines) == (2 if warning else 1)
     assert lines[-1] == f"2 bindings valid{', 1 warning' if warning else ''}"
     if warning:
@@ -194,21 +194,21 @@ def test_a_directory_is_searched_for_bindings_and_templates(command, monkeypatch
     (chart / "secret.yaml").write_text("apiVersion: v1\nkind: Secret\n")
     (chart / "etl.yaml").write_text(GOOD)
     command.write("gitops/template.json", stock_template())
-    said = command.here("validate", "gitops")
-    assert (said.code, said.out) == (0, "1 base job template, 1 binding valid\n")
-    assert said.err == (
+    result = command.here("validate", "gitops")
+    assert (result.code, result.out) == (0, "1 base job template, 1 binding valid\n")
+    assert result.err == (
         "note: skipped 2 objects of other kinds\nnote: skipped 1 Helm template: render them first\n"
     )
     (chart / "broken.yaml").write_text("a: [")
-    said = command.here("validate", "gitops")
-    assert said.code == 1
-    assert said.out.startswith("gitops/chart/broken.yaml:2:1: error: is not valid YAML or JSON")
+    result = command.here("validate", "gitops")
+    assert result.code == 1
+    assert result.out.startswith("gitops/chart/broken.yaml:2:1: error: is not valid YAML or JSON")
 
 
 def test_a_directory_without_anything_to_check_is_an_error(command):
-    said = command.here("validate", str(command.home))
-    assert said.code == 1
-    assert ":1:1: error: contains no WorkPoolBinding and no base job template" in said.out
+    result = command.here("validate", str(command.home))
+    assert result.code == 1
+    assert ":1:1: error: contains no WorkPoolBinding and no base job template" in result.out
 
 
 def test_output_to_a_file_has_no_colours(command):
