@@ -58,7 +58,7 @@ async def test_a_run_whose_pod_the_kubelet_rejects_gets_new_jobs_up_to_its_retry
     assert any("Infrastructure retry 1 of 1" in line for line in await api.logs(mended["id"]))
     end = await api.wait_for_state(lost["id"], "CRASHED", seconds=90)
     assert "OutOfcpu" in end["state"]["message"]
-    assert "jobs.infrastructureRetries (1)" in end["state"]["message"]
+    assert "jobs.infrastructureRetries: 1" in end["state"]["message"]
     first, second = [s["timestamp"] for s in await api.states(lost["id"]) if s["name"] == "Pending"]
     assert times.seconds(first, second) >= 10
 
