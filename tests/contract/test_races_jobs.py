@@ -73,7 +73,7 @@ async def test_race_06_a_run_behind_200_that_cannot_start_is_found(
     for run in page:
         here.store.put(run.id, RunRecord(not_before=datetime.now(UTC) + timedelta(minutes=5)))
     queue = here.controller.queue
-    acquire = Poller(
+    poller = Poller(
         here.controller,
         prefect=here.api,
         settings=PollSettings,
@@ -81,7 +81,7 @@ async def test_race_06_a_run_behind_200_that_cannot_start_is_found(
         may_claim=lambda: True,
         polled=lambda _: None,
     )
-    task = asyncio.create_task(acquire.run())
+    task = asyncio.create_task(poller.run())
     async with asyncio.timeout(20):
         found = {await queue.get(), await queue.get()}
     task.cancel()

@@ -1,1 +1,1 @@
-"""From a due run to its reported end: acquire -> work queue -> snapshot -> decide -> execute."""
+"""From a due run to its reported end: poll -> work queue -> snapshot -> decide -> execute."""

@@ -107,14 +107,14 @@ class RunController(Subscriber):
     def _make_executor(
         self, renderer: JobRenderer, consent: Callable[[], Awaitable[None]]
     ) -> Executor:
-        creation = JobWriter(
+        job_writer = JobWriter(
             self._kube,
             environment_secret=self._environment_secret,
             consent=consent,
         )
         job_creator = JobCreator(
             renderer=renderer,
-            creation=creation,
+            job_writer=job_writer,
             store=self.store,
             job_cache=self._cluster.jobs,
             run_log=self.run_log,

@@ -72,7 +72,7 @@ class JobCreator:
         self,
         *,
         renderer: JobRenderer,
-        creation: JobWriter,
+        job_writer: JobWriter,
         store: RunStore,
         job_cache: Cache[Job],
         run_log: RunLogSender,
@@ -80,7 +80,7 @@ class JobCreator:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._renderer = renderer
-        self._job_writer = creation
+        self._job_writer = job_writer
         self._store = store
         self._job_cache = job_cache
         self._run_log = run_log

@@ -81,7 +81,7 @@ async def store_after(error: Exception | None) -> RunStore:
     store.put(RUN_ID, record(CLAIMED.run, mine="claim"))
     creator = JobCreator(
         renderer=Renderer(error),
-        creation=cast("JobWriter", absent),
+        job_writer=cast("JobWriter", absent),
         store=store,
         job_cache=Cache(lambda _: None),
         run_log=cast("RunLogSender", absent),

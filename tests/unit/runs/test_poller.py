@@ -98,7 +98,7 @@ class Bench:
         self.queues: tuple[str, ...] | None = None
         self.heard: list[OperatorError | None] = []
         settings = PollSettings(concurrency_limit=concurrency_limit)
-        self.acquire = Poller(
+        self.poller = Poller(
             self.controller,
             prefect=cast("PrefectApi", self.pool),
             settings=lambda: settings,
@@ -109,7 +109,7 @@ class Bench:
 
     async def during(self, seconds: float = 0.05, *, do: Callable[[], None] | None = None) -> None:
         """Let the loop run."""
-        task = asyncio.create_task(self.acquire.run())
+        task = asyncio.create_task(self.poller.run())
         await asyncio.sleep(seconds)
         if do:
             do()
@@ -132,7 +132,7 @@ async def test_runs_are_offered_in_the_order_of_the_poll() -> None:
     await bench.during()
     assert await bench.offered() == ["c", "a", "b"]
     assert bench.pool.deployments_read == 1
-    assert bench.acquire.last.queued == 0
+    assert bench.poller.last.queued == 0
 
 
 @pytest.mark.parametrize(("queues", "asked"), [(None, ()), (("high",), ("high",))])
@@ -151,7 +151,7 @@ async def test_without_a_queue_nothing_is_polled_rather_than_every_queue() -> No
     await bench.during()
     assert bench.pool.polls == 0
     assert bench.heard == [None]
-    assert bench.acquire.last.at is None
+    assert bench.poller.last.at is None
 
 
 async def test_no_more_runs_are_offered_than_there_are_slots() -> None:
@@ -159,13 +159,13 @@ async def test_no_more_runs_are_offered_than_there_are_slots() -> None:
     bench.controller.taken = InFlight(running=frozenset({"x"}), pending=frozenset({"y"}))
     await bench.during()
     assert await bench.offered() == ["a"]
-    assert bench.acquire.last.queued == 2
-    assert bench.acquire.last.runs_left
+    assert bench.poller.last.queued == 2
+    assert bench.poller.last.runs_left
 
 
 async def test_an_offer_holds_its_slot() -> None:
     bench = Bench("a", "b", concurrency_limit=1)
-    await bench.during(do=bench.acquire.wake)
+    await bench.during(do=bench.poller.wake)
     assert bench.pool.polls == 2
     assert await bench.offered() == ["a"]
 
@@ -248,7 +248,7 @@ async def test_a_closed_binding_polls_and_offers_nothing() -> None:
     bench.open = False
     await bench.during()
     assert await bench.offered() == []
-    assert bench.acquire.last.queued == 1
+    assert bench.poller.last.queued == 1
     assert bench.pool.deployments_read == 0
 
 
@@ -262,21 +262,21 @@ async def test_an_answer_that_is_older_than_the_store_offers_nothing() -> None:
 
 async def test_an_event_brings_the_next_poll_forward() -> None:
     bench = Bench()
-    await bench.during(do=bench.acquire.wake)
+    await bench.during(do=bench.poller.wake)
     assert bench.pool.polls == 2
 
 
 @pytest.mark.parametrize(("limit", "polls"), [(1, 2), (9, 1)])
 async def test_a_slot_that_becomes_free_polls_only_if_runs_wait(limit: int, polls: int) -> None:
     bench = Bench("a", "b", concurrency_limit=limit)
-    await bench.during(do=bench.acquire.slot_freed)
+    await bench.during(do=bench.poller.slot_freed)
     assert bench.pool.polls == polls
 
 
 async def test_the_end_of_a_run_s_last_attempt_polls_for_the_next() -> None:
     bench = Bench("a")
     bench.controller.taken = InFlight(frozenset({str(id_of("a"))}), frozenset())
-    await bench.during(do=bench.acquire.slot_freed)
+    await bench.during(do=bench.poller.slot_freed)
     assert bench.pool.polls == 2
 
 
