@@ -25,17 +25,17 @@ def command(tmp_path: Path, cluster) -> Command:
 async def unserved(crd, kube, namespace):
     """`await unserved("name", "other/finalizer")` creates a binding that no operator serves."""
     path = f"/apis/workpool-operator.dev/v1alpha1/namespaces/{namespace}/workpoolbindings"
-    made: list[str] = []
+    created: list[str] = []
 
     async def make(name: str, *finalizers: str) -> None:
-        made.append(name)
+        created.append(name)
         metadata = {"name": name, "finalizers": [FINALIZER, *finalizers]}
         body = {"apiVersion": "workpool-operator.dev/v1alpha1", "kind": "WorkPoolBinding"}
         answer = await kube.http.post(path, json={**body, "metadata": metadata, "spec": SPEC})
         answer.raise_for_status()
 
     yield make
-    for name in made:
+    for name in created:
         merge = {"Content-Type": "application/merge-patch+json"}
         free = {"metadata": {"finalizers": None}}
         await kube.http.patch(f"{path}/{name}", json=free, headers=merge)

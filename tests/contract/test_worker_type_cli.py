@@ -42,9 +42,9 @@ async def test_prefects_commands_create_and_serve_a_pool_of_our_type(
     pool = f"cli-{uuid.uuid4().hex[:8]}"
     env = environment(url=prefect_server.url, home=tmp_path, kubeconfig=cluster.kubeconfig)
     await prefect("work-pool", "create", "--type", TYPE, pool, env=env)
-    made = await api.read_pool(pool)
-    assert made["type"] == TYPE
-    assert made["base_job_template"] == KubernetesJobWorker.get_default_base_job_template()
+    created = await api.read_pool(pool)
+    assert created["type"] == TYPE
+    assert created["base_job_template"] == KubernetesJobWorker.get_default_base_job_template()
     name = f"cli {uuid.uuid4().hex[:8]}"
     options = ("--run-once", "--prefetch-seconds", "3", "--with-healthcheck")
     env |= {"PREFECT_WORKER_WEBSERVER_PORT": "0"}

@@ -128,41 +128,41 @@ def test_a_name_of_a_credential_is_recognised_in_any_case(name):
 )
 def test_a_name_that_only_resembles_one_is_not(name):
     assert not is_credential(name)
-    assert Redaction().redact(env(**{name: "geheim"})) == env(**{name: "geheim"})
+    assert Redaction().redact(env(**{name: "hunter2"})) == env(**{name: "hunter2"})
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
         (
-            "Server=tcp:db,1433;User Id=sa;Password=geheim w/ blank;Database=y",
+            "Server=tcp:db,1433;User Id=sa;Password=hunter2 w/ blank;Database=y",
             "Server=tcp:db,1433;User Id=sa;Password=<redacted>;Database=y",
         ),
         (
-            "AccountName=a;AccountKey=geheim/DEF+1==;EndpointSuffix=core",
+            "AccountName=a;AccountKey=hunter2/DEF+1==;EndpointSuffix=core",
             "AccountName=a;AccountKey=<redacted>;EndpointSuffix=core",
         ),
-        ("host=h password=geheim dbname=d", "host=h password=<redacted> dbname=d"),
-        ("redis:6380,password=geheim=,ssl=True", "redis:6380,password=<redacted>,ssl=True"),
-        ("https://blob/x?sv=1&sig=geheim%3D&se=2", "https://blob/x?sv=1&sig=<redacted>&se=2"),
-        ("X='DB_PASSWORD=geheim run'", "X='DB_PASSWORD=<redacted> run'"),
-        ('export TOKEN="geheim b" && run', 'export TOKEN="<redacted>" && run'),
+        ("host=h password=hunter2 dbname=d", "host=h password=<redacted> dbname=d"),
+        ("redis:6380,password=hunter2=,ssl=True", "redis:6380,password=<redacted>,ssl=True"),
+        ("https://blob/x?sv=1&sig=hunter2%3D&se=2", "https://blob/x?sv=1&sig=<redacted>&se=2"),
+        ("X='DB_PASSWORD=hunter2 run'", "X='DB_PASSWORD=<redacted> run'"),
+        ('export TOKEN="hunter2 b" && run', 'export TOKEN="<redacted>" && run'),
         (
-            '{"user": "u", "password": "geheim", "n": 1}',
+            '{"user": "u", "password": "hunter2", "n": 1}',
             '{"user": "u", "password": "<redacted>", "n": 1}',
         ),
-        (r'"{\"token\": \"geheim\"}"', r'"{\"token\": \"<redacted>\"}"'),
-        ("{'api_key': 'geheim'}", "{'api_key': '<redacted>'}"),
-        ("postgres://u:geheim@host/db", "postgres://<redacted>@host/db"),
-        ("postgres://u:gehe@im@host/db", "postgres://<redacted>@host/db"),
-        ("postgres://u:gehe/im@host/db", "postgres://<redacted>@host/db"),
-        ("redis://:geheim@host:6379/0", "redis://<redacted>@host:6379/0"),
+        (r'"{\"token\": \"hunter2\"}"', r'"{\"token\": \"<redacted>\"}"'),
+        ("{'api_key': 'hunter2'}", "{'api_key': '<redacted>'}"),
+        ("postgres://u:hunter2@host/db", "postgres://<redacted>@host/db"),
+        ("postgres://u:hunt@er2@host/db", "postgres://<redacted>@host/db"),
+        ("postgres://u:hunt/er2@host/db", "postgres://<redacted>@host/db"),
+        ("redis://:hunter2@host:6379/0", "redis://<redacted>@host:6379/0"),
         (
-            "curl -H 'Authorization: Bearer geheim.1234567890'",
+            "curl -H 'Authorization: Bearer hunter2.1234567890'",
             "curl -H 'Authorization: Bearer <redacted>'",
         ),
         (
-            "-----BEGIN RSA PRIVATE KEY-----\ngeheim\n-----END RSA PRIVATE KEY-----",
+            "-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----",
             "-----BEGIN RSA PRIVATE KEY-----<redacted>-----END RSA PRIVATE KEY-----",
         ),
     ],
@@ -188,18 +188,18 @@ def test_text_without_a_secret_is_unchanged(text):
 
 
 def test_the_argument_of_an_option_for_a_credential_is_redacted():
-    container = {"command": ["run", "--password", "geheim", "--user", "u"], "args": ["-c", "x"]}
+    container = {"command": ["run", "--password", "hunter2", "--user", "u"], "args": ["-c", "x"]}
     shown = {"command": ["run", "--password", REDACTED, "--user", "u"], "args": ["-c", "x"]}
     assert Redaction().redact(container) == shown
-    script = {"args": ["sh", "-c", "run --api-key geheim --user u"]}
+    script = {"args": ["sh", "-c", "run --api-key hunter2 --user u"]}
     assert Redaction().redact(script) == {
         "args": ["sh", "-c", f"run --api-key {REDACTED} --user u"]
     }
 
 
 def test_secrets_of_a_configuration_file_within_a_value_are_redacted():
-    text = "user: u\npassword: geheim\nmonkey: m\n"
-    assert Redaction().redact(env(X=text)) == env(X=text.replace("geheim", REDACTED))
+    text = "user: u\npassword: hunter2\nmonkey: m\n"
+    assert Redaction().redact(env(X=text)) == env(X=text.replace("hunter2", REDACTED))
 
 
 @pytest.mark.parametrize("part", ["a=", "a.", "\n", "'", '"a":', "--a ", "a: ", "://", "password="])

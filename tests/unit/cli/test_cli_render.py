@@ -74,11 +74,11 @@ def test_an_environment_that_goes_into_a_secret_is_shown_as_references(command, 
 
 
 def test_values_that_are_named_like_credentials_are_redacted(command, template):
-    variables = command.write("v.yaml", {"env": {"API_TOKEN": "geheim-1", "U": "http://a:b@x"}})
+    variables = command.write("v.yaml", {"env": {"API_TOKEN": "hunter2-1", "U": "http://a:b@x"}})
     result = command.here("render", "--template", template, "--variables", variables)
     assert env(result.document)["API_TOKEN"] == "<redacted>"
     assert env(result.document)["U"] == "http://<redacted>@x"
-    assert "geheim-1" not in result.everything
+    assert "hunter2-1" not in result.everything
 
 
 def test_a_note_names_a_job_variable_without_effect(command, template):
@@ -111,7 +111,7 @@ def test_a_note_names_a_namespace_that_the_binding_overrides(command, template):
 
 def test_the_environment_is_read_only_if_the_settings_allow_it(command):
     template = command.write("t.json", stock_template(nodeName="{{ $NODE }}{{ $TOKEN }}"))
-    env = {"NODE": "n1", "TOKEN": "geheim"}
+    env = {"NODE": "n1", "TOKEN": "hunter2"}
     result = command.run("render", "--template", template, **env)
     assert result.document["spec"]["template"]["spec"]["nodeName"] == ""
     assert "the operator reads TOKEN only if WORKPOOL_OPERATOR_TEMPLATE_ENVIRONMENT" in result.err
@@ -165,12 +165,14 @@ def test_every_error_of_the_manifest_is_reported(command, template):
         (["--template", "TEMPLATE", "--diff", "--peer-python", "/none"], "/none: No such file"),
     ],
 )
-def test_what_is_missing_is_told_in_one_line(command, template, options, problem):
+def test_a_missing_file_cluster_or_interpreter_is_an_error_in_one_line(
+    command, template, options, problem
+):
     result = command.here("render", *(str(template) if o == "TEMPLATE" else o for o in options))
     assert problem in result.error
 
 
-def test_without_a_server_the_ways_to_one_are_told(command):
+def test_without_a_server_the_error_says_how_to_set_one(command):
     result = command.run("render", "--deployment", "a/b")
     assert "no Prefect server: set PREFECT_API_URL" in result.error
 
@@ -198,8 +200,8 @@ def test_one_of_several_bindings_in_a_file_is_selected_by_its_name(command, temp
     def render(binding: str) -> Any:
         return command.here("render", "--template", template, "--binding", binding)
 
-    made = render(f"{file}#ml/etl").document
-    assert made["metadata"]["annotations"]["workpool-operator.dev/binding"] == "ml/etl"
+    rendered = render(f"{file}#ml/etl").document
+    assert rendered["metadata"]["annotations"]["workpool-operator.dev/binding"] == "ml/etl"
     name_one = f"(data/etl, ml/etl): name one, such as {file}#data/etl"
     assert f"contains 2 WorkPoolBindings {name_one}" in render(str(file)).error
     assert f"contains 2 WorkPoolBindings named 'etl' {name_one}" in render(f"{file}#etl").error
