@@ -1,4 +1,4 @@
-"""Ends that are none of the flow's doing: a kubelet that takes no pod, an eviction, a dead node."""
+"""Runs that the infrastructure ends: a kubelet that rejects a pod, an eviction, a dead node."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ async def test_a_run_whose_pod_the_kubelet_rejects_gets_new_jobs_up_to_its_retry
     await bound_by_hand(api, kube, pool)
     await serve(jobs={"serverURL": api.url, "infrastructureRetries": 1}, poll=OFTEN)
     deployment = await deploy("hello", **TOO_MUCH)
-    mended, lost = [await api.create_run(deployment["id"]) for _ in range(2)]
-    for run in (mended, lost):
+    retried, lost = [await api.create_run(deployment["id"]) for _ in range(2)]
+    for run in (retried, lost):
         seen = await api.wait(run["id"], until=lambda run: run["state_name"] == RETRY)
         assert "Infrastructure retry 1 of 1" in seen["state"]["message"]
         assert "OutOfcpu" in seen["state"]["message"]
-    await api.update_run(mended["id"], job_variables={"cpu_request": "10m"})
-    await api.wait_for_state(mended["id"], "COMPLETED", seconds=90)
-    assert any("Infrastructure retry 1 of 1" in line for line in await api.logs(mended["id"]))
+    await api.update_run(retried["id"], job_variables={"cpu_request": "10m"})
+    await api.wait_for_state(retried["id"], "COMPLETED", seconds=90)
+    assert any("Infrastructure retry 1 of 1" in line for line in await api.logs(retried["id"]))
     end = await api.wait_for_state(lost["id"], "CRASHED", seconds=90)
     assert "OutOfcpu" in end["state"]["message"]
     assert "jobs.infrastructureRetries: 1" in end["state"]["message"]
@@ -130,7 +130,7 @@ def is_of(pod: Object, run: Object) -> bool:
 
 
 async def start(kube: Kube, pod: Object) -> None:
-    """What a kubelet says of a pod whose container runs."""
+    """Report the pod's container as running, as its kubelet would."""
     running = {
         "name": "prefect-job",
         "image": "none",

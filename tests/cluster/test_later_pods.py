@@ -37,9 +37,9 @@ async def test_the_second_pod_of_a_running_run_is_explained_and_timed_out(
         in (end["state"]["message"])
     )
     assert 'configmap "needed" not found' in end["state"]["message"]
-    told = [line for line in await lines(api, run) if "does not start" in line]
-    assert len(told) == 1, told
-    assert "CreateContainerConfigError" in told[0]
+    reported = [line for line in await lines(api, run) if "does not start" in line]
+    assert len(reported) == 1, reported
+    assert "CreateContainerConfigError" in reported[0]
     (made,) = await kube.list("jobs", namespace, selector=f"{RUN_LABEL}={run['id']}")
     events = [
         event

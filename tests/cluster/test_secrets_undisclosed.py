@@ -1,5 +1,7 @@
-"""No credential and no block's secret is told by anything but the Secrets that hold them, whatever
-goes well or wrong: real pods, real credentials, and everything that can be read afterwards."""
+"""Only Secrets hold credentials and secret blocks, whether runs complete, fail or never start.
+
+Real pods, real credentials, and a search of everything that can be read afterwards.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ KEY = "pnu_" + "open-sesame-4712"
 WRONG = "admin:" + "close-sesame-4713"
 BLOCK = "block-of-sesame-4714"
 KEPT = "workpool-operator.dev/secret=credentials"
-TOLD = ("jobs", "pods", "events", "configmaps", "workpoolbindings")
+READABLE = ("jobs", "pods", "events", "configmaps", "workpoolbindings")
 
 Runs = list[dict[str, Any]]
 
@@ -41,7 +43,7 @@ class Scene:
     secret: str  # {{ ... }}
 
     async def run_all(self, *wanted: tuple[str, str, dict[str, Any]]) -> Runs:
-        """Runs of these flows with these job variables, once each has ended in its state."""
+        """Start runs of these flows with these job variables, and wait for their final states."""
         started = []
         for flow, _, variables in wanted:
             deployment = await self.deploy(flow)
@@ -52,7 +54,7 @@ class Scene:
         ]
 
     async def runs(self) -> Runs:
-        """Well, badly, and not at all."""
+        """Run flows that complete, fail, and never start."""
         env = {"PASSWORD": self.secret, "URL": f"https://me:{self.secret}@host/"}
         open_ended = f"prefect --token '{self.secret}"
         return await self.run_all(
@@ -66,7 +68,7 @@ class Scene:
         )
 
     async def spoil_the_template(self) -> None:
-        """And mend it."""
+        """Break the pool's template, and repair it."""
         path = f"/work_pools/{self.deploy.pool}"
         spoilt = template_with_flows()
         container = spoilt["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
@@ -76,15 +78,15 @@ class Scene:
         variables["command"]["default"] = f"prefect --token '{self.secret}"
         await self.api.request("PATCH", path, {"base_job_template": spoilt})
         await self.binding.condition("TemplateValid", "False", seconds=30 + 4)
-        mended = {"base_job_template": template_with_flows()}
-        await self.api.request("PATCH", path, mended)
+        repaired = {"base_job_template": template_with_flows()}
+        await self.api.request("PATCH", path, repaired)
         await self.binding.ready(seconds=30 + 4)
 
-    async def told(self, runs: Runs) -> str:
-        """All that somebody can read who may not read Secrets."""
+    async def readable(self, runs: Runs) -> str:
+        """Return what a user without the right to read Secrets can read."""
         found: list[Any] = []
         for namespace in self.namespaces:
-            found += [await self.kube.list(plural, namespace) for plural in TOLD]
+            found += [await self.kube.list(plural, namespace) for plural in READABLE]
         for run in runs:
             found += [await self.api.states(run["id"]), await self.api.logs(run["id"])]
         return json.dumps(found) + self.process.log
@@ -104,12 +106,12 @@ class Scene:
         return output.decode()
 
 
-def assert_untold(told: str, secrets: Iterable[str]) -> None:
+def assert_not_disclosed(readable: str, secrets: Iterable[str]) -> None:
     for secret in secrets:
         encoded = base64.b64encode(secret.encode()).decode()
         for form in (secret, secret.rpartition(":")[2], encoded):
-            at = told.find(form)
-            assert at < 0, f"{secret!r} is told: ...{told[max(0, at - 300) : at + 50]}..."
+            at = readable.find(form)
+            assert at < 0, f"{secret!r} is disclosed: ...{readable[max(0, at - 300) : at + 50]}..."
 
 
 async def test_an_auth_string_and_a_secret_block_are_never_disclosed(
@@ -153,15 +155,15 @@ async def test_an_auth_string_and_a_secret_block_are_never_disclosed(
     assert base64.b64decode(value).decode() == GUARDED_AUTH  # a key that is refused reaches no pod
     await write(GUARDED_AUTH)
     await scene.binding.ready(seconds=SOON)
-    told = await scene.told(runs)
-    told += await scene.rendered(
+    readable = await scene.readable(runs)
+    readable += await scene.rendered(
         runs[0],
         KUBECONFIG=str(cluster.kubeconfig),
         PREFECT_API_URL=auth_server,
         PREFECT_API_AUTH_STRING=GUARDED_AUTH,
     )
-    assert_untold(told, [GUARDED_AUTH, WRONG, BLOCK])
-    assert "the end" in told  # what is looked through holds what it should
+    assert_not_disclosed(readable, [GUARDED_AUTH, WRONG, BLOCK])
+    assert "the end" in readable  # the search covers the logs
 
 
 async def test_an_api_key_is_never_disclosed(
@@ -186,4 +188,4 @@ async def test_an_api_key_is_never_disclosed(
     check = 'test "$PREFECT_API_KEY" = "$EXPECTED" && exit 7'
     compares = {"command": f"sh -c '{check}'", "env": {"EXPECTED": "no key"}}
     runs = await scene.run_all(("hello", "COMPLETED", {}), ("hello", "CRASHED", compares))
-    assert_untold(await scene.told(runs), [KEY])
+    assert_not_disclosed(await scene.readable(runs), [KEY])

@@ -192,10 +192,10 @@ async def test_a_run_ends_with_the_real_exit_code_and_the_reason(
     for fact in facts:
         assert fact in run["state"]["message"]
     executed = await executed_event(api, run)
-    (told,) = [r for r in executed["related"] if r["prefect.resource.role"] == "flow-run"]
+    (flow_run,) = [r for r in executed["related"] if r["prefect.resource.role"] == "flow-run"]
     assert executed["follows"], "the event of its submission"
-    assert told["prefect.infrastructure.status-code"] == code
-    assert told["prefect.infrastructure.identifier"] == run["infrastructure_pid"]
+    assert flow_run["prefect.infrastructure.status-code"] == code
+    assert flow_run["prefect.infrastructure.identifier"] == run["infrastructure_pid"]
     assert (await api.read_run(run["id"]))["state"] == run["state"]
 
 
@@ -215,8 +215,8 @@ async def test_a_sidecar_that_keeps_running_neither_hides_nor_changes_the_end_of
     assert "Container 'prefect-job' exited with code 7" in run["state"]["message"]
     assert "no such table" in run["state"]["message"]
     executed = await executed_event(api, run)
-    (told,) = [r for r in executed["related"] if r["prefect.resource.role"] == "flow-run"]
-    assert told["prefect.infrastructure.status-code"] == "7"
+    (flow_run,) = [r for r in executed["related"] if r["prefect.resource.role"] == "flow-run"]
+    assert flow_run["prefect.infrastructure.status-code"] == "7"
 
 
 async def executed_event(api: PrefectApi, run: Object) -> Object:

@@ -36,8 +36,8 @@ async def test_the_auth_string_reaches_a_run_and_is_never_disclosed(
         worker.kill()
     jobs = await kube.list("jobs", namespace)
     assert len(jobs) == 1
-    told = [worker.log, json.dumps(jobs), json.dumps(await kube.list("pods", namespace))]
-    told += [json.dumps(await kube.list("events", namespace)), *await auth_api.logs(run["id"])]
-    for text in told:
+    readable = [worker.log, json.dumps(jobs), json.dumps(await kube.list("pods", namespace))]
+    readable += [json.dumps(await kube.list("events", namespace)), *await auth_api.logs(run["id"])]
+    for text in readable:
         assert GUARDED_AUTH not in text
         assert GUARDED_AUTH.partition(":")[2] not in text

@@ -285,7 +285,7 @@ REFUSED = {
         {"bindings": [{"name": "etl", "spec": {**SPEC, "concurrencyLimit": 0}}]},
         "at '/bindings/0/spec/concurrencyLimit': minimum: got 0, want 1",
     ),
-    "an address that is none": (
+    "an invalid address": (
         {"bindings": [{"name": "etl", "spec": {**SPEC, "server": {"url": "foo"}}}]},
         "at '/bindings/0/spec/server/url'",
     ),

@@ -33,11 +33,11 @@ LEAK = "of-the-operators-environment"
 
 @pytest.fixture
 async def listener() -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
-    """A server that is none of Prefect's: its URL, and the headers of what reached it."""
-    heard: list[dict[str, str]] = []
+    """Serve something other than Prefect; yield its URL and the headers of each request."""
+    received: list[dict[str, str]] = []
 
     async def hear(request: web.Request) -> web.Response:
-        heard.append({name.lower(): value for name, value in request.headers.items()})
+        received.append({name.lower(): value for name, value in request.headers.items()})
         return web.json_response({"detail": "nothing here"}, status=404)
 
     app = web.Application()
@@ -46,7 +46,7 @@ async def listener() -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0][:2]
-    yield f"http://{host}:{port}/api", heard
+    yield f"http://{host}:{port}/api", received
     await runner.cleanup()
 
 
@@ -55,7 +55,7 @@ async def test_race_19_credentials_and_headers_of_the_operators_environment_reac
     operator: StartOperator,
     binding: Bind,
 ) -> None:
-    url, heard = listener
+    url, received = listener
     await operator(
         ready=False,
         PREFECT_API_KEY=LEAK,
@@ -65,11 +65,11 @@ async def test_race_19_credentials_and_headers_of_the_operators_environment_reac
     await binding(server={"url": url})
 
     async def requests() -> int:
-        return len(heard)
+        return len(received)
 
     await poll(requests, until=lambda count: count >= 3)
-    assert all(LEAK not in value for headers in heard for value in headers.values())
-    assert not any("authorization" in headers or "x-leak" in headers for headers in heard)
+    assert all(LEAK not in value for headers in received for value in headers.values())
+    assert not any("authorization" in headers or "x-leak" in headers for headers in received)
 
 
 def test_race_20_the_root_logger_has_one_handler_and_it_is_the_operators() -> None:
@@ -108,14 +108,14 @@ async def listen(server: PrefectEndpoint, pool: Object, wake: Wake) -> asyncio.T
 async def test_race_21_events_of_a_server_with_an_auth_string_are_received(
     auth_server: str,
 ) -> None:
-    heard: asyncio.Queue[tuple[UUID, str, str | None]] = asyncio.Queue()
+    received: asyncio.Queue[tuple[UUID, str, str | None]] = asyncio.Queue()
     async with PrefectApi(auth_server, auth_string=GUARDED_AUTH) as api:
         pool = await api.create_pool(f"guarded-{uuid.uuid4().hex[:8]}")
         server = PrefectEndpoint(auth_server, auth_string=GUARDED_AUTH)
-        task = await listen(server, pool, lambda *event: heard.put_nowait(event))
+        task = await listen(server, pool, lambda *event: received.put_nowait(event))
         run = await make_run(api, pool)
         async with asyncio.timeout(10):
-            assert await heard.get() == (UUID(run["id"]), "SCHEDULED", "default")
+            assert await received.get() == (UUID(run["id"]), "SCHEDULED", "default")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -165,7 +165,7 @@ async def test_a_clean_up_that_prefect_requests_succeeds_or_fails_with_the_reaso
         handler = worker.cleanup_handler_registry.get(CANCELLING_TIMEOUT_TEARDOWN)
         assert handler is not None
         result = await handler.cleanup(order(run, named if pid else None))
-        assert told(result) == outcome
+        assert outcome_of(result) == outcome
         if outcome == "success":
             await gone(kube, run)
 
@@ -184,7 +184,7 @@ def order(run: Object, pid: str | None) -> CancellingTimeoutCleanupMessagePayloa
     )
 
 
-def told(result: Any) -> str:
+def outcome_of(result: Any) -> str:
     return str(result.reason or "success")
 
 

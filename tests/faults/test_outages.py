@@ -55,7 +55,7 @@ async def test_runs_complete_after_an_outage_of_the_api_server(
     for run in (before, meanwhile):
         await api.wait_for_state(run["id"], "COMPLETED")
     assert len(past.pods.seen) == 2
-    said = await api.state_names(meanwhile["id"])  # of two refusals the second is told
+    said = await api.state_names(meanwhile["id"])  # the second of two refusals is reported
     said = [name for name in said if name != "KubernetesUnavailable"]
     assert said == ["Scheduled", "Pending", "Running", "Completed"]
 

@@ -1,4 +1,4 @@
-"""Ends its process without a word to Prefect."""
+"""Ends its process without a report to Prefect."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Runs for as long as it is told."""
+"""Sleeps for the given seconds."""
 
 import time
 

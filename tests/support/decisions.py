@@ -46,20 +46,21 @@ DEADLINE = job(ended="Failed", reason="DeadlineExceeded")
 
 @dataclass(frozen=True)
 class Case:
-    """`ago`: for how long every fact has held; `heard`: how long ago the state was heard."""
+    """`ago`: for how long every fact has held; `answered_ago`: how long ago the
+    server reported the state."""
 
     sentence: str
     known: RunRecord
     step: type[Action] | Action
     objects: dict[str, Any] = field(default_factory=dict)
     ago: float = LONG
-    heard: float = 0.0
+    answered_ago: float = 0.0
 
 
 def decide_at(case: Case, *, now: float = NOW) -> Action:
     known = read_at(case.known, NOW - case.ago - 1)
     known = since(known, NOW - case.ago, **case.objects)
-    known = read_at(known, NOW - case.heard)
+    known = read_at(known, NOW - case.answered_ago)
     return decide(look(known, now=now, **case.objects), POLICY, wall=WALL)
 
 

@@ -1,4 +1,4 @@
-"""What stands between an operator and a Prefect server: an access proxy, and Prefect Cloud.
+"""What can be between an operator and a Prefect server: an access proxy, and Prefect Cloud.
 
 Both forward to the real server, and apply rules as every fault proxy does.
 """
@@ -21,7 +21,7 @@ from tests.support.fault_proxy.forwarder import is_websocket, join
 
 
 class AccessProxy(FaultProxy):
-    """Answers 403 to everybody without the headers, on a page that repeats what was sent."""
+    """Answers 403 to requests without the headers, on a page that repeats what was sent."""
 
     def __init__(
         self,
@@ -70,13 +70,13 @@ class Cloud(FaultProxy):
         if request.headers.get("Authorization", "").lower() != f"bearer {self._key}".lower():
             return web.json_response({"detail": "Invalid authentication credentials"}, status=401)
         if is_websocket(request):
-            return await _heard(request)
+            return await _events_in(request)
         query = f"?{request.query_string}" if request.query_string else ""
         raw = re.sub(r"\?.*", "", request.raw_path).removeprefix(self._workspace)
         return await super()._serve(request.clone(rel_url=f"/api{raw}{query}"))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        """The stream of the server behind, for who sends the token."""
+        """Forward the server's event stream to clients that send the token."""
         client = web.WebSocketResponse(protocols=["prefect"])
         await client.prepare(request)
         said: dict[str, Any] = json.loads(await client.receive_str())
@@ -94,8 +94,8 @@ class Cloud(FaultProxy):
         return client
 
 
-async def _heard(request: web.Request) -> web.StreamResponse:
-    """The events that pods emit, which Cloud takes without a word."""
+async def _events_in(request: web.Request) -> web.StreamResponse:
+    """Accept the events that pods emit, and answer nothing, as Prefect Cloud does."""
     client = web.WebSocketResponse()
     await client.prepare(request)
     async for _ in client:

@@ -85,7 +85,7 @@ class PrefectApi:
     async def create_run(
         self, deployment_id: str, *, due: datetime | None = None, **fields: Any
     ) -> Object:
-        """A SCHEDULED run of the deployment, due now unless told otherwise."""
+        """A SCHEDULED run of the deployment, due now by default."""
         when = (due or datetime.now(UTC)).isoformat()
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": when}}
         path = f"/deployments/{deployment_id}/create_flow_run"

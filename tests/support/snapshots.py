@@ -213,9 +213,13 @@ def pod(
     )
 
 
-def record(current: Run | None, *, heard: float = NOW, mine: str = "", **fields: Any) -> RunRecord:
-    """What is known of the run since `heard`; `mine` names our claim on it."""
-    known = RunRecord(run=current, read_at=heard, answered_at=heard, valid_from=heard)
+def record(
+    current: Run | None, *, answered_at: float = NOW, mine: str = "", **fields: Any
+) -> RunRecord:
+    """What is known of the run since `answered_at`; `mine` names our claim on it."""
+    known = RunRecord(
+        run=current, read_at=answered_at, answered_at=answered_at, valid_from=answered_at
+    )
     return replace(known, **{"claim": claim(mine) if mine else None, **fields})
 
 

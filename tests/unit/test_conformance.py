@@ -49,12 +49,12 @@ def test_a_case_without_a_test_says_why() -> None:
 
 
 def test_a_test_that_is_named_after_a_case_is_in_its_row() -> None:
-    told = {number: tests for number, _, tests in ROWS}
+    tests_of = {number: tests for number, _, tests in ROWS}
     lost = [
         f"{path.relative_to(TESTS)}::{name}"
         for path in TESTS.rglob("test_*.py")
         for name in functions_of(str(path.relative_to(TESTS)))
         for number in re.findall(r"^test_case_(\d+[abc]?)_", name)
-        if f"{path.name}::{name}`" not in told.get(number, "")
+        if f"{path.name}::{name}`" not in tests_of.get(number, "")
     ]
     assert lost == []

@@ -38,7 +38,7 @@ CASES = [
                 ago=10,
             ),
             Case(
-                f"one that does not is marked with the state {type_} and deleted",
+                f"one that does not end by itself is marked with the state {type_} and deleted",
                 record(run(type_, pid=NAME)),
                 DeleteJob(job(), final=state(type_)),
                 {"jobs": (job(),), "pods": (pod(phase="Succeeded", exit_code=0),)},
@@ -55,7 +55,7 @@ CASES = [
                 record(run(type_, pid=NAME)),
                 RefreshRun(),
                 {"jobs": (job(),)},
-                heard=10,
+                answered_ago=10,
             ),
             Case(
                 f"the TTL of a {type_} run's Job begins",
@@ -72,15 +72,15 @@ CASES = [
         )
     ],
     Case(
-        "a pod that we ended may have had the last word",
+        "a pod that the operator terminated may have reported the end",
         record(run("CRASHED", pid=NAME)),
         RefreshRun(),
         {"deleted_jobs": (job(annotations=FINAL),)},
         ago=0,
-        heard=5,
+        answered_ago=5,
     ),
     Case(
-        "its run is forgotten when it had not",
+        "its run is forgotten if it did not",
         record(run("CRASHED", pid=NAME)),
         ForgetRun(),
         {"deleted_jobs": (job(annotations=FINAL),)},
@@ -106,13 +106,13 @@ CASES = [
         {"jobs": (job(),)},
     ),
     Case(
-        "a Job whose end is reported needs no look at its run",
+        "a Job whose end is reported needs no read of its run",
         RunRecord(),
         ForgetRun(),
         {"jobs": (job(ended="Complete", ttl=60),)},
     ),
     Case(
-        "a state that something cast doubt on is read again",
+        "a state that may be stale is read again",
         record(RUNNING, stale_since=NOW + 1),
         RefreshRun(),
         {"jobs": (FAILED,)},

@@ -118,8 +118,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     }
     known = since(known, NOW - draw(ages), **objects)
     read = NOW - draw(ages)
-    heard = min(NOW, read + draw(st.sampled_from([0.0, 1.0])))
-    return look(replace(known, read_at=read, answered_at=heard), **objects)
+    answered = min(NOW, read + draw(st.sampled_from([0.0, 1.0])))
+    return look(replace(known, read_at=read, answered_at=answered), **objects)
 
 
 quickly = settings(max_examples=150, deadline=None)

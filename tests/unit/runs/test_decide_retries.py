@@ -84,18 +84,18 @@ CASES = [
         "a preempted pod's run is put back", KNOWN, put_back(PREEMPTED, 1, 10.0), failed(PREEMPTED)
     ),
     Case(
-        "also where the pod is gone",
+        "also if the pod was deleted",
         KNOWN,
         put_back(PREEMPTED, 1, 10.0),
         {"jobs": (FAILED,), "deleted_pods": (PREEMPTED,)},
     ),
     Case(
-        "how often it was put back is read before",
+        "the number of its retries is read before",
         record(RECORDED, mine="claim"),
         RefreshStateHistory(),
         failed(REJECTED),
     ),
-    Case("on a state that was read since", KNOWN, RefreshRun(), failed(REJECTED), heard=5),
+    Case("on a state that was read since", KNOWN, RefreshRun(), failed(REJECTED), answered_ago=5),
     Case(
         "each time later",
         record(RECORDED, mine="claim", infrastructure_retries=2),
@@ -103,7 +103,7 @@ CASES = [
         failed(REJECTED),
     ),
     Case(
-        "until it was as often as it may be",
+        "until its retry limit is reached",
         record(RECORDED, mine="claim", infrastructure_retries=3),
         ReportCrashed(
             diagnosis.retries_exhausted(diagnosis.termination(FAILED, [REJECTED]), limit=3)
@@ -111,7 +111,7 @@ CASES = [
         failed(REJECTED),
     ),
     Case(
-        "a run whose flow's container ran is not put back",
+        "a run whose flow container ran is not retried",
         KNOWN,
         ReportCrashed,
         failed(disrupted("EvictionByEvictionAPI", phase="Failed", number=1))
@@ -143,7 +143,7 @@ CASES = [
         {"jobs": (job(),), "pods": (leaving(20, phase="Pending"),)},
     ),
     Case(
-        "also where the Job has failed meanwhile",
+        "also if the Job failed meanwhile",
         record(RECORDED, mine="claim", infrastructure_retries=0),
         ReportCrashed,
         failed(leaving(20, phase="Pending")),
@@ -159,7 +159,7 @@ CASES = [
         record(RUNNING),
         RefreshRun(),
         {"jobs": (job(),), "pods": (leaving(20),)},
-        heard=5,
+        answered_ago=5,
     ),
     Case(
         "its Job is marked with that end at once: the node may come back, and its pod's SIGTERM",
@@ -169,7 +169,7 @@ CASES = [
         ago=1,
     ),
     Case(
-        "not where another pod of the Job goes on",
+        "not if another pod of the Job continues",
         record(RUNNING),
         NoAction(),
         {"jobs": (job(),), "pods": (pod(phase="Running", number=2), leaving(60))},
@@ -187,7 +187,7 @@ CASES = [
         {"jobs": (job(deleting=True),), "pods": (leaving(20),)},
     ),
     Case(
-        "a pod that no node has is none that a node lost",
+        "a pod without a node is not lost with a node",
         record(RUNNING),
         NoAction(),
         {"jobs": (job(),), "pods": (leaving(60, spec={}),)},

@@ -91,14 +91,14 @@ CASES = [
         )
         for case in (
             Case(
-                f"a {where} run whose container failed beside a sidecar crashes at once",
+                f"a {where} run whose container failed next to a sidecar crashes at once",
                 known,
                 crashed(alone(7)),
                 of(ONCE, alone(7)),
                 ago=0.5,
             ),
             Case(
-                f"also a {where} one whose native sidecar takes its time",
+                f"also a {where} one whose native sidecar is slow to end",
                 known,
                 crashed(native(7)),
                 of(ONCE, native(7)),
@@ -109,10 +109,10 @@ CASES = [
                 known,
                 RefreshRun(),
                 of(ONCE, alone(7)),
-                heard=10,
+                answered_ago=10,
             ),
             Case(
-                f"a {where} run whose container exited 0 beside a sidecar has time to report",
+                f"a {where} run whose container exited 0 next to a sidecar has time to report",
                 known,
                 RequeueAfter(7.0),
                 of(ONCE, alone(0)),
@@ -126,7 +126,7 @@ CASES = [
                 of(TWICE, alone(7)),
             ),
             Case(
-                f"the pod of a {where} run is ended once",
+                f"the pod of a {where} run is terminated once",
                 known,
                 NoAction(),
                 of(TWICE, alone(7, **STOPPED)),
@@ -157,14 +157,14 @@ CASES = [
         for type_ in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
         for case in (
             Case(
-                f"the sidecars of a {type_} run have their grace",
+                f"the sidecars of a {type_} run have their grace period",
                 record(run(type_, pid=NAME)),
                 RequeueAfter(20.0),
                 of(ONCE, alone()),
                 ago=10,
             ),
             Case(
-                f"the pod that outlives a {type_} run is ended, not deleted",
+                f"the pod that outlives a {type_} run is terminated, not deleted",
                 record(run(type_, pid=NAME)),
                 EndPod(alone()),
                 of(ONCE, alone()),
@@ -185,7 +185,7 @@ CASES = [
                 ago=80,
             ),
             Case(
-                f"a pod of a {type_} run that no kubelet ends loses its Job",
+                f"the Job of a pod that no kubelet ends after a {type_} run is deleted",
                 record(run(type_, pid=NAME)),
                 DeleteJob(ONCE),
                 of(ONCE, alone(**STOPPED)),
@@ -214,7 +214,7 @@ CASES = [
         ago=31,
     ),
     Case(
-        "a cancelled run of which only sidecars live is given no time",
+        "a cancelled run with only sidecars left has no grace period",
         record(STOPPING),
         DeleteJob(ONCE),
         of(ONCE, alone(1)),
@@ -356,10 +356,10 @@ def test_what_a_replacement_pod_of_a_running_run_waits_for_is_reported_once_per_
     assert isinstance(step, PostWaitEvent)
     assert step.wait.category == "ImagePullBackOff"
     assert step.pod.metadata.name == "pod-claim-2"
-    told = record(RUNS, reported=("pod-claim-2", "ImagePullBackOff"), events_read_at=NOW)
-    assert isinstance(decide_at(later("ImagePullBackOff", age=30, known=told)), RequeueAfter)
+    reported = record(RUNS, reported=("pod-claim-2", "ImagePullBackOff"), events_read_at=NOW)
+    assert isinstance(decide_at(later("ImagePullBackOff", age=30, known=reported)), RequeueAfter)
     assert isinstance(
-        decide_at(later("CreateContainerConfigError", age=30, known=told)), PostWaitEvent
+        decide_at(later("CreateContainerConfigError", age=30, known=reported)), PostWaitEvent
     )
     other = record(RUNS, reported=("pod-claim-1", "ImagePullBackOff"))
     assert isinstance(decide_at(later("ImagePullBackOff", age=30, known=other)), PostWaitEvent)

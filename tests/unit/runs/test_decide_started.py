@@ -55,7 +55,7 @@ CASES = [
                 known,
                 RefreshRun(),
                 {"jobs": (FAILED,)},
-                heard=10,
+                answered_ago=10,
             ),
             Case(
                 f"a {where} run whose Job completed has time to report",
@@ -71,7 +71,7 @@ CASES = [
                 {"jobs": (job(ended="Complete"),)},
             ),
             Case(
-                f"the failed Job of an earlier claim says nothing about a {where} run",
+                f"the failed Job of an earlier claim does not apply to a {where} run",
                 known,
                 RequeueAfter if where == "pending" else NoAction(),
                 {
@@ -90,7 +90,7 @@ CASES = [
     # RUNNING
     Case("a running run is left to its pod", record(RUNNING), NoAction(), {"jobs": (job(),)}),
     Case(
-        "a running run whose Job is not ours to see is looked up",
+        "a running run without a visible Job is looked up",
         record(RUNNING),
         RefreshStateHistory(),
     ),
@@ -106,7 +106,7 @@ CASES = [
         {"jobs": (job(),)},
     ),
     Case(
-        "a Job that was made before a crash of the operator is recorded late",
+        "a Job that was created before a crash of the operator is recorded late",
         record(run("RUNNING"), mine="claim"),
         RecordInfrastructurePid(NAME),
         {"jobs": (job(),)},
@@ -116,7 +116,7 @@ CASES = [
         "a cache that lags is given time", record(RUNNING, mine="claim"), RequeueAfter(4.0), ago=1
     ),
     Case(
-        "a Job whose pod still runs is not gone",
+        "a Job whose pod still runs has not vanished",
         record(RUNNING, mine="claim"),
         RequeueAfter(5.0),
         {"pods": (pod(phase="Running"),)},
@@ -130,7 +130,7 @@ CASES = [
         "a run is read before its vanished Job crashes it",
         record(RUNNING, mine="claim", job_confirmed_deleted=NAME),
         RefreshRun(),
-        heard=10,
+        answered_ago=10,
     ),
     Case(
         "a Job that failed is judged when the status of its pod is known",
@@ -153,13 +153,13 @@ CASES = [
         {"jobs": (FAILED,)},
     ),
     Case(
-        "what the report of the run's own process could not know is told to its log",
+        "what the report of the run's own process could not know is written to its log",
         record(run(state("CRASHED", "Crashed", message="SIGKILL"), pid=NAME)),
         SetJobTTL(FAILED, note=diagnosis.out_of_memory([OOM])),
         {"jobs": (FAILED,), "pods": (OOM,)},
     ),
     Case(
-        "what the run's state says is not told again",
+        "what the run's state says is not logged again",
         record(run(state("CRASHED", "Crashed", message=diagnosis.out_of_memory([OOM])), pid=NAME)),
         SetJobTTL(FAILED),
         {"jobs": (FAILED,), "pods": (OOM,)},
@@ -169,10 +169,15 @@ CASES = [
         record(run(state("PAUSED", "Suspended", pause_reschedule=True), pid=NAME)),
         NoAction(),
     ),
-    Case("a pause is let go on", record(run("PAUSED", pid=NAME)), NoAction(), {"jobs": (job(),)}),
+    Case(
+        "a paused run is left alone",
+        record(run("PAUSED", pid=NAME)),
+        NoAction(),
+        {"jobs": (job(),)},
+    ),
     # CANCELLING
     Case(
-        "a cancelled run that never started loses its Job",
+        "the Job of a cancelled run that never started is deleted",
         record(CANCELLING, mine="claim"),
         DeleteJob(job()),
         {"jobs": (job(),)},
@@ -196,7 +201,7 @@ CASES = [
         ago=10,
     ),
     Case(
-        "one that does not loses its Job",
+        "the Job of one that does not is deleted",
         record(STOPPING),
         DeleteJob(job()),
         {"jobs": (job(),), "pods": (pod(phase="Running"),)},
@@ -208,9 +213,13 @@ CASES = [
         {"jobs": (job(),), "pods": (pod(waiting="ErrImagePull"),)},
         ago=1,
     ),
-    Case("whose run is cancelled is looked up", record(run("CANCELLING")), RefreshStateHistory()),
     Case(
-        "a leftover of ours does not make a cancelled run ours",
+        "the claim of a cancelled run is looked up",
+        record(run("CANCELLING")),
+        RefreshStateHistory(),
+    ),
+    Case(
+        "a previous Job of ours does not make a cancelled run ours",
         record(run("CANCELLING", pid="elsewhere"), foreign_state_id=id_of("CANCELLING")),
         NoAction(),
         {"jobs": (job("old", ended="Failed"),)},

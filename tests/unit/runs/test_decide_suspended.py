@@ -61,7 +61,7 @@ OUR_RETRY = run(RETRY, pid=job_name("old"), empirical_policy={"retry_type": "in_
 SUSPENDED = job("old", suspended=True, noted="True")
 RUNS_AGAIN = job("old", noted="False", started_at=WALL + timedelta(seconds=20))
 KEPT = record(PREEMPTED, suspended_job=job_name("old"))
-TOLD = record(PREEMPTED, noted=job_name("old"))
+LOGGED = record(PREEMPTED, noted=job_name("old"))
 QUOTA = WaitReason("QuotaExceeded", "exceeded quota")
 QUOTA_RUN = run(pending(name="QuotaExceeded", at=WALL - timedelta(seconds=601)))
 
@@ -79,13 +79,13 @@ CASES = [
         {"jobs": (job(suspended=True),)},
     ),
     Case(
-        "its queue is asked what it lacks before",
+        "its queue is first read for what it lacks",
         waiting(RECORDED),
         ReadQueueEvents(NAME),
         {"jobs": (job(suspended=True, queue="user-queue"),)},
     ),
     Case(
-        "and what it says is told",
+        "and its answer is reported",
         waiting(RECORDED, workload="2 more cpu needed"),
         ReportWaiting(
             diagnosis.suspended(job(suspended=True, queue="user-queue"), "2 more cpu needed"),
@@ -94,20 +94,20 @@ CASES = [
         {"jobs": (job(suspended=True, queue="user-queue"),)},
     ),
     Case(
-        "a queue with room resumes a Job before anything is said",
+        "a queue with room resumes a Job before a wait is reported",
         waiting(RECORDED),
         RequeueAfter,
         {"jobs": (job(suspended=True),)},
         ago=1,
     ),
     Case(
-        "it is named once",
+        "it is reported once",
         waiting(HELD),
         NoAction(),
         {"jobs": (job(suspended=True),)},
     ),
     Case(
-        "the end of that wait is named too",
+        "the end of that wait is reported too",
         waiting(HELD),
         ReportWaiting(diagnosis.resumed(job()), OLD_CLAIM),
         {"jobs": (job(noted="True"),)},
@@ -147,7 +147,7 @@ CASES = [
         {"jobs": (job(created=LONG_AGO, started_at=WALL - timedelta(seconds=601)),)},
     ),
     Case(
-        "a Job whose start nobody notes is timed out by what this process saw",
+        "a Job without a recorded start is timed out by what this process saw",
         waiting(RESUMED),
         ReportCrashed,
         {"jobs": (job(created=LONG_AGO),)},
@@ -172,7 +172,7 @@ CASES = [
     ),
     # A Job that is preempted
     Case(
-        "a run is put back where its Job was suspended under it",
+        "a run whose Job was suspended is rescheduled",
         record(RUNNING),
         Postpone(diagnosis.suspended_while_running(job(suspended=True))),
         {"jobs": (job(suspended=True),)},
@@ -185,21 +185,21 @@ CASES = [
         ago=3,
     ),
     Case(
-        "a run whose pod still ends is not put back",
+        "a run whose pod is still terminating is not rescheduled",
         record(RUNNING),
         NoAction(),
         {"jobs": (job(suspended=True),), "pods": (pod(phase="Running"),)},
     ),
     Case(
-        "a suspended Job is kept, and the run's log told of it",
+        "a suspended Job is kept, and the run's log says so",
         record(PREEMPTED),
         LogToRun(diagnosis.keeps_place_in_queue(SUSPENDED), about=job_name("old")),
         {"jobs": (SUSPENDED,)},
     ),
-    Case("once", TOLD, NoAction(), {"jobs": (SUSPENDED,)}),
+    Case("once", LOGGED, NoAction(), {"jobs": (SUSPENDED,)}),
     Case(
         "it is kept while its pod ends, too",
-        TOLD,
+        LOGGED,
         NoAction(),
         {"jobs": (SUSPENDED,), "pods": (pod("old", phase="Running"),)},
     ),
@@ -220,7 +220,7 @@ CASES = [
         KEPT,
         RefreshRun(),
         {"jobs": (job("old"),)},
-        heard=5,
+        answered_ago=5,
     ),
     Case(
         "also by a process that never saw it suspended",
@@ -260,7 +260,7 @@ CASES = [
         {"jobs": (SUSPENDED,)},
     ),
     Case(
-        "no Job is made beside the pods of an earlier one",
+        "no Job is created while the pods of an earlier one exist",
         record(run(pending(), pid=job_name("old")), mine="claim"),
         RequeueAfter(5.0),
         {"jobs": (job("old", deleting=True),), "pods": (pod("old", phase="Running"),)},
@@ -281,7 +281,7 @@ CASES = [
         {"jobs": (job("old", adopted_by="claim"),)},
     ),
     Case(
-        "the pod of the attempt before does not hide what its next pod waits for",
+        "the pod of the previous attempt does not hide what the next pod waits for",
         record(run(pending(), pid=job_name("old")), mine="claim"),
         ReportWaiting,
         {
@@ -291,7 +291,7 @@ CASES = [
         },
     ),
     Case(
-        "an adopted Job that is gone is missed by its own name",
+        "an adopted Job that was deleted is reported under its own name",
         record(run(pending(), pid=job_name("old")), mine="claim"),
         ConfirmJobDeleted(job_name("old")),
         {"deleted_jobs": (job("old", adopted_by="claim"),)},

@@ -40,7 +40,7 @@ def many(name: str, count: int, *, queue: QueueView = QUEUE) -> list[Run]:
 @dataclass
 class Pool:
     """Answers a poll with these runs; no deployment is asked for twice in one poll. Of the runs
-    `behind` a page those are told that a filter finds in its queue."""
+    `behind` a page, those are returned that match the filter for their queue."""
 
     runs: list[Run] = field(default_factory=list)
     behind: list[Run] = field(default_factory=list)
@@ -96,7 +96,7 @@ class Bench:
         self.queue, self.store = self.controller.queue, self.controller.store
         self.open = True
         self.queues: tuple[str, ...] | None = None
-        self.heard: list[OperatorError | None] = []
+        self.reported: list[OperatorError | None] = []
         settings = PollSettings(concurrency_limit=concurrency_limit)
         self.poller = Poller(
             self.controller,
@@ -104,7 +104,7 @@ class Bench:
             settings=lambda: settings,
             queues=lambda: self.queues,
             may_claim=lambda: self.open,
-            polled=self.heard.append,
+            polled=self.reported.append,
         )
 
     async def during(self, seconds: float = 0.05, *, do: Callable[[], None] | None = None) -> None:
@@ -150,7 +150,7 @@ async def test_without_a_queue_nothing_is_polled_rather_than_every_queue() -> No
     bench.queues = ()
     await bench.during()
     assert bench.pool.polls == 0
-    assert bench.heard == [None]
+    assert bench.reported == [None]
     assert bench.poller.last.at is None
 
 
@@ -285,4 +285,4 @@ async def test_a_failed_poll_is_reported_and_repeated_later() -> None:
     bench.pool.fails = PrefectUnavailable("no answer")
     await bench.during(0.1)
     assert bench.pool.polls == 1
-    assert [str(error) for error in bench.heard] == ["no answer"]
+    assert [str(error) for error in bench.reported] == ["no answer"]

@@ -94,7 +94,7 @@ class Bench(Listener):
         cluster = cluster or synced_cluster()
         self.jobs, self.pods = cluster.jobs, cluster.pods
         self.freed = self.expired = 0
-        self.heard: list[OperatorError] = []
+        self.reported: list[OperatorError] = []
         self.controller = Controller(do, cluster=cluster, listener=self)
         self.queue, self.store = self.controller.queue, self.controller.store
         self.executor = cast("FakeExecutor", self.controller._executor)
@@ -120,7 +120,7 @@ class Bench(Listener):
         self.freed += 1
 
     def prefect_failed(self, error: PrefectUnavailable) -> None:
-        self.heard.append(error)
+        self.reported.append(error)
 
     def offer_expired(self) -> None:
         self.expired += 1
@@ -193,7 +193,7 @@ async def test_a_failed_action_delays_its_run_and_is_reported() -> None:
     bench = Bench(do)
     bench.know(run("RUNNING"))
     assert await bench.work() == ["RefreshStateHistory"]
-    assert [str(error) for error in bench.heard] == ["no answer"]
+    assert [str(error) for error in bench.reported] == ["no answer"]
     bench.queue.add(RUN_ID)
     assert len(bench.queue) == 0
     bench.queue.close()
