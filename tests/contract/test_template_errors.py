@@ -106,7 +106,7 @@ async def test_runs_of_a_faulty_pool_stay_scheduled_until_it_is_corrected(
     assert await api.state_names(run["id"]) == ["Scheduled"]
     await put(api, pool, template(spec={"suspend": True}))
     await served.ready(seconds=PROMISED + MARGIN)
-    await api.wait_for_state(run["id"], "PENDING")
+    await api.wait(run["id"], until=lambda run: bool(run["infrastructure_pid"]))
     assert len(await jobs_of(kube, namespace, run)) == 1
 
 
