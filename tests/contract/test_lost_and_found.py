@@ -107,7 +107,7 @@ async def test_runs_of_a_pool_that_was_created_again_are_followed_to_their_end(
         await here.list_jobs()
         await here.read(suspended_run)
         await here.settle(suspended_run)
-        assert here.look(suspended_run).current_name == name
+        assert here.snapshot(suspended_run).current_name == name
         await fail_job(kube, namespace, name)
         await here.list_jobs()
         here.pass_time(suspended_run, 20)

@@ -87,20 +87,20 @@ async def test_requests_and_events_use_the_proxy_unless_no_proxy_covers_the_host
     )
     await (await binding()).ready()
 
-    async def asked() -> list[str]:
-        return forward_proxy.asked
+    async def requests() -> list[str]:
+        return forward_proxy.requests
 
     tunnel = f"CONNECT {host.netloc}"
-    await poll(asked, until=lambda lines: tunnel in lines, seconds=SOON)
-    assert any(line.startswith(f"POST {prefect_server.url}/") for line in forward_proxy.asked)
-    assert [line for line in forward_proxy.asked if kubernetes.netloc in line] == []
+    await poll(requests, until=lambda lines: tunnel in lines, seconds=SOON)
+    assert any(line.startswith(f"POST {prefect_server.url}/") for line in forward_proxy.requests)
+    assert [line for line in forward_proxy.requests if kubernetes.netloc in line] == []
     await process.terminate()
-    forward_proxy.asked.clear()
+    forward_proxy.requests.clear()
     await operator(
         HTTP_PROXY=forward_proxy.url, HTTPS_PROXY=forward_proxy.url, NO_PROXY=f"{host.hostname}/16"
     )
     await (await binding("inside")).ready()
-    assert forward_proxy.asked == []
+    assert forward_proxy.requests == []
 
 
 # An access proxy with a private CA

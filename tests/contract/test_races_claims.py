@@ -166,7 +166,7 @@ async def test_race_03_a_claim_keeps_its_id_and_its_job_name_through_replays_and
     await restarted.read(suspended_run)
     await restarted.settle(suspended_run)
     assert restarted.claim_id(suspended_run) == claim
-    assert restarted.look(suspended_run).current_name == job.name
+    assert restarted.snapshot(suspended_run).current_name == job.name
     assert len(restarted.jobs) == 1
 
 

@@ -29,7 +29,7 @@ async def has_job(here: StepwiseController, run: Object) -> str:
     """The name of the run's Job, claimed and created now."""
     await here.claimed(run)
     await here.settle(run)
-    return here.look(run).current_name
+    return here.snapshot(run).current_name
 
 
 async def the_job(kube: Kube, namespace: str, name: str) -> Object:
@@ -105,7 +105,7 @@ async def test_race_08_the_failed_job_of_an_earlier_claim_does_not_crash_the_run
     await again.read(suspended_run)
     await again.settle(suspended_run)
     assert (await api.read_run(suspended_run["id"]))["state_type"] == "PENDING"
-    assert again.look(suspended_run).current_name == new
+    assert again.snapshot(suspended_run).current_name == new
     await fail_job(kube, namespace, new)
     await again.list_jobs()
     again.pass_time(suspended_run, 20)
@@ -140,7 +140,7 @@ async def test_race_14_a_job_whose_creation_had_a_lost_answer_is_adopted_and_not
     assert len(kube_proxy.calls(r"/jobs$", method="POST")) == 2
     (job,) = await kube.list("jobs", namespace)
     assert here.record(suspended_run).run is not None
-    assert here.look(suspended_run).recorded_name == job["metadata"]["name"]
+    assert here.snapshot(suspended_run).recorded_name == job["metadata"]["name"]
 
 
 async def test_race_14_a_job_that_is_being_deleted_is_not_adopted(
@@ -184,7 +184,7 @@ async def test_race_14_a_job_without_its_labels_is_known_by_its_pod_template(
     await again.list_jobs()
     await again.read(suspended_run)
     await again.settle(suspended_run)
-    assert again.look(suspended_run).current_name == name
+    assert again.snapshot(suspended_run).current_name == name
     change = {"spec": {"template": {"metadata": {"labels": {models.RUN_LABEL: "other"}}}}}
     await kube.patch("jobs", namespace, name, {"spec": {"suspend": False}})
     with pytest.raises(httpx.HTTPStatusError, match="immutable"):

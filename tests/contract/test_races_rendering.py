@@ -22,7 +22,7 @@ async def has_job(here: StepwiseController, run: Object) -> str:
     """The name of the run's Job, claimed and created now."""
     await here.claimed(run)
     await here.settle(run)
-    return here.look(run).current_name
+    return here.snapshot(run).current_name
 
 
 async def the_job(kube: Kube, namespace: str, name: str) -> Object:

@@ -1,1 +1,1 @@
-"""What tests need besides the testbed: the shared run, clients, the operator, leak checks."""
+"""Support for tests besides the testbed: the shared run, clients, the operator, leak checks."""

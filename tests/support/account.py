@@ -1,4 +1,4 @@
-"""A real ServiceAccount for an operator, with the rights that manifests/base give, one by one."""
+"""A real ServiceAccount for an operator, with single ClusterRoles of manifests/base."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ WRITES_SECRETS = "workpool-operator-secrets"
 
 @dataclass(frozen=True)
 class Account:
-    """Of one namespace; `grant(role, namespace)` as a RoleBinding to that ClusterRole would."""
+    """The ServiceAccount of one namespace. `grant(role, namespace)` grants the ClusterRole's rights
+    in the namespace, as a RoleBinding to it would."""
 
     kube: Kube
     cluster: Cluster
@@ -30,13 +31,13 @@ class Account:
     file: Path
 
     async def kubeconfig(self) -> Path:
-        """Its own, through the proxy."""
+        """Create the ServiceAccount; return a kubeconfig that uses it through the proxy."""
         await self.kube.create("serviceaccounts", self.home, {"metadata": {"name": NAME}})
         token = self.cluster.kubectl.run("create", "token", NAME, f"--namespace={self.home}")
         return self.proxy.write_kubeconfig(self.file, token=token.strip())
 
     async def grant(self, role: str, namespace: str, *, without: str = "") -> None:
-        """All of the role's rules but those about `without`."""
+        """Grant the role's rules, except for those about the resource `without`."""
         rules = [rule for rule in _rules(role) if without not in rule["resources"]]
         manifest = {"metadata": {"name": role}, "rules": rules}
         await self.kube.apply("roles", namespace, _typed("Role", manifest))

@@ -1,4 +1,4 @@
-"""A server on a thread and an event loop of its own, so that tests of any kind can use it."""
+"""A server with its own thread and event loop, so that tests of any kind can use it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Self
 
 
 class BackgroundServer:
-    """`with Server() as server: server.url`; a subclass starts and stops what listens."""
+    """`with Server() as server: server.url`; a subclass implements `_start` and `_stop`."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -39,7 +39,7 @@ class BackgroundServer:
         raise NotImplementedError
 
     async def _stop(self) -> None:
-        """Close every connection; tasks that still run are cancelled afterwards."""
+        """Close every connection; remaining tasks are cancelled afterwards."""
         raise NotImplementedError
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:

@@ -1,4 +1,4 @@
-"""A WorkPoolBinding in a test: apply it, change it, wait for what its status says."""
+"""A WorkPoolBinding in a test: apply it, change it, wait for its status."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Binding:
         return await self.kube.apply("workpoolbindings", self.namespace, manifest)
 
     async def patch(self, **spec: Any) -> Object:
-        """A merge patch of the spec."""
+        """Merge-patch the spec."""
         return await self.kube.patch("workpoolbindings", self.namespace, self.name, {"spec": spec})
 
     async def read(self) -> Object | None:
@@ -41,7 +41,7 @@ class Binding:
     async def condition(
         self, type: str, status: str, *, reason: str | None = None, seconds: float = 30
     ) -> Object:
-        """The condition, as soon as it has the status (and the reason) for the present spec."""
+        """Return the condition once it has the status (and the reason) for the present spec."""
 
         def holds(binding: Object | None) -> bool:
             found = _condition(binding, type)
@@ -56,7 +56,7 @@ class Binding:
         return _condition(binding, type) or {}
 
     async def wait(self, until: Callable[[Object], bool], *, seconds: float = 30) -> Object:
-        """The status, as soon as it is as wanted."""
+        """Return the status once `until(status)` is true."""
         binding = await self.kube.wait(
             "workpoolbindings",
             self.namespace,
@@ -80,14 +80,14 @@ class Binding:
         )
 
     async def remove(self) -> None:
-        """Deletes it, also where no operator lives that would give up its finalizer."""
+        """Delete it, also if no operator is running that would remove its finalizer."""
         await self.delete()
         if await self.read() is not None:
             change = {"metadata": {"finalizers": None}}
             try:
                 await self.kube.patch("workpoolbindings", self.namespace, self.name, change)
             except httpx.HTTPStatusError as error:
-                if error.response.status_code != 404:  # an operator gave it up meanwhile
+                if error.response.status_code != 404:  # an operator removed it meanwhile
                     raise
 
 

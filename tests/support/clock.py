@@ -10,7 +10,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 class FakeClock(Clock):
-    """Noon at first."""
+    """Starts at noon."""
 
     def __init__(self) -> None:
         self._passed = 0.0

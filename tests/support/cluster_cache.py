@@ -1,4 +1,4 @@
-"""A ClusterCache without a cluster, which holds what a test puts there."""
+"""ClusterCaches without a cluster: a test fills them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ NAMESPACE = "data"
 
 
 def unsynced_cluster() -> ClusterCache:
-    """One whose namespace was not listed yet, and never is."""
+    """Return a cache whose namespace is never listed."""
     cluster = ClusterCache(cast("KubernetesClient", None), selector="")
     cluster.watch(NAMESPACE)
     return cluster
 
 
 def synced_cluster(namespace: str = NAMESPACE) -> ClusterCache:
-    """One whose namespace was listed, and was empty."""
+    """Return an empty cache whose namespace was listed."""
     cluster = ClusterCache(cast("KubernetesClient", None), selector="")
     cluster.watch(namespace)
     for resource in (JOBS, PODS):

@@ -25,7 +25,7 @@ TIMEOUT_SECONDS = 120
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command printed, and its exit code."""
+    """The output of a command and its exit code."""
 
     code: int
     out: str

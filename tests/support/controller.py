@@ -1,4 +1,4 @@
-"""A RunController without servers, for tests of one of its parts."""
+"""A RunController without servers, to test one of its parts."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from workpool_operator.runs.controller import RunController
 from workpool_operator.runs.listener import Listener
 from workpool_operator.runs.settings import RunSettings
 
-PLACE = Owner("c", "data/etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
+OWNER = Owner("c", "data/etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
 
 
 class OfflineController(RunController):
-    """Whatever a test does not give it is absent: nothing may use it."""
+    """Parts that a test does not pass are None, so that any use of them fails."""
 
-    def __init__(self, owner: Owner = PLACE, **parts: Any) -> None:
+    def __init__(self, owner: Owner = OWNER, **parts: Any) -> None:
         absent: Any = cast("Any", None)
         given = {
             "prefect": absent,
             "kube": absent,
-            "cluster": synced_cluster(PLACE.namespace),
+            "cluster": synced_cluster(OWNER.namespace),
             "renderer": absent,
             "settings": RunSettings,
             "listener": Listener(),

@@ -1,4 +1,4 @@
-"""A row of the decision table as a test states it: what is known, and the step that follows."""
+"""A row of the decision table as a test states it: what is known, and the action that follows."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tests.support.snapshots import (
     WALL,
     job,
     job_name,
-    look,
     pending,
     pod,
     read_at,
     record,
     run,
     since,
+    snapshot_of,
     state,
 )
 from workpool_operator.jobs.diagnosis import WaitReason
@@ -51,7 +51,7 @@ class Case:
 
     sentence: str
     known: RunRecord
-    step: type[Action] | Action
+    action: type[Action] | Action
     objects: dict[str, Any] = field(default_factory=dict)
     ago: float = LONG
     answered_ago: float = 0.0
@@ -61,7 +61,7 @@ def decide_at(case: Case, *, now: float = NOW) -> Action:
     known = read_at(case.known, NOW - case.ago - 1)
     known = since(known, NOW - case.ago, **case.objects)
     known = read_at(known, NOW - case.answered_ago)
-    return decide(look(known, now=now, **case.objects), POLICY, wall=WALL)
+    return decide(snapshot_of(known, now=now, **case.objects), POLICY, wall=WALL)
 
 
 def offered(current: Any, ago: float = 0.5, **fields: Any) -> RunRecord:
@@ -73,11 +73,11 @@ def waiting_for(wait: WaitReason, **fields: Any) -> RunRecord:
 
 
 def check(case: Case) -> None:
-    step = decide_at(case)
-    if isinstance(case.step, type):
-        assert isinstance(step, case.step), step
+    action = decide_at(case)
+    if isinstance(case.action, type):
+        assert isinstance(action, case.action), action
     else:
-        assert _plain(step) == _plain(case.step)
+        assert _plain(action) == _plain(case.action)
 
 
 def sentence(case: Case) -> str:

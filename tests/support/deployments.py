@@ -1,4 +1,4 @@
-"""Deployments of the flows in tests/flows, which pods read from a ConfigMap: no image to build."""
+"""Deploys the flows in tests/flows, which pods read from a ConfigMap: no image must be built."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.support.prefect import PrefectApi, stock_template
 FLOWS = Path(__file__).parent.parent / "flows"
 FOLDER = "/flows"
 CONFIG_MAP = "flows"
-#: A command that reports its run as a flow does, without the 6 s of CPU time of a flow's imports.
+#: A command that reports its run as a flow does, but without imports that take 6 s of CPU time.
 QUICK = f"python {FOLDER}/reports.py"
 
 
 def template_with_flows() -> Object:
-    """The stock template whose pods have the flows, where the namespace has their ConfigMap."""
+    """Return the stock template with the flows' ConfigMap as an optional volume."""
     template = stock_template(
         volumes=[{"name": "flows", "configMap": {"name": CONFIG_MAP, "optional": True}}],
         terminationGracePeriodSeconds=5,
@@ -29,7 +29,7 @@ def template_with_flows() -> Object:
 
 @dataclass(frozen=True)
 class Deployer:
-    """`await deploy("sleeps", memory_limit="64Mi")`: the keywords are job variables."""
+    """`await deploy("sleeps", memory_limit="64Mi")`; the keywords are job variables."""
 
     api: PrefectApi
     kube: Kube
@@ -40,7 +40,7 @@ class Deployer:
     async def __call__(
         self, flow: str = "hello", *, fields: Object | None = None, **job_variables: Any
     ) -> Object:
-        """`fields` are the deployment's other ones, as the API has them."""
+        """Create the deployment; `fields` are further fields of it, with the names of the API."""
         await self.kube.apply("configmaps", self.namespace, _config_map())
         variables = {"image": self.image, "image_pull_policy": "IfNotPresent", **job_variables}
         pull = {"prefect.deployments.steps.set_working_directory": {"directory": FOLDER}}

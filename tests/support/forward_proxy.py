@@ -1,4 +1,4 @@
-"""A real forward proxy, as companies have one: CONNECT, and requests with a whole address."""
+"""A real forward proxy, such as companies use: CONNECT, and requests with an absolute URL."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from tests.support.background_server import BackgroundServer, run_until_first
 
 
 class ForwardProxy(BackgroundServer):
-    """`with ForwardProxy() as proxy: proxy.url`; `asked` are the first lines of its requests, and
-    `hosts` the addresses that only it knows."""
+    """`with ForwardProxy() as proxy: proxy.url`.
+
+    `requests` has the first line of each request. `hosts` maps names that only the proxy resolves
+    to addresses.
+    """
 
     def __init__(self, hosts: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self._hosts = dict(hosts or {})
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self._open: set[asyncio.StreamWriter] = set()
 
     async def _start(self) -> None:
@@ -33,7 +36,7 @@ class ForwardProxy(BackgroundServer):
         try:
             await self._forward(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # either side went away, or the test is over
+            pass  # either side closed the connection, or the test has ended
         finally:
             self._open.discard(writer)
             writer.close()
@@ -42,7 +45,7 @@ class ForwardProxy(BackgroundServer):
         head = await reader.readuntil(b"\r\n\r\n")
         line, _, headers = head.partition(b"\r\n")
         method, target, version = line.decode().split(" ")
-        self.asked.append(f"{method} {target}")
+        self.requests.append(f"{method} {target}")
         parts = urlsplit(f"//{target}" if method == "CONNECT" else target)
         host = parts.hostname or ""
         remote = await asyncio.open_connection(self._hosts.get(host, host), parts.port or 80)
@@ -50,7 +53,7 @@ class ForwardProxy(BackgroundServer):
         try:
             if method == "CONNECT":
                 writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            else:  # one request per connection: the next one may go elsewhere
+            else:  # one request per connection: the next one can be for another server
                 path = parts._replace(scheme="", netloc="").geturl()
                 remote[1].write(f"{method} {path} {version}\r\n".encode())
                 remote[1].write(b"Connection: close\r\n" + headers)

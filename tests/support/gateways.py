@@ -44,8 +44,8 @@ class AccessProxy(FaultProxy):
 
 
 class Cloud(FaultProxy):
-    """As Prefect Cloud: a bearer token, the address of a workspace, no `/admin` pages, and an event
-    stream that is opened by a frame with the token."""
+    """Behaves as Prefect Cloud: a bearer token, the address of a workspace, no `/admin` pages, and
+    an event stream that is opened by a frame with the token."""
 
     def __init__(self, upstream: Endpoint, *, key: str, host: str = "127.0.0.1") -> None:
         super().__init__(upstream, host=host)
@@ -79,8 +79,8 @@ class Cloud(FaultProxy):
         """Forward the server's event stream to clients that send the token."""
         client = web.WebSocketResponse(protocols=["prefect"])
         await client.prepare(request)
-        said: dict[str, Any] = json.loads(await client.receive_str())
-        if said != {"type": "auth", "token": self._key}:
+        frame: dict[str, Any] = json.loads(await client.receive_str())
+        if frame != {"type": "auth", "token": self._key}:
             await client.close(code=1008, message=b"invalid token")
             return client
         address = f"{self._upstream}/events/out"

@@ -21,8 +21,8 @@ _NO_CONFIGURATION = os.environ | {
 
 @contextmanager
 def served_repository(*files: Path, folder: Path, host: str) -> Iterator[str]:
-    """The address of a repository with the files at its root, for as long as the context lasts.
-    `folder` is empty, and the daemon listens at `host` only."""
+    """Serve a repository with the files at its root, and yield its address. `folder` must be empty;
+    the daemon listens on `host` only."""
     repository = folder / "flows"
     repository.mkdir(parents=True)
     for file in files:

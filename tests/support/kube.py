@@ -31,7 +31,7 @@ APIS = {
 
 
 class Kube:
-    """`await kube.list("jobs", namespace)`; every refusal raises `httpx.HTTPStatusError`."""
+    """`await kube.list("jobs", namespace)`; every error status raises `httpx.HTTPStatusError`."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.http = httpx.AsyncClient(
@@ -49,7 +49,7 @@ class Kube:
         await self.http.aclose()
 
     async def get(self, plural: str, namespace: str, name: str) -> Object | None:
-        """None where there is no such object."""
+        """Return the object; None if it does not exist."""
         response = await self.http.get(path(plural, namespace, name))
         return None if response.status_code == 404 else _body(response)
 
@@ -64,7 +64,7 @@ class Kube:
         return _body(await self.http.post(path(plural, namespace), json=manifest))
 
     async def apply(self, plural: str, namespace: str, manifest: Object) -> Object:
-        """Server-side apply, as `kubectl apply --server-side --force-conflicts`."""
+        """Apply on the server, as `kubectl apply --server-side --force-conflicts` does."""
         response = await self.http.patch(
             path(plural, namespace, manifest["metadata"]["name"]),
             params={"fieldManager": "tests", "force": "true"},
@@ -76,7 +76,7 @@ class Kube:
     async def patch(
         self, plural: str, namespace: str, name: str, change: Object, *, subresource: str = ""
     ) -> Object:
-        """A merge patch."""
+        """Merge-patch the object."""
         target = path(plural, namespace, name) + (f"/{subresource}" if subresource else "")
         response = await self.http.patch(
             target, json=change, headers={"Content-Type": "application/merge-patch+json"}
@@ -92,7 +92,7 @@ class Kube:
         propagation: str = "Background",
         **options: str,
     ) -> None:
-        """Asks for the deletion; fine where there is no such object. `options` are the API's."""
+        """Delete the object, if it exists. `options` are parameters of the API."""
         response = await self.http.delete(
             path(plural, namespace, name), params={"propagationPolicy": propagation, **options}
         )
@@ -100,7 +100,7 @@ class Kube:
             response.raise_for_status()
 
     async def evict(self, namespace: str, pod: str) -> None:
-        """As `kubectl drain` does."""
+        """Evict the pod, as `kubectl drain` does."""
         body = {"metadata": {"name": pod, "namespace": namespace}}
         _body(await self.http.post(path("pods", namespace, pod) + "/eviction", json=body))
 
@@ -113,7 +113,7 @@ class Kube:
         until: Callable[[Any], bool],
         seconds: float = 30,
     ) -> Object | None:
-        """The object as it is when the condition holds; None stands for its absence."""
+        """Return the object once `until(object)` is true; None means that it does not exist."""
 
         async def read() -> Object | None:
             return await self.get(plural, namespace, name)
@@ -128,7 +128,7 @@ class Kube:
 
 
 def path(plural: str, namespace: str = "", name: str = "") -> str:
-    """An empty namespace means a cluster-wide kind, or all namespaces."""
+    """Return the path; without a namespace, that of a cluster-wide kind or of all namespaces."""
     scope = f"/namespaces/{namespace}" if namespace else ""
     return f"{APIS[plural]}{scope}/{plural}" + (f"/{name}" if name else "")
 

@@ -1,4 +1,4 @@
-"""Finds what tests leave behind: processes of one, namespaces and interfaces of a whole run."""
+"""Finds what tests leave behind: processes of one test, namespaces and interfaces of a run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.run import TestRun
 
 #: How long a process may take to end after its test.
 GRACE_SECONDS = 2.0
-#: A namespace ends when the kubelet has ended its pods.
+#: A namespace is deleted once the kubelet has ended its pods.
 NAMESPACE_SECONDS = 60.0
 RUN_LABEL = "workpool-operator.dev/test-run"
 TEST_ANNOTATION = "workpool-operator.dev/test"
 
 
 def end_processes(mark: str) -> list[marks.Process]:
-    """The processes that bear the mark although their test is over; they are ended."""
+    """Kill the processes that still have the mark after their test, and return them."""
     deadline = time.monotonic() + GRACE_SECONDS
     while (left := marks.processes(mark)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -35,7 +35,7 @@ def end_processes(mark: str) -> list[marks.Process]:
 
 
 def of_run(run: TestRun) -> list[str]:
-    """What the run's tests left, but for interfaces, which its own cluster may still hold."""
+    """Return what the run's tests left, except for interfaces, which its cluster can still use."""
     left = [f"process {p.pid} {p.command}" for p in end_processes(run.id)]
     if run.made("cluster"):
         left += [f"namespace {name}" for name in _lasting_namespaces(run.cluster(), run.id)]
@@ -43,7 +43,7 @@ def of_run(run: TestRun) -> list[str]:
 
 
 def clear(run: TestRun) -> None:
-    """Removes what the tests of an interrupted run had no time to remove."""
+    """Remove what the tests of an interrupted run had no time to remove."""
     end_processes(run.id)
     if not run.made("cluster"):
         return
@@ -51,14 +51,14 @@ def clear(run: TestRun) -> None:
     for namespace in _namespaces(run.cluster(), run.id):
         query = ["get", "workpoolbindings", "--namespace", namespace, "--output", "name"]
         for binding in kubectl.run(*query).split():
-            # The operator that would give up its finalizer is gone.
+            # The operator that would remove its finalizer has ended.
             free = '{"metadata": {"finalizers": null}}'
             kubectl.run("patch", binding, "--namespace", namespace, "--type=merge", "-p", free)
         kubectl.run("delete", "namespace", namespace, "--wait=false")
 
 
 def interfaces() -> set[str]:
-    """The host's ends of local nodes whose owner no longer holds them."""
+    """Return the host's interfaces of local nodes that no longer exist."""
     links = (path.name for path in Path("/sys/class/net").iterdir())
     return {
         link
@@ -68,7 +68,7 @@ def interfaces() -> set[str]:
 
 
 def _lasting_namespaces(cluster: Cluster, run: str) -> list[str]:
-    """The run's namespaces that do not vanish, each with the test that made it."""
+    """Return the run's namespaces that are not deleted in time, each with its test."""
     deadline = time.monotonic() + NAMESPACE_SECONDS
     while left := _namespaces(cluster, run):
         if time.monotonic() > deadline:
@@ -83,7 +83,7 @@ def _is_held(number: int) -> bool:
 
 
 def _namespaces(cluster: Cluster, run: str) -> dict[str, str]:
-    """The run's namespaces: name and test."""
+    """Return the run's namespaces: name -> test."""
     query = ["get", "namespaces", "--selector", f"{RUN_LABEL}={run}", "--output", "json"]
     found = [item["metadata"] for item in json.loads(cluster.kubectl.run(*query))["items"]]
     return {meta["name"]: meta["annotations"][TEST_ANNOTATION] for meta in found}

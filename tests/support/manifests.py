@@ -1,4 +1,4 @@
-"""Jobs with any value in any field."""
+"""Builds Jobs with any value in any field."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def put(document: Object, path: str, value: Any) -> None:
 
 
 def places(shape: FieldType, here: Path = ()) -> Iterator[Path]:
-    """Every field that a person may set, down to the leaves."""
+    """Yield the path of every field that a person can set, down to the leaves."""
     if here and here[-1] not in ("status", "managedFields", "ephemeralContainers", "namespace"):
         yield here
         for key, inner in shape.fields.items():
@@ -71,7 +71,7 @@ def _at(node: Any, part: Any, new: Any) -> Any:
 
 
 def every() -> Iterator[Object]:
-    """A Job for each field and each of the values."""
+    """Yield a Job for each combination of a field and a value."""
     shape = validation.job_type()
     for key in ("metadata", "spec"):
         for place in places(shape.fields[key], (key,)):

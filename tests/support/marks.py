@@ -1,6 +1,6 @@
-"""The mark by which the processes of one test are known: a variable of their environment.
+"""Marks the processes of one test with an environment variable, so that they can be found.
 
-Promises: parallel tests do not see each other's processes; what a whole run shares bears no mark.
+Parallel tests do not see each other's processes. What a whole run shares has no mark.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Process:
 
 @contextmanager
 def applied(mark: str) -> Iterator[None]:
-    """Everything that this process starts inside the context bears the mark."""
+    """Mark every process that this one starts within the context."""
     os.environ[VARIABLE] = mark
     try:
         yield
@@ -41,7 +41,7 @@ def removed() -> Iterator[None]:
 
 
 def processes(mark: str) -> list[Process]:
-    """The live processes, other than this one, with the mark or one that continues it by ":"."""
+    """Return the other live processes with the mark, or with one that continues it after a ":"."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended meanwhile, or is another user's

@@ -1,4 +1,4 @@
-"""Local nodes of a test's own, beside the one that all tests share, and what is left of them."""
+"""Local nodes of a single test, besides the shared one, and what they leave behind."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from localnode.node import LocalNode
 from localnode.pause import PAUSE_IMAGE
 from testbed import state
 
-#: What programs of a node would write to if it did not keep them off the machine's own folders.
+#: Folders of the machine to which a node's programs must not write.
 FOREIGN_FOLDERS = ("/etc/cni", "/opt", "/run/netns", "/usr/libexec", "/var/lib", "/var/log")
 BUSYBOX = "/bin/busybox"
 
 
 def own_node() -> LocalNode:
-    """Not started yet."""
+    """Return a new node, which is not started yet."""
     return LocalNode(state.root() / f"wpo-test-{uuid.uuid4().hex[:6]}", state.cache())
 
 
 def start_command(node: LocalNode) -> subprocess.Popen[bytes]:
-    """`python -m testbed up` of that node, in a process that a test can kill."""
+    """Start `python -m testbed up` of that node, in a process that a test can kill."""
     return subprocess.Popen(
         [sys.executable, "-m", "testbed", "up"],
         env=os.environ | {"CLUSTER": "local", "CLUSTER_NAME": node.name},
@@ -39,14 +39,14 @@ def start_command(node: LocalNode) -> subprocess.Popen[bytes]:
 
 
 def kill(node: LocalNode) -> None:
-    """What a machine out of memory does to pid 1 of the node."""
+    """Kill the node's pid 1, as a machine that runs out of memory can do."""
     pid = processes.init_pid(node.state)
     assert pid is not None, f"{node.name} does not run"
     os.kill(pid, signal.SIGKILL)
 
 
 def kill_component(node: LocalNode, name: str) -> None:
-    """Returns when the node has ended for it."""
+    """Kill the component; return once the node has ended because of that."""
     first = processes.init_pid(node.state)
     children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
     named = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == name[:15]]
@@ -56,7 +56,7 @@ def kill_component(node: LocalNode, name: str) -> None:
 
 
 def run_job(kubectl: Kubectl, name: str, script: str) -> str:
-    """The log of a Job whose pod runs the script in busybox's shell."""
+    """Run a Job whose pod runs the script in busybox's shell; return its log."""
     container = {
         "name": name,
         "image": PAUSE_IMAGE,
@@ -73,7 +73,7 @@ def run_job(kubectl: Kubectl, name: str, script: str) -> str:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a node could leave behind."""
+    """What a node can leave behind on its machine."""
 
     processes: list[str]
     mounts: list[str]
@@ -106,7 +106,7 @@ class Machine:
 
 
 def _processes_of(node: LocalNode) -> list[str]:
-    """By name in the command line or in the cgroup, which those of its pods have too."""
+    """Return the processes with the node's name in their command line or cgroup, also of pods."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -132,7 +132,7 @@ def _entries(folder: Path) -> list[str]:
 
 
 def wait_for_the_end_of(process: subprocess.Popen[bytes], *, after_seconds: float) -> None:
-    """Kills the process when that time is over."""
+    """Kill the process after that time."""
     time.sleep(after_seconds)
     process.kill()
     process.wait()

@@ -1,4 +1,4 @@
-"""Sees every object of a kind that ever existed in a namespace, however short its life."""
+"""Records every object of a kind that exists in a namespace, however briefly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.polling import poll
 
 
 class ObjectHistory:
-    """`async with Witness(kube, "jobs", namespace) as jobs: ...; assert len(jobs.seen) == 1`."""
+    """`async with ObjectHistory(kube, "jobs", namespace) as jobs: ...; len(jobs.seen) == 1`."""
 
     def __init__(self, kube: Kube, plural: str, namespace: str) -> None:
         self._kube = kube
@@ -22,7 +22,7 @@ class ObjectHistory:
 
     @property
     def seen(self) -> list[Object]:
-        """The last view of each object, in the order of their creation."""
+        """The last version of each object, in the order of their creation."""
         return list(self._last.values())
 
     async def __aenter__(self) -> Self:
@@ -41,7 +41,7 @@ class ObjectHistory:
     async def until(
         self, holds: Callable[[list[Object]], bool], *, seconds: float = 30
     ) -> list[Object]:
-        """What has been seen, as soon as the condition holds for it."""
+        """Return the objects once `holds(objects)` is true."""
 
         async def seen() -> list[Object]:
             assert not self._watching.done(), "the watch ended"

@@ -1,4 +1,4 @@
-"""The operator as tests run it: `workpool-operator run` in a process of its own."""
+"""Runs the operator for tests: `workpool-operator run` in its own process."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from testbed.postgres import free_port
 from tests.support.polling import poll
 from tests.support.preloaded import Preloaded
 
-#: Of a test's item: the logs of its operators.
+#: The logs of a test's operators, in the stash of its item.
 LOGS = pytest.StashKey[list[Path]]()
 PROGRAM = Path(sys.executable).with_name("workpool-operator")
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One process; a restart is a new Operator."""
+    """One process of the operator; a restart is another Operator."""
 
     daemon: Daemon | Preloaded
     health: str
@@ -68,11 +68,11 @@ class Operator:
         return self.daemon.log.read_text(errors="replace")
 
     async def probe(self, name: str) -> int:
-        """The status of `healthz` or `readyz`; 0 where nothing listens."""
+        """Return the status of `healthz` or `readyz`; 0 if nothing listens."""
         return (await self._probe(name))[0]
 
     async def complaint(self, name: str) -> str:
-        """What the probe says, which must be no."""
+        """Return the text of the failing probe; it must fail."""
         status, text = await self._probe(name)
         assert status == 503, f"{name} answers {status}: {text}"
         return text
@@ -87,7 +87,7 @@ class Operator:
             return answer.status_code, answer.text
 
     async def ready(self, *, seconds: float = 60) -> None:
-        """Waits for readiness, while the process lives."""
+        """Wait until the operator is ready; fail if the process ends."""
         await poll(lambda: self._live_probe("readyz"), until=lambda it: it == 200, seconds=seconds)
 
     async def _live_probe(self, name: str) -> int:
@@ -95,7 +95,7 @@ class Operator:
         return await self.probe(name)
 
     async def says(self, text: str, *, seconds: float = 30) -> None:
-        """Waits for the text in its log."""
+        """Wait for the text in the operator's log."""
 
         async def read() -> str:
             return self.log
@@ -103,14 +103,14 @@ class Operator:
         await poll(read, until=lambda log: text in log, seconds=seconds)
 
     def kill(self) -> None:
-        """As a node that loses power: no handler runs."""
+        """Kill the process without a signal handler, as a node that loses power does."""
         self.daemon.stop(number=signal.SIGKILL)
 
     async def terminate(self, *, seconds: float = 10) -> int:
-        """SIGTERM, as a kubelet sends it; the exit code."""
+        """Send SIGTERM, as a kubelet does; return the exit code."""
         self.daemon.send(signal.SIGTERM)
         return await asyncio.to_thread(self.daemon.wait, seconds=seconds)
 
     async def ended(self, *, seconds: float = 30) -> int:
-        """Waits for an end that something else brings about; the exit code."""
+        """Wait until the process ends by itself; return its exit code."""
         return await asyncio.to_thread(self.daemon.wait, seconds=seconds)

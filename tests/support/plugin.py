@@ -1,5 +1,5 @@
-"""The pytest plugin of these tests: all processes of pytest-xdist are one run, which fails for what
-its tests leave behind; the report of a failure shows the operators' logs."""
+"""The pytest plugin of these tests. All processes of pytest-xdist are one run, which fails if its
+tests leave anything behind. The report of a failed test shows the operators' logs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fails the run for what its tests left behind, and ends what they shared."""
+    """Fail the run if its tests left anything behind, and end what they shared."""
     if not _owns_the_run(session):
         return
     run = TestRun.current()
@@ -45,7 +45,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _owns_the_run(session: pytest.Session) -> bool:
-    """The one process that is no worker of pytest-xdist."""
+    """Return whether this is the main process and not a worker of pytest-xdist."""
     return not hasattr(session.config, "workerinput")
 
 

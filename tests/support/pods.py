@@ -1,4 +1,4 @@
-"""Pods of more than the flow's container: templates with sidecars and init containers."""
+"""Templates for pods with more than the flow container: sidecars and init containers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FLOW = "prefect-job"
 
 
 def shell(name: str, image: str, script: str, **fields: object) -> Object:
-    """A container that runs the script."""
+    """Return a container that runs the script."""
     return {
         "name": name,
         "image": image,
@@ -27,8 +27,8 @@ def template(
     beside: Sequence[Object] = (),
     init: Sequence[Object] = (),
 ) -> Object:
-    """The stock template with the flows, and these containers before, behind and before the start
-    of the flow's."""
+    """Return the stock template with the flows, with containers before and after the flow container
+    and init containers."""
     made = template_with_flows()
     pod = made["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     pod["containers"] = [*first, *pod["containers"], *beside]
@@ -37,7 +37,7 @@ def template(
 
 
 def end_of(pod: Object, container: str = FLOW) -> Object:
-    """How the container ended."""
+    """Return the terminated state of the container."""
     statuses = pod["status"]["containerStatuses"]
     (found,) = (status for status in statuses if status["name"] == container)
     terminated: Object = found["state"]["terminated"]

@@ -1,4 +1,4 @@
-"""Waiting, in tests, for what a real server will say sooner or later."""
+"""Waits until a real server returns what a test expects."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-# A read of a run costs a Prefect server 12 ms of CPU time, so who has waited long asks less often.
+# A read of a run takes 12 ms of CPU time in a Prefect server: the longer the wait, the fewer reads.
 SHORTEST_SECONDS = 0.1
 LONGEST_SECONDS = 0.4
 SHARE = 0.1  # of the time that was waited
 
 
 class NotYet(AssertionError):
-    """The time is over; `last` is what was read last."""
+    """The condition did not hold in time; `last` is what was read last."""
 
     def __init__(self, last: object, seconds: float) -> None:
         super().__init__(f"after {seconds:g} s still: {last!r}")
@@ -24,7 +24,11 @@ class NotYet(AssertionError):
 async def poll(
     read: Callable[[], Awaitable[T]], *, until: Callable[[T], bool], seconds: float = 30
 ) -> T:
-    """What `read` returns, as soon as it is as wanted."""
+    """Call `read` until `until(result)` is true, and return the result.
+
+    Raises:
+        NotYet: it is not true after `seconds`.
+    """
     time = asyncio.get_running_loop().time
     began = time()
     while not until(seen := await read()):

@@ -1,4 +1,4 @@
-"""A small Prefect client for tests: plain dicts, one short call each, nothing resent."""
+"""A small Prefect client for tests: plain dicts, one short call each, no retries."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ TEMPLATES = "server/api/collections_data/views/aggregate-worker-metadata.json"
 
 
 class PrefectApi:
-    """`await api.read_run(id)`; every refusal raises `httpx.HTTPStatusError`."""
+    """`await api.read_run(id)`; every error status raises `httpx.HTTPStatusError`."""
 
     def __init__(self, url: str, *, auth_string: str | None = None) -> None:
         auth = httpx.BasicAuth(*auth_string.split(":", 1)) if auth_string else None
         self.url = url
-        # The server closes idle connections after 5 s: one that it is just closing is not used.
+        # The server closes idle connections after 5 s; they are not used for that long.
         limits = httpx.Limits(keepalive_expiry=3)
         self.http = httpx.AsyncClient(
             base_url=url,
@@ -44,7 +44,7 @@ class PrefectApi:
         await self.http.aclose()
 
     async def create_pool(self, name: str, *, template: Object | None = None) -> Object:
-        """A pool of type kubernetes, with the stock template unless another is given."""
+        """Create a pool of type kubernetes, with the stock template unless another is given."""
         body = {
             "name": name,
             "type": "kubernetes",
@@ -56,7 +56,7 @@ class PrefectApi:
         return await self.one("GET", f"/work_pools/{name}")
 
     async def delete_pool(self, name: str) -> None:
-        """SQLite, which the server in a cluster has, answers 503 while others write."""
+        """Delete the pool; try again on a 503, which a server with SQLite answers during writes."""
         path = f"/work_pools/{name}"
         response = await poll(
             lambda: self.http.delete(path), until=lambda answer: answer.status_code != 503
@@ -67,7 +67,7 @@ class PrefectApi:
         return await self.many("POST", f"/work_pools/{pool}/workers/filter", {})
 
     async def create_secret_block(self, name: str, value: str) -> str:
-        """The reference that a template or a job variable makes to it."""
+        """Create the block; return the reference to it for a template or a job variable."""
         kind = await self.one("GET", "/block_types/slug/secret")
         chosen = {"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}}
         schema = (await self.many("POST", "/block_schemas/filter", chosen))[0]
@@ -77,7 +77,7 @@ class PrefectApi:
         return "{{ prefect.blocks.secret." + name + " }}"
 
     async def create_deployment(self, *, flow: str, name: str, pool: str, **fields: Any) -> Object:
-        """`fields` as the API has them: job_variables, parameters, schedules, work_queue_name..."""
+        """Create a deployment; `fields` such as job_variables have the names of the API."""
         flow_id = (await self.one("POST", "/flows/", {"name": flow}))["id"]
         body = {"name": name, "flow_id": flow_id, "work_pool_name": pool, **fields}
         return await self.one("POST", "/deployments/", body)
@@ -107,16 +107,16 @@ class PrefectApi:
     async def set_state(
         self, run_id: str, type: str, *, force: bool = False, **state: Any
     ) -> Object:
-        """The orchestration's answer: {"status": "ACCEPT", "state": ...}."""
+        """Propose the state; return the server's answer: {"status": "ACCEPT", "state": ...}."""
         body = {"state": {"type": type, **state}, "force": force}
         return await self.one("POST", f"/flow_runs/{run_id}/set_state", body)
 
     async def cancel(self, run_id: str) -> Object:
-        """As `prefect flow-run cancel` does."""
+        """Cancel the run, as `prefect flow-run cancel` does."""
         return await self.set_state(run_id, "CANCELLING", name="Cancelling")
 
     async def states(self, run_id: str) -> list[Object]:
-        """The run's states, oldest first."""
+        """Return the run's states, oldest first."""
         found = await self.many("GET", f"/flow_run_states/?flow_run_id={run_id}")
         return sorted(found, key=lambda state: str(state["timestamp"]))
 
@@ -128,7 +128,7 @@ class PrefectApi:
         return [log["message"] for log in await self.many("POST", "/logs/filter", body)]
 
     async def wait_for_state(self, run_id: str, *types: str, seconds: float = 60) -> Object:
-        """The run, as soon as its state is of one of the types."""
+        """Return the run once its state is of one of the types."""
         return await self.wait(
             run_id, until=lambda run: run["state_type"] in types, seconds=seconds
         )
@@ -165,7 +165,7 @@ class PrefectApi:
 
 
 def stock_template(**pod: Any) -> Object:
-    """The template of a new pool of type kubernetes; `pod` adds fields to its pod."""
+    """Return the template of a new pool of type kubernetes; `pod` adds fields to its pod."""
     template = copy.deepcopy(_stock_template())
     manifest = template["job_configuration"]["job_manifest"]
     manifest["spec"]["template"]["spec"].update(pod)
@@ -174,7 +174,7 @@ def stock_template(**pod: Any) -> Object:
 
 @cache
 def _stock_template() -> Object:
-    package = find_spec("prefect")  # its import takes seconds, and the tests need it for nothing
+    package = find_spec("prefect")  # an import would take seconds
     assert package is not None
     assert package.origin is not None
     kinds = json.loads((Path(package.origin).parent / TEMPLATES).read_text())["prefect-kubernetes"]

@@ -1,5 +1,5 @@
-"""Imported once by the process that `tests.support.preloaded` forks: all that the program imports,
-after the environment was cleaned as the program cleans it."""
+"""Imports everything that the program imports, after the environment was cleared as the program
+does it. The process that `tests.support.preloaded` forks imports this module once."""
 
 import os
 

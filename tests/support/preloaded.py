@@ -1,8 +1,8 @@
-"""Processes of the program that need not import it: each is forked off one that has.
+"""Starts processes of the program without its imports: each is forked from one that has them.
 
-Promises: each is a process of its own, with its own arguments, environment and output; the kernel
-ends it when the test process ends. Importing takes two seconds of CPU time and nearly every test
-starts an operator, so only tests of the start itself run the program from nothing.
+Each process has its own arguments, environment and output, and the kernel ends it when the test
+process ends. The imports take two seconds of CPU time and nearly every test starts an operator:
+only tests of the start itself run the program without a fork.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Preloaded:
     arguments: Sequence[str]
     log: Path
     env: Mapping[str, str]
-    #: Standard error, where it does not go to the log.
+    #: Standard error, unless it goes to the log.
     errors: Path | None = None
     stdin: Path = Path(os.devnull)
     _process: ForkServerProcess | None = field(default=None, init=False)
@@ -47,7 +47,7 @@ class Preloaded:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; minus the signal's number after a signal."""
+        """The exit code; None while the process runs, minus the signal's number after a signal."""
         return self._process.exitcode if self._process else None
 
     def start(self) -> None:
@@ -74,7 +74,7 @@ class Preloaded:
             os.kill(self.pid, number)
 
     def stop(self, *, number: int = signal.SIGTERM, seconds: float = 10) -> None:
-        """Ask by a signal, then kill what is left of the group. Idempotent."""
+        """Send the signal, then kill what is left of the process group. Idempotent."""
         if self._process is None:
             return
         self.send(number)
@@ -90,8 +90,8 @@ class Preloaded:
 
 
 def _start_server() -> None:
-    """Start the process that imports the program, if it does not run: shared by all tests of this
-    process, so it bears no test's mark, and none of Prefect's settings."""
+    """Start the process that imports the program, if it is not running. All tests of this process
+    share it, so that it has neither a test's mark nor settings of Prefect."""
     from multiprocessing.forkserver import _forkserver
 
     inherited = dict(os.environ)
@@ -108,7 +108,7 @@ def _start_server() -> None:
 def _run(
     arguments: list[str], stdin: Path, log: Path, errors: Path | None, env: dict[str, str]
 ) -> None:
-    """Be the program: the body of each process."""
+    """Run the program: the body of each process."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
     append = os.O_WRONLY | os.O_APPEND | os.O_CREAT

@@ -1,4 +1,4 @@
-"""A certificate authority of a test's own, and a server whose certificate it signed."""
+"""A private certificate authority, and a server certificate that it signed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class PrivateCA:
-    """`pem` is what its clients trust, `server` what a server of `host` serves with."""
+    """`pem` is the CA that clients trust, `server` the TLS context for a server at `host`."""
 
     pem: str
     server: ssl.SSLContext
 
     @classmethod
     def make(cls, folder: Path, *, host: str, strict: bool = True) -> PrivateCA:
-        """Without `strict` as older tools make it: no keyUsage, no key identifiers."""
+        """Create the CA; without `strict` as older tools do: no keyUsage, no key identifiers."""
         key, name = ec.generate_private_key(ec.SECP256R1()), _name("a private CA")
         ca = _builder(name, name, key)
         ca = ca.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)

@@ -1,8 +1,8 @@
-"""One run of the tests: what its processes (one per `-n`) share, and what is created once for all.
+"""One run of the tests: what its processes (one per `-n`) share and create only once.
 
-What costs time is created by the first test that needs it, while the others wait; after a failure
-the others get the same failure. The process that began the run ends what was created, and its
-Prefect server ends with that process even if it is killed. A cluster that was up stays up.
+The first test that needs a shared part creates it, while others wait; if that fails, they fail with
+the same error. The process that began the run ends the shared parts; its Prefect server ends with
+that process even if it is killed. A cluster that was up before stays up.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VARIABLE = "WORKPOOL_OPERATOR_TEST_RUN"
 SERVER = "prefect-server"
 GUARDED_SERVER = "guarded-prefect-server"
 PR_SET_PDEATHSIG = 1
-_detached: list[Daemon] = []  # a Popen that is dropped while its process runs would warn
+_detached: list[Daemon] = []  # a Popen that is garbage-collected while its process runs warns
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class TestRun:
     folder: Path
     owner: int
 
-    __test__ = False  # pytest would collect it for its name
+    __test__ = False  # otherwise pytest collects it because of its name
 
     @classmethod
     def begin(cls) -> TestRun:
-        """In the process that ends the run; its children find the run by the environment."""
+        """Begin a run, which this process ends; its children find it in their environment."""
         runs = state.root() / "tests"
-        for killed in runs.glob("*-*"):  # runs that nobody ended
+        for killed in runs.glob("*-*"):  # runs whose process was killed
             if not Path("/proc", killed.name.partition("-")[0]).exists():
                 shutil.rmtree(killed)
         run = cls(runs / f"{os.getpid()}-{uuid.uuid4().hex[:8]}", os.getpid())
@@ -64,7 +64,7 @@ class TestRun:
         return self.folder.name
 
     def end(self) -> None:
-        """Ends what the run made, and forgets it."""
+        """End the shared parts, and remove the run's folder."""
         for name in (SERVER, GUARDED_SERVER):
             if server := self.made(name):
                 _end(server["pid"])
@@ -74,7 +74,7 @@ class TestRun:
         del os.environ[VARIABLE]
 
     def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What `make` returned in the process of the run that came first."""
+        """Return the result of `make()`, which only the first process of the run calls."""
         result = self.folder / f"{name}.json"
         with exclusive(self.folder / f"{name}.lock", purpose=f"makes the {name}"):
             if not result.exists():
@@ -86,13 +86,13 @@ class TestRun:
         return dict(made)
 
     def made(self, name: str) -> dict[str, Any] | None:
-        """What `once` made under that name, if it did."""
+        """Return the result of `once` for that name; None if there is none."""
         result = self.folder / f"{name}.json"
-        made = json.loads(result.read_text()) if result.exists() else {"error": "never asked for"}
+        made = json.loads(result.read_text()) if result.exists() else {"error": "not created"}
         return None if "error" in made else dict(made)
 
     def cluster(self) -> clusters.Cluster:
-        """The checkout's cluster, brought up if it is not."""
+        """Return the checkout's cluster, and start it if it is not up."""
         cluster = clusters.select(os.environ).cluster
 
         def up() -> dict[str, Any]:
@@ -104,11 +104,11 @@ class TestRun:
         return cluster
 
     def prefect_server(self, *, host: str) -> str:
-        """The URL of the run's Prefect server."""
+        """Return the URL of the run's Prefect server."""
         return self._server(SERVER, "--host", host)
 
     def guarded_prefect_server(self, auth_string: str, *, host: str) -> str:
-        """The URL of another one, which asks for credentials."""
+        """Return the URL of another Prefect server, which requires credentials."""
         return self._server(GUARDED_SERVER, "--host", host, "--auth-string", auth_string)
 
     def _server(self, name: str, *options: str) -> str:
@@ -121,7 +121,7 @@ class TestRun:
             f"the tests' {name}",
             [*command, "--owner", str(self.owner), *options],
             log=folder / "supervisor.log",
-            privileges=(),  # it outlives the test process that happens to start it
+            privileges=(),  # it outlives the test process that starts it
         )
         server.start()
         _detached.append(server)
@@ -130,7 +130,8 @@ class TestRun:
 
 
 def die_with_parent() -> None:
-    """For a worker: the kernel ends it, and so its operators, when the run's owner is killed."""
+    """Have the kernel end this worker of pytest-xdist, and so its operators, with the main
+    process."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""Runs, states, Jobs and pods as the decision table sees them, for tests without servers."""
+"""Builds runs, states, Jobs, pods and snapshots, for tests without servers."""
 
 from __future__ import annotations
 
@@ -224,32 +224,32 @@ def record(
 
 
 def read_at(known: RunRecord, when: float) -> RunRecord:
-    """The record, had the run been read then."""
+    """Return the record as if the run had been read then."""
     return replace(known, read_at=when, answered_at=when)
 
 
 def answered(
     known: RunRecord, current: Run | None, *, at: float, asked_at: float = 0, wrote: bool = False
 ) -> RunRecord:
-    """The record after the server's answer of then, by default to what was asked just then."""
+    """Return the record after an answer of the server at `at`, by default to a request at `at`."""
     return known.apply(current, asked_at=asked_at or at, now=at, transition_ids={MINE}, wrote=wrote)
 
 
-def look(
+def snapshot_of(
     known: RunRecord,
     *,
     now: float = NOW,
     foreign_jobs: frozenset[str] = frozenset(),
     **objects: Any,
 ) -> Snapshot:
-    """The snapshot of a record beside the cluster's objects."""
+    """Return the snapshot of a record and the cluster's objects."""
     found = RunObjects(**objects)
     return take_snapshot(RUN_ID, known, found, now=now, foreign_jobs=foreign_jobs)
 
 
 def since(known: RunRecord, now: float, **objects: Any) -> RunRecord:
-    """The record after a look at these objects, then."""
-    return look(known, now=now, **objects).record
+    """Return the record after a snapshot of these objects, then."""
+    return snapshot_of(known, now=now, **objects).record
 
 
 RETRY_RUN = run(state("SCHEDULED", "AwaitingRetry", scheduled_time=WALL))

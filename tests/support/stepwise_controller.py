@@ -1,7 +1,7 @@
-"""The operator's own dispatch path in this process, step by step, against the real servers.
+"""Drives a RunController in the test's process, action by action, against real servers.
 
-For tests that need a precise interleaving: nothing happens here but what a test asks for. Its Jobs
-are suspended, so that no pod comes of them.
+For tests that need a precise interleaving: only what the test calls happens. Its Jobs are
+suspended, so that they have no pods.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ _jobs = TypeAdapter(Page[Job])
 
 @dataclass(frozen=True)
 class StepwiseController:
-    """One operator's memory; another Dispatch on the same pool is the operator after a restart."""
+    """One process of the operator; another StepwiseController on the same pool stands for the
+    operator after a restart."""
 
     owner: Owner
     api: PrefectApi
@@ -80,18 +81,18 @@ class StepwiseController:
         return self.store.of(UUID(run["id"]))
 
     def know(self, run: Object, **facts: Any) -> None:
-        """Have the run's record say so."""
+        """Set fields of the run's record."""
         self.store.put(UUID(run["id"]), replace(self.record(run), **facts))
 
     async def offer(self, run: Object) -> None:
-        """As a poll does."""
+        """Offer the run, as a poll does."""
         read_at = time.monotonic()
         found = await self.api.read_run(UUID(run["id"]))
         assert found is not None
         self.controller.offer(found, read_at=read_at)
 
     async def claim(self, run: Object) -> None:
-        """Claim, whatever has become of the run since it was offered."""
+        """Propose the claim, whatever the run's state is by now."""
         await self.executor.execute(UUID(run["id"]), ClaimRun())
 
     async def create_job(self, run: Object) -> None:
@@ -101,7 +102,7 @@ class StepwiseController:
         await self.executor.execute(UUID(run["id"]), CreateJob(claimed))
 
     async def claimed(self, run: Object) -> UUID:
-        """The id of the run's claim, made now."""
+        """Offer and claim the run; return the id of the claim."""
         await self.offer(run)
         await self.claim(run)
         return self.claim_id(run)
@@ -119,7 +120,7 @@ class StepwiseController:
     async def read(self, run: Object) -> None:
         await self.proposals.read(UUID(run["id"]))
 
-    def look(self, run: Object) -> Snapshot:
+    def snapshot(self, run: Object) -> Snapshot:
         run_id = UUID(run["id"])
         objects = RunObjects(
             jobs=self.jobs.by_run(run["id"]), deleted_jobs=self.jobs.tombstones(run["id"])
@@ -129,10 +130,10 @@ class StepwiseController:
         return seen
 
     def next(self, run: Object) -> Action:
-        return decide(self.look(run), Timeouts(), wall=datetime.now(UTC))
+        return decide(self.snapshot(run), Timeouts(), wall=datetime.now(UTC))
 
     async def settle(self, run: Object) -> list[str]:
-        """Take steps until there is none to take now; their names."""
+        """Execute actions until nothing is left to do now; return their names."""
         taken: list[str] = []
         while not isinstance(step := self.next(run), NoAction | RequeueAfter):
             taken.append(type(step).__name__)
@@ -143,12 +144,12 @@ class StepwiseController:
         return taken
 
     def pass_time(self, run: Object, seconds: float) -> None:
-        """What is seen now has been seen for so long."""
-        since = self.look(run).record.since
+        """Make every present fact of the run older by so many seconds."""
+        since = self.snapshot(run).record.since
         self.know(run, since={fact: then - seconds for fact, then in since.items()})
 
     async def list_jobs(self) -> None:
-        """As a reflector does."""
+        """List the Jobs, as a reflector does."""
         body = await self.kube.request("GET", JOBS.path(self.owner.namespace))
         self.jobs.replace(_jobs.validate_json(body).items, namespace=self.owner.namespace)
 
@@ -164,8 +165,8 @@ async def stepwise_controller(
     environment_secret: bool = False,
     bound_in: str = "",
 ) -> AsyncIterator[StepwiseController]:
-    """On a pool and in a namespace, for a binding in the same one or in `bound_in`; `kube_url` is a
-    proxy's, which adds the credentials."""
+    """Yield a controller of the pool whose Jobs are in the namespace. Its binding is there or in
+    `bound_in`. `kube_url` is that of a proxy, which adds the credentials."""
     owner = Owner(
         cluster_id=namespace,
         binding=f"{namespace}/{binding}",

@@ -18,7 +18,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Rendered:
-    """A manifest, or what the renderer said instead."""
+    """A manifest, or the renderer's error."""
 
     manifest: Object | None = None
     error: str = ""
@@ -31,7 +31,7 @@ class Sides:
     case: Case
 
     def undocumented(self) -> list[str]:
-        """What no rule allows, as lines to read."""
+        """Return the differences that no rule allows, as lines of text."""
         if self.stock.manifest is None or self.ours.manifest is None:
             return [] if self.refusal else [f"stock: {self.stock}", f"ours: {self.ours}"]
         return [str(each) for each in self.differences if each.rule is None]
@@ -48,7 +48,7 @@ class Sides:
 
     @property
     def refusal(self) -> str | None:
-        """The documented reason why one side refuses and the other does not, or "both"."""
+        """The documented reason why only one side refuses, or "both"."""
         if self.stock.error and self.ours.error:
             return "both"
         if self.stock.error:

@@ -1,4 +1,4 @@
-"""The stock Kubernetes worker as a process, from the virtual environment that is its own."""
+"""Runs the stock Kubernetes worker as a process, from its own virtual environment."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from testbed.environments import PEER
 
 @dataclass(frozen=True)
 class StockWorker:
-    """`prefect worker start --type kubernetes` for one pool; its observer keeps to one namespace.
+    """`prefect worker start --type kubernetes` for one pool; its observer watches one namespace.
 
-    `folder` gets its log and its Prefect home.
+    Its log and its Prefect home are in `folder`.
     """
 
     pool: str
@@ -41,7 +41,7 @@ class StockWorker:
             worker.stop()
 
     def _environment(self) -> dict[str, str]:
-        """Without the user's Prefect settings."""
+        """Return the environment, without the user's Prefect settings."""
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
         }

@@ -1,4 +1,4 @@
-"""A pool of our own type whose Jobs are suspended, so that no pod comes of them."""
+"""A pool of type kubernetes-operator whose Jobs are suspended, so that they have no pods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workpool_operator.worker import KubernetesJobWorker
 
 
 def suspended_template() -> Object:
-    """Our default template, suspended."""
+    """Return our default template, whose Job is suspended."""
     template: Object = KubernetesJobWorker.get_default_base_job_template()
     template["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
     return template
@@ -23,7 +23,7 @@ def suspended_template() -> Object:
 
 @dataclass(frozen=True)
 class SuspendedPool:
-    """`await pool.run(due_in=5)`: a run of the pool whose Job goes to the test's namespace."""
+    """`await pool.run(due_in=5)` creates a run whose Job is created in the test's namespace."""
 
     api: PrefectApi
     name: str
@@ -49,7 +49,7 @@ class SuspendedPool:
         variables: Object | None = None,
         **fields: Any,
     ) -> Object:
-        """A run of a deployment of its own; `fields` are the run's."""
+        """Create a run of a new deployment; `fields` are fields of the run."""
         deployment = await self.api.create_deployment(
             flow="hello",
             name=uuid.uuid4().hex[:8],

@@ -1,4 +1,4 @@
-"""Our own base job template, and what becomes of a template with a deployment's values."""
+"""Our base job template, and the configuration that a template and values resolve to."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ TYPE = KubernetesJobWorker.type
 
 
 def default_template() -> Object:
-    """As a new pool of type kubernetes-operator has it."""
+    """Return the template of a new pool of type kubernetes-operator."""
     return KubernetesJobWorker.get_default_base_job_template()
 
 
 async def configure(template: Object | None = None, **values: Any) -> KubernetesJobConfiguration:
-    """The configuration of some run with these job variables; our own template unless given."""
-    # Asked for nothing, because no block and no variable is named: the client may lead nowhere.
+    """Return the configuration of a run with these job variables, by default with our template."""
+    # The client sends no request, because the template names no block and no variable.
     async with PrefectClient("http://127.0.0.1:9/api") as client:
         configuration = await KubernetesJobConfiguration.from_template_and_values(
             base_job_template=template or default_template(), values=values, client=client
@@ -32,12 +32,12 @@ async def configure(template: Object | None = None, **values: Any) -> Kubernetes
 
 
 async def render(template: Object | None = None, **values: Any) -> Object:
-    """Its manifest."""
+    """Return the manifest of the configuration."""
     return (await configure(template, **values)).job_manifest
 
 
 def at(document: Any, path: str) -> Any:
-    """What is at the dotted path; None where nothing is."""
+    """Return the value at the dotted path; None if there is none."""
     for key in path.split("."):
         document = document[int(key)] if isinstance(document, list) else document.get(key)
         if document is None:

@@ -1,4 +1,4 @@
-"""Seconds between what two servers of one machine say has happened."""
+"""Measures the seconds between events that two servers of one machine recorded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def seconds(start: str, end: str) -> float:
 
 
 def until_state(run: Object) -> float:
-    """From the run's creation to its present state."""
+    """Return the seconds from the run's creation to its present state."""
     return seconds(run["created"], run["state"]["timestamp"])
 
 
 def since_exit(pod: Object, run: Object) -> float:
-    """From the end of the pod's process to the run's present state."""
+    """Return the seconds from the end of the pod's process to the run's present state."""
     ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"]
     return seconds(ended, run["state"]["timestamp"])

@@ -1,6 +1,6 @@
-"""A worker of our type as its users run it: `prefect worker start`, in a process of its own.
+"""Runs a worker of our type as its users do: `prefect worker start`, in its own process.
 
-The CLI is Prefect's; nothing but our package makes it know the type.
+The CLI is Prefect's: it finds the type because our package is installed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ PREFECT = Path(sys.executable).with_name("prefect")
 def environment(
     *, url: str, home: Path, kubeconfig: Path | None = None, **more: str
 ) -> dict[str, str]:
-    """Of a process that knows one server and one cluster, and nothing of whoever starts it."""
+    """Return the environment of a process that knows one server and one cluster, without that of
+    its parent."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "KUBECONFIG"))}
     own = {
         "PREFECT_API_URL": url,
@@ -44,7 +45,7 @@ def environment(
 
 
 async def prefect(*arguments: str, env: Mapping[str, str]) -> str:
-    """What a command of Prefect's prints; it must succeed."""
+    """Run a command of Prefect, which must succeed; return its output."""
 
     def call() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -62,7 +63,7 @@ async def prefect(*arguments: str, env: Mapping[str, str]) -> str:
 
 
 def with_flows(namespace: str) -> dict[str, Any]:
-    """Job variables of our default template: the namespace, and tests/flows in its pods."""
+    """Return job variables for our default template: the namespace, and tests/flows in its pods."""
     return {
         "namespace": namespace,
         "volumes": [{"name": "flows", "configMap": {"name": CONFIG_MAP, "optional": True}}],
@@ -72,7 +73,7 @@ def with_flows(namespace: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class WorkerProcess:
-    """One process; a restart is a new one."""
+    """One process of the worker; a restart is another WorkerProcess."""
 
     daemon: Daemon
 
@@ -94,27 +95,27 @@ class WorkerProcess:
         return self.daemon.log.read_text(errors="replace")
 
     async def says(self, text: str, *, seconds: float = 60) -> None:
-        """Waits for the text in its output, while it lives."""
+        """Wait for the text in the worker's output; fail if the process ends."""
 
         async def read() -> str:
-            said = self.log
-            assert text in said or self.daemon.exit_code is None, f"the worker ended:\n{said}"
-            return said
+            log = self.log
+            assert text in log or self.daemon.exit_code is None, f"the worker ended:\n{log}"
+            return log
 
-        await poll(read, until=lambda said: text in said, seconds=seconds)
+        await poll(read, until=lambda log: text in log, seconds=seconds)
 
     def kill(self) -> None:
-        """As a node that loses power."""
+        """Kill the process without a signal handler, as a node that loses power does."""
         self.daemon.stop(number=signal.SIGKILL)
 
     async def ended(self, *, seconds: float = 120) -> int:
-        """Waits for its end; the exit code."""
+        """Wait until the process ends; return its exit code."""
         return await asyncio.to_thread(self.daemon.wait, seconds=seconds)
 
 
 @dataclass(frozen=True)
 class WorkerHarness:
-    """Where workers of this process work: one pool, one server, one cluster."""
+    """Runs workers in the test's process, for one pool, one server and one cluster."""
 
     pool: str
     url: str
@@ -124,11 +125,12 @@ class WorkerHarness:
     async def worker(
         self, *, settings: Mapping[str, Any] | None = None, **options: Any
     ) -> AsyncIterator[KubernetesJobWorker]:
-        """A worker whose loops are the test's to turn; at the end it is stopped as by a signal:
-        the runs that it follows are left.
+        """Yield a worker whose loops the test runs. At the end it stops as after a signal: it does
+        not wait for the runs that it follows.
 
-        It emits no events, which a thread of the whole process sends, to servers long gone: they
-        are tested with processes."""
+        It emits no events: a thread of the process would send them, also to servers that have
+        ended. Tests with processes cover events.
+        """
         options = {"work_pool_name": self.pool, "name": "here"} | options
         updates = {"api.url": self.url, "logging.to_api.enabled": False, **(settings or {})}
         with ExitStack() as stack:

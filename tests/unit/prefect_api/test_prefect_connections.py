@@ -118,8 +118,8 @@ async def test_requests_and_the_event_stream_go_through_the_proxy_which_resolves
             at = PrefectEndpoint(f"http://{HOST}:{server.port}/api")
             assert await get_version(at) == "3.8.8"
             assert await listen(at) is None
-        assert proxy.asked[0] == f"GET http://{HOST}:{server.port}/api/admin/version"
-        assert proxy.asked[-1] == f"CONNECT {HOST}:{server.port}"
+        assert proxy.requests[0] == f"GET http://{HOST}:{server.port}/api/admin/version"
+        assert proxy.requests[-1] == f"CONNECT {HOST}:{server.port}"
 
 
 async def test_https_is_tunnelled_through_the_proxy_and_http_is_not(monkeypatch, tmp_path):
@@ -130,13 +130,13 @@ async def test_https_is_tunnelled_through_the_proxy_and_http_is_not(monkeypatch,
             at = PrefectEndpoint(f"https://{HOST}:{server.port}/api", trust=TLSTrust(ca.pem))
             assert await get_version(at) == "3.8.8"
             assert await listen(at) is None
-            assert set(proxy.asked) == {f"CONNECT {HOST}:{server.port}"}
-            proxy.asked.clear()
+            assert set(proxy.requests) == {f"CONNECT {HOST}:{server.port}"}
+            proxy.requests.clear()
             monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
             inside = PrefectEndpoint(f"http://{LOOPBACK}:{plain.port}/api")
             assert await get_version(inside) == "3.8.8"
             assert await listen(inside) is None
-            assert proxy.asked == []
+            assert proxy.requests == []
 
 
 async def test_a_proxy_that_is_down_is_an_outage(monkeypatch):

@@ -56,8 +56,8 @@ def test_a_run_is_running_once_a_container_has_started() -> None:
     assert not count_in_flight((), [job()], [pod(phase="Running")]).pending
 
 
-def test_a_run_whose_job_is_suspended_is_known_and_holds_no_slot() -> None:
-    """It is no candidate for a claim, though it takes nobody's place."""
+def test_a_run_whose_job_is_suspended_is_in_flight_and_takes_no_slot() -> None:
+    """It is not claimed again, although it takes no slot."""
     seen = count_in_flight((), [job(suspended=True)], [])
     assert seen.pending == seen.suspended == ME
     assert seen.slots == 0

@@ -1,4 +1,4 @@
-"""Whose claim stands behind a state: only the history tells (docs/races.md, 1, 3, 27)."""
+"""Only the history shows to which claim a state belongs (docs/races.md, 1, 3, 27)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def substate(of: str = "claim", name: str = "Unschedulable", **details: Any) -> 
 
 
 def found(*history: State, pid: str | None = None) -> str:
-    """The id under which the claim was made, "" where there is none."""
+    """Return the id of the claim that was found; "" if there is none."""
     here = find_claim(run(history[-1], pid=pid), history, {MINE})
     known = {id_of(name): name for name in ("claim", "second")}
     return known[here.id] if here else ""
@@ -57,13 +57,13 @@ def test_a_claim_is_found_behind_sub_states_of_any_client() -> None:
     assert found(SCHEDULED, pending(), state("RUNNING")) == "claim"
 
 
-def test_the_last_claim_is_the_one_that_counts() -> None:
+def test_the_last_claim_counts() -> None:
     again = (SCHEDULED, pending(), state("RUNNING"), RETRY, pending("second"))
     assert found(*again) == "second"
     assert found(*again, substate("second"), state("RUNNING")) == "second"
 
 
-def test_a_claim_that_was_rescheduled_is_over() -> None:
+def test_a_claim_ends_when_its_run_is_rescheduled() -> None:
     assert found(SCHEDULED, pending(), RETRY) == ""
     assert found(SCHEDULED, pending(), RETRY, FOREIGN) == ""
     assert found(SCHEDULED, pending(), RETRY, FOREIGN, state("RUNNING")) == ""
@@ -83,7 +83,7 @@ def test_a_cancelled_retry_belongs_to_the_owner_of_the_recorded_job() -> None:
 
 
 def test_a_flow_that_retries_in_its_own_process_keeps_its_claim() -> None:
-    """Its recorded Job tells: there is no new claim."""
+    """Its recorded Job proves it: there is no new claim."""
     waits = (SCHEDULED, pending(), state("RUNNING"), RETRY)
     runs_again = (*waits, state("RUNNING", id_="again"))
     twice = (*runs_again, RETRY, state("RUNNING", id_="third"))
@@ -106,7 +106,7 @@ LATE_CLOCK = state("SCHEDULED", at=WALL + timedelta(seconds=0.2), scheduled_time
 
 
 def test_a_claim_by_a_replica_whose_clock_is_behind_is_found() -> None:
-    """The state that it was made on has a later time than it has itself."""
+    """The SCHEDULED state that it followed has a later timestamp than the claim."""
     assert found(pending(), LATE_CLOCK, substate()) == "claim"
     assert found(pending(), LATE_CLOCK, state("RUNNING")) == "claim"
     assert in_order([pending(), LATE_CLOCK, substate()]) == [LATE_CLOCK, pending(), substate()]
@@ -123,7 +123,7 @@ def test_a_claim_by_a_replica_whose_clock_is_behind_is_found() -> None:
     ],
     ids=["for later", "put back", "minutes later", "no time", "no clock"],
 )
-def test_a_run_that_was_scheduled_again_stays_so(history: list[State]) -> None:
+def test_a_run_that_was_scheduled_again_has_no_claim(history: list[State]) -> None:
     assert in_order(history) == history
 
 
@@ -167,7 +167,7 @@ def test_the_state_that_a_stray_sub_state_overwrote_is_found() -> None:
 
 
 def test_a_stray_sub_state_on_the_claim_of_another_client_is_not_reverted() -> None:
-    """Undoing it would schedule a run that another worker has claimed."""
+    """To revert it would schedule a run that another worker has claimed."""
     late = substate()
     assert overwritten_state(late, [SCHEDULED, pending(), RETRY, FOREIGN, late], {MINE}) is None
 

@@ -1,4 +1,4 @@
-"""Where a run's Job is looked for, and who may go on with a claim."""
+"""In which namespace a run's Job is, and which process continues with a claim."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from dataclasses import replace
 from typing import Any, cast
 
 from tests.support.cluster_cache import synced_cluster
-from tests.support.controller import PLACE, OfflineController
+from tests.support.controller import OWNER, OfflineController
 from tests.support.snapshots import RUN_ID, claim, job, job_name, pending, run
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.runs import actions
 from workpool_operator.runs.executor import Executor
 
-WORKER = replace(PLACE, namespace="", exclusive=True)
+WORKER = replace(OWNER, namespace="", exclusive=True)
 
 
 class Recorder:
-    """An executor that writes nothing."""
+    """An executor that records the actions and writes nothing."""
 
     def __init__(self, controller: Worker) -> None:
         self.taken: list[str] = []
         self._controller = controller
 
     async def execute(self, run_id: Any, action: actions.Action) -> bool:
-        """Note the action; a claim finds what the test says."""
+        """Record the action; claim as the test demands."""
         if not isinstance(action, actions.NoAction | actions.RequeueAfter):
             self.taken.append(type(action).__name__)
         if isinstance(action, actions.ClaimRun):
@@ -46,7 +46,7 @@ class Worker(OfflineController):
         self._executor = cast("Executor", self.recorder)
 
     def know(self, state: Any, *, pid: str | None = None, **facts: Any) -> None:
-        """Have the run in this state, under a claim of ours unless it is SCHEDULED."""
+        """Put the run into this state, under a claim of ours unless it is SCHEDULED."""
         current = run(state, pid=pid)
         self.store.apply(RUN_ID, current, asked_at=time.monotonic())
         ours = claim() if current.state_type != "SCHEDULED" else None
@@ -54,7 +54,7 @@ class Worker(OfflineController):
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """With one loop that reconciles."""
+        """Run one reconciler."""
         task = asyncio.create_task(self._make_reconciler().run())
         yield
         await asyncio.sleep(0.05)
@@ -65,7 +65,7 @@ class Worker(OfflineController):
 
 async def test_the_owners_namespace_is_the_namespace_of_every_job() -> None:
     controller = OfflineController()
-    assert controller.namespace_of(RUN_ID) == PLACE.namespace
+    assert controller.namespace_of(RUN_ID) == OWNER.namespace
 
 
 async def test_without_an_owners_namespace_the_recorded_namespace_of_the_claims_job_counts() -> (
@@ -79,13 +79,13 @@ async def test_without_an_owners_namespace_the_recorded_namespace_of_the_claims_
     assert worker.namespace_of(RUN_ID) == "data"
 
 
-async def test_a_job_that_is_not_recorded_yet_is_found_where_it_is() -> None:
+async def test_the_namespace_of_an_unrecorded_job_is_read_from_the_cluster() -> None:
     cluster = synced_cluster()
     cluster.jobs.put(job())
     assert Worker(cluster=cluster).namespace_of(RUN_ID) == "data"
 
 
-async def test_a_claimed_run_is_held_until_its_namespace_is_known() -> None:
+async def test_a_claimed_run_waits_until_its_namespace_is_known() -> None:
     worker = Worker()
     async with worker.working():
         handle = await worker.claim(run("SCHEDULED"), read_at=time.monotonic())
@@ -103,7 +103,9 @@ async def test_a_claimed_run_is_reconciled_once_its_namespace_is_followed() -> N
     assert worker.recorder.taken == ["ClaimRun", "CreateJob"]
 
 
-async def test_a_run_that_another_process_claimed_under_the_same_id_is_left_to_it() -> None:
+async def test_a_run_that_another_process_claimed_under_the_same_id_is_left_to_that_process() -> (
+    None
+):
     worker = Worker(granted=False)
     async with worker.working():
         assert await worker.claim(run("SCHEDULED"), read_at=time.monotonic()) is None

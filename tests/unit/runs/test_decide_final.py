@@ -1,4 +1,4 @@
-"""The rows of the decision table for runs that are over, or that Prefect does not know."""
+"""The rows of the decision table for runs that have ended, or that Prefect does not know."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CASES = [
         for type_ in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
         for case in (
             Case(
-                f"the Job of a {type_} run may end by itself when its pod has",
+                f"the Job of a {type_} run has time to end after its pod",
                 record(run(type_, pid=NAME)),
                 RequeueAfter(20.0),
                 {"jobs": (job(),), "pods": (pod(phase="Succeeded", exit_code=0),)},
@@ -58,7 +58,7 @@ CASES = [
                 answered_ago=10,
             ),
             Case(
-                f"the TTL of a {type_} run's Job begins",
+                f"the TTL of a {type_} run's Job is set",
                 record(run(type_, pid=NAME)),
                 SetJobTTL(FAILED),
                 {"jobs": (FAILED,)},
@@ -93,14 +93,14 @@ CASES = [
         {"jobs": (job(),)},
     ),
     Case(
-        "the Job of a run that another server knows is left alone",
+        "the Job of a run of another server is not changed",
         record(None, missing=True),
         ForgetRun(),
         {"jobs": (job(),), "foreign_jobs": frozenset({NAME})},
     ),
     Case("a deleted run without Jobs is forgotten", record(None, missing=True), ForgetRun()),
     Case(
-        "a Job whose run is not known yet is looked up",
+        "the run of a Job is read if it is not known yet",
         RunRecord(),
         RefreshRun(),
         {"jobs": (job(),)},

@@ -71,12 +71,12 @@ CASES = [
         {"jobs": (job("old", ended="Failed", ttl=60),)},
     ),
     Case(
-        "a Pending run of unknown origin is looked up",
+        "the history of a Pending run without a known claim is read",
         record(run("PENDING")),
         RefreshStateHistory(),
     ),
     Case(
-        "a Pending run of somebody else's is left alone",
+        "a Pending run of another worker is not changed",
         record(run("PENDING"), foreign_state_id=id_of("PENDING")),
         NoAction(),
     ),
@@ -87,7 +87,7 @@ CASES = [
         {"jobs": (job(),)},
     ),
     Case(
-        "a renamed run's Job is still its own",
+        "a renamed run keeps its Job",
         record(run(pending(), pid=NAME, name="renamed"), mine="claim"),
         ConfirmJobDeleted(NAME),
     ),
@@ -102,7 +102,7 @@ CASES = [
         ConfirmJobDeleted(NAME),
     ),
     Case(
-        "a lease is renewed while the Job is waited for",
+        "a lease is renewed while the run waits for its Job's pod",
         record(RECORDED, claim=claim(lease_id=id_of("lease"))),
         RenewLease(id_of("lease")),
         {"jobs": (job(),)},
@@ -114,7 +114,7 @@ CASES = [
         {"jobs": (job(suspended=True),)},
     ),
     Case(
-        "a lease is renewed while the container starts the flow",
+        "a lease is renewed while the flow container starts",
         record(RECORDED, claim=claim(lease_id=id_of("lease")), lease_renewed_at=NOW - 40),
         RequeueAfter(POLICY.lease_renewal - 40),
         {"jobs": (job(),), "pods": (pod(phase="Running"),)},
@@ -125,7 +125,7 @@ CASES = [
         RenewLease(id_of("lease")),
     ),
     Case(
-        "a run that may be RUNNING by now is read before its lease is renewed",
+        "a run is read before its lease is renewed if its state is old",
         record(RECORDED, claim=claim(lease_id=id_of("lease"))),
         RefreshRun(),
         {"jobs": (job(),), "pods": (pod(phase="Running"),)},
@@ -145,13 +145,13 @@ CASES = [
         ago=1,
     ),
     Case(
-        "a wait that nothing can end ends the run",
+        "a permanent wait ends the run",
         record(RECORDED, mine="claim"),
         ReportCrashed,
         {"jobs": (job(),), "pods": (pod(waiting="InvalidImageName"),)},
     ),
     Case(
-        "a wait of more than the pending time-out ends the run",
+        "a wait beyond the pending time-out ends the run",
         record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=601))),
         ReportCrashed,
         {"jobs": (job(),), "pods": (pod(waiting="ErrImagePull"),)},
@@ -166,7 +166,7 @@ CASES = [
         },
     ),
     Case(
-        "which may be longer than the binding's",
+        "the run's own time-out can be longer than the binding's",
         record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=3000))),
         ReportWaiting,
         {
@@ -175,7 +175,7 @@ CASES = [
         },
     ),
     Case(
-        "a run whose Job is refused has its own time-out, too",
+        "the run's own time-out counts while its Job is refused, too",
         record(
             CLAIMED,
             claim=claim(timestamp=WALL - timedelta(seconds=91)),
@@ -185,7 +185,7 @@ CASES = [
         ReportCrashed,
     ),
     Case(
-        "an annotation that is no number leaves the binding's time-out",
+        "an annotation that is not a number is ignored",
         record(RECORDED, claim=claim(timestamp=WALL - timedelta(seconds=91))),
         ReportWaiting,
         {
@@ -194,7 +194,7 @@ CASES = [
         },
     ),
     Case(
-        "the time-out of a Job that was suspended starts when it is resumed",
+        "the time-out of a suspended Job starts when it is resumed",
         record(RECORDED, claim=claim(timestamp=WALL - timedelta(hours=2))),
         ReportWaiting,
         {
@@ -203,13 +203,13 @@ CASES = [
         },
     ),
     Case(
-        "a suspended Job is waited for, however long",
+        "a suspended Job is not timed out",
         record(HELD, claim=claim(timestamp=WALL - timedelta(hours=2))),
         NoAction(),
         {"jobs": (job(suspended=True),)},
     ),
     Case(
-        "a started container is waited for, however long",
+        "a started container is not timed out",
         record(RECORDED, claim=claim(timestamp=WALL - timedelta(hours=2))),
         NoAction(),
         {"jobs": (job(),), "pods": (pod(phase="Running"),)},
@@ -226,7 +226,7 @@ CASES = [
         ReadEvents("Pod", "pod-claim"),
         {"jobs": (job(),), "pods": (pod(),)},
     ),
-    Case("a refusal that passes is named", waiting_for(QUOTA), ReportWaiting(QUOTA, claim())),
+    Case("a temporary refusal is reported", waiting_for(QUOTA), ReportWaiting(QUOTA, claim())),
     Case(
         "a refused Job is tried again later",
         record(
@@ -238,7 +238,7 @@ CASES = [
         RequeueAfter(7.0),
     ),
     Case(
-        "and then again",
+        "and is created once the delay has passed",
         record(run(pending(name="QuotaExceeded")), mine="claim", refusal=QUOTA),
         CreateJob(ClaimedRun(run(pending(name="QuotaExceeded")), claim())),
     ),
@@ -279,7 +279,9 @@ CASES = [
         AdoptJob(job("old"), claim()),
         {"jobs": (job("old"),)},
     ),
-    Case("a stray claim is undone", record(CLAIMED, mine="claim", stray_claim=True), RevertClaim()),
+    Case(
+        "a stray claim is reverted", record(CLAIMED, mine="claim", stray_claim=True), RevertClaim()
+    ),
 ]
 
 

@@ -1,4 +1,4 @@
-"""What holds for every snapshot, whatever the table's rows say."""
+"""Properties of the decision for every snapshot."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tests.support.snapshots import (
     id_of,
     job,
     job_name,
-    look,
     pending,
     pod,
     record,
     run,
     since,
+    snapshot_of,
     state,
 )
 from workpool_operator.runs.actions import (
@@ -119,7 +119,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     known = since(known, NOW - draw(ages), **objects)
     read = NOW - draw(ages)
     answered = min(NOW, read + draw(st.sampled_from([0.0, 1.0])))
-    return look(replace(known, read_at=read, answered_at=answered), **objects)
+    return snapshot_of(replace(known, read_at=read, answered_at=answered), **objects)
 
 
 quickly = settings(max_examples=150, deadline=None)
@@ -134,15 +134,15 @@ def test_every_snapshot_has_an_action(snapshot: Snapshot) -> None:
 @quickly
 @given(snapshots())
 def test_no_run_is_ended_on_a_state_that_was_read_before_the_fact(snapshot: Snapshot) -> None:
-    step = decide(snapshot, POLICY, wall=WALL)
-    if isinstance(step, ReportCrashed | ReportCancelled | DeleteJob | RestoreState):
+    action = decide(snapshot, POLICY, wall=WALL)
+    if isinstance(action, ReportCrashed | ReportCancelled | DeleteJob | RestoreState):
         assert not snapshot.record.is_stale
         assert snapshot.age <= POLICY.state_age
-    if isinstance(step, ReportCrashed) and step.end.message == NO_JOB.message:
+    if isinstance(action, ReportCrashed) and action.end.message == NO_JOB.message:
         assert snapshot.record.claim is not None  # the fact was found under this very claim
         assert snapshot.record.claim.id == NO_JOB.claim_id
     elif (
-        isinstance(step, ReportCrashed)
+        isinstance(action, ReportCrashed)
         and snapshot.run is not None
         and snapshot.run.state_type != "SCHEDULED"
     ):
@@ -155,9 +155,9 @@ def test_no_run_is_ended_on_a_state_that_was_read_before_the_fact(snapshot: Snap
 @quickly
 @given(snapshots())
 def test_a_run_whose_previous_job_is_running_is_never_claimed(snapshot: Snapshot) -> None:
-    """But for one that was resumed, which the claim adopts."""
-    step = decide(snapshot, POLICY, wall=WALL)
-    if snapshot.overlapping and isinstance(step, ClaimRun):
+    """Except for a Job that was resumed: the claim adopts it."""
+    action = decide(snapshot, POLICY, wall=WALL)
+    if snapshot.overlapping and isinstance(action, ClaimRun):
         resumed = {job.name for job in snapshot.previous_jobs if not job.suspended}
         assert snapshot.record.suspended_job in resumed
 
@@ -186,28 +186,28 @@ def test_a_job_is_created_only_for_a_claim_that_has_none(snapshot: Snapshot) -> 
 @quickly
 @given(snapshots())
 def test_a_run_without_proof_of_our_claim_is_never_changed(snapshot: Snapshot) -> None:
-    """Without a claim only a Job of ours, or an offer, gives a right to it."""
+    """Without a claim, only a Job of ours or an offer allows a change."""
     ours = (
         snapshot.record.claim
         or snapshot.jobs
         or snapshot.deleted_jobs
         or snapshot.record.offered_at is not None
     )
-    step = decide(snapshot, POLICY, wall=WALL)
+    action = decide(snapshot, POLICY, wall=WALL)
     if not ours:
         passive = (
             NoAction | ForgetRun | RequeueAfter | RefreshRun | RefreshStateHistory | RevertClaim
         )
-        assert isinstance(step, passive)
+        assert isinstance(action, passive)
 
 
 @quickly
 @given(snapshots())
 def test_the_final_state_of_a_run_is_never_changed(snapshot: Snapshot) -> None:
     if snapshot.run is not None and snapshot.run.final:
-        step = decide(snapshot, POLICY, wall=WALL)
+        action = decide(snapshot, POLICY, wall=WALL)
         assert not isinstance(
-            step,
+            action,
             ReportCrashed
             | ReportCancelled
             | RestoreState
@@ -222,18 +222,18 @@ def test_the_final_state_of_a_run_is_never_changed(snapshot: Snapshot) -> None:
 def test_jobs_of_another_server_are_not_deleted_for_a_run_that_this_one_lacks(
     snapshot: Snapshot,
 ) -> None:
-    step = decide(snapshot, POLICY, wall=WALL)
-    if snapshot.record.missing and isinstance(step, DeleteJob):
-        assert step.job.name not in snapshot.foreign_jobs
+    action = decide(snapshot, POLICY, wall=WALL)
+    if snapshot.record.missing and isinstance(action, DeleteJob):
+        assert action.job.name not in snapshot.foreign_jobs
 
 
 def test_the_job_of_a_run_that_prefect_does_not_know_is_deleted_after_two_reads() -> None:
-    """Each 404 confirms the one before: it must not start the count anew."""
+    """Each 404 confirms the one before, and must not restart the age of facts."""
     known = RunRecord()
-    steps: list[Action] = []
+    actions: list[Action] = []
     for second in range(4):
         now = NOW + second
-        seen = look(known, now=now, jobs=(job(),))
-        steps.append(decide(seen, POLICY, wall=WALL))
+        seen = snapshot_of(known, now=now, jobs=(job(),))
+        actions.append(decide(seen, POLICY, wall=WALL))
         known = answered(seen.record, None, asked_at=now + 0.1, at=now + 0.2)
-    assert [type(step) for step in steps[:3]] == [RefreshRun, RefreshRun, DeleteJob]
+    assert [type(action) for action in actions[:3]] == [RefreshRun, RefreshRun, DeleteJob]

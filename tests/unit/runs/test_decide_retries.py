@@ -1,4 +1,4 @@
-"""The rows of the decision table for pods that the infrastructure ends, or cannot end."""
+"""The rows of the decision table for pods that the infrastructure ended or cannot end."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def disrupted(reason: str, **fields: Any) -> Pod:
 
 
 def leaving(seconds: float, **fields: Any) -> Pod:
-    """Its own grace was over so many seconds ago, on the node that it is bound to."""
+    """A pod whose own grace ended so many seconds ago, on the node that it is bound to."""
     given = {"spec": {"nodeName": "worker-3"}, "phase": "Running", **fields}
     deadline = WALL - timedelta(seconds=seconds)
     return disrupted("DeletionByTaintManager", deleting=deadline, **given)
@@ -79,7 +79,12 @@ def put_back(found: Pod, number: int, delay: float) -> Postpone:
 
 
 CASES = [
-    Case("a rejected pod's run is put back", KNOWN, put_back(REJECTED, 1, 10.0), failed(REJECTED)),
+    Case(
+        "the run of a rejected pod is rescheduled",
+        KNOWN,
+        put_back(REJECTED, 1, 10.0),
+        failed(REJECTED),
+    ),
     Case(
         "a preempted pod's run is put back", KNOWN, put_back(PREEMPTED, 1, 10.0), failed(PREEMPTED)
     ),
@@ -95,9 +100,15 @@ CASES = [
         RefreshStateHistory(),
         failed(REJECTED),
     ),
-    Case("on a state that was read since", KNOWN, RefreshRun(), failed(REJECTED), answered_ago=5),
     Case(
-        "each time later",
+        "the run is read first if its state is older",
+        KNOWN,
+        RefreshRun(),
+        failed(REJECTED),
+        answered_ago=5,
+    ),
+    Case(
+        "with a longer delay each time",
         record(RECORDED, mine="claim", infrastructure_retries=2),
         put_back(REJECTED, 3, 90.0),
         failed(REJECTED),
@@ -118,7 +129,7 @@ CASES = [
         | {"pods": (pod(phase="Failed", exit_code=143, pod_reason="Evicted"),)},
     ),
     Case(
-        "nor one whose pod was beyond its own limit",
+        "nor one whose pod exceeded its own limit",
         KNOWN,
         ReportCrashed,
         failed(pod(phase="Failed", pod_reason="Evicted", pod_message=LIMIT, containers=[])),
@@ -131,13 +142,13 @@ CASES = [
     ),
     # Nodes
     Case(
-        "a pod that a lost node does not end ends its run",
+        "a run crashes if a lost node does not end its pod",
         record(RUNNING),
         ReportCrashed(diagnosis.node_lost(leaving(20))),
         {"jobs": (job(),), "pods": (leaving(20),)},
     ),
     Case(
-        "also before it started anything: a node that is cut off may still start it",
+        "also before the flow container started: an unreachable node can still start it",
         record(RECORDED, mine="claim", infrastructure_retries=0),
         ReportCrashed(diagnosis.node_lost(leaving(20, phase="Pending"))),
         {"jobs": (job(),), "pods": (leaving(20, phase="Pending"),)},
@@ -149,20 +160,20 @@ CASES = [
         failed(leaving(20, phase="Pending")),
     ),
     Case(
-        "it has its own grace to end, and the node's",
+        "the pod has its own grace and the node's",
         record(RUNNING),
         RequeueAfter(5.0),
         {"jobs": (job(),), "pods": (leaving(15),)},
     ),
     Case(
-        "on a state that was just read",
+        "the run is read first",
         record(RUNNING),
         RefreshRun(),
         {"jobs": (job(),), "pods": (leaving(20),)},
         answered_ago=5,
     ),
     Case(
-        "its Job is marked with that end at once: the node may come back, and its pod's SIGTERM",
+        "its Job is annotated at once: the node can come back, and its pod gets a SIGTERM",
         record(run("CRASHED", pid=NAME)),
         DeleteJob(job(), final=state("CRASHED")),
         {"jobs": (job(),), "pods": (leaving(20),)},
@@ -175,13 +186,13 @@ CASES = [
         {"jobs": (job(),), "pods": (pod(phase="Running", number=2), leaving(60))},
     ),
     Case(
-        "a retry of the run waits for it, and says so",
+        "a retry of the run waits for the pod, which the run's log says",
         RETRIED,
         LogToRun(diagnosis.waits_for_lost_node(leaving(20)), about="pod-claim"),
         {"jobs": (job(deleting=True),), "pods": (leaving(20),)},
     ),
     Case(
-        "once",
+        "it is reported once",
         replace(RETRIED, noted="pod-claim"),
         RequeueAfter(5.0),
         {"jobs": (job(deleting=True),), "pods": (leaving(20),)},

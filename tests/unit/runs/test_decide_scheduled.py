@@ -1,4 +1,4 @@
-"""The rows of the decision table for runs that are to start, or to start again."""
+"""The rows of the decision table for runs that wait for their first or next attempt."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ CASES = [
         {"jobs": (job("old", ended="Failed", ttl=60, annotations=FINAL),)},
     ),
     Case(
-        "a retry that a deadline's SIGTERM brought about is no retry",
+        "a retry that the SIGTERM of a deadline scheduled is undone",
         record(run(RETRY, pid=job_name("old"))),
         ReportCrashed,
         {"jobs": (job("old", ended="Failed", reason="DeadlineExceeded"),)},
@@ -153,7 +153,7 @@ CASES = [
         {"jobs": (job("old"),)},
     ),
     Case(
-        "a retry in the process that runs it is left to that process",
+        "a retry in the run's own process is left to that process",
         record(run(RETRY, empirical_policy={"retry_type": "in_process"})),
         NoAction(),
         {"jobs": (job("old"),)},
@@ -171,12 +171,21 @@ IN_PROCESS = run(RETRY, pid=NAME, empirical_policy={"retry_type": "in_process"})
 VANISHED = [
     Case("the claim of a retry must be known", record(IN_PROCESS), RefreshStateHistory()),
     Case(
-        "somebody else's retry is left alone",
+        "the retry of another worker's run is not changed",
         record(IN_PROCESS, foreign_state_id=IN_PROCESS.state.id if IN_PROCESS.state else None),
         NoAction(),
     ),
-    Case("the caches may lag", record(IN_PROCESS, mine="claim"), RequeueAfter(3.0), ago=2),
-    Case("its Job is looked for", record(IN_PROCESS, mine="claim"), ConfirmJobDeleted(NAME)),
+    Case(
+        "the caches have time to catch up",
+        record(IN_PROCESS, mine="claim"),
+        RequeueAfter(3.0),
+        ago=2,
+    ),
+    Case(
+        "a GET confirms that the Job does not exist",
+        record(IN_PROCESS, mine="claim"),
+        ConfirmJobDeleted(NAME),
+    ),
     Case(
         "without a Job no process retries it",
         record(IN_PROCESS, mine="claim", job_confirmed_deleted=NAME),

@@ -1,4 +1,4 @@
-"""The rows of the decision table for pods in which more runs than the flow's container."""
+"""The rows of the decision table for pods with more than the flow container."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.support.snapshots import (
     claim,
     container,
     job,
-    look,
     pending,
     pod,
     record,
     run,
     since,
+    snapshot_of,
     state,
 )
 from workpool_operator.jobs import diagnosis
@@ -59,12 +59,12 @@ LAST = job(backoff_limit=2, failed=2)
 
 
 def alone(code: int = 7, **fields: Any) -> Pod:
-    """Only the sidecar is left."""
+    """A pod of which only the sidecar is running."""
     return pod(phase="Running", containers=[AGENT, container(exit_code=code)], **fields)
 
 
 def native(code: int) -> Pod:
-    """The kubelet ends its sidecar by itself."""
+    """A pod whose native sidecar the kubelet ends by itself."""
     return pod(phase="Running", init=[ENVOY], containers=[container(exit_code=code)])
 
 
@@ -132,7 +132,7 @@ CASES = [
                 of(TWICE, alone(7, **STOPPED)),
             ),
             Case(
-                f"a {where} run's native sidecar needs no help",
+                f"the native sidecar of a {where} run is left to the kubelet",
                 known,
                 NoAction(),
                 of(TWICE, native(7)),
@@ -171,7 +171,7 @@ CASES = [
                 ago=31,
             ),
             Case(
-                f"but no pod of a {type_} run follows it",
+                f"but no pod of a {type_} run replaces it",
                 record(run(type_, pid=NAME)),
                 StopRetries(TWICE),
                 of(TWICE, alone()),
@@ -221,7 +221,7 @@ CASES = [
         ago=1,
     ),
     Case(
-        "a cancelled run whose pod waits for its init container never started",
+        "a cancelled run whose pod runs an init container has not started",
         record(CANCELLING, mine="claim"),
         ReportCancelled("Cancelled before it started."),
         of(job(deleting=True), pod(init=[container("fetch", running=WALL)], waiting="x")),
@@ -240,7 +240,7 @@ WORKS = pod(phase="Running", running=WALL - timedelta(hours=2))
 
 
 def over(type_: str, *, seconds: float) -> Case:
-    """The run ended so long ago; the operator knows it for as long."""
+    """A run that ended so many seconds ago, which the operator knew at once."""
     at = WALL - timedelta(seconds=seconds)
     known = record(run(state(type_, at=at), pid=NAME))
     return Case("", known, NoAction(), of(ONCE, WORKS), ago=seconds)
@@ -281,14 +281,14 @@ def test_a_job_whose_pod_has_just_ended_has_time_to_report_it() -> None:
     known = since(known, NOW - 100, **of(ONCE, WORKS))
     done = of(ONCE, pod(phase="Failed", exit_code=0))
     known = since(known, NOW - 1, **done)
-    assert decide(look(known, **done), POLICY, wall=WALL) == RequeueAfter(9.0)
+    assert decide(snapshot_of(known, **done), POLICY, wall=WALL) == RequeueAfter(9.0)
 
 
 def test_the_binding_sets_the_grace_period() -> None:
     policy = replace(POLICY, finished_grace=60)
     case = over("COMPLETED", seconds=61)
     known = since(case.known, NOW - 61, **case.objects)
-    assert isinstance(decide(look(known, **case.objects), policy, wall=WALL), DeleteJob)
+    assert isinstance(decide(snapshot_of(known, **case.objects), policy, wall=WALL), DeleteJob)
 
 
 # Init containers
@@ -307,10 +307,10 @@ def initial(*init: Any, named: str = "Pending", **fields: Any) -> Case:
 
 
 def test_an_init_container_that_works_longer_than_the_time_out_is_named_and_waited_for() -> None:
-    step = decide_at(initial(FETCH))
-    assert isinstance(step, ReportWaiting)
-    assert step.wait.category == "Initializing"
-    assert "'fetch' has been running for 900 s" in step.wait.message
+    action = decide_at(initial(FETCH))
+    assert isinstance(action, ReportWaiting)
+    assert action.wait.category == "Initializing"
+    assert "'fetch' has been running for 900 s" in action.wait.message
     assert isinstance(decide_at(initial(FETCH, named="Initializing")), RequeueAfter)
 
 
@@ -331,10 +331,10 @@ def test_what_follows_an_init_container_has_a_time_out_of_its_own() -> None:
 
 
 def test_a_native_sidecar_that_never_starts_is_reported_and_timed_out() -> None:
-    step = decide_at(initial(STUCK))
-    assert isinstance(step, ReportCrashed)
-    assert "SidecarNotStarted: Container 'proxy'" in step.end.message
-    assert step.end.container == "proxy"
+    action = decide_at(initial(STUCK))
+    assert isinstance(action, ReportCrashed)
+    assert "SidecarNotStarted: Container 'proxy'" in action.end.message
+    assert action.end.container == "proxy"
 
 
 # Later pods of a Job
@@ -352,10 +352,10 @@ def later(waiting: str, *, age: float, known: Any = None, **fields: Any) -> Case
 
 
 def test_what_a_replacement_pod_of_a_running_run_waits_for_is_reported_once_per_reason() -> None:
-    step = decide_at(later("ErrImagePull", age=30))
-    assert isinstance(step, PostWaitEvent)
-    assert step.wait.category == "ImagePullBackOff"
-    assert step.pod.metadata.name == "pod-claim-2"
+    action = decide_at(later("ErrImagePull", age=30))
+    assert isinstance(action, PostWaitEvent)
+    assert action.wait.category == "ImagePullBackOff"
+    assert action.pod.metadata.name == "pod-claim-2"
     reported = record(RUNS, reported=("pod-claim-2", "ImagePullBackOff"), events_read_at=NOW)
     assert isinstance(decide_at(later("ImagePullBackOff", age=30, known=reported)), RequeueAfter)
     assert isinstance(
@@ -366,10 +366,10 @@ def test_what_a_replacement_pod_of_a_running_run_waits_for_is_reported_once_per_
 
 
 def test_a_replacement_pod_has_its_own_time_out() -> None:
-    step = decide_at(later("ErrImagePull", age=601))
-    assert isinstance(step, ReportCrashed)
-    assert "Pod pod-claim-2 did not start" in step.end.message
-    assert "ImagePullBackOff" in step.end.message
+    action = decide_at(later("ErrImagePull", age=601))
+    assert isinstance(action, ReportCrashed)
+    assert "Pod pod-claim-2 did not start" in action.end.message
+    assert "ImagePullBackOff" in action.end.message
 
 
 def test_a_replacement_pod_of_a_pending_run_is_explained_and_timed_out_too() -> None:
@@ -381,8 +381,8 @@ def test_a_replacement_pod_of_a_pending_run_is_explained_and_timed_out_too() -> 
 def test_a_running_run_whose_pod_the_cache_has_not_seen_start_is_not_timed_out() -> None:
     started = run(state("RUNNING", at=WALL), pid=NAME)
     case = later("ErrImagePull", age=601, known=record(started))
-    step = decide_at(replace(case, objects={"jobs": (TWICE,), "pods": case.objects["pods"][1:]}))
-    assert isinstance(step, PostWaitEvent)
+    action = decide_at(replace(case, objects={"jobs": (TWICE,), "pods": case.objects["pods"][1:]}))
+    assert isinstance(action, PostWaitEvent)
 
 
 def test_between_two_attempts_of_a_job_nothing_is_timed_out() -> None:

@@ -1,4 +1,4 @@
-"""The rows of the decision table for runs whose Job is over or gone, paused and cancelled ones."""
+"""The rows of the decision table for runs with an ended Job, and for paused and cancelled runs."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ CASES = [
         RefreshStateHistory(),
     ),
     Case(
-        "a running run of somebody else's is left alone",
+        "a running run of another worker is not changed",
         record(RUNNING, foreign_state_id=id_of("RUNNING")),
         NoAction(),
     ),
     Case(
-        "a running run without a pid is looked up",
+        "the history of a running run without a pid is read",
         record(run("RUNNING")),
         RefreshStateHistory(),
         {"jobs": (job(),)},
@@ -111,7 +111,9 @@ CASES = [
         RecordInfrastructurePid(NAME),
         {"jobs": (job(),)},
     ),
-    Case("a vanished Job is confirmed", record(RUNNING, mine="claim"), ConfirmJobDeleted(NAME)),
+    Case(
+        "a GET confirms that a Job vanished", record(RUNNING, mine="claim"), ConfirmJobDeleted(NAME)
+    ),
     Case(
         "a cache that lags is given time", record(RUNNING, mine="claim"), RequeueAfter(4.0), ago=1
     ),
@@ -133,7 +135,7 @@ CASES = [
         answered_ago=10,
     ),
     Case(
-        "a Job that failed is judged when the status of its pod is known",
+        "a failed Job is reported once the status of its pod is known",
         record(RUNNING),
         RequeueAfter(9.0),
         {"jobs": (FAILED,), "pods": (pod(phase="Running"),)},
@@ -147,7 +149,7 @@ CASES = [
         {"jobs": (FAILED,)},
     ),
     Case(
-        "a suspended run needs none",
+        "a suspended run needs no pod",
         record(run(state("PAUSED", "Suspended", pause_reschedule=True), pid=NAME)),
         SetJobTTL(FAILED),
         {"jobs": (FAILED,)},
@@ -165,7 +167,7 @@ CASES = [
         {"jobs": (FAILED,), "pods": (OOM,)},
     ),
     Case(
-        "a suspended run without Jobs is left alone",
+        "a suspended run without Jobs needs no action",
         record(run(state("PAUSED", "Suspended", pause_reschedule=True), pid=NAME)),
         NoAction(),
     ),
@@ -183,7 +185,7 @@ CASES = [
         {"jobs": (job(),)},
     ),
     Case(
-        "and is cancelled while that is deleted",
+        "and the run is cancelled meanwhile",
         record(CANCELLING, mine="claim"),
         ReportCancelled,
         {"jobs": (job(deleting=True),)},
@@ -194,7 +196,7 @@ CASES = [
         ReportCancelled,
     ),
     Case(
-        "a cancelled flow may end by itself",
+        "a cancelled flow has time to end by itself",
         record(STOPPING),
         RequeueAfter(50.0),
         {"jobs": (job(),), "pods": (pod(phase="Running"),)},
@@ -207,7 +209,7 @@ CASES = [
         {"jobs": (job(),), "pods": (pod(phase="Running"),)},
     ),
     Case(
-        "a second attempt that never started is not given that time",
+        "a second attempt that never started does not get that time",
         record(STOPPING),
         DeleteJob(job()),
         {"jobs": (job(),), "pods": (pod(waiting="ErrImagePull"),)},

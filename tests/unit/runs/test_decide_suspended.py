@@ -1,4 +1,4 @@
-"""The rows of the decision table for Jobs that are suspended, and for the time-outs beside them."""
+"""The rows of the decision table for suspended Jobs and their time-outs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.snapshots import (
     id_of,
     job,
     job_name,
-    look,
     pending,
     pod,
     read_at,
     record,
     run,
     since,
+    snapshot_of,
     state,
 )
 from workpool_operator.jobs import diagnosis
@@ -73,7 +73,7 @@ def waiting(known_run: object, **fields: object) -> RunRecord:
 CASES = [
     # What a suspended Job waits for
     Case(
-        "a suspended Job is named as what the run waits for",
+        "a run whose Job is suspended is reported as such",
         waiting(RECORDED),
         ReportWaiting(diagnosis.suspended(job(suspended=True)), OLD_CLAIM),
         {"jobs": (job(suspended=True),)},
@@ -113,21 +113,21 @@ CASES = [
         {"jobs": (job(noted="True"),)},
     ),
     Case(
-        "but not once the flow's container runs",
+        "but not once the flow container runs",
         waiting(HELD),
         NoAction(),
         {"jobs": (job(noted="False"),), "pods": (pod(phase="Running"),)},
     ),
     # Time-outs
     Case(
-        "a Job that was just resumed is not timed out before its start is noted",
+        "a Job that was just resumed is not timed out before its start is recorded",
         waiting(RESUMED),
         RequeueAfter,
         {"jobs": (job(created=LONG_AGO),)},
         ago=1,
     ),
     Case(
-        "nor by the start that it had before it was suspended",
+        "nor by its start before the suspension",
         waiting(RESUMED),
         RequeueAfter,
         {"jobs": (job(created=LONG_AGO, started_at=LONG_AGO, noted="True"),)},
@@ -141,7 +141,7 @@ CASES = [
         ago=1,
     ),
     Case(
-        "it is timed out when it has waited for too long since its resume",
+        "a Job that has waited too long since its resume is timed out",
         waiting(RESUMED),
         ReportCrashed,
         {"jobs": (job(created=LONG_AGO, started_at=WALL - timedelta(seconds=601)),)},
@@ -159,13 +159,13 @@ CASES = [
         ago=1,
     ),
     Case(
-        "nor by the outage before it",
+        "nor by an outage before the refusal",
         waiting(run(pending(name=OUTAGE, at=LONG_AGO)), refusal=QUOTA),
         ReportWaiting(QUOTA, OLD_CLAIM),
         ago=1,
     ),
     Case(
-        "it is timed out by the sub-state that an earlier process named",
+        "a refused Job is timed out by the sub-state of an earlier process",
         waiting(QUOTA_RUN, refusal=QUOTA),
         ReportCrashed,
         ago=1,
@@ -178,7 +178,7 @@ CASES = [
         {"jobs": (job(suspended=True),)},
     ),
     Case(
-        "its process has time to reschedule it",
+        "the run's own process has time to reschedule it",
         record(RUNNING),
         RequeueAfter(7.0),
         {"jobs": (job(suspended=True),)},
@@ -196,52 +196,52 @@ CASES = [
         LogToRun(diagnosis.keeps_place_in_queue(SUSPENDED), about=job_name("old")),
         {"jobs": (SUSPENDED,)},
     ),
-    Case("once", LOGGED, NoAction(), {"jobs": (SUSPENDED,)}),
+    Case("it is reported once", LOGGED, NoAction(), {"jobs": (SUSPENDED,)}),
     Case(
-        "it is kept while its pod ends, too",
+        "it is kept while its pod is ending, too",
         LOGGED,
         NoAction(),
         {"jobs": (SUSPENDED,), "pods": (pod("old", phase="Running"),)},
     ),
     Case(
-        "its run is not claimed meanwhile",
+        "the run is not claimed while its Job is suspended",
         record(PREEMPTED, offered_at=NOW),
         DropOffer(),
         {"jobs": (SUSPENDED,)},
     ),
     Case(
-        "its run is claimed when it is resumed",
+        "the run is claimed when its Job is resumed",
         KEPT,
         ClaimRun(),
         {"jobs": (job("old", noted="True"),)},
     ),
     Case(
-        "on a state that was just read",
+        "the run is read first",
         KEPT,
         RefreshRun(),
         {"jobs": (job("old"),)},
         answered_ago=5,
     ),
     Case(
-        "also by a process that never saw it suspended",
+        "also by a process that never saw the Job suspended",
         record(PREEMPTED),
         ClaimRun(),
         {"jobs": (RUNS_AGAIN,)},
     ),
     Case(
-        "a run that retries in process is claimed for it as well",
+        "a run that retries in its own process is claimed, too",
         record(OUR_RETRY),
         ClaimRun(),
         {"jobs": (RUNS_AGAIN,)},
     ),
     Case(
-        "a resumed Job whose end is decided is not claimed for",
+        "a run is not claimed if the end of its resumed Job is decided",
         KEPT,
         DeleteJob,
         {"jobs": (job("old", ended="FailureTarget"),)},
     ),
     Case(
-        "a Job that ran before the run was rescheduled was not resumed for it",
+        "a Job that ran before the run was rescheduled does not count as resumed",
         record(PREEMPTED),
         DeleteJob,
         {"jobs": (job("old", noted="False", started_at=LONG_AGO),)},
@@ -254,7 +254,7 @@ CASES = [
         {"jobs": (RUNS_AGAIN,)},
     ),
     Case(
-        "also one that is suspended again meanwhile",
+        "also one that was suspended again meanwhile",
         record(run(pending(), pid=job_name("old")), mine="claim"),
         AdoptJob(SUSPENDED, claim()),
         {"jobs": (SUSPENDED,)},
@@ -266,7 +266,7 @@ CASES = [
         {"jobs": (job("old", deleting=True),), "pods": (pod("old", phase="Running"),)},
     ),
     Case(
-        "an adopted Job is the run's",
+        "an adopted Job is the run's current Job",
         record(run(pending(name="JobResumed"), pid=job_name("old")), mine="claim"),
         NoAction(),
         {
@@ -275,7 +275,7 @@ CASES = [
         },
     ),
     Case(
-        "an adopted Job that Prefect does not know is recorded",
+        "an adopted Job is recorded in Prefect",
         record(CLAIMED, mine="claim"),
         RecordInfrastructurePid(job_name("old")),
         {"jobs": (job("old", adopted_by="claim"),)},
@@ -310,36 +310,36 @@ def test_the_table_decides(case: Case) -> None:
 
 
 def test_a_job_that_was_suspended_for_an_hour_is_not_timed_out_by_its_resume() -> None:
-    """Look by look, as the events come: the start is noted in a sync of its own."""
+    """Event by event: the Job controller records the start in a separate sync."""
     known = waiting(HELD)
-    looks: list[tuple[float, object]] = [
+    events: list[tuple[float, object]] = [
         (0, job(suspended=True, created=LONG_AGO)),
         (3600, job(suspended=True, created=LONG_AGO)),
         (3601, job(created=LONG_AGO)),
         (3602, job(created=LONG_AGO, started_at=at(3601))),
         (3612, job(created=LONG_AGO, started_at=at(3601))),
     ]
-    for seconds, now_job in looks:
-        known, step = step_at(known, seconds, now_job)
-        assert not isinstance(step, ReportCrashed | RefreshRun), step
-    _, step = step_at(replace(known, run=RESUMED), 4202, looks[-1][1])
-    assert isinstance(step, ReportCrashed)
+    for seconds, now_job in events:
+        known, action = action_at(known, seconds, now_job)
+        assert not isinstance(action, ReportCrashed | RefreshRun), action
+    _, action = action_at(replace(known, run=RESUMED), 4202, events[-1][1])
+    assert isinstance(action, ReportCrashed)
 
 
 def at(seconds: float) -> datetime:
     return WALL + timedelta(seconds=seconds)
 
 
-def step_at(known: RunRecord, seconds: float, now_job: object) -> tuple[RunRecord, Action]:
-    seen = look(read_at(known, NOW + seconds), now=NOW + seconds, jobs=(now_job,))
+def action_at(known: RunRecord, seconds: float, now_job: object) -> tuple[RunRecord, Action]:
+    seen = snapshot_of(read_at(known, NOW + seconds), now=NOW + seconds, jobs=(now_job,))
     return seen.record, decide(seen, Timeouts(), wall=at(seconds))
 
 
 def test_a_claim_that_is_refused_until_a_time_is_repeated_at_that_time() -> None:
-    """The deployment's concurrency limit is full: the resumed Job's pod waits as well."""
+    """The deployment's concurrency limit is reached, so that the resumed Job's pod waits, too."""
     slot = state("SCHEDULED", "AwaitingConcurrencySlot", scheduled_time=at(30))
     known = record(run(slot), suspended_job=job_name("old"), not_before=at(30))
-    seen = look(known, jobs=(job("old"),))
+    seen = snapshot_of(known, jobs=(job("old"),))
     assert decide(seen, Timeouts(), wall=WALL) == RequeueAfter(30.0)
     assert decide(seen, Timeouts(), wall=at(31)) == ClaimRun()
 

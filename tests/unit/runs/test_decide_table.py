@@ -1,4 +1,4 @@
-"""The table in the docstring of `decide` lists the rules as they are asked."""
+"""The table in the docstring of `decide` lists the rules in the order of their evaluation."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ STATES = {
 TOPICS = ("ended", "suspended")
 
 
-def rules_of(asked: Iterable[Callable[..., Any]]) -> list[str]:
-    """Their names, those of a topic with its module's."""
+def rules_of(rules: Iterable[Callable[..., Any]]) -> list[str]:
+    """Return the names of the rules; those of a topic are prefixed with its module."""
     names: list[str] = []
-    for rule in asked:
+    for rule in rules:
         module = rule.__module__.rpartition(".")[2]
         name = f"{module}.{rule.__name__}" if module in TOPICS else rule.__name__
         names += rules_of(LISTS[rule]) if rule in LISTS else [name]
@@ -38,7 +38,7 @@ def rules_of(asked: Iterable[Callable[..., Any]]) -> list[str]:
 
 
 def documented() -> dict[str, list[str]]:
-    """The rules by state, as the docstring has them."""
+    """Return the rules by state, as the docstring lists them."""
     states: dict[str, list[str]] = {}
     table = (decide.__doc__ or "").partition("The rules of each state")[2]
     for state, rule in re.findall(r"^    (.{12})([a-z_.]+)  +\S", table, re.MULTILINE):

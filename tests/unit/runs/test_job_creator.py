@@ -16,12 +16,12 @@ from tests.support.snapshots import (
     WALL,
     claim,
     id_of,
-    look,
     pending,
     read_at,
     record,
     run,
     since,
+    snapshot_of,
 )
 from tests.support.subjects import subject
 from workpool_operator.errors import (
@@ -194,15 +194,17 @@ def test_a_namespace_that_is_being_deleted_is_named_as_such() -> None:
 
 
 def test_an_outage_that_others_do_not_see_ends_the_run_after_the_time_out() -> None:
-    """As of a webhook that fails for this Job only."""
+    """For example a webhook that fails for this Job only."""
     named = record(NAMED, mine="claim", refusal=OUTAGE_WAIT)
     known = replace(named, alone_since=NOW - POLICY.pending_timeout + 1)
-    assert decide(look(known, now=NOW), POLICY, wall=WALL) == CreateJob(ClaimedRun(NAMED, claim()))
+    assert decide(snapshot_of(known, now=NOW), POLICY, wall=WALL) == CreateJob(
+        ClaimedRun(NAMED, claim())
+    )
     over = replace(named, alone_since=NOW - POLICY.pending_timeout)
     over = read_at(since(over, NOW - 1), NOW)
-    step = decide(look(over, now=NOW), POLICY, wall=WALL)
-    assert isinstance(step, ReportCrashed)
-    assert "etcd is on fire" in step.end.message
+    action = decide(snapshot_of(over, now=NOW), POLICY, wall=WALL)
+    assert isinstance(action, ReportCrashed)
+    assert "etcd is on fire" in action.end.message
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
@@ -246,8 +248,12 @@ def test_an_outage_ends_no_run_however_long_it_takes(hours: int) -> None:
     """It says nothing about the run; what a pod waits for ends one after pendingTimeoutSeconds."""
     wall = WALL + timedelta(hours=hours)
     waits = record(run(pending()), mine="claim", refusal=OUTAGE_WAIT)
-    assert decide(look(waits, now=NOW), POLICY, wall=wall) == ReportWaiting(OUTAGE_WAIT, claim())
+    assert decide(snapshot_of(waits, now=NOW), POLICY, wall=wall) == ReportWaiting(
+        OUTAGE_WAIT, claim()
+    )
     waiting = record(NAMED, mine="claim", refusal=OUTAGE_WAIT, refused_until=NOW + 7)
-    assert decide(look(waiting, now=NOW), POLICY, wall=wall) == RequeueAfter(7.0)
+    assert decide(snapshot_of(waiting, now=NOW), POLICY, wall=wall) == RequeueAfter(7.0)
     over = record(NAMED, mine="claim", refusal=OUTAGE_WAIT)
-    assert decide(look(over, now=NOW), POLICY, wall=wall) == CreateJob(ClaimedRun(NAMED, claim()))
+    assert decide(snapshot_of(over, now=NOW), POLICY, wall=wall) == CreateJob(
+        ClaimedRun(NAMED, claim())
+    )

@@ -1,4 +1,4 @@
-"""Which due runs are offered, in which order, and how many."""
+"""Which due runs are offered, in which order and number."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def many(name: str, count: int, *, queue: QueueView = QUEUE) -> list[Run]:
 
 @dataclass
 class Pool:
-    """Answers a poll with these runs; no deployment is asked for twice in one poll. Of the runs
+    """Answers a poll with these runs; no deployment is requested for twice in one poll. Of the runs
     `behind` a page, those are returned that match the filter for their queue."""
 
     runs: list[Run] = field(default_factory=list)
@@ -49,12 +49,12 @@ class Pool:
     queues: list[QueueView] = field(default_factory=lambda: [QUEUE])
     polls: int = 0
     deployments_read: int = 0
-    asked_for: list[Sequence[str]] = field(default_factory=list)
+    requested: list[Sequence[str]] = field(default_factory=list)
     fails: OperatorError | None = None
 
     async def poll(self, *, queues: Sequence[str], **_: Any) -> list[Run]:
         self.polls += 1
-        self.asked_for.append(queues)
+        self.requested.append(queues)
         if self.fails:
             raise self.fails
         return self.runs
@@ -80,7 +80,7 @@ class Pool:
 
 
 class Controller(OfflineController):
-    """Has in flight what a test says, and the offers."""
+    """Has in flight the runs that a test sets, and the offers."""
 
     taken = InFlight(frozenset(), frozenset())
 
@@ -108,7 +108,7 @@ class Bench:
         )
 
     async def during(self, seconds: float = 0.05, *, do: Callable[[], None] | None = None) -> None:
-        """Let the loop run."""
+        """Run the loop for so many seconds."""
         task = asyncio.create_task(self.poller.run())
         await asyncio.sleep(seconds)
         if do:
@@ -135,14 +135,14 @@ async def test_runs_are_offered_in_the_order_of_the_poll() -> None:
     assert bench.poller.last.queued == 0
 
 
-@pytest.mark.parametrize(("queues", "asked"), [(None, ()), (("high",), ("high",))])
+@pytest.mark.parametrize(("queues", "requested"), [(None, ()), (("high",), ("high",))])
 async def test_the_queues_that_exist_are_polled(
-    queues: tuple[str, ...] | None, asked: tuple[str, ...]
+    queues: tuple[str, ...] | None, requested: tuple[str, ...]
 ) -> None:
     bench = Bench("a")
     bench.queues = queues
     await bench.during()
-    assert bench.pool.asked_for == [asked]
+    assert bench.pool.requested == [requested]
 
 
 async def test_without_a_queue_nothing_is_polled_rather_than_every_queue() -> None:
@@ -194,7 +194,7 @@ def refuse(bench: Bench, runs: list[Run]) -> None:
 
 
 async def test_runs_whose_claims_are_refused_leave_their_slots_to_others() -> None:
-    """As of a deployment whose limit is 0: each poll brings them first."""
+    """For example of a deployment whose limit is 0: each poll returns them first."""
     bench = Bench("held", "healthy", concurrency_limit=1)
     await bench.during()
     assert await bench.offered() == ["held"]

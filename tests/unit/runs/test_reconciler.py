@@ -1,4 +1,4 @@
-"""The loop around the table: one step after the other, and never the same one for ever."""
+"""The reconciler executes one action after the other, and does not repeat one endlessly."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class FakeExecutor(Executor):
 
 
 class Controller(OfflineController):
-    """Its writes are the test's."""
+    """A controller whose executor is the test's."""
 
     def __init__(self, do: Callable[[UUID, actions.Action], None], **parts: Any) -> None:
         self._do = do
@@ -83,7 +83,7 @@ class Controller(OfflineController):
 
 
 class Bench(Listener):
-    """A reconciler whose writes are the test's, and what it reports."""
+    """A reconciler with the test's executor, and what it reported."""
 
     def __init__(
         self,
@@ -100,20 +100,20 @@ class Bench(Listener):
         self.executor = cast("FakeExecutor", self.controller._executor)
 
     async def work(self, seconds: float = 0.05) -> list[str]:
-        """The actions taken for the run until nothing is left to do now."""
+        """Reconcile; return the actions until nothing was left to do now."""
         loop = self.controller._make_reconciler()
         task = asyncio.create_task(loop.run())
         self.queue.add(RUN_ID)
         await asyncio.sleep(seconds)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        return [type(step).__name__ for step in self.executor.taken]
+        return [type(action).__name__ for action in self.executor.taken]
 
     def know(self, current: Any) -> None:
         self.store.apply(RUN_ID, current, asked_at=time.monotonic())
 
-    def disown(self) -> None:
-        """The run's state is not of our making."""
+    def mark_foreign(self) -> None:
+        """Mark the run's state as foreign."""
         self.store.put(RUN_ID, self.store.of(RUN_ID).mark_foreign())
 
     def capacity_freed(self) -> None:
@@ -138,7 +138,7 @@ async def test_an_action_without_effect_backs_off(caplog: pytest.LogCaptureFixtu
 async def test_actions_follow_each_other_until_nothing_is_left_to_do() -> None:
     def do(run_id: UUID, action: actions.Action) -> None:
         if isinstance(action, actions.RefreshStateHistory):
-            bench.disown()
+            bench.mark_foreign()
 
     bench = Bench(do)
     bench.know(run("RUNNING"))
@@ -204,7 +204,7 @@ async def test_a_bug_in_an_action_does_not_end_the_loop(caplog: pytest.LogCaptur
         if len(bench.executor.taken) == 1:
             bench.queue.add(RUN_ID)
             raise ZeroDivisionError
-        bench.disown()
+        bench.mark_foreign()
 
     bench = Bench(do)
     bench.know(run("RUNNING"))

@@ -1,4 +1,4 @@
-"""What the dispatch path takes from a binding's spec and from a worker's environment."""
+"""Run settings from a binding's spec and from a worker's environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of the server's answers, and which of them are out of date."""
+"""Which answers of the server change a record, and which are out of date."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_read_that_was_in_flight_during_a_write_is_out_of_date() -> None:
     assert answered(known, SCHEDULED, asked_at=NOW + 2, at=NOW + 4) is known
 
 
-def test_a_write_that_a_read_overtook_is_out_of_date() -> None:
+def test_a_write_that_a_read_overtook_makes_the_record_stale() -> None:
     known = answered(record(SCHEDULED), run("CANCELLING"), asked_at=NOW + 2, at=NOW + 3)
     known = answered(known, CLAIMED, asked_at=NOW + 1, at=NOW + 4, wrote=True)
     assert known.state_type == "CANCELLING"
@@ -80,7 +80,7 @@ def test_a_scheduled_run_no_longer_has_a_claim() -> None:
     assert known.job_confirmed_deleted == ""
 
 
-def test_an_offer_ends_with_the_state_that_it_was_made_for() -> None:
+def test_an_offer_ends_with_the_state_for_which_it_was_made() -> None:
     known = record(SCHEDULED, offered_at=NOW, not_before=WALL)
     known = answered(known, SCHEDULED, at=NOW + 1)
     assert known.offered_at == NOW
@@ -98,7 +98,7 @@ def test_a_deferred_run_follows_a_new_scheduled_time() -> None:
 
 
 def refused(known: RunRecord, times: int) -> tuple[RunRecord, list[float]]:
-    """The record after the refusals, and the seconds for which each puts the run off."""
+    """Return the record after the refusals, and the seconds for which each defers the run."""
     seconds = []
     for _ in range(times):
         known = replace(known, offered_at=NOW).defer(SCHEDULED.state, wall=WALL)
@@ -149,9 +149,7 @@ def test_a_lost_lease_stays_lost_however_often_its_claim_is_read() -> None:
     ("pid", "kept"),
     [(job_name(), True), (job_name(run_name="renamed"), True), ("stranger-1", False), (None, True)],
 )
-def test_a_running_run_keeps_the_claim_that_its_recorded_job_was_made_for(
-    pid: str | None, kept: bool
-) -> None:
+def test_a_running_run_keeps_the_claim_of_its_recorded_job(pid: str | None, kept: bool) -> None:
     known = record(CLAIMED, mine="claim")
     known = answered(known, run("RUNNING", pid=pid), at=NOW + 1)
     assert (known.claim is not None) == kept
@@ -165,7 +163,7 @@ def test_a_foreign_state_is_recognised_by_its_id() -> None:
 
 
 @pytest.mark.parametrize(("pid", "name"), [("brave-lynx-1", "brave-lynx-1"), (None, ""), ("", "")])
-def test_a_pid_names_a_job(pid: str | None, name: str) -> None:
+def test_a_job_name_is_read_from_the_infrastructure_pid(pid: str | None, name: str) -> None:
     assert recorded_job(run("RUNNING", pid=pid)) == name
     assert recorded_job(None) == ""
 
@@ -175,7 +173,7 @@ def test_a_pid_names_a_job(pid: str | None, name: str) -> None:
     [("SCHEDULED", "a poll"), ("PENDING", "a poll"), ("PENDING", "an answer to a write")],
 )
 def test_a_claim_is_recognised_however_its_state_arrives(state_type: str, record_of: str) -> None:
-    """By its transition id: whatever asked for the state, there is one door for it."""
+    """Every state enters the store through one method."""
     store = RunStore(lambda _: {MINE}, clock=FakeClock())
     current = CLAIMED if state_type == "PENDING" else SCHEDULED
     wrote = record_of == "an answer to a write"
@@ -190,14 +188,14 @@ def test_a_pending_state_under_another_id_is_not_our_claim() -> None:
     assert store.of(RUN_ID).claim is None
 
 
-def test_a_fault_of_a_job_is_void_once_its_run_is_scheduled_again() -> None:
+def test_a_job_fault_ends_once_its_run_is_scheduled_again() -> None:
     fault = JobFault(claim().id, JobFaultReason.REFUSED, "no")
     known = record(CLAIMED, mine="claim", job_fault=fault)
     assert answered(known, CLAIMED, at=NOW + 1).job_fault == fault
     assert answered(known, SCHEDULED, at=NOW + 1).job_fault is None
 
 
-def test_the_end_of_an_outage_ends_only_the_waits_for_it() -> None:
+def test_the_end_of_an_outage_ends_only_waits_for_the_api_server() -> None:
     store = RunStore(lambda _: set())
     refusals = {
         id_of("PENDING"): WaitReason(OUTAGE, "no answer"),

@@ -25,7 +25,7 @@ async def next_of(queue: WorkQueue[str]) -> str:
         return await queue.get()
 
 
-async def test_a_key_that_is_added_twice_is_taken_once(queue: WorkQueue[str]) -> None:
+async def test_a_key_that_is_added_twice_is_returned_once(queue: WorkQueue[str]) -> None:
     queue.add("a")
     queue.add("a")
     queue.add("b")
@@ -33,13 +33,13 @@ async def test_a_key_that_is_added_twice_is_taken_once(queue: WorkQueue[str]) ->
     assert len(queue) == 2
 
 
-async def test_keys_are_taken_in_the_order_of_their_arrival(queue: WorkQueue[str]) -> None:
+async def test_keys_are_returned_in_the_order_of_their_arrival(queue: WorkQueue[str]) -> None:
     for key in "cab":
         queue.add(key)
     assert [await next_of(queue) for _ in range(3)] == ["c", "a", "b"]
 
 
-async def test_a_held_key_comes_again_only_after_it_is_done(queue: WorkQueue[str]) -> None:
+async def test_a_held_key_is_returned_again_only_after_done(queue: WorkQueue[str]) -> None:
     queue.add("a")
     await next_of(queue)
     queue.add("a")

@@ -1,4 +1,4 @@
-"""What a worker's own renderer makes of a claimed run: a Job, or nothing that concerns it."""
+"""A worker renders Jobs only for the runs that its own process submitted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workpool_operator.prefect_api.models import WorkPool
 from workpool_operator.runs.claims import ClaimedRun, Owner
 from workpool_operator.worker.renderer import ConfigurationRenderer
 
-PLACE = Owner("c", "worker:etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
+OWNER = Owner("c", "worker:etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
 POOL = WorkPool.of(
     {"id": str(UUID(int=1)), "name": "etl", "type": "kubernetes", "base_job_template": {}}
 )
@@ -35,10 +35,10 @@ def claimed(id_: str = "claim") -> ClaimedRun:
 
 
 def renderer(*run_ids: UUID) -> ConfigurationRenderer:
-    """A worker's that submitted these runs."""
+    """Return the renderer of a worker that submitted these runs."""
     configuration = KubernetesJobConfiguration(job_manifest=MANIFEST, name="brave-lynx")
     held = dict.fromkeys(run_ids, configuration)
-    return ConfigurationRenderer(PLACE, configured=held.get, pool=lambda: POOL)
+    return ConfigurationRenderer(OWNER, configured=held.get, pool=lambda: POOL)
 
 
 async def test_a_run_that_another_worker_submits_gets_no_job_here() -> None:
@@ -54,7 +54,7 @@ async def test_a_job_can_be_rendered_again() -> None:
     assert first.manifest["metadata"]["name"] == job_name()
 
 
-async def test_each_claim_has_a_job_of_its_own() -> None:
+async def test_each_claim_has_its_own_job() -> None:
     ours = renderer(RUN_ID)
     rendered = [await ours.render(claimed(id_)) for id_ in ("first", "second")]
     assert [made and made.manifest["metadata"]["name"] for made in rendered] == [

@@ -1,4 +1,4 @@
-"""The exit code of a Job's end, and the seats of a worker with a limit."""
+"""The exit code of a run, and the slots of a worker with a limit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOW = datetime.now(UTC).isoformat()
 
 
 def pod(*, code: int | None = None, started: bool = True, made: str = NOW, **state: Any) -> Pod:
-    """Whose flow container ended with `code`, beside a sidecar that ended with 0."""
+    """A pod whose flow container ended with `code` and whose sidecar ended with 0."""
     if code is not None:
         state = {"terminated": {"exitCode": code, "startedAt": NOW if started else None}}
     document = {
@@ -73,26 +73,26 @@ def test_a_flow_that_never_started_has_the_exit_code_of_a_container_that_failed_
     assert exit_code(None, [pod(**state) for state in seen]) == NEVER_STARTED
 
 
-def test_a_pod_that_ran_and_vanished_was_stopped() -> None:
+def test_a_pod_that_vanished_while_running_has_the_code_of_a_kill() -> None:
     assert exit_code(job("Failed"), [pod(running={"startedAt": NOW})]) == STOPPED
 
 
 async def test_a_run_that_is_taken_over_gets_the_next_free_slot() -> None:
-    limiter, seats = anyio.CapacityLimiter(1), InFlightRuns()
+    limiter, in_flight = anyio.CapacityLimiter(1), InFlightRuns()
     first, second = uuid.uuid4(), uuid.uuid4()
     for run in (first, second):
-        seats.add(run, has_slot=False)
-    seats.fill_free_slots(limiter)
+        in_flight.add(run, has_slot=False)
+    in_flight.fill_free_slots(limiter)
     assert limiter.borrowed_tokens == 1
     limiter.release_on_behalf_of(first)
-    seats.discard(first)
-    seats.fill_free_slots(limiter)
-    assert limiter.borrowed_tokens == 1, "the second has it, before anybody new"
+    in_flight.discard(first)
+    in_flight.fill_free_slots(limiter)
+    assert limiter.borrowed_tokens == 1, "the second run has it, before a new run"
     limiter.release_on_behalf_of(second)
-    seats.discard(second)
-    seats.fill_free_slots(limiter)
+    in_flight.discard(second)
+    in_flight.fill_free_slots(limiter)
     assert limiter.borrowed_tokens == 0
-    assert second not in seats
+    assert second not in in_flight
 
 
 async def test_the_template_of_a_worker_reads_the_allowed_environment_variables(
