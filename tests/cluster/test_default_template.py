@@ -59,7 +59,7 @@ async def served(serve, pool):
 
 @pytest.fixture(scope="session")
 def rootful_image(cluster):
-    """An image whose user is root, as in Prefect's own image."""
+    """Return an image that runs as root, as Prefect's own does."""
 
     def make():
         return {"name": images.rootful_image(cluster)}

@@ -20,7 +20,7 @@ from tests.support.prefect import PrefectApi, stock_template
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]
 RUN_LABEL = "workpool-operator.dev/flow-run-id"
-#: For a flow to be imported and to end, on a machine that has more to do.
+#: Enough to import and finish a flow on a busy machine.
 FLOW_SECONDS = 120
 
 
@@ -128,7 +128,7 @@ async def test_a_run_ends_even_if_the_log_of_its_pod_cannot_be_read(
     binding: Callable[..., Awaitable[Binding]],
     launch: Launch,
 ) -> None:
-    """As if the kubelet could not be reached: a 500, or no answer."""
+    """The API server answers 500 or not at all, as for an unreachable kubelet."""
     log = kube_proxy.on("GET", r"/log$")
     rule = log.answer(500) if fault == "refused" else log.hold()
     await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))

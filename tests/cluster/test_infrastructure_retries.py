@@ -25,7 +25,7 @@ UNREACHABLE = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}
 
 
 async def template_for(api: PrefectApi, pool: str, **pod: Any) -> None:
-    """The pool's pods have these fields, besides."""
+    """Give the pool's pods these fields, too."""
     template = template_with_flows()
     spec = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     spec.update(pod)
@@ -33,7 +33,7 @@ async def template_for(api: PrefectApi, pool: str, **pod: Any) -> None:
 
 
 async def bound_by_hand(api: PrefectApi, kube: Kube, pool: str) -> None:
-    """The scheduler is not asked: the kubelet has to refuse what it cannot run."""
+    """Bypass the scheduler, so that the kubelet has to reject the pod."""
     (node,) = [n["metadata"]["name"] for n in await kube.list("nodes", "") if not is_ghost(n)]
     await template_for(api, pool, nodeName=node)
 
@@ -83,7 +83,7 @@ async def test_an_eviction_before_the_flow_starts_is_retried_and_its_slot_can_go
 
 @pytest.fixture
 async def ghost(kube: Kube, namespace: str) -> AsyncIterator[str]:
-    """A node without a kubelet: what is bound to it is as on one that died."""
+    """Create a node without a kubelet: its pods behave as on a node that died."""
     name = f"ghost-{namespace}"
     taint = {"key": "tests", "effect": "NoSchedule"}
     node = {"metadata": {"name": name}, "spec": {"taints": [taint]}}

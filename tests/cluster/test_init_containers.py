@@ -1,5 +1,5 @@
-"""What comes before the flow's container: work is named and waited for, a wait is timed out, and a
-failure has its own log."""
+"""Init containers: one that works is reported and waited for, one that waits is timed out, and one
+that fails is reported with its log."""
 
 from __future__ import annotations
 

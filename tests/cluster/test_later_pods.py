@@ -1,4 +1,4 @@
-"""The later pods of a Job are treated as its first."""
+"""The later pods of a Job are handled like its first."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_the_second_pod_of_a_running_run_is_explained_and_timed_out(
 
 
 async def lines(api: PrefectApi, run: Object) -> list[str]:
-    """The run's log, once the line of its end is there."""
+    """Return the run's log once it has the line about its end."""
     return await poll(
         lambda: api.logs(run["id"]),
         until=lambda log: any("within pendingTimeoutSeconds" in line for line in log),

@@ -1,4 +1,4 @@
-"""Starts and stops beside real pods, and the operator on a cluster that knows nothing of it."""
+"""Starts and stops of the operator while pods run, and its start on a cluster without its CRD."""
 
 from __future__ import annotations
 

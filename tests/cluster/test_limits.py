@@ -1,4 +1,4 @@
-"""concurrencyLimit limits what runs, and a deployment's own limit is kept as long as it must be."""
+"""The operator enforces concurrencyLimit, and keeps a deployment's own limit until its runs end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_runs_never_overlap_under_a_limit_of_one_even_after_a_kill(
 
 
 def life_of(pod: Object) -> list[str]:
-    """When the pod was made and when its process ended; empty before."""
+    """Return when the pod was created and when its process ended; empty before that."""
     (container,) = pod["status"].get("containerStatuses") or [{"state": {}}]
     end = container["state"].get("terminated")
     return [pod["metadata"]["creationTimestamp"], end["finishedAt"]] if end else []

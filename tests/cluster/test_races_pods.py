@@ -30,7 +30,7 @@ def is_live(pod: Object) -> bool:
 async def test_race_08_15_a_retry_from_the_ui_is_not_judged_by_the_job_of_the_first_attempt(
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
-    """That one is Complete, and there until its TTL is over."""
+    """The first Job is Complete and exists until its TTL expires."""
     await serve()
     run = await launch(command=QUICK)
     await api.wait_for_state(run["id"], "COMPLETED", seconds=90)

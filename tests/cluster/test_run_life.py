@@ -1,4 +1,4 @@
-"""The main job, on the real cluster: runs become Jobs, and every end is explained."""
+"""On a real cluster runs become Jobs, and every end is explained."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ async def test_a_container_sees_the_same_environment_with_and_without_a_secret(
     deployment = await deploy("hello", env=ENV, command=f"sh -c 'echo {SHOWN}; exit 7'")
 
     async def shown() -> str:
-        """What the container wrote, which the end of its run tells."""
+        """Return what the container wrote, from the message of its run's end."""
         run = await api.create_run(deployment["id"])
         ended = await api.wait_for_state(run["id"], "CRASHED", seconds=FLOW_SECONDS)
         message: str = ended["state"]["message"]

@@ -1,4 +1,4 @@
-"""Sidecars: the flow's container decides, whatever lives or dies beside it."""
+"""Sidecars: the flow's container decides the run's end, whatever its sidecars do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def pod_of(kube: Kube, namespace: str, run: Object) -> Object:
 
 @pytest.fixture
 def injected(cluster: Cluster, namespace: str) -> Iterator[None]:
-    """What a mesh does: each new pod of the namespace gets another container, as its first."""
+    """Add a first container to each new pod of the namespace, as a service mesh does."""
     patch = (
         'JSONPatch{op: "add", path: "/spec/containers/0", value: Object.spec.containers{'
         'name: "mesh", image: object.spec.containers[0].image, imagePullPolicy: "IfNotPresent",'
@@ -127,7 +127,7 @@ async def ended(
 
 
 async def kept(kube: Kube, namespace: str, run: Object) -> Object:
-    """The run's pod, once it has ended and its Job's time to live has begun."""
+    """Return the run's pod once it has ended and its Job has a TTL."""
 
     async def job() -> Object:
         (found,) = await kube.list("jobs", namespace, selector=f"{RUN_LABEL}={run['id']}")

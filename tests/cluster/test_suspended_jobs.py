@@ -1,5 +1,7 @@
-"""Jobs that a queue holds, admits, preempts and admits again. `spec.suspend` in the template and a
-patch of it stand for the queue."""
+"""Jobs that a queue suspends, admits, preempts and admits again.
+
+Instead of a queue the tests set `spec.suspend` in the template and patch it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from tests.support.prefect import PrefectApi
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]
 QUEUE = {"kueue.x-k8s.io/queue-name": "user-queue"}
-#: For a flow to be imported and to end, on a machine that has more to do.
+#: Enough to import and finish a flow on a busy machine.
 FLOW_SECONDS = 120
 
 

@@ -1,7 +1,7 @@
-"""A pool that the stock worker served is served by a binding, and nobody notices but by the speed.
+"""A binding takes over a pool of the stock worker, and its runs behave the same.
 
-The same five deployments run first by the one and then by the other; neither the pool nor a
-deployment is touched in between.
+The stock worker and then the operator run the same five deployments; neither the pool nor a
+deployment changes in between.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ async def test_five_deployments_of_the_stock_worker_run_the_same_under_a_binding
 
 
 async def five_deployments(api: PrefectApi, kube: Kube, deploy: Deployer) -> dict[str, Object]:
-    """What users of the stock worker have: environments, blocks, variables, labels, resources."""
+    """Create what its users have: environments, blocks, variables, labels, resources."""
     token, region = f"token-{deploy.pool}", f"region_{deploy.pool}".replace("-", "_")
     await secret_block(api, token, "hush")
     await api.one("POST", "/variables/", {"name": region, "value": "north"})
@@ -110,7 +110,7 @@ async def secret_block(api: PrefectApi, name: str, value: str) -> None:
 
 
 async def untouched(api: PrefectApi, pool: str, deployments: dict[str, Object]) -> list[Any]:
-    """What a user wrote into the pool and the deployments."""
+    """Return what a user wrote into the pool and the deployments."""
     found = [await api.one("GET", f"/deployments/{each['id']}") for each in deployments.values()]
     fields = ("job_variables", "work_pool_name", "entrypoint", "pull_steps", "parameters")
     served = await api.read_pool(pool)
@@ -134,7 +134,7 @@ async def ended(api: PrefectApi, runs: dict[str, str]) -> None:
 
 
 def pod_of(jobs: list[Object], run_id: str) -> Object:
-    """The pod that the run's Job asks for; without what is each run's or each worker's own."""
+    """Return the pod template of the run's Job, without what differs by run or worker."""
     job = next(job for job in jobs if run_id in str(job["metadata"]))
     pod: Object = copy.deepcopy(job["spec"]["template"]["spec"])
     container = pod["containers"][0]

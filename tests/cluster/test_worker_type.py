@@ -29,7 +29,7 @@ FLOW_SECONDS = 120
 
 @pytest.fixture
 async def pool(api: PrefectApi, prefect_server: Endpoint, tmp_path: Path) -> AsyncIterator[str]:
-    """Made as a user makes it, with our default template."""
+    """Create the pool as a user does, with our default template."""
     name = f"pool-{uuid.uuid4().hex[:8]}"
     env = environment(url=prefect_server.url, home=tmp_path / "cli")
     await prefect("work-pool", "create", "--type", TYPE, name, env=env)
@@ -114,7 +114,7 @@ async def test_the_next_worker_completes_the_submission_of_a_killed_one(
     work: Work,
     launch: Launch,
 ) -> None:
-    """docs/conformance.md, 21: the stock worker leaves such a run PENDING for ever."""
+    """docs/conformance.md, 21: with the stock worker such a run stays PENDING."""
     first = await work(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
     posts = kube_proxy.on("POST", r"/jobs$").once()
     killed = (posts.after() if answered else posts).kill(first.pid)
@@ -153,7 +153,7 @@ async def test_runs_never_overlap_under_a_limit_of_one_even_after_a_kill(
 
 
 def life_of(pod: Object) -> list[str]:
-    """When the pod was made and when its process ended; empty before."""
+    """Return when the pod was created and when its process ended; empty before that."""
     (container,) = pod["status"].get("containerStatuses") or [{"state": {}}]
     end = container["state"].get("terminated")
     return [pod["metadata"]["creationTimestamp"], end["finishedAt"]] if end else []
@@ -220,7 +220,7 @@ async def test_a_sidecar_that_keeps_running_neither_hides_nor_changes_the_end_of
 
 
 async def executed_event(api: PrefectApi, run: Object) -> Object:
-    """The event by which the worker tells that the run's infrastructure is done."""
+    """Return the worker's event about the end of the run's infrastructure."""
 
     async def events() -> list[Object]:
         wanted = {
@@ -257,7 +257,7 @@ async def test_a_run_that_is_cancelled_while_its_pod_cannot_start_ends_with_its_
 async def test_a_running_flow_whose_pod_is_stopped_runs_again_in_a_job_of_its_own(
     api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
 ) -> None:
-    """The pod reschedules its run and exits: nobody may crash it for its exit code."""
+    """The pod reschedules its run and exits; the exit code must not crash the run."""
     await work("--limit", "1")
     async with ObjectHistory(kube, "jobs", namespace) as jobs:
         run = await launch("sleeps", {"seconds": 5})
@@ -289,7 +289,7 @@ async def test_two_workers_of_one_pool_create_one_job_per_run(
 async def test_a_stopped_worker_exits_at_once_and_its_job_keeps_running(
     api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
 ) -> None:
-    """As a Deployment does that is rolled out anew: the next worker reports the end."""
+    """As when a Deployment is rolled out: the next worker reports the end."""
     worker = await work()
     async with ObjectHistory(kube, "jobs", namespace) as jobs:
         run = await launch(command="python /flows/reports.py 30")
@@ -307,7 +307,7 @@ async def test_a_stopped_worker_exits_at_once_and_its_job_keeps_running(
 async def test_a_worker_that_polls_once_waits_for_its_runs_and_exits(
     api: PrefectApi, work: Work, launch: Launch
 ) -> None:
-    """Without a limit, too: who asks for one round wants its runs done."""
+    """Also without a limit: `--run-once` includes the end of its runs."""
     run = await launch(command="python /flows/reports.py 3")
     worker = await work("--run-once", ready=False)
     assert await worker.ended() == 0

@@ -1,5 +1,5 @@
 """The operator's dispatch path and the worker type in the test's own process, whose Jobs are
-suspended: precise interleavings, and no pods."""
+suspended: precise interleavings without pods."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 
 @pytest.fixture
 async def suspended_pool(api: PrefectApi) -> AsyncIterator[Object]:
-    """A pool whose Jobs are suspended, so that no pod comes of them."""
+    """Create a pool whose Jobs are suspended, so that they have no pods."""
     template = stock_template()
     template["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
     made = await api.create_pool(f"quiet-{uuid.uuid4().hex[:8]}", template=template)

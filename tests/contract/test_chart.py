@@ -1,4 +1,4 @@
-"""The chart as Helm renders it: what it refuses, and what becomes of values."""
+"""The chart as Helm renders it: which values it refuses, and what it renders from the others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Render = Callable[..., list[Object]]
 
 
 class Refused(Exception):
-    """With all that Helm said."""
+    """Helm refused the values; the message is Helm's output."""
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def is_hook(found: Object) -> bool:
 
 
 def rights(roles: list[Object]) -> set[tuple[str, str]]:
-    """Each as ("jobs", "create")."""
+    """Return the role's rights as pairs such as ("jobs", "create")."""
     rules = [rule for role in roles for rule in role["rules"]]
     return {
         (thing, verb) for rule in rules for thing in rule["resources"] for verb in rule["verbs"]
@@ -246,7 +246,7 @@ def test_the_operator_knows_the_release_that_its_messages_name(render):
 
 @pytest.fixture
 def notes(tmp_path: Path, cluster: Cluster) -> Callable[..., str]:
-    """`notes(bindings=[...])`: what Helm would tell after an installation."""
+    """`notes(bindings=[...])`: the notes that Helm prints after an installation."""
 
     def notes(**values: Any) -> str:
         file = tmp_path / "values.yaml"

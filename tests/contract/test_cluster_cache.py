@@ -31,7 +31,7 @@ def manifest(run_id: UUID) -> dict[str, object]:
 
 
 class Recorder(Subscriber):
-    """Remembers what it was called with."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.changes: list[UUID] = []

@@ -1,5 +1,4 @@
-"""What an operator makes of a run, a Job or a pool that it does not find again, on the real
-servers."""
+"""Runs, Jobs and pools that the operator no longer finds, on the real servers."""
 
 from __future__ import annotations
 
@@ -63,7 +62,7 @@ async def test_a_run_counts_as_deleted_only_if_the_server_still_has_its_pool(
     suspended_pool: Object,
     suspended_run: Object,
 ) -> None:
-    """A server that lost its data, or another one, says the same of every run."""
+    """A server that lost its data, or another server, answers 404 for every run."""
     here = await start()
     name = await has_job(here, suspended_run)
     await api.delete_run(suspended_run["id"])
@@ -91,7 +90,7 @@ async def test_runs_of_a_pool_that_was_created_again_are_followed_to_their_end(
     suspended_pool: Object,
     suspended_run: Object,
 ) -> None:
-    """Their Jobs say which pool they were claimed for."""
+    """Their Jobs name the pool that they were claimed for."""
     name = await has_job(await start(), suspended_run)
     await api.delete_pool(suspended_pool["name"])
     template = suspended_pool["base_job_template"]
@@ -244,7 +243,7 @@ async def test_a_403_from_an_admission_policy_is_retried_and_not_reported_as_a_m
 
 
 async def _dry_run(kube: Kube, namespace: str) -> int:
-    """What the API server answers to a Job: a policy takes effect after a moment."""
+    """Return the API server's answer to a Job; a policy takes effect after a moment."""
     pod = {"containers": [{"name": "a", "image": "a"}], "restartPolicy": "Never"}
     job = {"metadata": {"name": "tried"}, "spec": {"template": {"spec": pod}}}
     answer = await kube.http.post(path("jobs", namespace), json=job, params={"dryRun": "All"})

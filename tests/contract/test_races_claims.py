@@ -21,7 +21,7 @@ UNSCHEDULABLE = WaitReason("Unschedulable", "No node can run the pod")
 
 
 async def finish(api: PrefectApi, run: Object, type_: str, **state: Any) -> None:
-    """As another process claims, runs and ends it."""
+    """Claim, run and end the run as another process does."""
     await api.set_state(run["id"], "PENDING")
     await api.set_state(run["id"], "RUNNING")
     answer = await api.set_state(run["id"], type_, **state)
@@ -96,7 +96,7 @@ async def test_race_01_a_late_sub_state_on_a_retry_is_undone_and_the_retry_keeps
 async def test_race_01_the_claim_of_a_run_that_was_scheduled_says_when(
     api: PrefectApi, start: Start, suspended_run: Object, suspended_pool: Object
 ) -> None:
-    """Also where nobody gave a time: null must mean a predecessor that was not SCHEDULED."""
+    """Also if no time was given: null must mean a predecessor that was not SCHEDULED."""
     here = await start()
     deployment = suspended_run["deployment_id"]
     body = {"state": {"type": "SCHEDULED"}}
@@ -217,7 +217,7 @@ async def test_race_03_every_kind_of_scheduled_run_can_be_claimed(
 async def test_race_04_a_second_wait_is_reported_because_its_state_has_another_name(
     api: PrefectApi, start: Start, suspended_run: Object
 ) -> None:
-    """The reliance: the server takes a changed name, and refuses a changed message."""
+    """The operator relies on it: the server accepts a changed name, not a changed message."""
     here = await start()
     await here.claimed(suspended_run)
     await here.explain(suspended_run, UNSCHEDULABLE)

@@ -73,7 +73,7 @@ async def test_race_19_credentials_and_headers_of_the_operators_environment_reac
 
 
 def test_race_20_the_root_logger_has_one_handler_and_it_is_the_operators() -> None:
-    """The reliance: Prefect's import puts one there, and starts no thread."""
+    """The operator relies on this: Prefect's import adds one handler and starts no thread."""
     program = """
 import logging, threading
 import workpool_operator.app
@@ -170,7 +170,7 @@ async def test_a_start_reads_kubernetes_and_prefect_once_and_events_of_other_que
     binding: Bind,
     prefect_proxy: FaultProxy,
 ) -> None:
-    """The event stream opens first, so nothing that was read has to be read again after it."""
+    """The event stream opens first, so nothing has to be read again after it."""
     queues = f"/work_pools/{suspended_pool['name']}/queues"
     for name in ("ours", "theirs"):
         await api.one("POST", queues, {"name": name})
@@ -199,7 +199,7 @@ async def test_race_22_runs_without_an_event_are_found_by_the_next_poll(
     binding: Bind,
     prefect_proxy: FaultProxy,
 ) -> None:
-    """As those that the server's own scheduler makes."""
+    """Such as those that the server's own scheduler creates."""
     prefect_proxy.on("*", "/events/out").answer(403)
     await operator()
     served = await binding(
@@ -219,7 +219,7 @@ async def test_race_22_a_cancellation_while_the_event_stream_is_down_is_noticed_
     binding: Bind,
     prefect_proxy: FaultProxy,
 ) -> None:
-    """Polls show only what is SCHEDULED: what was missed is read when the stream is back."""
+    """Polls return only SCHEDULED runs, so missed events are made up for by reads."""
     await operator()
     served = await binding(
         workPool={"name": suspended_pool["name"]}, server={"url": prefect_proxy.url}

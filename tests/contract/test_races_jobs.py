@@ -26,7 +26,7 @@ NOW = "2026-01-01T00:00:00Z"
 
 
 async def has_job(here: StepwiseController, run: Object) -> str:
-    """The name of the run's Job, claimed and created now."""
+    """Claim the run, create its Job, and return the Job's name."""
     await here.claimed(run)
     await here.settle(run)
     return here.snapshot(run).current_name
@@ -56,7 +56,7 @@ async def set_conditions(kube: Kube, namespace: str, name: str, *types: str) -> 
 async def test_race_06_a_run_behind_200_that_cannot_start_is_found(
     api: PrefectApi, start: Start, suspended_pool: Object
 ) -> None:
-    """A poll returns the same 200 for ever."""
+    """A poll always returns the same 200."""
     deployment = await api.create_deployment(
         flow="hello", name=suspended_pool["name"], pool=suspended_pool["name"]
     )
@@ -146,7 +146,7 @@ async def test_race_14_a_job_whose_creation_had_a_lost_answer_is_adopted_and_not
 async def test_race_14_a_job_that_is_being_deleted_is_not_adopted(
     api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_run: Object
 ) -> None:
-    """Its 409 reads the same; the run says so while it waits and gets its Job afterwards."""
+    """The API server answers the same 409; the run reports the wait and gets its Job afterwards."""
     first = await start()
     await first.claimed(suspended_run)
     await first.settle(suspended_run)
@@ -194,7 +194,7 @@ async def test_race_14_a_job_without_its_labels_is_known_by_its_pod_template(
 async def test_race_15_a_job_gets_its_ttl_when_its_end_is_reported(
     api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_pool: Object
 ) -> None:
-    """From the start, a TTL of 0 would take the exit code away before anybody has read it."""
+    """A TTL of 0 from the start would delete the exit code before the operator reads it."""
     run = await make_run(api, suspended_pool, job_variables={"finished_job_ttl": 0})
     here = await start()
     name = await has_job(here, run)
@@ -264,7 +264,7 @@ async def test_the_job_of_a_run_that_started_before_its_pid_was_recorded_is_reco
 async def test_a_run_is_claimed_and_recorded_with_two_requests(
     prefect_proxy: FaultProxy, start: Start, suspended_run: Object
 ) -> None:
-    """Beside the deployment and the flow, which polls and earlier runs have read already."""
+    """The deployment and the flow do not count: polls and earlier runs have already read them."""
     here = await start()
     await here.offer(suspended_run)
     prefect_proxy.forget()

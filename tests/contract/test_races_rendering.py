@@ -1,4 +1,4 @@
-"""What a Job is made of, on real servers (docs/races.md, 13, 17, 18)."""
+"""What a Job is rendered from, on real servers (docs/races.md, 13, 17, 18)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Start = Callable[..., Awaitable[StepwiseController]]
 
 
 async def has_job(here: StepwiseController, run: Object) -> str:
-    """The name of the run's Job, claimed and created now."""
+    """Claim the run, create its Job, and return the Job's name."""
     await here.claimed(run)
     await here.settle(run)
     return here.snapshot(run).current_name
@@ -34,7 +34,7 @@ async def the_job(kube: Kube, namespace: str, name: str) -> Object:
 async def test_race_13_a_long_name_keeps_its_hash_on_the_job_and_on_the_pod(
     api: PrefectApi, kube: Kube, namespace: str, start: Start, suspended_pool: Object
 ) -> None:
-    """The reliance: names of 64 characters are refused, pods' names are cut behind the 57th."""
+    """The operator relies on it: 64 characters are refused, and a pod's name keeps 57."""
     run = await make_run(api, suspended_pool, name="a-very-long-name-" * 20)
     here = await start()
     name = await has_job(here, run)

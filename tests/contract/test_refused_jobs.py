@@ -1,5 +1,5 @@
-"""Refusals of a Job are reported with their fix (docs/conformance.md, 45); and a request
-without an answer."""
+"""Refusals of a Job, and requests without an answer, are reported with their fix
+(docs/conformance.md, 45)."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ async def state_of(api: PrefectApi, run: Object) -> tuple[str, str, str]:
 
 
 async def settle_quietly(here: StepwiseController, run: Object) -> None:
-    """As the reconciler does: a failed step is taken again later."""
+    """Repeat a failed action, as the reconciler does."""
     with suppress(KubernetesUnavailable):
         await here.settle(run)
 
 
 async def real_refusal(kube: Kube, namespace: str) -> Object:
-    """What the API server says to somebody without rights."""
+    """Return the API server's message to a user without rights."""
     answer = await kube.http.post(
         path("jobs", namespace), json={}, headers={"Impersonate-User": "nobody"}
     )
@@ -172,7 +172,7 @@ async def test_a_lasting_outage_of_the_api_server_is_reported_as_what_the_run_wa
     here = await start()
     await here.claimed(suspended_run)
     await settle_quietly(here, suspended_run)
-    assert (await state_of(api, suspended_run))[:2] == ("PENDING", "Pending")  # once is no news
+    assert (await state_of(api, suspended_run))[:2] == ("PENDING", "Pending")  # not yet reported
     await settle_quietly(here, suspended_run)
     type_, name, message = await state_of(api, suspended_run)
     assert (type_, name) == ("PENDING", "KubernetesUnavailable")

@@ -1,4 +1,5 @@
-"""`spec.jobs.environmentSecret`: a run's environment in a Secret of its Job, whatever dies when."""
+"""`spec.jobs.environmentSecret`: a run's environment is in a Secret of its Job, even if the
+operator is killed at any moment."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ A_SECRET = r"/secrets/[^/]+$"
 
 @pytest.fixture
 async def here(start) -> StepwiseController:
-    """The dispatch path of a binding that asks for Secrets."""
+    """The dispatch path of a binding that sets `environmentSecret`."""
     return await start(environment_secret=True)
 
 
@@ -33,7 +34,7 @@ async def run(api, suspended_pool) -> dict:
 
 @pytest.fixture
 def environments(kube, namespace):
-    """The Secrets of environments that exist."""
+    """Return the existing Secrets of environments."""
 
     async def read() -> list[dict]:
         return await kube.list("secrets", namespace, selector=OURS)
@@ -42,7 +43,7 @@ def environments(kube, namespace):
 
 
 async def created(here: StepwiseController, run: dict) -> None:
-    """One attempt at it."""
+    """Try once to create the run's Job."""
     await here.create_job(run)
 
 
@@ -117,7 +118,7 @@ async def test_a_kill_between_secret_and_job_leaves_one_of_each_after_the_restar
     job, (secret,) = await one_job(kube, namespace), await environments()
     assert is_owned(secret, job)
     assert secret["metadata"]["uid"] != left["metadata"]["uid"]
-    assert values(secret)["PASSWORD"] == "pw-new"  # what the Job refers to is what it was made of
+    assert values(secret)["PASSWORD"] == "pw-new"  # the Secret has what the Job was rendered with
 
 
 async def test_case_48_the_sweep_sets_the_owner_that_a_killed_operator_could_not_set(

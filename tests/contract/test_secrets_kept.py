@@ -1,4 +1,4 @@
-"""Credentials of run pods in another namespace than the binding's: named there, or kept there."""
+"""Credentials of run pods in another namespace than the binding's: a named Secret or a copy."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write(kube):
 
 @pytest.fixture
 def kept(kube, other_namespace):
-    """The values of the kept Secrets in the namespace of the Jobs, as soon as they are so many."""
+    """Wait for so many kept Secrets in the namespace of the Jobs, and return their values."""
 
     async def read(number: int = 1, *, until=lambda values: True, seconds: float = SOON) -> dict:
         async def values() -> list[dict]:

@@ -43,7 +43,7 @@ async def test_a_run_that_another_client_claims_first_gets_no_job_and_frees_its_
 
 
 async def settled(worker: KubernetesJobWorker) -> None:
-    """Waits until no submission is under way."""
+    """Wait until no submission is in progress."""
 
     async def submitting() -> set[Any]:
         return worker._submitting_flow_run_ids
@@ -123,7 +123,7 @@ async def test_a_run_that_a_client_keeps_pending_is_never_touched(
 async def test_a_run_whose_deployment_was_deleted_is_cancelled_and_frees_its_slot(
     api: PrefectApi, worker_pool: SuspendedPool, harness: WorkerHarness, prefect_proxy: FaultProxy
 ) -> None:
-    """docs/conformance.md, 18: the stock worker keeps the slot for ever."""
+    """docs/conformance.md, 18: the stock worker never releases the slot."""
     run = await worker_pool.run()
     prefect_proxy.on("GET", r"/deployments/").answer(404, json={"detail": "Deployment not found"})
     async with harness.worker(limit=1) as worker:

@@ -1,4 +1,4 @@
-"""How a worker of our type ends what it began: kills, cancellations, clean-ups, on real servers."""
+"""How a worker of our type ends its runs: kills, cancellations, clean-ups, on real servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from workpool_operator.worker import KubernetesJobWorker
 
 
 async def submitted(worker: KubernetesJobWorker, worker_pool: SuspendedPool) -> Object:
-    """A run whose Job is made and recorded."""
+    """Return a run whose Job is created and recorded."""
     run = await worker_pool.run()
     await worker.get_and_submit_flow_runs()
     return await worker_pool.recorded(run)
@@ -38,7 +38,7 @@ async def configuration_of(worker: KubernetesJobWorker, run: Object) -> Kubernet
 
 
 async def gone(kube: Kube, run: Object) -> None:
-    """Waits until the run's Job is no more."""
+    """Wait until the run's Job is deleted."""
     namespace, _, name = run["infrastructure_pid"].partition(":")
     await kube.wait("jobs", namespace, name, until=lambda job: job is None)
 
@@ -93,7 +93,7 @@ async def test_the_job_of_another_owner_is_not_killed(
 async def test_a_job_of_another_cluster_is_not_reported_as_deleted(
     worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
-    """Whoever says "not found" has the other cluster's Job live on."""
+    """If the worker answered "not found", the other cluster's Job would keep running."""
     async with harness.worker() as worker:
         run = await submitted(worker, worker_pool)
         configuration = await configuration_of(worker, run)
@@ -225,7 +225,7 @@ async def test_a_claim_without_a_job_is_continued_although_an_earlier_attempt_le
     worker_pool: SuspendedPool,
     harness: WorkerHarness,
 ) -> None:
-    """docs/conformance.md, 21, at a retry: the pid that stands there is the last attempt's."""
+    """docs/conformance.md, 21, at a retry: the recorded pid is the last attempt's."""
     run = await worker_pool.run()
     await api.update_run(
         run["id"], infrastructure_pid=f"{worker_pool.namespace}:hello-0123456789ab"
@@ -245,7 +245,7 @@ async def test_a_claim_without_a_job_is_continued_although_an_earlier_attempt_le
 async def test_a_rescheduled_run_waits_until_its_previous_job_has_ended(
     api: PrefectApi, kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
-    """Race 12, across a restart: two pods of one run must not overlap."""
+    """Race 12 across a restart: two pods of one run must not overlap."""
     async with harness.worker() as worker:
         run = await submitted(worker, worker_pool)
     await api.set_state(run["id"], "SCHEDULED", name="AwaitingRetry", message="by a person")
@@ -267,7 +267,7 @@ async def test_a_rescheduled_run_waits_until_its_previous_job_has_ended(
 async def test_the_runs_of_an_earlier_worker_are_followed_and_count_against_the_limit(
     api: PrefectApi, kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
-    """More of it than the limit allows: nobody new has a seat before all of them have one."""
+    """They exceed the limit: no new run gets a slot before each of them has one."""
     async with harness.worker() as worker:
         left = [await submitted(worker, worker_pool) for _ in range(2)]
     new = await worker_pool.run()
@@ -286,7 +286,7 @@ async def test_the_runs_of_an_earlier_worker_are_followed_and_count_against_the_
 async def test_a_late_report_of_an_end_does_not_change_a_run_that_was_claimed_again(
     kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness
 ) -> None:
-    """Evicted, rescheduled by its SIGTERM handler, and claimed by the worker beside this one."""
+    """Its pod was evicted, its SIGTERM handler rescheduled it, and another worker claimed it."""
     async with harness.worker() as worker:
         idle = await _tasks(worker)
         run = await submitted(worker, worker_pool)
@@ -302,6 +302,6 @@ async def test_a_late_report_of_an_end_does_not_change_a_run_that_was_claimed_ag
 
 
 async def _tasks(worker: KubernetesJobWorker) -> set[Any]:
-    """The worker's own, and one per run that it serves, which ends after the last report on it."""
+    """The worker's own tasks, and one per run, which ends after the last report on the run."""
     group: Any = worker._runs_task_group
     return set(group._tasks)

@@ -1,4 +1,4 @@
-"""The Jobs that a worker of our type makes of its runs, or why it makes none, on real servers."""
+"""The Jobs that a worker of our type creates for its runs, or why it creates none."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def test_a_run_waits_for_a_cluster_that_does_not_answer_and_its_state_says
     harness: WorkerHarness,
     kube_proxy: FaultProxy,
 ) -> None:
-    """docs/conformance.md, 46: no number of attempts, but the reason in the run's state."""
+    """docs/conformance.md, 46: the state has the reason; attempts are not limited."""
     run = await worker_pool.run()
     kube_proxy.on("POST", r"/jobs$").answer(503)
     async with harness.worker() as worker:

@@ -23,7 +23,7 @@ from workpool_operator.worker import KubernetesJobWorker
 
 
 async def submitted(worker: KubernetesJobWorker) -> set[str]:
-    """The ids of the runs that one poll submits."""
+    """Poll once, and return the ids of the runs that it submits."""
     return {str(run.id) for run in await worker.get_and_submit_flow_runs()}
 
 

@@ -1,4 +1,4 @@
-"""A cluster that nothing of ours was ever installed in, as the one of a new user.
+"""A cluster in which nothing of ours was ever installed, as a new user has it.
 
 The operator of manifests/base serves every namespace, so it cannot run where other tests do.
 """
@@ -30,7 +30,7 @@ RUN_SECONDS = 120
 
 @pytest.fixture(scope="session")
 def fresh_cluster() -> Iterator[Cluster]:
-    """Of the same kind as the one that other tests share, and with nothing of theirs in it."""
+    """Create a cluster of the same kind as the shared one, without anything of the other tests."""
     name = f"wpo-e2e-{uuid.uuid4().hex[:6]}"
     selection = clusters.select(os.environ | {"CLUSTER_NAME": name})
     if selection.cluster.name != name:
@@ -54,14 +54,14 @@ def operator_image(fresh_cluster: Cluster) -> str:
 
 @pytest.fixture(scope="session")
 def addresses(fresh_cluster: Cluster, run_image: str) -> Addresses:
-    """Of the Prefect server of manifests/quickstart."""
+    """Return the addresses of the Prefect server of manifests/quickstart."""
     node_address = fresh_cluster.node_address
     return quickstart.start(fresh_cluster.kubectl, image=run_image, node_address=node_address)
 
 
 @pytest.fixture(scope="session")
 def prefect_server(addresses: Addresses) -> Endpoint:
-    """As this machine reaches it."""
+    """Return the server's address as this machine reaches it."""
     return Endpoint(addresses.host)
 
 
@@ -79,7 +79,7 @@ async def kube(fresh_cluster: Cluster) -> AsyncIterator[Kube]:
 
 @pytest.fixture
 def run_deployment(prefect_server: Endpoint, tmp_path: Path) -> Callable[[str], None]:
-    """`run_deployment("flow/deployment")`: as a user types it, until the run ends Completed."""
+    """`run_deployment("flow/deployment")` runs the user's command until the run ends Completed."""
     inherited = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
     own = {"PREFECT_API_URL": prefect_server.url, "PREFECT_HOME": str(tmp_path / "prefect-home")}
 

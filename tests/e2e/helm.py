@@ -37,7 +37,7 @@ class Helm:
 
 
 def write_values(file: Path, *, image: str, bindings: list[dict[str, Any]]) -> Path:
-    """The file, which JSON makes as well as YAML."""
+    """Write the values to a file, and return its path; JSON is valid YAML."""
     repository, tag = image.rsplit(":", 1)
     values = {
         "image": {"repository": repository, "tag": tag},

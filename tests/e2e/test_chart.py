@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("e2e")
 RELEASE = "test"
 OPERATOR = "deployment/test-workpool-operator"
 CRD = "workpoolbindings.workpool-operator.dev"
-#: What a release may make; the pods and ReplicaSets of a Deployment go with it.
+#: What a release can create; the pods and ReplicaSets of a Deployment are deleted with it.
 MADE = "deployments,jobs,serviceaccounts,roles,rolebindings,workpoolbindings"
 
 
@@ -36,7 +36,7 @@ def values(tmp_path: Path, operator_image, spec) -> Callable[..., Path]:
 
 @pytest.fixture
 def helm(fresh_cluster, namespace) -> Iterator[Helm]:
-    """Takes away, in the end, the release and what Helm leaves of it: bindings and the CRD."""
+    """Yield Helm; at the end, delete the release and what Helm leaves: bindings and the CRD."""
     helm = Helm(fresh_cluster.kubeconfig, namespace)
     yield helm
     if helm.has(RELEASE):

@@ -1,5 +1,5 @@
-"""`kubectl apply -k manifests/base`: one operator for a whole cluster, with as few rights as it
-says until somebody grants more."""
+"""`kubectl apply -k manifests/base`: one operator for a whole cluster, with only the rights that
+the manifests list until an administrator grants more."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOME = "--namespace=platform"
 
 @pytest.fixture
 def overlay(tmp_path: Path, operator_image: str) -> Path:
-    """manifests/base with the image of this checkout, in a namespace of another name."""
+    """Return an overlay of manifests/base with this checkout's image and another namespace."""
     shutil.copytree(BASE, tmp_path / "base")
     name, tag = operator_image.rsplit(":", 1)
     kustomization = {

@@ -1,4 +1,4 @@
-"""An operator between two fault proxies, and what ever became of its runs."""
+"""An operator between two fault proxies, and the history of its runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.prefect import PrefectApi
 
 @dataclass(frozen=True)
 class Writes:
-    """The writes that bring a run on its way, in their order, and the one that ends it."""
+    """The writes that start a run, in their order, and the one that ends it."""
 
     prefect: FaultProxy
     kube: FaultProxy
@@ -81,7 +81,7 @@ async def served(
 
 @pytest.fixture
 async def deployment(deploy: Deployer) -> Object:
-    """Of the hello flow, which runs can replace by something quicker."""
+    """A deployment of the hello flow, whose command runs can replace by a quicker one."""
     return await deploy("hello")
 
 

@@ -1,4 +1,4 @@
-"""Every write of the claim path meets every bad answer; the run has one Job and completes."""
+"""Every write of the claim path gets every bad answer; the run has one Job and completes."""
 
 from __future__ import annotations
 

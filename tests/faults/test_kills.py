@@ -1,4 +1,4 @@
-"""The operator dies by kill -9 at the worst moments; its successor finishes what it began, once."""
+"""The operator is killed at the worst moments; its successor finishes each run once."""
 
 from __future__ import annotations
 

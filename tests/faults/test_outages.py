@@ -1,4 +1,4 @@
-"""Either server goes away for a while, or only its streams: nothing is lost or given up."""
+"""Either server, or only its streams, is down for a while: no run is lost."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def _count(rule: Rule) -> int:
 async def test_runs_start_immediately_again_once_a_proxy_stops_refusing_the_event_stream(
     api: PrefectApi, prefect_proxy: FaultProxy, past: Past, served: Operator, quick: Quick
 ) -> None:
-    """A 502 is a server that restarts behind its load balancer, not one without event streams."""
+    """A 502 means a server that restarts, not one without an event stream."""
     refused = prefect_proxy.on("GET", r"/events/out$").once().answer(502)
     opened = prefect_proxy.on("GET", r"/events/out$").nth(2).run(lambda call: None)
     prefect_proxy.cut(r"/events/out$")

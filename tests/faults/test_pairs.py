@@ -1,4 +1,4 @@
-"""Two operators serve the same binding, as for a moment in every badly configured roll-out."""
+"""Two operators serve the same binding, as happens briefly in a badly configured roll-out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ends well, at once."""
+"""Completes at once."""
 
 from prefect import flow
 

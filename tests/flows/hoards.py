@@ -1,4 +1,4 @@
-"""Takes memory until the kernel ends it: give it a memory_limit."""
+"""Allocates memory until the kernel kills it: give it a memory_limit."""
 
 from prefect import flow
 

@@ -1,4 +1,4 @@
-"""Fails by itself, and says so to Prefect."""
+"""Raises an error, so that the flow reports its own failure."""
 
 from prefect import flow
 

@@ -1,4 +1,4 @@
-"""Says who it is and where, as one JSON line, and leaves a file in each of its folders."""
+"""Prints its user and folders as one JSON line, and writes a file into each of them."""
 
 import json
 import os
@@ -23,5 +23,5 @@ def settles() -> None:
 
 
 def volume(folder: Path) -> str:
-    """Where the volume is mounted that the folder is on; `/` for none but the image's layers."""
+    """Return the mount point of the folder's volume; `/` if it is in the image's layers."""
     return next(str(path) for path in (folder, *folder.parents) if os.path.ismount(path))

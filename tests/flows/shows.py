@@ -1,4 +1,4 @@
-"""Tells its run's log what it finds in its environment."""
+"""Writes its environment to its run's log."""
 
 import os
 

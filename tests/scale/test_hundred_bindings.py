@@ -92,7 +92,7 @@ def suspended() -> dict[str, Any]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What the process has used so far."""
+    """Return the CPU time that the process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 

@@ -86,7 +86,7 @@ def sentence(case: Case) -> str:
 
 
 def _plain(action: Action) -> str:
-    """Without what the table cannot know: the ids and the time of a state that it made itself."""
+    """Return the action without the ids and the time of a state that the table itself created."""
     if isinstance(action, RestoreState):
         return f"{action.state.type} {action.state.name} {action.state.message}"
     return repr(action)

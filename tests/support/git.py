@@ -51,7 +51,7 @@ def _git(*arguments: str, within: Path) -> None:
 
 
 def _program() -> str:
-    """The daemon itself: `git daemon` would be its parent, and two processes to end."""
+    """Return the path of the daemon itself; `git daemon` would start it as a second process."""
     folder = subprocess.check_output(["git", "--exec-path"], text=True).strip()
     return f"{folder}/git-daemon"
 

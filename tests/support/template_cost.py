@@ -1,4 +1,4 @@
-"""What looks at large base job templates cost, in a process that keeps house as the operator does.
+"""The cost of checks of large base job templates, in a process that is set up as the operator is.
 
 `python -m tests.support.template_cost` prints for each template the seconds of a look and the
 longest time between two turns of the event loop meanwhile. Both are processor time of this process:

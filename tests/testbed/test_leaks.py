@@ -1,4 +1,4 @@
-"""A test that leaves something behind fails, or its run does. Checked in a pytest of its own."""
+"""A test that leaves something behind fails, or its run does; checked in a nested pytest."""
 
 from __future__ import annotations
 

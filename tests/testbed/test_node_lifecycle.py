@@ -1,4 +1,4 @@
-"""A local node comes up beside others, continues after a kill, and leaves nothing behind."""
+"""A local node starts next to others, continues after a kill, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/conformance.md tells of every case and names tests that exist."""
+"""docs/conformance.md lists every case and names tests that exist."""
 
 from __future__ import annotations
 

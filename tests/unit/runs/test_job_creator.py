@@ -245,7 +245,7 @@ def test_the_message_of_an_end_by_a_missing_right_names_it_and_how_to_grant_it(
 
 @pytest.mark.parametrize("hours", [0, 48])
 def test_an_outage_ends_no_run_however_long_it_takes(hours: int) -> None:
-    """It says nothing about the run; what a pod waits for ends one after pendingTimeoutSeconds."""
+    """An outage is not the run's fault; a waiting pod ends its run after pendingTimeoutSeconds."""
     wall = WALL + timedelta(hours=hours)
     waits = record(run(pending()), mine="claim", refusal=OUTAGE_WAIT)
     assert decide(snapshot_of(waits, now=NOW), POLICY, wall=wall) == ReportWaiting(

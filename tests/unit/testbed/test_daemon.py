@@ -1,4 +1,4 @@
-"""What the testbed starts begins as a fresh process would, and ends with it."""
+"""A process that the testbed starts has a clean start, and ends with its owner."""
 
 from __future__ import annotations
 
