@@ -99,7 +99,7 @@ async def namespace(kube: Kube, request: pytest.FixtureRequest) -> AsyncIterator
     }
     await kube.create("namespaces", "", {"metadata": metadata})
     yield name
-    await kube.delete("namespaces", "", name)  # the end of the run waits until it is gone
+    await kube.delete("namespaces", "", name)  # the end of the run waits until it is deleted
 
 
 @pytest.fixture

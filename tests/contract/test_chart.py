@@ -307,11 +307,11 @@ REFUSED = {
         "log.level",
     ),
     "an unknown log level": ({"log": {"level": "LOUD"}}, "at '/log/level': value must be one of"),
-    "a binding where nobody looks": (
+    "a binding in a namespace that is not watched": (
         {"bindings": [{**ETL, "namespace": "b"}], "watchNamespaces": ["a"]},
         "binding etl is in namespace b, which is not watched: add it to watchNamespaces (a)",
     ),
-    "a copy of a Secret that nobody may make": (
+    "a copy of a Secret without the right to create it": (
         {
             "bindings": [
                 {

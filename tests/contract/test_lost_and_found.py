@@ -94,12 +94,12 @@ async def test_runs_of_a_pool_that_was_created_again_are_followed_to_their_end(
     name = await has_job(await start(), suspended_run)
     await api.delete_pool(suspended_pool["name"])
     template = suspended_pool["base_job_template"]
-    anew = await api.create_pool(suspended_pool["name"], template=template)
-    assert anew["id"] != suspended_pool["id"]
+    recreated = await api.create_pool(suspended_pool["name"], template=template)
+    assert recreated["id"] != suspended_pool["id"]
     context = stepwise_controller(
         server=PrefectEndpoint(prefect_proxy.url),
         kube_url=kube_proxy.url,
-        pool=anew,
+        pool=recreated,
         namespace=namespace,
     )
     async with context as here:

@@ -119,7 +119,7 @@ async def test_a_pending_run_that_is_cancelled_ends_with_its_job(
             await worker._cancel_run(UUID(run["id"]))
         await api.wait_for_state(run["id"], "CANCELLED", seconds=30)
         await gone(kube, run)
-        await poll(lambda: taken(worker), until=lambda seats: seats == 0)
+        await poll(lambda: taken(worker), until=lambda slots: slots == 0)
 
 
 async def taken(worker: KubernetesJobWorker) -> int:
@@ -145,7 +145,7 @@ async def test_prefects_observer_leaves_a_run_that_has_started_to_its_own_proces
     ("pid", "outcome"),
     [
         pytest.param("own", "success", id="the Job"),
-        pytest.param("own, gone", "success", id="a Job that is gone"),
+        pytest.param("own, gone", "success", id="a Job that was deleted"),
         pytest.param("elsewhere", "infrastructure_not_available", id="a Job of another cluster"),
         pytest.param(None, "missing_infrastructure_handle", id="no pid in the message"),
     ],
@@ -188,7 +188,7 @@ def outcome_of(result: Any) -> str:
     return str(result.reason or "success")
 
 
-# Flows that are submitted without a deployment, and runs that nobody polled
+# Flows that are submitted without a deployment, and runs that were not polled
 
 
 async def test_a_run_that_is_given_to_the_worker_directly_is_claimed_and_followed(

@@ -163,7 +163,7 @@ CASES = [
     Case("env: none in the container", template=template_with(container={"env": None})),
     Case("env: the binding's CA", ca=CASource("ConfigMap", "server", "ca.pem")),
     Case(
-        "env: the binding's CA beside other volumes",
+        "env: the binding's CA next to other volumes",
         template=template_with(
             container={"volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]},
             pod={"volumes": [{"name": "scratch", "emptyDir": {}}]},
@@ -179,7 +179,7 @@ CASES = [
         run={"secret_name": "TOKEN"},
     ),
     Case(
-        "envFrom beside env",
+        "envFrom together with env",
         template=template_with(container={"envFrom": [{"secretRef": {"name": "warehouse"}}]}),
     ),
 ]

@@ -96,5 +96,5 @@ def run_deployment(prefect_server: Endpoint, tmp_path: Path) -> Callable[[str], 
 
 @pytest.fixture
 def bound(kube: Kube, namespace: str) -> Binding:
-    """The binding `etl` of the test's namespace, whoever applies it."""
+    """Return the binding `etl` of the test's namespace, which the test applies."""
     return Binding(kube, namespace, "etl")

@@ -24,14 +24,13 @@ def shell(name: str, image: str, script: str, **fields: object) -> Object:
 def template(
     *,
     first: Sequence[Object] = (),
-    beside: Sequence[Object] = (),
     init: Sequence[Object] = (),
 ) -> Object:
-    """Return the stock template with the flows, with containers before and after the flow container
+    """Return the stock template with the flows, with these containers before the flow container
     and init containers."""
     made = template_with_flows()
     pod = made["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
-    pod["containers"] = [*first, *pod["containers"], *beside]
+    pod["containers"] = [*first, *pod["containers"]]
     pod["initContainers"] = list(init)
     return made
 

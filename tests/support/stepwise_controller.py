@@ -53,7 +53,7 @@ _jobs = TypeAdapter(Page[Job])
 
 @dataclass(frozen=True)
 class StepwiseController:
-    """One process of the operator; another StepwiseController on the same pool stands for the
+    """One process of the operator; another StepwiseController on the same pool is the
     operator after a restart."""
 
     owner: Owner

@@ -223,4 +223,4 @@ def _response(answer: Answer, call: Call) -> web.Response:
 def _hang_up(request: web.Request) -> web.Response:
     if request.transport is not None:
         request.transport.abort()
-    return web.Response()  # written to a connection that is gone
+    return web.Response()  # written to a closed connection

@@ -106,7 +106,7 @@ class Match:
         return self.do(_hold)
 
     def run(self, function: Callable[[Call], None]) -> Rule:
-        """Call a function on the proxy's thread, then go on."""
+        """Call a function on the proxy's thread, then continue."""
 
         async def run(rule: Rule, call: Call) -> None:
             function(call)

@@ -65,7 +65,7 @@ WITHOUT_DEFAULT = sorted(
     for name in EFFECTS.keys() - {"labels", "annotations", "command", "env", "image"}
     if "default" not in PROPERTIES[name] and not name.startswith("volume")
 )
-#: What becomes of a value on its way, where it is not simply put into its place.
+#: How a value changes if it is not inserted as it is.
 WRITTEN: dict[str, Callable[[Any], Any]] = {
     "command": str.split,
     "env": lambda env: [{"name": name, "value": value} for name, value in env.items()],

@@ -121,7 +121,7 @@ def test_a_claim_by_a_replica_whose_clock_is_behind_is_found() -> None:
         [pending(scheduled_time=None), state("SCHEDULED")],
         [replace(pending(), timestamp=None), LATE_CLOCK],
     ],
-    ids=["for later", "put back", "minutes later", "no time", "no clock"],
+    ids=["for later", "rescheduled", "minutes later", "no time", "no clock"],
 )
 def test_a_run_that_was_scheduled_again_has_no_claim(history: list[State]) -> None:
     assert in_order(history) == history

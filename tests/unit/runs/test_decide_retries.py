@@ -72,7 +72,7 @@ def failed(found: Pod, **objects: Any) -> dict[str, Any]:
     return {"jobs": (FAILED,), "pods": (found,), **objects}
 
 
-def put_back(found: Pod, number: int, delay: float) -> Postpone:
+def postponed(found: Pod, number: int, delay: float) -> Postpone:
     return Postpone(
         diagnosis.retry_after_disruption([found], number=number, limit=3, delay=delay), delay
     )
@@ -82,16 +82,19 @@ CASES = [
     Case(
         "the run of a rejected pod is rescheduled",
         KNOWN,
-        put_back(REJECTED, 1, 10.0),
+        postponed(REJECTED, 1, 10.0),
         failed(REJECTED),
     ),
     Case(
-        "a preempted pod's run is put back", KNOWN, put_back(PREEMPTED, 1, 10.0), failed(PREEMPTED)
+        "a preempted pod's run is postponed",
+        KNOWN,
+        postponed(PREEMPTED, 1, 10.0),
+        failed(PREEMPTED),
     ),
     Case(
         "also if the pod was deleted",
         KNOWN,
-        put_back(PREEMPTED, 1, 10.0),
+        postponed(PREEMPTED, 1, 10.0),
         {"jobs": (FAILED,), "deleted_pods": (PREEMPTED,)},
     ),
     Case(
@@ -110,7 +113,7 @@ CASES = [
     Case(
         "with a longer delay each time",
         record(RECORDED, mine="claim", infrastructure_retries=2),
-        put_back(REJECTED, 3, 90.0),
+        postponed(REJECTED, 3, 90.0),
         failed(REJECTED),
     ),
     Case(
