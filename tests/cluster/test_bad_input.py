@@ -114,7 +114,7 @@ async def test_invalid_values_end_their_own_run_and_nothing_else(
     assert await kube.list("jobs", namespace) == []
     good = await launch(command=QUICK)
     await api.wait_for_state(good["id"], "COMPLETED", seconds=90)
-    assert "a defect of the operator" not in process.log
+    assert "a bug in the operator" not in process.log
 
 
 async def test_deeply_nested_variables_give_a_job_or_an_error(
@@ -128,7 +128,7 @@ async def test_deeply_nested_variables_give_a_job_or_an_error(
     await api.wait(
         run["id"], until=lambda run: run["state_type"] in ("RUNNING", "COMPLETED", "CRASHED")
     )
-    assert "a defect of the operator" not in process.log
+    assert "a bug in the operator" not in process.log
 
 
 async def test_a_template_of_a_megabyte_is_served(

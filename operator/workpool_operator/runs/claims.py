@@ -1,4 +1,4 @@
-"""Tells whose claim a run is under: an owner computes the ids of its claims. Pure.
+"""Identifies the claim under which a run is: an owner computes the ids of its claims. Pure.
 
 Only the history proves which claim a named sub-state or a running flow belongs to: the current
 state's ids belong to whoever wrote it last (docs/races.md, 3).
@@ -20,7 +20,7 @@ from workpool_operator.kube import models
 from workpool_operator.kube.models import Job
 from workpool_operator.prefect_api.models import Run, SetStateResult, State
 
-# By how much the clocks of a server's replicas may differ: states are in the order of these.
+# How much the clocks of a server's replicas can differ: their times order the states of a run.
 CLOCK_SKEW = timedelta(seconds=5)
 
 

@@ -212,7 +212,7 @@ class RunController(Subscriber):
                 await self._listening.wait()
         await self._resync.run()
 
-    # For who runs it
+    # For the owner of the controller: a binding's session, or a worker
 
     async def ready(self) -> None:
         """Wait until everything that existed at the start is stored: claim nothing before."""

@@ -230,7 +230,7 @@ class JobWriter:
         self._environment_secret = environment_secret
 
     async def create(self, manifest: Object, *, claim_id: UUID) -> CreatedJob:
-        """Return the Job that the manifest asks for, created now or by an earlier attempt.
+        """Return the Job of the manifest, created now or by an earlier attempt.
 
         Raises:
             BindingFault: the namespace does not admit it.

@@ -31,7 +31,7 @@ from workpool_operator.runs.settings import PollSettings
 log = logging.getLogger(__name__)
 
 FAILED_POLL_SECONDS = (1.0, 10.0)
-LONGEST_WAIT_SECONDS = 60.0  # whatever Retry-After is: the liveness probe takes longer for stuck
+LONGEST_WAIT_SECONDS = 60.0  # whatever Retry-After is: longer, and the liveness probe fails
 # Wake-ups cause at most four polls per second: the first polls at once, a burst causes one poll.
 CLOSEST_SECONDS = 0.25
 QUIET_SECONDS = 0.02
@@ -97,8 +97,8 @@ class Poller:
                 await self._poll()
             except OperatorError as error:
                 self._polled(error)
-                asked = error.retry_after if isinstance(error, Unavailable) else None
-                await asyncio.sleep(min(asked or delay, LONGEST_WAIT_SECONDS))
+                requested = error.retry_after if isinstance(error, Unavailable) else None
+                await asyncio.sleep(min(requested or delay, LONGEST_WAIT_SECONDS))
                 delay = min(delay * 2, FAILED_POLL_SECONDS[1])
                 continue
             delay = FAILED_POLL_SECONDS[0]

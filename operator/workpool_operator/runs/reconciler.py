@@ -73,10 +73,10 @@ class Reconciler:
                 wait = getattr(error, "retry_after", None) or 0.0
                 delay = self._queue.add_rate_limited(run_id, at_least=wait)
                 level = logging.DEBUG if isinstance(error, Unavailable) else logging.WARNING
-                log.log(level, "run %s: %s; again in %.0f s", run_id, error, delay)
+                log.log(level, "run %s: %s; retrying in %.0f s", run_id, error, delay)
             except Exception:
                 delay = self._queue.add_rate_limited(run_id)
-                log.exception("run %s: a defect of the operator; again in %.0f s", run_id, delay)
+                log.exception("run %s: a bug in the operator; retrying in %.0f s", run_id, delay)
             finally:
                 self._queue.done(run_id)
                 self._reconciled(run_id)

@@ -156,7 +156,7 @@ class Resync:
         for run in runs:
             self._store.apply(run.id, run, asked_at=asked_at)
         for run_id in set(ids) - {run.id for run in runs}:
-            self._store.mark_stale(run_id)  # a read of the one run tells whether it is deleted
+            self._store.mark_stale(run_id)  # only a read of the single run proves its deletion
 
 
 def _batches(ids: Iterable[UUID]) -> Iterator[list[UUID]]:

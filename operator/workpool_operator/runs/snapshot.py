@@ -1,4 +1,4 @@
-"""One run as the decision table sees it: its record and its objects in the cluster. Pure."""
+"""Combines a run's record with its objects in the cluster, for the decision table. Pure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Snapshot:
 
     `record` is up to date: put it back into the store. `current` is the Job of the run's
     current claim; `previous_jobs` are its other Jobs, which prove nothing about the run
-    (docs/races.md, 8). `pods` are the current Job's, gone ones included. `foreign_jobs` are the
-    names of Jobs that were created for another server or pool.
+    (docs/races.md, 8). `pods` are those of the current Job, also deleted ones. `foreign_jobs` are
+    the names of Jobs that were created for another server or pool.
     """
 
     run_id: UUID
@@ -84,7 +84,7 @@ class Snapshot:
 
     @property
     def live_previous_jobs(self) -> tuple[Job, ...]:
-        """The Jobs that overlap; none where the pods have outlived theirs."""
+        """The previous Jobs that overlap; a live pod whose Job was deleted has none."""
         live = {pod.job_name for pod in self.live_pods}
         return tuple(job for job in self.previous_jobs if not job.ended or job.name in live)
 

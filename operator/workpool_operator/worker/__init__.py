@@ -1,6 +1,6 @@
 """The Prefect worker type `kubernetes-operator`: the operator's RunController without its CRD.
 
-    worker           what Prefect's guide asks of a worker type, on top of a RunController
+    worker           implements Prefect's worker interface on top of a RunController
     resilient        Prefect's BaseWorker, made resilient to API errors
     in_flight        the runs in flight, and their slots
     configuration    resolves a run's job configuration, with retries

@@ -1,7 +1,8 @@
 """Deletes the Job that a run's `infrastructure_pid` names, if a worker of this pool created it.
 
-Prefect requests it when a run is cancelled and its own process does not end. A "not found" for a
-Job of another cluster would leave that Job running: the claim in the run's history tells which.
+Prefect requests it when a run is cancelled and its own process does not end. InfrastructureNotFound
+for a Job of another cluster would leave that Job running, so the claims in the run's history are
+compared with ours.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ DRAIN_SECONDS = 2.0
 
 
 class WorkerRuntime(Listener, Subscriber):
-    """Holds what a started worker needs: an async context manager, to be opened for one pool.
+    """The parts of a started worker; use it as an async context manager, and open it for a pool.
 
     `work_pool()` returns that pool as the worker last read it.
     """
@@ -203,7 +203,7 @@ class WorkerRuntime(Listener, Subscriber):
     async def kill(
         self, infrastructure_pid: str, *, run_id: UUID | None, grace_seconds: int
     ) -> None:
-        """Delete the Job of that name (`killing`)."""
+        """Delete the Job; see `infrastructure.kill`."""
         namespace, name = infrastructure.parse_infrastructure_pid(infrastructure_pid)
         try:
             await infrastructure.kill(
@@ -231,7 +231,7 @@ class WorkerRuntime(Listener, Subscriber):
         cluster_id = await self._kube.namespace_uid(self._kube.namespace)
         return Owner(
             cluster_id=cluster_id,
-            binding=f"worker:{self._pool}",  # no binding's: Kubernetes has no ":" in names
+            binding=f"worker:{self._pool}",  # unlike any binding: names cannot contain a ":"
             binding_id=names.binding_id(cluster_id=cluster_id, binding=f"worker:{pool_id}"),
             worker_name=self._worker_name,
             namespace="",

@@ -130,7 +130,7 @@ async def test_an_action_without_effect_backs_off(caplog: pytest.LogCaptureFixtu
     bench = Bench()
     bench.know(run("RUNNING"))
     assert await bench.work() == ["RefreshStateHistory"] * REPEATS
-    assert "RefreshStateHistory has no effect; again in 1 s" in caplog.text
+    assert "RefreshStateHistory has no effect; retrying in 1 s" in caplog.text
     assert bench.queue.add_rate_limited(RUN_ID) == 2
     bench.queue.close()
 
@@ -209,7 +209,7 @@ async def test_a_bug_in_an_action_does_not_end_the_loop(caplog: pytest.LogCaptur
     bench = Bench(do)
     bench.know(run("RUNNING"))
     assert await bench.work() == ["RefreshStateHistory"] * 2
-    assert "a defect of the operator" in caplog.text
+    assert "a bug in the operator" in caplog.text
     bench.queue.close()
 
 

@@ -2,7 +2,7 @@
 
 No run is ended on a state that was read before the fact that requires it.
 
-An end by the infrastructure before any code of the flow ran is no fault of the run: the run becomes
+An end by the infrastructure before any code of the flow ran does not fail the run: it becomes
 SCHEDULED again, and its next claim creates a new Job. Once the flow container ran, Prefect's own
 retry settings decide.
 

@@ -115,7 +115,7 @@ def refused_too_long(given: ClaimedInput) -> Action | None:
         waited = given.snapshot.refused_alone
     else:
         waited = min(_pending_for(given), _refused_for(given, refusal))
-    return _give_up(given, refusal) if waited >= _timeout(given) else None
+    return _crash_waiting(given, refusal) if waited >= _timeout(given) else None
 
 
 def refusal_unnamed(given: ClaimedInput) -> Action | None:
@@ -181,7 +181,7 @@ WITH_JOB: tuple[ClaimedJobRule, ...] = (
     ended.retry,  # the infrastructure ended it before the flow ran: back to SCHEDULED
     ended.job_ended,  # Crashed: reason, exit code, remedy, last log lines
     ended.pod_overdue,  # Crashed, though the pod stays
-    suspended.pending,  # say what it waits for, however long
+    suspended.pending,  # report what it waits for, however long
     ended.flow_ended,  # only sidecars are running: Crashed
     under_way,
     not_started,
@@ -211,17 +211,17 @@ def _is_under_way(snapshot: Snapshot) -> bool:
     return snapshot.newest is not None and (snapshot.newest.started or snapshot.newest.ended)
 
 
-def _waiting(given: Input, job: Job, wait: WaitReason | None, tell: Action | None) -> Action:
-    """Return the action for a Job whose newest pod has not started the flow container; `tell`
-    reports the wait if that is news. Prefect refuses a RUNNING run a sub-state, and any run a
-    sub-state of the same name."""
+def _waiting(given: Input, job: Job, wait: WaitReason | None, report: Action | None) -> Action:
+    """Return the action for a Job whose newest pod has not started the flow container; `report`
+    reports the wait, None if it is reported already. Prefect refuses a sub-state on a RUNNING run,
+    and one of the same name on any run."""
     newest = given.snapshot.newest
-    works = newest is not None and diagnosis.is_initializing(newest)
+    initializing = newest is not None and diagnosis.is_initializing(newest)
     elapsed = _waited_seconds(given)
-    if (elapsed >= _timeout(given) and not works) or (wait and wait.is_permanent):
-        return _give_up(given, wait)
-    look = None if works else _read_events(given, job)
-    return tell or look or RequeueAfter(_requeue(given, elapsed))
+    if (elapsed >= _timeout(given) and not initializing) or (wait and wait.is_permanent):
+        return _crash_waiting(given, wait)
+    read = None if initializing else _read_events(given, job)
+    return report or read or RequeueAfter(_requeue(given, elapsed))
 
 
 def _read_events(given: Input, job: Job) -> Action | None:
@@ -242,7 +242,7 @@ def _requeue(given: Input, elapsed: float) -> float:
     return max(0.2, min(soon, _timeout(given) - elapsed))
 
 
-def _give_up(given: Input, wait: WaitReason | None) -> Action:
+def _crash_waiting(given: Input, wait: WaitReason | None) -> Action:
     if not given.is_sure("known"):
         return RefreshRun()
     if wait and wait.is_permanent:
@@ -284,7 +284,7 @@ def _replaced_at(given: Input, pod: Pod) -> datetime | None:
 
 def _pending_for(given: Input) -> float:
     """Return the seconds since the latest of the claim, the Job's creation and its start, which
-    a resume sets anew. Until the Job controller records a start, only what this process saw
+    a resume sets again. Until the Job controller records a start, only what this process saw
     counts."""
     job, claim = given.snapshot.current, given.snapshot.record.claim
     stamps = [claim.timestamp if claim else None]

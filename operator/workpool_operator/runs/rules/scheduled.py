@@ -28,8 +28,8 @@ from workpool_operator.runs.rules.pending import identify
 
 
 def message_unread(given: Input) -> Action | None:
-    """Read the state's message, which a poll omits: the next rules need it to tell the retry of a
-    SIGTERM handler from that of a person."""
+    """Read the state's message, which a poll omits: it distinguishes the retry of a SIGTERM handler
+    from that of a person."""
     snapshot = given.snapshot
     is_wanted = given.run.state is None and (snapshot.previous_jobs or snapshot.ended_by_us)
     return RefreshRun() if is_wanted else None
