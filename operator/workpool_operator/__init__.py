@@ -10,7 +10,7 @@ which a flow run passes through them:
     runs.reconciler      takes a snapshot, decides, executes
     runs.snapshot        joins the run's record with its Jobs and pods
     runs.decide          is the decision table (pure)
-    runs.executor        carries out one action with at most one external write
+    runs.executor        carries out one action: one step that can be repeated
 
 `kube` and `prefect_api` are the only modules that talk to the outside. `jobs` renders Jobs and
 explains them; most of it is pure.

@@ -1,4 +1,4 @@
-"""Every action that can be decided for a run, as plain data: at most one external write each. Pure.
+"""Every action that can be decided for a run, as plain data: one step that can be repeated. Pure.
 
 `decide` chooses an action, `executor` carries it out.
 """

@@ -88,7 +88,7 @@ class RunController(Subscriber):
         self.run_log = RunLogSender(prefect, clock=clock)
         # Reads and writes runs in Prefect, and stores the answers.
         self.proposals = self._make_proposals()
-        # Carries out decisions, each with at most one external write.
+        # Carries out decisions, each as one step that can be repeated.
         self._executor = self._make_executor(renderer, consent)
         # Lists runs, Jobs and pods: at the start, after gaps, and every few minutes.
         self._resync = self._make_resync()

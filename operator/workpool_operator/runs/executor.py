@@ -1,5 +1,5 @@
-"""Carries out what the table decided. Each action makes at most one external write, can be
-repeated, and puts what it learned into the store. Decides nothing.
+"""Carries out what the table decided. Each action is one step that can be repeated, and puts what
+it learned into the store. Decides nothing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ LOG_SECONDS = 5.0
 
 
 class Executor:
-    """Makes every write about a run; `settings()` returns the current settings.
+    """Makes every write that the table decided; `settings()` returns the current settings.
+
+    Other writes about a run are a worker's own reports (`worker/reports.py`) and those of
+    `SecretCollector`.
 
     A precondition of acting, such as holding a Lease, is checked in `execute` and nowhere else
     (docs/decisions/0032).
