@@ -43,6 +43,11 @@ NEVER = {
     r"\bmade (good|whole|anew)\b": "repaired, created again",
     r"\bthat (is|are) none\b": "invalid",
     r"\b(a|the) lesser\b": "with fewer rights",
+    r"\banew\b": "again",
+    r"\bfor ever\b": "forever, until cancelled",
+    r"\bmend(s|ed|ing)?\b": "fix, repair, restore",
+    r"\bso often as\b": "as often as, up to a limit",
+    r"\bleftovers?\b": "previous Job",
 }
 
 
