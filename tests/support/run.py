@@ -48,7 +48,7 @@ class TestRun:
         runs = state.root() / "tests"
         for killed in runs.glob("*-*"):  # runs whose process was killed
             if not Path("/proc", killed.name.partition("-")[0]).exists():
-                shutil.rmtree(killed)
+                shutil.rmtree(killed, ignore_errors=True)  # another run may be at it, too
         run = cls(runs / f"{os.getpid()}-{uuid.uuid4().hex[:8]}", os.getpid())
         run.folder.mkdir(parents=True)
         os.environ[VARIABLE] = str(run.folder)
