@@ -9,20 +9,20 @@ Before any rule:
 The rules of each state, in order; the first that applies decides:
 
     SCHEDULED   message_unread           read the state's message, which a poll omits
-                end_undone               restore the final state that a SIGTERM handler undid
+                end_overwritten          restore the final state that a SIGTERM handler undid
                 over_deadline            Crashed, the limit named
                 suspended.kept           keep the Job and its place in the queue; log it once
                 suspended.resumed        claim the run; the claim adopts the Job
                 overlapping              wait for the last attempt's pods; delete its Job in time
                 process_ended            have polls return a run that was to retry itself
-                process_out_of_sight     the same, once a GET confirms that its Job is gone
+                process_vanished         the same, once a GET confirms that its Job was deleted
                 previous_job_unreported  start its TTL
                 not_offered              leave the run to the next poll
                 offer_too_old            drop the offer; have a poll make another
                 claim                    claim the run
     PENDING     unclaimed                look for our claim; without one do nothing
                 lease_due                renew the deployment's concurrency slot
-      no Job    job_gone                 Crashed after a grace and a live GET: "vanished"
+      no Job    job_vanished             Crashed after a grace and a live GET: "vanished"
                 suspended.claimed        adopt an earlier Job that continues
                 job_impossible           deployment deleted: Cancelled; else Crashed with the fix
                 refused_too_long         Crashed after the pending time-out
@@ -52,10 +52,10 @@ The rules of each state, in order; the first that applies decides:
                 read_long_ago            read the run
                 delete_job               delete its Jobs
                 cancel                   Cancelled
-    final       job_lives                let it finish; annotate it with the state, delete it
+    final       job_active               let it finish; annotate it with the state, delete it
                 job_unreported           start its TTL
-                objects_leave            wait for events
-                last_word_unread         read the run
+                objects_terminating      wait for events
+                last_report_unread       read the run
                 nothing_left             forget the run
 
 Nothing destructive is decided on a state that was read before the fact that requires it. A rule

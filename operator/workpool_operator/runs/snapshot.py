@@ -186,7 +186,7 @@ def _facts(snapshot: Snapshot) -> dict[str, bool]:
     return {
         "known": True,
         "ended": job is not None and job.ended,
-        "gone": bool(snapshot.current_name) and not job and not snapshot.pods_live,
+        "vanished": bool(snapshot.current_name) and not job and not snapshot.pods_live,
         "previous": bool(snapshot.previous_jobs) and (bool(live) or may_run),
         "alone": not snapshot.jobs and not live,
         "suspended": suspended,

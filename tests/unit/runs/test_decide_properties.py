@@ -147,7 +147,11 @@ def test_no_run_is_ended_on_a_state_that_was_read_before_the_fact(snapshot: Snap
         and snapshot.run.state_type != "SCHEDULED"
     ):
         fact = (
-            "ended" if snapshot.current else "gone" if snapshot.record.refusal is None else "known"
+            "ended"
+            if snapshot.current
+            else "vanished"
+            if snapshot.record.refusal is None
+            else "known"
         )
         assert snapshot.read_since(fact) or snapshot.read_since("known")
 

@@ -78,24 +78,24 @@ def test_the_last_status_of_a_deleted_pod_belongs_to_the_current_job() -> None:
 
 def test_the_age_of_a_fact_starts_when_it_is_first_seen() -> None:
     first = snapshot_of(record(RUNNING, mine="claim"), now=NOW)
-    assert first.seconds_since("gone") == 0
-    assert snapshot_of(first.record, now=NOW + 3).seconds_since("gone") == 3
+    assert first.seconds_since("vanished") == 0
+    assert snapshot_of(first.record, now=NOW + 3).seconds_since("vanished") == 3
     found = snapshot_of(first.record, now=NOW + 4, jobs=(job(),))
-    assert found.seconds_since("gone") == 0
-    assert snapshot_of(found.record, now=NOW + 6).seconds_since("gone") == 0
+    assert found.seconds_since("vanished") == 0
+    assert snapshot_of(found.record, now=NOW + 6).seconds_since("vanished") == 0
 
 
 def test_taking_a_snapshot_changes_nothing() -> None:
     known = record(RUNNING, mine="claim")
     snapshot_of(known, now=NOW)
     assert known == record(RUNNING, mine="claim")
-    assert snapshot_of(known, now=NOW + 3).seconds_since("gone") == 0
+    assert snapshot_of(known, now=NOW + 3).seconds_since("vanished") == 0
 
 
 def test_facts_start_again_with_the_next_job() -> None:
     known = since(record(RUNNING, mine="claim"), NOW)
     known = answered(known, run("RUNNING", pid="another-1"), at=NOW + 1)
-    assert snapshot_of(known, now=NOW + 9).seconds_since("gone") == 0
+    assert snapshot_of(known, now=NOW + 9).seconds_since("vanished") == 0
 
 
 def test_a_state_that_was_requested_after_the_fact_is_current() -> None:

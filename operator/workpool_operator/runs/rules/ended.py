@@ -101,14 +101,14 @@ def unreported(jobs: tuple[Job, ...]) -> Job | None:
     return next((job for job in waiting if not job.deleting), None)
 
 
-def gone(given: Input) -> Action:
+def vanished(given: Input) -> Action:
     """Crash a run whose Job vanished. Caches can lag, so that a GET confirms it."""
     snapshot = given.snapshot
-    if (rest := given.remaining("gone", given.timeouts.vanish_grace)) > 0:
+    if (rest := given.remaining("vanished", given.timeouts.vanish_grace)) > 0:
         return RequeueAfter(rest)
     if not snapshot.confirmed_deleted:
         return ConfirmJobDeleted(snapshot.current_name)
-    if not given.is_sure("gone"):
+    if not given.is_sure("vanished"):
         return RefreshRun()
     return ReportCrashed(diagnosis.job_vanished(snapshot.current_name, snapshot.pods))
 

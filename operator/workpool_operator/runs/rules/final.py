@@ -24,7 +24,7 @@ from workpool_operator.runs.rules import Input, Rule, ended
 _REPORTED = ("COMPLETED", "FAILED")  # reported by the run itself, before its hooks run
 
 
-def job_lives(given: Input) -> Action | None:
+def job_active(given: Input) -> Action | None:
     """Delete a Job that outlives its run, after a grace: no pod may overwrite the run's final state
     (docs/races.md, 10)."""
     jobs = (job for job in given.snapshot.jobs if not (job.ended or job.deleting))
@@ -52,13 +52,13 @@ def job_unreported(given: Input) -> Action | None:
     return SetJobTTL(job, note=_unreported_oom(given) if job is given.snapshot.current else "")
 
 
-def objects_leave(given: Input) -> Action | None:
+def objects_terminating(given: Input) -> Action | None:
     """Wait for the events of a Job that is being deleted, or of pods that have yet to end."""
     live = any(not job.ended for job in given.snapshot.jobs) or given.snapshot.live_pods
     return NoAction() if live else None
 
 
-def last_word_unread(given: Input) -> Action | None:
+def last_report_unread(given: Input) -> Action | None:
     """Read the run once more after the operator ended a pod, whose last report may have come
     later."""
     return (
@@ -74,10 +74,10 @@ def nothing_left(_: Input) -> Action:
 
 
 FINAL: tuple[Rule, ...] = (
-    job_lives,  # let it finish, then end it
+    job_active,  # let it finish, then end it
     job_unreported,
-    objects_leave,
-    last_word_unread,
+    objects_terminating,
+    last_report_unread,
     nothing_left,
 )
 

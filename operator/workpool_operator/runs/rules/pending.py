@@ -82,11 +82,11 @@ def with_job(given: ClaimedInput) -> Action | None:
 # Without a Job
 
 
-def job_gone(given: ClaimedInput) -> Action | None:
+def job_vanished(given: ClaimedInput) -> Action | None:
     """Treat the Job as vanished if it was recorded, or if the sub-state is one that only a Job
     brings about."""
     recorded = given.snapshot.recorded_name == given.snapshot.current_name
-    return ended.gone(given) if recorded or given.run.state_name not in BEFORE_JOB else None
+    return ended.vanished(given) if recorded or given.run.state_name not in BEFORE_JOB else None
 
 
 def job_impossible(given: ClaimedInput) -> Action | None:
@@ -139,7 +139,7 @@ def create(given: ClaimedInput) -> Action:
 
 
 WITHOUT_JOB: tuple[ClaimedRule, ...] = (
-    job_gone,  # there was one, and it vanished
+    job_vanished,  # there was a Job
     suspended.claimed,  # an earlier Job continues: adopt it, two pods must not overlap
     job_impossible,  # Cancelled for a deleted deployment, else Crashed
     refused_too_long,  # Crashed

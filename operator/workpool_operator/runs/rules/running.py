@@ -23,7 +23,7 @@ def job_missing(given: Input) -> Action | None:
     """Look for our claim on a run without a Job; crash the run if its Job vanished."""
     if given.snapshot.current is not None:
         return None
-    return identify(given) if given.snapshot.record.claim is None else ended.gone(given)
+    return identify(given) if given.snapshot.record.claim is None else ended.vanished(given)
 
 
 def job_runs(given: Input) -> Action | None:

@@ -35,7 +35,7 @@ def message_unread(given: Input) -> Action | None:
     return RefreshRun() if is_wanted else None
 
 
-def end_undone(given: Input) -> Action | None:
+def end_overwritten(given: Input) -> Action | None:
     """Restore the final state of a run that the pod of its deleted Job rescheduled. Only the
     SIGTERM handler of a pod writes AwaitingRetry without a message; a person's retry has one."""
     run, job = given.run, given.snapshot.ended_by_us
@@ -88,7 +88,7 @@ def process_ended(given: Input) -> Action | None:
     return Reschedule(given.run) if is_over else None
 
 
-def process_out_of_sight(given: Input) -> Action | None:
+def process_vanished(given: Input) -> Action | None:
     """Reschedule a run that was to continue in its own process and has no Job here, once a GET
     confirms that."""
     snapshot = given.snapshot
@@ -137,13 +137,13 @@ def claim(_: Input) -> Action:
 
 SCHEDULED: tuple[Rule, ...] = (
     message_unread,
-    end_undone,  # restore the final state
+    end_overwritten,  # restore the final state
     over_deadline,  # Crashed, the limit named
     suspended.kept,
     suspended.resumed,
     overlapping,
     process_ended,
-    process_out_of_sight,
+    process_vanished,
     previous_job_unreported,
     not_offered,
     offer_too_old,
