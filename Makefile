@@ -80,6 +80,6 @@ crd: ## write the CRD from the model
 	$(ready)
 	$(testbed) crd
 
-locks: ## resolve the dependencies anew
+locks: ## resolve the dependencies again
 	$(ready)
 	$(testbed) locks

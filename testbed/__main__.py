@@ -63,9 +63,9 @@ def crd() -> None:
 
 def locks() -> None:
     """Resolve the dependencies into the locks."""
-    from testbed import locks
+    from testbed import dependency_locks
 
-    locks.main()
+    dependency_locks.main()
 
 
 VERBS: dict[str, Callable[[], None]] = {

@@ -30,7 +30,7 @@ def serve(
 
 @pytest.fixture
 def launch(api: PrefectApi, deploy: Deployer) -> Callable[..., Awaitable[Object]]:
-    """`await launch("sleeps", {"seconds": 5}, memory_limit="64Mi")`: a run with those parameters
+    """`await launch("sleep", {"seconds": 5}, memory_limit="64Mi")`: a run with those parameters
     and job variables, due now."""
 
     async def launch(

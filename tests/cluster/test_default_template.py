@@ -21,7 +21,9 @@ FLOWS_VOLUME = {
     "volumes": [{"name": "flows", "configMap": {"name": CONFIG_MAP}}],
     "volume_mounts": [{"name": "flows", "mountPath": FOLDER}],
 }
-COPIED = {"prefect.deployments.steps.run_shell_script": {"script": f"cp {FOLDER}/settles.py ."}}
+COPIED = {
+    "prefect.deployments.steps.run_shell_script": {"script": f"cp {FOLDER}/print_identity.py ."}
+}
 SETTLED = {
     "user": 1000,
     "group": 1000,
@@ -69,7 +71,7 @@ def rootful_image(cluster):
 
 @pytest.fixture
 def repository(cluster, tmp_path):
-    files = [FLOWS / "settles.py"]
+    files = [FLOWS / "print_identity.py"]
     with served_repository(*files, folder=tmp_path / "git", host=cluster.host_address) as address:
         yield address
 
@@ -90,15 +92,15 @@ def priority_class(cluster):
 
 @pytest.fixture
 def settle(api, deploy, pool):
-    """`await settle(pull_step, image=...)` returns what the flow `settles` found."""
+    """`await settle(pull_step, image=...)` returns what the flow `print_identity` found."""
 
     async def settle(pull_step, **job_variables):
         await deploy("hello")  # which brings the ConfigMap with the flows
         deployment = await api.create_deployment(
-            flow="settles",
-            name=f"settles-{pool}",
+            flow="print_identity",
+            name=f"print-identity-{pool}",
             pool=pool,
-            entrypoint="settles.py:settles",
+            entrypoint="print_identity.py:print_identity",
             pull_steps=[pull_step],
             job_variables=job_variables,
         )

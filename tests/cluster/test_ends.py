@@ -36,7 +36,7 @@ async def test_a_flow_that_raises_ends_failed_with_its_own_message_and_its_job_i
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve(jobs={"serverURL": api.url, "ttlSecondsAfterFinished": 77})
-    run = await launch("raises")
+    run = await launch("raise_error")
     run = await api.wait_for_state(run["id"], "FAILED", seconds=FLOW_SECONDS)
     assert "no such table" in run["state"]["message"]
     job = await ttl_of_its_job(kube, namespace, run)
@@ -57,7 +57,7 @@ async def test_a_process_that_exits_ends_crashed_as_its_runner_reports(
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve()
-    run = await launch("exits", {"code": 3})
+    run = await launch("exit_without_report", {"code": 3})
     run = await api.wait_for_state(run["id"], "CRASHED", seconds=FLOW_SECONDS)
     assert "status code: 3" in run["state"]["message"]
     await ttl_of_its_job(kube, namespace, run)
@@ -68,7 +68,7 @@ async def test_the_log_of_a_flow_that_ran_out_of_memory_names_the_limit(
     api: PrefectApi, serve: Serve, launch: Launch
 ) -> None:
     await serve()
-    run = await launch("hoards", memory_limit="400Mi")
+    run = await launch("exhaust_memory", memory_limit="400Mi")
     run = await api.wait_for_state(run["id"], "CRASHED", seconds=FLOW_SECONDS)
 
     async def lines() -> str:
@@ -201,7 +201,7 @@ async def test_a_running_flow_whose_job_is_deleted_is_rescheduled(
 ) -> None:
     await serve()
     async with ObjectHistory(kube, "jobs", namespace) as jobs:
-        run = await launch("sleeps", {"seconds": 5})
+        run = await launch("sleep", {"seconds": 5})
         await api.wait_for_state(run["id"], "RUNNING", seconds=FLOW_SECONDS)
         (job,) = jobs.seen
         await kube.delete("jobs", namespace, job["metadata"]["name"])
@@ -215,7 +215,7 @@ async def test_a_deleted_job_whose_flow_reports_nothing_ends_its_run_crashed(
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve()
-    run = await launch(command="python /flows/reports.py 60")
+    run = await launch(command="python /flows/report_only.py 60")
     await api.wait_for_state(run["id"], "RUNNING")
     job = await only(kube, "jobs", namespace, run)
     await kube.delete("jobs", namespace, job["metadata"]["name"])

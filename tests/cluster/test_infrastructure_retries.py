@@ -16,7 +16,7 @@ from tests.support.prefect import PrefectApi
 
 Serve = Callable[..., Awaitable[Operator]]
 RETRY = "InfrastructureRetry"
-COMMAND = "python /flows/reports.py"
+COMMAND = "python /flows/report_only.py"
 TOO_MUCH: dict[str, Any] = {"cpu_request": "900", "command": COMMAND}
 CANCEL_NEW = {"concurrency_limit": 1, "concurrency_options": {"collision_strategy": "CANCEL_NEW"}}
 OFTEN = {"intervalSeconds": 5}

@@ -45,7 +45,7 @@ async def test_a_run_reports_how_its_init_containers_work_fail_and_wait(
     made["variables"]["properties"]["does"] = {"type": "string", "default": "passes"}
     await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": made})
     await serve(jobs={"serverURL": api.url, "pendingTimeoutSeconds": 25})
-    command = "python /flows/reports.py"
+    command = "python /flows/report_only.py"
     works, fails, waits = [
         await launch(does=what, command=command) for what in ("works", "fails", "waits")
     ]

@@ -28,7 +28,7 @@ async def test_the_second_pod_of_a_running_run_is_explained_and_timed_out(
     await kube.create(
         "configmaps", namespace, {"metadata": {"name": "needed"}, "data": {"it": "1"}}
     )
-    run = await launch(command="timeout 8 python /flows/reports.py 60")
+    run = await launch(command="timeout 8 python /flows/report_only.py 60")
     await api.wait_for_state(run["id"], "RUNNING")
     await kube.delete("configmaps", namespace, "needed")
     end = await api.wait_for_state(run["id"], "CRASHED", seconds=120)

@@ -26,7 +26,7 @@ async def test_runs_never_overlap_under_a_limit_of_one_even_after_a_kill(
 ) -> None:
     first = await serve(concurrencyLimit=1)
     async with ObjectHistory(kube, "pods", namespace) as pods:
-        runs = [await launch(command="python /flows/reports.py 6") for _ in range(3)]
+        runs = [await launch(command="python /flows/report_only.py 6") for _ in range(3)]
         await pods.until(bool)
         first.kill()
         await operator()
@@ -54,7 +54,7 @@ async def test_the_slot_of_a_deployment_is_free_again_once_its_run_has_crashed(
     deployment = await deploy("hello", fields={"concurrency_limit": 1})
     stuck = await api.create_run(deployment["id"], job_variables={"cpu_request": "900"})
     await api.wait(stuck["id"], until=lambda run: run["state_name"] == "Unschedulable")
-    quick = {"command": "python /flows/reports.py"}
+    quick = {"command": "python /flows/report_only.py"}
     waiting = await api.create_run(deployment["id"], job_variables=quick)
     await api.wait(waiting["id"], until=lambda run: run["state_name"] == "AwaitingConcurrencySlot")
     await api.wait_for_state(stuck["id"], "CRASHED")

@@ -55,7 +55,7 @@ async def test_race_10_a_crashed_run_stays_crashed_when_its_pod_is_terminated(
 ) -> None:
     """The pod's SIGTERM handler reschedules it, and a poll would run it again."""
     await serve(poll=OFTEN)
-    run = await launch("sleeps", {"seconds": 300})
+    run = await launch("sleep", {"seconds": 300})
     await api.wait_for_state(run["id"], "RUNNING", seconds=90)
     await api.set_state(run["id"], "CRASHED", message="its heart stopped")
     (job,) = await kube.list("jobs", namespace)
@@ -76,7 +76,7 @@ async def test_race_09_11_a_run_that_reaches_its_deadline_ends_crashed_and_does_
     template["job_configuration"]["job_manifest"]["spec"]["activeDeadlineSeconds"] = 20
     await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": template})
     await serve(poll=OFTEN)
-    run = await launch("sleeps", {"seconds": 300})
+    run = await launch("sleep", {"seconds": 300})
     end = await api.wait_for_state(run["id"], "CRASHED", seconds=120)
     message = end["state"]["message"]
     assert "activeDeadlineSeconds of 20 s" in message
@@ -93,7 +93,7 @@ async def test_race_12_the_second_pod_of_a_run_starts_when_the_first_has_ended(
 ) -> None:
     """The first is asked to stop, reschedules its run at once and takes its time to end."""
     await serve()
-    run = await launch("sleeps", {"seconds": 20})
+    run = await launch("sleep", {"seconds": 20})
     await api.wait_for_state(run["id"], "RUNNING", seconds=90)
     (first,) = await kube.list("pods", namespace)
     await kube.delete("pods", namespace, first["metadata"]["name"])

@@ -59,7 +59,7 @@ class Scene:
         open_ended = f"prefect --token '{self.secret}"
         return await self.run_all(
             ("hello", "COMPLETED", {"env": env | {"PREFECT_LOGGING_LEVEL": "DEBUG"}}),
-            ("raises", "FAILED", {"env": env}),
+            ("raise_error", "FAILED", {"env": env}),
             ("hello", "CRASHED", {"env": env, "command": "sh -c 'echo the end; exit 7'"}),
             ("hello", "CRASHED", {"env": env, "image": "no image"}),
             ("hello", "CRASHED", {"image": f"Image {self.secret}"}),

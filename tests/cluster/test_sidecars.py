@@ -95,7 +95,7 @@ async def test_the_flow_container_decides_the_end_and_its_pod_is_terminated_and_
             "CRASHED",
             ["Container 'prefect-job' was killed", "limit of 64Mi", "OOMKilled"],
         ),
-        "python /flows/reports.py": ("COMPLETED", []),
+        "python /flows/report_only.py": ("COMPLETED", []),
     }
     runs = [await launch(command=command, memory_limit="64Mi") for command in ends]
     behind = await launch(command="true")
@@ -143,8 +143,8 @@ async def test_a_run_has_limited_time_to_finish_its_work_after_it_reported_its_e
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve(jobs={"serverURL": api.url, "finishedGraceSeconds": 35})
-    uploads = await launch(command="sh -c 'python /flows/reports.py; sleep 32; echo uploaded'")
-    hangs = await launch(command="sh -c 'python /flows/reports.py; sleep 300'")
+    uploads = await launch(command="sh -c 'python /flows/report_only.py; sleep 32; echo uploaded'")
+    hangs = await launch(command="sh -c 'python /flows/report_only.py; sleep 300'")
     for run in (uploads, hangs):
         await api.wait_for_state(run["id"], "COMPLETED")
 

@@ -58,7 +58,7 @@ async def test_suspended_jobs_wait_without_a_time_out_or_a_slot_and_report_why(
     queued: None, api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     await serve(concurrencyLimit=1, jobs={"serverURL": api.url, "pendingTimeoutSeconds": 20})
-    command = "python /flows/reports.py"
+    command = "python /flows/report_only.py"
     queue, hand = await launch(labels=QUEUE, command=command), await launch(command=command)
     for run, fact in ((queue, "queue 'user-queue'"), (hand, "patch job")):
         seen = await api.wait(run["id"], until=lambda run: run["state_name"] == "JobSuspended")
@@ -86,7 +86,7 @@ async def test_a_preempted_run_continues_in_its_own_job_and_never_runs_twice_at_
         ObjectHistory(kube, "pods", namespace) as pods,
         ObjectHistory(kube, "jobs", namespace) as jobs,
     ):
-        run = await launch("sleeps", {"seconds": 10})
+        run = await launch("sleep", {"seconds": 10})
         await api.wait(run["id"], until=lambda run: run["state_name"] == "JobSuspended")
         (job,) = jobs.seen
         await suspend(kube, job, False)

@@ -23,14 +23,14 @@ Object = dict[str, Any]
 RUN_SECONDS = 120
 ENDS = {
     "hello": "COMPLETED",
-    "shows": "COMPLETED",
-    "sleeps": "COMPLETED",
-    "raises": "FAILED",
-    "exits": "CRASHED",
+    "print_environment": "COMPLETED",
+    "sleep": "COMPLETED",
+    "raise_error": "FAILED",
+    "exit_without_report": "CRASHED",
 }
 PARAMETERS: dict[str, Object] = {
-    "shows": {"names": ["TEAM", "TOKEN", "REGION"]},
-    "sleeps": {"seconds": 1},
+    "print_environment": {"names": ["TEAM", "TOKEN", "REGION"]},
+    "sleep": {"seconds": 1},
 }
 
 
@@ -78,22 +78,25 @@ async def five_deployments(api: PrefectApi, kube: Kube, deploy: Deployer) -> dic
     await kube.create("serviceaccounts", deploy.namespace, account)
     variables: dict[str, Object] = {
         "hello": {},
-        "shows": {
+        "print_environment": {
             "env": {
                 "TEAM": "etl",
                 "TOKEN": f"{{{{ prefect.blocks.secret.{token} }}}}",
                 "REGION": f"{{{{ prefect.variables.{region} }}}}",
             }
         },
-        "sleeps": {
+        "sleep": {
             "labels": {"team": "etl"},
             "annotations": {"example.com/owner": "Data & ETL"},
             "cpu_request": "50m",
             "memory_limit": "512Mi",
             "service_account_name": "etl",
         },
-        "raises": {"backoff_limit": 2, "finished_job_ttl": 600},
-        "exits": {"name": "nightly {{ ctx.flow.name }}", "command": "prefect flow-run execute"},
+        "raise_error": {"backoff_limit": 2, "finished_job_ttl": 600},
+        "exit_without_report": {
+            "name": "nightly {{ ctx.flow.name }}",
+            "command": "prefect flow-run execute",
+        },
     }
     return {
         flow: await deploy(flow, namespace=deploy.namespace, **values)
@@ -126,8 +129,8 @@ async def ended(api: PrefectApi, runs: dict[str, str]) -> None:
     for flow, run_id in runs.items():
         await api.wait_for_state(run_id, ENDS[flow], seconds=RUN_SECONDS)
     printed = {"TEAM=etl", "TOKEN=hush", "REGION=north"}
-    await poll(
-        lambda: api.logs(runs["shows"]),  # the pod's last lines may come after its state
+    await poll(  # the pod's last lines can come after its state
+        lambda: api.logs(runs["print_environment"]),
         until=lambda lines: printed <= set(lines),
         seconds=10,
     )

@@ -33,7 +33,9 @@ async def test_the_innermost_environment_and_the_labels_of_a_run_reach_its_pod(
     await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": with_lists()})
     await serve()
     env = [{"name": "STAGE", "value": "prod"}, {"name": "GREETING", "value": "hello $(STAGE)"}]
-    deployment = await deploy("shows", env=env, namespace="team-b", fields={"labels": {"tier": 1}})
+    deployment = await deploy(
+        "print_environment", env=env, namespace="team-b", fields={"labels": {"tier": 1}}
+    )
     of_run = {"DEBUG": True, "NODE_IP": {"valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}}
     run = await api.create_run(
         deployment["id"],

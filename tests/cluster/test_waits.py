@@ -82,7 +82,7 @@ async def test_a_run_that_exceeds_the_quota_waits_and_then_runs(
     await kube.create("resourcequotas", namespace, quota)
     await kube.wait("resourcequotas", namespace, "no-jobs", until=lambda q: "hard" in q["status"])
     await serve()
-    run = await launch(command="python /flows/reports.py")
+    run = await launch(command="python /flows/report_only.py")
     run = await api.wait(run["id"], until=lambda run: run["state_name"] == "QuotaExceeded")
     assert "count/jobs.batch" in run["state"]["message"]
     assert times.until_state(run) < 10

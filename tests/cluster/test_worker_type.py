@@ -66,7 +66,7 @@ def work(pool: str, cluster: Cluster, prefect_server: Endpoint, tmp_path: Path) 
 
 @pytest.fixture
 def launch(api: PrefectApi, deploy: Deployer, namespace: str, prefect_server: Endpoint) -> Launch:
-    """`await launch("sleeps", {"seconds": 5}, memory_limit="64Mi")`: a run, due now."""
+    """`await launch("sleep", {"seconds": 5}, memory_limit="64Mi")`: a run, due now."""
 
     async def launch(
         flow: str = "hello", parameters: Object | None = None, **job_variables: Any
@@ -119,7 +119,7 @@ async def test_the_next_worker_completes_the_submission_of_a_killed_one(
     posts = kube_proxy.on("POST", r"/jobs$").once()
     killed = (posts.after() if answered else posts).kill(first.pid)
     async with ObjectHistory(kube, "jobs", namespace) as jobs:
-        run = await launch(command="python /flows/reports.py 1")
+        run = await launch(command="python /flows/report_only.py 1")
         await killed.wait(seconds=60)
         assert (await api.read_run(run["id"]))["state_type"] == "PENDING"
         await work()
@@ -137,7 +137,7 @@ async def test_runs_never_overlap_under_a_limit_of_one_even_after_a_kill(
         ObjectHistory(kube, "pods", namespace) as pods,
         ObjectHistory(kube, "jobs", namespace) as jobs,
     ):
-        runs = [await launch(command="python /flows/reports.py 8") for _ in range(3)]
+        runs = [await launch(command="python /flows/report_only.py 8") for _ in range(3)]
         await api.wait(runs[0]["id"], until=lambda run: run["state_type"] != "SCHEDULED")
         await pods.until(bool, seconds=60)
         first.kill()
@@ -249,7 +249,7 @@ async def test_a_run_that_is_cancelled_while_its_pod_cannot_start_ends_with_its_
         (job,) = jobs.seen
         name = job["metadata"]["name"]
         await kube.wait("jobs", namespace, name, until=lambda job: job is None, seconds=20)
-    after = await launch(command="python /flows/reports.py")
+    after = await launch(command="python /flows/report_only.py")
     await api.wait_for_state(after["id"], "COMPLETED", seconds=60)  # its slot is free
     assert worker.daemon.exit_code is None
 
@@ -260,7 +260,7 @@ async def test_a_running_flow_whose_pod_is_stopped_runs_again_in_a_job_of_its_ow
     """The pod reschedules its run and exits; the exit code must not crash the run."""
     await work("--limit", "1")
     async with ObjectHistory(kube, "jobs", namespace) as jobs:
-        run = await launch("sleeps", {"seconds": 5})
+        run = await launch("sleep", {"seconds": 5})
         await api.wait_for_state(run["id"], "RUNNING", seconds=FLOW_SECONDS)
         (job,) = jobs.seen
         await kube.delete("jobs", namespace, job["metadata"]["name"])
@@ -278,7 +278,7 @@ async def test_two_workers_of_one_pool_create_one_job_per_run(
     await work()
     await work()
     async with ObjectHistory(kube, "jobs", namespace) as jobs:
-        runs = [await launch(command="python /flows/reports.py") for _ in range(8)]
+        runs = [await launch(command="python /flows/report_only.py") for _ in range(8)]
         for run in runs:
             await api.wait_for_state(run["id"], "COMPLETED", seconds=120)
         assert len(jobs.seen) == 8
@@ -292,7 +292,7 @@ async def test_a_stopped_worker_exits_at_once_and_its_job_keeps_running(
     """As when a Deployment is rolled out: the next worker reports the end."""
     worker = await work()
     async with ObjectHistory(kube, "jobs", namespace) as jobs:
-        run = await launch(command="python /flows/reports.py 30")
+        run = await launch(command="python /flows/report_only.py 30")
         await api.wait_for_state(run["id"], "RUNNING")
         worker.daemon.send(signal.SIGTERM)
         await worker.ended(seconds=20)
@@ -308,7 +308,7 @@ async def test_a_worker_that_polls_once_waits_for_its_runs_and_exits(
     api: PrefectApi, work: Work, launch: Launch
 ) -> None:
     """Also without a limit: `--run-once` includes the end of its runs."""
-    run = await launch(command="python /flows/reports.py 3")
+    run = await launch(command="python /flows/report_only.py 3")
     worker = await work("--run-once", ready=False)
     assert await worker.ended() == 0
     assert (await api.read_run(run["id"]))["state_type"] == "COMPLETED"

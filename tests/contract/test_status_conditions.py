@@ -184,7 +184,7 @@ async def test_a_binding_at_capacity_is_not_a_fault_and_counts_queued_runs(
     await operator()
     served = await binding(concurrencyLimit=1)
     await served.ready()
-    deployment = await deploy("sleeps", command="sleep 15")
+    deployment = await deploy("sleep", command="sleep 15")
     first = await api.create_run(deployment["id"])
     await served.condition("Ready", "True", reason="AtCapacity", seconds=SOON)
     await api.create_run(deployment["id"])

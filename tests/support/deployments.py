@@ -13,7 +13,7 @@ FLOWS = Path(__file__).parent.parent / "flows"
 FOLDER = "/flows"
 CONFIG_MAP = "flows"
 #: A command that reports its run as a flow does, but without imports that take 6 s of CPU time.
-QUICK = f"python {FOLDER}/reports.py"
+QUICK = f"python {FOLDER}/report_only.py"
 
 
 def template_with_flows() -> Object:
@@ -29,7 +29,7 @@ def template_with_flows() -> Object:
 
 @dataclass(frozen=True)
 class Deployer:
-    """`await deploy("sleeps", memory_limit="64Mi")`; the keywords are job variables."""
+    """`await deploy("sleep", memory_limit="64Mi")`; the keywords are job variables."""
 
     api: PrefectApi
     kube: Kube

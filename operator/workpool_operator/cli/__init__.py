@@ -199,9 +199,9 @@ def render(
         other = "--explain" if explain else "--server-dry-run"
         text = "cannot be combined with --diff, which prints no manifest"
         raise typer.BadParameter(text, param_hint=other)
+    from workpool_operator.cli.flow_run_documents import RunSelector, read_mapping, read_template
     from workpool_operator.cli.output import errors_in_one_line
     from workpool_operator.cli.render import Options, main
-    from workpool_operator.cli.run_documents import RunSelector, read_mapping, read_template
     from workpool_operator.kube.kubeconfig import Kubeconfig
 
     with errors_in_one_line():

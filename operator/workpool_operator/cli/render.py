@@ -13,9 +13,9 @@ from typing import Literal
 import typer
 
 from workpool_operator.cli import comparison_output, output
+from workpool_operator.cli.flow_run_documents import RunSelector
 from workpool_operator.cli.redaction import REDACTED
 from workpool_operator.cli.render_job import RenderContext, RenderedManifest, render_job
-from workpool_operator.cli.run_documents import RunSelector
 from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.jobs import attribution
 from workpool_operator.jobs.credentials import API_KEY, AUTH_STRING

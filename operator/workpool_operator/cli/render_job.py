@@ -15,15 +15,15 @@ from workpool_operator.binding.context import Binding
 from workpool_operator.cli import (
     binding_lookup,
     connections,
+    flow_run_documents,
+    flow_run_identity,
     output,
-    run_documents,
-    run_identity,
     template_check,
 )
 from workpool_operator.cli.connections import ServerConnection
+from workpool_operator.cli.flow_run_documents import RunDocuments, RunSelector
 from workpool_operator.cli.redacting_client import RedactingClient
 from workpool_operator.cli.redaction import Redaction
-from workpool_operator.cli.run_documents import RunDocuments, RunSelector
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import attribution, ineffective_variables, validation
 from workpool_operator.jobs.environment_secret import extract_environment
@@ -76,7 +76,7 @@ async def render_job(context: RenderContext) -> RenderedManifest | None:
     found = await _documents(context, api)
     if not _is_accepted(context):
         return None
-    run = await run_identity.identify_run(binding, found, api=api, kube=context.kube)
+    run = await flow_run_identity.identify_run(binding, found, api=api, kube=context.kube)
     for text in run.notes:
         output.echo_note(text)
     render_input = _render_input(found, run.owner)
@@ -106,9 +106,9 @@ def _is_accepted(context: RenderContext) -> bool:
 
 async def _documents(context: RenderContext, api: PrefectApi | None) -> RunDocuments:
     if api is None or context.connection is None:
-        return run_documents.sample_documents(context.selector)
+        return flow_run_documents.sample_documents(context.selector)
     with connections.explain_failures(context.connection):
-        return await run_documents.fetch_documents(context.selector, api)
+        return await flow_run_documents.fetch_documents(context.selector, api)
 
 
 async def _manifest(

@@ -16,12 +16,12 @@ from referencing.exceptions import Unresolvable
 from workpool_operator import settings
 from workpool_operator.binding import template_findings
 from workpool_operator.binding.template_findings import TemplateFindings
-from workpool_operator.cli import run_documents
+from workpool_operator.cli import flow_run_documents
 from workpool_operator.cli.credential_names import is_credential
 from workpool_operator.cli.findings import Finding
+from workpool_operator.cli.flow_run_documents import SAMPLE_ID, RunSelector
 from workpool_operator.cli.redacting_client import RedactingClient
 from workpool_operator.cli.redaction import Redaction
-from workpool_operator.cli.run_documents import SAMPLE_ID, RunSelector
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import validation
 from workpool_operator.jobs.attribution import template_path
@@ -66,7 +66,7 @@ def check_default_run(template: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield what crashes a run that sets no job variable, if the template itself has no error."""
     if template_errors(template):
         return
-    found = run_documents.sample_documents(RunSelector(template=template))
+    found = flow_run_documents.sample_documents(RunSelector(template=template))
     render_input = RenderInput(
         found.run,
         found.flow,

@@ -1,5 +1,5 @@
 """No flow, but a process that reports its run as `prefect flow-run execute` does, without Prefect's
-import of some seconds: `command="python /flows/reports.py"`."""
+import of some seconds: `command="python /flows/report_only.py"`."""
 
 import json
 import os

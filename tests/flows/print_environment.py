@@ -6,6 +6,6 @@ from prefect import flow
 
 
 @flow(log_prints=True)
-def shows(names: list[str]) -> None:
+def print_environment(names: list[str]) -> None:
     for name in names:
         print(f"{name}={os.environ.get(name)}")

@@ -4,5 +4,5 @@ from prefect import flow
 
 
 @flow
-def raises(message: str = "no such table") -> None:
+def raise_error(message: str = "no such table") -> None:
     raise ValueError(message)

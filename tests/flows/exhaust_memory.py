@@ -4,7 +4,7 @@ from prefect import flow
 
 
 @flow
-def hoards() -> None:
+def exhaust_memory() -> None:
     hoard = []
     while True:
         hoard.append(bytearray(b"x" * (16 << 20)))

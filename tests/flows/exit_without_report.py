@@ -6,5 +6,5 @@ from prefect import flow
 
 
 @flow
-def exits(code: int = 3) -> None:
+def exit_without_report(code: int = 3) -> None:
     os._exit(code)

@@ -9,7 +9,7 @@ from prefect.settings import get_current_settings
 
 
 @flow(log_prints=True)
-def settles() -> None:
+def print_identity() -> None:
     folders = {
         "home": Path.home(),
         "prefect_home": get_current_settings().home,

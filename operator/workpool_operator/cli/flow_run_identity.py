@@ -18,7 +18,7 @@ from workpool_operator.binding.context import Binding
 from workpool_operator.binding.secrets import run_credentials
 from workpool_operator.cli.binding_check import POOL_TYPES
 from workpool_operator.cli.binding_lookup import binding_of
-from workpool_operator.cli.run_documents import SAMPLE_ID, RunDocuments
+from workpool_operator.cli.flow_run_documents import SAMPLE_ID, RunDocuments
 from workpool_operator.errors import OperatorError
 from workpool_operator.jobs import references
 from workpool_operator.jobs.field_errors import get_path

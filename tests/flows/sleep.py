@@ -6,5 +6,5 @@ from prefect import flow
 
 
 @flow
-def sleeps(seconds: float = 30) -> None:
+def sleep(seconds: float = 30) -> None:
     time.sleep(seconds)
