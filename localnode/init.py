@@ -1,8 +1,8 @@
 """Pid 1 of a node: sets its namespaces up, starts the components and supervises them.
 
-`unshare` starts it in namespaces of its own. What the components write stays in the state folder,
-and the machine's kernel settings stay as they are. The first component that ends, ends the node;
-its name and log are left in the file `failure`. Killing this process ends all of the node.
+`unshare` starts it in new namespaces. The components write only to the state folder, and the kernel
+settings of the machine do not change. If a component exits, the node ends; the file `failure` then
+has the name and log of that component. Killing this process ends the whole node.
 """
 
 from __future__ import annotations

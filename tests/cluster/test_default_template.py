@@ -24,7 +24,7 @@ FLOWS_VOLUME = {
 COPIED = {
     "prefect.deployments.steps.run_shell_script": {"script": f"cp {FOLDER}/print_identity.py ."}
 }
-SETTLED = {
+UNPRIVILEGED = {
     "user": 1000,
     "group": 1000,
     "file_groups": [1000],
@@ -91,10 +91,10 @@ def priority_class(cluster):
 
 
 @pytest.fixture
-def settle(api, deploy, pool):
-    """`await settle(pull_step, image=...)` returns what the flow `print_identity` found."""
+def print_identity(api, deploy, pool):
+    """`await print_identity(pull_step, image=...)` returns what the flow of that name printed."""
 
-    async def settle(pull_step, **job_variables):
+    async def print_identity(pull_step, **job_variables):
         await deploy("hello")  # which brings the ConfigMap with the flows
         deployment = await api.create_deployment(
             flow="print_identity",
@@ -111,7 +111,7 @@ def settle(api, deploy, pool):
         )
         return _report(lines)
 
-    return settle
+    return print_identity
 
 
 def _report(lines):
@@ -120,11 +120,11 @@ def _report(lines):
 
 @pytest.mark.parametrize("image", ["run_image", "rootful_image"])
 async def test_a_flow_runs_unprivileged_with_a_writable_home_in_a_restricted_namespace(
-    settle, restricted, served, request, image
+    print_identity, restricted, served, request, image
 ):
-    found = await settle(COPIED, image=request.getfixturevalue(image), **FLOWS_VOLUME)
+    found = await print_identity(COPIED, image=request.getfixturevalue(image), **FLOWS_VOLUME)
     assert found.pop("working_directory").startswith(f"{TEMPORARY}/prefect-flow-run-")
-    assert found == SETTLED
+    assert found == UNPRIVILEGED
 
 
 async def test_a_restricted_namespace_refuses_other_pods(kube, restricted):
@@ -134,12 +134,12 @@ async def test_a_restricted_namespace_refuses_other_pods(kube, restricted):
 
 
 async def test_git_pulls_a_flow_into_its_home_even_if_the_image_runs_as_root(
-    settle, restricted, served, rootful_image, repository
+    print_identity, restricted, served, rootful_image, repository
 ):
     cloned = {"prefect.deployments.steps.git_clone": {"repository": repository, "branch": "main"}}
-    found = await settle(cloned, image=rootful_image)
+    found = await print_identity(cloned, image=rootful_image)
     assert found.pop("working_directory").endswith("/flows-main")
-    assert found == SETTLED
+    assert found == UNPRIVILEGED
 
 
 async def test_the_pod_settings_of_a_deployment_are_in_its_job(

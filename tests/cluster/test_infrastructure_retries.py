@@ -1,4 +1,5 @@
-"""Runs that the infrastructure ends: a kubelet that rejects a pod, an eviction, a dead node."""
+"""A run whose pod is rejected or evicted before the flow starts gets a new Job; the runs of a dead
+node end."""
 
 from __future__ import annotations
 

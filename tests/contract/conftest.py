@@ -1,5 +1,7 @@
-"""The operator's dispatch path and the worker type in the test's own process, whose Jobs are
-suspended: precise interleavings without pods."""
+"""Fixtures that run the operator's controller and the worker type in the test's own process.
+
+Their Jobs are suspended: a test controls each step, and there are no pods.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ async def suspended_pool(api: PrefectApi) -> AsyncIterator[Object]:
 async def start(
     prefect_proxy: FaultProxy, kube_proxy: FaultProxy, namespace: str, suspended_pool: Object
 ) -> AsyncIterator[Callable[..., Awaitable[StepwiseController]]]:
-    """`await start()`: the dispatch path with an empty memory; again: after a restart."""
+    """`await start()` returns a controller with an empty store; a second call is a restart."""
     async with AsyncExitStack() as stack:
 
         async def begin(**options: Any) -> StepwiseController:

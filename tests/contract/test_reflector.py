@@ -33,7 +33,7 @@ async def jobs(kube_proxy: FaultProxy, namespace: str) -> AsyncIterator[Cache[Jo
     """A cache that a reflector follows the namespace's Jobs with."""
     cache: Cache[Job] = Cache(lambda _: None)
     async with KubernetesClient(Configuration(host=kube_proxy.url)) as client:
-        follower = Reflector(
+        reflector = Reflector(
             client,
             JOBS,
             namespace=namespace,
@@ -41,7 +41,7 @@ async def jobs(kube_proxy: FaultProxy, namespace: str) -> AsyncIterator[Cache[Jo
             cache=cache,
             followed=lambda _: None,
         )
-        task = asyncio.create_task(follower.run())
+        task = asyncio.create_task(reflector.run())
         await poll(lambda: open_watches(kube_proxy), until=bool)
         yield cache
         task.cancel()

@@ -23,7 +23,7 @@ A_SECRET = r"/secrets/[^/]+$"
 
 @pytest.fixture
 async def here(start) -> StepwiseController:
-    """The dispatch path of a binding that sets `environmentSecret`."""
+    """A controller of a binding that sets `environmentSecret`."""
     return await start(environment_secret=True)
 
 
@@ -69,7 +69,9 @@ def is_owned(secret: dict, job: dict) -> bool:
     return [owner["uid"] for owner in owners] == [job["metadata"]["uid"]]
 
 
-async def swept(here: StepwiseController, *, grace: timedelta = timedelta(minutes=10)) -> None:
+async def collect_secrets(
+    here: StepwiseController, *, grace: timedelta = timedelta(minutes=10)
+) -> None:
     await here.list_jobs()
     owner = here.owner
     await collect(
@@ -121,7 +123,7 @@ async def test_a_kill_between_secret_and_job_leaves_one_of_each_after_the_restar
     assert values(secret)["PASSWORD"] == "pw-new"  # the Secret has what the Job was rendered with
 
 
-async def test_case_48_the_sweep_sets_the_owner_that_a_killed_operator_could_not_set(
+async def test_case_48_the_collector_sets_the_owner_that_a_killed_operator_could_not_set(
     here, run, kube, kube_proxy, namespace, environments
 ):
     await here.claimed(run)
@@ -129,7 +131,7 @@ async def test_case_48_the_sweep_sets_the_owner_that_a_killed_operator_could_not
     await here.settle(run)
     job, (secret,) = await one_job(kube, namespace), await environments()
     assert not is_owned(secret, job)
-    await swept(here)
+    await collect_secrets(here)
     (secret,) = await environments()
     assert is_owned(secret, job)
 
@@ -191,19 +193,19 @@ async def test_a_secret_without_a_job_is_deleted_after_a_grace_period(
     kube_proxy.on("POST", JOB).once().drop()
     with pytest.raises(KubernetesUnavailable):
         await created(here, run)
-    await swept(here)
+    await collect_secrets(here)
     assert len(await environments()) == 1
-    await swept(here, grace=timedelta(0))
+    await collect_secrets(here, grace=timedelta(0))
     assert await environments() == []
 
 
-async def test_a_sweep_reads_no_values_and_leaves_owned_secrets_alone(
+async def test_the_collector_reads_no_values_and_leaves_owned_secrets_alone(
     here, run, kube_proxy, environments
 ):
     await here.offer(run)
     await here.settle(run)
     kube_proxy.forget()
-    await swept(here, grace=timedelta(0))
+    await collect_secrets(here, grace=timedelta(0))
     assert len(await environments()) == 1
     (asked,) = kube_proxy.calls(SECRET)
     assert asked.method == "GET"

@@ -119,10 +119,10 @@ async def test_a_pending_run_that_is_cancelled_ends_with_its_job(
             await worker._cancel_run(UUID(run["id"]))
         await api.wait_for_state(run["id"], "CANCELLED", seconds=30)
         await gone(kube, run)
-        await poll(lambda: taken(worker), until=lambda slots: slots == 0)
+        await poll(lambda: taken_slots(worker), until=lambda slots: slots == 0)
 
 
-async def taken(worker: KubernetesJobWorker) -> int:
+async def taken_slots(worker: KubernetesJobWorker) -> int:
     return int(worker.limiter.borrowed_tokens)
 
 

@@ -81,7 +81,7 @@ async def test_an_invalid_configuration_ends_its_run_crashed_with_the_path(
         assert "Failed to submit flow run to infrastructure: RenderError" in run["state"]["message"]
         assert "nowhere" in run["state"]["message"]
         assert "annotations" in run["state"]["message"]
-        await poll(lambda: taken(worker), until=lambda slots: slots == 0)
+        await poll(lambda: taken_slots(worker), until=lambda slots: slots == 0)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ async def test_a_job_that_is_refused_ends_its_run_with_the_fix(
         run = await api.wait_for_state(run["id"], "CRASHED")
         for fact in facts:
             assert fact in run["state"]["message"]
-        await poll(lambda: taken(worker), until=lambda slots: slots == 0)
+        await poll(lambda: taken_slots(worker), until=lambda slots: slots == 0)
     assert await api.state_names(run["id"]) == ["Scheduled", "Pending", "Submitting", "Crashed"]
 
 
@@ -140,11 +140,11 @@ async def test_a_right_that_is_missing_in_the_jobs_namespace_ends_the_run_with_t
         run = await api.wait_for_state(run["id"], "CRASHED")
         for fact in ("it is forbidden", "Grant", worker_pool.namespace, *facts):
             assert fact in run["state"]["message"]
-        await poll(lambda: taken(worker), until=lambda slots: slots == 0)
+        await poll(lambda: taken_slots(worker), until=lambda slots: slots == 0)
     assert await kube.list("jobs", worker_pool.namespace) == []
 
 
-async def taken(worker: KubernetesJobWorker) -> int:
+async def taken_slots(worker: KubernetesJobWorker) -> int:
     return int(worker.limiter.borrowed_tokens)
 
 

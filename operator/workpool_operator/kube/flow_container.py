@@ -1,5 +1,5 @@
 """Finds the container of a pod that runs the flow, both when a Job is rendered and when its pods
-are observed. Pure.
+are read. Pure.
 
 Rendering records the name on the Job and on its pods: a webhook may insert containers before it.
 """

@@ -31,7 +31,7 @@ from workpool_operator.runs.settings import PollSettings
 log = logging.getLogger(__name__)
 
 FAILED_POLL_SECONDS = (1.0, 10.0)
-LONGEST_WAIT_SECONDS = 60.0  # whatever Retry-After is: longer, and the liveness probe fails
+LONGEST_WAIT_SECONDS = 60.0  # also if Retry-After is longer: the liveness probe would fail
 # Wake-ups cause at most four polls per second: the first polls at once, a burst causes one poll.
 CLOSEST_SECONDS = 0.25
 QUIET_SECONDS = 0.02
