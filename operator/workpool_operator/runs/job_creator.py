@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+from workpool_operator.backoff import exponential_delay
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import (
     BindingFault,
@@ -55,7 +56,7 @@ log = logging.getLogger(__name__)
 
 Object = Mapping[str, Any]
 
-LONGEST_REFUSAL_SECONDS = 60.0
+FIRST_REFUSAL_SECONDS, LONGEST_REFUSAL_SECONDS = 2.0, 60.0
 
 # Texts of the API server, for cases that share a status and a reason. Admission names the object.
 # The authorizer does not: it decides before the object exists.
@@ -178,14 +179,15 @@ class JobCreator:
     def _note_wait(self, run_id: UUID, error: OperatorError) -> None:
         """Record why the Job was not accepted, and when the next attempt is due."""
         record = self._store.of(run_id)
-        refusals = record.refusals + 1
-        delay = min(2.0**refusals, LONGEST_REFUSAL_SECONDS) * random.uniform(0.8, 1.2)
-        delay = max(delay, getattr(error, "retry_after", None) or 0.0)
+        delay = exponential_delay(
+            record.refusals, first=FIRST_REFUSAL_SECONDS, longest=LONGEST_REFUSAL_SECONDS
+        )
+        delay = max(delay * random.uniform(0.8, 1.2), getattr(error, "retry_after", None) or 0.0)
         self._store.put(
             run_id,
             replace(
                 record,
-                refusals=refusals,
+                refusals=record.refusals + 1,
                 refusal=transient_reason(error),
                 refused_until=self._clock.monotonic() + delay,
             ),

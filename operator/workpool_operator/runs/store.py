@@ -14,13 +14,14 @@ from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
+from workpool_operator.backoff import exponential_delay
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
 from workpool_operator.prefect_api.models import Run, State
 from workpool_operator.runs.claims import Claim, ClaimedRun, is_stray_claim, recorded_job
 
 NEVER = float("-inf")
-FIRST_DEFERRAL, LONGEST_DEFERRAL = timedelta(seconds=30), timedelta(minutes=4)
+FIRST_DEFERRAL_SECONDS, LONGEST_DEFERRAL_SECONDS = 30.0, 240.0
 
 
 class JobFaultReason(Enum):
@@ -171,10 +172,12 @@ class RunRecord:
         doubles with each refusal, so that other runs get the slot.
         """
         due = state.state_details.scheduled_time if state else None
-        longer = FIRST_DEFERRAL * 2**self.refused_claims
+        delay = exponential_delay(
+            self.refused_claims, first=FIRST_DEFERRAL_SECONDS, longest=LONGEST_DEFERRAL_SECONDS
+        )
         return replace(
             self,
-            not_before=due if due and due > wall else wall + min(longer, LONGEST_DEFERRAL),
+            not_before=due if due and due > wall else wall + timedelta(seconds=delay),
             refused_under=state.id if state else None,
             refused_claims=self.refused_claims + 1,
             offered_at=None,
@@ -201,6 +204,9 @@ class RunRecord:
                 claimed_here=False,
                 job_confirmed_deleted="",
                 refusal=None,
+                refused_until=NEVER,
+                refusals=0,
+                refused_at=NEVER,
                 job_fault=None,
                 event_reason=None,
                 pending_timeout=None,

@@ -16,6 +16,8 @@ import random
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+from workpool_operator.backoff import exponential_delay
+
 K = TypeVar("K", bound=Hashable)
 
 FIRST_DELAY_SECONDS = 1.0
@@ -64,8 +66,10 @@ class WorkQueue(Generic[K]):
         """Queue the key after its next delay; return the delay in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        longest: float = min(FIRST_DELAY_SECONDS * 2**failures, LONGEST_DELAY_SECONDS)
-        delay = max(at_least, longest * self._jitter(0.8, 1.2))
+        delay = exponential_delay(
+            failures, first=FIRST_DELAY_SECONDS, longest=LONGEST_DELAY_SECONDS
+        )
+        delay = max(at_least, delay * self._jitter(0.8, 1.2))
         if at_least > 0:
             self._not_before[key] = asyncio.get_running_loop().time() + at_least
         self.add_after(key, delay)

@@ -80,6 +80,14 @@ def test_a_scheduled_run_no_longer_has_a_claim() -> None:
     assert known.job_confirmed_deleted == ""
 
 
+def test_the_next_claim_starts_without_the_refusals_of_the_last_one() -> None:
+    refusals = {"refusals": 9, "refused_until": NOW + 60, "refused_at": NOW - 1}
+    known = record(CLAIMED, mine="claim", refusal=WaitReason("Q", "q"), **refusals)
+    assert answered(known, CLAIMED, at=NOW + 1).refusals == 9
+    known = answered(known, SCHEDULED, at=NOW + 1)
+    assert (known.refusals, known.refused_until, known.refused_at) == (0, NEVER, NEVER)
+
+
 def test_an_offer_ends_with_the_state_for_which_it_was_made() -> None:
     known = record(SCHEDULED, offered_at=NOW, not_before=WALL)
     known = answered(known, SCHEDULED, at=NOW + 1)
