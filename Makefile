@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
-# Each target says what it needs to `testbed.bootstrap`, which installs only what is missing.
+# Each target first runs `testbed.bootstrap`, which installs what the target needs and lacks.
 
 PYTHON ?= python3
 .DEFAULT_GOAL := help
@@ -9,8 +9,8 @@ PYTHON ?= python3
 programs = .venv/bin
 ready = @$(PYTHON) -m testbed.bootstrap $@
 testbed = @$(programs)/python -m testbed
-# Most of a test's time is spent waiting for pods, so there are more at work than there are cores. The
-# short tests come last, so that no worker is left alone with a long one.
+# Tests spend most of their time waiting for pods, so there are more workers than cores. The short
+# tests come last, so that no worker is left alone with a long one.
 WORKERS ?= 4
 pytest = @$(programs)/python -m pytest
 parallel = --numprocesses=$(WORKERS) --dist=loadgroup
@@ -22,15 +22,15 @@ demo: ## run an example flow on a real cluster, from nothing to Completed
 	$(ready)
 	$(testbed) demo
 
-cluster: ## bring the cluster up
+cluster: ## start the cluster
 	$(ready)
 	$(testbed) up
 
-down: ## end the cluster and leave nothing of it
+down: ## end the cluster and remove everything of it
 	$(ready)
 	$(testbed) down
 
-test: check ## the checks, then all tests on one server and one cluster; of the faults the smoke set
+test: check ## the checks, then all tests on one server and one cluster, with the smoke set of the faults
 	$(ready)
 	$(testbed) up-with-images
 	$(pytest) $(parallel) -m "not extended" tests/testbed tests/e2e tests/cluster tests/faults tests/contract
@@ -45,7 +45,7 @@ test-contract: ## tests on a real Prefect server and a real kube-apiserver
 	$(testbed) up
 	$(pytest) $(parallel) tests/contract
 
-test-scale: ## many bindings in one process; alone, as what it takes is measured
+test-scale: ## many bindings in one process; alone, because CPU time is measured
 	$(ready)
 	$(testbed) up
 	$(pytest) tests/scale
@@ -59,7 +59,7 @@ check: ## format, lint, types, import contracts, generated files, unit tests
 	$(ready)
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target $(checks)
 
-# Each runs to its end, two at a time, and shows what it printed; the longest is the first.
+# Two run at a time, each to its end, and its output is shown as a whole; the longest starts first.
 checks = check-units check-types check-imports check-generated check-lint check-format
 .PHONY: $(checks)
 check-units: run = pytest -q --numprocesses=2 tests/unit
@@ -71,7 +71,7 @@ check-format: run = ruff format --check
 $(checks):
 	@echo "--- $(run)" && $(programs)/$(run)
 
-bench: ## time from run to Job, beside the stock worker
+bench: ## time from run to Job, compared with the stock worker's
 	$(ready)
 	$(testbed) up-with-images
 	@$(programs)/python -m benchmarks

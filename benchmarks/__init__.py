@@ -1,4 +1,4 @@
-"""`make bench`: the time from a flow run to its Job, ours beside the stock worker's.
+"""`make bench`: the time from a flow run to its Job, ours and the stock worker's.
 
 Reading order, as the data goes:
 

@@ -27,7 +27,7 @@ from testbed.state import CHECKOUT
 from tests.support.kube import Kube
 from tests.support.prefect import PrefectApi
 
-#: One process that always computes, beside the measured servers, already affects the figures.
+#: One other process that uses a whole core already affects the figures.
 BUSY_LOAD = 1.5
 
 Lines = tuple[tuple[str, str], ...]

@@ -48,7 +48,7 @@ class GoModule:
 
     def _install(self, target: Path, cache: Cache) -> None:
         target.mkdir(parents=True)
-        # Nobody debugs these programs: a sixth less CPU time.
+        # Without debug information, which is not needed, a build takes a sixth less CPU time.
         flags = ["-gcflags=all=-dwarf=false", f"-ldflags={self.ldflags}"]
         if self.tags:
             flags.append(f"-tags={','.join(self.tags)}")

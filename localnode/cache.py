@@ -1,7 +1,8 @@
 """A folder with the results of long builds, which checkouts and CI runs share.
 
-An entry is complete or absent: it is built beside its place and then renamed. One process builds an
-entry while the others wait. The name of an entry holds a hash of everything that it is built from.
+An entry is complete or absent: it is built under a temporary name and then renamed. One process
+builds an entry while the others wait. The name of an entry holds a hash of everything that it is
+built from.
 """
 
 from __future__ import annotations

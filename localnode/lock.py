@@ -1,4 +1,4 @@
-"""Lets one process at a time change what a folder stands for."""
+"""Lets one process at a time work on what a folder represents."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def echo_error(text: str) -> None:
 
 
 def styled(text: str, colour: str) -> str:
-    """Return the text in a colour; printing removes the colour where none is wanted."""
+    """Return the text in a colour; printing removes it if the output has no colours."""
     return typer.style(text, fg=colour)
 
 

@@ -213,8 +213,8 @@ def _is_repaired(unequal: UnequalField, manifests: Manifests) -> bool:
     if not unequal.is_metadata:
         return False
     if unequal.stock is ABSENT:
-        beside = (path for path in manifests.stock.values if path[:-1] == unequal.path[:-1])
-        return not all(map(_is_key, beside))
+        siblings = (path for path in manifests.stock.values if path[:-1] == unequal.path[:-1])
+        return not all(map(_is_key, siblings))
     is_kept = unequal.ours is ABSENT or _is_valid(unequal.path, unequal.ours)
     return is_kept and not _is_valid(unequal.path, unequal.stock)
 
