@@ -13,7 +13,7 @@ from tests.contract.conftest import make_run
 from tests.support.account import MAKES_JOBS, SEES_BINDINGS, WRITES_SECRETS, Account
 from tests.support.operator import PROGRAM
 from tests.support.polling import poll
-from workpool_operator.jobs import credentials
+from workpool_operator.jobs.secrets import plan_credentials
 from workpool_operator.kube import secrets
 
 MARGIN_SECONDS = 4  # for a machine that tests load
@@ -361,9 +361,7 @@ async def test_a_copy_is_written_only_when_it_changes_and_keeps_nothing_of_the_p
     here = await start()
 
     async def keep(variable: str) -> dict:
-        copy = credentials.plan_credentials(
-            {variable: "value"}, named={}, owner="data/etl"
-        ).managed_secret
+        copy = plan_credentials({variable: "value"}, named={}, owner="data/etl").managed_secret
         assert copy is not None
         await secrets.apply(here.kube, other_namespace, copy)
         (found,) = await kube.list("secrets", other_namespace, selector=KEPT)

@@ -14,7 +14,7 @@ from workpool_operator.binding.pool_sharing import PoolConsumer
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.health import Watchdog
 from workpool_operator.jobs import names
-from workpool_operator.jobs.credentials import Credentials
+from workpool_operator.jobs.secrets import Credentials
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.runs.claims import Owner
 from workpool_operator.runs.settings import PollSettings, RunSettings, Timeouts

@@ -23,14 +23,17 @@ from workpool_operator.errors import (
     OperatorError,
     Unavailable,
 )
-from workpool_operator.jobs import credentials, names
+from workpool_operator.jobs import names
 from workpool_operator.jobs.certificates import CASource
-from workpool_operator.jobs.credentials import (
+from workpool_operator.jobs.secrets import (
     API_KEY,
     AUTH_STRING,
     CUSTOM_HEADERS,
     Credentials,
     SecretKey,
+    custom_headers,
+    managed_secret_name,
+    plan_credentials,
 )
 from workpool_operator.kube import models, permissions, secrets
 from workpool_operator.kube.client import JOBS, SECRETS, KubernetesClient
@@ -122,7 +125,7 @@ class RunSecrets:
     async def _has_managed(self) -> bool:
         """Return whether the managed Secret exists, as far as the operator may read it."""
         try:
-            name = credentials.managed_secret_name(self._binding.key)
+            name = managed_secret_name(self._binding.key)
             await self._kube.request("GET", SECRETS.path(self._namespace, name))
         except KubernetesRefused:
             return False
@@ -169,7 +172,7 @@ class RunSecrets:
         return await self._kube.list(JOBS, self._namespace, label_selector=selector)
 
     async def _release_managed(self, jobs: tuple[Job, ...]) -> None:
-        name = credentials.managed_secret_name(self._binding.key)
+        name = managed_secret_name(self._binding.key)
         try:
             await secrets.release(self._kube, self._namespace, name, jobs=jobs)
         except KubernetesRefused as refused:
@@ -196,8 +199,8 @@ def run_credentials(binding: Binding, server: PrefectEndpoint) -> Credentials:
         ref = spec.jobs.headers.secret_key_ref
         named[CUSTOM_HEADERS] = SecretKey(ref.name, ref.key)
     elif spec.jobs.server_url is None:
-        values[CUSTOM_HEADERS] = credentials.custom_headers(server.headers)
-    return credentials.plan_credentials(
+        values[CUSTOM_HEADERS] = custom_headers(server.headers)
+    return plan_credentials(
         {variable: value for variable, value in values.items() if value is not None},
         named=named,
         owner=binding.key,

@@ -23,7 +23,7 @@ from workpool_operator.errors import (
     PrefectUnavailable,
     PrefectUntrusted,
 )
-from workpool_operator.jobs.credentials import API_KEY, AUTH_STRING, VARIABLES
+from workpool_operator.jobs.secrets import API_KEY, AUTH_STRING, VARIABLES
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api import profile
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust

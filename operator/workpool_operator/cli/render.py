@@ -18,9 +18,9 @@ from workpool_operator.cli.redaction import REDACTED
 from workpool_operator.cli.render_job import RenderContext, RenderedManifest, render_job
 from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.jobs import attribution
-from workpool_operator.jobs.credentials import API_KEY, AUTH_STRING
 from workpool_operator.jobs.field_errors import format_path
 from workpool_operator.jobs.provenance import trace_values
+from workpool_operator.jobs.secrets import API_KEY, AUTH_STRING
 from workpool_operator.kube.client import DEFAULT_KUBECONFIG, JOBS
 from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.parity.comparison import compare

@@ -26,10 +26,10 @@ from workpool_operator.cli.redacting_client import RedactingClient
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import attribution, ineffective_variables, validation
-from workpool_operator.jobs.environment_secret import extract_environment
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.jobs.render import render_manifest
+from workpool_operator.jobs.secrets import extract_environment
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.prefect_api.client import PrefectApi

@@ -8,8 +8,8 @@ from typing import Any
 
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import certificates
-from workpool_operator.jobs.credentials import CUSTOM_HEADERS, VARIABLES
 from workpool_operator.jobs.inputs import RenderInput
+from workpool_operator.jobs.secrets import CUSTOM_HEADERS, VARIABLES
 from workpool_operator.parity.acceptance import accepted_here
 from workpool_operator.parity.differences import Difference, find_differences
 from workpool_operator.parity.stock import StockWorker

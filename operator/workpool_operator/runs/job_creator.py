@@ -39,9 +39,9 @@ from workpool_operator.errors import (
 )
 from workpool_operator.jobs import attribution, ineffective_variables
 from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
-from workpool_operator.jobs.environment_secret import JobWithSecret, extract_environment
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.render import RenderedJob
+from workpool_operator.jobs.secrets import JobWithSecret, extract_environment
 from workpool_operator.jobs.threads import run_in_thread
 from workpool_operator.kube import permissions, secrets
 from workpool_operator.kube.client import JOBS, KubernetesClient

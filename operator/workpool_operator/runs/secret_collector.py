@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import KubernetesForbidden, OperatorError
-from workpool_operator.jobs.environment_secret import secret_name
+from workpool_operator.jobs.secrets import environment_secret_name
 from workpool_operator.kube import secrets
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache
@@ -37,7 +37,7 @@ async def collect(
 ) -> None:
     """Collect the Secrets of the namespace once; `jobs` are all Jobs of the binding. Delete only
     Secrets that were created before `before`; all if it is None."""
-    owners = {secret_name(job.name): job for job in jobs}
+    owners = {environment_secret_name(job.name): job for job in jobs}
     selector = f"{BINDING_LABEL}={binding_id}"
     for found in await secrets.list_unowned(kube, namespace, selector=selector):
         name, uid = found.metadata.name, found.metadata.uid

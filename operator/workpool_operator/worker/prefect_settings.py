@@ -12,13 +12,15 @@ from typing import Any
 from prefect.settings import get_current_settings
 
 from workpool_operator.errors import OperatorError
-from workpool_operator.jobs import credentials
-from workpool_operator.jobs.credentials import (
+from workpool_operator.jobs.secrets import (
     API_KEY,
     AUTH_STRING,
     CUSTOM_HEADERS,
+    VARIABLES,
     Credentials,
     SecretKey,
+    custom_headers,
+    plan_credentials,
 )
 from workpool_operator.prefect_api import profile
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
@@ -59,7 +61,7 @@ class InheritedSettings:
             )
             if named
         }
-        return credentials.plan_credentials(self.secrets, named=named, owner=owner)
+        return plan_credentials(self.secrets, named=named, owner=owner)
 
 
 def inherited_settings() -> InheritedSettings:
@@ -72,7 +74,7 @@ def inherited_settings() -> InheritedSettings:
     secrets = {
         API_KEY: server.api_key,
         AUTH_STRING: server.auth_string,
-        CUSTOM_HEADERS: credentials.custom_headers(server.headers),
+        CUSTOM_HEADERS: custom_headers(server.headers),
     }
     handed_on = get_current_settings().to_environment_variables(exclude_unset=True)
     return InheritedSettings(
@@ -80,7 +82,7 @@ def inherited_settings() -> InheritedSettings:
         environment={
             name: value
             for name, value in handed_on.items()
-            if name not in credentials.VARIABLES and not name.startswith(NOT_HANDED_ON)
+            if name not in VARIABLES and not name.startswith(NOT_HANDED_ON)
         },
         secrets={name: value for name, value in secrets.items() if value},
     )

@@ -13,7 +13,7 @@ from workpool_operator.binding import secrets
 from workpool_operator.binding.context import Binding
 from workpool_operator.jobs import certificates
 from workpool_operator.jobs.certificates import CASource
-from workpool_operator.jobs.credentials import (
+from workpool_operator.jobs.secrets import (
     API_KEY,
     CA,
     CUSTOM_HEADERS,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs.environment_secret import JobWithSecret, extract_environment
+from workpool_operator.jobs.secrets import JobWithSecret, extract_environment
 
 REFERENCE = {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "own", "key": "token"}}}
 LABELS = {"workpool-operator.dev/claim-id": "c", "prefect.io/flow-name": "f"}
