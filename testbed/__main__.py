@@ -24,7 +24,7 @@ def up() -> None:
 
 
 def down() -> None:
-    """Remove the cluster and what the demo left running beside it."""
+    """Remove the cluster and what the demo left running."""
     from testbed import demo, state
 
     demo.stop(state.folder())
@@ -41,11 +41,11 @@ def demo() -> None:
 
 
 def up_with_images() -> None:
-    """Bring the cluster up, and load the run image and the operator's, built meanwhile."""
+    """Start the cluster; meanwhile build the images of runs and operator, then load them."""
     from testbed import images
 
-    with ThreadPoolExecutor(max_workers=1) as beside:
-        built = [beside.submit(images.build, each) for each in (images.RUN, images.OPERATOR)]
+    with ThreadPoolExecutor(max_workers=1) as builds:
+        built = [builds.submit(images.build, each) for each in (images.RUN, images.OPERATOR)]
         up()
         for each in built:
             each.result()
