@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.template_cost import TEMPLATES
+from tests.support.template_cost import STALL_SECONDS, TEMPLATES
 
 LOOK_SECONDS = 2.0
-STALL_SECONDS = 0.05
 ROOT = Path(__file__).parents[3]
 
 
