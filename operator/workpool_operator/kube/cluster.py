@@ -259,10 +259,18 @@ class Reflector(Generic[O]):
             await asyncio.sleep(0.1)
 
     async def _list(self) -> str:
+        """Fill the cache; return the version to watch from, "" to list again because the server no
+        longer has the rest of a list."""
         items: list[O] = []
         query = {"labelSelector": self._selector, "limit": str(PAGE_SIZE)}
         while True:
-            body = await self._client.request("GET", self._path, query=query)
+            try:
+                body = await self._client.request("GET", self._path, query=query)
+            except KubernetesGone:
+                if "continue" not in query:
+                    raise
+                log.info("list of %s expired between two pages: listing again", self._path)
+                return ""
             self._alive()
             page = self._decoder.list_page(body)
             items.extend(page.items)
