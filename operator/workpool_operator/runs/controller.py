@@ -83,7 +83,7 @@ class RunController(Subscriber):
         self.queue: WorkQueue[UUID] = WorkQueue()
         # Callers that wait for a run: a worker for each run that it claimed, a binding for none.
         self._handles: dict[UUID, RunHandle] = {}
-        self._offers: dict[UUID, asyncio.Event] = {}
+        self._offers: dict[UUID, set[asyncio.Event]] = {}
         # Sends lines to the runs' own logs in Prefect.
         self.run_log = RunLogSender(prefect, clock=clock)
         # Reads and writes runs in Prefect, and stores the answers.
@@ -239,14 +239,19 @@ class RunController(Subscriber):
     async def claim(self, run: Run, *, read_at: float) -> RunHandle | None:
         """Offer the run; return its handle once this process has claimed it, None if it has not.
 
-        If the offer expires, read the run and offer it again.
+        If the offer expires, read the run and offer it again. Of several callers for one claim, one
+        gets the handle.
         """
         while True:
             await self._offer_and_wait(run, read_at)
             record = self.store.of(run.id)
             if (claimed := record.claimed_run) and record.state_type != "SCHEDULED":
                 is_ours = record.claimed_here or not self._owner.exclusive
-                return self._make_handle(claimed) if is_ours else None
+                return (
+                    self._make_handle(claimed)
+                    if is_ours and not self._has_handle(claimed)
+                    else None
+                )
             age = self.clock.monotonic() - read_at
             if age <= self._settings().timeouts.state_age or record.not_before:
                 return None
@@ -258,14 +263,18 @@ class RunController(Subscriber):
 
     async def _offer_and_wait(self, run: Run, read_at: float) -> None:
         """Offer the run and wait until the offer is taken or dropped."""
-        changed = self._offers[run.id] = asyncio.Event()
+        changed = asyncio.Event()
+        waiting = self._offers.setdefault(run.id, set())
+        waiting.add(changed)
         try:
             self.offer(run, read_at=read_at)
             while (record := self.store.get(run.id)) and _is_open(record):
                 await changed.wait()
                 changed.clear()
         finally:
-            self._offers.pop(run.id, None)
+            waiting.discard(changed)
+            if not waiting:
+                del self._offers[run.id]
 
     def enqueue(self, run_id: UUID) -> None:
         """Queue the run to be reconciled."""
@@ -337,6 +346,10 @@ class RunController(Subscriber):
         self._handles[handle.run_id] = handle
         return handle
 
+    def _has_handle(self, claimed: ClaimedRun) -> bool:
+        handle = self._handles.get(claimed.run.id)
+        return handle is not None and handle.claimed.claim.id == claimed.claim.id
+
     def _located(self, handle: RunHandle) -> None:
         self._cluster.watch(handle.namespace)
         answered_at = self.store.of(handle.run_id).answered_at
@@ -361,8 +374,8 @@ class RunController(Subscriber):
     def _reconciled(self, run_id: UUID) -> None:
         if handle := self._handles.get(run_id):
             self._settle(handle)
-        if offer := self._offers.get(run_id):
-            offer.set()
+        for changed in self._offers.get(run_id, ()):
+            changed.set()
 
     # Changes
 

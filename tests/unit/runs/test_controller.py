@@ -103,6 +103,17 @@ async def test_a_claimed_run_is_reconciled_once_its_namespace_is_followed() -> N
     assert worker.recorder.taken == ["ClaimRun", "CreateJob"]
 
 
+async def test_of_two_callers_that_claim_one_run_one_gets_the_handle_and_neither_hangs() -> None:
+    worker = Worker()
+    async with worker.working(), asyncio.timeout(2):
+        handles = await asyncio.gather(
+            *(worker.claim(run("SCHEDULED"), read_at=time.monotonic()) for _ in range(2))
+        )
+    assert sorted(handle is None for handle in handles) == [False, True]
+    assert worker.recorder.taken == ["ClaimRun"]
+    assert worker._offers == {}
+
+
 async def test_a_run_that_another_process_claimed_under_the_same_id_is_left_to_that_process() -> (
     None
 ):
