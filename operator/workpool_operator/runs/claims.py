@@ -74,9 +74,9 @@ class ClaimedRun:
 class Owner:
     """One binding or worker on one server and pool.
 
-    `namespace` is the namespace of every Job, "" if each Job has its own. `exclusive` owners share
-    their transition ids with other processes, as the workers of one pool do: each process keeps to
-    the runs that it claimed itself.
+    `namespace` is the namespace of every Job, "" if each Job has its own. An owner that
+    `shares_transition_ids` with other processes, as the workers of one pool do, adopts at its start
+    every run that any of them claimed. Later it follows only the runs that it claims itself.
     """
 
     cluster_id: str
@@ -89,7 +89,7 @@ class Owner:
     environment: tuple[dict[str, Any], ...]
     ca: CASource | None = None
     template_environment: frozenset[str] = frozenset()  # variables that templates may read
-    exclusive: bool = False
+    shares_transition_ids: bool = False
 
     def transition_id(self, run_id: UUID) -> UUID:
         """Return the id that proves that a claim on the run is ours."""
@@ -101,10 +101,10 @@ class Owner:
         """Return whether the answer to a proposed claim of ours makes the run this process's.
 
         Usually the transition id in the answer is proof enough, so that a claim can be repeated
-        after a lost answer. An exclusive owner needs the acceptance of this proposal: another
-        process can have made the same one.
+        after a lost answer. If processes share the id, this proposal itself must be accepted:
+        another process can have made the same one.
         """
-        return answer.accepted or not self.exclusive
+        return answer.accepted or not self.shares_transition_ids
 
     def transition_ids(self, run_id: UUID, jobs: Iterable[Job]) -> Set[UUID]:
         """Return every id that proves a claim of ours: also for the pools in the labels of the

@@ -246,7 +246,7 @@ class RunController(Subscriber):
             await self._offer_and_wait(run, read_at)
             record = self.store.of(run.id)
             if (claimed := record.claimed_run) and record.state_type != "SCHEDULED":
-                is_ours = record.claimed_here or not self._owner.exclusive
+                is_ours = record.claimed_here or not self._owner.shares_transition_ids
                 return (
                     self._make_handle(claimed)
                     if is_ours and not self._has_handle(claimed)
@@ -399,7 +399,7 @@ class RunController(Subscriber):
         if state_type == "SCHEDULED":
             self._listener.run_scheduled(queue)
         known = self.store.get(run_id) is not None
-        if known or (state_type == "CANCELLING" and not self._owner.exclusive):
+        if known or (state_type == "CANCELLING" and not self._owner.shares_transition_ids):
             self.store.mark_stale(run_id)
             self.enqueue(run_id)
 

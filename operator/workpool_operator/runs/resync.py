@@ -107,9 +107,9 @@ class Resync:
             self._queue.add(run_id)
 
     async def _of_pool(self) -> list[Run]:
-        """Return the pool's unfinished runs. An exclusive owner reads them once: what is claimed
-        later belongs to the process that claims it."""
-        if self._owner.exclusive and self.adopted.is_set():
+        """Return the pool's unfinished runs. If processes share the transition ids, they are
+        read once: a run that is claimed later belongs to the process that claims it."""
+        if self._owner.shares_transition_ids and self.adopted.is_set():
             return []
         return [*await self._unfinished(), *await self._retrying()]
 

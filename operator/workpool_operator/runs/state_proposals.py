@@ -112,7 +112,7 @@ class StateProposals:
 
     async def claim(self, run_id: UUID) -> None:
         """Propose PENDING. The claim succeeded if the answer's state is PENDING with our transition
-        id, whatever the answer's status, unless the owner is exclusive."""
+        id, whatever the answer's status, unless other processes use that id, too."""
         proposal = {
             "type": "PENDING",
             "name": "Pending",

@@ -55,7 +55,7 @@ class RunRecord:
     stale_since: float = NEVER  # when the state last changed, or may have
     # The claim
     claim: Claim | None = None
-    claimed_here: bool = False  # this process proposed the claim and found no other
+    claimed_here: bool = False  # Prefect accepted this process's proposal, or its answer is unknown
     foreign_state_id: UUID | None = None  # the state whose history shows no claim of ours
     stray_claim: bool = False  # Prefect accepted our state on a run that was not SCHEDULED
     lease_renewed_at: float = NEVER

@@ -239,7 +239,7 @@ class WorkerRuntime(Listener, Subscriber):
             pool_id=pool_id,
             environment=(),
             template_environment=settings.template_environment(),
-            exclusive=True,
+            shares_transition_ids=True,
         )
 
     async def _keep_credentials(self, namespace: str) -> None:

@@ -36,7 +36,7 @@ COMPLETED = state("COMPLETED", data={"type": "reference"})
 FOREIGN = state("PENDING", "Pending", id_="foreign", transition_id=id_of("other"))
 SUBMITTING = state("PENDING", "InfrastructurePending", id_="by the observer", scheduled_time=DUE)
 BINDING = Owner("c", "data/etl", "b", "w", "data", "http://server/api", UUID(int=1), ())
-WORKER = replace(BINDING, binding="worker:etl", exclusive=True)
+WORKER = replace(BINDING, binding="worker:etl", shares_transition_ids=True)
 
 
 def substate(of: str = "claim", name: str = "Unschedulable", **details: Any) -> State:

@@ -16,7 +16,7 @@ from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.runs import actions
 from workpool_operator.runs.executor import Executor
 
-WORKER = replace(OWNER, namespace="", exclusive=True)
+WORKER = replace(OWNER, namespace="", shares_transition_ids=True)
 
 
 class Recorder:
