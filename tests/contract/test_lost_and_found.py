@@ -190,12 +190,12 @@ async def test_an_error_of_one_job_is_distinguished_from_an_outage(
     await tried()
     await tried()
     assert (await api.read_run(suspended_run["id"]))["state_name"] == OUTAGE
-    assert here.record(suspended_run).alone_since is None
+    assert here.record(suspended_run).only_this_refused_since is None
     await has_job(here, await make_run(api, suspended_pool))
     await tried()
-    since = here.record(suspended_run).alone_since
+    since = here.record(suspended_run).only_this_refused_since
     assert since is not None
-    here.know(suspended_run, alone_since=since - 600)
+    here.know(suspended_run, only_this_refused_since=since - 600)
     assert type(here.next(suspended_run)).__name__ in ("RefreshRun", "ReportCrashed")
     await tried()
     run = await api.read_run(suspended_run["id"])

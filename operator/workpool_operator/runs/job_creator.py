@@ -135,7 +135,10 @@ class JobCreator:
         self._created_at = self._clock.monotonic()
         record = self._store.of(run_id)
         self._store.put(
-            run_id, replace(record, refusal=None, refusals=0, deployment=None, alone_since=None)
+            run_id,
+            replace(
+                record, refusal=None, refusals=0, deployment=None, only_this_refused_since=None
+            ),
         )
         self._job_cache.put_if_newer(created.job)
         self._run_log.write(run_id, _success(created))
@@ -172,9 +175,10 @@ class JobCreator:
     def _note_outage(self, run_id: UUID) -> None:
         """Record since when Jobs of other runs are created but this run's is not."""
         record, now = self._store.of(run_id), self._clock.monotonic()
-        is_alone = record.refusals and self._created_at > record.refused_at
-        alone_since = now if record.alone_since is None and is_alone else record.alone_since
-        self._store.put(run_id, replace(record, alone_since=alone_since, refused_at=now))
+        since = record.only_this_refused_since
+        if since is None and record.refusals and self._created_at > record.refused_at:
+            since = now
+        self._store.put(run_id, replace(record, only_this_refused_since=since, refused_at=now))
 
     def _note_wait(self, run_id: UUID, error: OperatorError) -> None:
         """Record why the Job was not accepted, and when the next attempt is due."""

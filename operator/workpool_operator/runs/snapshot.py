@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -11,7 +12,7 @@ from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
 from workpool_operator.kube.models import FINAL_STATE_ANNOTATION, Job, Pod, RunObjects
 from workpool_operator.prefect_api.models import Run
 from workpool_operator.runs.claims import recorded_job
-from workpool_operator.runs.store import RunRecord
+from workpool_operator.runs.store import Fact, RunRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +95,9 @@ class Snapshot:
         return self.current.pending_timeout if self.current else self.record.pending_timeout
 
     @property
-    def refused_alone(self) -> float:
+    def only_this_refused_seconds(self) -> float:
         """Seconds for which the API server has accepted Jobs of other runs but not this run's."""
-        since = self.record.alone_since
+        since = self.record.only_this_refused_since
         return self.now - since if since is not None else 0.0
 
     @property
@@ -112,11 +113,11 @@ class Snapshot:
         name = self.current_name or self.recorded_name
         return bool(name) and self.record.job_confirmed_deleted == name
 
-    def seconds_since(self, fact: str) -> float:
+    def seconds_since(self, fact: Fact) -> float:
         """Return for how many seconds the fact has held."""
         return self.now - self.record.since.get(fact, self.now)
 
-    def read_since(self, fact: str) -> bool:
+    def read_since(self, fact: Fact) -> bool:
         """Return whether the run was read after the fact was first seen."""
         return self.record.read_at >= self.record.since.get(fact, self.now)
 
@@ -163,9 +164,11 @@ def _with_facts(snapshot: Snapshot) -> RunRecord:
     if record.state_type == "SCHEDULED":
         suspended = (job.name for job in snapshot.previous_jobs if job.suspended)
         suspended_job = next(suspended, suspended_job)
-    before = record.since if snapshot.current_name == record.observed_name else {}
-    since = {
-        fact: before.get(fact, snapshot.now) for fact, holds in _facts(snapshot).items() if holds
+    before: Mapping[Fact, float] = (
+        record.since if snapshot.current_name == record.observed_name else {}
+    )
+    since: dict[Fact, float] = {
+        fact: before.get(fact, snapshot.now) for fact, holds in facts(snapshot).items() if holds
     }
     return replace(
         record,
@@ -176,7 +179,7 @@ def _with_facts(snapshot: Snapshot) -> RunRecord:
     )
 
 
-def _facts(snapshot: Snapshot) -> dict[str, bool]:
+def facts(snapshot: Snapshot) -> dict[Fact, bool]:
     """Return the facts whose age matters to a rule. They start again with another Job."""
     job, newest, refusal = snapshot.current, snapshot.newest, snapshot.record.refusal
     live = snapshot.live_pods
@@ -188,7 +191,7 @@ def _facts(snapshot: Snapshot) -> dict[str, bool]:
         "ended": job is not None and job.ended,
         "vanished": bool(snapshot.current_name) and not job and not snapshot.pods_live,
         "previous": bool(snapshot.previous_jobs) and (bool(live) or may_run),
-        "alone": not snapshot.jobs and not live,
+        "nothing_left": not snapshot.jobs and not live,
         "suspended": suspended,
         "unsuspended": alive and not suspended,
         "leaving": any(p.job_name == snapshot.current_name and p.deleting for p in live),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from workpool_operator.backoff import exponential_delay
@@ -22,6 +22,25 @@ from workpool_operator.runs.claims import Claim, ClaimedRun, is_stray_claim, rec
 
 NEVER = float("-inf")
 FIRST_DEFERRAL_SECONDS, LONGEST_DEFERRAL_SECONDS = 30.0, 240.0
+
+
+# What a snapshot shows and whose age matters to a rule; `snapshot.facts` defines each.
+Fact = Literal[
+    "known",
+    "ended",
+    "vanished",
+    "previous",
+    "nothing_left",
+    "suspended",
+    "unsuspended",
+    "leaving",
+    "preempted",
+    "refused",
+    "podless",
+    "creating",
+    "settling",
+    "outlived",
+]
 
 
 class JobFaultReason(Enum):
@@ -74,10 +93,12 @@ class RunRecord:
     refused_until: float = NEVER
     refusals: int = 0
     refused_at: float = NEVER  # the last refusal
-    alone_since: float | None = None  # Jobs of other runs are created, this one's is not
+    only_this_refused_since: float | None = (
+        None  # Jobs of other runs are created, this one's is not
+    )
     # The Job in the cluster
     observed_name: str = ""  # the name of the current Job in the last snapshot
-    since: Mapping[str, float] = field(default_factory=dict)  # fact -> when it was first seen
+    since: Mapping[Fact, float] = field(default_factory=dict)  # when each fact was first seen
     job_confirmed_deleted: str = ""  # the name of a Job that a GET did not find
     suspended_job: str = ""  # a Job that was suspended after the run became SCHEDULED
     workload: str | None = None  # why Kueue suspends the Job; None until its Events are read
@@ -210,7 +231,7 @@ class RunRecord:
                 job_fault=None,
                 event_reason=None,
                 pending_timeout=None,
-                alone_since=None,
+                only_this_refused_since=None,
                 infrastructure_retries=None,
             )
         return known
@@ -293,7 +314,7 @@ class RunStore:
         """Retry at once what waits for the API server only."""
         for run_id, record in list(self._records.items()):
             if record.refusal and record.refusal.category == OUTAGE:
-                self.put(run_id, replace(record, refused_until=NEVER, alone_since=None))
+                self.put(run_id, replace(record, refused_until=NEVER, only_this_refused_since=None))
 
     def drop(self, run_id: UUID) -> None:
         """Forget the run."""

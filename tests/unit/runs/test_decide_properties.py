@@ -52,7 +52,7 @@ from workpool_operator.runs.actions import (
 )
 from workpool_operator.runs.decide import decide
 from workpool_operator.runs.snapshot import Snapshot
-from workpool_operator.runs.store import JobFault, JobFaultReason, RunRecord
+from workpool_operator.runs.store import Fact, JobFault, JobFaultReason, RunRecord
 
 NO_JOB = JobFault(id_of("claim"), JobFaultReason.REFUSED, "The API server refused the run's Job")
 JOBS = [
@@ -146,7 +146,7 @@ def test_no_run_is_ended_on_a_state_that_was_read_before_the_fact(snapshot: Snap
         and snapshot.run is not None
         and snapshot.run.state_type != "SCHEDULED"
     ):
-        fact = (
+        fact: Fact = (
             "ended"
             if snapshot.current
             else "vanished"

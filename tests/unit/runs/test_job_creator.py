@@ -196,11 +196,11 @@ def test_a_namespace_that_is_being_deleted_is_named_as_such() -> None:
 def test_an_outage_that_others_do_not_see_ends_the_run_after_the_time_out() -> None:
     """For example a webhook that fails for this Job only."""
     named = record(NAMED, mine="claim", refusal=OUTAGE_WAIT)
-    known = replace(named, alone_since=NOW - POLICY.pending_timeout + 1)
+    known = replace(named, only_this_refused_since=NOW - POLICY.pending_timeout + 1)
     assert decide(snapshot_of(known, now=NOW), POLICY, wall=WALL) == CreateJob(
         ClaimedRun(NAMED, claim())
     )
-    over = replace(named, alone_since=NOW - POLICY.pending_timeout)
+    over = replace(named, only_this_refused_since=NOW - POLICY.pending_timeout)
     over = read_at(since(over, NOW - 1), NOW)
     action = decide(snapshot_of(over, now=NOW), POLICY, wall=WALL)
     assert isinstance(action, ReportCrashed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -20,6 +20,8 @@ from tests.support.snapshots import (
     snapshot_of,
 )
 from workpool_operator.kube.models import FINAL_STATE_ANNOTATION
+from workpool_operator.runs.snapshot import facts
+from workpool_operator.runs.store import Fact
 
 CLAIMED = run(pending(), pid=job_name("old"))
 RUNNING = run("RUNNING", pid=job_name())
@@ -115,3 +117,7 @@ def test_a_job_that_the_operator_deleted_for_its_run_is_found(place: str) -> Non
     other: dict[str, Any] = {place: (job("old"),)}
     assert snapshot_of(record(RETRY_RUN), **ended).ended_by_us == marked
     assert snapshot_of(record(RETRY_RUN), **other).ended_by_us is None
+
+
+def test_a_snapshot_defines_every_fact() -> None:
+    assert set(facts(snapshot_of(record(RUNNING), now=NOW))) == set(get_args(Fact))

@@ -13,6 +13,7 @@ from workpool_operator.runs.actions import Action, NoAction
 from workpool_operator.runs.claims import Claim, ClaimedRun
 from workpool_operator.runs.settings import Timeouts
 from workpool_operator.runs.snapshot import Snapshot
+from workpool_operator.runs.store import Fact
 
 P = ParamSpec("P")
 
@@ -32,11 +33,11 @@ class Input:
         """The server answered with the run's state at most `timeouts.state_age` seconds ago."""
         return self.snapshot.age <= self.timeouts.state_age
 
-    def is_sure(self, fact: str) -> bool:
+    def is_sure(self, fact: Fact) -> bool:
         """Return whether the run was read after the fact was first seen, and recently."""
         return self.snapshot.read_since(fact) and self.is_recent
 
-    def remaining(self, fact: str, grace: float) -> float:
+    def remaining(self, fact: Fact, grace: float) -> float:
         """Return how many seconds are left of a grace that began when the fact was first seen."""
         return grace - self.snapshot.seconds_since(fact)
 

@@ -63,7 +63,7 @@ def last_report_unread(given: Input) -> Action | None:
     later."""
     return (
         RefreshRun()
-        if given.snapshot.ended_by_us and not given.snapshot.read_since("alone")
+        if given.snapshot.ended_by_us and not given.snapshot.read_since("nothing_left")
         else None
     )
 

@@ -112,7 +112,7 @@ def refused_too_long(given: ClaimedInput) -> Action | None:
     if refusal is None:
         return None
     if refusal.category == diagnosis.OUTAGE:
-        waited = given.snapshot.refused_alone
+        waited = given.snapshot.only_this_refused_seconds
     else:
         waited = min(_pending_for(given), _refused_for(given, refusal))
     return _crash_waiting(given, refusal) if waited >= _timeout(given) else None

@@ -98,11 +98,11 @@ def process_vanished(given: Input) -> Action | None:
         return None
     if snapshot.record.claim is None:
         return identify(given)
-    if (rest := given.remaining("alone", given.timeouts.vanish_grace)) > 0:
+    if (rest := given.remaining("nothing_left", given.timeouts.vanish_grace)) > 0:
         return RequeueAfter(rest)
     if not snapshot.confirmed_deleted:
         return ConfirmJobDeleted(snapshot.recorded_name)
-    return Reschedule(given.run) if given.is_sure("alone") else RefreshRun()
+    return Reschedule(given.run) if given.is_sure("nothing_left") else RefreshRun()
 
 
 def previous_job_unreported(given: Input) -> Action | None:
