@@ -102,7 +102,7 @@ class Executor:
                     self._proposals.log(run_id, text, level=logging.INFO)
                     self._store.put(run_id, replace(self._store.of(run_id), noted=about))
                 case _:
-                    await self._in_prefect(run_id, action)
+                    await self._execute_remote(run_id, action)
         except PrefectUnavailable:
             self._store.mark_stale(run_id)
             raise
@@ -110,9 +110,10 @@ class Executor:
             self._store.mark_stale(run_id)
         return True
 
-    async def _in_prefect(
+    async def _execute_remote(
         self, run_id: UUID, action: actions.PrefectAction | actions.KubernetesAction
     ) -> None:
+        """Carry out an action that needs a request to Prefect or to Kubernetes."""
         propose = self._proposals
         match action:
             case actions.RefreshRun():
@@ -143,9 +144,9 @@ class Executor:
                 text = diagnosis.with_logs(end, await self._last_lines(run_id, end))
                 await propose.report_crashed(run_id, text)
             case _:
-                await self._in_kubernetes(run_id, action)
+                await self._execute_in_kubernetes(run_id, action)
 
-    async def _in_kubernetes(self, run_id: UUID, action: actions.KubernetesAction) -> None:
+    async def _execute_in_kubernetes(self, run_id: UUID, action: actions.KubernetesAction) -> None:
         match action:
             case actions.CreateJob(claimed=claimed):
                 await self._job_creator.create_job(claimed)

@@ -93,9 +93,7 @@ class RunRecord:
     refused_until: float = NEVER
     refusals: int = 0
     refused_at: float = NEVER  # the last refusal
-    only_this_refused_since: float | None = (
-        None  # Jobs of other runs are created, this one's is not
-    )
+    only_this_refused_since: float | None = None  # Jobs of other runs are created
     # The Job in the cluster
     observed_name: str = ""  # the name of the current Job in the last snapshot
     since: Mapping[Fact, float] = field(default_factory=dict)  # when each fact was first seen

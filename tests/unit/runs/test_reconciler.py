@@ -48,11 +48,11 @@ class FakeExecutor(Executor):
             self.taken.append(action)
         return await super().execute(run_id, action)
 
-    async def _in_prefect(
+    async def _execute_remote(
         self, run_id: UUID, action: actions.PrefectAction | actions.KubernetesAction
     ) -> None:
         if isinstance(action, actions.SetJobTTL):
-            await self._in_kubernetes(run_id, action)
+            await self._execute_in_kubernetes(run_id, action)
         else:
             self._do(run_id, action)
 
