@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Set
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -284,11 +283,10 @@ class RunController(Subscriber):
         self, run: Run, *, read_at: float, deployment: Mapping[str, Any] | None = None
     ) -> None:
         """Offer a due run, as it was read at `read_at`: it takes a slot and is to be claimed."""
-        self.store.put(run.id, replace(self.store.of(run.id), deployment=deployment))
-        if self.store.apply(run.id, run, asked_at=read_at):
-            now = self.clock.monotonic()
-            offered = replace(self.store.of(run.id), offered_at=now, not_before=None)
-            self.store.put(run.id, offered)
+        applied = self.store.apply(run.id, run, asked_at=read_at)
+        self.store.update(run.id, deployment=deployment)
+        if applied:
+            self.store.update(run.id, offered_at=self.clock.monotonic(), not_before=None)
             self.enqueue(run.id)
 
     def in_flight(self) -> InFlight:

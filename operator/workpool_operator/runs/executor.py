@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, assert_never
 from uuid import UUID
 
@@ -100,7 +99,7 @@ class Executor:
                     self._drop_offer(run_id, late=late)
                 case actions.LogToRun(text=text, about=about):
                     self._proposals.log(run_id, text, level=logging.INFO)
-                    self._store.put(run_id, replace(self._store.of(run_id), noted=about))
+                    self._store.update(run_id, noted=about)
                 case _:
                     await self._execute_remote(run_id, action)
         except PrefectUnavailable:
@@ -181,27 +180,24 @@ class Executor:
         self._listener.capacity_freed()
 
     def _drop_offer(self, run_id: UUID, *, late: bool) -> None:
-        self._store.put(run_id, replace(self._store.of(run_id), offered_at=None))
+        self._store.update(run_id, offered_at=None)
         if late:
             self._listener.offer_expired()
 
     async def _read_events(self, run_id: UUID, kind: str, name: str) -> None:
         found = await self._events(run_id, kind, name)
         reason = diagnosis.no_pods_reason(found, what=f"{kind} {name}")
-        record = self._store.of(run_id)
-        self._store.put(
-            run_id, replace(record, events_read_at=self._clock.monotonic(), event_reason=reason)
-        )
+        self._store.update(run_id, events_read_at=self._clock.monotonic(), event_reason=reason)
 
     async def _read_queue_events(self, run_id: UUID, job_name: str) -> None:
         """Read from the Events which Workload Kueue created for the Job, and what the Workload
         lacks."""
         # Events are read once: the wait is reported even if they cannot be read.
-        self._store.put(run_id, replace(self._store.of(run_id), workload=""))
+        self._store.update(run_id, workload="")
         workload = kueue.workload_name(await self._events(run_id, "Job", job_name))
         found = await self._events(run_id, "Workload", workload) if workload else ()
         reason = kueue.pending_reason(found)
-        self._store.put(run_id, replace(self._store.of(run_id), workload=reason))
+        self._store.update(run_id, workload=reason)
 
     async def _events(self, run_id: UUID, kind: str, name: str) -> tuple[Event, ...]:
         about = f"involvedObject.kind={kind},involvedObject.name={name}"
@@ -238,7 +234,7 @@ class Executor:
             known = isinstance(error, KubernetesConflict)
             log.debug("cannot create an Event on Job %s: %s", job.name, error)
         reported = (pod.metadata.name, wait.category)
-        self._store.put(run_id, replace(self._store.of(run_id), reported=reported))
+        self._store.update(run_id, reported=reported)
         text = f"Pod {pod.metadata.name} does not start. {wait.category}: {wait.message}"
         self._proposals.log(run_id, "" if known else text, level=wait.level)
 
@@ -265,7 +261,7 @@ class Executor:
         try:
             self._cluster.jobs.put_if_newer(await self._kube.get(JOBS, where, name))
         except KubernetesNotFound:
-            self._store.put(run_id, replace(self._store.of(run_id), job_confirmed_deleted=name))
+            self._store.update(run_id, job_confirmed_deleted=name)
 
     async def _delete_job(self, job: Job, final: State | None) -> None:
         """Delete the Job in the foreground: the Job and its annotation then outlive the pod's

@@ -16,7 +16,7 @@ import random
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -103,10 +103,11 @@ class JobCreator:
             if made is None:
                 self._store.put(run_id, self._store.of(run_id).mark_foreign())
                 return
-            record = self._store.of(run_id)
-            timeout = made.render_input.pending_timeout
-            deployment = made.render_input.deployment
-            self._store.put(run_id, replace(record, deployment=deployment, pending_timeout=timeout))
+            self._store.update(
+                run_id,
+                deployment=made.render_input.deployment,
+                pending_timeout=made.render_input.pending_timeout,
+            )
             await self._submit(claimed, made)
         except DeploymentNotFound as error:
             self._note_fault(claimed, JobFaultReason.DEPLOYMENT_NOT_FOUND, str(error))
@@ -123,9 +124,8 @@ class JobCreator:
             await self._refused(claimed, made, refused)
         except KubernetesUnavailable as error:
             self._note_outage(run_id)
-            record = self._store.of(run_id)
-            if not record.refusals:  # a single failure is not reported
-                self._store.put(run_id, replace(record, refusals=1))
+            if not self._store.of(run_id).refusals:  # a single failure is not reported
+                self._store.update(run_id, refusals=1)
                 raise
             self._note_wait(run_id, error)
         else:
@@ -133,12 +133,8 @@ class JobCreator:
 
     async def _created(self, run_id: UUID, made: RenderedJob, created: CreatedJob) -> None:
         self._created_at = self._clock.monotonic()
-        record = self._store.of(run_id)
-        self._store.put(
-            run_id,
-            replace(
-                record, refusal=None, refusals=0, deployment=None, only_this_refused_since=None
-            ),
+        self._store.update(
+            run_id, refusal=None, refusals=0, deployment=None, only_this_refused_since=None
         )
         self._job_cache.put_if_newer(created.job)
         self._run_log.write(run_id, _success(created))
@@ -170,7 +166,7 @@ class JobCreator:
 
     def _note_fault(self, claimed: ClaimedRun, reason: JobFaultReason, message: str) -> None:
         run_id, fault = claimed.run.id, JobFault(claimed.claim.id, reason, message)
-        self._store.put(run_id, replace(self._store.of(run_id), job_fault=fault))
+        self._store.update(run_id, job_fault=fault)
 
     def _note_outage(self, run_id: UUID) -> None:
         """Record since when Jobs of other runs are created but this run's is not."""
@@ -178,23 +174,20 @@ class JobCreator:
         since = record.only_this_refused_since
         if since is None and record.refusals and self._created_at > record.refused_at:
             since = now
-        self._store.put(run_id, replace(record, only_this_refused_since=since, refused_at=now))
+        self._store.update(run_id, only_this_refused_since=since, refused_at=now)
 
     def _note_wait(self, run_id: UUID, error: OperatorError) -> None:
         """Record why the Job was not accepted, and when the next attempt is due."""
-        record = self._store.of(run_id)
+        refusals = self._store.of(run_id).refusals
         delay = exponential_delay(
-            record.refusals, first=FIRST_REFUSAL_SECONDS, longest=LONGEST_REFUSAL_SECONDS
+            refusals, first=FIRST_REFUSAL_SECONDS, longest=LONGEST_REFUSAL_SECONDS
         )
         delay = max(delay * random.uniform(0.8, 1.2), getattr(error, "retry_after", None) or 0.0)
-        self._store.put(
+        self._store.update(
             run_id,
-            replace(
-                record,
-                refusals=record.refusals + 1,
-                refusal=transient_reason(error),
-                refused_until=self._clock.monotonic() + delay,
-            ),
+            refusals=refusals + 1,
+            refusal=transient_reason(error),
+            refused_until=self._clock.monotonic() + delay,
         )
 
 

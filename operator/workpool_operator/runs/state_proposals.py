@@ -120,7 +120,7 @@ class StateProposals:
         }
         asked_at = self._clock.monotonic()
         # Set before the request: its answer can be lost.
-        self.store.put(run_id, replace(self.store.of(run_id), claimed_here=True))
+        self.store.update(run_id, claimed_here=True)
         try:
             answer = await self._propose(run_id, proposal)
         except PrefectNotFound:
@@ -128,9 +128,9 @@ class StateProposals:
         except PrefectRefused:
             self._defer(run_id, None)
             raise
-        if (record := self.store.of(run_id)).claim is not None:
+        if self.store.of(run_id).claim is not None:
             granted = self._owner.is_granted(answer)
-            self.store.put(run_id, replace(record, lease_renewed_at=asked_at, claimed_here=granted))
+            self.store.update(run_id, lease_renewed_at=asked_at, claimed_here=granted)
         if answer.state.type == "SCHEDULED":
             self._defer(run_id, answer.state)
             log.debug("run %s was not claimed: %s: %s", run_id, answer.status, answer.reason)
@@ -177,7 +177,7 @@ class StateProposals:
                 lost = replace(record, lost_lease=lease_id)
                 self.store.put(run_id, lost.with_claim(record.claim))
             return
-        self.store.put(run_id, replace(self.store.of(run_id), lease_renewed_at=asked_at))
+        self.store.update(run_id, lease_renewed_at=asked_at)
 
     # Progress and ends
 
@@ -222,7 +222,7 @@ class StateProposals:
         }
         answer = await self._propose(run_id, proposal)
         if answer.accepted:
-            self.store.put(run_id, replace(self.store.of(run_id), not_before=due))
+            self.store.update(run_id, not_before=due)
             self._run_log.write(run_id, f"{wait.category}: {wait.message}", level=logging.WARNING)
 
     async def report_crashed(self, run_id: UUID, message: str) -> None:

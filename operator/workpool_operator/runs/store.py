@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 from uuid import UUID
 
 from workpool_operator.backoff import exponential_delay
@@ -256,6 +256,30 @@ class RunRecord:
         return replace(known, stray_claim=stray)
 
 
+class RunFacts(TypedDict, total=False):
+    """The fields of a record that `RunStore.update` changes: what the operator learned or did
+    itself. All others follow from the server's answers and from snapshots."""
+
+    claimed_here: bool
+    lease_renewed_at: float
+    offered_at: float | None
+    deployment: Mapping[str, Any] | None
+    not_before: datetime | None
+    pending_timeout: int | None
+    job_fault: JobFault | None
+    refusal: WaitReason | None
+    refused_until: float
+    refusals: int
+    refused_at: float
+    only_this_refused_since: float | None
+    job_confirmed_deleted: str
+    workload: str | None
+    event_reason: WaitReason | None
+    events_read_at: float
+    reported: tuple[str, str]
+    noted: str
+
+
 class RunStore:
     """Keeps records by run id; `transition_ids(run_id)` returns those of our claims on the run."""
 
@@ -287,6 +311,11 @@ class RunStore:
         """Replace the run's record."""
         self._records[run_id] = record
 
+    def update(self, run_id: UUID, **facts: Unpack[RunFacts]) -> None:
+        """Change facts of the run; do nothing if it was forgotten meanwhile."""
+        if (known := self._records.get(run_id)) is not None:
+            self._records[run_id] = replace(known, **facts)
+
     def apply(self, run_id: UUID, run: Run | None, *, asked_at: float, wrote: bool = False) -> bool:
         """Apply the server's answer about the run; return False if it is out of date. See
         `RunRecord.apply`."""
@@ -312,7 +341,7 @@ class RunStore:
         """Retry at once what waits for the API server only."""
         for run_id, record in list(self._records.items()):
             if record.refusal and record.refusal.category == OUTAGE:
-                self.put(run_id, replace(record, refused_until=NEVER, only_this_refused_since=None))
+                self.update(run_id, refused_until=NEVER, only_this_refused_since=None)
 
     def drop(self, run_id: UUID) -> None:
         """Forget the run."""

@@ -24,7 +24,14 @@ from tests.support.snapshots import (
 )
 from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
 from workpool_operator.runs.claims import recorded_job
-from workpool_operator.runs.store import NEVER, JobFault, JobFaultReason, RunRecord, RunStore
+from workpool_operator.runs.store import (
+    NEVER,
+    JobFault,
+    JobFaultReason,
+    RunFacts,
+    RunRecord,
+    RunStore,
+)
 
 SCHEDULED = run(state("SCHEDULED", scheduled_time=WALL))
 CLAIMED = run(pending())
@@ -227,3 +234,23 @@ def test_a_store_keeps_and_drops_records() -> None:
     store.drop(RUN_ID)
     store.drop(RUN_ID)
     assert len(store) == 0
+
+
+def test_an_update_changes_the_given_facts_and_keeps_the_others() -> None:
+    store = RunStore(lambda _: set())
+    store.put(RUN_ID, record(RUNNING, noted="job a"))
+    store.update(RUN_ID, workload="cpu")
+    assert store.of(RUN_ID) == replace(record(RUNNING, noted="job a"), workload="cpu")
+
+
+def test_an_update_does_not_remember_a_forgotten_run() -> None:
+    store = RunStore(lambda _: set())
+    store.update(RUN_ID, workload="cpu")
+    assert store.get(RUN_ID) is None
+
+
+def test_the_facts_of_an_update_have_the_types_of_the_records_fields() -> None:
+    fields = RunRecord.__annotations__
+    assert {name: fields[name] for name in RunFacts.__annotations__} == {
+        name: hint.__forward_arg__ for name, hint in RunFacts.__annotations__.items()
+    }
