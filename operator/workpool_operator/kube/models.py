@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 from pydantic import (
     AliasGenerator,
@@ -270,6 +270,27 @@ class JobSpec:
     ttl_seconds_after_finished: int | None = None
 
 
+class FinalState(NamedTuple):
+    """The final state of a run as FINAL_STATE_ANNOTATION has it: TYPE/NAME/MESSAGE, with "/" and
+    "%" in the name encoded as in a URL."""
+
+    type: str
+    name: str
+    message: str
+
+    def as_annotation(self) -> str:
+        """Return the annotation's value."""
+        name = self.name.replace("%", "%25").replace("/", "%2F")
+        return f"{self.type}/{name}/{self.message}"
+
+    @classmethod
+    def of_annotation(cls, text: str) -> FinalState:
+        """Return the state of an annotation; earlier releases did not encode the name."""
+        type_, _, rest = text.partition("/")
+        name, _, message = rest.partition("/")
+        return cls(type_, name.replace("%2F", "/").replace("%25", "%"), message)
+
+
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Job:
     """A Job of a flow run. Its identity is read from the pod template, whose labels cannot be
@@ -305,6 +326,12 @@ class Job:
         """The run's own pending time-out in seconds; None if the binding's applies."""
         given = self.metadata.annotations.get(PENDING_TIMEOUT_ANNOTATION, "")
         return int(given) if given.isdecimal() else None
+
+    @property
+    def final_state(self) -> FinalState | None:
+        """The run's final state, if the operator deleted the Job because it outlived its run."""
+        text = self.metadata.annotations.get(FINAL_STATE_ANNOTATION)
+        return None if text is None else FinalState.of_annotation(text)
 
     @property
     def deleting(self) -> bool:

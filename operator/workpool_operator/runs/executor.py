@@ -266,9 +266,9 @@ class Executor:
     async def _delete_job(self, job: Job, final: State | None) -> None:
         """Delete the Job in the foreground: the Job and its annotation then outlive the pod's
         SIGTERM handler."""
-        if final and models.FINAL_STATE_ANNOTATION not in job.metadata.annotations:
-            text = f"{final.type}/{final.name}/{final.message or ''}"
-            annotations = {models.FINAL_STATE_ANNOTATION: text}
+        if final and job.final_state is None:
+            state = models.FinalState(final.type, final.name, final.message or "")
+            annotations = {models.FINAL_STATE_ANNOTATION: state.as_annotation()}
             await self._patch(job, metadata={"annotations": annotations})
         namespace, uid = job.metadata.namespace, job.metadata.uid
         left = await self._kube.delete(JOBS, namespace, job.name, uid=uid)

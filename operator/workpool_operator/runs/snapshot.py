@@ -9,7 +9,7 @@ from uuid import UUID
 
 from workpool_operator.jobs import diagnosis, names
 from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
-from workpool_operator.kube.models import FINAL_STATE_ANNOTATION, Job, Pod, RunObjects
+from workpool_operator.kube.models import Job, Pod, RunObjects
 from workpool_operator.prefect_api.models import Run
 from workpool_operator.runs.claims import recorded_job
 from workpool_operator.runs.store import Fact, RunRecord
@@ -71,7 +71,7 @@ class Snapshot:
         """A Job that the operator deleted because it outlived its run; its annotation has the run's
         final state."""
         jobs = (*self.previous_jobs, *self.deleted_jobs)
-        return next((j for j in jobs if FINAL_STATE_ANNOTATION in j.metadata.annotations), None)
+        return next((job for job in jobs if job.final_state), None)
 
     @property
     def overlapping(self) -> bool:

@@ -6,7 +6,6 @@ Two pods of a run must not overlap: the run is claimed once nothing of its last 
 from __future__ import annotations
 
 from workpool_operator.jobs import diagnosis
-from workpool_operator.kube.models import FINAL_STATE_ANNOTATION, Job
 from workpool_operator.prefect_api.models import State
 from workpool_operator.runs.actions import (
     Action,
@@ -39,9 +38,12 @@ def end_overwritten(given: Input) -> Action | None:
     """Restore the final state of a run that the pod of its deleted Job rescheduled. Only the
     SIGTERM handler of a pod writes AwaitingRetry without a message; a person's retry has one."""
     run, job = given.run, given.snapshot.ended_by_us
-    if job is None or run.state_name != "AwaitingRetry" or (run.state and run.state.message):
+    final = job.final_state if job else None
+    if final is None or run.state_name != "AwaitingRetry" or (run.state and run.state.message):
         return None
-    return RestoreState(_annotated_state(job)) if given.is_recent else RefreshRun()
+    if not given.is_recent:
+        return RefreshRun()
+    return RestoreState(State(type=final.type, name=final.name, message=final.message or None))
 
 
 def over_deadline(given: Input) -> Action | None:
@@ -149,9 +151,3 @@ SCHEDULED: tuple[Rule, ...] = (
     offer_too_old,
     claim,
 )
-
-
-def _annotated_state(job: Job) -> State:
-    type_, _, rest = job.metadata.annotations[FINAL_STATE_ANNOTATION].partition("/")
-    name, _, message = rest.partition("/")
-    return State(type=type_, name=name, message=message or None)
