@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -93,6 +94,23 @@ def test_the_next_claim_starts_without_the_refusals_of_the_last_one() -> None:
     assert answered(known, CLAIMED, at=NOW + 1).refusals == 9
     known = answered(known, SCHEDULED, at=NOW + 1)
     assert (known.refusals, known.refused_until, known.refused_at) == (0, NEVER, NEVER)
+
+
+def test_only_facts_that_outlast_a_claim_are_left_of_it_once_the_run_is_scheduled() -> None:
+    """A new field of the record belongs either to one claim, and ends with it, or in this list."""
+    outlast = {
+        *("run", "missing", "read_at", "answered_at", "valid_from", "stale_since", "since"),
+        *("foreign_state_id", "lease_renewed_at", "lost_lease"),  # compared with ids, or set anew
+        *("offered_at", "deployment", "not_before", "refused_claims", "refused_under"),
+        *("observed_name", "suspended_job", "workload", "reported", "noted"),  # of one Job
+        "events_read_at",
+    }
+    left: Any = object()
+    of_claim = {field.name: left for field in fields(RunRecord) if field.name not in outlast}
+    known = replace(record(CLAIMED), **of_claim)
+    scheduled = answered(known, SCHEDULED, at=NOW + 1)
+    ended = {name: getattr(scheduled, name) for name in of_claim}
+    assert ended == {name: getattr(RunRecord(), name) for name in of_claim}
 
 
 def test_an_offer_ends_with_the_state_for_which_it_was_made() -> None:
