@@ -100,7 +100,7 @@ def test_only_facts_that_outlast_a_claim_are_left_of_it_once_the_run_is_schedule
     """A new field of the record belongs either to one claim, and ends with it, or in this list."""
     outlast = {
         *("run", "missing", "read_at", "answered_at", "valid_from", "stale_since", "since"),
-        *("foreign_state_id", "lease_renewed_at", "lost_lease"),  # compared with ids, or set anew
+        *("foreign_state_id", "lease_renewed_at", "lost_lease"),  # compared with ids, or set again
         *("offered_at", "deployment", "not_before", "refused_claims", "refused_under"),
         *("observed_name", "suspended_job", "workload", "reported", "noted"),  # of one Job
         "events_read_at",
