@@ -9,9 +9,9 @@ PYTHON ?= python3
 programs = .venv/bin
 ready = @$(PYTHON) -m testbed.bootstrap $@
 testbed = @$(programs)/python -m testbed
-# Tests spend most of their time waiting for pods, so there are more workers than cores. The short
-# tests come last, so that no worker is left alone with a long one.
-WORKERS ?= 4
+# Tests spend most of their time waiting for pods, so there are more workers than cores; the tests'
+# plugin mixes those that wait with those that compute.
+WORKERS ?= 6
 pytest = @$(programs)/python -m pytest
 parallel = --numprocesses=$(WORKERS) --dist=loadgroup
 

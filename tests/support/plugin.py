@@ -3,6 +3,7 @@ tests leave anything behind. The report of a failed test shows the operators' lo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -12,6 +13,8 @@ from tests.support.run import TestRun, die_with_parent
 
 INTERFACES = pytest.StashKey[frozenset[str]]()
 LOG_CHARACTERS = 20_000
+WAITING = ("cluster", "e2e", "faults")
+WAITING_SHARE = 0.8  # of the order of all tests
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -21,6 +24,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         TestRun.begin()
     else:
         die_with_parent()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mix the folders of tests, each in its own order: those with pods mostly wait and the others
+    mostly compute. The ones that wait are over first."""
+    folders = [item.nodeid.split("/")[1] if "/" in item.nodeid else "" for item in items]
+    counts, seen = Counter(folders), Counter[str]()
+    positions: dict[pytest.Item, float] = {}
+    for item, folder in zip(items, folders, strict=True):
+        share = seen[folder] / counts[folder]
+        positions[item] = share * WAITING_SHARE if folder in WAITING else share
+        seen[folder] += 1
+    items.sort(key=lambda item: positions[item])
 
 
 @pytest.hookimpl(trylast=True)
