@@ -114,6 +114,9 @@ class FaultProxy(BackgroundServer):
         self.url = f"{scheme}://{host}:{port}{URL(self._forwarder.endpoint.url).path.rstrip('/')}"
 
     async def _stop(self) -> None:
+        for site in tuple(self._runner.sites):
+            await site.stop()
+        await asyncio.sleep(0.01)  # a connection that is just accepted gets its transport
         self._abort("")
         for connection in self._runner.server.connections if self._runner.server else ():
             if connection.transport is not None:
