@@ -128,9 +128,10 @@ class StateProposals:
         except PrefectRefused:
             self._defer(run_id, None)
             raise
+        # Also if a read of the earlier state overtook the answer: the next read shows the claim.
+        self.store.update(run_id, claimed_here=self._owner.is_granted(answer))
         if self.store.of(run_id).claim is not None:
-            granted = self._owner.is_granted(answer)
-            self.store.update(run_id, lease_renewed_at=asked_at, claimed_here=granted)
+            self.store.update(run_id, lease_renewed_at=asked_at)
         if answer.state.type == "SCHEDULED":
             self._defer(run_id, answer.state)
             log.debug("run %s was not claimed: %s: %s", run_id, answer.status, answer.reason)
