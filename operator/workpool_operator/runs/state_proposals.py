@@ -119,16 +119,17 @@ class StateProposals:
             "state_details": {"transition_id": str(self._owner.transition_id(run_id))},
         }
         asked_at = self._clock.monotonic()
-        # Set before the request: its answer can be lost.
-        self.store.update(run_id, claimed_here=True)
         try:
             answer = await self._propose(run_id, proposal)
+        except PrefectUnavailable:
+            self.store.update(run_id, claimed_here=True)
+            raise
         except PrefectNotFound:
             raise
         except PrefectRefused:
             self._defer(run_id, None)
             raise
-        # Also if a read of the earlier state overtook the answer: the next read shows the claim.
+        # Also if a read overtook the answer: the next one shows the claim.
         self.store.update(run_id, claimed_here=self._owner.is_granted(answer))
         if self.store.of(run_id).claim is not None:
             self.store.update(run_id, lease_renewed_at=asked_at)
@@ -254,7 +255,11 @@ class StateProposals:
 
     async def _propose(self, run_id: UUID, proposal: dict[str, Any]) -> SetStateResult:
         asked_at = self._clock.monotonic()
-        answer = await self._api.set_state(run_id, proposal)
+        try:
+            answer = await self._api.set_state(run_id, proposal)
+        except PrefectUnavailable:
+            self.store.mark_unknown(run_id)
+            raise
         run = self.store.of(run_id).run
         if run is None:
             self.store.mark_stale(run_id)

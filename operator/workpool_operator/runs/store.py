@@ -149,11 +149,10 @@ class RunRecord:
 
         The record stays the same if the answer is out of date. `transition_ids` are those of our
         claims on the run. `wrote` marks the answer to a write of ours, which reads in flight may
-        not reflect. If a read overtook such a write, the newer of the two is unknown: the record
-        is stale.
+        not reflect. If a read overtook such a write, the newer of the two is unknown.
         """
         if asked_at < self.valid_from:
-            return self.mark_stale(now) if wrote else self
+            return self.mark_unknown(now) if wrote else self
         state_type = run.state_type if run else ""
         is_new = (self.missing, self.state_type) != (run is None, state_type)
         known = replace(
@@ -171,6 +170,11 @@ class RunRecord:
     def mark_stale(self, now: float) -> RunRecord:
         """Return a record whose run must be read before anything else is decided."""
         return replace(self, stale_since=now)
+
+    def mark_unknown(self, now: float) -> RunRecord:
+        """Return a record after a write whose effect is unknown: only a read that is requested from
+        now on shows it."""
+        return replace(self.mark_stale(now), valid_from=now)
 
     def mark_foreign(self) -> RunRecord:
         """Return a record whose current state has no claim of ours: the run is left alone until its
@@ -336,6 +340,10 @@ class RunStore:
     def mark_stale(self, run_id: UUID) -> None:
         """Have the run read before anything else is decided about it."""
         self.put(run_id, self.of(run_id).mark_stale(self._clock.monotonic()))
+
+    def mark_unknown(self, run_id: UUID) -> None:
+        """See `RunRecord.mark_unknown`."""
+        self.put(run_id, self.of(run_id).mark_unknown(self._clock.monotonic()))
 
     def end_outage(self) -> None:
         """Retry at once what waits for the API server only."""

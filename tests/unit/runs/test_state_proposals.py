@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.controller import OWNER
 from tests.support.snapshots import MINE, RUN_ID, pending, run
+from workpool_operator.errors import PrefectUnavailable
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import Run, SetStateResult
 from workpool_operator.prefect_api.run_logs import RunLogSender
@@ -21,28 +23,35 @@ WORKER = replace(OWNER, namespace="", shares_transition_ids=True)
 
 
 class OvertakenApi:
-    """Accepts a claim, and lets a read of the earlier state finish before it answers."""
+    """Answers a claim with `status`, or not at all; a read of the earlier state finishes before."""
 
-    def __init__(self, store: RunStore, status: str) -> None:
+    def __init__(self, store: RunStore, status: str | None) -> None:
         self._store, self._status = store, status
 
     async def set_state(self, run_id: UUID, proposal: dict[str, Any]) -> SetStateResult:
         self._store.apply(run_id, run("SCHEDULED"), asked_at=time.monotonic())
+        self.next_read_at = time.monotonic()  # and is answered after the claim
+        if self._status is None:
+            raise PrefectUnavailable("no answer")
         return SetStateResult(self._status, pending())
 
     async def read_run(self, run_id: UUID) -> Run:
         return run(pending())
 
 
-@pytest.mark.parametrize(("status", "is_ours"), [("ACCEPT", True), ("ABORT", False)])
-async def test_a_claim_counts_as_it_was_answered_if_a_read_of_the_earlier_state_overtook_the_answer(
-    status: str, is_ours: bool
+@pytest.mark.parametrize(("status", "is_ours"), [("ACCEPT", True), ("ABORT", False), (None, True)])
+async def test_a_claim_counts_as_it_was_answered_although_reads_of_the_earlier_state_overtake_it(
+    status: str | None, is_ours: bool
 ) -> None:
     store = RunStore(lambda _: {UUID(str(MINE))})
     store.apply(RUN_ID, run("SCHEDULED"), asked_at=time.monotonic())
-    api = cast("PrefectApi", OvertakenApi(store, status))
+    server = OvertakenApi(store, status)
+    api = cast("PrefectApi", server)
     proposals = StateProposals(WORKER, api=api, run_log=RunLogSender(api), store=store)
-    await proposals.claim(RUN_ID)
+    with suppress(PrefectUnavailable):
+        await proposals.claim(RUN_ID)
+    assert store.of(RUN_ID).is_stale
+    assert not store.apply(RUN_ID, run("SCHEDULED"), asked_at=server.next_read_at)
     await proposals.read(RUN_ID)
     record = store.of(RUN_ID)
     assert record.claim is not None
