@@ -31,7 +31,7 @@ UNUSUAL: Object = {
     },
     "env": {
         "A NAME WITH BLANKS": "kept",
-        "PLACEHOLDER": "{{ image }} {{ nobody }} {{ $HOME }}",
+        "PLACEHOLDER": "{{ image }} {{ absent }} {{ $HOME }}",
         "CONTROL": "\x01\x1b[31m\r\n",
         "NUMBER": 10**30,
         "NOTHING": None,
@@ -124,7 +124,7 @@ async def test_deeply_nested_variables_give_a_job_or_an_error(
     for _ in range(DEEP):
         nested = {"a": nested}
     process = await serve()
-    run = await launch(command=QUICK, nobody=nested, labels={"a": "b"})
+    run = await launch(command=QUICK, absent=nested, labels={"a": "b"})
     await api.wait(
         run["id"], until=lambda run: run["state_type"] in ("RUNNING", "COMPLETED", "CRASHED")
     )

@@ -28,9 +28,9 @@ WAITS: dict[str, tuple[Object, str, list[str]]] = {
         ["Insufficient cpu", "resource requests"],
     ),
     "service account missing": (
-        {"service_account_name": "nobody"},
+        {"service_account_name": "missing"},
         "FailedCreate",
-        ['serviceaccount "nobody" not found'],
+        ['serviceaccount "missing" not found'],
     ),
 }
 

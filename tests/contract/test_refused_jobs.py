@@ -36,7 +36,7 @@ async def settle_quietly(here: StepwiseController, run: Object) -> None:
 async def real_refusal(kube: Kube, namespace: str) -> Object:
     """Return the API server's message to a user without rights."""
     answer = await kube.http.post(
-        path("jobs", namespace), json={}, headers={"Impersonate-User": "nobody"}
+        path("jobs", namespace), json={}, headers={"Impersonate-User": "tester"}
     )
     assert answer.status_code == 403
     body: Object = answer.json()
@@ -57,7 +57,7 @@ async def test_case_45_a_403_is_reported_with_the_missing_right_and_how_to_grant
     await here.settle(suspended_run)
     type_, _, message = await state_of(api, suspended_run)
     assert type_ == "CRASHED"
-    assert 'User "nobody" cannot create resource "jobs"' in message
+    assert 'User "tester" cannot create resource "jobs"' in message
     assert f"right to create jobs in namespace '{namespace}'" in message
     assert f"kubectl -n {namespace} create rolebinding" in message
 

@@ -143,8 +143,8 @@ RUN_ERRORS: dict[str, tuple[Object, list[str]]] = {
         ],
     ),
     "block that is not there": (
-        {"env": {"TOKEN": "{{ prefect.blocks.secret.nobody }}"}},
-        ["job variable env.TOKEN", "{{ prefect.blocks.secret.nobody }}", "not found"],
+        {"env": {"TOKEN": "{{ prefect.blocks.secret.no-such-block }}"}},
+        ["job variable env.TOKEN", "{{ prefect.blocks.secret.no-such-block }}", "not found"],
     ),
     "block without a name": (
         {"env": {"TOKEN": "{{ prefect.blocks.foo }}"}},

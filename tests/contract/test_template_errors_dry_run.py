@@ -131,10 +131,10 @@ async def test_a_variable_that_only_a_deployment_sets_is_not_required_of_the_poo
 
 
 async def test_a_missing_block_is_a_warning_with_its_path(dry_run: DryRun) -> None:
-    missing = "{{ prefect.blocks.secret.nobody }}"
+    missing = "{{ prefect.blocks.secret.no-such-block }}"
     outcome = await dry_run(template({}, defaults={"env": {"TOKEN": missing}}))
     assert outcome.faults == ()
-    assert "nobody" in " ".join(outcome.crashes)
+    assert "no-such-block" in " ".join(outcome.crashes)
 
 
 async def test_values_that_are_probably_unintended_are_warnings(dry_run: DryRun) -> None:

@@ -302,8 +302,8 @@ async def test_a_kubeconfig_that_leads_to_the_proxy_has_the_clusters_rights(
 async def test_a_request_with_a_token_of_its_own_has_only_that_users_rights(
     kube_proxy: FaultProxy, kube: Kube, namespace: str, tmp_path: Path
 ) -> None:
-    await kube.create("serviceaccounts", namespace, {"metadata": {"name": "nobody"}})
-    target = f"{path('serviceaccounts', namespace, 'nobody')}/token"
+    await kube.create("serviceaccounts", namespace, {"metadata": {"name": "tester"}})
+    target = f"{path('serviceaccounts', namespace, 'tester')}/token"
     answer = await kube.http.post(target, json={"spec": {}})
     token = answer.raise_for_status().json()["status"]["token"]
     config = kube_proxy.write_kubeconfig(tmp_path / "kubeconfig", token=token)

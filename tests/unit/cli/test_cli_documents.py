@@ -64,7 +64,7 @@ def test_dates_stay_strings_as_in_kubernetes(read):
     ("text", "problem"),
     [
         ("a: {b", ":2:1: is not valid YAML or JSON: while parsing a flow mapping"),
-        ("a: *nobody", ":1:4: is not valid YAML or JSON: found undefined alias"),
+        ("a: *undefined", ":1:4: is not valid YAML or JSON: found undefined alias"),
         ("a:\n\t- b", ":2:1: is not valid YAML or JSON: while scanning"),
         ("a: !!python/object:os.system {}", "could not determine a constructor"),
         ("? [1]\n: 2", "keys must be strings"),

@@ -163,7 +163,7 @@ def test_a_placeholder_without_a_variable_is_a_warning_with_a_similar_name() -> 
         ("spec.template.spec.containers[0].name", set()),
         ("spec.template.spec.volumes[1].name", {"more"}),
         ("spec.template.spec.tolerations[2].key", {"tolerations"}),
-        ("spec.template.spec.nobody", set()),
+        ("spec.template.spec.unknown", set()),
     ],
 )
 def test_a_field_depends_on_the_placeholders_around_within_and_before_it(

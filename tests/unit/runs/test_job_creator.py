@@ -121,7 +121,7 @@ NAMED = run(pending(name=OUTAGE))
 OUTAGE_WAIT: Any = transient_reason(KubernetesUnavailable("etcd is on fire"))
 # What a real API server says.
 NO_RIGHT = (
-    'jobs.batch is forbidden: User "nobody" cannot create resource "jobs" in API group "batch" in '
+    'jobs.batch is forbidden: User "tester" cannot create resource "jobs" in API group "batch" in '
     'the namespace "data"'
 )
 BY_A_PLUGIN = 'jobs.batch "a-1" is forbidden: cannot set blockOwnerDeletion'
