@@ -10,7 +10,6 @@ from localnode.layout import Node
 
 #: Pid 1 of a node: `python -m localnode.init NAME STATE NUMBER BINARIES`.
 INIT = "localnode.init"
-_EARLIER_INIT = "testbed.clusters.node"  # nodes that were started before this package existed
 
 
 def init_pid(state: Path) -> int | None:
@@ -33,7 +32,7 @@ def of_node(state: Path) -> list[int]:
 def _belongs_to(state: Path, pid: int) -> bool:
     with suppress(OSError):
         argv = _argv(pid)
-        return str(state) in argv and (INIT in argv or _EARLIER_INIT in argv)
+        return str(state) in argv and INIT in argv
     return False
 
 

@@ -246,11 +246,8 @@ class RunController(Subscriber):
             record = self.store.of(run.id)
             if (claimed := record.claimed_run) and record.state_type != "SCHEDULED":
                 is_ours = record.claimed_here or not self._owner.shares_transition_ids
-                return (
-                    self._make_handle(claimed)
-                    if is_ours and not self._has_handle(claimed)
-                    else None
-                )
+                is_free = is_ours and not self._has_handle(claimed)
+                return self._make_handle(claimed) if is_free else None
             age = self.clock.monotonic() - read_at
             if age <= self._settings().timeouts.state_age or record.not_before:
                 return None

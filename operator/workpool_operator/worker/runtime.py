@@ -63,7 +63,7 @@ class WorkerRuntime(Listener, Subscriber):
         self._work_pool = work_pool
         self._worker_name = worker_name
         self._settings = WorkerSettings()
-        self._around = prefect_settings.inherited_settings()
+        self._inherited = prefect_settings.inherited_settings()
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
@@ -75,7 +75,7 @@ class WorkerRuntime(Listener, Subscriber):
         self._problems = ProblemLogger(log, worker_name)
         self._configurations: dict[UUID, KubernetesJobConfiguration] = {}
         self._credentials: tuple[dict[str, Any], ...] = ()
-        self.api = PrefectApi(self._around.server, pool=pool)
+        self.api = PrefectApi(self._inherited.server, pool=pool)
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -221,7 +221,7 @@ class WorkerRuntime(Listener, Subscriber):
 
     def inherit(self, configuration: KubernetesJobConfiguration) -> None:
         """Add the worker's own settings to the run's environment; the run's own values win."""
-        configuration.inherit((*self._around.entries, *self._credentials))
+        configuration.inherit((*self._inherited.entries, *self._credentials))
 
     async def _identify(self, pool_id: UUID) -> Owner:
         if self._client is None:
@@ -235,7 +235,7 @@ class WorkerRuntime(Listener, Subscriber):
             binding_id=names.binding_id(cluster_id=cluster_id, binding=f"worker:{pool_id}"),
             worker_name=self._worker_name,
             namespace="",
-            server_url=self._around.server.url,
+            server_url=self._inherited.server.url,
             pool_id=pool_id,
             environment=(),
             template_environment=settings.template_environment(),
@@ -245,7 +245,7 @@ class WorkerRuntime(Listener, Subscriber):
     async def _keep_credentials(self, namespace: str) -> None:
         """Create the Secret, which outlives the worker because its Jobs need it."""
         owner = f"worker {self._pool} {self.owner.binding_id[:12]}"
-        given = self._around.credentials(self._settings, owner=owner)
+        given = self._inherited.credentials(self._settings, owner=owner)
         if given.managed_secret:
             await self._keep(namespace, given.managed_secret)
         self._credentials = given.entries
