@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Graces and time-outs of the decision table, in seconds. All are fixed except for the last
-    three, which a binding or a worker sets."""
+    """Graces and time-outs of the decision table, in seconds; `infrastructure_retries` is a count.
+
+    A binding sets the last three; a worker sets two of them, not the number of retries.
+    """
 
     state_age: float = 2.0  # a claim, and what ends something, needs a state this recent
     report_grace: float = 10.0

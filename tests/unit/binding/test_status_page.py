@@ -13,7 +13,9 @@ from workpool_operator.binding.key_reference import FORBIDDEN
 PACKAGE = Path(next(iter(workpool_operator.binding.__path__)))
 DOCS = Path(__file__).parents[3] / "docs"
 STATUS = (DOCS / "status.md").read_text()
-FAULTS = STATUS.partition("## Conditions and reasons")[2].partition("Two conditions do not")[0]
+FAULTS = STATUS.partition("## Conditions and reasons")[2].partition(
+    "### Conditions that only inform"
+)[0]
 OTHER_REASONS = {"NotChecked", "InvalidSpec", "InternalError"}
 
 

@@ -283,9 +283,11 @@ def _replaced_at(given: Input, pod: Pod) -> datetime | None:
 
 
 def _pending_for(given: Input) -> float:
-    """Return the seconds since the latest of the claim, the Job's creation and its start, which
-    a resume sets again. Until the Job controller records a start, only what this process saw
-    counts."""
+    """Return the seconds since the latest of: the claim, the Job's creation, the Job's start.
+
+    Resuming a Job sets its start again. While a Job has no start, at most the time counts for
+    which this process has seen it not suspended.
+    """
     job, claim = given.snapshot.current, given.snapshot.record.claim
     stamps = [claim.timestamp if claim else None]
     stamps += [job.metadata.creation_timestamp, job.start_time] if job else []
