@@ -11,7 +11,7 @@ ready = @$(PYTHON) -m testbed.bootstrap $@
 testbed = @$(programs)/python -m testbed
 # Tests spend most of their time waiting for pods, so there are more workers than cores; the tests'
 # plugin mixes those that wait with those that compute.
-WORKERS ?= 4
+WORKERS ?= 6
 pytest = @$(programs)/python -m pytest
 parallel = --numprocesses=$(WORKERS) --dist=loadgroup
 
@@ -30,11 +30,15 @@ down: ## end the cluster and remove everything of it
 	$(ready)
 	$(testbed) down
 
-test: check ## the checks, then all tests on one server and one cluster, with the smoke set of the faults
+test: ## the checks, then all tests on one server and one cluster, with the smoke set of the faults
 	$(ready)
-	$(testbed) up-with-images
+	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target up-with-images $(checks)
 	$(pytest) $(parallel) -m "not extended" tests/testbed tests/e2e tests/cluster tests/faults tests/contract
 	$(pytest) tests/scale
+
+.PHONY: up-with-images
+up-with-images: # the + shows its progress at once, and not as a whole like the output of the checks
+	+$(testbed) $@
 
 test-unit: ## tests without any server
 	$(ready)

@@ -19,11 +19,9 @@ IMPORTED_FROM = Path(__file__).resolve().parent.parent
 NAMESPACES = ("--mount", "--mount-proc", "--pid", "--net", "--uts", "--ipc")
 UNSHARE_SECONDS = 10
 READY_SECONDS = 120
-READY_CONDITION = (
-    "get",
-    "nodes",
-    '--output=jsonpath={range .items[*].status.conditions[?(@.type=="Ready")]}'
-    "{.status} {.lastHeartbeatTime}{end}",
+READY = (
+    '--output=jsonpath={range .status.conditions[?(@.type=="Ready")]}'
+    "{.status} {.lastHeartbeatTime}{end}"
 )
 DEFAULT_SERVICE_ACCOUNT = ("get", "serviceaccount", "default", "--namespace=default")
 
@@ -45,7 +43,7 @@ def wait_until_ready(node: Node, cache: Cache) -> None:
         ("kube-apiserver", lambda: configuration.write_kubeconfig(node)),
         ("kube-apiserver", lambda: bool(kubectl.run("get", "--raw=/readyz"))),
         ("kube-apiserver", lambda: bool(kubectl.run(*dns.APPLY, stdin=dns_service))),
-        ("kubelet", lambda: _is_ready(node, kubectl.run(*READY_CONDITION))),
+        ("kubelet", lambda: _is_ready(node, kubectl.run("get", "node", node.name, READY))),
         ("kube-controller-manager", lambda: bool(kubectl.run(*DEFAULT_SERVICE_ACCOUNT))),
         ("coredns", lambda: dns.serves(node)),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support import times
+from tests.support.binding import Binding
 from tests.support.deployments import Deployer, template_with_flows
 from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
@@ -103,12 +104,14 @@ async def test_the_runs_of_a_dead_node_end_although_their_pods_remain(
     kube: Kube,
     namespace: str,
     pool: str,
-    serve: Serve,
+    operator: Callable[..., Awaitable[Operator]],
+    binding: Callable[..., Awaitable[Binding]],
     deploy: Deployer,
 ) -> None:
     tolerations = [{**UNREACHABLE, "operator": "Exists", "tolerationSeconds": 5}]
     await template_for(api, pool, nodeName=ghost, tolerations=tolerations)
-    await serve()
+    await operator(WORKPOOL_OPERATOR_LOG_LEVEL="DEBUG")  # a failure shows what it waited for
+    await (await binding()).ready()
     deployment = await deploy("hello")
     running, waiting = [await api.create_run(deployment["id"]) for _ in range(2)]
 
