@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.support import times
-from tests.support.binding import Binding
 from tests.support.deployments import Deployer, template_with_flows
 from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
@@ -87,9 +86,10 @@ async def test_an_eviction_before_the_flow_starts_is_retried_and_its_slot_can_go
 async def ghost(kube: Kube, namespace: str) -> AsyncIterator[str]:
     """Create a node without a kubelet: its pods behave as on a node that died."""
     name = f"ghost-{namespace}"
-    taint = {"key": "tests", "effect": "NoSchedule"}
-    node = {"metadata": {"name": name}, "spec": {"taints": [taint]}}
-    await kube.create("nodes", "", node)
+    taints = [{"key": "tests", "effect": "NoSchedule"}, UNREACHABLE]
+    await kube.create("nodes", "", {"metadata": {"name": name}, "spec": {"taints": taints}})
+    # The node controller sees it within 5 s, and then removes the second taint once.
+    await kube.wait("nodes", "", name, until=is_reachable)
     yield name
     for pod in await kube.list("pods", namespace):
         where = pod["metadata"]["name"]
@@ -98,20 +98,22 @@ async def ghost(kube: Kube, namespace: str) -> AsyncIterator[str]:
     await kube.delete("nodes", "", name)
 
 
+def is_reachable(node: Object) -> bool:
+    return UNREACHABLE["key"] not in {taint["key"] for taint in node["spec"]["taints"]}
+
+
 async def test_the_runs_of_a_dead_node_end_although_their_pods_remain(
     ghost: str,
     api: PrefectApi,
     kube: Kube,
     namespace: str,
     pool: str,
-    operator: Callable[..., Awaitable[Operator]],
-    binding: Callable[..., Awaitable[Binding]],
+    serve: Serve,
     deploy: Deployer,
 ) -> None:
     tolerations = [{**UNREACHABLE, "operator": "Exists", "tolerationSeconds": 5}]
     await template_for(api, pool, nodeName=ghost, tolerations=tolerations)
-    await operator(WORKPOOL_OPERATOR_LOG_LEVEL="DEBUG")  # a failure shows what it waited for
-    await (await binding()).ready()
+    await serve()
     deployment = await deploy("hello")
     running, waiting = [await api.create_run(deployment["id"]) for _ in range(2)]
 
