@@ -11,10 +11,11 @@ from kubernetes_asyncio.client import Configuration
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kube import Kube
 from tests.support.polling import poll
-from workpool_operator.kube import cluster
+from workpool_operator.kube import reflector as reflectors
 from workpool_operator.kube.client import JOBS, KubernetesClient
-from workpool_operator.kube.cluster import Cache, Reflector
+from workpool_operator.kube.cluster import Cache
 from workpool_operator.kube.models import Job
+from workpool_operator.kube.reflector import Reflector
 
 LABEL = "tests/reflector"
 
@@ -89,7 +90,7 @@ async def test_changes_while_the_watch_is_down_are_seen_afterwards(
 async def test_a_silent_watch_is_opened_again_without_a_new_list(
     monkeypatch: pytest.MonkeyPatch, jobs: Cache[Job], kube_proxy: FaultProxy
 ) -> None:
-    monkeypatch.setattr(cluster, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(reflectors, "SILENCE_SECONDS", 0.3)
 
     async def watches() -> int:
         return requests(kube_proxy, watches=True)

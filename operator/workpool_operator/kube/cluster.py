@@ -4,56 +4,23 @@
                      +-> Reflector of Pods --> Cache of Pods --+--> subscribers
 
 It outlives its subscribers: a new connection to Prefect starts with a filled cache.
-
-A reflector lists in pages, watches from there, and lists again after a gap:
-
-- After any gap the cache equals the cluster again, because each full list replaces its objects.
-- A silent, broken or refused watch is noticed, and opened again with backoff.
-- Decoding blocks the event loop for at most one page.
-- An object that cannot be decoded is left out, and logged once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
-from workpool_operator.errors import (
-    KubernetesGone,
-    KubernetesRefused,
-    KubernetesUnavailable,
-    OperatorError,
-)
+from workpool_operator.errors import OperatorError
 from workpool_operator.kube.client import JOBS, PODS, KubernetesClient, Resource
-from workpool_operator.kube.decoding import Decoder
-from workpool_operator.kube.models import (
-    RUN_LABEL,
-    Job,
-    Metadata,
-    Pod,
-    RunObjects,
-    Status,
-    first_mismatch,
-)
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
-
-log = logging.getLogger(__name__)
-
-PAGE_SIZE = 100  # decoding 100 pods blocks the event loop for 14 ms, 500 pods for 51 ms
-RELIST_SECONDS = 600.0
-WATCH_SECONDS = 270
-SILENCE_SECONDS = 75.0  # bookmarks come every 60 s: a longer silence is a dead connection
-BACKOFF_SECONDS = (0.2, 10.0)  # a granted right is noticed within 15 s
+from workpool_operator.kube.models import RUN_LABEL, Job, Metadata, Pod, RunObjects
+from workpool_operator.kube.reflector import Reflector
 
 
 class HasRunId(Protocol):
@@ -70,7 +37,6 @@ class HasRunId(Protocol):
 
 O = TypeVar("O", bound=HasRunId)  # noqa: E741
 Changed = Callable[[str], None]
-Followed = Callable[[OperatorError | None], None]
 
 
 class Subscriber:
@@ -185,6 +151,7 @@ class ClusterCache:
             cache=cache,
             followed=partial(self._followed, namespace, resource.plural),
             alive=partial(self._alive, resource.plural),
+            flaw=_flaw,
             clock=self._clock,
         )
 
@@ -203,144 +170,6 @@ class ClusterCache:
         if run_id:
             for subscriber in tuple(self._subscribers):
                 subscriber.changed(UUID(run_id))
-
-
-class Reflector(Generic[O]):
-    """Keeps `cache` equal to the objects of `resource` in `namespace` that match `selector`.
-
-    `followed(error)` is called with None after every successful list, and with the error that ended
-    a list or a watch. `alive()` is called in every round of the loop, at least every
-    `SILENCE_SECONDS`.
-    """
-
-    def __init__(
-        self,
-        client: KubernetesClient,
-        resource: Resource[O],
-        *,
-        namespace: str,
-        selector: str,
-        cache: Cache[O],
-        followed: Followed,
-        alive: Callable[[], None] = lambda: None,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> None:
-        self._client = client
-        self._namespace = namespace
-        self._path = resource.path(namespace)
-        self._selector = selector
-        self._cache = cache
-        self._followed = followed
-        self._alive = alive
-        self._clock = clock
-        self._decoder = Decoder(resource.view, mismatched=self._log_undecodable)
-        self._logged: set[str] = set()  # UIDs
-
-    async def run(self) -> None:
-        """Follow until cancelled."""
-        delay, longest = BACKOFF_SECONDS
-        while True:
-            self._alive()
-            try:
-                await self._follow()
-                delay = BACKOFF_SECONDS[0]
-                await asyncio.sleep(delay)  # in case the server ends every watch at once
-            except (KubernetesUnavailable, KubernetesRefused) as error:
-                self._followed(error)
-                await asyncio.sleep(delay * random.uniform(0.8, 1.2))
-                delay = min(delay * 2, longest)
-
-    async def _follow(self) -> None:
-        """List once, then watch until a relist is due or the version is too old."""
-        version = await self._list()
-        until = self._clock.monotonic() + RELIST_SECONDS * random.uniform(0.9, 1.1)
-        while version and self._clock.monotonic() < until:
-            version = await self._watch(version)
-            await asyncio.sleep(0.1)
-
-    async def _list(self) -> str:
-        """Fill the cache; return the version to watch from, "" to list again because the server no
-        longer has the rest of a list."""
-        items: list[O] = []
-        query = {"labelSelector": self._selector, "limit": str(PAGE_SIZE)}
-        while True:
-            try:
-                body = await self._client.request("GET", self._path, query=query)
-            except KubernetesGone:
-                if "continue" not in query:
-                    raise
-                log.info("list of %s expired between two pages: listing again", self._path)
-                return ""
-            self._alive()
-            page = self._decoder.list_page(body)
-            items.extend(page.items)
-            if not page.metadata.continue_:
-                break
-            query["continue"] = page.metadata.continue_
-        for item in items:
-            self._check(item)
-        self._cache.replace(items, namespace=self._namespace)
-        self._followed(None)
-        return page.metadata.resource_version
-
-    async def _watch(self, version: str) -> str:
-        """Apply events until the server ends the watch; return the version to continue from, "" to
-        list again."""
-        query = {
-            "labelSelector": self._selector,
-            "resourceVersion": version,
-            "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(int(WATCH_SECONDS * random.uniform(0.9, 1.1))),
-        }
-        try:
-            async with self._client.watch(self._path, query) as lines:
-                while version and (line := await self._next(lines)):
-                    self._alive()
-                    version = self._apply(line)
-                return version
-        except KubernetesGone:
-            return ""
-
-    async def _next(self, lines: AsyncIterator[bytes]) -> bytes | None:
-        """Return the watch's next line; None at its end, or if it is silent for too long."""
-        try:
-            async with asyncio.timeout(SILENCE_SECONDS):
-                return await anext(lines, None)
-        except TimeoutError:
-            log.info("watch of %s was silent for %d s", self._path, SILENCE_SECONDS)
-            return None
-
-    def _apply(self, line: bytes) -> str:
-        """Apply the event; return the version to continue from, "" to list again."""
-        event = self._decoder.watch_event(line)
-        if isinstance(event, str):
-            return event
-        if isinstance(event.object, Status):
-            log.info("watch of %s ended: %s: listing again", self._path, event.object.message)
-            return ""
-        if event.type != "BOOKMARK":
-            self._check(event.object)
-            self._cache.put(event.object)  # also DELETED: the tombstone then has the last status
-        if event.type == "DELETED":
-            self._cache.remove(event.object.metadata.uid)
-        return str(event.object.metadata.resource_version)
-
-    def _check(self, item: O) -> None:
-        if not item.run_id:
-            self._log_mismatch(
-                item.metadata.uid, item.metadata.name, f"label {RUN_LABEL} is not a flow run id"
-            )
-
-    def _log_undecodable(self, metadata: dict[str, Any], error: ValidationError) -> None:
-        self._log_mismatch(
-            str(metadata.get("uid")), str(metadata.get("name")), first_mismatch(error)
-        )
-
-    def _log_mismatch(self, uid: str, name: str, why: str) -> None:
-        """Log it once for each object, which is in every list again."""
-        if uid not in self._logged:
-            self._logged.add(uid)
-            log.warning("%s/%s is ignored: %s", self._path, name, why)
 
 
 class Cache(Generic[O]):
@@ -431,6 +260,11 @@ class Cache(Generic[O]):
         if item is not None:
             _discard(self._by_run, item.run_id, uid)
         return item
+
+
+def _flaw(item: HasRunId) -> str:
+    """Return why the object belongs to no run, "" if it belongs to one."""
+    return "" if item.run_id else f"label {RUN_LABEL} is not a flow run id"
 
 
 def _discard(index: dict[str, dict[str, O]], run_id: str, uid: str) -> None:

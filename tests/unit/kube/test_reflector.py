@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from workpool_operator.errors import KubernetesGone, OperatorError
 from workpool_operator.kube.client import JOBS, KubernetesClient
-from workpool_operator.kube.cluster import Cache, Reflector
+from workpool_operator.kube.cluster import Cache
+from workpool_operator.kube.reflector import Reflector
 
 
 class ExpiringList:
