@@ -20,8 +20,7 @@ async def crd_problem(kube: KubernetesClient, namespaces: Sequence[str]) -> str:
 
     Without `namespaces` it has to list those of the whole cluster.
     """
-    everywhere = f"{BINDINGS.api}/{BINDINGS.plural}"
-    paths = [BINDINGS.path(namespace) for namespace in namespaces] or [everywhere]
+    paths = [BINDINGS.path(namespace) for namespace in namespaces or [""]]
     try:
         for path in paths:
             await kube.request("GET", path, query={"limit": "1"})

@@ -71,7 +71,10 @@ class Resource(Generic[T]):
     view: type[T]
 
     def path(self, namespace: str, name: str = "") -> str:
-        """Return the path of one object, or of the namespace's collection."""
+        """Return the path of one object, or of the namespace's collection; without a namespace, of
+        all namespaces."""
+        if not namespace:
+            return f"{self.api}/{self.plural}"
         base = f"{self.api}/namespaces/{namespace}/{self.plural}"
         return f"{base}/{name}" if name else base
 
@@ -104,6 +107,7 @@ class Resource(Generic[T]):
 JOBS = Resource("/apis/batch/v1", "jobs", models.Job)
 PODS = Resource("/api/v1", "pods", models.Pod)
 EVENTS = Resource("/api/v1", "events", models.Event)
+LEASES = Resource("/apis/coordination.k8s.io/v1", "leases", models.Lease)
 SECRETS = Resource("/api/v1", "secrets", Object)
 CONFIG_MAPS = Resource("/api/v1", "configmaps", Object)
 

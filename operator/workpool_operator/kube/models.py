@@ -1,4 +1,4 @@
-"""Models the few fields of Job, Pod and Event that the operator reads.
+"""Models the few fields of Job, Pod, Event and Lease that the operator reads.
 
 A model is validated from the API's bytes. Fields that it does not name are dropped before a Python
 object exists, so that a cached pod takes about 1.5 KiB instead of 50. Models have no logic except
@@ -44,6 +44,8 @@ SECRET_LABEL = PREFIX + "secret"
 WAITS_FOR_JOB_LABEL = PREFIX + "waits-for-job"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 STOP_DEADLINE_SECONDS = 1  # a pod's activeDeadlineSeconds: the least that the API server accepts
+LEASE_LABEL = PREFIX + "lease"  # what a Lease is for: "binding" or "replica"
+REPLICAS_LABEL = PREFIX + "replicas"  # on a replica's Lease: with which it shares bindings
 MANAGED = {"app.kubernetes.io/managed-by": "workpool-operator"}
 
 _CONFIG = ConfigDict(extra="ignore", alias_generator=AliasGenerator(validation_alias=to_camel))
@@ -403,6 +405,30 @@ class Event:
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Namespace:
     metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class LeaseSpec:
+    """Everything of a Lease that its holder writes; as the API sends it, also if edited by hand."""
+
+    holder_identity: str | None = None
+    lease_duration_seconds: int | None = None
+    acquire_time: str | None = None
+    renew_time: str | None = None
+    lease_transitions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Lease:
+    """A coordination.k8s.io/v1 Lease."""
+
+    metadata: Metadata
+    spec: LeaseSpec = Field(default_factory=LeaseSpec)
+
+    @property
+    def holder(self) -> str:
+        """The holder's identity; "" if nobody holds it."""
+        return self.spec.holder_identity or ""
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
