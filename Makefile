@@ -75,7 +75,7 @@ check-format: run = ruff format --check
 $(checks):
 	@echo "--- $(run)" && $(programs)/$(run)
 
-bench: ## time from run to Job, compared with the stock worker's
+bench: ## time to the Job, throughput, fairness and cost, compared with the stock worker's
 	$(ready)
 	$(testbed) up-with-images
 	@$(programs)/python -m benchmarks

@@ -1,11 +1,17 @@
-"""`make bench`: the time from a flow run to its Job, ours and the stock worker's.
+"""`make bench`: how fast runs get their Jobs, what that costs, and how the stock worker compares.
 
 Reading order, as the data goes:
 
-    contenders  the two programs, the servers that both share, the pool that each has
-    measure     one run after the other, on one contender: when its Job was seen, what it used
-    claim_path  which calls to Prefect belong to a run's claim
-    render      CPU time of rendering one manifest, alone
-    statistics  samples -> percentiles, targets and which of them are missed
-    report      the tables, and the machine and versions that the figures depend on
+    contenders       the two programs, the cluster and server that both share, the pool of each
+    recording_proxy  which requests to Prefect each sends, and when
+    job_watch        when each Job was created
+    processes        CPU time and memory, as the kernel counts them
+    latency          single runs, one after the other: claim_path says which calls belong to one
+    throughput       a queue of runs, compared with what the server can do
+    load, fairness   what the operator can do if the server is not the limit: prefect_stub answers
+                     Prefect's calls, stub_process runs it, loop_steps measures the event loop
+    render           CPU time of rendering one manifest, alone
+    statistics       figures, their targets and which of them are missed
+    report           the table, and the machine and versions that the figures depend on; markdown
+    pictures         charts as SVG
 """

@@ -1,110 +1,69 @@
-"""Turns samples into the figures that are promised, and finds those that miss their target."""
+"""The figures that a part of the benchmark measures, with their targets."""
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-from benchmarks.claim_path import ClaimPath
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 OURS = "workpool-operator"
-RENDER_SECONDS = 0.002  # of CPU time, the mean at most
+STOCK = "stock worker"
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One run: seconds from its creation until its Job was seen; the machine's load (1 min)."""
-
-    seconds: float
-    path: ClaimPath
-    load: float
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """The runs of one contender, and what its program used meanwhile."""
+class Figure:
+    """One row of the table; a value is None if it was not measured, or does not exist."""
 
     name: str
-    samples: tuple[Sample, ...]
-    resident_bytes: int
-    idle_cpu_share: float
-    cpu_seconds: float
-    seconds: float
+    ours: float | None
+    stock: float | None = None
+    unit: str = ""
+    digits: int = 0
+    at_most: float | None = None
+    at_least: float | None = None
 
     @property
-    def runs(self) -> int:
-        return len(self.samples)
-
-    def percentile(self, share: float) -> float:
-        """By nearest rank: a measured value; of 30 samples p99 is the highest."""
-        return nearest_rank([sample.seconds for sample in self.samples], share)
+    def row(self) -> list[str]:
+        return [self.name, self._text(self.ours), self._text(self.stock), self.target]
 
     @property
-    def calls(self) -> list[int]:
-        """Requests to Prefect on each run's claim path."""
-        return [sample.path.counted.total() for sample in self.samples]
+    def target(self) -> str:
+        """Return the target of ours, "" if it has none."""
+        if self.at_most is not None:
+            return f"<= {self.at_most:g} {self.unit}".rstrip()
+        return "" if self.at_least is None else f">= {self.at_least:g} {self.unit}".rstrip()
 
     @property
-    def load(self) -> float:
-        return statistics.median(sample.load for sample in self.samples)
-
-    @property
-    def cpu_seconds_per_run(self) -> float:
-        """Without what the idle program uses in the same time."""
-        return (self.cpu_seconds - self.idle_cpu_share * self.seconds) / self.runs
-
-
-@dataclass(frozen=True, slots=True)
-class Rendering:
-    """The CPU time of each of many renders of one template by one contender."""
-
-    contender: str
-    template: str
-    seconds: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return statistics.mean(self.seconds)
-
-    @property
-    def p99(self) -> float:
-        return nearest_rank(self.seconds, 0.99)
-
-    @property
-    def misses_its_target(self) -> bool:
-        return self.contender == OURS and self.mean > RENDER_SECONDS
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    figure: str
-    at_most: float
-    unit: str
-    digits: int
-    of: Callable[[Measurement], float]
-
-    def missed_by(self, measured: Measurement) -> str:
-        """Return a sentence, or "" if the target is met."""
-        value = self.of(measured)
-        if value <= self.at_most:
+    def missed(self) -> str:
+        """Return a sentence; "" if the target is met, or there is none."""
+        if self.ours is None:
             return ""
-        target = f"{self.at_most:g} {self.unit}"
-        return f"Target missed: {self.figure} is {value:.3g}, the target is {target}."
+        is_missed = (self.at_most is not None and self.ours > self.at_most) or (
+            self.at_least is not None and self.ours < self.at_least
+        )
+        value = f"{self.ours:.3g} {self.unit}".rstrip()
+        return f"Target missed: {self.name} is {value}, the target is {self.target}." * is_missed
+
+    def _text(self, value: float | None) -> str:
+        return "" if value is None else f"{value:.{self.digits}f} {self.unit}".rstrip()
 
 
-TARGETS = (
-    Target("run created -> Job, p50", 0.5, "s", 2, lambda measured: measured.percentile(0.50)),
-    Target("run created -> Job, p99", 2.0, "s", 2, lambda measured: measured.percentile(0.99)),
-    Target("Prefect calls per run, at most", 4, "calls", 0, lambda measured: max(measured.calls)),
-)
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one part measured. `text` is Markdown: how it measured, and details. `pictures` are SVG
+    by the name of their file."""
+
+    title: str
+    figures: Sequence[Figure]
+    text: str
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+
+def missed(results: Iterable[Result]) -> list[str]:
+    """Return a sentence for each target that ours misses."""
+    return [figure.missed for result in results for figure in result.figures if figure.missed]
 
 
 def nearest_rank(values: Sequence[float], share: float) -> float:
     """Return the smallest value that `share` of all values do not exceed."""
     return sorted(values)[math.ceil(share * len(values)) - 1]
-
-
-def missed(measured: Measurement) -> list[str]:
-    return [sentence for target in TARGETS if (sentence := target.missed_by(measured))]

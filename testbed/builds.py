@@ -11,12 +11,14 @@ from testbed import clusters, state
 
 MODULES = Path(__file__).resolve().parent / "go"
 HELM = GoModule("helm", folder=MODULES / "helm", programs=("helm",))
+KWOK = GoModule("kwok", folder=MODULES / "kwok", programs=("kwok",))
 
 
 def tool(name: str) -> Path:
-    """Return the path of "helm", or of the cluster's "kubectl"; builds it if it is missing."""
+    """Return the path of "helm", "kwok" or the cluster's "kubectl"; builds it if it is missing."""
     if name == "kubectl":
         return clusters.select(os.environ).cluster.kubectl.program
-    if name in HELM.programs:
-        return HELM.build(state.cache()) / name
+    for module in (HELM, KWOK):
+        if name in module.programs:
+            return module.build(state.cache()) / name
     raise SetupError(f"no Go module in {MODULES} builds {name!r}")

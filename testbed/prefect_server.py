@@ -56,6 +56,7 @@ class PrefectServer:
         self._home = folder / "home"
         self.log = folder / "prefect-server.log"
         self._parts = ExitStack()
+        self.pid = 0
 
     def __enter__(self) -> PrefectServer:
         with ExitStack() as parts:
@@ -63,6 +64,7 @@ class PrefectServer:
             database = parts.enter_context(Postgres(self.folder))
             server = self._daemon(database.url)
             server.start()
+            self.pid = server.pid
             # Its data are removed, so a graceful end would save nothing.
             parts.callback(server.stop, number=signal.SIGKILL)
             server.wait_until(self._answers, seconds=START_SECONDS)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.support.binding import Binding
 from tests.support.polling import poll
-from tests.support.prefect import stock_template
+from tests.support.prefect import suspended_template
 from workpool_operator.kube.models import BINDING_ANNOTATION
 
 BINDINGS, POOLS = 100, 4
@@ -31,7 +31,7 @@ async def test_a_hundred_bindings_in_one_process_are_ready_and_each_serves_its_r
     pools = [f"{pool}-{number}" for number in range(POOLS)]
     bindings = [Binding(kube, namespace, f"b{number:03}") for number in range(BINDINGS)]
     pool_of = {each.name: pools[number % POOLS] for number, each in enumerate(bindings)}
-    await gather(api.create_pool(name, template=suspended()) for name in pools)
+    await gather(api.create_pool(name, template=suspended_template()) for name in pools)
     try:
         await gather(
             api.one("POST", f"/work_pools/{pool_of[each.name]}/queues", {"name": each.name})
@@ -83,12 +83,6 @@ async def test_a_hundred_bindings_in_one_process_are_ready_and_each_serves_its_r
             lambda: kube.list("workpoolbindings", namespace), until=lambda it: not it, seconds=60
         )
         await gather(api.delete_pool(name) for name in pools)
-
-
-def suspended() -> dict[str, Any]:
-    template = stock_template()
-    template["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
-    return template
 
 
 def cpu_seconds(pid: int) -> float:

@@ -38,6 +38,7 @@ class Operator:
         kubeconfig: Path,
         log: Path,
         env: Mapping[str, str] | None = None,
+        program: Sequence[str] = (str(PROGRAM),),
         preloaded: bool = False,
     ) -> Operator:
         """Start one that serves only these namespaces, if any; `env` is added to its environment.
@@ -55,7 +56,7 @@ class Operator:
         if preloaded:
             daemon = Preloaded(arguments, log=log, env=environment)
         else:
-            daemon = Daemon("operator", [str(PROGRAM), *arguments], log=log, env=environment)
+            daemon = Daemon("operator", [*program, *arguments], log=log, env=environment)
         daemon.start()
         return cls(daemon, f"http://127.0.0.1:{port}")
 

@@ -172,6 +172,13 @@ def stock_template(**pod: Any) -> Object:
     return template
 
 
+def suspended_template() -> Object:
+    """Return that template with suspended Jobs, which have no pods."""
+    template = stock_template()
+    template["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
+    return template
+
+
 @cache
 def _stock_template() -> Object:
     package = find_spec("prefect")  # an import would take seconds

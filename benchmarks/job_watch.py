@@ -1,0 +1,89 @@
+"""When each Job of a namespace was created, as a watch shows it.
+
+A Job's own creationTimestamp has whole seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import httpx
+
+from localnode.errors import SetupError
+from tests.support.kube import Kube, path
+
+WATCH_SECONDS = 7200
+#: Without spec and status, which a Job's events repeat.
+METADATA = {"Accept": "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"}
+ADDED = '{"type":"ADDED"'
+
+
+class JobWatch:
+    """The Jobs of a namespace, and the time of this process when the line of each had arrived:
+    never too early."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, str]] = []
+        self._ended = False
+        self._changed = asyncio.Event()
+
+    async def follow(self, kube: Kube, namespace: str) -> None:
+        """Record every new Job until the watch ends."""
+        query: dict[str, Any] = {"watch": "true", "timeoutSeconds": WATCH_SECONDS}
+        jobs = path("jobs", namespace)
+        try:
+            async with kube.http.stream(
+                "GET", jobs, params=query, headers=METADATA, timeout=None
+            ) as response:
+                response.raise_for_status()
+                async for line in response.aiter_lines():
+                    if line.startswith(ADDED):
+                        self.seen.append((time.time(), line))
+                        self._changed.set()
+        finally:
+            self._ended = True
+            self._changed.set()
+
+    async def first(self, run_id: str) -> float:
+        """Wait for the run's Job, and return when it was first seen."""
+        while (found := self._find(run_id)) is None:
+            await self._change()
+        return found
+
+    async def count(self, jobs: int) -> list[float]:
+        """Wait for this number of Jobs, and return when each was seen, in that order."""
+        while len(self.seen) < jobs:
+            await self._change()
+        return [seen for seen, _ in self.seen[:jobs]]
+
+    def names(self) -> list[str]:
+        """Return the names of the Jobs so far."""
+        return [json.loads(line)["object"]["metadata"]["name"] for _, line in self.seen]
+
+    async def _change(self) -> None:
+        if self._ended:
+            raise SetupError("the watch of Jobs ended: the API server is gone or restarted")
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _find(self, run_id: str) -> float | None:
+        """A Job has the id of its run in several places."""
+        return next((seen for seen, line in reversed(self.seen) if run_id in line), None)
+
+
+@asynccontextmanager
+async def watch_jobs(kube: Kube, namespace: str) -> AsyncIterator[JobWatch]:
+    """Follow the namespace's Jobs inside the context."""
+    jobs = JobWatch()
+    watch = asyncio.create_task(jobs.follow(kube, namespace))
+    try:
+        yield jobs
+    finally:
+        watch.cancel()
+        with suppress(asyncio.CancelledError, httpx.HTTPError):
+            await watch
