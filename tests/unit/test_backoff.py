@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.support.clock import FakeClock
 from workpool_operator.backoff import exponential_delay
 from workpool_operator.errors import KubernetesUnavailable
+from workpool_operator.runs.back_pressure import BackPressure
 from workpool_operator.runs.job_creator import LONGEST_REFUSAL_SECONDS, JobCreator
 from workpool_operator.runs.store import (
     FIRST_DEFERRAL_SECONDS,
@@ -74,6 +75,8 @@ def test_a_job_that_was_refused_any_number_of_times_is_tried_again(times: int) -
         store=store,
         job_cache=absent,
         run_log=absent,
+        back_pressure=BackPressure(),
+        asked_to_wait=lambda _: None,
         forbidden=absent,
         clock=FakeClock(),
     )

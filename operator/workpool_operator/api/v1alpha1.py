@@ -347,6 +347,17 @@ class JobsSpec(CrdModel):
             "no quota) before it ends Crashed with the reason. Default: 600."
         ),
     )
+    max_pending_pods: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description=(
+            "The maximum number of runs whose pod exists or is to be created, and has not started "
+            "the flow container. While it is reached, no runs are claimed: they stay Scheduled, "
+            "and a cluster that is full or still adds nodes gets no more pods. Suspended Jobs do "
+            "not count. Default: no limit."
+        ),
+    )
     finished_grace_seconds: int = Field(
         default=3600,
         ge=0,

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from workpool_operator.runs.capacity import Shortage
+
 SERVER_RESOLVED = "ServerResolved"
 CREDENTIALS_VALID = "CredentialsValid"
 SERVER_REACHABLE = "ServerReachable"
@@ -52,13 +54,13 @@ class ConditionState:
 class ServingState:
     """What Ready and Claiming depend on besides the conditions.
 
-    `full_at` is the concurrencyLimit if all its slots are taken. `unserved` says why the binding
+    `shortage` says why further runs wait although nothing is wrong. `unserved` says why the binding
     has no session.
     """
 
     suspended: bool = False
     pool_paused: bool = False
-    full_at: int | None = None
+    shortage: Shortage | None = None
     synced: bool = False
     stopped: bool = False
     unserved: ConditionState | None = None
@@ -161,10 +163,8 @@ def _waiting(serving: ServingState) -> ConditionState | None:
     if serving.pool_paused:
         text = "The work pool is paused in Prefect: no runs are claimed until it is resumed there."
         return ConditionState("True", "PoolPaused", text)
-    if serving.full_at is not None:
-        slots = f"All slots of spec.concurrencyLimit ({serving.full_at}) are taken"
-        text = f"{slots}: due runs wait until one is free."
-        return ConditionState("True", "AtCapacity", text)
+    if serving.shortage:
+        return ConditionState("True", serving.shortage.reason, serving.shortage.message)
     return None
 
 

@@ -159,7 +159,8 @@ class Connection(Listener):
 
     def capacity_freed(self) -> None:
         """Poll if the last poll left due runs unclaimed because no slot was free."""
-        self.poller.slot_freed()
+        if self.controller.free_slots(self._binding.poll_settings()) > 0:
+            self.poller.slot_freed()
 
     def offer_expired(self) -> None:
         """Poll again: the run is still due."""

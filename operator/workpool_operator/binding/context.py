@@ -104,6 +104,7 @@ class Binding:
             interval=spec.poll.interval_seconds,
             prefetch=spec.poll.prefetch_seconds,
             concurrency_limit=spec.concurrency_limit,
+            max_pending_pods=spec.jobs.max_pending_pods,
         )
 
 

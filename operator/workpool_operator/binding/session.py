@@ -247,10 +247,11 @@ class BindingSession(Subscriber):
         connection = self._connection
         if connection:
             in_flight = connection.controller.in_flight()
+            shortage = connection.controller.shortage(self._binding.poll_settings())
         else:
-            in_flight = capacity.count_in_flight((), self._cluster.jobs, self._cluster.pods)
+            in_flight = capacity.count_in_flight(self._cluster.jobs, self._cluster.pods)
+            shortage = None
         polled = connection.poller.last if connection else None
-        limit = spec.concurrency_limit
         return StatusInput(
             generation=preflight.generation,
             worker_name=self._worker_name,
@@ -259,7 +260,7 @@ class BindingSession(Subscriber):
             serving=ServingState(
                 suspended=spec.suspend,
                 pool_paused=bool(preflight.pool and preflight.pool.is_paused),
-                full_at=limit if limit and in_flight.slots >= limit else None,
+                shortage=shortage,
                 synced=self.synced and polled is not None and polled.at is not None,
                 stopped=stopped,
                 unserved=unserved,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from workpool_operator.jobs.disruption import disruption_target, explain_disruption
@@ -71,13 +71,15 @@ class WaitReason:
     """Why a flow does not start: `category` names the sub-state, `message` explains it.
 
     `is_permanent` marks a wait that no change in the cluster can end. `container` names the
-    container whose log has more about it, if there is one.
+    container whose log has more about it, if there is one. `quota` is the exhausted quota with its
+    figures, if that is the reason.
     """
 
     category: str
     message: str
     is_permanent: bool = False
     container: str = ""
+    quota: str = ""
 
     @property
     def level(self) -> int:
@@ -158,7 +160,14 @@ def no_pods_reason(events: Iterable[Event], *, what: str) -> WaitReason | None:
     if not warnings:
         return None
     last = warnings[-1]
-    return _wait(last.reason, f"{what}: {last.message} ({last.reason}).")
+    wait = _wait(last.reason, f"{what}: {last.message} ({last.reason}).")
+    return replace(wait, quota=exceeded_quota(last.message))
+
+
+def exceeded_quota(refusal: str) -> str:
+    """Return name and figures of the exhausted quota for which the API server refuses an object, as
+    it says them; "" if a quota is not the reason."""
+    return refusal.partition("exceeded quota: ")[2].strip().rstrip(".")
 
 
 _NO_POD = (

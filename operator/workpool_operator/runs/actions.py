@@ -44,8 +44,8 @@ class RefreshStateHistory:
 
 @dataclass(frozen=True, slots=True)
 class DropOffer:
-    """Drop the offer of a poll. `is_expired`: only because it is too old (docs/races.md, 2), so
-    that another poll is due."""
+    """Drop the offer of a poll. `is_expired`: the run is still due, so that another poll is, too:
+    the offer is too old (docs/races.md, 2), or no Job is created for now."""
 
     is_expired: bool = False
 

@@ -1,49 +1,150 @@
-"""Counts the taken slots from what exists, so that no counter can leak. Pure."""
+"""Counts what the runs in flight take, from what exists, so that no counter can leak; and says why
+no further run may be claimed. Pure.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from uuid import UUID
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from workpool_operator.kube.models import Job, Pod
+from workpool_operator.runs.settings import PollSettings
 from workpool_operator.runs.store import RunRecord
+
+UNLIMITED = float("inf")
+
+
+class Stage(Enum):
+    """How far a run in flight is. All but RUNNING are pending; SUSPENDED takes no slot, because a
+    queue decides when it starts."""
+
+    CLAIMED = auto()  # offered or claimed, and no pod exists
+    STARTING = auto()  # a pod exists, and its flow container has not started
+    SUSPENDED = auto()  # its Job is suspended
+    RUNNING = auto()  # the flow container has started
+
+
+def stage_of(record: RunRecord | None, jobs: Iterable[Job], pods: Iterable[Pod]) -> Stage | None:
+    """Return the stage of the run with these Jobs and pods; None if it is not in flight: it is
+    neither offered nor claimed, and its Jobs and pods have ended."""
+    live = [pod for pod in pods if not pod.ended]
+    if live:
+        return Stage.RUNNING if any(pod.started for pod in live) else Stage.STARTING
+    alive = [job for job in jobs if not job.ended]
+    if alive:
+        return Stage.SUSPENDED if all(job.suspended for job in alive) else Stage.CLAIMED
+    if record is None:
+        return None
+    is_claimed = record.state_type == "PENDING" and record.claim is not None
+    return Stage.CLAIMED if is_claimed or record.offered_at is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Why due runs are not claimed, though nothing is wrong: a reason as one CamelCase word, and a
+    message with the figures."""
+
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
     """The ids of the runs in flight: the flow's container has started (`running`) or not
-    (`pending`). A `suspended` run is pending and takes no slot: a queue decides when it starts."""
+    (`pending`). Of the pending ones, a `suspended` run takes no slot, and a `claimed` one has no
+    pod yet."""
 
-    running: frozenset[str]
-    pending: frozenset[str]
-    suspended: frozenset[str] = frozenset()
+    running: Set[str] = field(default_factory=set)
+    pending: Set[str] = field(default_factory=set)
+    suspended: Set[str] = field(default_factory=set)
+    claimed: Set[str] = field(default_factory=set)
+
+    def __contains__(self, run_id: str) -> bool:
+        return run_id in self.running or run_id in self.pending
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.running
+        yield from self.pending
 
     @property
     def slots(self) -> int:
         """The number of slots that are taken."""
-        return len(self.running) + len(self.pending - self.suspended)
+        return len(self.running) + self.pending_pods
+
+    @property
+    def pending_pods(self) -> int:
+        """The number of runs whose pod exists or is to be created, and has not started the flow
+        container."""
+        return len(self.pending) - len(self.suspended)
+
+    def free_slots(self, settings: PollSettings) -> float:
+        """Return how many more runs may be claimed; infinite without a limit."""
+        free = [UNLIMITED]
+        if settings.concurrency_limit is not None:
+            free.append(settings.concurrency_limit - self.slots)
+        if settings.max_pending_pods is not None:
+            free.append(settings.max_pending_pods - self.pending_pods)
+        return max(0, min(free))
+
+    def shortage(self, settings: PollSettings) -> Shortage | None:
+        """Return which limit is reached; None while there are free slots."""
+        if self.free_slots(settings) > 0:
+            return None
+        limit, pods = settings.concurrency_limit, settings.max_pending_pods
+        if limit is not None and self.slots >= limit:
+            text = f"All slots of spec.concurrencyLimit ({limit}) are taken"
+            return Shortage("AtCapacity", f"{text}: due runs wait until one is free.")
+        text = (
+            f"{self.pending_pods} runs wait for their flow container to start, and "
+            f"spec.jobs.maxPendingPods is {pods}: due runs wait until one has started."
+        )
+        return Shortage("AtCapacity", text)
 
 
-def count_in_flight(
-    records: Iterable[tuple[UUID, RunRecord]], jobs: Iterable[Job], pods: Iterable[Pod]
-) -> InFlight:
-    """Return the runs in flight: those that are offered or claimed, and those with a Job or pod
-    that has not ended."""
-    alive = [job for job in jobs if job.run_id and not job.ended]
-    active = {job.run_id for job in alive}
-    busy = {job.run_id for job in alive if not job.suspended}
-    running: set[str] = set()
+def count_in_flight(jobs: Iterable[Job], pods: Iterable[Pod]) -> InFlight:
+    """Return the runs in flight as far as their Jobs and pods show them."""
+    objects: defaultdict[str, tuple[list[Job], list[Pod]]] = defaultdict(lambda: ([], []))
+    for job in jobs:
+        objects[job.run_id][0].append(job)
     for pod in pods:
-        if pod.run_id and not pod.ended:
-            active.add(pod.run_id)
-            busy.add(pod.run_id)
-            if pod.started:
-                running.add(pod.run_id)
-    for run_id, record in records:
-        is_claimed = record.state_type == "PENDING" and record.claim is not None
-        if record.offered_at is not None or is_claimed:
-            busy |= {str(run_id)} - active
-            active.add(str(run_id))
-    pending = frozenset(active - running)
-    return InFlight(running=frozenset(running), pending=pending, suspended=pending - busy)
+        objects[pod.run_id][1].append(pod)
+    objects.pop("", None)  # those of no run
+    capacity = Capacity()
+    for run_id, (its_jobs, its_pods) in objects.items():
+        capacity.update(run_id, stage_of(None, its_jobs, its_pods))
+    return capacity.in_flight
+
+
+class Capacity:
+    """Keeps the runs in flight; `update` is called after each change of a run."""
+
+    def __init__(self) -> None:
+        self._stages: dict[str, Stage] = {}
+        self._running: set[str] = set()
+        self._pending: set[str] = set()
+        self._suspended: set[str] = set()
+        self._claimed: set[str] = set()
+        self.in_flight = InFlight(self._running, self._pending, self._suspended, self._claimed)
+
+    def update(self, run_id: str, stage: Stage | None) -> bool:
+        """Record the run's present stage; return whether it takes less than before."""
+        if stage is self._stages.get(run_id):
+            return False
+        before = self._taken()
+        for runs in (self._running, self._pending, self._suspended, self._claimed):
+            runs.discard(run_id)
+        if stage is None:
+            del self._stages[run_id]
+        else:
+            self._stages[run_id] = stage
+            (self._running if stage is Stage.RUNNING else self._pending).add(run_id)
+        if stage is Stage.SUSPENDED:
+            self._suspended.add(run_id)
+        if stage is Stage.CLAIMED:
+            self._claimed.add(run_id)
+        return any(now < then for now, then in zip(self._taken(), before, strict=True))
+
+    def _taken(self) -> tuple[int, int, int]:
+        return self.in_flight.slots, self.in_flight.pending_pods, len(self._claimed)

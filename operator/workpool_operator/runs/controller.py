@@ -21,9 +21,9 @@ from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.events import EventStream
 from workpool_operator.prefect_api.models import Run
 from workpool_operator.prefect_api.run_logs import RunLogSender
-from workpool_operator.runs import capacity
 from workpool_operator.runs.actions import NoAction, RequeueAfter
-from workpool_operator.runs.capacity import InFlight
+from workpool_operator.runs.back_pressure import BackPressure, exhausted_quota
+from workpool_operator.runs.capacity import Capacity, InFlight, Shortage, stage_of
 from workpool_operator.runs.claims import ClaimedRun, Owner
 from workpool_operator.runs.executor import Executor
 from workpool_operator.runs.handle import RunHandle
@@ -33,9 +33,9 @@ from workpool_operator.runs.reconciler import Reconciler
 from workpool_operator.runs.renderer import JobRenderer
 from workpool_operator.runs.resync import UNFINISHED, Resync
 from workpool_operator.runs.secret_collector import SecretCollector
-from workpool_operator.runs.settings import RunSettings
+from workpool_operator.runs.settings import PollSettings, RunSettings
 from workpool_operator.runs.state_proposals import StateProposals
-from workpool_operator.runs.store import RunRecord, RunStore
+from workpool_operator.runs.store import NEVER, RunRecord, RunStore
 from workpool_operator.runs.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,11 @@ class RunController(Subscriber):
         self._workers, self._resync_seconds, self.clock = workers, resync_seconds, clock
         self._listening = asyncio.Event()  # the event stream opened, or did not
         # Remembers each run until it is forgotten: a disposable cache of what Prefect stores.
-        self.store = RunStore(self._transition_ids, clock=clock)
+        self.store = RunStore(self._transition_ids, changed=self._count, clock=clock)
+        # What the runs in flight take: changes with the store and with the cluster's objects.
+        self._capacity = Capacity()
+        # What the API server refuses for now: claims wait for it.
+        self._back_pressure = BackPressure()
         # Holds the runs to reconcile; one reconciler has a run at a time.
         self.queue: WorkQueue[UUID] = WorkQueue()
         # Callers that wait for a run: a worker for each run that it claimed, a binding for none.
@@ -117,6 +121,8 @@ class RunController(Subscriber):
             store=self.store,
             job_cache=self._cluster.jobs,
             run_log=self.run_log,
+            back_pressure=self._back_pressure,
+            asked_to_wait=self._asked_to_wait,
             forbidden=self._listener.jobs_forbidden,
             clock=self.clock,
         )
@@ -163,6 +169,7 @@ class RunController(Subscriber):
             executor=self._executor,
             settings=self._settings,
             listener=self._listener,
+            back_pressure=self._back_pressure,
             hold=self._hold,
             reconciled=self._reconciled,
             clock=self.clock,
@@ -183,6 +190,8 @@ class RunController(Subscriber):
         """Drive the runs until cancelled; if one part fails, all end."""
         try:
             with self._cluster.subscribe(self):
+                for run_id in self._cluster.run_ids():
+                    self._count(run_id)
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._make_events().run(), name="events")
                     group.create_task(self._resync_once_listening(), name="resync")
@@ -287,8 +296,20 @@ class RunController(Subscriber):
             self.enqueue(run.id)
 
     def in_flight(self) -> InFlight:
-        """Return the runs in flight."""
-        return capacity.count_in_flight(self.store, self._cluster.jobs, self._cluster.pods)
+        """Return the runs in flight; the result changes with them."""
+        return self._capacity.in_flight
+
+    def free_slots(self, settings: PollSettings) -> float:
+        """Return how many more runs may be claimed; infinite without a limit."""
+        in_flight, now = self.in_flight(), self.clock.monotonic()
+        free = self._back_pressure.free_slots(in_flight, now=now)
+        return min(free, in_flight.free_slots(settings))
+
+    def shortage(self, settings: PollSettings) -> Shortage | None:
+        """Return why no further run may be claimed; None while there are free slots."""
+        in_flight, now = self.in_flight(), self.clock.monotonic()
+        refused = self._back_pressure.shortage(in_flight, now=now)
+        return refused or in_flight.shortage(settings)
 
     def resync(self) -> None:
         """List runs, Jobs and pods again: events may have been missed."""
@@ -376,6 +397,7 @@ class RunController(Subscriber):
 
     def changed(self, run_id: UUID) -> None:
         """See `kube.cluster.Subscriber`."""
+        self._count(run_id)
         if handle := self._handles.get(run_id):
             self._update(handle)
         self.enqueue(run_id)
@@ -401,6 +423,25 @@ class RunController(Subscriber):
     def _events_changed(self, lost: str | None) -> None:
         self._listening.set()
         self._listener.events_changed(lost)
+
+    def _count(self, run_id: UUID) -> None:
+        """Count the run by what is known of it now."""
+        key, record = str(run_id), self.store.get(run_id)
+        jobs, pods = self._cluster.jobs.by_run(key), self._cluster.pods.by_run(key)
+        freed = self._capacity.update(key, stage_of(record, jobs, pods))
+        now = self.clock.monotonic()
+        if self._back_pressure.note_quota(run_id, exhausted_quota(record), now=now):
+            freed = True
+            if (following := self._back_pressure.probe) is not None:
+                self.store.update(following, refused_until=NEVER)
+                self.enqueue(following)
+        if freed:
+            self._listener.capacity_freed()
+
+    def _asked_to_wait(self, seconds: float) -> None:
+        """Send no Job for so long; have a poll claim runs again then."""
+        rest = self._back_pressure.note_retry_after(seconds, now=self.clock.monotonic())
+        asyncio.get_running_loop().call_later(rest, self._listener.capacity_freed)
 
     def _transition_ids(self, run_id: UUID) -> Set[UUID]:
         return self._owner.transition_ids(

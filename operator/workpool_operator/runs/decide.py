@@ -19,6 +19,7 @@ The rules of each state, in order; the first that applies decides:
                 previous_job_unreported  start its TTL
                 not_offered              leave the run to the next poll
                 offer_too_old            drop the offer; have a poll make another
+                refused_to_others        the same while the API server refuses Jobs for now
                 claim                    claim the run
     PENDING     unclaimed                look for our claim; without one do nothing
                 lease_due                renew the deployment's concurrency slot
@@ -26,8 +27,10 @@ The rules of each state, in order; the first that applies decides:
                 suspended.claimed        adopt an earlier Job that continues
                 job_impossible           deployment deleted: Cancelled; else Crashed with the fix
                 refused_too_long         Crashed after the pending time-out
+                quota_probed             SCHEDULED, if another run waits for the exhausted quota
                 refusal_unnamed          name the sub-state by the API server's reason
                 refused_just_now         wait to try again
+                asked_to_wait            wait as the API server asked for all Jobs
                 create                   create the Job
       Job       unrecorded               write infrastructure_pid
                 ended.retry              ended by the infrastructure: SCHEDULED, a few times

@@ -37,7 +37,7 @@ from workpool_operator.errors import (
     RenderError,
     SecretRefused,
 )
-from workpool_operator.jobs import attribution, ineffective_variables
+from workpool_operator.jobs import attribution, diagnosis, ineffective_variables
 from workpool_operator.jobs.diagnosis import OUTAGE, WaitReason
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.render import RenderedJob
@@ -48,6 +48,7 @@ from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.cluster import Cache
 from workpool_operator.kube.models import Job
 from workpool_operator.prefect_api.run_logs import RunLogSender
+from workpool_operator.runs.back_pressure import BackPressure
 from workpool_operator.runs.claims import ClaimedRun
 from workpool_operator.runs.renderer import JobRenderer
 from workpool_operator.runs.store import NEVER, JobFault, JobFaultReason, RunStore
@@ -57,6 +58,7 @@ log = logging.getLogger(__name__)
 Object = Mapping[str, Any]
 
 FIRST_REFUSAL_SECONDS, LONGEST_REFUSAL_SECONDS = 2.0, 60.0
+PROBE_SECONDS = 1.5  # between two attempts while a quota is exhausted: room is used within 2 s
 
 # Texts of the API server, for cases that share a status and a reason. Admission names the object.
 # The authorizer does not: it decides before the object exists.
@@ -67,7 +69,7 @@ _ENDING = "because it is being terminated"
 
 class JobCreator:
     """Renders and creates Jobs; `forbidden(message)` is called if the API server refuses one
-    because the operator lacks a right."""
+    because the operator lacks a right, `asked_to_wait(seconds)` if it names a time to wait."""
 
     def __init__(
         self,
@@ -77,6 +79,8 @@ class JobCreator:
         store: RunStore,
         job_cache: Cache[Job],
         run_log: RunLogSender,
+        back_pressure: BackPressure,
+        asked_to_wait: Callable[[float], None],
         forbidden: Callable[[str], None],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -85,6 +89,8 @@ class JobCreator:
         self._store = store
         self._job_cache = job_cache
         self._run_log = run_log
+        self._back_pressure = back_pressure
+        self._asked_to_wait = asked_to_wait
         self._forbidden = forbidden
         self._clock = clock
         self._created_at = NEVER  # the last Job of any run
@@ -123,6 +129,8 @@ class JobCreator:
         except KubernetesRefused as refused:
             await self._refused(claimed, made, refused)
         except KubernetesUnavailable as error:
+            if error.retry_after:
+                self._asked_to_wait(error.retry_after)
             self._note_outage(run_id)
             if not self._store.of(run_id).refusals:  # a single failure is not reported
                 self._store.update(run_id, refusals=1)
@@ -177,16 +185,19 @@ class JobCreator:
         self._store.update(run_id, only_this_refused_since=since, refused_at=now)
 
     def _note_wait(self, run_id: UUID, error: OperatorError) -> None:
-        """Record why the Job was not accepted, and when the next attempt is due."""
-        refusals = self._store.of(run_id).refusals
+        """Record why the Job was not accepted, and when the next attempt is due. Of the runs that
+        wait for a quota, the first tries again soon, and the next one once that got its Job."""
+        refusals, refusal = self._store.of(run_id).refusals, transient_reason(error)
         delay = exponential_delay(
             refusals, first=FIRST_REFUSAL_SECONDS, longest=LONGEST_REFUSAL_SECONDS
         )
         delay = max(delay * random.uniform(0.8, 1.2), getattr(error, "retry_after", None) or 0.0)
+        if refusal and refusal.quota and self._back_pressure.probe in (None, run_id):
+            delay = PROBE_SECONDS
         self._store.update(
             run_id,
             refusals=refusals + 1,
-            refusal=transient_reason(error),
+            refusal=refusal,
             refused_until=self._clock.monotonic() + delay,
         )
 
@@ -327,11 +338,11 @@ def transient_reason(error: OperatorError) -> WaitReason | None:
     if not isinstance(error, KubernetesRefused):
         return None
     answer = _answer(error)
-    if isinstance(answer, KubernetesForbidden) and "exceeded quota" in text:
+    if isinstance(answer, KubernetesForbidden) and (quota := diagnosis.exceeded_quota(text)):
         advice = (
             "The Job starts as soon as the namespace's quota allows: raise it, or end other Jobs."
         )
-        return WaitReason("QuotaExceeded", f"{text}. {advice}")
+        return WaitReason("QuotaExceeded", f"{text}. {advice}", quota=quota)
     if isinstance(answer, KubernetesConflict) or any(words in text for words in _BY_A_POLICY):
         return WaitReason("JobRefused", f"{text}. The operator tries again.")
     if _ENDING in text:

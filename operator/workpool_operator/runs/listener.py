@@ -27,7 +27,7 @@ class Listener:
         """Handle that a right to create Jobs is missing; the message has the grant."""
 
     def capacity_freed(self) -> None:
-        """Handle that a Job or run is finished: a slot may be free."""
+        """Handle that a run takes less than before: another one may be claimed."""
 
     def offer_expired(self) -> None:
         """Handle that an offered run was not claimed because its state was too old."""

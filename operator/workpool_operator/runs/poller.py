@@ -25,6 +25,7 @@ from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import OperatorError, Unavailable
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
 from workpool_operator.prefect_api.models import Run, WorkQueue
+from workpool_operator.runs.capacity import UNLIMITED
 from workpool_operator.runs.controller import RunController
 from workpool_operator.runs.settings import PollSettings
 
@@ -36,7 +37,6 @@ LONGEST_WAIT_SECONDS = 60.0  # also if Retry-After is longer: the liveness probe
 CLOSEST_SECONDS = 0.25
 QUIET_SECONDS = 0.02
 
-UNLIMITED = float("inf")
 _ACTIVE = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
 
 
@@ -122,7 +122,7 @@ class Poller:
         self._asked_at = asked_at = self._clock.monotonic()
         page = await self._prefect.poll(queues=queues, before=before)
         candidates = self._candidates(page)
-        free = self._free(settings.concurrency_limit)
+        free = self._free(settings)
         if len(candidates) < free and self._hides_runs(page):
             known = {str(run.id) for run in page} | self._excluded_runs()
             candidates += await self._runs_behind_full_page(
@@ -139,7 +139,7 @@ class Poller:
         excluded = self._excluded_runs()
         return [run for run in runs if str(run.id) not in excluded]
 
-    def _excluded_runs(self) -> frozenset[str]:
+    def _excluded_runs(self) -> Set[str]:
         in_flight, now = self._controller.in_flight(), self._clock.now()
         records = self._controller.store
         deferred = {str(run_id) for run_id, record in records if record.is_deferred(now)}
@@ -164,9 +164,9 @@ class Poller:
         waiting = {str(run.id) for run in runs if run.id not in offered}
         return not waiting.isdisjoint(in_flight.running | in_flight.pending)
 
-    def _free(self, limit: int | None) -> int:
-        taken = self._controller.in_flight().slots
-        return PAGE_SIZE if limit is None else max(0, limit - taken)
+    def _free(self, settings: PollSettings) -> int:
+        free = self._controller.free_slots(settings)
+        return PAGE_SIZE if free == UNLIMITED else int(free)
 
     async def _offer(self, runs: list[Run], read_at: float) -> None:
         """Offer the runs with their deployments, which each poll reads again, with one request."""

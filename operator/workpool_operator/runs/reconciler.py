@@ -4,6 +4,7 @@ done now. A failed action delays its key; a failure does not end the loop.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from uuid import UUID
@@ -12,6 +13,7 @@ from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import OperatorError, PrefectUnavailable, Unavailable
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.runs.actions import Action, NoAction, RequeueAfter
+from workpool_operator.runs.back_pressure import BackPressure
 from workpool_operator.runs.claims import Owner
 from workpool_operator.runs.decide import decide
 from workpool_operator.runs.executor import Executor
@@ -45,6 +47,7 @@ class Reconciler:
         executor: Executor,
         settings: Callable[[], RunSettings],
         listener: Listener,
+        back_pressure: BackPressure,
         hold: Callable[[UUID], NoAction | RequeueAfter | None],
         reconciled: Callable[[UUID], None],
         clock: Clock = SYSTEM_CLOCK,
@@ -56,6 +59,7 @@ class Reconciler:
         self._executor = executor
         self._settings = settings
         self._listener = listener
+        self._back_pressure = back_pressure
         self._hold = hold
         self._reconciled = reconciled
         self._clock = clock
@@ -80,6 +84,7 @@ class Reconciler:
             finally:
                 self._queue.done(run_id)
                 self._reconciled(run_id)
+            await asyncio.sleep(0)  # to other bindings: the queue may hold thousands of runs
 
     async def _reconcile(self, run_id: UUID) -> None:
         taken: list[Action] = []
@@ -100,12 +105,15 @@ class Reconciler:
         return decide(seen, self._settings().timeouts, wall=self._clock.now())
 
     def _snapshot(self, run_id: UUID) -> Snapshot:
-        objects = self._cluster.objects(run_id)
+        objects, now = self._cluster.objects(run_id), self._clock.monotonic()
         foreign = frozenset(job.name for job in objects.jobs if not self._owner.owns(job))
         return take_snapshot(
             run_id,
             self._store.of(run_id),
             objects,
-            now=self._clock.monotonic(),
+            now=now,
             foreign_jobs=foreign,
+            claims_held=self._back_pressure.holds_claims(now),
+            quota_probed=self._back_pressure.is_probed_by_other(run_id),
+            creation_paused=self._back_pressure.paused_seconds(now),
         )

@@ -47,8 +47,10 @@ class RunSettings:
 @dataclass(frozen=True, slots=True)
 class PollSettings:
     """How a work pool is polled: every `interval` seconds, for runs that are due within `prefetch`
-    seconds, until `concurrency_limit` (None: any number) are in flight."""
+    seconds, until `concurrency_limit` are in flight or the pods of `max_pending_pods` have not
+    started (None: any number)."""
 
     interval: float = 10.0
     prefetch: float = 10.0
     concurrency_limit: int | None = None
+    max_pending_pods: int | None = None

@@ -22,7 +22,9 @@ class Snapshot:
     `record` is up to date: put it back into the store. `current` is the Job of the run's
     current claim; `previous_jobs` are its other Jobs, which prove nothing about the run
     (docs/races.md, 8). `pods` are those of the current Job, also deleted ones. `foreign_jobs` are
-    the names of Jobs that were created for another server or pool.
+    the names of Jobs that were created for another server or pool. `claims_held`: the API server
+    would refuse the Job of a run that is claimed now. `quota_probed`: another run waits until an
+    exhausted quota has room. `creation_paused`: the seconds for which it wants no Jobs.
     """
 
     run_id: UUID
@@ -35,6 +37,9 @@ class Snapshot:
     pods: tuple[Pod, ...] = ()
     live_pods: tuple[Pod, ...] = ()
     now: float = 0.0
+    claims_held: bool = False
+    quota_probed: bool = False
+    creation_paused: float = 0.0
 
     @property
     def run(self) -> Run | None:
@@ -134,6 +139,9 @@ def take_snapshot(
     *,
     now: float,
     foreign_jobs: frozenset[str] = frozenset(),
+    claims_held: bool = False,
+    quota_probed: bool = False,
+    creation_paused: float = 0.0,
 ) -> Snapshot:
     """Return the snapshot. Its record is the one to remember: it has the time at which each fact
     was first seen."""
@@ -151,6 +159,9 @@ def take_snapshot(
         pods=_pods_of(name, objects, since=current.start_time if current else None),
         live_pods=tuple(pod for pod in objects.pods if not pod.ended),
         now=now,
+        claims_held=claims_held,
+        quota_probed=quota_probed,
+        creation_paused=creation_paused,
     )
     return replace(snapshot, record=_with_facts(snapshot))
 

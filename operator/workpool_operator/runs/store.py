@@ -285,15 +285,18 @@ class RunFacts(TypedDict, total=False):
 
 
 class RunStore:
-    """Keeps records by run id; `transition_ids(run_id)` returns those of our claims on the run."""
+    """Keeps records by run id; `transition_ids(run_id)` returns those of our claims on the run.
+    `changed(run_id)` is called after each change of a record."""
 
     def __init__(
         self,
         transition_ids: Callable[[UUID], Set[UUID]],
         *,
+        changed: Callable[[UUID], None] = lambda _: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.transition_ids = transition_ids
+        self._changed = changed
         self._clock = clock
         self._records: dict[UUID, RunRecord] = {}
 
@@ -314,11 +317,12 @@ class RunStore:
     def put(self, run_id: UUID, record: RunRecord) -> None:
         """Replace the run's record."""
         self._records[run_id] = record
+        self._changed(run_id)
 
     def update(self, run_id: UUID, **facts: Unpack[RunFacts]) -> None:
         """Change facts of the run; do nothing if it was forgotten meanwhile."""
         if (known := self._records.get(run_id)) is not None:
-            self._records[run_id] = replace(known, **facts)
+            self.put(run_id, replace(known, **facts))
 
     def apply(self, run_id: UUID, run: Run | None, *, asked_at: float, wrote: bool = False) -> bool:
         """Apply the server's answer about the run; return False if it is out of date. See
@@ -354,6 +358,7 @@ class RunStore:
     def drop(self, run_id: UUID) -> None:
         """Forget the run."""
         self._records.pop(run_id, None)
+        self._changed(run_id)
 
 
 _EMPTY = RunRecord()

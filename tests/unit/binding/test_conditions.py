@@ -17,10 +17,12 @@ from workpool_operator.binding.conditions import (
     internal_error,
     ready,
 )
+from workpool_operator.runs.capacity import Shortage
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = datetime(2026, 1, 1, 13, tzinfo=UTC)
 SERVING = ServingState(synced=True)
+FULL = Shortage("AtCapacity", "All slots are taken.")
 
 
 def all_true() -> Conditions:
@@ -74,8 +76,8 @@ def test_ready_names_a_fault_although_an_earlier_condition_is_unknown() -> None:
     [
         (ServingState(), "Unknown", "Unknown", "Starting"),
         (SERVING, "True", "True", "Polling"),
-        (ServingState(synced=True, full_at=3), "True", "False", "AtCapacity"),
-        (ServingState(synced=True, full_at=3, pool_paused=True), "True", "False", "PoolPaused"),
+        (ServingState(synced=True, shortage=FULL), "True", "False", "AtCapacity"),
+        (ServingState(synced=True, shortage=FULL, pool_paused=True), "True", "False", "PoolPaused"),
         (ServingState(synced=True, pool_paused=True, suspended=True), "True", "False", "Suspended"),
         (
             ServingState(synced=True, suspended=True, stopped=True),
@@ -156,9 +158,9 @@ def test_a_lost_event_stream_is_a_condition(lost: str | None, status: str, reaso
         assert "every 10 s" in state.message
 
 
-def test_a_binding_at_capacity_names_its_limit() -> None:
-    state = ready(all_true().states(), ServingState(synced=True, full_at=3))
-    assert "spec.concurrencyLimit (3) are taken" in state.message
+def test_a_binding_at_capacity_says_which_limit_is_reached() -> None:
+    state = ready(all_true().states(), ServingState(synced=True, shortage=FULL))
+    assert state.message == FULL.message
 
 
 def test_the_transition_time_changes_only_with_the_status() -> None:

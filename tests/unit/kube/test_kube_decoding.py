@@ -101,7 +101,7 @@ def test_an_object_with_an_invalid_run_id_belongs_to_no_run_and_takes_no_slot(
     jobs.put(JobDecoder().decoder.list_page(body).items[0])
     pods.put(Pod(models.Metadata(name="p", uid="p", labels={RUN_LABEL: label})))
     assert set(changed) == {""}
-    assert count_in_flight((), jobs, pods).slots == 0
+    assert count_in_flight(jobs, pods).slots == 0
     for cache, uid in ((jobs, "a"), (pods, "p")):
         cache.remove(uid)
         assert cache.tombstones("") == (), "no run would ever drop it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -29,6 +30,7 @@ from tests.support.snapshots import (
     pod,
     record,
     run,
+    snapshot_of,
 )
 from workpool_operator.jobs.diagnosis import Termination
 from workpool_operator.kube import models
@@ -37,6 +39,7 @@ from workpool_operator.runs.actions import (
     ConfirmJobDeleted,
     CreateJob,
     NoAction,
+    Postpone,
     ReadEvents,
     RecordInfrastructurePid,
     RefreshRun,
@@ -49,6 +52,7 @@ from workpool_operator.runs.actions import (
     RevertClaim,
 )
 from workpool_operator.runs.claims import ClaimedRun
+from workpool_operator.runs.decide import decide
 from workpool_operator.runs.store import JobFault, JobFaultReason, RunRecord
 
 HELD = run(pending(name="JobSuspended"), pid=NAME)
@@ -288,3 +292,19 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=sentence)
 def test_the_table_decides(case: Case) -> None:
     check(case)
+
+
+def test_no_job_is_created_before_the_time_that_the_api_server_named_for_any_run() -> None:
+    seen = replace(snapshot_of(record(CLAIMED, mine="claim")), creation_paused=3.0)
+    assert decide(seen, POLICY, wall=WALL) == RequeueAfter(3.0)
+
+
+def test_of_the_runs_that_a_quota_refuses_all_but_one_are_scheduled_again() -> None:
+    full = replace(QUOTA, quota="few, requested: pods=1, used: pods=3, limited: pods=3")
+    known = waiting_for(full, refused_until=NOW + 60)
+    read = replace(known, read_at=NOW, answered_at=NOW)
+    first = snapshot_of(read)
+    assert isinstance(decide(first, POLICY, wall=WALL), ReportWaiting)
+    assert decide(replace(first, quota_probed=True), POLICY, wall=WALL) == Postpone(full, 0.0)
+    old = replace(first, quota_probed=True, record=replace(read, answered_at=NOW - 3))
+    assert decide(old, POLICY, wall=WALL) == RefreshRun()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.support.decisions import (
     FINAL,
     NAME,
+    POLICY,
     RETRY,
     SCHEDULED,
     UI_RETRY,
@@ -24,6 +26,7 @@ from tests.support.snapshots import (
     pod,
     record,
     run,
+    snapshot_of,
     state,
 )
 from workpool_operator.runs.actions import (
@@ -41,6 +44,7 @@ from workpool_operator.runs.actions import (
     RestoreState,
     SetJobTTL,
 )
+from workpool_operator.runs.decide import decide
 
 CASES = [
     # SCHEDULED
@@ -214,3 +218,8 @@ def test_a_retry_whose_process_vanished_unobserved(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=sentence)
 def test_the_table_decides(case: Case) -> None:
     check(case)
+
+
+def test_an_offered_run_is_not_claimed_while_the_api_server_refuses_jobs() -> None:
+    seen = replace(snapshot_of(offered(run(SCHEDULED))), claims_held=True)
+    assert decide(seen, POLICY, wall=WALL) == DropOffer(is_expired=True)

@@ -46,6 +46,7 @@ from workpool_operator.jobs.render import RenderedJob
 from workpool_operator.kube.cluster import Cache
 from workpool_operator.prefect_api.run_logs import RunLogSender
 from workpool_operator.runs.actions import CreateJob, ReportCrashed, ReportWaiting, RequeueAfter
+from workpool_operator.runs.back_pressure import BackPressure
 from workpool_operator.runs.claims import ClaimedRun
 from workpool_operator.runs.decide import decide
 from workpool_operator.runs.job_creator import (
@@ -85,6 +86,8 @@ async def store_after(error: Exception | None) -> RunStore:
         store=store,
         job_cache=Cache(lambda _: None),
         run_log=cast("RunLogSender", absent),
+        back_pressure=BackPressure(),
+        asked_to_wait=lambda _: None,
         forbidden=lambda _: None,
     )
     await creator.create_job(CLAIMED)

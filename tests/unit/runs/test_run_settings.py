@@ -30,13 +30,16 @@ def test_a_spec_that_sets_everything_gives_its_values() -> None:
         "finishedGraceSeconds": 13,
         "ttlSecondsAfterFinished": 14,
         "environmentSecret": True,
+        "maxPendingPods": 5,
     }
     timeouts = Timeouts(pending_timeout=11, infrastructure_retries=12, finished_grace=13)
     given = binding(
         jobs=jobs, concurrencyLimit=2, poll={"intervalSeconds": 3, "prefetchSeconds": 4}
     )
     assert given.run_settings() == RunSettings(timeouts, job_ttl=14, environment_secret=True)
-    assert given.poll_settings() == PollSettings(interval=3, prefetch=4, concurrency_limit=2)
+    assert given.poll_settings() == PollSettings(
+        interval=3, prefetch=4, concurrency_limit=2, max_pending_pods=5
+    )
 
 
 def test_the_environment_of_a_worker_gives_its_values(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from workpool_operator.runs.actions import (
     Action,
     CreateJob,
     NoAction,
+    Postpone,
     PostWaitEvent,
     ReadEvents,
     RecordInfrastructurePid,
@@ -118,6 +119,14 @@ def refused_too_long(given: ClaimedInput) -> Action | None:
     return _crash_waiting(given, refusal) if waited >= _timeout(given) else None
 
 
+def quota_probed(given: ClaimedInput) -> Action | None:
+    """Make a run SCHEDULED again that a quota refuses while another run waits until it has room."""
+    refusal = given.snapshot.record.refusal
+    if refusal is None or not refusal.quota or not given.snapshot.quota_probed:
+        return None
+    return Postpone(refusal, 0.0) if given.is_recent else RefreshRun()
+
+
 def refusal_unnamed(given: ClaimedInput) -> Action | None:
     """Report why the API server refuses the Job, unless the sub-state names it already."""
     refusal = given.snapshot.record.refusal
@@ -133,6 +142,12 @@ def refused_just_now(given: ClaimedInput) -> Action | None:
     return RequeueAfter(rest) if record.refusal and rest > 0 else None
 
 
+def asked_to_wait(given: ClaimedInput) -> Action | None:
+    """Wait as long as the API server asked, in its answer for any run."""
+    rest = given.snapshot.creation_paused
+    return RequeueAfter(rest) if rest > 0 else None
+
+
 def create(given: ClaimedInput) -> Action:
     """Create the Job."""
     return CreateJob(given.claimed)
@@ -143,8 +158,10 @@ WITHOUT_JOB: tuple[ClaimedRule, ...] = (
     suspended.claimed,  # an earlier Job continues: adopt it, two pods must not overlap
     job_impossible,  # Cancelled for a deleted deployment, else Crashed
     refused_too_long,  # Crashed
+    quota_probed,  # SCHEDULED
     refusal_unnamed,
     refused_just_now,
+    asked_to_wait,
     create,
 )
 

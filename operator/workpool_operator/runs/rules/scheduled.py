@@ -132,6 +132,12 @@ def offer_too_old(given: Input) -> Action | None:
     return DropOffer(is_expired=True) if is_old else None
 
 
+def refused_to_others(given: Input) -> Action | None:
+    """Drop the offer while the API server refuses Jobs for now: the run is not claimed only to
+    wait."""
+    return DropOffer(is_expired=True) if given.snapshot.claims_held else None
+
+
 def claim(_: Input) -> Action:
     """Claim a run that is due, has a slot, and has nothing left in the cluster."""
     return ClaimRun()
@@ -149,5 +155,6 @@ SCHEDULED: tuple[Rule, ...] = (
     previous_job_unreported,
     not_offered,
     offer_too_old,
+    refused_to_others,
     claim,
 )
