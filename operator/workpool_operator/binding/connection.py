@@ -13,6 +13,7 @@ from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding.context import Binding, OperatorContext
 from workpool_operator.binding.preflight import Preflight
+from workpool_operator.clock import Clocks
 from workpool_operator.errors import BindingFault, OperatorError, PrefectUnavailable, Unavailable
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.prefect_api.client import PrefectApi
@@ -63,7 +64,7 @@ class Connection(Listener):
             listener=self,
             workers=context.reconcilers,
             consent=preflight.consent.check,
-            clock=context.clock,
+            clocks=Clocks(context.clock, kubernetes=context.kube.clock, prefect=api.clock),
         )
         self.poller = Poller(
             self.controller,
@@ -72,7 +73,7 @@ class Connection(Listener):
             queues=lambda: preflight.queues,
             may_claim=preflight.may_claim,
             polled=self._polled,
-            clock=context.clock,
+            clock=api.clock,
         )
 
     @property

@@ -23,6 +23,7 @@ from kubernetes_asyncio.client import ApiClient, Configuration
 from pydantic import TypeAdapter, ValidationError
 
 from workpool_operator import connection_errors
+from workpool_operator.clock import SYSTEM_CLOCK, Clock, ServerClock
 from workpool_operator.errors import (
     Cause,
     KubernetesBadRequest,
@@ -116,10 +117,16 @@ class KubernetesClient:
     """Requests objects of one API server; use it as an async context manager."""
 
     def __init__(
-        self, configuration: Configuration, *, namespace: str = "default", context: str = ""
+        self,
+        configuration: Configuration,
+        *,
+        namespace: str = "default",
+        context: str = "",
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.namespace = namespace
         self.context = context
+        self.clock = ServerClock("the Kubernetes API server", clock=clock)
         self._configuration = configuration
         configuration.connection_pool_maxsize = UNLIMITED
         self._api = ApiClient(configuration)
@@ -288,6 +295,7 @@ class KubernetesClient:
                 asyncio.timeout(REQUEST_TIMEOUT_SECONDS) as opening,
                 self._session.request(method, url, headers=headers, **request) as response,
             ):
+                self.clock.observe(response.headers.get("Date"))
                 if response.status >= 400:
                     raise _error(method, path, response, await response.read())
                 opening.reschedule(None)

@@ -27,6 +27,7 @@ from prefect.settings import (
 from pydantic import TypeAdapter, ValidationError
 
 from workpool_operator import connection_errors
+from workpool_operator.clock import SYSTEM_CLOCK, Clock, ServerClock
 from workpool_operator.errors import (
     PrefectForbidden,
     PrefectNotFound,
@@ -70,13 +71,14 @@ _workers = TypeAdapter(list[Worker])
 class PrefectApi:
     """Requests one work pool and its runs on one server; use it as an async context manager."""
 
-    def __init__(self, server: PrefectEndpoint, *, pool: str) -> None:
+    def __init__(self, server: PrefectEndpoint, *, pool: str, clock: Clock = SYSTEM_CLOCK) -> None:
         """
         Raises:
             OperatorError: the environment names a proxy that cannot be used.
         """
         self.server = server
         self.pool = pool
+        self.clock = ServerClock(f"the Prefect server at {server.address}", clock=clock)
         self.client = _client(server)
         # The client types the path as one of its own routes, but accepts any.
         self._send: Callable[..., Awaitable[httpx.Response]] = self.client.request
@@ -226,6 +228,7 @@ class PrefectApi:
         except (httpx.InvalidURL, ValueError) as error:  # their text may quote a header
             text = f"{method} {path}: the request cannot be sent ({type(error).__name__})"
             raise PrefectRefused(text, status=0) from error
+        self.clock.observe(response.headers.get("Date"))
         try:
             return response.json() if response.content else None
         except _UNREADABLE as error:

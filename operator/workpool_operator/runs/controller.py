@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.clock import SYSTEM_CLOCK, Clock
+from workpool_operator.clock import SYSTEM_CLOCKS, Clocks
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache, Subscriber
@@ -70,14 +70,15 @@ class RunController(Subscriber):
         workers: int,
         consent: Callable[[], Awaitable[None]] = always_consents,
         resync_seconds: float = 300.0,
-        clock: Clock = SYSTEM_CLOCK,
+        clocks: Clocks = SYSTEM_CLOCKS,
     ) -> None:
         self._owner, self._settings, self._listener = owner, settings, listener
         self._prefect, self._kube, self._cluster = prefect, kube, cluster
-        self._workers, self._resync_seconds, self.clock = workers, resync_seconds, clock
+        self._workers, self._resync_seconds = workers, resync_seconds
+        self._clocks, self.clock = clocks, clocks.own
         self._listening = asyncio.Event()  # the event stream opened, or did not
         # Remembers each run until it is forgotten: a disposable cache of what Prefect stores.
-        self.store = RunStore(self._transition_ids, changed=self._count, clock=clock)
+        self.store = RunStore(self._transition_ids, changed=self._count, clock=clocks.own)
         # What the runs in flight take: changes with the store and with the cluster's objects.
         self._capacity = Capacity()
         # What the API server refuses for now: claims wait for it.
@@ -88,7 +89,7 @@ class RunController(Subscriber):
         self._handles: dict[UUID, RunHandle] = {}
         self._offers: dict[UUID, set[asyncio.Event]] = {}
         # Sends lines to the runs' own logs in Prefect.
-        self.run_log = RunLogSender(prefect, clock=clock)
+        self.run_log = RunLogSender(prefect, clock=clocks.prefect)
         # Reads and writes runs in Prefect, and stores the answers.
         self.proposals = self._make_proposals()
         # Carries out decisions, each as one step that can be repeated.
@@ -104,7 +105,7 @@ class RunController(Subscriber):
             api=self._prefect,
             run_log=self.run_log,
             store=self.store,
-            clock=self.clock,
+            clock=self._clocks.prefect,
         )
 
     def _make_executor(
@@ -124,7 +125,7 @@ class RunController(Subscriber):
             back_pressure=self._back_pressure,
             asked_to_wait=self._asked_to_wait,
             forbidden=self._listener.jobs_forbidden,
-            clock=self.clock,
+            clock=self._clocks.kubernetes,
         )
         return Executor(
             namespace_of=self.namespace_of,
@@ -136,7 +137,7 @@ class RunController(Subscriber):
             job_creator=job_creator,
             settings=self._settings,
             listener=self._listener,
-            clock=self.clock,
+            clock=self._clocks.kubernetes,
         )
 
     def _make_resync(self) -> Resync:
@@ -157,7 +158,7 @@ class RunController(Subscriber):
             binding_id=self._owner.binding_id,
             cluster=self._cluster,
             is_enabled=self._environment_secret,
-            clock=self.clock,
+            clock=self._clocks.kubernetes,
         )
 
     def _make_reconciler(self) -> Reconciler:
@@ -172,7 +173,7 @@ class RunController(Subscriber):
             back_pressure=self._back_pressure,
             hold=self._hold,
             reconciled=self._reconciled,
-            clock=self.clock,
+            clocks=self._clocks,
         )
 
     def _make_events(self) -> EventStream:
@@ -181,7 +182,7 @@ class RunController(Subscriber):
             pool_id=self._owner.pool_id,
             wake=self._run_changed,
             connected=self._events_changed,
-            clock=self.clock,
+            clock=self._clocks.prefect,
         )
 
     # Lifecycle

@@ -68,7 +68,7 @@ against a measured race cites its number in docs/races.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from workpool_operator.runs.actions import (
     Action,
@@ -97,9 +97,15 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 }
 
 
-def decide(snapshot: Snapshot, timeouts: Timeouts, *, wall: datetime) -> Action:
-    """Return the next action for the run; `wall` is the current time, to compare with the
-    timestamps of Kubernetes."""
+def decide(
+    snapshot: Snapshot,
+    timeouts: Timeouts,
+    *,
+    wall: datetime,
+    prefect_ahead: timedelta = timedelta(),
+) -> Action:
+    """Return the next action for the run; `wall` is the current time by the clock of Kubernetes,
+    and that of Prefect is `prefect_ahead` of it."""
     record = snapshot.record
     if record.is_stale:
         return RefreshRun()
@@ -110,7 +116,8 @@ def decide(snapshot: Snapshot, timeouts: Timeouts, *, wall: datetime) -> Action:
     if record.stray_claim:
         return RevertClaim()
     rules = FINAL if record.run.final else RULES[record.run.state_type]
-    return first(rules, Input(record.run, snapshot, timeouts, wall))
+    given = Input(record.run, snapshot, timeouts, wall, prefect_ahead)
+    return first(rules, given)
 
 
 def _is_settled(snapshot: Snapshot) -> bool:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from uuid import UUID
 
-from workpool_operator.clock import SYSTEM_CLOCK, Clock
+from workpool_operator.clock import Clocks
 from workpool_operator.errors import OperatorError, PrefectUnavailable, Unavailable
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.runs.actions import Action, NoAction, RequeueAfter
@@ -50,7 +50,7 @@ class Reconciler:
         back_pressure: BackPressure,
         hold: Callable[[UUID], NoAction | RequeueAfter | None],
         reconciled: Callable[[UUID], None],
-        clock: Clock = SYSTEM_CLOCK,
+        clocks: Clocks,
     ) -> None:
         self._owner = owner
         self._queue = queue
@@ -62,7 +62,7 @@ class Reconciler:
         self._back_pressure = back_pressure
         self._hold = hold
         self._reconciled = reconciled
-        self._clock = clock
+        self._clocks = clocks
 
     async def run(self) -> None:
         """Reconcile until cancelled; several of these may run concurrently."""
@@ -102,10 +102,12 @@ class Reconciler:
             return held
         seen = self._snapshot(run_id)
         self._store.put(run_id, seen.record)
-        return decide(seen, self._settings().timeouts, wall=self._clock.now())
+        wall = self._clocks.kubernetes.now()
+        ahead = self._clocks.prefect.now() - wall
+        return decide(seen, self._settings().timeouts, wall=wall, prefect_ahead=ahead)
 
     def _snapshot(self, run_id: UUID) -> Snapshot:
-        objects, now = self._cluster.objects(run_id), self._clock.monotonic()
+        objects, now = self._cluster.objects(run_id), self._clocks.own.monotonic()
         foreign = frozenset(job.name for job in objects.jobs if not self._owner.owns(job))
         return take_snapshot(
             run_id,

@@ -17,7 +17,7 @@ from uuid import UUID
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
 
 from workpool_operator import settings
-from workpool_operator.clock import SYSTEM_CLOCK, Clock
+from workpool_operator.clock import SYSTEM_CLOCK, Clock, Clocks
 from workpool_operator.errors import KubernetesRefused, OperatorError, PrefectUnavailable
 from workpool_operator.jobs import names
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
@@ -124,7 +124,7 @@ class WorkerRuntime(Listener, Subscriber):
             listener=self,
             workers=RECONCILERS,
             resync_seconds=RESYNC_SECONDS,
-            clock=self._clock,
+            clocks=Clocks(self._clock, kubernetes=self._kube.clock, prefect=self.api.clock),
         )
         self._stack.enter_context(self._cluster.subscribe(self))
         self._spawn(self._cluster.run(), name="cluster")

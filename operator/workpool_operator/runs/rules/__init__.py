@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ParamSpec
 
 from workpool_operator.kube.models import Job
@@ -20,13 +20,25 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class Input:
-    """A run that Prefect knows, its snapshot, the time-outs, and the time of day for Kubernetes'
-    timestamps."""
+    """A run that Prefect knows, its snapshot, the time-outs, the time of day by the clock of
+    Kubernetes, and by how much that of Prefect is ahead of it."""
 
     run: Run
     snapshot: Snapshot
     timeouts: Timeouts
     wall: datetime
+    prefect_ahead: timedelta
+
+    def in_cluster_time(self, stamp: datetime) -> datetime:
+        """Return what the clock of Kubernetes showed at a timestamp of Prefect's."""
+        return stamp - self.prefect_ahead
+
+    @property
+    def deferred_seconds(self) -> float:
+        """The seconds until the run may be claimed, after a refused claim."""
+        not_before = self.snapshot.record.not_before
+        until = self.in_cluster_time(not_before) if not_before else self.wall
+        return (until - self.wall).total_seconds()
 
     @property
     def is_recent(self) -> bool:

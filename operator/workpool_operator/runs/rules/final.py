@@ -99,7 +99,8 @@ def _rest(given: Input, *, finishing: bool) -> float:
     known = given.snapshot.seconds_since("known")
     state = given.run.state
     if finishing and state and state.timestamp:
-        known = max(known, (given.wall - state.timestamp).total_seconds())
+        since = given.in_cluster_time(state.timestamp)
+        known = max(known, (given.wall - since).total_seconds())
     rest = (given.timeouts.finished_grace if finishing else given.timeouts.final_grace) - known
     # The Job controller is about to notice that the pod has ended.
     if "settling" in given.snapshot.record.since:
@@ -119,7 +120,7 @@ def _may_finish(given: Input, pod: Pod) -> bool:
         else None
     )
     over = run.state.timestamp if run.state else None
-    return started is None or over is None or started <= over
+    return started is None or over is None or started <= given.in_cluster_time(over)
 
 
 def _unreported_oom(given: Input) -> str:

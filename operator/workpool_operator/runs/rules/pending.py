@@ -217,7 +217,10 @@ def claimed(given: Input) -> Action | None:
     if (claim := given.snapshot.record.claim) is None:
         return None
     return first(
-        CLAIMED, ClaimedInput(given.run, given.snapshot, given.timeouts, given.wall, claim)
+        CLAIMED,
+        ClaimedInput(
+            given.run, given.snapshot, given.timeouts, given.wall, given.prefect_ahead, claim
+        ),
     )
 
 
@@ -296,7 +299,7 @@ def _replaced_at(given: Input, pod: Pod) -> datetime | None:
     if given.run.state_type == "PENDING":
         return created if len(given.snapshot.pods) > 1 else None
     running = given.run.state.timestamp if given.run.state else None
-    return max(created, running or _EPOCH)
+    return max(created, given.in_cluster_time(running)) if running else created
 
 
 def _pending_for(given: Input) -> float:
@@ -306,7 +309,8 @@ def _pending_for(given: Input) -> float:
     which this process has seen it not suspended.
     """
     job, claim = given.snapshot.current, given.snapshot.record.claim
-    stamps = [claim.timestamp if claim else None]
+    claimed_at = claim.timestamp if claim else None
+    stamps = [given.in_cluster_time(claimed_at) if claimed_at else None]
     stamps += [job.metadata.creation_timestamp, job.start_time] if job else []
     elapsed = min([(given.wall - stamp).total_seconds() for stamp in stamps if stamp], default=0.0)
     if job is None or job.start_time:
@@ -319,7 +323,7 @@ def _refused_for(given: Input, refusal: WaitReason) -> float:
     knows."""
     state = given.run.state
     named = refusal.category == given.run.state_name and state and state.timestamp
-    seconds = (given.wall - named).total_seconds() if named else 0.0
+    seconds = (given.wall - given.in_cluster_time(named)).total_seconds() if named else 0.0
     return max(given.snapshot.seconds_since("refused"), seconds)
 
 

@@ -119,7 +119,7 @@ def not_offered(given: Input) -> Action | None:
     record = given.snapshot.record
     if record.offered_at is not None:
         return None
-    if record.not_before and (rest := (record.not_before - given.wall).total_seconds()) > 0:
+    if (rest := given.deferred_seconds) > 0:
         return RequeueAfter(rest)
     return NoAction() if given.snapshot.previous_jobs or record.refused_claims else ForgetRun()
 

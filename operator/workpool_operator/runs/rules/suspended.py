@@ -76,8 +76,7 @@ def resumed(given: Input) -> Action | None:
     """Claim a run whose suspended Job was resumed, whether or not a poll offered it."""
     if not any(_was_resumed(given, job) for job in given.snapshot.previous_jobs):
         return None
-    not_before = given.snapshot.record.not_before
-    if not_before and (rest := (not_before - given.wall).total_seconds()) > 0:
+    if (rest := given.deferred_seconds) > 0:
         return RequeueAfter(rest)
     return ClaimRun() if given.is_recent else RefreshRun()
 
@@ -104,4 +103,4 @@ def _was_resumed(given: Input, job: Job) -> bool:
     rescheduled_at = given.run.state.timestamp if given.run.state else None
     if rescheduled_at is None or not job.was_suspended:
         return False
-    return job.start_time is None or job.start_time > rescheduled_at
+    return job.start_time is None or job.start_time > given.in_cluster_time(rescheduled_at)
