@@ -36,6 +36,7 @@ SERVER_ANNOTATION = PREFIX + "server"
 BINDING_ANNOTATION = PREFIX + "binding"
 TTL_ANNOTATION = PREFIX + "ttl-seconds-after-finished"
 FINAL_STATE_ANNOTATION = PREFIX + "final-state"
+POD_RETRY_ANNOTATION = PREFIX + "pod-retried-at"  # any change has the Job controller look at it
 CONTAINER_ANNOTATION = PREFIX + "container"
 CLAIM_ANNOTATION = CLAIM_LABEL  # the claim that adopted a Job of an earlier claim
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"

@@ -166,6 +166,14 @@ class StopRetries:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryPods:
+    """Have the Job controller try at once to create the pod that a quota refused: by itself it
+    waits for up to a minute."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
 class EndPod:
     """Have the kubelet end the pod; the pod and its log are kept."""
 
@@ -230,6 +238,7 @@ KubernetesAction = (
     | ConfirmJobDeleted
     | DeleteJob
     | StopRetries
+    | RetryPods
     | EndPod
     | PostWaitEvent
     | SetJobTTL

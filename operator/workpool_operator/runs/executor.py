@@ -163,6 +163,8 @@ class Executor:
                 self._proposals.log(run_id, note)
             case actions.StopRetries(job=job):
                 await self._patch(job, spec={"backoffLimit": 0})
+            case actions.RetryPods(job=job):
+                await self._retry_pods(run_id, job)
             case actions.EndPod(pod=pod):
                 await self._end_pod(pod)
             case actions.PostWaitEvent(wait=wait, job=job, pod=pod):
@@ -237,6 +239,11 @@ class Executor:
         self._store.update(run_id, reported=reported)
         text = f"Pod {pod.metadata.name} does not start. {wait.category}: {wait.message}"
         self._proposals.log(run_id, "" if known else text, level=wait.level)
+
+    async def _retry_pods(self, run_id: UUID, job: Job) -> None:
+        self._store.update(run_id, pods_retried_at=self._clock.monotonic())
+        annotations = {models.POD_RETRY_ANNOTATION: self._clock.now().isoformat()}
+        await self._patch(job, metadata={"annotations": annotations})
 
     async def _end_pod(self, pod: Pod) -> None:
         """Have the kubelet end the pod as if its deadline had passed; the pod and its log are

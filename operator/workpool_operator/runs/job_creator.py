@@ -51,6 +51,7 @@ from workpool_operator.prefect_api.run_logs import RunLogSender
 from workpool_operator.runs.back_pressure import BackPressure
 from workpool_operator.runs.claims import ClaimedRun
 from workpool_operator.runs.renderer import JobRenderer
+from workpool_operator.runs.settings import QUOTA_PROBE_SECONDS
 from workpool_operator.runs.store import NEVER, JobFault, JobFaultReason, RunStore
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,6 @@ log = logging.getLogger(__name__)
 Object = Mapping[str, Any]
 
 FIRST_REFUSAL_SECONDS, LONGEST_REFUSAL_SECONDS = 2.0, 60.0
-PROBE_SECONDS = 1.5  # between two attempts while a quota is exhausted: room is used within 2 s
 
 # Texts of the API server, for cases that share a status and a reason. Admission names the object.
 # The authorizer does not: it decides before the object exists.
@@ -193,7 +193,7 @@ class JobCreator:
         )
         delay = max(delay * random.uniform(0.8, 1.2), getattr(error, "retry_after", None) or 0.0)
         if refusal and refusal.quota and self._back_pressure.probe in (None, run_id):
-            delay = PROBE_SECONDS
+            delay = QUOTA_PROBE_SECONDS
         self._store.update(
             run_id,
             refusals=refusals + 1,

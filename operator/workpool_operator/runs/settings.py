@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+QUOTA_PROBE_SECONDS = 1.0  # between two attempts while a quota is exhausted
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:

@@ -102,6 +102,7 @@ class RunRecord:
     workload: str | None = None  # why Kueue suspends the Job; None until its Events are read
     event_reason: WaitReason | None = None  # why a Job or pod makes no progress, from Events
     events_read_at: float = NEVER
+    pods_retried_at: float = NEVER
     # What was reported already
     reported: tuple[str, str] = ("", "")  # pod and category of a RUNNING run's last reported wait
     noted: str = ""  # the object that the run's log was last written about
@@ -280,6 +281,7 @@ class RunFacts(TypedDict, total=False):
     workload: str | None
     event_reason: WaitReason | None
     events_read_at: float
+    pods_retried_at: float
     reported: tuple[str, str]
     noted: str
 

@@ -32,7 +32,7 @@ from tests.support.snapshots import (
     run,
     snapshot_of,
 )
-from workpool_operator.jobs.diagnosis import Termination
+from workpool_operator.jobs.diagnosis import Termination, WaitReason
 from workpool_operator.kube import models
 from workpool_operator.runs.actions import (
     AdoptJob,
@@ -49,6 +49,7 @@ from workpool_operator.runs.actions import (
     ReportCrashed,
     ReportWaiting,
     RequeueAfter,
+    RetryPods,
     RevertClaim,
 )
 from workpool_operator.runs.claims import ClaimedRun
@@ -308,3 +309,21 @@ def test_of_the_runs_that_a_quota_refuses_all_but_one_are_scheduled_again() -> N
     assert decide(replace(first, quota_probed=True), POLICY, wall=WALL) == Postpone(full, 0.0)
     old = replace(first, quota_probed=True, record=replace(read, answered_at=NOW - 3))
     assert decide(old, POLICY, wall=WALL) == RefreshRun()
+
+
+def test_the_run_that_probes_a_quota_has_its_refused_pod_created_again_every_second() -> None:
+    wait = WaitReason("FailedCreate", "no", quota="few, requested: pods=1")
+    claimed = run(pending(name="FailedCreate"), pid=NAME)
+    known = record(
+        claimed,
+        mine="claim",
+        event_reason=wait,
+        events_read_at=NOW,
+        since={"podless": NOW - 5, "known": NOW - 5},
+        observed_name=NAME,
+    )
+    seen = snapshot_of(known, jobs=(job(started_at=WALL),))
+    assert decide(seen, POLICY, wall=WALL) == RetryPods(job(started_at=WALL))
+    tried = replace(seen, record=replace(seen.record, pods_retried_at=NOW - 0.5))
+    assert decide(tried, POLICY, wall=WALL) == RequeueAfter(1.0)
+    assert decide(replace(seen, quota_probed=True), POLICY, wall=WALL) == RequeueAfter(2.0)

@@ -23,6 +23,7 @@ from workpool_operator.runs.actions import (
     ReportCrashed,
     ReportWaiting,
     RequeueAfter,
+    RetryPods,
 )
 from workpool_operator.runs.rules import (
     ClaimedInput,
@@ -34,6 +35,7 @@ from workpool_operator.runs.rules import (
     first,
     suspended,
 )
+from workpool_operator.runs.settings import QUOTA_PROBE_SECONDS
 from workpool_operator.runs.snapshot import Snapshot
 from workpool_operator.runs.store import JobFaultReason
 
@@ -241,7 +243,8 @@ def _waiting(given: Input, job: Job, wait: WaitReason | None, report: Action | N
     if (elapsed >= _timeout(given) and not initializing) or (wait and wait.is_permanent):
         return _crash_waiting(given, wait)
     read = None if initializing else _read_events(given, job)
-    return report or read or RequeueAfter(_requeue(given, elapsed))
+    retry = None if initializing else _retry_pods(given, job)
+    return report or read or retry or RequeueAfter(_requeue(given, elapsed))
 
 
 def _read_events(given: Input, job: Job) -> Action | None:
@@ -257,8 +260,22 @@ def _read_events(given: Input, job: Job) -> Action | None:
     return None
 
 
+def _retry_pods(given: Input, job: Job) -> Action | None:
+    """Have the pod created again that a quota refused, if no other run finds out for this one when
+    the quota has room."""
+    waited = given.snapshot.now - given.snapshot.record.pods_retried_at
+    return RetryPods(job) if _probes_quota(given) and waited >= QUOTA_PROBE_SECONDS else None
+
+
+def _probes_quota(given: Input) -> bool:
+    wait = given.snapshot.event_reason
+    return wait is not None and bool(wait.quota) and not given.snapshot.quota_probed
+
+
 def _requeue(given: Input, elapsed: float) -> float:
     soon = given.timeouts.diagnosis_age if given.snapshot.pods else given.timeouts.podless_grace
+    if _probes_quota(given):
+        soon = QUOTA_PROBE_SECONDS
     return max(0.2, min(soon, _timeout(given) - elapsed))
 
 
