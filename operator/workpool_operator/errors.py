@@ -4,6 +4,7 @@
     ├── Unavailable            no usable answer: try again later
     │   ├── KubernetesUnavailable
     │   └── PrefectUnavailable
+    │       ├── PrefectThrottled
     │       └── PrefectUntrusted
     ├── Refused                the server refused the request: repeating it does not help
     │   ├── KubernetesRefused
@@ -36,14 +37,16 @@ from dataclasses import dataclass
 
 
 class OperatorError(Exception):
-    """Base class. The text is one sentence that people read."""
-
-
-class Unavailable(OperatorError):
-    """No usable answer: the request may or may not have had its effect.
+    """Base class. The text is one sentence that people read.
 
     `retry_after` is the number of seconds after which the server accepts a retry, if it named one.
     """
+
+    retry_after: float | None = None
+
+
+class Unavailable(OperatorError):
+    """No usable answer: the request may or may not have had its effect."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -113,6 +116,11 @@ class SecretRefused(KubernetesRefused):
 
 class PrefectUnavailable(Unavailable):
     """The Prefect API did not answer, or answered 408, 429 or 5xx."""
+
+
+class PrefectThrottled(PrefectUnavailable):
+    """The Prefect API limits the rate of requests (429): this one had no effect, or was not
+    sent."""
 
 
 class PrefectUntrusted(PrefectUnavailable):

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 1.0
 FAILED_STATUS_SECONDS = 3.0
+LONGEST_WAIT_SECONDS = 50.0  # also if Retry-After is longer: the liveness probe would fail
 LAST_STATUS_SECONDS = 1.5
 
 
@@ -236,7 +237,7 @@ class BindingSession(Subscriber):
             await self._writer.write(self._status_input())
         except OperatorError as error:
             self._problems.report("cannot write its status", error)
-            return FAILED_STATUS_SECONDS
+            return max(FAILED_STATUS_SECONDS, min(error.retry_after or 0.0, LONGEST_WAIT_SECONDS))
         self._problems.resolved("cannot write its status")
         return STATUS_SECONDS
 

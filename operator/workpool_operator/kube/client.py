@@ -330,8 +330,9 @@ def _error(
     if response.status in (400, 422) and f"/{SECRETS.plural}" in path:
         text = f"{method} {path}: HTTP {response.status} {status.reason}"  # the message has values
     if response.status in (408, 429) or response.status >= 500:
-        wait = response.headers.get("Retry-After", "")
-        return KubernetesUnavailable(text, retry_after=float(wait) if wait.isdigit() else None)
+        named = response.headers.get("Retry-After", "")
+        wait = float(named) if named.isdigit() else status.details.retry_after_seconds
+        return KubernetesUnavailable(text, retry_after=wait or None)
     causes = [Cause(each.field, each.message, each.reason) for each in status.details.causes]
     return _REFUSALS.get(response.status, KubernetesRefused)(text, causes=causes)
 

@@ -46,6 +46,7 @@ from workpool_operator.prefect_api.models import (
     WorkQueue,
 )
 from workpool_operator.prefect_api.proxies import proxy_of
+from workpool_operator.prefect_api.retry_after import RetryAfter
 from workpool_operator.prefect_api.transport import OnceTransport
 
 RUN_NOT_FOUND = "Flow run not found"  # the body of Prefect's own 404
@@ -82,6 +83,7 @@ class PrefectApi:
         self.client = _client(server)
         # The client types the path as one of its own routes, but accepts any.
         self._send: Callable[..., Awaitable[httpx.Response]] = self.client.request
+        self._retry_after = RetryAfter(clock=self.clock)
         self._pool_path = f"/work_pools/{quote(pool, safe='')}"
 
     async def __aenter__(self) -> Self:
@@ -212,8 +214,17 @@ class PrefectApi:
 
         Raises:
             PrefectRefused: 4xx except for 408 and 429, or not an answer of Prefect's.
-            PrefectUnavailable: no answer, 408, 429, 5xx, or a 404 of something else than Prefect.
+            PrefectThrottled: 429, or before the time that an earlier answer named.
+            PrefectUnavailable: no answer, 408, 5xx, or a 404 of something else than Prefect.
         """
+        self._retry_after.check(path)
+        try:
+            return await self._request(method, path, body)
+        except PrefectUnavailable as error:
+            self._retry_after.note(path, error)
+            raise
+
+    async def _request(self, method: str, path: str, body: Any) -> Any:
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 response = await self._send(method, path, json=body)

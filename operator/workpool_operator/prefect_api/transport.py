@@ -9,10 +9,12 @@ retries.
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 import httpx
 
 from workpool_operator import connection_errors
-from workpool_operator.errors import PrefectUnavailable, PrefectUntrusted
+from workpool_operator.errors import PrefectThrottled, PrefectUnavailable, PrefectUntrusted
 
 RETRIED_BY_THE_CLIENT = frozenset({408, 429, 502, 503})
 
@@ -32,7 +34,9 @@ class OnceTransport(httpx.AsyncHTTPTransport):
             kind = PrefectUntrusted if connection_errors.is_untrusted(error) else PrefectUnavailable
             raise kind(f"{_named(request)}: {connection_errors.explain(error)}") from error
         wait = response.headers.get("Retry-After", "")
-        raise PrefectUnavailable(
+        throttled = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        kind = PrefectThrottled if throttled else PrefectUnavailable
+        raise kind(
             f"{_named(request)}: HTTP {response.status_code}",
             retry_after=float(wait) if wait.isdigit() else None,
         )

@@ -16,6 +16,7 @@ from workpool_operator.errors import (
     KubernetesNotFound,
     OperatorError,
     PrefectNotFound,
+    PrefectThrottled,
     PrefectUnavailable,
 )
 from workpool_operator.jobs import diagnosis, kueue, manifest
@@ -102,6 +103,8 @@ class Executor:
                     self._store.update(run_id, noted=about)
                 case _:
                     await self._execute_remote(run_id, action)
+        except PrefectThrottled:
+            raise
         except PrefectUnavailable:
             self._store.mark_stale(run_id)
             raise

@@ -191,7 +191,7 @@ class JobCreator:
         delay = exponential_delay(
             refusals, first=FIRST_REFUSAL_SECONDS, longest=LONGEST_REFUSAL_SECONDS
         )
-        delay = max(delay * random.uniform(0.8, 1.2), getattr(error, "retry_after", None) or 0.0)
+        delay = max(delay * random.uniform(0.8, 1.2), error.retry_after or 0.0)
         if refusal and refusal.quota and self._back_pressure.probe in (None, run_id):
             delay = QUOTA_PROBE_SECONDS
         self._store.update(

@@ -74,7 +74,7 @@ class Reconciler:
             except OperatorError as error:
                 if isinstance(error, PrefectUnavailable):
                     self._listener.prefect_failed(error)
-                wait = getattr(error, "retry_after", None) or 0.0
+                wait = error.retry_after or 0.0
                 delay = self._queue.add_rate_limited(run_id, at_least=wait)
                 level = logging.DEBUG if isinstance(error, Unavailable) else logging.WARNING
                 log.log(level, "run %s: %s; retrying in %.0f s", run_id, error, delay)

@@ -13,7 +13,12 @@ from typing import Any
 from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
-from workpool_operator.errors import PrefectNotFound, PrefectRefused, PrefectUnavailable
+from workpool_operator.errors import (
+    PrefectNotFound,
+    PrefectRefused,
+    PrefectThrottled,
+    PrefectUnavailable,
+)
 from workpool_operator.jobs.diagnosis import WaitReason
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import Run, SetStateResult, State
@@ -121,6 +126,8 @@ class StateProposals:
         asked_at = self._clock.monotonic()
         try:
             answer = await self._propose(run_id, proposal)
+        except PrefectThrottled:
+            raise
         except PrefectUnavailable:
             self.store.update(run_id, claimed_here=True)
             raise
@@ -257,6 +264,8 @@ class StateProposals:
         asked_at = self._clock.monotonic()
         try:
             answer = await self._api.set_state(run_id, proposal)
+        except PrefectThrottled:
+            raise
         except PrefectUnavailable:
             self.store.mark_unknown(run_id)
             raise
