@@ -193,7 +193,7 @@ class Connection(Listener):
             return "spec.server, or the server's fields in spec.jobs, changed"
         if await self._preflight.credentials() != self._api.server:
             return "the credentials changed"
-        pool = await self._preflight.check(self._api)
+        pool = await self._preflight.check(self._api, waiting=lambda: self._beat("checks"))
         return "the work pool was created again" if pool and pool.id != self.pool_id else None
 
     def _beat(self, part: str, *, within: float = OVERDUE_SECONDS) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,7 @@ from workpool_operator.runs.settings import PollSettings, RunSettings, Timeouts
 from workpool_operator.ttl_cache import TTLCache
 
 CONCURRENT_CHECKS = 8
+WAITING_SECONDS = 60.0
 CACHE_SECONDS = 10.0
 
 
@@ -133,3 +135,19 @@ class OperatorContext:
     workers: TTLCache[Sequence[str] | None] = field(
         default_factory=lambda: TTLCache(seconds=CACHE_SECONDS)
     )
+
+    @asynccontextmanager
+    async def check_slot(self, url: str, *, waiting: Callable[[], None]) -> AsyncIterator[None]:
+        """Hold one of the slots for checks of this server; `waiting()` is called until then: a
+        queue in front of a server that does not answer is no stuck loop."""
+        slots = self.check_slots[url]
+        turn = asyncio.ensure_future(slots.acquire())
+        try:
+            while not turn.done():
+                waiting()
+                await asyncio.wait([turn], timeout=WAITING_SECONDS)
+            yield
+        finally:
+            if turn.done() and not turn.cancelled():
+                slots.release()
+            turn.cancel()

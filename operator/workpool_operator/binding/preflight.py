@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from workpool_operator.api.v1alpha1 import Spec
@@ -118,8 +118,11 @@ class Preflight:
         )
         return self._server
 
-    async def check(self, api: PrefectApi) -> WorkPool | None:
+    async def check(
+        self, api: PrefectApi, *, waiting: Callable[[], None] = lambda: None
+    ) -> WorkPool | None:
         """Make every check that needs the server or the cluster; each result becomes a condition.
+        `waiting()` is called while the checks of other bindings take all slots of the server.
 
         Returns:
             The pool as the server has it, None if the server has none of that name.
@@ -127,7 +130,7 @@ class Preflight:
         Raises:
             OperatorError: the pool cannot be read.
         """
-        async with self._context.check_slots[api.server.url]:
+        async with self._context.check_slot(api.server.url, waiting=waiting):
             await self._read_pool(api)
             pool = await self._conditions_from(self._check_pool(api))
         if pool is not None:

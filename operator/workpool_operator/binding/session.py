@@ -161,7 +161,7 @@ class BindingSession(Subscriber):
         """Return a connection, None if there is no pool and no Job of a deleted pool."""
         server = await self._preflight.credentials()
         api = await stack.enter_async_context(self._api(server))
-        pool = await self._preflight.check(api)
+        pool = await self._preflight.check(api, waiting=self._waiting_to_check)
         pool_id = pool.id if pool else self._pool_of_jobs()
         if pool_id is None:
             return None
@@ -176,6 +176,9 @@ class BindingSession(Subscriber):
             return await connection.serve(worker=self._worker_name)
         finally:
             self._connection = None
+
+    def _waiting_to_check(self) -> None:
+        self._beat("connections", within=OVERDUE_SECONDS)
 
     def _pool_of_jobs(self) -> UUID | None:
         """Return the id of the pool that the Jobs belong to, for a pool that was deleted.
