@@ -29,12 +29,15 @@ class Stage(Enum):
 def stage_of(record: RunRecord | None, jobs: Iterable[Job], pods: Iterable[Pod]) -> Stage | None:
     """Return the stage of the run with these Jobs and pods; None if it is not in flight: it is
     neither offered nor claimed, and its Jobs and pods have ended."""
+    pods = tuple(pods)
     live = [pod for pod in pods if not pod.ended]
     if live:
         return Stage.RUNNING if any(pod.started for pod in live) else Stage.STARTING
     alive = [job for job in jobs if not job.ended]
-    if alive:
-        return Stage.SUSPENDED if all(job.suspended for job in alive) else Stage.CLAIMED
+    if alive and all(job.suspended for job in alive):
+        return Stage.SUSPENDED
+    if alive:  # a Job ends a second after its pod
+        return Stage.RUNNING if any(pod.started for pod in pods) else Stage.CLAIMED
     if record is None:
         return None
     is_claimed = record.state_type == "PENDING" and record.claim is not None

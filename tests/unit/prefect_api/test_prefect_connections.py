@@ -22,6 +22,7 @@ from workpool_operator.errors import (
     PrefectNotFound,
     PrefectRedirects,
     PrefectRefused,
+    PrefectThrottled,
     PrefectUnauthorized,
     PrefectUnavailable,
     PrefectUntrusted,
@@ -257,7 +258,7 @@ async def test_the_reason_in_an_answer_of_prefect_is_quoted():
         (405, PrefectRefused),
         (408, PrefectUnavailable),
         (409, PrefectRefused),
-        (429, PrefectUnavailable),
+        (429, PrefectThrottled),
         (500, PrefectUnavailable),
     ],
 )

@@ -71,6 +71,8 @@ def test_a_run_takes_one_slot_from_its_offer_until_its_pods_are_deleted(
         (CLAIMED, {"jobs": [job(suspended=True)]}, 0),
         (RUNNING, {"jobs": [job()], "pods": [pod(phase="Running")]}, 0),
         (RUNNING, {"jobs": [job()]}, 1),
+        (RUNNING, {"jobs": [job()], "pods": [pod(phase="Succeeded", exit_code=0)]}, 0),
+        (CLAIMED, {"jobs": [job()], "pods": [pod(phase="Failed", pod_reason="Evicted")]}, 1),
         (RUNNING, {"jobs": [job(ended="Complete")]}, 0),
         (None, {}, 0),
     ],

@@ -103,7 +103,7 @@ def test_only_facts_that_outlast_a_claim_are_left_of_it_once_the_run_is_schedule
         *("foreign_state_id", "lease_renewed_at", "lost_lease"),  # compared with ids, or set again
         *("offered_at", "deployment", "not_before", "refused_claims", "refused_under"),
         *("observed_name", "suspended_job", "workload", "reported", "noted"),  # of one Job
-        "events_read_at",
+        *("events_read_at", "pods_retried_at"),
     }
     left: Any = object()
     of_claim = {field.name: left for field in fields(RunRecord) if field.name not in outlast}
