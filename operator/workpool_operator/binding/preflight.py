@@ -45,6 +45,7 @@ WORKERS_SECONDS = 60.0
 # The checks find the cause of one failed poll. If two fail in a row and the checks found nothing
 # between them, the polls themselves are what fails.
 FAILED_POLLS = 2
+RATE_LIMITED = "RateLimited"
 NOT_CHECKED = "cannot check the cluster"
 NOT_POLLED = "cannot poll its work pool"
 
@@ -239,6 +240,8 @@ class Preflight:
                 self._set_internal_error(error)
 
     def _set_false(self, fault: BindingFault) -> None:
+        if fault.reason == RATE_LIMITED == self.conditions.get(fault.condition).reason:
+            return  # the first message names the whole time to wait, not the rest of it
         self.conditions.set_false(fault.condition, fault.reason, str(fault), partial=fault.partial)
         if fault.condition == c.SERVER_REACHABLE:
             self.server_version = None  # it may be upgraded when it is back
