@@ -218,3 +218,23 @@ async def test_a_job_of_another_server_is_recognised() -> None:
     bench.jobs.put(job())
     bench.know(None)
     assert await bench.work() == ["ForgetRun"]
+
+
+async def test_thousands_of_queued_runs_leave_turns_for_other_bindings() -> None:
+    """For example after a resync; nothing is to be done for most of them."""
+    bench, turns = Bench(), 0
+    for number in range(2000):
+        bench.queue.add(UUID(int=number))
+
+    async def other_binding() -> None:
+        nonlocal turns
+        while len(bench.queue):
+            turns += 1
+            await asyncio.sleep(0)
+
+    loops = [asyncio.create_task(bench.controller._make_reconciler().run()) for _ in range(16)]
+    await other_binding()
+    for loop in loops:
+        loop.cancel()
+    await asyncio.gather(*loops, return_exceptions=True)
+    assert turns >= 2000 / 16
