@@ -213,10 +213,12 @@ class Cache(Generic[O]):
     def put(self, item: O) -> None:
         """Insert or replace the object."""
         uid = item.metadata.uid
-        self._unindex(uid)
+        before = self._unindex(uid)
         _discard(self._tombstones, item.run_id, uid)
         self._by_uid[uid] = item
         self._by_run.setdefault(item.run_id, {})[uid] = item
+        if before is not None and before.run_id != item.run_id:
+            self._changed(before.run_id)
         self._changed(item.run_id)
 
     def put_if_newer(self, item: O) -> None:

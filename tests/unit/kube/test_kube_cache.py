@@ -85,10 +85,12 @@ def test_an_object_that_an_older_list_removed_is_restored_by_a_newer_answer(
 
 
 def test_a_pod_whose_label_was_removed_is_removed_from_its_run() -> None:
-    pods: Cache[Pod] = Cache(lambda _: None)
+    changes: list[str] = []
+    pods: Cache[Pod] = Cache(changes.append)
     pods.put(pod())
     stripped = pod(version="2")
     del stripped.metadata.labels[RUN_LABEL]
     pods.put(stripped)
     assert pods.by_run(RUN) == ()
     assert len(pods) == 1
+    assert changes == [RUN, RUN, ""], "the run that it left is counted again"
