@@ -3,7 +3,9 @@
 One `WorkPoolBinding` binds one Prefect work pool to one cluster. Read the modules in the order in
 which a flow run passes through them:
 
-    handlers             starts one kopf daemon per binding
+    handlers             watches bindings by kopf
+    binding.holder       holds the Lease of one binding
+    binding.lifecycle    does what only the holder does: finalizer, sessions, release
     binding.session      serves one binding: preflight checks, connection, status
     runs.poller          finds scheduled runs that are due and for which a slot is free
     runs.workqueue       queues the ids of flow runs; one run is handled once at a time

@@ -1,50 +1,65 @@
-"""The composition root: creates what all bindings share, and one session per binding.
+"""The composition root: creates what all bindings share, and starts what serves them.
 
-    handlers (kopf) --binding--> App.serve --> BindingSession --+--> ClusterCache
-                                                                +--> Connection: RunController,
-                                                                |    Poller, Heartbeat
-                                                                +--> StatusWriter
+    handlers (kopf) --bindings--+
+    Reflector --their Leases----+--> BindingHolders --> BindingHolder, one per binding: its Lease
+    Replicas --who is live------+                            |
+                                                       Lifecycle: finalizer, release
+                                                             |
+                                                       BindingSession --+--> ClusterCache
+                                                                        +--> Connection
+                                                                        +--> StatusWriter
 
-Every background task belongs to a TaskGroup of a session or is awaited here.
+A Connection has a RunController, a Poller and a Heartbeat.
+
+Every background task belongs to a TaskGroup or is awaited where it is created.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 from workpool_operator import health
-from workpool_operator.binding import crd_check, secrets
-from workpool_operator.binding.conditions import Conditions, ConditionState, ServingState
-from workpool_operator.binding.context import Binding, OperatorContext
-from workpool_operator.binding.session import BindingSession
-from workpool_operator.binding.status import StatusInput, StatusWriter
-from workpool_operator.errors import KubernetesRefused, OperatorError, Unavailable
-from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.binding import crd_check
+from workpool_operator.binding.context import OperatorContext
+from workpool_operator.binding.holders import BindingHolders
+from workpool_operator.binding.replicas import Replicas, group_of, new_identity
+from workpool_operator.errors import KubernetesRefused, OperatorError
+from workpool_operator.kube.client import LEASES, KubernetesClient
+from workpool_operator.kube.models import LEASE_LABEL
+from workpool_operator.kube.reflector import Reflector
 from workpool_operator.logs import ProblemLogger
 from workpool_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 
-RESTART_SECONDS = (5.0, 60.0)  # the first and the longest delay
+STOP_SECONDS = 4.5  # for the sessions to end: the process exits within 5 s of SIGTERM
+RELIST_SECONDS = 300.0
 NOT_LISTED = "cannot list WorkPoolBindings"
+NOT_FOLLOWED = "cannot follow the Leases of bindings"
+
+Object = Mapping[str, Any]
 
 
 class App:
-    """The operator's process, as an async context manager. Call `serve` once per binding."""
+    """The operator's process, as an async context manager, for the bindings in `namespaces` (if
+    there are none, in all) whose labels match `selector`. Call `run` once."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, *, namespaces: Sequence[str], selector: str = ""
+    ) -> None:
+        self.namespaces = namespaces
+        self.selector = selector
         self._settings = settings
         self._stack = AsyncExitStack()
         self._watchdog = health.Watchdog()
-        self._sessions: dict[str, BindingSession] = {}
-        self._unserved: dict[str, StatusWriter] = {}
         self._problems = ProblemLogger(log, "operator")
         self._crd_problem = "starting"
+        self._unfollowed: dict[str, str] = {}  # by namespace: why its Leases are not followed
 
     async def __aenter__(self) -> Self:
         """Load the Kubernetes configuration and serve the probes. Sends no request yet."""
@@ -60,8 +75,19 @@ class App:
             watchdog=self._watchdog,
             reconcilers=self._settings.reconcilers,
             heartbeat_seconds=self._settings.heartbeat_seconds,
+            identity=new_identity(),
             template_environment=self._settings.template_environment,
         )
+        changed = asyncio.Event()
+        self._replicas = Replicas(
+            kube,
+            identity=self._context.identity,
+            group=group_of(self.namespaces, self.selector),
+            pod=self._settings.pod,
+            changed=changed.set,
+            clock=self._context.clock,
+        )
+        self._holders = BindingHolders(self._context, self._replicas, changed=changed)
         probes = health.serve(
             self._settings.health_port, watchdog=self._watchdog, unready=self._unready
         )
@@ -70,125 +96,77 @@ class App:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def can_watch_bindings(self, namespaces: Sequence[str]) -> bool:
+    async def can_watch_bindings(self) -> bool:
         """Return whether the API server lists bindings. If not, the log and /readyz say why."""
-        self._crd_problem = await crd_check.crd_problem(self._context.kube, namespaces)
+        self._crd_problem = await crd_check.crd_problem(self._context.kube, self.namespaces)
         if self._crd_problem:
             self._problems.report(NOT_LISTED, self._crd_problem)
         else:
             self._problems.resolved(NOT_LISTED)
         return not self._crd_problem
 
-    async def serve(
-        self,
-        binding: Binding,
-        *,
-        stopped: asyncio.Future[bool],
-        announce: Callable[[ConditionState], None],
-    ) -> None:
-        """Serve the binding until `stopped`, which resolves to True if the binding is deleted.
+    def binding_changed(self, found: Object) -> None:
+        """Take note of a version of a binding."""
+        self._holders.binding_changed(found)
 
-        `announce` is called when Ready changes, for a Kubernetes Event.
-        """
-        log.info("%s: serving", binding.key)
+    def binding_gone(self, found: Object) -> None:
+        """Take note that a binding was deleted, or does not match the selector any more."""
+        self._holders.binding_gone(found)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Share the bindings with the other replicas and serve this one's, until `stop` is set."""
+        log.info("this replica is %s", self._context.identity)
+        async with asyncio.TaskGroup() as group:
+            loops = [self._replicas.run(), self._holders.run(), self._relist_loop()]
+            loops += [self._lease_reflector(each).run() for each in self.namespaces or [""]]
+            tasks = [group.create_task(loop) for loop in loops]
+            await stop.wait()
+            await self._stop()
+            for task in tasks:
+                task.cancel()
+
+    async def _stop(self) -> None:
+        """Have the others take over: leave, drain, release every Lease."""
         try:
-            await self._serve(binding, stopped, announce)
-        finally:
-            self._sessions.pop(binding.key, None)
-            self._unserved.pop(binding.key, None)
-        log.info("%s: %s", binding.key, "deleted" if stopped.result() else "stopped")
+            async with asyncio.timeout(STOP_SECONDS):
+                await asyncio.gather(self._replicas.leave(), self._holders.stop())
+        except TimeoutError:
+            left = ", ".join(holder.live.key for holder in self._holders)
+            log.warning("not drained after %.1f s: %s", STOP_SECONDS, left)
 
-    async def release(self, binding: Binding) -> None:
-        """Delete the Secrets of a deleted binding, except those that its Jobs still need.
-
-        Call it after `serve` has ended, also if an earlier process served the binding.
-
-        Raises:
-            Unavailable: not done yet; call again.
-        """
-        if binding.key in self._sessions:
-            raise Unavailable("its session has not ended yet")
-        await secrets.release_secrets(binding, self._context.kube)
-
-    async def _serve(
-        self,
-        binding: Binding,
-        stopped: asyncio.Future[bool],
-        announce: Callable[[ConditionState], None],
-    ) -> None:
-        session: BindingSession | None = None
-        delay, longest = RESTART_SECONDS
-        while not stopped.done():
-            if session:  # it failed: the next one starts with empty caches
-                binding = replace(binding, status=session.status)
-            session = await self._session(binding, announce)
-            if session is None:
-                await asyncio.wait([stopped], timeout=RESTART_SECONDS[0])
-                continue
-            self._sessions[binding.key] = session
-            if error := await self._run_until(session, stopped):
-                await session.report_failed(error)
-                await asyncio.wait([stopped], timeout=delay)
-                delay = min(delay * 2, longest)
-        if session:
-            await (session.delete_worker() if stopped.result() else session.report_stopped())
-
-    async def _run_until(
-        self, session: BindingSession, stopped: asyncio.Future[bool]
-    ) -> Exception | None:
-        """Run the session until `stopped`. Return the exception that ended it earlier, if any."""
-        task = asyncio.create_task(session.run(), name="session")
-        waiting: list[asyncio.Future[Any]] = [task, stopped]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            await session.drain()
-            task.cancel()
-        try:
-            await task
-        except asyncio.CancelledError:
-            pass
-        except Exception as error:
-            log.exception("a bug in the operator ended a session; it starts again")
-            return error
-        return None
-
-    async def _session(
-        self, binding: Binding, announce: Callable[[ConditionState], None]
-    ) -> BindingSession | None:
-        try:
-            cluster_id = await self._context.kube.namespace_uid(binding.namespace)
-            session = BindingSession(
-                binding, self._context, cluster_id=cluster_id, announce=announce
-            )
-        except OperatorError as error:
-            self._problems.report(f"cannot serve {binding.key}", error)
-            await self._report_unserved(binding, announce, error)
-            return None
-        self._problems.resolved(f"cannot serve {binding.key}")
-        return session
-
-    async def _report_unserved(
-        self, binding: Binding, announce: Callable[[ConditionState], None], error: OperatorError
-    ) -> None:
-        """Write to the binding's status why it has no session, unless Kubernetes is unavailable."""
-        if isinstance(error, Unavailable):
-            return
-        writer = self._unserved.setdefault(
-            binding.key,
-            StatusWriter(self._context.kube, binding, announce=announce, clock=self._context.clock),
+    def _lease_reflector(self, namespace: str) -> Reflector[Any]:
+        return Reflector(
+            self._context.kube,
+            LEASES,
+            namespace=namespace,
+            selector=f"{LEASE_LABEL}=binding",
+            cache=self._holders,
+            followed=partial(self._followed, namespace),
+            clock=self._context.clock,
         )
-        reason = "KubernetesRefused" if isinstance(error, KubernetesRefused) else "InvalidSpec"
-        status = StatusInput(
-            generation=binding.generation(),
-            worker_name="",
-            server_url="",
-            states=Conditions().states(),
-            serving=ServingState(unserved=ConditionState("False", reason, f"{error}.")),
-        )
-        with suppress(OperatorError):
-            await writer.write(status)
+
+    def _followed(self, namespace: str, error: OperatorError | None) -> None:
+        what = f"{NOT_FOLLOWED} in namespace {namespace}" if namespace else NOT_FOLLOWED
+        self._unfollowed.pop(namespace, None)
+        if error is None:
+            self._problems.resolved(what)
+        elif isinstance(error, KubernetesRefused):  # holders log an outage
+            self._problems.report(what, error)
+            self._unfollowed[namespace] = f"{what}: {error}"
+
+    async def _relist_loop(self) -> None:
+        while True:
+            await asyncio.sleep(RELIST_SECONDS)
+            with suppress(OperatorError):
+                for namespace in self.namespaces or [""]:
+                    await self._holders.relist(namespace, selector=self.selector)
 
     def _unready(self) -> list[str]:
         if self._crd_problem:
             return [self._crd_problem]
-        return [f"{key} is not synced" for key, s in self._sessions.items() if s.starting]
+        sessions = {each.live.key: each.lifecycle.session for each in self._holders}
+        starting = [key for key, session in sessions.items() if session and session.starting]
+        problems = [self._replicas.problem] if self._replicas.problem else []
+        return [*problems, *self._unfollowed.values()] + [
+            f"{key} is not synced" for key in starting
+        ]

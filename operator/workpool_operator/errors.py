@@ -3,6 +3,7 @@
     OperatorError
     ├── Unavailable            no usable answer: try again later
     │   ├── KubernetesUnavailable
+    │   ├── LeaseNotHeld       another replica may serve the binding: do not act
     │   └── PrefectUnavailable
     │       ├── PrefectThrottled
     │       └── PrefectUntrusted
@@ -68,6 +69,13 @@ class Cause:
 
 class KubernetesUnavailable(Unavailable):
     """The Kubernetes API did not answer, or answered 429 or 5xx."""
+
+
+class LeaseNotHeld(Unavailable):
+    """This replica does not hold the binding's Lease at this moment; nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__("this replica does not hold the binding's Lease")
 
 
 class KubernetesRefused(Refused):

@@ -47,6 +47,20 @@ class Settings(BaseSettings):
     messages about missing rights name the chart's values instead of the ClusterRoles of
     manifests/base."""
 
+    pod_name: str = ""
+    """Name of the operator's pod; the chart sets it, and the next. The pod owns the Lease of its
+    replica, so that Kubernetes deletes both together."""
+
+    pod_uid: str = ""
+    """UID of the operator's pod."""
+
+    @property
+    def pod(self) -> dict[str, str] | None:
+        """The owner reference to the operator's pod; None outside of a cluster."""
+        if not (self.pod_name and self.pod_uid):
+            return None
+        return {"apiVersion": "v1", "kind": "Pod", "name": self.pod_name, "uid": self.pod_uid}
+
     @field_validator("template_environment", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:

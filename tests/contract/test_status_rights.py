@@ -10,7 +10,7 @@ MARGIN_SECONDS = 4  # for a machine that tests load
 AT_ONCE = 5 + MARGIN_SECONDS
 SOON = 15 + MARGIN_SECONDS
 
-SEES_BINDINGS = [
+SEES_BINDINGS_ONLY = [
     {
         "apiGroups": ["workpool-operator.dev"],
         "resources": ["workpoolbindings"],
@@ -23,6 +23,14 @@ SEES_BINDINGS = [
     },
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
 ]
+HOLDS_LEASES = [
+    {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "verbs": ["get", "list", "watch", "create", "patch"],
+    }
+]
+SEES_BINDINGS = SEES_BINDINGS_ONLY + HOLDS_LEASES
 MAKES_JOBS = [
     {
         "apiGroups": ["batch"],
@@ -136,3 +144,19 @@ async def test_an_operator_that_may_not_list_bindings_says_so_and_starts_once_it
     await restricted.grant(SEES_BINDINGS + MAKES_JOBS)
     await served.ready(seconds=SOON)
     assert process.log.count("cannot list WorkPoolBindings") == 2  # when it begins, when it ends
+
+
+async def test_an_operator_that_may_not_hold_leases_says_so_on_the_binding_and_when_probed(
+    binding, operator, restricted, namespace
+):
+    process = await operator(
+        kubeconfig=await restricted(SEES_BINDINGS_ONLY + MAKES_JOBS), ready=False
+    )
+    served = await binding()
+    fault = await served.condition("Ready", "False", reason="LeaseForbidden", seconds=AT_ONCE)
+    assert "leases.coordination.k8s.io is forbidden" in fault["message"]
+    assert f"kubectl -n {namespace} create rolebinding workpool-operator" in fault["message"]
+    assert "cannot keep its Lease" in await process.complaint("readyz")
+    await restricted.grant(SEES_BINDINGS + MAKES_JOBS)
+    await served.ready(seconds=SOON)
+    await process.ready()

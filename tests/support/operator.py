@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from testbed.daemon import Daemon
 from testbed.postgres import free_port
@@ -41,10 +42,13 @@ class Operator:
         program: Sequence[str] = (str(PROGRAM),),
         preloaded: bool = False,
     ) -> Operator:
-        """Start one that serves only these namespaces, if any; `env` is added to its environment.
+        """Start one that serves only these namespaces, if any, and is at home in the first of them.
+        `env` is added to its environment.
 
         A preloaded one is forked off a process that has imported the program already.
         """
+        if namespaces:
+            kubeconfig = _in_namespace(namespaces[0], kubeconfig, copy=log.with_suffix(".yaml"))
         port = free_port("127.0.0.1")
         arguments = ["run", "--health-port", str(port)]
         arguments += [f"--namespace={namespace}" for namespace in namespaces]
@@ -115,3 +119,13 @@ class Operator:
     async def ended(self, *, seconds: float = 30) -> int:
         """Wait until the process ends by itself; return its exit code."""
         return await asyncio.to_thread(self.daemon.wait, seconds=seconds)
+
+
+def _in_namespace(namespace: str, kubeconfig: Path, *, copy: Path) -> Path:
+    """Write a copy of the kubeconfig whose contexts are in the namespace, as a pod is: the operator
+    keeps its own Lease there."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    for each in config["contexts"]:
+        each["context"]["namespace"] = namespace
+    copy.write_text(yaml.safe_dump(config))
+    return copy

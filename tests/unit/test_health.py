@@ -77,4 +77,4 @@ def session(watchdog: Watchdog) -> BindingSession:
     spec = Spec.model_validate({"workPool": {"name": "etl"}, "server": server})
     binding = Binding("data", "etl", spec=lambda: spec, generation=lambda: 1, status={})
     context = OperatorContext(kube=kube, watchdog=watchdog, reconcilers=1, heartbeat_seconds=30)
-    return BindingSession(binding, context, cluster_id="cluster", announce=lambda _: None)
+    return BindingSession(binding, context, cluster_id="cluster")

@@ -22,6 +22,7 @@ _COLUMNS = (
     ("Age", "date", ".metadata.creationTimestamp", 0),
     ("Pending", "integer", ".status.runs.pending", 1),
     ("Server", "string", ".spec.server.url", 1),
+    ("Holder", "string", ".status.holderIdentity", 1),
     ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1),
 )
 

@@ -531,6 +531,12 @@ class Status(CrdModel):
     worker_name: str | None = Field(
         default=None, description="The name under which Prefect lists this binding as a worker."
     )
+    holder_identity: str | None = Field(
+        default=None,
+        description=(
+            "The replica of the operator that serves this binding: the holder of its Lease."
+        ),
+    )
     work_pool: WorkPoolStatus = Field(
         default_factory=WorkPoolStatus, description="The work pool as Prefect reports it."
     )

@@ -14,7 +14,13 @@ from workpool_operator.binding import conditions as c
 from workpool_operator.binding.context import Binding, OperatorContext
 from workpool_operator.binding.preflight import Preflight
 from workpool_operator.clock import Clocks
-from workpool_operator.errors import BindingFault, OperatorError, PrefectUnavailable, Unavailable
+from workpool_operator.errors import (
+    BindingFault,
+    LeaseNotHeld,
+    OperatorError,
+    PrefectUnavailable,
+    Unavailable,
+)
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.heartbeat import Heartbeat
@@ -63,7 +69,8 @@ class Connection(Listener):
             settings=binding.run_settings,
             listener=self,
             workers=context.reconcilers,
-            consent=preflight.consent.check,
+            consent=self._check_creation,
+            holds_lease=binding.holds_lease,
             clocks=Clocks(context.clock, kubernetes=context.kube.clock, prefect=api.clock),
         )
         self.poller = Poller(
@@ -86,6 +93,13 @@ class Connection(Listener):
         if self._preflight.served is None:
             raise Unavailable("its Job waits until the work pool's base job template is valid")
         return self._preflight.served
+
+    async def _check_creation(self) -> None:
+        """Raise if the binding's next Job may not be created: without the consent of its namespace,
+        or if the Lease was lost while it was rendered."""
+        await self._preflight.consent.check()
+        if not self._binding.holds_lease():
+            raise LeaseNotHeld
 
     async def serve(self, *, worker: str) -> str:
         """Serve until another connection is needed. Return the reason."""

@@ -29,13 +29,15 @@ CACHE_SECONDS = 10.0
 @dataclass(frozen=True, slots=True)
 class Binding:
     """A `WorkPoolBinding`. `spec` and `generation` return current values; `status` is the status
-    that it had when it was read."""
+    that it had when it was read. `holds_lease` returns whether this process may act for it now."""
 
     namespace: str
     name: str
     spec: Callable[[], Spec]
     generation: Callable[[], int]
     status: dict[str, Any]
+    uid: str = ""
+    holds_lease: Callable[[], bool] = lambda: True
 
     @property
     def key(self) -> str:
@@ -114,17 +116,19 @@ class Binding:
 class OperatorContext:
     """What all sessions of a process share.
 
-    `template_environment`: the names of the operator's environment variables that templates may
-    read. `consumers`: which queues of which pool each binding serves, by its key. `check_slots`
-    limits the concurrent checks of one server, by its URL: if a hundred bindings start together, a
-    small server would answer none of them in time. `versions`: the servers' versions, "" if
-    unknown. `workers`: the names of a pool's online workers, None if unknown.
+    `identity`: the name of this process in the Leases that it holds. `template_environment`: the
+    names of the operator's environment variables that templates may read. `consumers`: which queues
+    of which pool each binding serves, by its key. `check_slots` limits the concurrent checks of one
+    server, by its URL: if a hundred bindings start together, a small server would answer none of
+    them in time. `versions`: the servers' versions, "" if unknown. `workers`: the names of a pool's
+    online workers, None if unknown.
     """
 
     kube: KubernetesClient
     watchdog: Watchdog
     reconcilers: int
     heartbeat_seconds: int
+    identity: str = ""
     template_environment: frozenset[str] = frozenset()
     clock: Clock = SYSTEM_CLOCK
     consumers: dict[str, PoolConsumer] = field(default_factory=dict)

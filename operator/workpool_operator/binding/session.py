@@ -25,7 +25,12 @@ from workpool_operator.binding.pool_sharing import PoolConsumer, pool_shared
 from workpool_operator.binding.preflight import Preflight
 from workpool_operator.binding.secrets import RunSecrets
 from workpool_operator.binding.status import StatusInput, StatusWriter
-from workpool_operator.errors import KubernetesRefused, OperatorError
+from workpool_operator.errors import (
+    KubernetesNotFound,
+    KubernetesRefused,
+    LeaseNotHeld,
+    OperatorError,
+)
 from workpool_operator.jobs import names
 from workpool_operator.kube.cluster import ClusterCache, Subscriber
 from workpool_operator.kube.models import BINDING_LABEL, POOL_LABEL, is_uuid
@@ -44,7 +49,7 @@ LAST_STATUS_SECONDS = 1.5
 
 
 class BindingSession(Subscriber):
-    """Serves one binding. `announce` is called when Ready or its reason changes."""
+    """Serves one binding. `missing()` is called if the binding does not exist any more."""
 
     def __init__(
         self,
@@ -52,11 +57,12 @@ class BindingSession(Subscriber):
         context: OperatorContext,
         *,
         cluster_id: str,
-        announce: Callable[[ConditionState], None],
+        missing: Callable[[], None] = lambda: None,
     ) -> None:
         self._binding = binding
         self._context = context
         self._cluster_id = cluster_id
+        self._missing = missing
         self._namespace = binding.job_namespace
         self._binding_id = names.binding_id(cluster_id=cluster_id, binding=binding.key)
         self._worker_name = binding.worker_name(cluster_id)
@@ -72,7 +78,7 @@ class BindingSession(Subscriber):
         self._connection: Connection | None = None
         self._server: PrefectEndpoint | None = None
         self._problems = ProblemLogger(log, binding.key)
-        self._writer = StatusWriter(context.kube, binding, announce=announce, clock=context.clock)
+        self._writer = StatusWriter(context.kube, binding, clock=context.clock)
 
     @property
     def synced(self) -> bool:
@@ -238,6 +244,11 @@ class BindingSession(Subscriber):
         """Write the status if it changed. Return the seconds until the next call."""
         try:
             await self._writer.write(self._status_input())
+        except KubernetesNotFound:
+            self._missing()
+            return FAILED_STATUS_SECONDS
+        except LeaseNotHeld:  # the holder logs why
+            return FAILED_STATUS_SECONDS
         except OperatorError as error:
             self._problems.report("cannot write its status", error)
             return max(FAILED_STATUS_SECONDS, min(error.retry_after or 0.0, LONGEST_WAIT_SECONDS))
@@ -259,6 +270,7 @@ class BindingSession(Subscriber):
         return StatusInput(
             generation=preflight.generation,
             worker_name=self._worker_name,
+            holder="" if stopped else self._context.identity,
             server_url=PrefectEndpoint(spec.server.url or "").address,
             states=preflight.conditions.states(),
             serving=ServingState(

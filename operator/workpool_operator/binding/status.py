@@ -6,7 +6,7 @@ There is at most one write per second. `lastPollTime` alone causes one every 30 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -23,15 +23,15 @@ from workpool_operator.binding.conditions import (
 )
 from workpool_operator.binding.context import Binding
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
-from workpool_operator.kube.client import MERGE_PATCH, KubernetesClient, Resource
+from workpool_operator.errors import LeaseNotHeld, OperatorError
+from workpool_operator.kube import events
+from workpool_operator.kube.client import EVENTS, MERGE_PATCH, KubernetesClient, Resource
 from workpool_operator.prefect_api.models import WorkPool
 
 log = logging.getLogger(__name__)
 
 BINDINGS = Resource(f"/apis/{v1alpha1.GROUP}/{v1alpha1.VERSION}", v1alpha1.PLURAL, dict[str, Any])
 POLL_TIME_SECONDS = 30.0
-
-Announce = Callable[[ConditionState], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class StatusInput:
     states: dict[str, ConditionState]
     serving: ServingState
     extra_conditions: Mapping[str, ConditionState] = field(default_factory=dict)  # not for Ready
+    holder: str = ""
     server_version: str | None = None
     pool: WorkPool | None = None
     running: int = 0
@@ -68,6 +69,7 @@ def build_status(inputs: StatusInput, *, before: dict[str, Any], now: datetime) 
     return {
         "observedGeneration": inputs.generation,
         "workerName": inputs.worker_name,
+        "holderIdentity": inputs.holder or None,
         "workPool": {
             "id": str(pool.id) if pool else None,
             "type": pool.type if pool else None,
@@ -91,21 +93,15 @@ def _poll_time(polled_at: datetime | None, before: str | None) -> str | None:
 
 
 class StatusWriter:
-    """Writes one binding's status, and calls `announce` when Ready or its reason changed."""
+    """Writes one binding's status, and an Event if the reason of Ready changed."""
 
     def __init__(
-        self,
-        kube: KubernetesClient,
-        binding: Binding,
-        *,
-        announce: Announce,
-        clock: Clock = SYSTEM_CLOCK,
+        self, kube: KubernetesClient, binding: Binding, *, clock: Clock = SYSTEM_CLOCK
     ) -> None:
         self._kube = kube
+        self._binding = binding
         self._clock = clock
         self._path = BINDINGS.path(binding.namespace, binding.name) + "/status"
-        self._key = binding.key
-        self._announce = announce
         self._written = binding.status
 
     @property
@@ -117,6 +113,7 @@ class StatusWriter:
         """Write the status if it changed.
 
         Raises:
+            LeaseNotHeld: it is not written, because another replica may write it.
             KubernetesUnavailable: it may or may not be written; call again.
             KubernetesRefused: it is not written.
         """
@@ -124,13 +121,15 @@ class StatusWriter:
         status = build_status(inputs, before=before, now=self._clock.now())
         if status == before:
             return
+        if not self._binding.holds_lease():
+            raise LeaseNotHeld
         body = {"status": status}
         await self._kube.request("PATCH", self._path, body=body, content_type=MERGE_PATCH)
         self._written = status
-        self._announce_change(before, status)
+        await self._announce_change(before, status)
 
-    def _announce_change(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """Log a change of Ready. Announce it if its reason changed and Ready is not Unknown."""
+    async def _announce_change(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+        """Log a change of Ready. Post an Event if its reason changed and Ready is not Unknown."""
         then, now = _ready_of(before) or {}, _ready_of(after) or {}
         fields = ("status", "reason", "message")
         if all(then.get(name) == now.get(name) for name in fields):
@@ -138,9 +137,29 @@ class StatusWriter:
         ready = ConditionState(*(now[name] for name in fields))
         level = logging.WARNING if ready.status == "False" else logging.INFO
         text = "%s: Ready=%s %s: %s"
-        log.log(level, text, self._key, ready.status, ready.reason, ready.message)
+        log.log(level, text, self._binding.key, ready.status, ready.reason, ready.message)
         if ready.status != "Unknown" and then.get("reason") != ready.reason:
-            self._announce(ready)
+            await self._post(ready)
+
+    async def _post(self, ready: ConditionState) -> None:
+        about = {
+            "apiVersion": f"{v1alpha1.GROUP}/{v1alpha1.VERSION}",
+            "kind": v1alpha1.KIND,
+            "namespace": self._binding.namespace,
+            "name": self._binding.name,
+            "uid": self._binding.uid,
+        }
+        event = events.event(
+            about,
+            type_="Normal" if ready.status == "True" else "Warning",
+            reason=ready.reason,
+            message=ready.message or ready.reason,
+            now=self._clock.now(),
+        )
+        try:
+            await self._kube.create(EVENTS, self._binding.namespace, event)
+        except OperatorError as error:  # the status says the same
+            log.debug("%s: cannot post an Event: %s", self._binding.key, error)
 
 
 def _ready_of(status: dict[str, Any]) -> dict[str, Any] | None:

@@ -52,7 +52,7 @@ def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
     for text in ignored:
         log.warning("%s", text)
     with errors_in_one_line():
-        asyncio.run(operate(App(settings), namespaces=namespaces))
+        asyncio.run(operate(App(settings, namespaces=namespaces)))
 
 
 def raise_open_file_limit() -> None:

@@ -15,6 +15,7 @@ from slugify import slugify
 
 JOB_NAME_LENGTH = 57  # beyond it the pod's name loses its separator or its hash (docs/races.md, 13)
 LABEL_LENGTH = 63
+NAME_LENGTH = 253
 # Values that need no repair: a repair is slow, and there can be thousands of labels.
 _VALUE = re.compile(r"(?=.{1,63}$)[A-Za-z0-9]((-(?!-)|[A-Za-z0-9_.])*[A-Za-z0-9])?", re.ASCII)
 _DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]((-(?!-)|[a-z0-9.])*[a-z0-9])?", re.ASCII)
@@ -54,6 +55,15 @@ def is_job_name(name: str, *, run_id: UUID, claim_id: UUID) -> bool:
 def worker_name(*, cluster_id: str, namespace: str, name: str) -> str:
     """Return the name of the binding in Prefect's list of workers; restarts do not change it."""
     return f"{name}.{namespace}@{cluster_id[:8]}"
+
+
+def lease_name(binding_name: str) -> str:
+    """Return the name of the Lease of a binding, in the binding's namespace."""
+    name = f"workpoolbinding-{binding_name}"
+    if len(name) <= NAME_LENGTH:
+        return name
+    digest = hashlib.sha256(binding_name.encode()).hexdigest()[:_HASH_LENGTH]
+    return f"{name[: NAME_LENGTH - _HASH_LENGTH - 1].rstrip('-.')}-{digest}"
 
 
 @lru_cache(KEPT_LABELS)

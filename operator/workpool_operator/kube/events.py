@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,30 +13,45 @@ COMPONENT = "workpool-operator"
 MESSAGE_LENGTH = 1024  # the limit of the API server
 
 
+def event(
+    about: Mapping[str, str], *, type_: str, reason: str, message: str, now: datetime
+) -> dict[str, Any]:
+    """Return an Event on the object that `about` refers to, in the object's namespace. `type_` is
+    Normal or Warning."""
+    when = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{COMPONENT}-", "namespace": about["namespace"]},
+        "involvedObject": dict(about),
+        "type": type_,
+        "reason": reason,
+        "message": message[:MESSAGE_LENGTH],
+        "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
+        "reportingInstance": COMPONENT,
+        "action": reason,
+        "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "firstTimestamp": when,
+        "lastTimestamp": when,
+        "count": 1,
+    }
+
+
 def job_warning(
     job: Job, *, reason: str, message: str, about: Metadata, now: datetime
 ) -> dict[str, Any]:
     """Return a warning on a Job about one of its pods. Its name is derived from pod and reason, so
     that the API server refuses a second one (409)."""
-    when = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     suffix = hashlib.sha256(f"{about.uid}/{reason}".encode()).hexdigest()[:16]
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": f"{job.name}.{suffix}", "namespace": job.metadata.namespace},
-        "involvedObject": {
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "namespace": job.metadata.namespace,
-            "name": job.name,
-            "uid": job.metadata.uid,
-        },
-        "type": "Warning",
-        "reason": reason,
-        "message": f"Pod {about.name}: {message}"[:MESSAGE_LENGTH],
-        "source": {"component": COMPONENT},
-        "reportingComponent": COMPONENT,
-        "firstTimestamp": when,
-        "lastTimestamp": when,
-        "count": 1,
+    job_reference = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "namespace": job.metadata.namespace,
+        "name": job.name,
+        "uid": job.metadata.uid,
     }
+    text = f"Pod {about.name}: {message}"
+    made = event(job_reference, type_="Warning", reason=reason, message=text, now=now)
+    name = {"name": f"{job.name}.{suffix}", "namespace": job.metadata.namespace}
+    return {**made, "metadata": name}

@@ -167,7 +167,7 @@ class LeaseLock:
         return True
 
     async def release(self) -> None:
-        """Give the Lease up, so that another can take it at once; do nothing if it is not held.
+        """Release the Lease, so that another can take it at once; do nothing if it is not held.
 
         Raises:
             KubernetesRefused: it is not released, and expires.

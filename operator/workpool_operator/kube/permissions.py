@@ -24,6 +24,7 @@ class Role:
 
 
 JOBS_ROLE = Role("workpool-operator-jobs", "add {} to jobNamespaces (default: watchNamespaces)")
+BINDINGS_ROLE = Role("workpool-operator", "add {} to watchNamespaces")
 READ_SECRETS_ROLE = Role("workpool-operator-jobs", "add {} to watchNamespaces")
 WRITE_SECRETS_ROLE = Role(
     "workpool-operator-secrets", "set writeSecrets to true, with {} among jobNamespaces"

@@ -216,10 +216,9 @@ class Reschedule:
 
 # By what they reach, in the order in which the executor matches them.
 LocalAction = NoAction | RequeueAfter | ForgetRun | DropOffer | LogToRun
+ReadAction = RefreshRun | RefreshStateHistory
 PrefectAction = (
-    RefreshRun
-    | RefreshStateHistory
-    | ClaimRun
+    ClaimRun
     | RevertClaim
     | RestoreState
     | RecordInfrastructurePid
@@ -243,4 +242,4 @@ KubernetesAction = (
     | PostWaitEvent
     | SetJobTTL
 )
-Action = LocalAction | PrefectAction | KubernetesAction
+Action = LocalAction | ReadAction | PrefectAction | KubernetesAction

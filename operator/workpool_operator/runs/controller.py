@@ -54,7 +54,8 @@ class RunController(Subscriber):
                                         +-------+
 
     It serves one connection to Prefect; the next controller adopts what this one leaves unfinished.
-    `consent()` raises BindingFault if the namespace does not admit the owner's Jobs.
+    `consent()` raises if no Job may be created now: the namespace does not admit the owner's Jobs.
+    `holds_lease()` returns whether this process may act for the owner at this moment.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class RunController(Subscriber):
         listener: Listener,
         workers: int,
         consent: Callable[[], Awaitable[None]] = always_consents,
+        holds_lease: Callable[[], bool] = lambda: True,
         resync_seconds: float = 300.0,
         clocks: Clocks = SYSTEM_CLOCKS,
     ) -> None:
@@ -76,6 +78,7 @@ class RunController(Subscriber):
         self._prefect, self._kube, self._cluster = prefect, kube, cluster
         self._workers, self._resync_seconds = workers, resync_seconds
         self._clocks, self.clock = clocks, clocks.own
+        self._holds_lease = holds_lease
         self._listening = asyncio.Event()  # the event stream opened, or did not
         # Remembers each run until it is forgotten: a disposable cache of what Prefect stores.
         self.store = RunStore(self._transition_ids, changed=self._count, clock=clocks.own)
@@ -137,6 +140,7 @@ class RunController(Subscriber):
             job_creator=job_creator,
             settings=self._settings,
             listener=self._listener,
+            holds_lease=self._holds_lease,
             clock=self._clocks.kubernetes,
         )
 
@@ -157,7 +161,7 @@ class RunController(Subscriber):
             self._kube,
             binding_id=self._owner.binding_id,
             cluster=self._cluster,
-            is_enabled=self._environment_secret,
+            is_enabled=lambda: self._environment_secret() and self._holds_lease(),
             clock=self._clocks.kubernetes,
         )
 

@@ -14,6 +14,7 @@ from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import (
     KubernetesConflict,
     KubernetesNotFound,
+    LeaseNotHeld,
     OperatorError,
     PrefectNotFound,
     PrefectThrottled,
@@ -48,8 +49,8 @@ class Executor:
     Other writes about a run are a worker's own reports (`worker/reports.py`) and those of
     `SecretCollector`.
 
-    A precondition of acting, such as holding a Lease, is checked in `execute` and nowhere else
-    (docs/decisions/0032).
+    `holds_lease()` returns whether this process may act now. Reads need no Lease, so that the store
+    stays current (docs/decisions/0042).
     """
 
     def __init__(
@@ -64,9 +65,11 @@ class Executor:
         job_creator: JobCreator,
         settings: Callable[[], RunSettings],
         listener: Listener,
+        holds_lease: Callable[[], bool] = lambda: True,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._namespace_of = namespace_of
+        self._holds_lease = holds_lease
         self._kube = kube
         self._queue = queue
         self._store = store
@@ -83,6 +86,7 @@ class Executor:
         If Prefect did not answer, or answered 404, the run is read before the next decision.
 
         Raises:
+            LeaseNotHeld: the action was not begun; decide again later.
             Unavailable: the action may or may not have taken effect; decide again later.
             Refused: the action had no effect, for a reason that no rule covers.
         """
@@ -102,6 +106,8 @@ class Executor:
                     self._proposals.log(run_id, text, level=logging.INFO)
                     self._store.update(run_id, noted=about)
                 case _:
+                    if not (isinstance(action, actions.ReadAction) or self._holds_lease()):
+                        raise LeaseNotHeld
                     await self._execute_remote(run_id, action)
         except PrefectThrottled:
             raise
@@ -113,7 +119,9 @@ class Executor:
         return True
 
     async def _execute_remote(
-        self, run_id: UUID, action: actions.PrefectAction | actions.KubernetesAction
+        self,
+        run_id: UUID,
+        action: actions.ReadAction | actions.PrefectAction | actions.KubernetesAction,
     ) -> None:
         """Carry out an action that needs a request to Prefect or to Kubernetes."""
         propose = self._proposals

@@ -16,7 +16,7 @@ STATUS = (DOCS / "status.md").read_text()
 FAULTS = STATUS.partition("## Conditions and reasons")[2].partition(
     "### Conditions that only inform"
 )[0]
-OTHER_REASONS = {"NotChecked", "InvalidSpec", "InternalError"}
+OTHER_REASONS = {"NotChecked", "LeaseForbidden", "InvalidSpec", "InternalError"}
 
 
 def reasons() -> Iterator[str]:

@@ -48,9 +48,7 @@ class FakeExecutor(Executor):
             self.taken.append(action)
         return await super().execute(run_id, action)
 
-    async def _execute_remote(
-        self, run_id: UUID, action: actions.PrefectAction | actions.KubernetesAction
-    ) -> None:
+    async def _execute_remote(self, run_id: UUID, action: Any) -> None:
         if isinstance(action, actions.SetJobTTL):
             await self._execute_in_kubernetes(run_id, action)
         else:
@@ -79,6 +77,7 @@ class Controller(OfflineController):
             store=self.store,
             cluster=self._cluster,
             listener=self._listener,
+            holds_lease=self._holds_lease,
         )
 
 
@@ -90,12 +89,13 @@ class Bench(Listener):
         do: Callable[[UUID, actions.Action], None] = lambda *_: None,
         *,
         cluster: ClusterCache | None = None,
+        holds_lease: Callable[[], bool] = lambda: True,
     ) -> None:
         cluster = cluster or synced_cluster()
         self.jobs, self.pods = cluster.jobs, cluster.pods
         self.freed = self.expired = 0
         self.reported: list[OperatorError] = []
-        self.controller = Controller(do, cluster=cluster, listener=self)
+        self.controller = Controller(do, cluster=cluster, listener=self, holds_lease=holds_lease)
         self.queue, self.store = self.controller.queue, self.controller.store
         self.executor = cast("FakeExecutor", self.controller._executor)
 
@@ -196,6 +196,24 @@ async def test_a_failed_action_delays_its_run_and_is_reported() -> None:
     assert [str(error) for error in bench.reported] == ["no answer"]
     bench.queue.add(RUN_ID)
     assert len(bench.queue) == 0
+    bench.queue.close()
+
+
+async def test_without_the_lease_a_run_is_read_but_nothing_is_written() -> None:
+    done: list[str] = []
+
+    def do(run_id: UUID, action: actions.Action) -> None:
+        done.append(type(action).__name__)
+        bench.mark_foreign()
+
+    bench = Bench(do, holds_lease=lambda: False)
+    bench.know(run("RUNNING"))
+    await bench.work()
+    assert done == ["RefreshStateHistory"]
+    bench.know(run("SCHEDULED"))
+    bench.jobs.put(job(ended="Complete"))
+    assert (await bench.work())[-1] == "SetJobTTL"
+    assert done == ["RefreshStateHistory"]
     bench.queue.close()
 
 

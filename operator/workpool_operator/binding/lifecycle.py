@@ -1,0 +1,208 @@
+"""Does what only the holder of a binding's Lease does: sets the finalizer, runs sessions, and
+deletes what a deleted binding leaves behind before it removes the finalizer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from enum import Enum
+from typing import Any, TypeVar
+
+from workpool_operator.binding import finalizers, secrets
+from workpool_operator.binding.conditions import Conditions, ConditionState, ServingState
+from workpool_operator.binding.context import Binding, OperatorContext
+from workpool_operator.binding.live_binding import LiveBinding
+from workpool_operator.binding.session import BindingSession
+from workpool_operator.binding.status import BINDINGS, StatusInput, StatusWriter
+from workpool_operator.errors import (
+    KubernetesNotFound,
+    KubernetesRefused,
+    OperatorError,
+    Unavailable,
+)
+from workpool_operator.logs import ProblemLogger
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+RESTART_SECONDS = (5.0, 60.0)  # after a bug: the first and the longest delay
+RETRY_SECONDS = 3.0
+
+
+class End(Enum):
+    """Why a replica stops serving a binding whose Lease it holds."""
+
+    DELETED = "deleted"
+    NOT_FOUND = "not found"
+    MOVED = "moved to another replica"
+    STOPPED = "stopped"
+
+
+class Lifecycle:
+    """Serves one binding from the moment that its Lease was taken.
+
+    `holds_lease()` returns whether it is still held. `missing()` is called if the binding does not
+    exist. `is_alone()` returns whether no other replica can serve the binding.
+    """
+
+    def __init__(
+        self,
+        live: LiveBinding,
+        context: OperatorContext,
+        *,
+        holds_lease: Callable[[], bool],
+        missing: Callable[[], None],
+        is_alone: Callable[[], bool],
+    ) -> None:
+        self._live = live
+        self._context = context
+        self._holds_lease = holds_lease
+        self._missing = missing
+        self._is_alone = is_alone
+        self._problems = ProblemLogger(log, live.key)
+        self._unserved: StatusWriter | None = None
+        self.session: BindingSession | None = None
+
+    async def serve(self, ending: asyncio.Future[End]) -> End:
+        """Serve until `ending` resolves, then clean up. Return why it ended."""
+        found = await self._until_answered(
+            lambda: finalizers.add(
+                self._context.kube, self._live.namespace, self._live.name, uid=self._live.uid
+            )
+        )
+        if found is None:
+            return End.NOT_FOUND
+        self._live.update(found)
+        if not self._live.is_deleting:
+            log.info("%s: serving", self._live.key)
+            await self._run_sessions(ending)
+        end = ending.result() if ending.done() else End.DELETED
+        if end is End.STOPPED and self.session and self._is_alone():
+            await self.session.report_stopped()
+        if end in (End.DELETED, End.NOT_FOUND):
+            end = await self._until_answered(self._release_if_deleted)
+        log.info("%s: %s", self._live.key, end.value)
+        return end
+
+    async def release(self) -> None:
+        """Delete what a deleted binding leaves behind, and remove its finalizer.
+
+        Raises:
+            OperatorError: not done yet; call again.
+        """
+        if self.session:
+            await self.session.delete_worker()
+        kube, live = self._context.kube, self._live
+        await secrets.release_secrets(self._binding(), kube)
+        await finalizers.remove(kube, live.namespace, live.name, uid=live.uid)
+
+    async def report_unserved(self, state: ConditionState) -> None:
+        """Write to the status why the binding has no session, as Ready and Claiming.
+
+        Raises:
+            OperatorError: the status was not written.
+        """
+        if self._unserved is None:
+            kube, binding = self._context.kube, self._live.binding(holds_lease=lambda: True)
+            self._unserved = StatusWriter(kube, binding, clock=self._context.clock)
+        await self._unserved.write(
+            StatusInput(
+                generation=self._binding().generation(),
+                worker_name="",
+                server_url="",
+                states=Conditions().states(),
+                serving=ServingState(unserved=state),
+            )
+        )
+
+    async def _release_if_deleted(self) -> End:
+        """Release the binding, unless it exists and is not being deleted: it is then no longer
+        selected, or another object has its name."""
+        live = self._live
+        try:
+            found = await self._context.kube.get(BINDINGS, live.namespace, live.name)
+        except KubernetesNotFound:
+            found = {}
+        if found.get("metadata", {}).get("uid") == live.uid:
+            live.update(found)
+            if not live.is_deleting:
+                return End.MOVED
+        await self.release()
+        return End.DELETED
+
+    async def _run_sessions(self, ending: asyncio.Future[End]) -> None:
+        """Run one session after the other until `ending` resolves: a bug in the operator ends one,
+        and the next one starts with empty caches."""
+        binding = self._binding()
+        delay, longest = RESTART_SECONDS
+        while not ending.done():
+            if self.session:
+                binding = replace(binding, status=self.session.status)
+            if (session := await self._make_session(binding)) is None:
+                await asyncio.wait([ending], timeout=RESTART_SECONDS[0])
+                continue
+            self.session = session
+            if error := await self._run_until(session, ending):
+                await session.report_failed(error)
+                await asyncio.wait([ending], timeout=delay)
+                delay = min(delay * 2, longest)
+
+    async def _run_until(
+        self, session: BindingSession, ending: asyncio.Future[End]
+    ) -> Exception | None:
+        """Run the session until `ending` resolves. Return the exception that ended it earlier."""
+        task = asyncio.create_task(session.run(), name="session")
+        waiting: list[asyncio.Future[Any]] = [task, ending]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await session.drain()
+        finally:
+            task.cancel()
+            [error] = await asyncio.gather(task, return_exceptions=True)
+        if not isinstance(error, Exception):
+            return None
+        log.error("a bug in the operator ended a session; it starts again", exc_info=error)
+        return error
+
+    async def _make_session(self, binding: Binding) -> BindingSession | None:
+        what = f"cannot serve {binding.key}"
+        try:
+            cluster_id = await self._context.kube.namespace_uid(binding.namespace)
+            session = BindingSession(
+                binding, self._context, cluster_id=cluster_id, missing=self._missing
+            )
+        except OperatorError as error:
+            self._problems.report(what, error)
+            await self._report_failed_start(error)
+            return None
+        self._problems.resolved(what)
+        return session
+
+    async def _report_failed_start(self, error: OperatorError) -> None:
+        if isinstance(error, Unavailable):
+            return
+        reason = "KubernetesRefused" if isinstance(error, KubernetesRefused) else "InvalidSpec"
+        try:
+            await self.report_unserved(ConditionState("False", reason, f"{error}."))
+        except OperatorError as unwritten:
+            log.debug("%s: cannot write its status: %s", self._live.key, unwritten)
+
+    async def _until_answered(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Repeat the request until it succeeds."""
+        while True:
+            try:
+                answer = await request()
+            except OperatorError as error:
+                self._problems.report("waits for the Kubernetes API", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self._problems.resolved("waits for the Kubernetes API")
+                return answer
+
+    def _binding(self) -> Binding:
+        return self._live.binding(holds_lease=self._holds_lease)

@@ -1,0 +1,186 @@
+"""Knows the replicas that share the bindings: each keeps a Lease in the operator's own namespace.
+
+A replica shares with those that serve the same namespaces and the same selector, which a label of
+the Lease says: during an upgrade that changes them, old and new replicas do not count each other,
+and the Leases of the bindings alone decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+import socket
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from slugify import slugify
+
+from workpool_operator.clock import SYSTEM_CLOCK, Clock
+from workpool_operator.errors import KubernetesForbidden, KubernetesRefused, OperatorError
+from workpool_operator.kube import permissions
+from workpool_operator.kube.client import LEASES, KubernetesClient
+from workpool_operator.kube.leases import RENEW_SECONDS, LeaseLock, ObservedLease
+from workpool_operator.kube.models import LEASE_LABEL, MANAGED, REPLICAS_LABEL, Lease
+from workpool_operator.kube.permissions import Role
+from workpool_operator.kube.reflector import Reflector
+from workpool_operator.logs import ProblemLogger
+
+log = logging.getLogger(__name__)
+
+LEAVE_SECONDS = 1.0
+NOT_KEPT = "cannot keep its Lease"
+NOT_FOLLOWED = "cannot follow the Leases of the other replicas"
+_LEASES_ROLE = Role("workpool-operator", "upgrade the chart; it grants rights to Leases in {}")
+
+
+def new_identity() -> str:
+    """Return the identity of this process: its pod's name, and what no other process has."""
+    return f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+
+
+def group_of(namespaces: Sequence[str], selector: str) -> str:
+    """Return the label value that replicas have in common which serve the same bindings."""
+    served = "\n".join([selector, *sorted(set(namespaces))])
+    return hashlib.sha256(served.encode()).hexdigest()[:16]
+
+
+class Replicas:
+    """The replicas that share bindings with this one, `identity`.
+
+    `changed()` is called when one joined, left, or may have expired. `pod` is the owner of the
+    Lease, with which Kubernetes deletes it; None outside of a cluster.
+    """
+
+    def __init__(
+        self,
+        kube: KubernetesClient,
+        *,
+        identity: str,
+        group: str,
+        pod: dict[str, str] | None,
+        changed: Callable[[], None],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._kube = kube
+        self._identity = identity
+        self._group = group
+        self._changed = changed
+        self._clock = clock
+        self._known: dict[str, ObservedLease] = {}  # by uid
+        self._problems = ProblemLogger(log, "operator")
+        self._listed = asyncio.Event()
+        self._joined = asyncio.Event()  # or failed to
+        self._left = False
+        self._lock = LeaseLock(
+            kube,
+            namespace=kube.namespace,
+            name=_lease_name(identity),
+            identity=identity,
+            metadata=_metadata(group, pod),
+            clock=clock,
+        )
+        self.problem = ""
+
+    async def run(self) -> None:
+        """Keep this replica's Lease and follow those of the others, until cancelled."""
+        reflector = Reflector(
+            self._kube,
+            LEASES,
+            namespace=self._kube.namespace,
+            selector=f"{REPLICAS_LABEL}={self._group}",
+            cache=self,
+            followed=self._followed,
+            clock=self._clock,
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(reflector.run(), name="replicas")
+            group.create_task(self._keep_lease(), name="replica-lease")
+
+    async def known(self) -> None:
+        """Wait until the others are known, as far as the operator's rights allow."""
+        await self._joined.wait()
+        await self._listed.wait()
+
+    def live(self) -> set[str]:
+        """Return the identities of the live replicas, this one included until it leaves."""
+        others = {seen.holder for seen in self._known.values() if seen.seconds_left > 0}
+        return others - {self._identity} | (set() if self._left else {self._identity})
+
+    def seconds_to_expiry(self) -> float | None:
+        """Return the number of seconds until the next of the others expires; None without one."""
+        left = (seen.seconds_left for seen in self._known.values() if seen.holder)
+        return min((seconds for seconds in left if seconds > 0), default=None)
+
+    async def leave(self) -> None:
+        """Tell the others to take over."""
+        self._left = True
+        with suppress(OperatorError, TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._lock.release()
+
+    async def _keep_lease(self) -> None:
+        while True:
+            try:
+                if not self._left and not await self._lock.renew():
+                    await self._lock.acquire()
+                self._solved(NOT_KEPT)
+            except OperatorError as error:
+                await self._report(NOT_KEPT, error)
+            self._joined.set()
+            await asyncio.sleep(RENEW_SECONDS * random.uniform(0.9, 1.0))
+
+    def _followed(self, error: OperatorError | None) -> None:
+        self._listed.set()
+        if error is None:
+            self._problems.resolved(NOT_FOLLOWED)
+        elif isinstance(error, KubernetesRefused):  # an outage is logged with NOT_KEPT
+            self._problems.report(NOT_FOLLOWED, error)
+
+    async def _report(self, what: str, error: OperatorError) -> None:
+        text = str(error)
+        if isinstance(error, KubernetesForbidden):
+            namespace = self._kube.namespace
+            grant = await permissions.how_to_grant(self._kube, namespace, _LEASES_ROLE)
+            text = f"{error}. Grant it: {grant}"
+            self.problem = f"{what}: {text}"
+        self._problems.report(what, text)
+
+    def _solved(self, what: str) -> None:
+        self.problem = ""
+        self._problems.resolved(what)
+
+    # What the reflector fills
+
+    def put(self, lease: Lease) -> None:
+        """See `kube.reflector.Store`."""
+        seen = self._known.setdefault(lease.metadata.uid, ObservedLease(self._clock))
+        before = seen.holder if seen.seconds_left > 0 else ""
+        seen.observe(lease)
+        if seen.holder != before:
+            self._changed()
+
+    def remove(self, uid: str) -> None:
+        """See `kube.reflector.Store`."""
+        if self._known.pop(uid, None):
+            self._changed()
+
+    def replace(self, leases: Iterable[Lease], *, namespace: str) -> None:
+        """See `kube.reflector.Store`."""
+        listed = {lease.metadata.uid: lease for lease in leases}
+        for uid in self._known.keys() - listed.keys():
+            self.remove(uid)
+        for lease in listed.values():
+            self.put(lease)
+
+
+def _lease_name(identity: str) -> str:
+    return f"workpool-operator-{slugify(identity, max_length=200)}"
+
+
+def _metadata(group: str, pod: dict[str, str] | None) -> dict[str, Any]:
+    labels = {**MANAGED, LEASE_LABEL: "replica", REPLICAS_LABEL: group}
+    return {"labels": labels, "ownerReferences": [pod]} if pod else {"labels": labels}
