@@ -89,7 +89,8 @@ def test_without_values_the_release_keeps_to_its_own_namespace(render):
 def test_each_namespace_has_the_rights_that_it_needs_and_no_more(render):
     roles = of_kind(render(watchNamespaces=["a"], jobNamespaces=["b"]), "Role")
     by_namespace = {role["metadata"]["namespace"]: rights([role]) for role in roles}
-    assert by_namespace.keys() == {"a", "b"}
+    assert by_namespace.keys() == {"a", "b", "home"}
+    assert {thing for thing, _ in by_namespace["home"]} == {"leases"}
     assert ("secrets", "get") in by_namespace["a"]
     assert by_namespace["b"] >= {("jobs", "create"), ("namespaces", "get")}
     assert {thing for thing, _ in by_namespace["b"]}.isdisjoint({"secrets", "workpoolbindings"})
@@ -155,7 +156,19 @@ def test_chart_and_manifests_run_the_operator_the_same_way(render):
     assert {k: v for k, v in mine_there.items() if k not in own} == {
         k: v for k, v in base_there.items() if k not in own
     }
+    for found, pod in zip((mine, base), pods, strict=True):
+        (spread,) = pod.pop("topologySpreadConstraints")
+        assert spread.pop("labelSelector") == found["spec"]["selector"]
+        assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
     assert {**pods[0], "serviceAccountName": "workpool-operator"} == pods[1]
+
+
+def test_the_number_of_replicas_can_be_chosen_and_a_drain_stops_one_at_a_time(render):
+    objects = render(replicas=3)
+    (deployment,) = of_kind(objects, "Deployment")
+    assert deployment["spec"]["replicas"] == 3
+    (budget,) = of_kind(objects, "PodDisruptionBudget")
+    assert budget["spec"] == {"maxUnavailable": 1, "selector": deployment["spec"]["selector"]}
 
 
 def test_bindings_are_released_before_an_uninstallation_removes_the_operator(render):
@@ -240,7 +253,7 @@ def test_a_security_context_can_be_changed_in_part_or_left_out(render):
 def test_the_operator_knows_the_release_that_its_messages_name(render):
     (deployment,) = of_kind(render(), "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert environment["WORKPOOL_OPERATOR_HELM_RELEASE"] == "home/test"
 
 
@@ -276,7 +289,8 @@ def test_a_value_that_is_empty_by_default_may_be_null(render, name):
 
 
 REFUSED = {
-    "an unknown value": ({"replicas": 2}, "additional properties 'replicas' not allowed"),
+    "an unknown value": ({"replica": 2}, "additional properties 'replica' not allowed"),
+    "no replica": ({"replicas": 0}, "at '/replicas': minimum: got 0, want 1"),
     "an unknown field of a binding": (
         {"bindings": [{"name": "etl", "spec": {**SPEC, "sever": {}}}]},
         "at '/bindings/0/spec': additional properties 'sever' not allowed",

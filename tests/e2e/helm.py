@@ -36,13 +36,14 @@ class Helm:
         return commands.run([builds.tool("helm"), *arguments, *place])
 
 
-def write_values(file: Path, *, image: str, bindings: list[dict[str, Any]]) -> Path:
+def write_values(file: Path, *, image: str, bindings: list[dict[str, Any]], **more: Any) -> Path:
     """Write the values to a file, and return its path; JSON is valid YAML."""
     repository, tag = image.rsplit(":", 1)
     values = {
         "image": {"repository": repository, "tag": tag},
         "bindings": bindings,
         "podSecurityContext": {"runAsUser": 1_000_710_000, "runAsGroup": 0},  # as on OpenShift
+        **more,
     }
     file.write_text(json.dumps(values))
     return file

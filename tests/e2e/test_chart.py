@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.helm import Helm, write_values
 from tests.support.binding import Binding
+from tests.support.load import Load
 from tests.support.operator import PROGRAM
+from tests.support.suspended_pool import suspended_template
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
 RELEASE = "test"
 OPERATOR = "deployment/test-workpool-operator"
+GAP_SECONDS = 5
 CRD = "workpoolbindings.workpool-operator.dev"
 #: What a release can create; the pods and ReplicaSets of a Deployment are deleted with it.
-MADE = "deployments,jobs,serviceaccounts,roles,rolebindings,workpoolbindings"
+MADE = "deployments,poddisruptionbudgets,jobs,serviceaccounts,roles,rolebindings,workpoolbindings"
 
 
 @pytest.fixture
 def values(tmp_path: Path, operator_image, spec) -> Callable[..., Path]:
-    """`values("a", "b")`: with a binding of each name."""
+    """`values("a", "b", log={...})`: with a binding of each name, and other values."""
 
-    def write(*names: str) -> Path:
+    def write(*names: str, **more: Any) -> Path:
         bindings = [{"name": name, "spec": spec} for name in names]
-        return write_values(tmp_path / "values.yaml", image=operator_image, bindings=bindings)
+        file = tmp_path / "values.yaml"
+        return write_values(file, image=operator_image, bindings=bindings, **more)
 
     return write
 
@@ -76,6 +82,32 @@ async def test_a_flow_completes_under_the_rights_that_the_chart_gives(
     log = kubectl("logs", OPERATOR)
     assert "forbidden" not in log.lower()
     assert "Traceback" not in log
+
+
+@pytest.mark.extended
+async def test_an_upgrade_and_an_eviction_under_load_lose_no_run_and_leave_a_short_gap(
+    helm, values, bound, kube, namespace, api, pool, kubectl
+):
+    """A node drain evicts pods. The Jobs are suspended: this is about claims."""
+    template = {"base_job_template": suspended_template()}
+    await api.request("PATCH", f"/work_pools/{pool}", template)
+    deployment = await api.create_deployment(flow="hello", name=pool, pool=pool)
+    helm.install(RELEASE, values("etl"))
+    await bound.ready(seconds=90)
+    rolled_out = ("rollout", "status", OPERATOR, "--timeout=90s")
+    await asyncio.to_thread(kubectl, *rolled_out)
+    async with Load.on(api, deployment["id"]) as upgraded:
+        helm.upgrade(RELEASE, values("etl", log={"level": "DEBUG"}))
+        await asyncio.to_thread(kubectl, *rolled_out)
+    async with Load.on(api, deployment["id"]) as evicted:
+        holder = (await bound.read())["status"]["holderIdentity"]
+        await kube.evict(namespace, holder.partition("_")[0])
+        await asyncio.to_thread(kubectl, *rolled_out)
+    gaps = [await upgraded.longest_gap(), await evicted.longest_gap()]
+    print(f"longest gap without a claim: upgrade {gaps[0]:.1f} s, eviction {gaps[1]:.1f} s")
+    assert max(gaps) < GAP_SECONDS
+    runs = len(upgraded.runs) + len(evicted.runs)
+    assert len(await kube.list("jobs", namespace)) == runs
 
 
 async def test_a_binding_taken_out_of_the_values_is_deleted_by_the_upgrade(helm, values, bound):

@@ -122,9 +122,12 @@ def test_the_operators_pod_meets_the_restricted_pod_security_standard():
     }
 
 
-def test_only_one_operator_at_a_time_serves_a_binding():
+def test_an_update_starts_a_replica_before_it_stops_one_and_a_drain_stops_one_at_a_time():
     spec = manifest("deployment.yaml", "Deployment")["spec"]
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert spec["replicas"] == 2
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    budget = manifest("deployment.yaml", "PodDisruptionBudget")["spec"]
+    assert budget == {"maxUnavailable": 1, "selector": spec["selector"]}
 
 
 @pytest.mark.parametrize("name", ["workpool-operator", "workpool-operator-jobs"])
@@ -146,7 +149,8 @@ def test_the_role_that_writes_secrets_is_not_bound_by_default():
 def test_without_a_rolebinding_the_operator_reaches_no_secret_and_no_job():
     rules = manifest("rbac.yaml", "ClusterRole")["rules"]
     reached = {resource for rule in rules for resource in rule["resources"]}
-    assert reached == {"workpoolbindings", "workpoolbindings/status", "events", "namespaces"}
+    bindings = {"workpoolbindings", "workpoolbindings/status", "leases"}
+    assert reached == bindings | {"events", "namespaces"}
 
 
 def told_rights() -> set[tuple[str, str, str]]:

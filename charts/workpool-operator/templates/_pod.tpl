@@ -49,6 +49,11 @@ env:
   - {name: WORKPOOL_OPERATOR_LOG_FORMAT, value: {{ .Values.log.format }}}
   # Messages about missing rights then name the values of this release.
   - {name: WORKPOOL_OPERATOR_HELM_RELEASE, value: {{ .Release.Namespace }}/{{ .Release.Name }}}
+  # A replica's Lease is deleted with its pod.
+  - name: WORKPOOL_OPERATOR_POD_NAME
+    valueFrom: {fieldRef: {fieldPath: metadata.name}}
+  - name: WORKPOOL_OPERATOR_POD_UID
+    valueFrom: {fieldRef: {fieldPath: metadata.uid}}
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
