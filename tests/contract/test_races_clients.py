@@ -24,7 +24,7 @@ from tests.support.prefect import GUARDED_AUTH, Object, PrefectApi
 from workpool_operator.errors import PrefectRefused
 from workpool_operator.prefect_api.client import PrefectApi as OwnApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
-from workpool_operator.prefect_api.events import EventStream, Wake
+from workpool_operator.prefect_api.events import EventStream, StateChange
 
 StartOperator = Callable[..., Awaitable[Operator]]
 Bind = Callable[..., Awaitable[Binding]]
@@ -93,9 +93,12 @@ assert threading.active_count() == 1, threading.enumerate()
     assert done.stderr.count("seen once") == 1
 
 
-async def listen(server: PrefectEndpoint, pool: Object, wake: Wake) -> asyncio.Task[Any]:
+async def listen(
+    server: PrefectEndpoint, pool: Object, changed: Callable[[StateChange], None]
+) -> asyncio.Task[Any]:
     opened: asyncio.Queue[str | None] = asyncio.Queue()
-    stream = EventStream(server, pool_id=UUID(pool["id"]), wake=wake, connected=opened.put_nowait)
+    pool_id, connected = UUID(pool["id"]), opened.put_nowait
+    stream = EventStream(server, pool_id=pool_id, changed=changed, connected=connected)
     task = asyncio.create_task(stream.run())
     async with asyncio.timeout(20):
         why = await opened.get()
@@ -108,14 +111,21 @@ async def listen(server: PrefectEndpoint, pool: Object, wake: Wake) -> asyncio.T
 async def test_race_21_events_of_a_server_with_an_auth_string_are_received(
     auth_server: str,
 ) -> None:
-    received: asyncio.Queue[tuple[UUID, str, str | None]] = asyncio.Queue()
+    received: asyncio.Queue[StateChange] = asyncio.Queue()
     async with PrefectApi(auth_server, auth_string=GUARDED_AUTH) as api:
         pool = await api.create_pool(f"guarded-{uuid.uuid4().hex[:8]}")
         server = PrefectEndpoint(auth_server, auth_string=GUARDED_AUTH)
-        task = await listen(server, pool, lambda *event: received.put_nowait(event))
+        task = await listen(server, pool, received.put_nowait)
         run = await make_run(api, pool)
         async with asyncio.timeout(10):
-            assert await received.get() == (UUID(run["id"]), "SCHEDULED", "default")
+            assert await received.get() == StateChange(
+                UUID(run["id"]),
+                "SCHEDULED",
+                state_name="Scheduled",
+                state_id=UUID(run["state_id"]),
+                deployment_id=UUID(run["deployment_id"]),
+                queue="default",
+            )
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -130,7 +140,7 @@ async def test_race_21_a_wrong_auth_string_is_refused_everywhere(
             await api.work_pool()
     assert caught.value.status == 401
     with pytest.raises(ConnectionRefusedError):
-        await listen(server, {"id": str(UUID(int=1))}, lambda *_: None)
+        await listen(server, {"id": str(UUID(int=1))}, lambda _: None)
 
 
 async def test_race_22_the_event_of_a_new_run_wakes_the_poll(

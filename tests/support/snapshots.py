@@ -240,11 +240,14 @@ def snapshot_of(
     *,
     now: float = NOW,
     foreign_jobs: frozenset[str] = frozenset(),
+    claiming: bool = False,
     **objects: Any,
 ) -> Snapshot:
     """Return the snapshot of a record and the cluster's objects."""
     found = RunObjects(**objects)
-    return take_snapshot(RUN_ID, known, found, now=now, foreign_jobs=foreign_jobs)
+    return take_snapshot(
+        RUN_ID, known, found, now=now, foreign_jobs=foreign_jobs, claiming=claiming
+    )
 
 
 def since(known: RunRecord, now: float, **objects: Any) -> RunRecord:

@@ -518,7 +518,7 @@ class RunsStatus(CrdModel):
     pending: int = Field(default=0, description="Claimed runs whose pod has not started yet.")
     queued: int = Field(
         default=0,
-        description="Due runs that were not claimed at the last poll; at most 200.",
+        description="Due runs that wait, counted every 5 s if a poll does not read them all.",
     )
 
 

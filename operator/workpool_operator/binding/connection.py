@@ -172,10 +172,18 @@ class Connection(Listener):
         self._preflight.check_failed(BindingFault(c.JOBS_PERMITTED, "JobsForbidden", message))
         self._preflight.recheck()
 
+    def offer_closed(self, run_id: UUID) -> None:
+        """Poll if the offered runs run out."""
+        self.poller.offer_closed(run_id)
+
     def capacity_freed(self) -> None:
         """Poll if the last poll left due runs unclaimed because no slot was free."""
         if self.controller.free_slots(self._binding.poll_settings()) > 0:
             self.poller.slot_freed()
+
+    def run_ended(self, deployment: UUID) -> None:
+        """Poll if due runs of the deployment wait for a slot."""
+        self.poller.run_ended(deployment)
 
     def offer_expired(self) -> None:
         """Poll again: the run is still due."""

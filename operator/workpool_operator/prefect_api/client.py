@@ -124,10 +124,12 @@ class PrefectApi:
 
     # Flow runs
 
-    async def poll(self, *, queues: Sequence[str], before: datetime) -> list[Run]:
-        """Return at most 200 scheduled runs by queue priority, then by time: always the same ones
-        first."""
-        body: dict[str, Any] = {"scheduled_before": before.isoformat(), "limit": PAGE_SIZE}
+    async def poll(
+        self, *, queues: Sequence[str], before: datetime, limit: int = PAGE_SIZE
+    ) -> list[Run]:
+        """Return at most `limit` scheduled runs by queue priority, then by time: always the same
+        ones first."""
+        body: dict[str, Any] = {"scheduled_before": before.isoformat(), "limit": limit}
         if queues:
             body["work_queue_names"] = list(queues)
         path = f"{self._pool_path}/get_scheduled_flow_runs"

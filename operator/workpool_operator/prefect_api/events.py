@@ -14,6 +14,7 @@ import base64
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -37,8 +38,20 @@ BACKOFF_SECONDS = (0.5, 30.0)
 REFUSED_RETRY_SECONDS = 300.0
 TEMPORARY = frozenset({408, 425, 429})  # and 5xx: the server restarts, or is busy
 
-Wake = Callable[[UUID, str, str | None], None]
 Connected = Callable[[str | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A new state of a flow run; `state_id` is the id of the state. What an event does not name is
+    None."""
+
+    run_id: UUID
+    state_type: str
+    state_name: str = ""
+    state_id: UUID | None = None
+    deployment_id: UUID | None = None
+    queue: str | None = None  # the name of the run's work queue
 
 
 class Refused(Exception):
@@ -48,9 +61,8 @@ class Refused(Exception):
 class EventStream:
     """Listens to the state changes of a pool's runs.
 
-    `wake(run_id, state_type, queue)` is called for each change; `queue` is the name of the run's
-    work queue, None if the event does not name it. `connected(None)` is called when the stream
-    opens, `connected(why)` when it is lost or does not open.
+    `changed` is called for each change. `connected(None)` is called when the stream opens,
+    `connected(why)` when it is lost or does not open.
     """
 
     def __init__(
@@ -58,14 +70,14 @@ class EventStream:
         server: PrefectEndpoint,
         *,
         pool_id: UUID,
-        wake: Wake,
+        changed: Callable[[StateChange], None],
         connected: Connected,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._server = server
         self._url = server.url.replace("http", "ws", 1).rstrip("/") + "/events/out"
         self._filter = _filter(pool_id, now=clock.now())
-        self._wake = wake
+        self._changed = changed
         self._connected = connected
         self._clock = clock
 
@@ -103,7 +115,7 @@ class EventStream:
             self._connected(None)
             async for frame in socket:
                 if change := _state_change(frame):
-                    self._wake(*change)
+                    self._changed(change)
 
     async def _authenticate(self, socket: ClientConnection) -> None:
         token = self._server.api_key or self._server.auth_string
@@ -114,28 +126,44 @@ class EventStream:
             raise Refused("the server refuses the credentials for the event stream")
 
 
-def _state_change(frame: str | bytes) -> tuple[UUID, str, str | None] | None:
-    """Return run id, new state type and queue; None if the frame is not a state change."""
+def _state_change(frame: str | bytes) -> StateChange | None:
+    """Return the change that the frame reports; None if it reports none."""
     event = _object(frame).get("event")
     if not isinstance(event, dict) or not isinstance(resource := event.get("resource"), dict):
         return None
-    kind, _, run_id = str(resource.get("prefect.resource.id", "")).rpartition(".")
-    if kind != "prefect.flow-run":
+    if (run_id := _id_of("flow-run", resource)) is None:
         return None
-    try:
-        return UUID(run_id), str(resource.get("prefect.state-type", "")), _queue(event)
-    except ValueError:
-        return None
+    queue = _related(event, "work-queue").get("prefect.resource.name")
+    return StateChange(
+        run_id,
+        state_type=str(resource.get("prefect.state-type", "")),
+        state_name=str(resource.get("prefect.state-name", "")),
+        state_id=_uuid(event.get("id")),
+        deployment_id=_id_of("deployment", _related(event, "deployment")),
+        queue=queue if isinstance(queue, str) else None,
+    )
 
 
-def _queue(event: dict[str, Any]) -> str | None:
-    """Return the name of the run's work queue; None if the event does not name it."""
+def _related(event: dict[str, Any], role: str) -> dict[str, Any]:
+    """Return the event's related resource of the role; an empty one if there is none."""
     related = event.get("related")
     for each in related if isinstance(related, list) else ():
-        if isinstance(each, dict) and each.get("prefect.resource.role") == "work-queue":
-            name = each.get("prefect.resource.name")
-            return name if isinstance(name, str) else None
-    return None
+        if isinstance(each, dict) and each.get("prefect.resource.role") == role:
+            return each
+    return {}
+
+
+def _id_of(kind: str, resource: dict[str, Any]) -> UUID | None:
+    """Return the id of a resource of the kind; None if it is of another kind."""
+    prefix, _, id_ = str(resource.get("prefect.resource.id", "")).rpartition(".")
+    return _uuid(id_) if prefix == f"prefect.{kind}" else None
+
+
+def _uuid(text: object) -> UUID | None:
+    try:
+        return UUID(str(text))
+    except ValueError:
+        return None
 
 
 def _object(frame: str | bytes) -> dict[str, Any]:

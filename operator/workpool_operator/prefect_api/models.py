@@ -53,6 +53,7 @@ class Run:
     state_type: str
     state_name: str
     state: State | None = None
+    state_id: UUID | None = None
     deployment_id: UUID | None = None
     infrastructure_pid: str | None = None
     start_time: datetime | None = None
@@ -67,7 +68,9 @@ class Run:
 
     def with_state(self, state: State) -> Self:
         """Return the run with another state."""
-        return replace(self, state=state, state_type=state.type, state_name=state.name)
+        return replace(
+            self, state=state, state_id=state.id, state_type=state.type, state_name=state.name
+        )
 
     def with_changes(self, **fields: Any) -> Self:
         """Return the run with other values of these fields."""
@@ -105,6 +108,17 @@ class WorkQueue:
     priority: int
     is_paused: bool = False
     concurrency_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class ConcurrencyLimit:
+    """The limit of a deployment's runs; several deployments can share one."""
+
+    id: UUID
+    limit: int
+    active_slots: int
+    active: bool = True
+    slot_decay_per_second: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)

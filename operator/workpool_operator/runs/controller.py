@@ -18,8 +18,8 @@ from workpool_operator.errors import OperatorError
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache, Subscriber
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.events import EventStream
-from workpool_operator.prefect_api.models import Run
+from workpool_operator.prefect_api.events import EventStream, StateChange
+from workpool_operator.prefect_api.models import FINAL, Run
 from workpool_operator.prefect_api.run_logs import RunLogSender
 from workpool_operator.runs.actions import NoAction, RequeueAfter
 from workpool_operator.runs.back_pressure import BackPressure, exhausted_quota
@@ -184,7 +184,7 @@ class RunController(Subscriber):
         return EventStream(
             self._prefect.server,
             pool_id=self._owner.pool_id,
-            wake=self._run_changed,
+            changed=self._state_changed,
             connected=self._events_changed,
             clock=self._clocks.prefect,
         )
@@ -299,6 +299,13 @@ class RunController(Subscriber):
         if applied:
             self.store.update(run.id, offered_at=self.clock.monotonic(), not_before=None)
             self.enqueue(run.id)
+
+    def withdraw_offers(self, deployment: UUID) -> None:
+        """Withdraw the open offers of runs of the deployment."""
+        for run_id in tuple(self.store.offered):
+            run = self.store.of(run_id).run
+            if run and run.deployment_id == deployment:
+                self.store.update(run_id, offered_at=None)
 
     def in_flight(self) -> InFlight:
         """Return the runs in flight; the result changes with them."""
@@ -416,14 +423,19 @@ class RunController(Subscriber):
         for handle in tuple(self._handles.values()):
             self._settle(handle)
 
-    def _run_changed(self, run_id: UUID, state_type: str, queue: str | None) -> None:
+    def _state_changed(self, change: StateChange) -> None:
         """Read the run again if it is known or being cancelled; a poll finds the due ones."""
-        if state_type == "SCHEDULED":
-            self._listener.run_scheduled(queue)
-        known = self.store.get(run_id) is not None
-        if known or (state_type == "CANCELLING" and not self._owner.shares_transition_ids):
-            self.store.mark_stale(run_id)
-            self.enqueue(run_id)
+        if change.state_type in FINAL and change.deployment_id:
+            self._listener.run_ended(change.deployment_id)
+        record = self.store.get(change.run_id)
+        if record and _is_known(change, record):
+            return
+        if change.state_type == "SCHEDULED":
+            self._listener.run_scheduled(change.queue)
+        is_cancelled = change.state_type == "CANCELLING" and not self._owner.shares_transition_ids
+        if record or is_cancelled:
+            self.store.mark_stale(change.run_id)
+            self.enqueue(change.run_id)
 
     def _events_changed(self, lost: str | None) -> None:
         self._listening.set()
@@ -455,6 +467,14 @@ class RunController(Subscriber):
 
     def _environment_secret(self) -> bool:
         return self._settings().environment_secret
+
+
+def _is_known(change: StateChange, record: RunRecord) -> bool:
+    """Return whether the change is of no consequence: an answer showed it already, or the server
+    named a scheduled run Late."""
+    if record.run and record.run.state_id and record.run.state_id == change.state_id:
+        return True
+    return record.state_type == change.state_type == "SCHEDULED" and change.state_name == "Late"
 
 
 def _is_open(record: RunRecord) -> bool:

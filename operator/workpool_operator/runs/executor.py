@@ -26,7 +26,7 @@ from workpool_operator.kube import events, models
 from workpool_operator.kube.client import EVENTS, JOBS, PODS, KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.kube.models import Event, Job, Pod
-from workpool_operator.prefect_api.models import State
+from workpool_operator.prefect_api.models import Run, State
 from workpool_operator.runs import actions
 from workpool_operator.runs.job_creator import JobCreator
 from workpool_operator.runs.listener import Listener
@@ -131,7 +131,10 @@ class Executor:
             case actions.RefreshStateHistory():
                 await propose.read_history(run_id)
             case actions.ClaimRun():
-                await propose.claim(run_id)
+                try:
+                    await propose.claim(run_id)
+                finally:
+                    self._listener.offer_closed(run_id)
             case actions.RevertClaim():
                 await propose.revert_claim(run_id)
             case actions.RestoreState(state=state):
@@ -183,19 +186,28 @@ class Executor:
             case actions.SetJobTTL(job=job, note=note):
                 await self._set_job_ttl(job)
                 self._proposals.log(run_id, note)
-                self._listener.capacity_freed()
+                self._report_end(self._store.of(run_id).run)
             case _:
                 assert_never(action)
 
     def _forget(self, run_id: UUID) -> None:
+        run = self._store.of(run_id).run
         self._store.drop(run_id)
         self._cluster.forget(run_id)
+        self._report_end(run)
+
+    def _report_end(self, run: Run | None) -> None:
+        """Report that slots may be free; a run holds that of its deployment until it ends."""
         self._listener.capacity_freed()
+        if run and run.final and run.deployment_id:
+            self._listener.run_ended(run.deployment_id)
 
     def _drop_offer(self, run_id: UUID, *, late: bool) -> None:
         self._store.update(run_id, offered_at=None)
         if late:
             self._listener.offer_expired()
+        else:
+            self._listener.offer_closed(run_id)
 
     async def _read_events(self, run_id: UUID, kind: str, name: str) -> None:
         found = await self._events(run_id, kind, name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from workpool_operator.errors import OperatorError, PrefectUnavailable
 
 
@@ -26,8 +28,14 @@ class Listener:
     def jobs_forbidden(self, message: str) -> None:
         """Handle that a right to create Jobs is missing; the message has the grant."""
 
+    def offer_closed(self, run_id: UUID) -> None:
+        """Handle that the offered run was claimed, refused or dropped: another can be offered."""
+
     def capacity_freed(self) -> None:
         """Handle that a run takes less than before: another one may be claimed."""
+
+    def run_ended(self, deployment: UUID) -> None:
+        """Handle that a run of the deployment ended: the deployment may have a free slot."""
 
     def offer_expired(self) -> None:
         """Handle that an offered run was not claimed because its state was too old."""

@@ -1,32 +1,32 @@
 """Polls the work pool and offers due runs to the controller while there are free slots.
 
-A poll starts at most `interval` seconds after the one before; an event only starts it earlier. Runs
-are offered in the order of the poll (queue priority, then time). An offer holds a slot and expires
-after two seconds.
+A poll starts at most `interval` seconds after the one before. Three things start it earlier: an
+event, a slot that becomes free for a run that waits for it, and, in a burst, the offers that run
+out. Runs are offered in the order of the poll. An offer holds a slot and expires after two seconds,
+so that a poll reads as many runs as will be claimed in time (`offer_window`).
 
-A poll returns at most 200 runs, always the same ones first: if they cannot be claimed, all later
-ones starve (docs/races.md, 6). If a page is full, each queue is read with a filter, in order of
-priority. The filter ignores limits, so the limits of pool and queues are applied here, as the poll
-applies them.
+Runs that cannot be claimed are left out: those in flight, those whose claim was refused a moment
+ago, and those of deployments without a free slot (`deployment_limits`). If they fill a page,
+filters find what is behind it (`due_runs`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import OperatorError, Unavailable
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
-from workpool_operator.prefect_api.models import Run, WorkQueue
-from workpool_operator.runs.capacity import UNLIMITED
+from workpool_operator.prefect_api.models import Run
 from workpool_operator.runs.controller import RunController
+from workpool_operator.runs.deployment_limits import DeploymentLimits
+from workpool_operator.runs.due_runs import DueRuns
+from workpool_operator.runs.offer_window import OfferWindow
 from workpool_operator.runs.settings import PollSettings
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ LONGEST_WAIT_SECONDS = 60.0  # also if Retry-After is longer: the liveness probe
 # Wake-ups cause at most four polls per second: the first polls at once, a burst causes one poll.
 CLOSEST_SECONDS = 0.25
 QUIET_SECONDS = 0.02
-
-_ACTIVE = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
+COUNT_SECONDS = 5.0  # between counts of the runs that wait
+MOST_PAGES = 8  # read for one poll: runs that cannot be claimed may fill them
 
 
 @dataclass(slots=True)
@@ -47,6 +47,38 @@ class PollResult:
     at: datetime | None = None
     queued: int = 0
     runs_left: bool = False  # due runs without a free slot, or whose previous pods still run
+
+
+@dataclass(slots=True)
+class _Poll:
+    """One poll in progress: what it still has to do, and what it found."""
+
+    due: DueRuns
+    wanted: int  # the number of runs to offer
+    in_time: bool  # the window limits that number, not the slots
+    seen: set[UUID] = field(default_factory=set)
+    offered: int = 0
+    queued: int = 0  # due runs that were read and not offered
+    hides: bool = False  # a run was read that cannot be claimed now
+    is_cut: bool = False  # the page is full: it may hide others
+    read_behind: bool = False  # the runs behind the page were read, too
+    runs_left: bool = False  # see PollResult
+
+    @property
+    def is_done(self) -> bool:
+        """All wanted runs are offered."""
+        return self.offered >= self.wanted
+
+    @property
+    def fills_window(self) -> bool:
+        """More runs can be offered as soon as some of the offers are claimed."""
+        has_more = self.is_cut and not self.read_behind and self.offered > 0
+        return self.in_time and (self.is_done or has_more)
+
+    def leave(self, count: int) -> None:
+        """Note runs that could be claimed but for the number of slots or offers."""
+        self.queued += count
+        self.runs_left |= count > 0
 
 
 class Poller:
@@ -69,30 +101,56 @@ class Poller:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._controller = controller
+        self._store = controller.store
         self._prefect = prefect
         self._settings = settings
         self._queues = queues
         self._may_claim = may_claim
         self._polled = polled
         self._clock = clock
-        self._wake = asyncio.Event()
-        self._asked_at = float("-inf")
+        self._window = OfferWindow()
+        self._limits = DeploymentLimits()
+        self._woken = False  # something may be due that the last poll did not return
+        self._changed = asyncio.Event()
+        self._asked_at = self._counted_at = float("-inf")
         self.last = PollResult()
 
+    # What starts a poll
+
     def wake(self) -> None:
-        """Poll now: something may be due."""
-        self._wake.set()
+        """Poll as soon as a slot is free: something may be due."""
+        self._woken = True
+        self._changed.set()
 
     def slot_freed(self) -> None:
-        """Poll now if the last poll left runs behind because no slot was free."""
-        if self.last.runs_left:
-            self._wake.set()
+        """Poll if the last poll left runs without a slot."""
+        self._woken |= self.last.runs_left
+        self._changed.set()
+
+    def run_ended(self, deployment: UUID) -> None:
+        """Poll if runs of the deployment wait for one of its slots."""
+        self._woken |= self._limits.run_ended(deployment)
+        self._changed.set()
+
+    def offer_closed(self, run_id: UUID) -> None:
+        """Poll if the offers run out. If Prefect refused the claim, withdraw the offers of the same
+        deployment."""
+        record = self._store.of(run_id)
+        if record.offered_at is None:
+            self._window.offer_closed()
+        deployment = record.run.deployment_id if record.run else None
+        if deployment and record.claim:
+            self._woken |= self._limits.claim_accepted(deployment)
+        elif deployment and record.refused_under and record.is_deferred(self._clock.now()):
+            self._limits.claim_refused(deployment, self._clock.monotonic())
+            self._controller.withdraw_offers(deployment)
+        self._changed.set()
 
     async def run(self) -> None:
         """Poll until cancelled."""
         delay = FAILED_POLL_SECONDS[0]
         while True:
-            self._wake.clear()
+            self._woken = False
             try:
                 await self._poll()
             except OperatorError as error:
@@ -106,126 +164,141 @@ class Poller:
             await self._pause(self._settings().interval)
 
     async def _pause(self, seconds: float) -> None:
+        """Wait for the next poll."""
         try:
             async with asyncio.timeout(seconds):
-                await self._wake.wait()
-            rest = self._asked_at + CLOSEST_SECONDS - self._clock.monotonic()
-            await asyncio.sleep(max(QUIET_SECONDS, rest))
+                while not self._is_due():
+                    self._changed.clear()
+                    await self._changed.wait()
+                if not self._is_low():
+                    rest = self._asked_at + CLOSEST_SECONDS - self._clock.monotonic()
+                    await asyncio.sleep(max(QUIET_SECONDS, rest))
         except TimeoutError:
             pass
+
+    def _is_due(self) -> bool:
+        return self._is_low() if self._window.filled else self._woken and self._wanted() > 0
+
+    def _is_low(self) -> bool:
+        return self._window.is_low(len(self._store.offered)) and self._wanted() > 0
+
+    def _wanted(self) -> int:
+        """Return how many offers may be added to the open ones."""
+        return max(0, min(self._room(), self._free())) if self._may_claim() else 0
+
+    def _room(self) -> int:
+        """Return how many more offers will be claimed in time."""
+        return self._window.size - len(self._store.offered)
+
+    def _free(self) -> int:
+        """Return the number of free slots; at most as many as a poll can fill."""
+        return int(min(PAGE_SIZE, self._controller.free_slots(self._settings())))
+
+    # One poll
 
     async def _poll(self) -> None:
         if (queues := self._queues()) == ():
             return
-        settings, queues = self._settings(), queues or ()
-        before = self._clock.now() + timedelta(seconds=settings.prefetch)
-        self._asked_at = asked_at = self._clock.monotonic()
-        page = await self._prefect.poll(queues=queues, before=before)
-        candidates = self._candidates(page)
-        free = self._free(settings)
-        if len(candidates) < free and self._hides_runs(page):
-            known = {str(run.id) for run in page} | self._excluded_runs()
-            candidates += await self._runs_behind_full_page(
-                known, queues=queues, before=before, taken=[*candidates, *self._offered()]
+        prefetch = timedelta(seconds=self._settings().prefetch)
+        due = DueRuns(self._prefect, queues=queues or (), before=self._clock.now() + prefetch)
+        self._asked_at = self._clock.monotonic()
+        open_offers = len(self._store.offered)
+        self._window.resize(open_offers=open_offers, now=self._asked_at)
+        in_time = self._may_claim() and self._room() <= self._free()
+        poll = _Poll(due, wanted=self._wanted(), in_time=in_time)
+        limit = min(PAGE_SIZE, open_offers + max(1, poll.wanted))
+        page = await due.first(limit)
+        poll.is_cut = len(page) >= limit
+        await self._offer(poll, page, read_at=self._asked_at)
+        if not poll.is_done and poll.hides and (poll.is_cut or await due.is_limited()):
+            await self._offer_runs_behind(poll)
+        poll.runs_left |= poll.is_cut and poll.is_done
+        self._window.filled = poll.fills_window
+        self.last = PollResult(
+            self._clock.now(), queued=await self._queued(poll), runs_left=poll.runs_left
+        )
+
+    async def _offer_runs_behind(self, poll: _Poll) -> None:
+        """Offer runs that the poll's page hides. Pages grow, because none of their runs may be
+        claimable."""
+        size = poll.wanted - poll.offered
+        for _ in range(MOST_PAGES):
+            asked_at = self._clock.monotonic()
+            poll.hides = False
+            page = await poll.due.next(
+                size,
+                known=poll.seen | self._store.offered | self._deferred(),
+                full=self._limits.full(asked_at),
+                offered=self._offered(),
             )
-        chosen = candidates[:free] if self._may_claim() else []
-        await self._offer(chosen, asked_at)
-        left = len(candidates) - len(chosen)
-        behind = left > 0 or self._waits_for_previous_job(page)
-        self.last = PollResult(self._clock.now(), queued=left, runs_left=behind)
+            await self._offer(poll, page, read_at=asked_at)
+            if poll.is_done or not page or (len(page) < size and not poll.hides):
+                break
+            size = min(size * 2, PAGE_SIZE)
+        poll.read_behind = True
 
-    def _candidates(self, runs: list[Run]) -> list[Run]:
-        """Return the runs that are not in flight and whose claim is not deferred."""
-        excluded = self._excluded_runs()
-        return [run for run in runs if str(run.id) not in excluded]
+    async def _offer(self, poll: _Poll, page: Sequence[Run], *, read_at: float) -> None:
+        """Offer the runs that can be claimed with their deployments, which are read for each page
+        with one request."""
+        candidates = self._candidates(poll, page)
+        if not candidates:
+            return
+        if self._wanted() == 0:
+            poll.leave(len(candidates))
+            return
+        offered = [run.deployment_id for run in self._offered()]
+        ids = {run.deployment_id for run in candidates if run.deployment_id}
+        found = await self._prefect.deployments(ids) if ids else {}
+        now = self._clock.monotonic()
+        admitted = self._limits.admit(candidates, found, offered=offered, now=now)
+        chosen = admitted[: self._wanted()]  # claims go on meanwhile
+        for run in chosen:
+            deployment = found.get(run.deployment_id) if run.deployment_id else None
+            self._controller.offer(run, read_at=read_at, deployment=deployment)
+        poll.offered += len(chosen)
+        poll.hides |= len(admitted) < len(candidates)
+        poll.queued += len(candidates) - len(admitted)
+        poll.leave(len(admitted) - len(chosen))
 
-    def _excluded_runs(self) -> Set[str]:
-        in_flight, now = self._controller.in_flight(), self._clock.now()
-        records = self._controller.store
-        deferred = {str(run_id) for run_id, record in records if record.is_deferred(now)}
-        return in_flight.running | in_flight.pending | deferred
-
-    def _hides_runs(self, page: list[Run]) -> bool:
-        """Return whether more due runs may exist: the page is full, or a limit of the pool or queue
-        filled it with runs that cannot be claimed now."""
-        now = self._clock.now()
-        records = (self._controller.store.get(run.id) for run in page)
-        return len(page) >= PAGE_SIZE or any(r is not None and r.is_deferred(now) for r in records)
+    def _candidates(self, poll: _Poll, page: Sequence[Run]) -> list[Run]:
+        """Return the runs that are not in flight or left out."""
+        in_flight, full = self._controller.in_flight(), self._limits.full(self._clock.monotonic())
+        now, found = self._clock.now(), []
+        for run in page:
+            poll.seen.add(run.id)
+            record = self._store.of(run.id)
+            if record.offered_at is not None:
+                continue
+            if record.claim is not None:  # claimed since the poll, or an event was missed
+                poll.hides = True
+            elif str(run.id) in in_flight:  # a pod of its previous attempt
+                poll.hides = poll.runs_left = True
+            elif record.is_deferred(now) or run.retries_in_process:
+                poll.hides = True
+            elif run.deployment_id in full:
+                poll.hides = True
+                poll.queued += 1
+            else:
+                found.append(run)
+        return found
 
     def _offered(self) -> list[Run]:
         """Return the runs that are about to be claimed: the server does not count them yet."""
-        offered = (record for _, record in self._controller.store if record.offered_at is not None)
-        return [record.run for record in offered if record.run]
+        records = (self._store.of(run_id) for run_id in self._store.offered)
+        return [record.run for record in records if record.run]
 
-    def _waits_for_previous_job(self, runs: list[Run]) -> bool:
-        """Return whether a pod of a previous attempt still takes the slot of a due run."""
-        in_flight = self._controller.in_flight()
-        offered = {run.id for run in self._offered()}
-        waiting = {str(run.id) for run in runs if run.id not in offered}
-        return not waiting.isdisjoint(in_flight.running | in_flight.pending)
+    def _deferred(self) -> set[UUID]:
+        """Return the runs whose claim was refused a moment ago."""
+        now = self._clock.now()
+        return {run_id for run_id, record in self._store if record.is_deferred(now)}
 
-    def _free(self, settings: PollSettings) -> int:
-        free = self._controller.free_slots(settings)
-        return PAGE_SIZE if free == UNLIMITED else int(free)
-
-    async def _offer(self, runs: list[Run], read_at: float) -> None:
-        """Offer the runs with their deployments, which each poll reads again, with one request."""
-        ids = {run.deployment_id for run in runs if run.deployment_id}
-        found = await self._prefect.deployments(ids) if ids else {}
-        for run in runs:
-            deployment = found.get(run.deployment_id) if run.deployment_id else None
-            self._controller.offer(run, read_at=read_at, deployment=deployment)
-
-    # Behind a full page
-
-    async def _runs_behind_full_page(
-        self, known: Set[str], *, queues: Sequence[str], before: datetime, taken: Sequence[Run]
-    ) -> list[Run]:
-        """Return at most 200 due runs that are not in `known`, by queue priority, then by time. The
-        `taken` runs are claimed first and count against the limits."""
-        pool = await self._prefect.work_pool()
-        in_pool = {"work_pools": {"id": {"any_": [str(pool.id)]}}}
-        room = await self._room(pool.concurrency_limit, in_pool) - len(taken)
-        in_queues = Counter(run.work_queue_id for run in taken)
-        found: list[Run] = []
-        for queue in await self._served_queues(queues):
-            if room <= 0:
-                break
-            in_queue = await self._room(queue.concurrency_limit, _in_queue(queue.id))
-            wanted = min(room, in_queue - in_queues[queue.id], PAGE_SIZE - len(found))
-            due = await self._due_runs(queue, before=before, known=sorted(known), limit=wanted)
-            found += due
-            room -= len(due)
-        return found
-
-    async def _served_queues(self, names: Sequence[str]) -> list[WorkQueue]:
-        queues = await self._prefect.work_queues()
-        served = [q for q in queues if not q.is_paused and (not names or q.name in names)]
-        return sorted(served, key=lambda queue: queue.priority)
-
-    async def _room(self, limit: int | None, where: dict[str, Any]) -> float:
-        if limit is None:
-            return UNLIMITED
-        return max(0, limit - await self._prefect.count_runs({**where, "flow_runs": _ACTIVE}))
-
-    async def _due_runs(
-        self, queue: WorkQueue, *, before: datetime, known: list[str], limit: float
-    ) -> list[Run]:
-        if limit <= 0:
-            return []
-        flow_runs = {
-            "state": {"type": {"any_": ["SCHEDULED"]}},
-            "next_scheduled_start_time": {"before_": before.isoformat()},
-            "id": {"not_any_": known},
-        }
-        body = {
-            **_in_queue(queue.id),
-            "flow_runs": flow_runs,
-            "sort": "NEXT_SCHEDULED_START_TIME_ASC",
-            "limit": int(limit),
-        }
-        return [run for run in await self._prefect.filter_runs(body) if not run.retries_in_process]
-
-
-def _in_queue(queue_id: UUID) -> dict[str, Any]:
-    return {"work_pool_queues": {"id": {"any_": [str(queue_id)]}}}
+    async def _queued(self, poll: _Poll) -> int:
+        """Return how many due runs were not offered; behind a full page they are counted, but not
+        for each poll of a burst."""
+        if not poll.is_cut:
+            return poll.queued
+        now = self._clock.monotonic()
+        if now - self._counted_at < COUNT_SECONDS:
+            return self.last.queued
+        self._counted_at = now
+        return max(0, await poll.due.count() - len(self._store.offered))

@@ -118,4 +118,5 @@ class Reconciler:
             claims_held=self._back_pressure.holds_claims(now),
             quota_probed=self._back_pressure.is_probed_by_other(run_id),
             creation_paused=self._back_pressure.paused_seconds(now),
+            claiming=bool(self._store.offered),
         )

@@ -24,7 +24,8 @@ class Snapshot:
     (docs/races.md, 8). `pods` are those of the current Job, also deleted ones. `foreign_jobs` are
     the names of Jobs that were created for another server or pool. `claims_held`: the API server
     would refuse the Job of a run that is claimed now. `quota_probed`: another run waits until an
-    exhausted quota has room. `creation_paused`: the seconds for which it wants no Jobs.
+    exhausted quota has room. `creation_paused`: the seconds for which it wants no Jobs. `claiming`:
+    other runs are about to be claimed, so that a report that can wait does.
     """
 
     run_id: UUID
@@ -36,6 +37,7 @@ class Snapshot:
     foreign_jobs: frozenset[str] = frozenset()
     pods: tuple[Pod, ...] = ()
     live_pods: tuple[Pod, ...] = ()
+    claiming: bool = False
     now: float = 0.0
     claims_held: bool = False
     quota_probed: bool = False
@@ -142,6 +144,7 @@ def take_snapshot(
     claims_held: bool = False,
     quota_probed: bool = False,
     creation_paused: float = 0.0,
+    claiming: bool = False,
 ) -> Snapshot:
     """Return the snapshot. Its record is the one to remember: it has the time at which each fact
     was first seen."""
@@ -158,6 +161,7 @@ def take_snapshot(
         foreign_jobs=foreign_jobs,
         pods=_pods_of(name, objects, since=current.start_time if current else None),
         live_pods=tuple(pod for pod in objects.pods if not pod.ended),
+        claiming=claiming,
         now=now,
         claims_held=claims_held,
         quota_probed=quota_probed,

@@ -301,6 +301,7 @@ class RunStore:
         self._changed = changed
         self._clock = clock
         self._records: dict[UUID, RunRecord] = {}
+        self._offered: set[UUID] = set()
 
     def __iter__(self) -> Iterator[tuple[UUID, RunRecord]]:
         return iter(self._records.items())
@@ -316,9 +317,18 @@ class RunStore:
         """Return the run's record; an empty one if nothing is known."""
         return self._records.get(run_id, _EMPTY)
 
+    @property
+    def offered(self) -> Set[UUID]:
+        """The runs with an open offer."""
+        return self._offered
+
     def put(self, run_id: UUID, record: RunRecord) -> None:
         """Replace the run's record."""
         self._records[run_id] = record
+        if record.offered_at is None:
+            self._offered.discard(run_id)
+        else:
+            self._offered.add(run_id)
         self._changed(run_id)
 
     def update(self, run_id: UUID, **facts: Unpack[RunFacts]) -> None:
@@ -360,6 +370,7 @@ class RunStore:
     def drop(self, run_id: UUID) -> None:
         """Forget the run."""
         self._records.pop(run_id, None)
+        self._offered.discard(run_id)
         self._changed(run_id)
 
 

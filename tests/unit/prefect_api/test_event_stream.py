@@ -18,7 +18,7 @@ from websockets.http11 import Request, Response
 from tests.support.polling import poll
 from workpool_operator.prefect_api import events
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
-from workpool_operator.prefect_api.events import EventStream
+from workpool_operator.prefect_api.events import EventStream, StateChange
 
 RUN = UUID(int=7)
 OTHER_FRAMES = [
@@ -36,8 +36,12 @@ OTHER_FRAMES = [
 ]
 
 
-def frame(run_id: UUID, **more: Any) -> str:
-    about = {"prefect.resource.id": f"prefect.flow-run.{run_id}", "prefect.state-type": "SCHEDULED"}
+def frame(run_id: UUID, state_name: str = "", **more: Any) -> str:
+    about = {
+        "prefect.resource.id": f"prefect.flow-run.{run_id}",
+        "prefect.state-type": "SCHEDULED",
+        "prefect.state-name": state_name,
+    }
     return json.dumps({"type": "event", "event": {"resource": about, **more}})
 
 
@@ -45,7 +49,7 @@ class Listener:
     """An event stream of a server in the test, and what it reported."""
 
     def __init__(self) -> None:
-        self.woken: list[tuple[UUID, str, str | None]] = []
+        self.changes: list[StateChange] = []
         self.reports: list[str | None] = []
         self.attempts: list[float] = []
 
@@ -65,7 +69,7 @@ class Listener:
             stream = EventStream(
                 PrefectEndpoint(f"http://127.0.0.1:{port}/api"),
                 pool_id=UUID(int=1),
-                wake=lambda *change: self.woken.append(change),
+                changed=self.changes.append,
                 connected=self.reports.append,
             )
             task = asyncio.create_task(stream.run())
@@ -106,11 +110,36 @@ async def test_a_change_is_reported_with_the_runs_queue(related: object, queue: 
     listener = Listener()
 
     async def woken() -> int:
-        return len(listener.woken)
+        return len(listener.changes)
 
     async with listener.on(change):
         await poll(woken, until=bool)
-    assert listener.woken == [(RUN, "SCHEDULED", queue)]
+    assert listener.changes == [StateChange(RUN, "SCHEDULED", queue=queue)]
+
+
+async def test_a_change_is_reported_with_the_state_s_id_and_name_and_the_deployment() -> None:
+    state_id, deployment = UUID(int=8), UUID(int=9)
+    related = [
+        {
+            "prefect.resource.role": "deployment",
+            "prefect.resource.id": f"prefect.deployment.{deployment}",
+        }
+    ]
+
+    async def change(socket: ServerConnection) -> None:
+        await authenticate(socket)
+        await socket.send(frame(RUN, state_name="Late", id=str(state_id), related=related))
+        await socket.wait_closed()
+
+    listener = Listener()
+
+    async def count() -> int:
+        return len(listener.changes)
+
+    async with listener.on(change):
+        await poll(count, until=bool)
+    (seen,) = listener.changes
+    assert (seen.state_name, seen.state_id, seen.deployment_id) == ("Late", state_id, deployment)
 
 
 async def test_a_frame_that_is_not_an_event_is_skipped() -> None:
@@ -125,11 +154,11 @@ async def test_a_frame_that_is_not_an_event_is_skipped() -> None:
     listener = Listener()
 
     async def woken() -> int:
-        return len(listener.woken)
+        return len(listener.changes)
 
     async with listener.on(other):
         await poll(woken, until=bool)
-    assert listener.woken == [(RUN, "SCHEDULED", None)]
+    assert listener.changes == [StateChange(RUN, "SCHEDULED")]
     assert listener.reports == [None]
 
 
@@ -191,7 +220,7 @@ async def test_an_invalid_address_is_reported_and_does_not_end_the_loop(
     stream = EventStream(
         PrefectEndpoint("http://host:abc/api"),
         pool_id=UUID(int=1),
-        wake=lambda *_: None,
+        changed=lambda _: None,
         connected=reports.append,
     )
     task = asyncio.create_task(stream.run())

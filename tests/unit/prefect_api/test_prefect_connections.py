@@ -97,7 +97,7 @@ async def listen(at: PrefectEndpoint) -> str | None:
     """Return the first report of the stream: None when it opened."""
     reports: asyncio.Queue[str | None] = asyncio.Queue()
     connected = reports.put_nowait
-    stream = EventStream(at, pool_id=UUID(int=1), wake=lambda *_: None, connected=connected)
+    stream = EventStream(at, pool_id=UUID(int=1), changed=lambda _: None, connected=connected)
     task = asyncio.create_task(stream.run())
     try:
         return await asyncio.wait_for(reports.get(), 10)

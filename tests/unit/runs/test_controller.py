@@ -1,4 +1,5 @@
-"""In which namespace a run's Job is, and which process continues with a claim."""
+"""In which namespace a run's Job is, which process continues with a claim, and which events have a
+run read again."""
 
 from __future__ import annotations
 
@@ -8,13 +9,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
+from uuid import UUID
+
+import pytest
 
 from tests.support.cluster_cache import synced_cluster
 from tests.support.controller import OWNER, OfflineController
-from tests.support.snapshots import RUN_ID, claim, job, job_name, pending, run
+from tests.support.snapshots import RUN_ID, claim, id_of, job, job_name, pending, run, state
 from workpool_operator.kube.cluster import ClusterCache
+from workpool_operator.prefect_api.events import StateChange
+from workpool_operator.prefect_api.models import Run
 from workpool_operator.runs import actions
 from workpool_operator.runs.executor import Executor
+from workpool_operator.runs.listener import Listener
 
 WORKER = replace(OWNER, namespace="", shares_transition_ids=True)
 
@@ -131,3 +138,91 @@ async def test_the_job_of_another_process_is_recorded_if_its_namespace_is_follow
             assert await worker.claim(run("SCHEDULED"), read_at=time.monotonic()) is None
             worker._cluster.jobs.put(job())
     assert worker.recorder.taken == ["ClaimRun", "RecordInfrastructurePid"]
+
+
+class Reports(Listener):
+    """What a controller reported."""
+
+    def __init__(self) -> None:
+        self.scheduled: list[str | None] = []
+        self.ended: list[UUID] = []
+
+    def run_scheduled(self, queue: str | None) -> None:
+        self.scheduled.append(queue)
+
+    def run_ended(self, deployment: UUID) -> None:
+        self.ended.append(deployment)
+
+
+def change(type_: str, name: str = "", *, id_: str = "next") -> StateChange:
+    return StateChange(RUN_ID, type_, name, id_of(id_), id_of("deployment"), "default")
+
+
+def knowing(current: Run) -> tuple[OfflineController, Reports]:
+    reports = Reports()
+    controller = OfflineController(listener=reports)
+    controller.store.apply(RUN_ID, current, asked_at=time.monotonic())
+    return controller, reports
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        run(state("SCHEDULED", id_="next"), state_id=id_of("next")),
+        run("SCHEDULED").with_state(state("SCHEDULED", id_="next")),
+        replace(run("SCHEDULED"), state=None, state_id=id_of("next")),
+    ],
+    ids=["read", "in the answer to a proposal", "polled"],
+)
+def test_an_event_for_a_state_that_an_answer_showed_causes_no_read_and_no_poll(known: Run) -> None:
+    controller, reports = knowing(known)
+    controller._state_changed(change("SCHEDULED"))
+    assert not controller.store.of(RUN_ID).is_stale
+    assert reports.scheduled == []
+
+
+def test_a_scheduled_run_that_becomes_late_is_not_read_again() -> None:
+    controller, reports = knowing(run("SCHEDULED"))
+    controller._state_changed(change("SCHEDULED", "Late"))
+    assert not controller.store.of(RUN_ID).is_stale
+    assert reports.scheduled == []
+
+
+@pytest.mark.parametrize(
+    ("known", "event"),
+    [
+        (run("SCHEDULED"), change("SCHEDULED", "Scheduled")),
+        (run("RUNNING"), change("SCHEDULED", "Late")),
+        (run("RUNNING"), change("COMPLETED")),
+    ],
+    ids=["rescheduled", "rescheduled, then late", "ended"],
+)
+def test_any_other_change_of_a_known_run_has_it_read(known: Run, event: StateChange) -> None:
+    controller, _ = knowing(known)
+    controller._state_changed(event)
+    assert controller.store.of(RUN_ID).is_stale
+    assert len(controller.queue) == 1
+
+
+def test_a_scheduled_run_that_is_not_known_is_polled() -> None:
+    reports = Reports()
+    controller = OfflineController(listener=reports)
+    controller._state_changed(change("SCHEDULED", "Late"))
+    assert reports.scheduled == ["default"]
+    assert len(controller.queue) == 0
+
+
+def test_the_end_of_a_run_of_the_pool_frees_a_slot_of_its_deployment() -> None:
+    reports = Reports()
+    OfflineController(listener=reports)._state_changed(change("COMPLETED"))
+    assert reports.ended == [id_of("deployment")]
+
+
+def test_withdrawn_offers_hold_no_slot() -> None:
+    controller, _ = knowing(run("SCHEDULED", deployment_id=id_of("deployment")))
+    controller.store.update(RUN_ID, offered_at=time.monotonic())
+    assert controller.in_flight().slots == 1
+    controller.withdraw_offers(id_of("other"))
+    assert controller.in_flight().slots == 1
+    controller.withdraw_offers(id_of("deployment"))
+    assert controller.in_flight().slots == 0

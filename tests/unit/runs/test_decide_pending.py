@@ -107,6 +107,20 @@ CASES = [
         ConfirmJobDeleted(NAME),
     ),
     Case(
+        "a run that waits for its pod is reported as such",
+        record(RECORDED, mine="claim"),
+        ReportWaiting,
+        {"jobs": (job(),), "pods": (pod(unschedulable="no nodes"),)},
+        ago=10,
+    ),
+    Case(
+        "while other runs are claimed its report comes later",
+        record(RECORDED, mine="claim"),
+        RequeueAfter,
+        {"jobs": (job(),), "pods": (pod(unschedulable="no nodes"),), "claiming": True},
+        ago=10,
+    ),
+    Case(
         "a lease is renewed while the run waits for its Job's pod",
         record(RECORDED, claim=claim(lease_id=id_of("lease"))),
         RenewLease(id_of("lease")),

@@ -7,7 +7,17 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.support.decisions import CLAIMED, NAME, RECORDED, RETRY, RUNNING, Case, check, sentence
+from tests.support.decisions import (
+    CLAIMED,
+    NAME,
+    POLICY,
+    RECORDED,
+    RETRY,
+    RUNNING,
+    Case,
+    check,
+    sentence,
+)
 from tests.support.snapshots import (
     NOW,
     RUN_ID,
@@ -99,6 +109,20 @@ CASES = [
         RequeueAfter,
         {"jobs": (job(suspended=True),)},
         ago=1,
+    ),
+    Case(
+        "while other runs are claimed its report comes later",
+        waiting(RECORDED),
+        RequeueAfter,
+        {"jobs": (job(suspended=True),), "claiming": True},
+        ago=POLICY.claims_first - 1,
+    ),
+    Case(
+        "but not much later",
+        waiting(RECORDED),
+        ReportWaiting(diagnosis.suspended(job(suspended=True)), OLD_CLAIM),
+        {"jobs": (job(suspended=True),), "claiming": True},
+        ago=POLICY.claims_first + 1,
     ),
     Case(
         "it is reported once",

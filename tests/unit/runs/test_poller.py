@@ -1,82 +1,44 @@
-"""Which due runs are offered, in which order and number."""
+"""Which due runs are offered, in which order and number, and when a poll starts."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, cast
-from uuid import UUID
 
 import pytest
 
+from tests.support.clock import NOON
 from tests.support.controller import OfflineController
-from tests.support.snapshots import id_of, run, state
+from tests.support.simulated_pool import QUEUE, SimulatedPool, due
+from tests.support.simulated_time import BACKEND, SimulatedClock
+from tests.support.snapshots import claim, id_of
+from workpool_operator.clock import Clocks
 from workpool_operator.errors import OperatorError, PrefectUnavailable
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.models import Run, WorkPool
+from workpool_operator.prefect_api.models import Run
 from workpool_operator.prefect_api.models import WorkQueue as QueueView
-from workpool_operator.runs import poller
 from workpool_operator.runs.capacity import InFlight
+from workpool_operator.runs.deployment_limits import FULL_SECONDS
+from workpool_operator.runs.offer_window import SMALLEST
 from workpool_operator.runs.poller import Poller
 from workpool_operator.runs.settings import PollSettings
 from workpool_operator.runs.store import RunRecord
 
-SCHEDULED = run(state("SCHEDULED"))
-QUEUE = QueueView(id_of("queue"), "default", priority=1)
 OTHER = QueueView(id_of("other"), "other", priority=2)
+EQUAL = QueueView(id_of("equal"), "equal", priority=1)
+SOON = 2.0  # less than the interval
 
 
-def due(name: str, *, queue: QueueView = QUEUE) -> Run:
-    fields: dict[str, Any] = {"state": None, "deployment_id": id_of("d"), "work_queue_id": queue.id}
-    return replace(SCHEDULED, id=id_of(name), name=name, **fields)
+@pytest.fixture(scope="module")
+def anyio_backend() -> Any:
+    return BACKEND
 
 
-def many(name: str, count: int, *, queue: QueueView = QUEUE) -> list[Run]:
-    return [due(f"{name}-{index}", queue=queue) for index in range(count)]
-
-
-@dataclass
-class Pool:
-    """Answers a poll with these runs; no deployment is requested for twice in one poll. Of the runs
-    `behind` a page, those are returned that match the filter for their queue."""
-
-    runs: list[Run] = field(default_factory=list)
-    behind: list[Run] = field(default_factory=list)
-    active: int = 0
-    limit: int | None = None
-    queues: list[QueueView] = field(default_factory=lambda: [QUEUE])
-    polls: int = 0
-    deployments_read: int = 0
-    requested: list[Sequence[str]] = field(default_factory=list)
-    fails: OperatorError | None = None
-
-    async def poll(self, *, queues: Sequence[str], **_: Any) -> list[Run]:
-        self.polls += 1
-        self.requested.append(queues)
-        if self.fails:
-            raise self.fails
-        return self.runs
-
-    async def work_pool(self) -> WorkPool:
-        return WorkPool(id_of("pool"), "etl", "kubernetes", concurrency_limit=self.limit)
-
-    async def work_queues(self) -> list[QueueView]:
-        return self.queues
-
-    async def count_runs(self, filters: dict[str, Any]) -> int:
-        return self.active
-
-    async def filter_runs(self, body: dict[str, Any]) -> list[Run]:
-        (queue,) = body["work_pool_queues"]["id"]["any_"]
-        known = body["flow_runs"]["id"]["not_any_"]
-        due = [r for r in self.behind if str(r.work_queue_id) == queue and str(r.id) not in known]
-        return due[: body["limit"]]
-
-    async def deployments(self, ids: set[UUID]) -> dict[UUID, dict[str, Any]]:
-        self.deployments_read += 1
-        return {id_: {"id": str(id_)} for id_ in ids}
+def many(name: str, count: int, **fields: Any) -> list[Run]:
+    return [due(f"{name}-{index}", **fields) for index in range(count)]
 
 
 class Controller(OfflineController):
@@ -85,14 +47,18 @@ class Controller(OfflineController):
     taken = InFlight(frozenset(), frozenset())
 
     def in_flight(self) -> InFlight:
-        offers = {str(id_) for id_, record in self.store if record.offered_at is not None}
+        offers = {str(run_id) for run_id in self.store.offered}
         return InFlight(self.taken.running, self.taken.pending | offers)
 
 
 class Bench:
-    def __init__(self, *names: str, concurrency_limit: int | None = None) -> None:
-        self.pool = Pool([due(name) for name in names])
-        self.controller = Controller(prefect=self.pool)
+    """A poller whose offers nobody takes, unless the test does."""
+
+    def __init__(self, *runs: Run | str, concurrency_limit: int | None = None) -> None:
+        made = [due(each) if isinstance(each, str) else each for each in runs]
+        clock = SimulatedClock()
+        self.pool = SimulatedPool(made)
+        self.controller = Controller(prefect=self.pool, clocks=Clocks(clock, clock, clock))
         self.queue, self.store = self.controller.queue, self.controller.store
         self.open = True
         self.queues: tuple[str, ...] | None = None
@@ -105,20 +71,26 @@ class Bench:
             queues=lambda: self.queues,
             may_claim=lambda: self.open,
             polled=self.reported.append,
+            clock=clock,
         )
 
-    async def during(self, seconds: float = 0.05, *, do: Callable[[], None] | None = None) -> None:
-        """Run the loop for so many seconds."""
+    @property
+    def polls(self) -> int:
+        return self.pool.calls["poll"]
+
+    async def during(self, seconds: float = SOON, *, do: Callable[[], None] | None = None) -> None:
+        """Poll for so many seconds; do this in the middle."""
         task = asyncio.create_task(self.poller.run())
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds / 2)
         if do:
             do()
-            await asyncio.sleep(poller.CLOSEST_SECONDS + 0.1)
+        await asyncio.sleep(seconds / 2)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     async def offered(self) -> list[str]:
-        names = {run.id: run.name for run in (*self.pool.runs, *self.pool.behind)}
+        """Return the names of the offered runs, in order."""
+        names = {run.id: run.name for run in self.pool.runs}
         found = []
         for _ in range(len(self.queue)):
             run_id = await self.queue.get()
@@ -126,30 +98,44 @@ class Bench:
             found.append(names[run_id])
         return found
 
+    def take_offers(self) -> None:
+        """Claim every offered run."""
+        for run_id in tuple(self.store.offered):
+            self.pool.claim(run_id)
+            self.store.drop(run_id)
+            self.poller.offer_closed(run_id)
+
+    def refuse(self, *runs: Run) -> None:
+        """Defer the runs, as after a refused claim."""
+        for each in runs:
+            refused = self.store.of(each.id).defer(None, wall=SimulatedClock().now())
+            self.store.put(each.id, refused)
+
 
 async def test_runs_are_offered_in_the_order_of_the_poll() -> None:
-    bench = Bench("c", "a", "b")
+    bench = Bench(due("c", at=1), due("a", at=2), due("b", at=3))
     await bench.during()
     assert await bench.offered() == ["c", "a", "b"]
-    assert bench.pool.deployments_read == 1
+    assert bench.pool.calls["deployments"] == 1
     assert bench.poller.last.queued == 0
 
 
-@pytest.mark.parametrize(("queues", "requested"), [(None, ()), (("high",), ("high",))])
+@pytest.mark.parametrize(("queues", "offered"), [(None, ["a", "b"]), (("other",), ["b"])])
 async def test_the_queues_that_exist_are_polled(
-    queues: tuple[str, ...] | None, requested: tuple[str, ...]
+    queues: tuple[str, ...] | None, offered: list[str]
 ) -> None:
-    bench = Bench("a")
+    bench = Bench("a", due("b", queue=OTHER))
+    bench.pool.queues = [QUEUE, OTHER]
     bench.queues = queues
     await bench.during()
-    assert bench.pool.requested == [requested]
+    assert await bench.offered() == offered
 
 
 async def test_without_a_queue_nothing_is_polled_rather_than_every_queue() -> None:
     bench = Bench("a")
     bench.queues = ()
     await bench.during()
-    assert bench.pool.polls == 0
+    assert bench.polls == 0
     assert bench.reported == [None]
     assert bench.poller.last.at is None
 
@@ -165,8 +151,8 @@ async def test_no_more_runs_are_offered_than_there_are_slots() -> None:
 
 async def test_an_offer_holds_its_slot() -> None:
     bench = Bench("a", "b", concurrency_limit=1)
-    await bench.during(do=bench.poller.wake)
-    assert bench.pool.polls == 2
+    await bench.during(15)
+    assert bench.polls == 2
     assert await bench.offered() == ["a"]
 
 
@@ -180,76 +166,20 @@ async def test_a_run_in_flight_is_not_offered() -> None:
 async def test_a_run_that_was_refused_is_not_offered_before_its_time() -> None:
     bench = Bench("a", "b")
     for name, seconds in (("a", 30), ("b", -1)):
-        not_before = datetime.now(UTC) + timedelta(seconds=seconds)
+        not_before = NOON + timedelta(seconds=seconds)
         bench.store.put(id_of(name), RunRecord(not_before=not_before))
     await bench.during()
     assert await bench.offered() == ["b"]
     assert bench.store.of(id_of("b")).not_before is None
 
 
-def refuse(bench: Bench, runs: list[Run]) -> None:
-    for each in runs:
-        refused = bench.store.of(each.id).defer(None, wall=datetime.now(UTC))
-        bench.store.put(each.id, refused)
-
-
-async def test_runs_whose_claims_are_refused_leave_their_slots_to_others() -> None:
-    """For example of a deployment whose limit is 0: each poll returns them first."""
-    bench = Bench("held", "healthy", concurrency_limit=1)
-    await bench.during()
-    assert await bench.offered() == ["held"]
-    refuse(bench, [due("held")])
-    await bench.during()
-    assert await bench.offered() == ["healthy"]
-
-
-@pytest.mark.parametrize("held", [200, 3], ids=["a full page", "a page cut by a limit"])
-async def test_what_a_page_of_refused_runs_hides_is_found(held: int) -> None:
-    bench = Bench()
-    bench.pool.runs = many("held", held)
-    bench.pool.limit = held
-    bench.pool.behind = many("healthy", 2)
-    refuse(bench, bench.pool.runs)
-    await bench.during()
-    assert await bench.offered() == ["healthy-0", "healthy-1"]
-
-
-async def test_what_is_found_behind_a_page_keeps_the_pool_s_limit() -> None:
-    bench = Bench(concurrency_limit=1000)
-    bench.pool.runs, bench.pool.behind = many("page", 200), many("behind", 200)
-    bench.pool.limit, bench.pool.active = 260, 10
-    await bench.during()
-    assert len(bench.queue) == 250
-
-
-async def test_what_is_found_behind_a_page_keeps_each_queue_s_limit() -> None:
-    bench = Bench(concurrency_limit=1000)
-    bench.pool.queues = [replace(QUEUE, concurrency_limit=250), OTHER]
-    bench.pool.runs = [*many("page", 150), *many("other", 50, queue=OTHER)]
-    bench.pool.behind = [*many("behind", 190), *many("other behind", 30, queue=OTHER)]
-    await bench.during()
-    offered = await bench.offered()
-    assert sum(name.startswith(("page", "behind")) for name in offered) == 250
-    assert sum(name.startswith("other") for name in offered) == 80
-
-
-async def test_runs_that_are_offered_but_not_claimed_yet_count_for_the_limits() -> None:
-    bench = Bench()
-    bench.pool.runs, bench.pool.behind = many("page", 200), many("behind", 200)
-    bench.pool.limit = 250
-    for each in bench.pool.runs:
-        bench.store.put(each.id, RunRecord(run=each, offered_at=0.0))
-    await bench.during()
-    assert len(bench.queue) == 50
-
-
 async def test_a_closed_binding_polls_and_offers_nothing() -> None:
-    bench = Bench("a")
+    bench = Bench("a", "b")
     bench.open = False
     await bench.during()
     assert await bench.offered() == []
-    assert bench.poller.last.queued == 1
-    assert bench.pool.deployments_read == 0
+    assert bench.poller.last.queued == 2
+    assert bench.pool.calls["deployments"] == 0
 
 
 async def test_an_answer_that_is_older_than_the_store_offers_nothing() -> None:
@@ -260,29 +190,229 @@ async def test_an_answer_that_is_older_than_the_store_offers_nothing() -> None:
     assert await bench.offered() == []
 
 
+async def test_every_due_run_that_waits_is_counted_however_many_a_poll_reads() -> None:
+    bench = Bench(*many("a", 500), concurrency_limit=10)
+    await bench.during()
+    assert bench.poller.last.queued == 490
+
+
+# Runs that cannot be claimed, and those behind them
+
+
+async def test_runs_whose_claims_are_refused_leave_their_slots_to_others() -> None:
+    bench = Bench(due("held", at=1), due("healthy", at=2), concurrency_limit=1)
+    await bench.during()
+    assert await bench.offered() == ["held"]
+    bench.refuse(due("held"))
+    await bench.during()
+    assert await bench.offered() == ["healthy"]
+
+
+async def test_runs_behind_a_page_of_refused_runs_are_found() -> None:
+    held = many("held", 200, at=1)
+    bench = Bench(*held, *many("healthy", 2, at=2))
+    bench.refuse(*held)
+    await bench.during()
+    assert await bench.offered() == ["healthy-0", "healthy-1"]
+
+
+async def test_runs_behind_a_page_that_a_limit_of_the_pool_cuts_are_found() -> None:
+    held = many("held", 3, at=1)
+    bench = Bench(*held, *many("healthy", 2, at=2))
+    bench.pool.limit = 3
+    bench.refuse(*held)
+    await bench.during()
+    assert await bench.offered() == ["healthy-0", "healthy-1"]
+
+
+async def test_a_short_page_with_a_refused_run_hides_nothing_without_limits() -> None:
+    bench = Bench("held", "healthy")
+    bench.refuse(due("held"))
+    await bench.during()
+    assert await bench.offered() == ["healthy"]
+    assert bench.pool.calls["filter_runs"] == 0
+
+
+async def test_what_is_found_behind_a_page_keeps_the_limits_of_pool_and_queues() -> None:
+    held = many("held", 20, at=1)
+    bench = Bench(*held, *many("behind", 20, at=2), *many("other", 20, at=2, queue=OTHER))
+    bench.pool.queues = [replace(QUEUE, concurrency_limit=25), OTHER]
+    bench.pool.limit = 30
+    for index in range(22):
+        bench.pool.runs.append(replace(due(f"active-{index}"), state_type="RUNNING"))
+    bench.refuse(*held)
+    await bench.during()
+    assert await bench.offered() == [
+        *(f"other-{index}" for index in range(5)),
+        *(f"behind-{index}" for index in range(3)),
+    ]
+
+
+async def test_behind_a_page_queues_of_equal_priority_share_by_time() -> None:
+    held = many("held", 20, at=1)
+    others = [due("a", at=2), due("b", at=3, queue=EQUAL), due("c", at=4), due("d", queue=OTHER)]
+    bench = Bench(*held, *others)
+    bench.pool.queues = [OTHER, QUEUE, EQUAL]
+    bench.refuse(*held)
+    await bench.during()
+    assert await bench.offered() == ["a", "b", "c", "d"]
+
+
+async def test_a_run_behind_1000_of_a_deployment_without_a_free_slot_is_found_at_once() -> None:
+    bench = Bench(*many("parked", 1000, at=1, deployment="full"), due("free", at=2))
+    bench.pool.limits[id_of("full")] = 0
+    await bench.during()
+    assert await bench.offered() == ["free"]
+    assert bench.polls == 1
+    assert sum(bench.pool.calls.values()) < 12
+
+
+async def test_a_run_without_a_deployment_is_found_behind_them_too() -> None:
+    bench = Bench(
+        *many("parked", 50, at=1, deployment="full"),
+        due("ad hoc", at=2, deployment=None),
+        due("free", at=3),
+    )
+    bench.pool.limits[id_of("full")] = 0
+    await bench.during()
+    assert await bench.offered() == ["ad hoc", "free"]
+
+
+async def test_a_run_behind_200_deployments_without_a_free_slot_is_found_at_once() -> None:
+    parked = [due(f"parked-{n}", at=1, deployment=f"full-{n}") for n in range(200)]
+    bench = Bench(*parked, due("free", at=2))
+    bench.pool.limits |= {run.deployment_id: 0 for run in parked if run.deployment_id}
+    await bench.during()
+    assert await bench.offered() == ["free"]
+
+
+async def test_a_deployment_without_a_free_slot_is_read_once_in_its_time() -> None:
+    bench = Bench(*many("parked", 5, deployment="full"))
+    bench.pool.limits[id_of("full")] = 0
+    await bench.during(FULL_SECONDS - 1)
+    assert bench.polls == 3
+    assert bench.pool.calls["deployments"] == 1
+    assert bench.poller.last.queued == 5
+
+
+async def test_as_many_runs_are_offered_as_their_deployment_has_free_slots() -> None:
+    bench = Bench(*many("limited", 9, at=1, deployment="full"), due("free", at=2))
+    bench.pool.limits[id_of("full")] = 3
+    await bench.during()
+    assert await bench.offered() == ["limited-0", "limited-1", "limited-2", "free"]
+
+
+async def test_the_end_of_a_run_has_the_next_of_its_deployment_offered() -> None:
+    bench = Bench("a", "b")
+    bench.pool.limits[id_of("d")] = 1
+    bench.pool.runs.append(replace(due("active"), state_type="RUNNING"))
+
+    def end() -> None:
+        bench.pool.end("active")
+        bench.poller.run_ended(id_of("d"))
+
+    await bench.during(do=end)
+    assert await bench.offered() == ["a"]
+
+
+async def test_after_a_refused_claim_the_offers_of_its_deployment_are_withdrawn() -> None:
+    bench = Bench("a", "b", due("c", deployment="other"))
+
+    def refuse() -> None:
+        run = bench.store.of(id_of("a")).run
+        assert run is not None
+        refused = replace(run.with_state(bench.pool.awaiting_slot("a")))
+        bench.store.put(id_of("a"), bench.store.of(id_of("a")).defer(refused.state, wall=NOON))
+        bench.poller.offer_closed(id_of("a"))
+
+    await bench.during(do=refuse)
+    assert bench.store.offered == {id_of("c")}
+
+
+# When a poll starts
+
+
 async def test_an_event_brings_the_next_poll_forward() -> None:
     bench = Bench()
     await bench.during(do=bench.poller.wake)
-    assert bench.pool.polls == 2
+    assert bench.polls == 2
+
+
+async def test_a_burst_of_events_causes_four_polls_per_second_at_most() -> None:
+    bench = Bench()
+
+    async def events() -> None:
+        while True:
+            bench.poller.wake()
+            await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(events())
+    await bench.during(5)
+    task.cancel()
+    assert 15 <= bench.polls <= 21
+
+
+async def test_an_event_waits_for_a_slot() -> None:
+    bench = Bench("a", concurrency_limit=1)
+    bench.controller.taken = InFlight(running=frozenset({"x"}), pending=frozenset())
+
+    def free() -> None:
+        assert bench.polls == 1
+        bench.controller.taken = InFlight(frozenset(), frozenset())
+        bench.poller.slot_freed()
+
+    bench.poller.wake()
+    await bench.during(do=free)
+    assert await bench.offered() == ["a"]
 
 
 @pytest.mark.parametrize(("limit", "polls"), [(1, 2), (9, 1)])
 async def test_a_slot_that_becomes_free_polls_only_if_runs_wait(limit: int, polls: int) -> None:
     bench = Bench("a", "b", concurrency_limit=limit)
-    await bench.during(do=bench.poller.slot_freed)
-    assert bench.pool.polls == polls
+
+    def end() -> None:
+        for run_id in tuple(bench.store.offered):
+            bench.store.drop(run_id)
+        bench.poller.slot_freed()
+
+    await bench.during(do=end)
+    assert bench.polls == polls
 
 
 async def test_the_end_of_a_run_s_last_attempt_polls_for_the_next() -> None:
     bench = Bench("a")
     bench.controller.taken = InFlight(frozenset({str(id_of("a"))}), frozenset())
     await bench.during(do=bench.poller.slot_freed)
-    assert bench.pool.polls == 2
+    assert bench.polls == 2
 
 
 async def test_a_failed_poll_is_reported_and_repeated_later() -> None:
     bench = Bench()
     bench.pool.fails = PrefectUnavailable("no answer")
-    await bench.during(0.1)
-    assert bench.pool.polls == 1
+    await bench.during(0.5)
+    assert bench.polls == 1
     assert [str(error) for error in bench.reported] == ["no answer"]
+
+
+async def test_a_poll_reads_as_many_runs_as_its_window_has_room_for() -> None:
+    bench = Bench(*many("a", 500))
+    await bench.during(do=bench.take_offers)
+    assert bench.pool.requested == [SMALLEST, 2 * SMALLEST]
+    assert len(bench.store.offered) == 2 * SMALLEST
+
+
+async def test_runs_that_are_claimed_here_and_scheduled_on_the_server_hide_no_other() -> None:
+    """An event was missed; the next resync finds them."""
+    claimed = many("claimed", 50, at=1)
+    bench = Bench(*claimed, due("free", at=2))
+    for each in claimed:
+        bench.store.put(each.id, RunRecord(run=replace(each, state_type="PENDING"), claim=claim()))
+    await bench.during()
+    assert await bench.offered() == ["free"]
+    assert bench.polls == 1
+
+
+async def test_while_half_of_the_offers_are_open_no_event_polls() -> None:
+    bench = Bench(*many("a", 500))
+    await bench.during(do=bench.poller.wake)
+    assert bench.polls == 1

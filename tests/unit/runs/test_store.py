@@ -272,3 +272,15 @@ def test_the_facts_of_an_update_have_the_types_of_the_records_fields() -> None:
     assert {name: fields[name] for name in RunFacts.__annotations__} == {
         name: hint.__forward_arg__ for name, hint in RunFacts.__annotations__.items()
     }
+
+
+def test_the_store_knows_which_runs_have_an_open_offer() -> None:
+    store = RunStore(lambda _: set())
+    store.apply(RUN_ID, SCHEDULED, asked_at=NOW)
+    store.update(RUN_ID, offered_at=NOW)
+    assert store.offered == {RUN_ID}
+    store.apply(RUN_ID, CLAIMED, asked_at=NOW + 1)
+    assert store.offered == set()
+    store.put(RUN_ID, record(SCHEDULED, offered_at=NOW))
+    store.drop(RUN_ID)
+    assert store.offered == set()

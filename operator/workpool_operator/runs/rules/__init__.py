@@ -45,6 +45,12 @@ class Input:
         """The server answered with the run's state at most `timeouts.state_age` seconds ago."""
         return self.snapshot.age <= self.timeouts.state_age
 
+    @property
+    def yields_to_claims(self) -> bool:
+        """Other runs are being claimed. A report that the run waits costs as much as a claim, so it
+        comes after them, but not for long."""
+        return self.snapshot.claiming and self.remaining("known", self.timeouts.claims_first) > 0
+
     def is_sure(self, fact: Fact) -> bool:
         """Return whether the run was read after the fact was first seen, and recently."""
         return self.snapshot.read_since(fact) and self.is_recent

@@ -190,6 +190,7 @@ def not_started(given: ClaimedInput, job: Job) -> Action:
     newest = given.snapshot.newest
     wait = diagnosis.wait_reason(newest, given.wall) or given.snapshot.event_reason
     is_news = wait is not None and wait.category != given.run.state_name
+    is_news = is_news and not given.yields_to_claims
     return _waiting(
         given, job, wait, ReportWaiting(wait, given.claim) if wait and is_news else None
     )
