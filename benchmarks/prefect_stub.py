@@ -4,8 +4,8 @@ the bottleneck.
 `python -m benchmarks.prefect_stub --port PORT --delay SECONDS --owner PID` serves until the process
 PID ends. Every pool, of type kubernetes and with suspended Jobs, exists as soon as it is named.
 Runs are queued and ended, and calls are counted, by requests below `/stub`, which have no delay. It
-knows no concurrency limits and keeps no history; PENDING is granted to a scheduled run, and any
-other state is set. No test of a promise uses it: this project's tests run on real servers.
+knows no concurrency limits and keeps no history; it grants every state but a PENDING of the same
+name. No test of a promise uses it: this project's tests run on real servers.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class Stub:
         run_id = request.match_info["run"]
         run, proposed = self._runs[run_id], (await _body(request))["state"]
         is_claim = proposed["type"] == "PENDING" and run.state["type"] == "SCHEDULED"
-        if proposed["type"] == "PENDING" and not is_claim and run.state["name"] == "Pending":
+        if (proposed["type"], proposed["name"]) == ("PENDING", run.state["name"]):
             details = {"type": "reject_details", "reason": "This run is in a PENDING state."}
             return _json({"status": "REJECT", "state": run.state, "details": details})
         due = run.state["state_details"].get("scheduled_time")
