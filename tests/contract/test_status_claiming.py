@@ -147,8 +147,8 @@ async def test_a_run_in_flight_is_followed_by_an_operator_that_starts_with_a_fau
         case "pool gone":
             await api.delete_pool(pool)
         case "rights":
-            reviews = kube_proxy.on("POST", "selfsubjectaccessreviews", body='"verb": "create"')
-            reviews.answer(201, json={"status": {"allowed": False}})
+            reviews = kube_proxy.on("POST", "selfsubjectrulesreviews")
+            reviews.answer(201, json={"status": {"resourceRules": [], "incomplete": False}})
     await fail(kube, namespace, job["metadata"]["name"])
     await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
     ended = await api.wait_for_state(run["id"], "CRASHED", seconds=40)

@@ -58,9 +58,11 @@ _REFUSALS = {
     410: KubernetesGone,
     422: KubernetesInvalid,
 }
+_AUTHORIZATION = "/apis/authorization.k8s.io/v1"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _WARNING = re.compile(r'299 \S+ "(.*)"')
 _status = TypeAdapter(models.Status)
+_rules_review = TypeAdapter(models.SelfSubjectRulesReview)
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class KubernetesClient:
         # NO_PROXY. kopf connects directly, and so does this session.
         connector = self._api.rest_client.pool_manager.connector
         self._session = aiohttp.ClientSession(connector=connector, connector_owner=False)
+        self._rights: TTLCache[models.Rights] = TTLCache(seconds=REVIEW_SECONDS)
         self._reviews: TTLCache[bool] = TTLCache(seconds=REVIEW_SECONDS)
 
     @classmethod
@@ -191,13 +194,26 @@ class KubernetesClient:
         body = await self.request("GET", f"/api/v1/namespaces/{namespace}")
         return str(decoding.field(body, "metadata", "uid"))
 
+    async def rights(self, namespace: str) -> models.Rights:
+        """Return what the operator may do in the namespace. Answers are cached for
+        `REVIEW_SECONDS`, because all bindings of a namespace need the same ones."""
+
+        async def review() -> models.Rights:
+            path = f"{_AUTHORIZATION}/selfsubjectrulesreviews"
+            answer = await self.request("POST", path, body={"spec": {"namespace": namespace}})
+            return models.decode(_rules_review, answer).status
+
+        return await self._rights.get(namespace, review)
+
     async def allowed(self, namespace: str, *, verb: str, group: str, resource: str) -> bool:
-        """Return whether the operator may do that. Answers are cached for `REVIEW_SECONDS`, because
-        all bindings of a namespace need the same ones."""
-        attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
+        """Return whether the operator may do that; cached as `rights`, which answers most
+        questions."""
+        kind, _, subresource = resource.partition("/")
+        attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": kind}
+        attributes["subresource"] = subresource
 
         async def review() -> bool:
-            path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+            path = f"{_AUTHORIZATION}/selfsubjectaccessreviews"
             body = {"spec": {"resourceAttributes": attributes}}
             answer = await self.request("POST", path, body=body)
             return bool(decoding.field(answer, "status", "allowed"))

@@ -433,6 +433,49 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
+class ResourceRule:
+    """What may be done with some resources; with `resource_names`, only with objects of these
+    names."""
+
+    verbs: Items[str] = ()
+    api_groups: Items[str] = ()
+    resources: Items[str] = ()
+    resource_names: Items[str] = ()
+
+    def allows(self, *, verb: str, group: str, resource: str) -> bool:
+        """Return whether the rule allows the verb for every object of the resource, which can be a
+        subresource such as `pods/log`."""
+        _, slash, subresource = resource.partition("/")
+        named = {"*", resource} | ({f"*/{subresource}"} if slash else set())
+        return (
+            not self.resource_names
+            and not {"*", verb}.isdisjoint(self.verbs)
+            and not {"*", group}.isdisjoint(self.api_groups)
+            and not named.isdisjoint(self.resources)
+        )
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Rights:
+    """What a user may do in a namespace; if `incomplete`, also more: an authorizer could not say
+    all."""
+
+    resource_rules: Items[ResourceRule] = ()
+    incomplete: bool = False
+
+    def allow(self, *, verb: str, group: str, resource: str) -> bool:
+        """Return whether a rule allows the verb for every object of the resource."""
+        return any(
+            rule.allows(verb=verb, group=group, resource=resource) for rule in self.resource_rules
+        )
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class SelfSubjectRulesReview:
+    status: Rights
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class ListMeta:
     resource_version: str = ""
     continue_: str = Field(default="", validation_alias="continue")

@@ -34,15 +34,35 @@ WRITE_SECRETS_ROLE = Role(
 async def missing_permissions(
     kube: KubernetesClient, namespace: str, permissions: Sequence[Permission]
 ) -> list[str]:
-    """Return the permissions that the operator lacks, in the form `create jobs`."""
+    """Return the permissions that the operator lacks, in the form `create jobs`.
+
+    One request reviews all rights of the namespace. An authorizer such as a webhook cannot list
+    rights: what such an incomplete answer lacks is asked for one by one.
+    """
+    if not permissions:
+        return []
+    rights = await kube.rights(namespace)
+    missing = [
+        (verb, group, resource)
+        for verb, group, resource in permissions
+        if not rights.allow(verb=verb, group=group, resource=resource)
+    ]
+    if rights.incomplete:
+        missing = await _refused(kube, namespace, missing)
+    return [f"{verb} {resource}" for verb, _, resource in missing]
+
+
+async def _refused(
+    kube: KubernetesClient, namespace: str, permissions: Sequence[Permission]
+) -> list[Permission]:
+    """Return the permissions that a review of each refuses."""
     answers = await asyncio.gather(
         *(
             kube.allowed(namespace, verb=verb, group=group, resource=resource)
             for verb, group, resource in permissions
         )
     )
-    reviewed = zip(permissions, answers, strict=True)
-    return [f"{verb} {resource}" for (verb, _, resource), allowed in reviewed if not allowed]
+    return [each for each, allowed in zip(permissions, answers, strict=True) if not allowed]
 
 
 async def how_to_grant(kube: KubernetesClient, namespace: str, role: Role) -> str:

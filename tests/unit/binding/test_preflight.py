@@ -26,6 +26,7 @@ from workpool_operator.errors import (
 )
 from workpool_operator.health import Watchdog
 from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.kube.models import ResourceRule, Rights
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.prefect_api.models import Worker, WorkPool, WorkQueue
@@ -80,10 +81,10 @@ class Kube:
             raise self.fails
         return json.dumps({"status": {"allowed": True}, "metadata": {"uid": "u"}}).encode()
 
-    async def allowed(self, *_: Any, **__: Any) -> bool:
+    async def rights(self, _: str) -> Rights:
         if self.fails:
             raise self.fails
-        return True
+        return Rights((ResourceRule(("*",), ("*",), ("*",)),))
 
 
 class Setup:

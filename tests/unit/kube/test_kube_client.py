@@ -31,6 +31,7 @@ from workpool_operator.errors import (
 from workpool_operator.kube import client
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
+from workpool_operator.kube.models import Rights
 
 
 @pytest.fixture
@@ -205,26 +206,26 @@ async def test_requests_are_answered_while_any_number_of_watches_is_open() -> No
         assert await kube.request("GET", "/api/v1/pods") == b"{}"
 
 
-async def test_concurrent_reviews_of_a_right_share_one_request() -> None:
+async def test_concurrent_reviews_of_a_namespaces_rights_share_one_request() -> None:
     requests: list[bytes] = []
 
     async def answer(head: bytes, writer: asyncio.StreamWriter) -> None:
         requests.append(head)
-        body = b'{"status": {"allowed": true}}'
+        body = b'{"status": {"resourceRules": null, "incomplete": true, "allowed": true}}'
         writer.write(
             HEADERS + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         )
         writer.close()
 
     async with answered(answer) as kube:
-
-        async def may(verb: str) -> bool:
-            return await kube.allowed("data", verb=verb, group="batch", resource="jobs")
-
-        assert await asyncio.gather(*(may("create") for _ in range(50))) == [True] * 50
+        found = await asyncio.gather(*(kube.rights("data") for _ in range(50)))
+        assert found == [Rights(incomplete=True)] * 50
         assert len(requests) == 1
-        await may("delete")
+        await kube.rights("elsewhere")
         assert len(requests) == 2
+        assert await kube.allowed("data", verb="list", group="batch", resource="jobs")
+        assert await kube.allowed("data", verb="list", group="batch", resource="jobs")
+        assert len(requests) == 3
 
 
 def _host_alone(self: incluster_config.InClusterConfigLoader, configuration: object) -> None:

@@ -1,4 +1,4 @@
-"""The advice how to grant a right to an operator that was installed with Helm."""
+"""Which rights the operator lacks, and the advice how to grant them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from workpool_operator import settings
 from workpool_operator.kube import permissions
 from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.kube.models import ResourceRule, Rights
 
 NO_CLUSTER = cast("KubernetesClient", None)  # no request is sent
 
@@ -32,3 +33,64 @@ async def test_the_advice_names_the_charts_value_and_the_helm_release(
     assert advice.startswith(change)
     assert advice.endswith("in the values of Helm release 'etl' (namespace 'home') and upgrade it")
     assert "kubectl" not in advice
+
+
+class Reviewer:
+    """Answers reviews with `rights`, and single ones with True for the verbs in `also`; records the
+    single ones."""
+
+    def __init__(self, *rules: ResourceRule, incomplete: bool = False, also: str = "") -> None:
+        self._rights = Rights(rules, incomplete=incomplete)
+        self._also = also
+        self.reviewed: list[str] = []
+
+    async def rights(self, namespace: str) -> Rights:
+        return self._rights
+
+    async def allowed(self, namespace: str, *, verb: str, group: str, resource: str) -> bool:
+        self.reviewed.append(f"{verb} {resource}")
+        return verb in self._also.split()
+
+    async def missing(self, *wanted: permissions.Permission) -> list[str]:
+        client = cast("KubernetesClient", self)
+        return await permissions.missing_permissions(client, "data", wanted)
+
+
+def rule(verbs: str, groups: str, resources: str, names: str = "") -> ResourceRule:
+    """A rule from lists that are separated by spaces; `core` is the core group."""
+    of = tuple("" if group == "core" else group for group in groups.split())
+    lists = (tuple(verbs.split()), of, tuple(resources.split()), tuple(names.split()))
+    return ResourceRule(*lists)
+
+
+@pytest.mark.parametrize(
+    ("rules", "missing"),
+    [
+        ([], ["create jobs", "get pods/log"]),
+        ([rule("create", "batch", "jobs")], ["get pods/log"]),
+        ([rule("create get", "batch core", "jobs pods/log")], []),
+        ([rule("*", "batch", "*"), rule("get", "*", "*/log")], []),
+        ([rule("*", "*", "*")], []),
+        ([rule("*", "*", "*/log")], ["create jobs"]),
+        ([rule("*", "*", "jobs pods")], ["get pods/log"]),
+        ([rule("*", "apps", "*")], ["create jobs", "get pods/log"]),
+        ([rule("get list", "batch", "jobs")], ["create jobs", "get pods/log"]),
+        ([rule("create", "batch", "jobs", "one two")], ["create jobs", "get pods/log"]),
+    ],
+)
+async def test_a_right_is_missing_unless_a_rule_grants_it_for_every_object(rules, missing):
+    reviewer = Reviewer(*rules)
+    wanted = (("create", "batch", "jobs"), ("get", "", "pods/log"))
+    assert await reviewer.missing(*wanted) == missing
+    assert reviewer.reviewed == []  # a complete answer is final
+
+
+async def test_what_an_incomplete_answer_lacks_is_reviewed_by_itself():
+    reviewer = Reviewer(rule("list", "batch", "jobs"), incomplete=True, also="watch")
+    wanted = [(verb, "batch", "jobs") for verb in ("list", "watch", "create")]
+    assert await reviewer.missing(*wanted) == ["create jobs"]
+    assert reviewer.reviewed == ["watch jobs", "create jobs"]
+
+
+async def test_no_wanted_right_needs_no_review():
+    assert await permissions.missing_permissions(NO_CLUSTER, "data", ()) == []
