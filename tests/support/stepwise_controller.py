@@ -151,7 +151,11 @@ class StepwiseController:
     async def list_jobs(self) -> None:
         """List the Jobs, as a reflector does."""
         body = await self.kube.request("GET", JOBS.path(self.owner.namespace))
-        self.jobs.replace(_jobs.validate_json(body).items, namespace=self.owner.namespace)
+        found = {job.metadata.uid: job for job in _jobs.validate_json(body).items}
+        for job in found.values():
+            self.jobs.put(job)
+        for uid in self.jobs.uids(self.owner.namespace) - found.keys():
+            self.jobs.remove(uid)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -154,6 +154,9 @@ class BindingHolders:
     def put(self, lease: Lease) -> None:
         """See `kube.reflector.Store`."""
         key = (lease.metadata.namespace, lease.metadata.name)
+        known = self._leases.get(key)
+        if known and known.metadata.uid != lease.metadata.uid:  # deleted and created between lists
+            self.remove(known.metadata.uid)
         self._leases[key] = lease
         if holder := self._by_lease.get(key):
             holder.observe(lease)
@@ -166,11 +169,7 @@ class BindingHolders:
                 if holder := self._by_lease.get(key):
                     holder.lease_deleted(uid)
 
-    def replace(self, leases: Iterable[Lease], *, namespace: str) -> None:
+    def uids(self, namespace: str) -> set[str]:
         """See `kube.reflector.Store`."""
-        listed = {lease.metadata.uid: lease for lease in leases}
-        for lease in tuple(self._leases.values()):
-            if namespace in ("", lease.metadata.namespace) and lease.metadata.uid not in listed:
-                self.remove(lease.metadata.uid)
-        for lease in listed.values():
-            self.put(lease)
+        found = (lease.metadata for lease in self._leases.values())
+        return {each.uid for each in found if namespace in ("", each.namespace)}

@@ -13,7 +13,7 @@ import logging
 import random
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -168,13 +168,9 @@ class Replicas:
         if self._known.pop(uid, None):
             self._changed()
 
-    def replace(self, leases: Iterable[Lease], *, namespace: str) -> None:
-        """See `kube.reflector.Store`."""
-        listed = {lease.metadata.uid: lease for lease in leases}
-        for uid in self._known.keys() - listed.keys():
-            self.remove(uid)
-        for lease in listed.values():
-            self.put(lease)
+    def uids(self, _: str) -> set[str]:
+        """See `kube.reflector.Store`; all replicas have their Leases in one namespace."""
+        return set(self._known)
 
 
 def _lease_name(identity: str) -> str:

@@ -174,7 +174,7 @@ class ClusterCache:
 
 class Cache(Generic[O]):
     """The objects of one kind, by UID and by flow run; `changed(run_id)` is called after every
-    change that concerns a run.
+    change that concerns a run and that the objects' models show.
 
     Reflectors fill a cache, one for each namespace; all other callers only add the answers to their
     own requests, with `put_if_newer`. A deleted object stays readable in `tombstones` until its run
@@ -210,16 +210,21 @@ class Cache(Generic[O]):
         """Return the ids of the runs that have an object."""
         return set(self._by_run)
 
+    def uids(self, namespace: str) -> set[str]:
+        """Return the UIDs of the namespace's objects."""
+        return {uid for uid, it in self._by_uid.items() if it.metadata.namespace == namespace}
+
     def put(self, item: O) -> None:
         """Insert or replace the object."""
-        uid = item.metadata.uid
+        uid, run_id = item.metadata.uid, item.run_id
         before = self._unindex(uid)
-        _discard(self._tombstones, item.run_id, uid)
+        _discard(self._tombstones, run_id, uid)
         self._by_uid[uid] = item
-        self._by_run.setdefault(item.run_id, {})[uid] = item
-        if before is not None and before.run_id != item.run_id:
+        self._by_run.setdefault(run_id, {})[uid] = item
+        if before is not None and before.run_id != run_id:
             self._changed(before.run_id)
-        self._changed(item.run_id)
+        if item != before:
+            self._changed(run_id)
 
     def put_if_newer(self, item: O) -> None:
         """Insert the answer to a request, unless the watch delivered a newer version meanwhile."""
@@ -240,17 +245,6 @@ class Cache(Generic[O]):
         if item.run_id:  # without a run, `drop_tombstones` would never remove it
             self._tombstones.setdefault(item.run_id, {})[uid] = item
         self._changed(item.run_id)
-
-    def replace(self, items: Iterable[O], *, namespace: str) -> None:
-        """Replace the namespace's objects by a full list: an object that it lacks was deleted."""
-        listed = {item.metadata.uid: item for item in items}
-        for uid, item in tuple(self._by_uid.items()):
-            if item.metadata.namespace == namespace and uid not in listed:
-                self.remove(uid)
-        for uid, item in listed.items():
-            known = self._by_uid.get(uid)
-            if known is None or known.metadata.resource_version != item.metadata.resource_version:
-                self.put(item)
 
     def drop_tombstones(self, run_id: str) -> None:
         """Drop the run's deleted objects: its end is reported."""

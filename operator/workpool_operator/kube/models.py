@@ -60,12 +60,13 @@ Items = Annotated[tuple[V, ...], BeforeValidator(lambda value: value or ())]
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Metadata:
-    """The metadata of any object; a watch's bookmark has only the resource version."""
+    """The metadata of any object; a watch's bookmark has only the resource version. Equal objects
+    can have different versions: they differ in what is not read."""
 
     name: str = ""
     uid: str = ""
     namespace: str = ""
-    resource_version: str = ""
+    resource_version: str = dataclasses.field(default="", compare=False)
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
     labels: Strings = Field(default_factory=dict)

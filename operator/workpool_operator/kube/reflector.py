@@ -3,7 +3,7 @@ lists again after a gap.
 
 - After any gap the store equals the cluster again, because each full list replaces its objects.
 - A silent, broken or refused watch is noticed, and opened again with backoff.
-- Decoding blocks the event loop for at most one page.
+- A list blocks the event loop for at most one page, however many objects it has.
 - An object that cannot be decoded is left out, and logged once.
 """
 
@@ -63,8 +63,8 @@ class Store(Protocol[O_contra]):
     def remove(self, uid: str, /) -> None:
         """Remove a deleted object."""
 
-    def replace(self, items: Iterable[O_contra], /, *, namespace: str) -> None:
-        """Replace the namespace's objects by a full list."""
+    def uids(self, namespace: str, /) -> set[str]:
+        """Return the UIDs of the namespace's objects."""
 
 
 class Reflector(Generic[O]):
@@ -126,7 +126,7 @@ class Reflector(Generic[O]):
     async def _list(self) -> str:
         """Fill the cache; return the version to watch from, "" to list again because the server no
         longer has the rest of a list."""
-        items: list[O] = []
+        before, listed = self._cache.uids(self._namespace), set[str]()
         query = {"labelSelector": self._selector, "limit": str(PAGE_SIZE)}
         while True:
             try:
@@ -138,15 +138,24 @@ class Reflector(Generic[O]):
                 return ""
             self._alive()
             page = self._decoder.list_page(body)
-            items.extend(page.items)
+            for item in page.items:
+                self._check(item)
+                self._cache.put(item)
+                listed.add(item.metadata.uid)
             if not page.metadata.continue_:
                 break
             query["continue"] = page.metadata.continue_
-        for item in items:
-            self._check(item)
-        self._cache.replace(items, namespace=self._namespace)
+        await self._remove(before - listed)
         self._followed(None)
         return page.metadata.resource_version
+
+    async def _remove(self, uids: Iterable[str]) -> None:
+        """Remove objects that were in the store before a full list, which lacks them: they were
+        deleted. Objects that were added meanwhile may be newer than the list."""
+        for number, uid in enumerate(uids, 1):
+            self._cache.remove(uid)
+            if number % PAGE_SIZE == 0:
+                await asyncio.sleep(0)
 
     async def _watch(self, version: str) -> str:
         """Apply events until the server ends the watch; return the version to continue from, "" to

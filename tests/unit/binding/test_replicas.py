@@ -66,10 +66,12 @@ def test_a_renewal_is_no_change_and_a_release_or_a_deletion_is() -> None:
     assert replicas.changes == 4
 
 
-def test_a_list_replaces_what_was_known() -> None:
+def test_every_known_lease_is_compared_with_a_list() -> None:
     replicas = Watched()
-    replicas.put(lease("other"))
-    replicas.replace([lease("third", uid="third")], namespace="operator")
+    replicas.put(lease("other", uid="other"))
+    replicas.put(lease("third", uid="third"))
+    assert replicas.uids("operator") == {"other", "third"}
+    replicas.remove("other")
     assert replicas.live() == {"mine", "third"}
 
 

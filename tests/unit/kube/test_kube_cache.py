@@ -38,33 +38,37 @@ def test_a_deleted_object_stays_readable_until_its_run_is_forgotten(jobs: Cache[
     assert jobs.tombstones(RUN) == ()
 
 
-def test_an_object_that_a_full_list_lacks_is_removed(jobs: Cache[Job], changes: list[str]) -> None:
-    jobs.put(job())
-    jobs.put(job("old"))
-    changes.clear()
-    jobs.replace([job("old"), job("older")], namespace="data")
-    assert {item.metadata.uid for item in jobs} == {"uid-old", "uid-older"}
-    assert jobs.tombstones(RUN) == (job(),)
-    assert len(changes) == 2
+def test_a_change_that_no_model_shows_is_not_reported(jobs: Cache[Job], changes: list[str]) -> None:
+    jobs.put(job(version="1"))
+    jobs.put(job(version="2"))
+    jobs.put(job(version="2"))
+    assert changes == [RUN]
+    assert jobs.by_run(RUN)[0].metadata.resource_version == "2"
+    jobs.put(job(version="3", ended="Complete"))
+    assert changes == [RUN, RUN]
 
 
-def test_a_list_of_one_namespace_changes_nothing_in_another(jobs: Cache[Job]) -> None:
+def test_a_deleted_object_that_exists_again_is_a_change(
+    jobs: Cache[Job], changes: list[str]
+) -> None:
     jobs.put(job())
-    jobs.replace([], namespace="elsewhere")
-    assert jobs.by_run(RUN) == (job(),)
+    jobs.remove("uid-claim")
+    jobs.put(job())
+    assert changes == [RUN, RUN, RUN]
+    assert jobs.tombstones(RUN) == ()
 
 
 def test_an_answer_is_stored_if_the_watch_has_nothing_newer(jobs: Cache[Job]) -> None:
     jobs.put_if_newer(job(version="5"))
-    assert jobs.by_run(RUN) == (job(version="5"),)
+    assert jobs.by_run(RUN) == (job(),)
     jobs.put_if_newer(job(version="12", ttl=60))
-    assert jobs.by_run(RUN) == (job(version="12", ttl=60),)
+    assert jobs.by_run(RUN) == (job(ttl=60),)
 
 
 def test_an_answer_that_the_watch_overtook_is_ignored(jobs: Cache[Job]) -> None:
     jobs.put(job(ended="Complete", version="12"))
     jobs.put_if_newer(job(version="5"))
-    assert jobs.by_run(RUN) == (job(ended="Complete", version="12"),)
+    assert jobs.by_run(RUN) == (job(ended="Complete"),)
 
 
 def test_an_answer_does_not_restore_an_object_that_was_deleted_since(jobs: Cache[Job]) -> None:
@@ -74,13 +78,13 @@ def test_an_answer_does_not_restore_an_object_that_was_deleted_since(jobs: Cache
     assert jobs.by_run(RUN) == ()
 
 
-def test_an_object_that_an_older_list_removed_is_restored_by_a_newer_answer(
+def test_an_object_that_was_removed_is_restored_by_an_answer_that_is_not_older(
     jobs: Cache[Job],
 ) -> None:
     jobs.put_if_newer(job(version="12"))
-    jobs.replace([], namespace="data")
+    jobs.remove("uid-claim")
     jobs.put_if_newer(job(version="12"))
-    assert jobs.by_run(RUN) == (job(version="12"),)
+    assert jobs.by_run(RUN) == (job(),)
     assert jobs.tombstones(RUN) == ()
 
 
