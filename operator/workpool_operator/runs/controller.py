@@ -21,7 +21,7 @@ from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.events import EventStream, StateChange
 from workpool_operator.prefect_api.models import FINAL, Run
 from workpool_operator.prefect_api.run_logs import RunLogSender
-from workpool_operator.runs.actions import NoAction, RequeueAfter
+from workpool_operator.runs.actions import NoAction
 from workpool_operator.runs.back_pressure import BackPressure, exhausted_quota
 from workpool_operator.runs.capacity import Capacity, InFlight, Shortage, stage_of
 from workpool_operator.runs.claims import ClaimedRun, Owner
@@ -40,7 +40,6 @@ from workpool_operator.runs.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-UNSYNCED_SECONDS = 0.2  # between checks whether a namespace is listed
 LISTENING_SECONDS = 2.0  # for the event stream to open before the first resync
 
 
@@ -91,6 +90,8 @@ class RunController(Subscriber):
         # Callers that wait for a run: a worker for each run that it claimed, a binding for none.
         self._handles: dict[UUID, RunHandle] = {}
         self._offers: dict[UUID, set[asyncio.Event]] = {}
+        # Runs that wait until their namespace is listed.
+        self._unlisted: set[UUID] = set()
         # Sends lines to the runs' own logs in Prefect.
         self.run_log = RunLogSender(prefect, clock=clocks.prefect)
         # Reads and writes runs in Prefect, and stores the answers.
@@ -356,12 +357,15 @@ class RunController(Subscriber):
         jobs = self._cluster.jobs.by_run_with_tombstones(str(run_id))
         return next((job.metadata.namespace for job in jobs), "")
 
-    def _hold(self, run_id: UUID) -> NoAction | RequeueAfter | None:
+    def _hold(self, run_id: UUID) -> NoAction | None:
         """Return what to do instead of a decision if the run's objects are not listed yet: a
-        decision would take its Job for deleted. Following the namespace queues the run again."""
+        decision would take its Job for deleted. Listing the namespace queues the run again."""
         namespace = self.namespace_of(run_id)
         if namespace in self._cluster.namespaces:
-            return None if self._cluster.is_synced(namespace) else RequeueAfter(UNSYNCED_SECONDS)
+            if self._cluster.is_synced(namespace):
+                return None
+            self._unlisted.add(run_id)
+            return NoAction()
         claimed = self.store.of(run_id).claimed_run
         if claimed is None or (claimed.run.final and run_id not in self._handles):
             return None
@@ -420,6 +424,8 @@ class RunController(Subscriber):
         self.resync()
         if self._cluster.is_synced(namespace):
             self._secret_collector.synced(namespace)
+            while self._unlisted:
+                self.enqueue(self._unlisted.pop())
         for handle in tuple(self._handles.values()):
             self._settle(handle)
 

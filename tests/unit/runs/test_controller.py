@@ -13,9 +13,10 @@ from uuid import UUID
 
 import pytest
 
-from tests.support.cluster_cache import synced_cluster
+from tests.support.cluster_cache import synced_cluster, unsynced_cluster
 from tests.support.controller import OWNER, OfflineController
 from tests.support.snapshots import RUN_ID, claim, id_of, job, job_name, pending, run, state
+from workpool_operator.kube.client import JOBS, PODS
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.prefect_api.events import StateChange
 from workpool_operator.prefect_api.models import Run
@@ -226,3 +227,29 @@ def test_withdrawn_offers_hold_no_slot() -> None:
     assert controller.in_flight().slots == 1
     controller.withdraw_offers(id_of("deployment"))
     assert controller.in_flight().slots == 0
+
+
+async def test_a_run_waits_without_a_timer_until_its_namespace_is_listed() -> None:
+    cluster = unsynced_cluster()
+    controller = OfflineController(cluster=cluster)
+    controller._executor = cast("Executor", Idle())
+    with cluster.subscribe(controller):
+        task = asyncio.create_task(controller._make_reconciler().run())
+        cluster.jobs.put(job())
+        await asyncio.sleep(0.05)
+        assert (len(controller.queue), controller.queue._timers) == (0, {})
+        cluster._followed("data", JOBS.plural, None)
+        assert len(controller.queue) == 0
+        cluster._followed("data", PODS.plural, None)
+        assert len(controller.queue) == 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    controller.queue.close()
+
+
+class Idle:
+    """An executor that does nothing."""
+
+    async def execute(self, run_id: Any, action: actions.Action) -> bool:
+        """Execute nothing."""
+        return False
