@@ -48,8 +48,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _tls_error(error: BaseException) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not trusted: {error.verify_message.rstrip('.')}"
+    # aiohttp's own exception is of this type, too, and has no message: its cause has it.
+    if message := getattr(error, "verify_message", ""):
+        return f"the certificate is not trusted: {message.rstrip('.')}"
     reason = getattr(error, "reason", None) if isinstance(error, ssl.SSLError) else None
     if reason in _NO_TLS:
         return "the server does not speak TLS"

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
+from tests.support.private_ca import PrivateCA
 from workpool_operator import connection_errors
 
 SECRET = "pnu_TOPSECRET1234"
@@ -88,6 +89,15 @@ async def test_a_server_without_tls_is_reported_as_such(call):
         port = server.sockets[0].getsockname()[1]
         text = await failure(call, f"https://127.0.0.1:{port}/")
     assert text == "the server does not speak TLS"
+
+
+@pytest.mark.parametrize("call", CLIENTS)
+async def test_a_certificate_that_is_not_trusted_is_reported_as_such(call, tmp_path):
+    tls = PrivateCA.make(tmp_path, host="127.0.0.1").server
+    async with await asyncio.start_server(aborts, "127.0.0.1", 0, ssl=tls) as server:
+        port = server.sockets[0].getsockname()[1]
+        text = await failure(call, f"https://127.0.0.1:{port}/")
+    assert text.startswith("the certificate is not trusted: unable to get local issuer")
 
 
 def test_a_header_with_a_line_break_is_never_quoted():
