@@ -19,12 +19,13 @@ NAME_LENGTH = 253
 # Values that need no repair: a repair is slow, and there can be thousands of labels.
 _VALUE = re.compile(r"(?=.{1,63}$)[A-Za-z0-9]((-(?!-)|[A-Za-z0-9_.])*[A-Za-z0-9])?", re.ASCII)
 _DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]((-(?!-)|[a-z0-9.])*[a-z0-9])?", re.ASCII)
-# slugify searches the disk for an optional package at every call.
 KEPT_LABELS = 1024
+KEPT_NAMES = 4096  # of runs: each decision about a run needs the same ones
 _HASH_LENGTH = 12
 _NAMESPACE = UUID("6f0a5c5e-8f7b-5d0e-9d1c-1a4b8b1f2c3d")
 
 
+@lru_cache(KEPT_NAMES)
 def transition_id(*, cluster_id: str, binding: str, pool_id: UUID, run_id: UUID) -> UUID:
     """Return the claim's transition id. `binding` is namespace/name, not a uid, so that a binding
     that is deleted and applied again recognises its claims (docs/races.md, 5)."""
@@ -41,9 +42,12 @@ def binding_id(*, cluster_id: str, binding: str) -> str:
     return hashlib.sha256(f"{cluster_id}/{binding}".encode()).hexdigest()[:32]
 
 
+@lru_cache(KEPT_NAMES)
 def job_name(*, run_name: str, run_id: UUID, claim_id: UUID) -> str:
     """Return a DNS label of at most 57 characters: the run's name, then a hash of run and claim."""
-    slug = slugify(run_name, max_length=JOB_NAME_LENGTH - _HASH_LENGTH - 1)
+    slug = _slug(
+        run_name, length=JOB_NAME_LENGTH - _HASH_LENGTH - 1, invalid=r"[^a-z0-9-]+", lowercase=True
+    )
     return f"{slug or 'run'}-{_digest(run_id, claim_id)}"
 
 
@@ -73,7 +77,7 @@ def label_key(key: str) -> str:
     slug = label_value(name)
     if slug and _DOMAIN.fullmatch(prefix):
         return f"{prefix}/{slug}"
-    domain = slugify(prefix, max_length=253, regex_pattern=r"[^a-z0-9.-]+").strip("-.")
+    domain = _slug(prefix, length=253, invalid=r"[^a-z0-9.-]+", lowercase=True).strip("-.")
     return f"{domain}/{slug}" if domain and slug else slug
 
 
@@ -82,11 +86,24 @@ def label_value(value: str) -> str:
     """Return a valid label value; "" if nothing valid is left."""
     if _VALUE.fullmatch(value):
         return value
-    slug = slugify(
-        value, lowercase=False, max_length=LABEL_LENGTH, regex_pattern=r"[^A-Za-z0-9._-]+"
+    slug = _slug(value, length=LABEL_LENGTH, invalid=r"[^A-Za-z0-9._-]+")
+    return slug.strip("-_.")
+
+
+def _slug(text: str, *, length: int, invalid: str, lowercase: bool = False) -> str:
+    """Return the text in ASCII, cut to the length, with a hyphen for everything invalid."""
+    # To transliterate, slugify searches the disk for an optional package at every call. Plain text
+    # without HTML entities is the same in ASCII.
+    is_plain = text.isascii() and "&" not in text
+    return slugify(
+        text,
+        max_length=length,
+        regex_pattern=invalid,
+        lowercase=lowercase,
+        allow_unicode=is_plain,
     )
-    return str(slug).strip("-_.")
 
 
+@lru_cache(KEPT_NAMES)
 def _digest(run_id: UUID, claim_id: UUID) -> str:
     return hashlib.sha256(f"{run_id}/{claim_id}".encode()).hexdigest()[:_HASH_LENGTH]

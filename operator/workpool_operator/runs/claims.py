@@ -7,7 +7,7 @@ state's ids belong to whoever wrote it last (docs/races.md, 3).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -93,8 +93,11 @@ class Owner:
 
     def transition_id(self, run_id: UUID) -> UUID:
         """Return the id that proves that a claim on the run is ours."""
+        return self._transition_id(run_id, self.pool_id)
+
+    def _transition_id(self, run_id: UUID, pool_id: UUID) -> UUID:
         return names.transition_id(
-            cluster_id=self.cluster_id, binding=self.binding, pool_id=self.pool_id, run_id=run_id
+            cluster_id=self.cluster_id, binding=self.binding, pool_id=pool_id, run_id=run_id
         )
 
     def is_granted(self, answer: SetStateResult) -> bool:
@@ -110,9 +113,7 @@ class Owner:
         """Return every id that proves a claim of ours: also for the pools in the labels of the
         run's Jobs. A pool that was deleted and created again has a new id; its runs continue."""
         pools = {pool for job in jobs if self._is_of_server(job) and (pool := _pool_of(job))}
-        return {
-            replace(self, pool_id=pool).transition_id(run_id) for pool in {self.pool_id, *pools}
-        }
+        return {self._transition_id(run_id, pool) for pool in {self.pool_id, *pools}}
 
     def identity(self, run_id: UUID, claim: Claim, *, namespace: str = "") -> Identity:
         """Return what the Job of the claim carries; `namespace` counts if the owner has none."""

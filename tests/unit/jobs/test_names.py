@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slugify import slugify
 
 from workpool_operator.jobs import names
 
@@ -35,6 +37,7 @@ def name_of(run_name: str) -> str:
         ("infra*run", "infra-run"),
         ("infra9.-foo_bar^x", "infra9-foo-bar-x"),
         ("Grüße aus Köln", "grusse-aus-koln"),
+        ("caf&eacute; &#233; O'Neill 1,000", "cafe-e-o-neill-1000"),
         ("$@*", "run"),
         ("", "run"),
     ],
@@ -43,6 +46,22 @@ def test_a_jobs_name_is_the_runs_and_its_hash(run_name: str, slug: str) -> None:
     name, _, digest = name_of(run_name).rpartition("-")
     assert name == slug
     assert re.fullmatch("[0-9a-f]{12}", digest)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet=st.characters(max_codepoint=127), max_size=100))
+def test_a_plain_name_is_the_slug_that_transliteration_would_give(run_name: str) -> None:
+    length = names.JOB_NAME_LENGTH - 13
+    assert name_of(run_name).rpartition("-")[0] == (slugify(run_name, max_length=length) or "run")
+
+
+def test_a_plain_name_is_made_without_a_search_on_the_disk(monkeypatch) -> None:
+    def search(name: str) -> None:
+        raise AssertionError(name)
+
+    monkeypatch.setattr(sys.modules["slugify.slugify"], "import_module", search)
+    assert name_of("Brave Lynx").startswith("brave-lynx-")
+    assert names.label_value("not valid!") == "not-valid"
 
 
 @settings(max_examples=100, deadline=None)
