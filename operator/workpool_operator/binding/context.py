@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -90,13 +91,10 @@ class Binding:
     def run_settings(self) -> RunSettings:
         """Return what the spec says now about runs and their Jobs."""
         jobs = self.spec().jobs
-        timeouts = Timeouts(
+        return _run_settings(
             pending_timeout=jobs.pending_timeout_seconds,
             infrastructure_retries=jobs.infrastructure_retries,
             finished_grace=jobs.finished_grace_seconds,
-        )
-        return RunSettings(
-            timeouts,
             job_ttl=jobs.ttl_seconds_after_finished,
             environment_secret=jobs.environment_secret,
         )
@@ -110,6 +108,11 @@ class Binding:
             concurrency_limit=spec.concurrency_limit,
             max_pending_pods=spec.jobs.max_pending_pods,
         )
+
+
+@lru_cache  # each decision about a run needs them
+def _run_settings(*, job_ttl: int, environment_secret: bool, **timeouts: int) -> RunSettings:
+    return RunSettings(Timeouts(**timeouts), job_ttl=job_ttl, environment_secret=environment_secret)
 
 
 @dataclass(frozen=True, slots=True)

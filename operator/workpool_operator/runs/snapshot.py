@@ -167,11 +167,12 @@ def take_snapshot(
         quota_probed=quota_probed,
         creation_paused=creation_paused,
     )
-    return replace(snapshot, record=_with_facts(snapshot))
+    seen = _with_facts(snapshot)
+    return snapshot if seen is record else replace(snapshot, record=seen)
 
 
 def _with_facts(snapshot: Snapshot) -> RunRecord:
-    """Return the record with what the objects show now."""
+    """Return the record with what the objects show now; the same one if that is nothing new."""
     record, job = snapshot.record, snapshot.current
     suspended_job, workload = record.suspended_job, record.workload
     if job is None or not job.suspended:
@@ -185,6 +186,9 @@ def _with_facts(snapshot: Snapshot) -> RunRecord:
     since: dict[Fact, float] = {
         fact: before.get(fact, snapshot.now) for fact, holds in facts(snapshot).items() if holds
     }
+    shown = (snapshot.current_name, since, suspended_job, workload)
+    if shown == (record.observed_name, record.since, record.suspended_job, record.workload):
+        return record
     return replace(
         record,
         observed_name=snapshot.current_name,

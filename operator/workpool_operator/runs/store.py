@@ -165,8 +165,9 @@ class RunRecord:
             valid_from=now if wrote else asked_at,
             stray_claim=False,
             since={} if is_new else self.since,
+            **self._void(run),
         )
-        return known._drop_void()._identify(transition_ids)
+        return known._identify(transition_ids)
 
     def mark_stale(self, now: float) -> RunRecord:
         """Return a record whose run must be read before anything else is decided."""
@@ -185,9 +186,7 @@ class RunRecord:
 
     def with_claim(self, claim: Claim | None) -> RunRecord:
         """Return a record whose current state belongs to this claim, or to none of ours."""
-        if claim and claim.lease_id == self.lost_lease:
-            claim = replace(claim, lease_id=None)
-        return replace(self, claim=claim)
+        return replace(self, claim=self._with_kept_lease(claim))
 
     def defer(self, state: State | None, *, wall: datetime) -> RunRecord:
         """Return the record after a refused claim on `state`.
@@ -207,37 +206,15 @@ class RunRecord:
             offered_at=None,
         )
 
-    def _drop_void(self) -> RunRecord:
-        """Return the record without the facts that its new state ends."""
-        known = self
-        if self.state_type != "SCHEDULED":
-            known = replace(
-                known,
-                offered_at=None,
-                not_before=None,
-                suspended_job="",
-                noted="",
-                refused_claims=0,
-            )
-        elif self.not_before and self.state and self.state.id != self.refused_under:
-            known = replace(known, not_before=self.state.state_details.scheduled_time)
-        if self.state_type in ("", "SCHEDULED"):
-            return replace(
-                known,
-                claim=None,
-                claimed_here=False,
-                job_confirmed_deleted="",
-                refusal=None,
-                refused_until=NEVER,
-                refusals=0,
-                refused_at=NEVER,
-                job_fault=None,
-                event_reason=None,
-                pending_timeout=None,
-                only_this_refused_since=None,
-                infrastructure_retries=None,
-            )
-        return known
+    def _void(self, run: Run | None) -> Mapping[str, Any]:
+        """Return the fields that the run's new state empties."""
+        state_type = run.state_type if run else ""
+        if state_type != "SCHEDULED":
+            return _WITHOUT_OFFER if state_type else {**_WITHOUT_OFFER, **_WITHOUT_CLAIM}
+        state = run.state if run else None
+        if self.not_before and state and state.id != self.refused_under:
+            return {**_WITHOUT_CLAIM, "not_before": state.state_details.scheduled_time}
+        return _WITHOUT_CLAIM
 
     def _identify(self, transition_ids: Set[UUID]) -> RunRecord:
         """Return the record with the claim that its state proves (docs/races.md, 3)."""
@@ -251,14 +228,42 @@ class RunRecord:
 
     def _identify_pending(self, state: State, transition_ids: Set[UUID]) -> RunRecord:
         """A PENDING state is ours if its transition id is that of the claim or of its sub-state."""
-        proof = state.state_details.transition_id
-        known = self
+        proof, claim = state.state_details.transition_id, self.claim
         if proof in transition_ids:
-            known = self.with_claim(Claim.of(state))
-        elif self.claim is None or proof != self.claim.substate_id(state.name):
-            known = replace(self, claim=None)
-        stray = known.claim is not None and is_stray_claim(state, known.claim)
-        return replace(known, stray_claim=stray)
+            claim = self._with_kept_lease(Claim.of(state))
+        elif claim is None or proof != claim.substate_id(state.name):
+            claim = None
+        stray = claim is not None and is_stray_claim(state, claim)
+        return replace(self, claim=claim, stray_claim=stray)
+
+    def _with_kept_lease(self, claim: Claim | None) -> Claim | None:
+        """Return the claim, without its lease if that is lost."""
+        is_lost = claim is not None and claim.lease_id == self.lost_lease
+        return replace(claim, lease_id=None) if claim and is_lost else claim
+
+
+# What a run has only while it is SCHEDULED, and what it has only under a claim.
+_WITHOUT_OFFER: Mapping[str, Any] = {
+    "offered_at": None,
+    "not_before": None,
+    "suspended_job": "",
+    "noted": "",
+    "refused_claims": 0,
+}
+_WITHOUT_CLAIM: Mapping[str, Any] = {
+    "claim": None,
+    "claimed_here": False,
+    "job_confirmed_deleted": "",
+    "refusal": None,
+    "refused_until": NEVER,
+    "refusals": 0,
+    "refused_at": NEVER,
+    "job_fault": None,
+    "event_reason": None,
+    "pending_timeout": None,
+    "only_this_refused_since": None,
+    "infrastructure_retries": None,
+}
 
 
 class RunFacts(TypedDict, total=False):
