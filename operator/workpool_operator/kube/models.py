@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from datetime import datetime
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Generic, NamedTuple, TypeVar
 
 from pydantic import (
     AliasGenerator,
@@ -257,12 +257,17 @@ class JobStatus:
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
+class TemplateMetadata:
+    labels: Strings = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class PodTemplate:
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: TemplateMetadata = Field(default_factory=TemplateMetadata)
 
     @property
     def labels(self) -> dict[str, str]:
-        return self.metadata.get("labels") or {}
+        return self.metadata.labels
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)

@@ -73,9 +73,9 @@ def page(items: list[dict[str, Any]], *, continue_: str) -> bytes:
 
 
 def document(name: str, namespace: str = "data") -> dict[str, Any]:
-    labels = job().spec.template.metadata
+    template = {"metadata": {"labels": job().spec.template.labels}}
     metadata = {"name": name, "uid": name, "namespace": namespace, "resourceVersion": "3"}
-    return {"metadata": metadata, "spec": {"template": {"metadata": labels}}}
+    return {"metadata": metadata, "spec": {"template": template}}
 
 
 def cached(name: str, namespace: str = "data") -> Job:
