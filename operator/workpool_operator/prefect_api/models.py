@@ -42,7 +42,8 @@ class State:
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Run:
-    """A flow run; `document` is the server's own JSON, from which its Job is rendered.
+    """A flow run; `document` is the server's own JSON, from which its Job is rendered. It takes
+    more memory than everything else about a run, and is empty once it is not needed.
 
     A poll returns no `state`, only its type and name.
     """
@@ -75,6 +76,10 @@ class Run:
     def with_changes(self, **fields: Any) -> Self:
         """Return the run with other values of these fields."""
         return replace(self, **fields, document={**self.document, **fields})
+
+    def without_document(self) -> Self:
+        """Return the run with an empty document."""
+        return replace(self, document={})
 
     @property
     def final(self) -> bool:

@@ -80,7 +80,13 @@ class RunController(Subscriber):
         self._holds_lease = holds_lease
         self._listening = asyncio.Event()  # the event stream opened, or did not
         # Remembers each run until it is forgotten: a disposable cache of what Prefect stores.
-        self.store = RunStore(self._transition_ids, changed=self._count, clock=clocks.own)
+        # A worker reads a run's document also after its Job was recorded: it adopts the run.
+        self.store = RunStore(
+            self._transition_ids,
+            changed=self._count,
+            keeps_documents=owner.shares_transition_ids,
+            clock=clocks.own,
+        )
         # What the runs in flight take: changes with the store and with the cluster's objects.
         self._capacity = Capacity()
         # What the API server refuses for now: claims wait for it.

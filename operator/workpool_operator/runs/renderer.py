@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from uuid import UUID
 
-from workpool_operator.errors import DeploymentNotFound, RenderError
+from workpool_operator.errors import DeploymentNotFound, PrefectUnavailable, RenderError
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.render import RenderedJob, render_job
 from workpool_operator.jobs.threads import run_with_client
@@ -57,7 +57,7 @@ class TemplateRenderer:
         if run.deployment_id and deployment is None:
             deployment = await self._deployment(run.deployment_id)
         render_input = RenderInput(
-            run=run.document,
+            run=run.document or await self._document(run.id),
             flow=await self._flow(run.flow_id),
             deployment=deployment,
             pool=self._pool().document,
@@ -70,6 +70,14 @@ class TemplateRenderer:
         return await run_with_client(
             self._api.client, lambda client: render_job(render_input, identity, client=client)
         )
+
+    async def _document(self, run_id: UUID) -> Mapping[str, Any]:
+        """Return the document of a run whose own was dropped when the Job of an earlier claim was
+        recorded."""
+        found = await self._api.read_run(run_id)
+        if found is None:
+            raise PrefectUnavailable(f"flow run {run_id} is not found: it is read again")
+        return found.document
 
     async def _deployment(self, deployment_id: UUID) -> Mapping[str, Any]:
         found = await self._api.deployments([deployment_id])

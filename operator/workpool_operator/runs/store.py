@@ -123,6 +123,15 @@ class RunRecord:
         return ClaimedRun(self.run, self.claim) if self.run and self.claim else None
 
     @property
+    def needs_document(self) -> bool:
+        """The run's Job may still have to be rendered, or there is nothing to drop."""
+        if self.run is None or not self.run.document:
+            return True
+        recorded = recorded_job(self.run)
+        is_recorded = self.claim and self.claim.is_job_name(recorded, run_id=self.run.id)
+        return self.state_type in ("SCHEDULED", "PENDING") and not is_recorded
+
+    @property
     def is_stale(self) -> bool:
         """The run may have changed since it was read."""
         return self.stale_since > self.read_at
@@ -293,17 +302,23 @@ class RunFacts(TypedDict, total=False):
 
 class RunStore:
     """Keeps records by run id; `transition_ids(run_id)` returns those of our claims on the run.
-    `changed(run_id)` is called after each change of a record."""
+    `changed(run_id)` is called after each change of a record.
+
+    Unless it `keeps_documents`, it drops that of a run whose Job is recorded in Prefect: a
+    thousand of them take 10 MiB.
+    """
 
     def __init__(
         self,
         transition_ids: Callable[[UUID], Set[UUID]],
         *,
         changed: Callable[[UUID], None] = lambda _: None,
+        keeps_documents: bool = True,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.transition_ids = transition_ids
         self._changed = changed
+        self._keeps_documents = keeps_documents
         self._clock = clock
         self._records: dict[UUID, RunRecord] = {}
         self._offered: set[UUID] = set()
@@ -329,6 +344,10 @@ class RunStore:
 
     def put(self, run_id: UUID, record: RunRecord) -> None:
         """Replace the run's record."""
+        if record is self._records.get(run_id):
+            return
+        if not self._keeps_documents and record.run and not record.needs_document:
+            record = replace(record, run=record.run.without_document())
         self._records[run_id] = record
         if record.offered_at is None:
             self._offered.discard(run_id)

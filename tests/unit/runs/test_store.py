@@ -284,3 +284,34 @@ def test_the_store_knows_which_runs_have_an_open_offer() -> None:
     store.put(RUN_ID, record(SCHEDULED, offered_at=NOW))
     store.drop(RUN_ID)
     assert store.offered == set()
+
+
+@pytest.mark.parametrize(
+    ("known", "has_document"),
+    [
+        (record(SCHEDULED), True),
+        (record(CLAIMED, mine="claim"), True),
+        (record(run(pending(), pid=job_name("earlier")), mine="claim"), True),
+        (record(run(pending(), pid=job_name()), mine="claim"), False),
+        (record(run("PENDING")), True),
+        (record(RUNNING, mine="claim"), False),
+        (record(run("COMPLETED")), False),
+    ],
+)
+def test_a_run_has_its_document_until_its_job_is_recorded(
+    known: RunRecord, has_document: bool
+) -> None:
+    store = RunStore(lambda _: {MINE}, keeps_documents=False)
+    store.put(RUN_ID, known)
+    kept = store.of(RUN_ID).run
+    assert kept == known.run
+    assert kept is not None
+    assert bool(kept.document) is has_document
+
+
+def test_a_worker_keeps_every_document() -> None:
+    store = RunStore(lambda _: {MINE})
+    store.put(RUN_ID, record(RUNNING, mine="claim"))
+    kept = store.of(RUN_ID).run
+    assert kept is not None
+    assert kept.document
