@@ -226,9 +226,6 @@ def _headers(server: PrefectEndpoint, url: URL) -> dict[str, str]:
     headers = {
         "User-Agent": f"prefect/{prefect.__version__} (API {SERVER_API_VERSION})",
         "X-Prefect-Api-Version": SERVER_API_VERSION,
-        # The server would compress each answer of more than 500 bytes as far as possible, which
-        # takes more of its CPU time than anything else about it.
-        "Accept-Encoding": "identity",
         **dict(server.headers),
     }
     if server.auth_string:
