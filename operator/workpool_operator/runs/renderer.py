@@ -6,6 +6,7 @@ JobSet, would be another renderer.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from uuid import UUID
@@ -48,6 +49,7 @@ class TemplateRenderer:
         self._api = api
         self._pool = pool
         self._flows: dict[UUID, dict[str, Any]] = {}
+        self._reading_flow = asyncio.Lock()
 
     async def render(
         self, claimed: ClaimedRun, *, deployment: Mapping[str, Any] | None
@@ -88,7 +90,9 @@ class TemplateRenderer:
     async def _flow(self, flow_id: UUID) -> dict[str, Any]:
         """Return the flow, which is read once: its name and labels never change."""
         if flow_id not in self._flows:
-            self._flows |= await self._api.flows([flow_id])
+            async with self._reading_flow:  # the Jobs of a burst are rendered at once
+                if flow_id not in self._flows:
+                    self._flows |= await self._api.flows([flow_id])
         if flow_id not in self._flows:
             raise RenderError("", f"Flow {flow_id} no longer exists.")
         return self._flows[flow_id]
