@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Self
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 
 STOP_SECONDS = 4.5  # for the sessions to end: the process exits within 5 s of SIGTERM
 RELIST_SECONDS = 300.0
+# Threads that resolve names. A name whose server does not answer holds one for up to half a minute,
+# and asyncio's own few would soon be held for all bindings.
+RESOLVERS = 64
 NOT_LISTED = "cannot list WorkPoolBindings"
 NOT_FOLLOWED = "cannot follow the Leases of bindings"
 
@@ -69,6 +73,8 @@ class App:
         return self
 
     async def _open(self, stack: AsyncExitStack) -> None:
+        resolvers = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolver")
+        asyncio.get_running_loop().set_default_executor(resolvers)
         kube = await stack.enter_async_context(await KubernetesClient.from_environment())
         self._context = OperatorContext(
             kube=kube,
