@@ -22,22 +22,19 @@ RUNS = 15
 QUEUED = 150  # of the other binding: they are being claimed while it is measured
 MEDIAN_SECONDS, SLOWEST_SECONDS = 0.6, 2.0  # with a margin for a machine that tests load
 JOBS = r"/jobs$"
-BLOCK = "{{ prefect.variables.absent }}"  # each render asks the server for it
+ASKING = {"labels": {"asked": "{{ prefect.variables.absent }}"}}  # each render asks the server
 
 Measure = Callable[[], Awaitable[list[float]]]
 
 
 @pytest.fixture
 async def pools(api: PrefectApi, pool: str) -> Any:
-    """Two pools whose Jobs are suspended; to render one of the second asks the server."""
+    """Two pools whose Jobs are suspended."""
     template = stock_template()
     template["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
-    asking = stock_template()
-    asking["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
-    asking["job_configuration"]["labels"] = {"asked": BLOCK}
     names = (f"{pool}-idle", f"{pool}-busy")
-    await api.create_pool(names[0], template=template)
-    await api.create_pool(names[1], template=asking)
+    for name in names:
+        await api.create_pool(name, template=template)
     yield names
     for name in names:
         await api.delete_pool(name)
@@ -62,7 +59,8 @@ async def neighbours(
     await idle.ready()
     await busy.ready()
     deployment, other = [
-        await api.create_deployment(flow="hello", name=name, pool=name) for name in pools
+        await api.create_deployment(flow="hello", name=name, pool=name, job_variables=variables)
+        for name, variables in zip(pools, ({}, ASKING), strict=True)
     ]
 
     async def measure() -> list[float]:
