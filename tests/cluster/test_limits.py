@@ -109,9 +109,11 @@ async def test_a_pod_that_starts_makes_room_for_the_next_run(
     slow = {"command": "python /flows/report_only.py 6"}
     runs = [await api.create_run(deployment["id"], job_variables=slow) for _ in range(3)]
     await poll(lambda: by_type(api, runs), until=lambda it: it["COMPLETED"] == 3, seconds=60)
-    pods = await kube.list("pods", namespace)
-    starts = sorted(life_of(pod)[0] for pod in pods)
-    assert starts[2] < min(life_of(pod)[1] for pod in pods), "the first one was still running"
+    ended = await poll(
+        lambda: kube.list("pods", namespace), until=lambda pods: all(map(life_of, pods))
+    )
+    starts = sorted(life_of(pod)[0] for pod in ended)
+    assert starts[2] < min(life_of(pod)[1] for pod in ended), "the first one was still running"
 
 
 async def test_while_a_quota_refuses_pods_no_further_runs_are_claimed(
