@@ -106,7 +106,7 @@ async def test_a_pod_that_starts_makes_room_for_the_next_run(
 ) -> None:
     await serve(jobs={"serverURL": api.url, "maxPendingPods": 1})
     deployment = await deploy("hello")
-    slow = {"command": "python /flows/report_only.py 6"}
+    slow = {"command": "python /flows/report_only.py 12"}
     runs = [await api.create_run(deployment["id"], job_variables=slow) for _ in range(3)]
     await poll(lambda: by_type(api, runs), until=lambda it: it["COMPLETED"] == 3, seconds=60)
     ended = await poll(
