@@ -116,3 +116,17 @@ async def test_an_expired_resource_version_causes_a_new_list(
     await poll(listed, until=lambda count: count > lists)
     await kube.create("jobs", namespace, manifest("a"))
     await holds(jobs, "a")
+
+
+async def test_objects_of_others_are_neither_sent_nor_kept(
+    jobs: Cache[Job], kube: Kube, namespace: str, kube_proxy: FaultProxy
+) -> None:
+    """The API server selects: fifty thousand pods of others cost the operator nothing."""
+    other = manifest("other")
+    other["metadata"] = {"name": "other"}
+    await kube.create("jobs", namespace, other)
+    await kube.create("jobs", namespace, manifest("own"))
+    await holds(jobs, "own")
+    calls = kube_proxy.calls(r"/jobs$", method="GET")
+    assert calls
+    assert all("labelSelector=tests" in call.query for call in calls)
