@@ -126,7 +126,7 @@ def test_an_update_starts_a_replica_before_it_stops_one_and_a_drain_stops_one_at
     spec = manifest("deployment.yaml", "Deployment")["spec"]
     assert spec["replicas"] == 2
     assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-    budget = manifest("deployment.yaml", "PodDisruptionBudget")["spec"]
+    budget = manifest("poddisruptionbudget.yaml", "PodDisruptionBudget")["spec"]
     assert budget == {"maxUnavailable": 1, "selector": spec["selector"]}
 
 
