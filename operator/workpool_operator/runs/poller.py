@@ -36,6 +36,7 @@ LONGEST_WAIT_SECONDS = 60.0  # also if Retry-After is longer: the liveness probe
 # Wake-ups cause at most four polls per second: the first polls at once, a burst causes one poll.
 CLOSEST_SECONDS = 0.25
 QUIET_SECONDS = 0.02
+SLOT_SECONDS = 1.0  # after the event of a run's end its slot may still count as taken
 COUNT_SECONDS = 5.0  # between counts of the runs that wait
 MOST_PAGES = 8  # read for one poll: runs that cannot be claimed may fill them
 
@@ -129,8 +130,16 @@ class Poller:
 
     def run_ended(self, deployment: UUID) -> None:
         """Poll if runs of the deployment wait for one of its slots."""
-        self._woken |= self._limits.run_ended(deployment)
-        self._changed.set()
+        if self._limits.run_ended(deployment):
+            self.wake()
+            loop = asyncio.get_running_loop()
+            loop.call_later(SLOT_SECONDS, self._look_for_slot_again, deployment)
+
+    def _look_for_slot_again(self, deployment: UUID) -> None:
+        """Poll if the deployment still had no free slot after the end of its run."""
+        if deployment in self._limits.full(self._clock.monotonic()):
+            self._limits.run_ended(deployment)
+            self.wake()
 
     def offer_closed(self, run_id: UUID) -> None:
         """Poll if the offers run out. If Prefect refused the claim, withdraw the offers of the same

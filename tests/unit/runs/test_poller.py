@@ -315,6 +315,20 @@ async def test_the_end_of_a_run_has_the_next_of_its_deployment_offered() -> None
     assert await bench.offered() == ["a"]
 
 
+async def test_a_slot_that_becomes_free_after_the_event_of_the_end_is_found_too() -> None:
+    bench = Bench("a", "b")
+    bench.pool.limits[id_of("d")] = 1
+    bench.pool.runs.append(replace(due("active"), state_type="RUNNING"))
+
+    def end() -> None:
+        bench.poller.run_ended(id_of("d"))
+        asyncio.get_running_loop().call_later(0.5, bench.pool.end, "active")
+
+    await bench.during(2 * SOON, do=end)
+    assert await bench.offered() == ["a"]
+    assert bench.polls == 3
+
+
 async def test_after_a_refused_claim_the_offers_of_its_deployment_are_withdrawn() -> None:
     bench = Bench("a", "b", due("c", deployment="other"))
 
