@@ -11,7 +11,7 @@ ready = @$(PYTHON) -m testbed.bootstrap $@
 testbed = @$(programs)/python -m testbed
 # Tests spend most of their time waiting for pods, so there are more workers than cores; the tests'
 # plugin mixes those that wait with those that compute.
-WORKERS ?= 6
+WORKERS ?= 4
 pytest = @$(programs)/python -m pytest
 parallel = --numprocesses=$(WORKERS) --dist=loadgroup
 
