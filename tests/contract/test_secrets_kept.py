@@ -325,7 +325,7 @@ async def test_the_deletion_of_a_binding_waits_until_its_copy_can_be_deleted(
     await served.ready()
     kube_proxy.on("DELETE", r"/secrets/").once().answer(503)
     await served.delete()
-    await process.says("failed temporarily")
+    await process.says("waits for the Kubernetes API")
     assert await served.read() is not None
     await served.gone()
     await kept(0)
