@@ -5,7 +5,6 @@ Leases, and which replica is to serve which binding.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -16,6 +15,8 @@ from workpool_operator.binding.holder import BindingHolder
 from workpool_operator.binding.live_binding import LiveBinding
 from workpool_operator.binding.replicas import Replicas
 from workpool_operator.binding.status import BINDINGS
+from workpool_operator.kube import decoding
+from workpool_operator.kube.client import METADATA_ONLY
 from workpool_operator.kube.models import Lease
 
 QUIET_SECONDS = 0.05  # changes that come together cause one assignment
@@ -104,20 +105,17 @@ class BindingHolders:
             holder.missing()
 
     async def relist(self, namespace: str, *, selector: str) -> None:
-        """List the bindings of the namespace ("": of all namespaces): after some gaps, kopf reports
-        no deletions.
+        """End the holders of bindings that do not exist in the namespace ("": in any): after some
+        gaps, kopf reports no deletions.
 
         Raises:
-            OperatorError: nothing was changed.
+            OperatorError: the bindings cannot be listed.
         """
         before = tuple(self)
         query = {"labelSelector": selector} if selector else {}
-        body = await self._context.kube.request("GET", BINDINGS.path(namespace), query=query)
-        found = [LiveBinding(each) for each in json.loads(body)["items"]]
-        for live in found:
-            if live.key not in self._holders:
-                self._add(live)
-        listed = {live.uid for live in found}
+        path = BINDINGS.path(namespace)
+        body = await self._context.kube.request("GET", path, query=query, accept=METADATA_ONLY)
+        listed = {each["metadata"]["uid"] for each in decoding.field(body, "items")}
         for holder in before:
             if namespace in ("", holder.live.namespace) and holder.live.uid not in listed:
                 holder.missing()

@@ -48,6 +48,7 @@ REQUEST_TIMEOUT_SECONDS = 15.0
 REVIEW_SECONDS = 5.0  # a changed right is noticed within 15 s: a preflight check waits up to 8 s
 UNLIMITED = 0  # each binding has two watches open: under a limit, requests would wait for them
 MERGE_PATCH = "application/merge-patch+json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"  # of a list
 DEFAULT_KUBECONFIG = Kubeconfig()
 _REFUSALS = {
     400: KubernetesBadRequest,

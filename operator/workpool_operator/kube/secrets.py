@@ -14,11 +14,10 @@ from pydantic.dataclasses import dataclass
 
 from workpool_operator.errors import KubernetesConflict, KubernetesNotFound
 from workpool_operator.kube import models
-from workpool_operator.kube.client import MERGE_PATCH, SECRETS, KubernetesClient
+from workpool_operator.kube.client import MERGE_PATCH, METADATA_ONLY, SECRETS, KubernetesClient
 from workpool_operator.kube.models import Job, Metadata, Page
 
 Object = Mapping[str, Any]
-_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="ignore"))
@@ -78,7 +77,7 @@ async def list_unowned(
 ) -> tuple[SecretMetadata, ...]:
     """Return the Secrets that no Job owns yet; request only their metadata."""
     query = {"labelSelector": f"{selector},{models.WAITS_FOR_JOB_LABEL}"}
-    body = await kube.request("GET", SECRETS.path(namespace), query=query, accept=_METADATA_ONLY)
+    body = await kube.request("GET", SECRETS.path(namespace), query=query, accept=METADATA_ONLY)
     return models.decode(_secret_metadata, body).items
 
 
