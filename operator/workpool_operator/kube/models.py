@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from datetime import datetime
-from typing import Annotated, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 from pydantic import (
     AliasGenerator,
@@ -53,6 +53,17 @@ _CONFIG = ConfigDict(extra="ignore", alias_generator=AliasGenerator(validation_a
 T = TypeVar("T")
 V = TypeVar("V")
 
+
+def _read(labels: Any) -> Any:
+    """Keep the labels or annotations that the operator reads: all of them would take as much memory
+    as everything else of a Job and its pod."""
+    if not isinstance(labels, dict):
+        return labels or {}
+    return {k: v for k, v in labels.items() if k.startswith(PREFIX) or k in _READ_KEYS}
+
+
+_READ_KEYS = frozenset({QUEUE_LABEL, JOB_NAME_LABEL})
+ReadLabels = Annotated[dict[str, str], BeforeValidator(_read)]
 Strings = Annotated[dict[str, str], BeforeValidator(lambda value: value or {})]
 # The API sends an absent list as null or not at all.
 Items = Annotated[tuple[V, ...], BeforeValidator(lambda value: value or ())]
@@ -60,8 +71,9 @@ Items = Annotated[tuple[V, ...], BeforeValidator(lambda value: value or ())]
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Metadata:
-    """The metadata of any object; a watch's bookmark has only the resource version. Equal objects
-    can have different versions: they differ in what is not read."""
+    """The metadata of any object, with the labels and annotations that are read; a watch's bookmark
+    has only the resource version. Equal objects can have different versions: they differ in what is
+    not read."""
 
     name: str = ""
     uid: str = ""
@@ -69,8 +81,8 @@ class Metadata:
     resource_version: str = dataclasses.field(default="", compare=False)
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
-    labels: Strings = Field(default_factory=dict)
-    annotations: Strings = Field(default_factory=dict)
+    labels: ReadLabels = Field(default_factory=dict)
+    annotations: ReadLabels = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
@@ -258,7 +270,7 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class TemplateMetadata:
-    labels: Strings = Field(default_factory=dict)
+    labels: ReadLabels = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)

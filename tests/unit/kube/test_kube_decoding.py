@@ -43,6 +43,18 @@ class JobDecoder:
         )
 
 
+def test_of_labels_and_annotations_only_those_that_are_read_are_kept() -> None:
+    """All of them would be most of what ten thousand Jobs take of memory."""
+    read = {RUN_LABEL: RUN, models.QUEUE_LABEL: "q", models.JOB_NAME_LABEL: "j"}
+    others = {"app.kubernetes.io/name": "etl", "team": "data"}
+    found = JOBS.read(
+        json.dumps(job("a", metadata={"labels": read | others, "annotations": others})).encode()
+    )
+    assert found.metadata.labels == read
+    assert found.metadata.annotations == {}
+    assert found.run_id == RUN
+
+
 @pytest.mark.parametrize("malformed", MALFORMED)
 def test_an_object_that_does_not_match_its_model_is_left_out_of_its_list_and_reported(
     malformed: str,
