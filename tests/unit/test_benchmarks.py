@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 from collections import Counter
 from xml.etree import ElementTree
@@ -16,7 +17,11 @@ from benchmarks.recording_proxy import Call, RecordingProxy
 from benchmarks.report import table
 from benchmarks.statistics import OURS, STOCK, Figure, Result, missed, nearest_rank
 from benchmarks.throughput import ServerRate
+from testbed.state import CHECKOUT
 
+README = CHECKOUT / "README.md"
+REPORTS = CHECKOUT / "benchmarks/results"
+NUMBER = r"\d+(?:\.\d+)?"
 RUN = "11111111-2222-3333-4444-555555555555"
 DEPLOYMENT = "66666666-7777-8888-9999-000000000000"
 SCHEDULED = "/api/work_pools/etl/get_scheduled_flow_runs"
@@ -175,6 +180,19 @@ def test_a_picture_is_svg_with_its_labels_as_text() -> None:
     )
     texts = {each.text for each in ElementTree.fromstring(chart).iter() if each.text}
     assert texts >= {"Jobs over time", "ours", "theirs & co", "seconds (s)", "Jobs", "200", "40"}
+
+
+def test_the_figures_of_the_readme_are_those_of_the_newest_reports() -> None:
+    rows = [line for line in README.read_text().splitlines() if "](benchmarks/results/" in line]
+    assert rows
+    for row in rows:
+        (name,) = re.findall(r"benchmarks/results/([\w-]+\.md)", row)
+        date, part = name[:10], name[10:]
+        assert date == max(each.name[:10] for each in REPORTS.glob(f"????-??-??{part}"))
+        report = re.findall(NUMBER, (REPORTS / name).read_text())
+        figures = [each for cell in row.split("|")[2:] for each in re.findall(NUMBER, cell)]
+        assert figures
+        assert set(figures) <= set(report), row
 
 
 def test_usage_counts_the_processes_of_one_session_only() -> None:
