@@ -40,7 +40,8 @@ def test_the_helm_line_serves_the_namespace_of_the_binding():
     assert operator["image"] == "REGISTRY/workpool-operator:0.1.0"
     roles = {(r["metadata"]["namespace"], r["metadata"]["name"]) for r in objects if "rules" in r}
     names = ("workpool-operator-bindings", "workpool-operator-jobs")
-    assert roles == {(namespace, name) for name in names}
+    home = ("workpool-operator", "workpool-operator-replicas")  # Leases of the replicas
+    assert roles == {home, *((namespace, name) for name in names)}
     assert f"kubectl create namespace {namespace}" in README
 
 
