@@ -11,11 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from workpool_operator.label_selector import invalid_requirement
+
+ENV_PREFIX = "WORKPOOL_OPERATOR_"
+
 
 class Settings(BaseSettings):
     """The settings, read once at the start. A command line option wins over its variable."""
 
-    model_config = SettingsConfigDict(env_prefix="WORKPOOL_OPERATOR_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True)
 
     health_port: int = Field(default=8080, ge=0, le=65535)
     """Port of /healthz and /readyz on every interface; 0 picks a free one and logs it."""
@@ -42,6 +46,10 @@ class Settings(BaseSettings):
     template may read as `{{ $NAME }}`. None by default, because everyone who may edit a template
     could otherwise read the operator's credentials."""
 
+    selector: str = ""
+    """A label selector of Kubernetes: the operator serves only the bindings that it selects. Empty
+    selects all."""
+
     helm_release: str = ""
     """NAMESPACE/NAME of the Helm release that runs the operator; the chart sets it. If it is set,
     messages about missing rights name the chart's values instead of the ClusterRoles of
@@ -66,6 +74,16 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return frozenset(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("selector")
+    @classmethod
+    def _check_selector(cls, value: str) -> str:
+        if wrong := invalid_requirement(value):
+            raise ValueError(
+                "must be a label selector, such as 'shard=a' or 'shard in (a, b), !test'; "
+                f"{wrong!r} is not a requirement on a label"
+            )
         return value
 
 

@@ -238,6 +238,17 @@ def test_labels_apply_to_their_objects_and_change_no_selector(render):
     assert "team" not in deployment["spec"]["selector"]["matchLabels"]
 
 
+def test_a_release_with_a_selector_serves_only_the_bindings_with_these_labels(render):
+    labelled = ETL | {"labels": {"shard": "a", "app.kubernetes.io/name": "not-mine"}}
+    objects = render(selector="shard in (a, b)", bindings=[labelled])
+    [deployment] = of_kind(objects, "Deployment")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["run", "--namespace=home", "--selector=shard in (a, b)"]
+    [binding] = of_kind(objects, "WorkPoolBinding")
+    assert binding["metadata"]["labels"]["shard"] == "a"
+    assert binding["metadata"]["labels"]["app.kubernetes.io/name"] == "workpool-operator"
+
+
 def test_a_security_context_can_be_changed_in_part_or_left_out(render):
     user = {"runAsUser": None, "runAsGroup": None}
     for template in pods_of(render(bindings=[ETL], podSecurityContext=user)):

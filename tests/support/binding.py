@@ -32,6 +32,11 @@ class Binding:
         """Merge-patch the spec."""
         return await self.kube.patch("workpoolbindings", self.namespace, self.name, {"spec": spec})
 
+    async def label(self, **labels: str | None) -> Object:
+        """Set labels; None removes one."""
+        change = {"metadata": {"labels": labels}}
+        return await self.kube.patch("workpoolbindings", self.namespace, self.name, change)
+
     async def read(self) -> Object | None:
         return await self.kube.get("workpoolbindings", self.namespace, self.name)
 

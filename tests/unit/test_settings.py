@@ -13,8 +13,8 @@ from workpool_operator.settings import Settings
 def test_the_command_line_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKPOOL_OPERATOR_HEALTH_PORT", "1234")
     assert Settings().health_port == 1234
-    assert read_settings(4321).health_port == 4321
-    assert read_settings(None).health_port == 1234
+    assert read_settings(health_port=4321).health_port == 4321
+    assert read_settings(health_port=None).health_port == 1234
 
 
 def test_the_variables_for_templates_are_a_list_of_names(
@@ -25,11 +25,29 @@ def test_the_variables_for_templates_are_a_list_of_names(
     assert Settings().template_environment == {"REGISTRY", "REGION"}
 
 
+def test_a_bad_selector_is_an_error_that_names_the_value_and_the_fix(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORKPOOL_OPERATOR_SELECTOR", "team=x, shard in a")
+    with pytest.raises(SystemExit) as ended:
+        read_settings()
+    assert str(ended.value) == (
+        "workpool-operator: error: WORKPOOL_OPERATOR_SELECTOR='team=x, shard in a': must be a "
+        "label selector, such as 'shard=a' or 'shard in (a, b), !test'; 'shard in a' is not a "
+        "requirement on a label"
+    )
+
+
+def test_an_error_of_an_option_names_the_option() -> None:
+    with pytest.raises(SystemExit, match=r"error: --selector='a=b c': must be a label selector"):
+        read_settings(selector="a=b c")
+
+
 def test_all_invalid_settings_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKPOOL_OPERATOR_LOG_LEVEL", "loud")
     monkeypatch.setenv("WORKPOOL_OPERATOR_RECONCILERS", "0")
     with pytest.raises(SystemExit) as ended:
-        read_settings(None)
+        read_settings()
     text = str(ended.value)
     assert "WORKPOOL_OPERATOR_LOG_LEVEL='loud': must be 'DEBUG', 'INFO'" in text
     assert "WORKPOOL_OPERATOR_RECONCILERS='0': must be greater than or equal to 1" in text

@@ -66,6 +66,15 @@ class ServingState:
     unserved: ConditionState | None = None
 
 
+#: Written by the operator that served the binding, before another one may take its Lease.
+NOT_SELECTED = ConditionState(
+    "Unknown",
+    "NotSelected",
+    "The binding's labels no longer match the selector of the operator that served it: new runs "
+    "wait, existing Jobs continue. Give it labels that an operator selects (run --selector).",
+)
+
+
 class Conditions:
     """The results of one binding's preflight checks, in the order of the checks."""
 

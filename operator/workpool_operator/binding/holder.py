@@ -92,6 +92,11 @@ class BindingHolder:
         """Take note that `live` changed."""
         self._notify()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it ends because the binding was missing, also if the binding is back."""
+        return self._missing
+
     def missing(self) -> None:
         """Take note that the binding does not exist, or is no longer this operator's to serve."""
         self._missing = True

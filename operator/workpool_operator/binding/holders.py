@@ -39,7 +39,7 @@ class BindingHolders:
         self._group: asyncio.TaskGroup | None = None
         self._holders: dict[str, BindingHolder] = {}  # by NAMESPACE/NAME
         self._tasks: dict[str, asyncio.Task[None]] = {}  # the same
-        self._created_again: dict[str, Object] = {}  # while the holder of the deleted one ends
+        self._back: dict[str, Object] = {}  # created or selected again while the holder ends
         self._leases: dict[tuple[str, str], Lease] = {}  # by namespace and name
         self._by_lease: dict[tuple[str, str], BindingHolder] = {}  # the same
 
@@ -79,11 +79,11 @@ class BindingHolders:
         holder = self._holders.get(live.key)
         if holder is None:
             self._add(live)
-        elif holder.live.uid == live.uid:
+        elif holder.live.uid == live.uid and not holder.is_ending:
             holder.live.update(found)
             holder.changed()
         else:
-            self._created_again[live.key] = found
+            self._back[live.key] = found
             holder.missing()
         self._note_consumer(live)
 
@@ -141,7 +141,7 @@ class BindingHolders:
         del self._holders[key], self._by_lease[holder.lease], self._tasks[key]
         self._context.consumers.pop(key, None)
         self._changed.set()
-        if again := self._created_again.pop(key, None):
+        if again := self._back.pop(key, None):
             self._add(LiveBinding(again))
 
     def _is_alone(self) -> bool:

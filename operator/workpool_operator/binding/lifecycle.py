@@ -39,6 +39,7 @@ class End(Enum):
     DELETED = "deleted"
     NOT_FOUND = "not found"
     MOVED = "moved to another replica"
+    UNSELECTED = "no longer selected"
     STOPPED = "stopped"
 
 
@@ -85,6 +86,8 @@ class Lifecycle:
             await self.session.report_stopped()
         if end in (End.DELETED, End.NOT_FOUND):
             end = await self._until_answered(self._release_if_deleted)
+        if end is End.UNSELECTED and self.session:
+            await self.session.report_unselected()
         log.info("%s: %s", self._live.key, end.value)
         return end
 
@@ -120,8 +123,8 @@ class Lifecycle:
         )
 
     async def _release_if_deleted(self) -> End:
-        """Release the binding, unless it exists and is not being deleted: it is then no longer
-        selected, or another object has its name."""
+        """Release the binding, unless it exists and is not being deleted: its labels then no longer
+        match the operator's selector. Another object may have its name."""
         live = self._live
         try:
             found = await self._context.kube.get(BINDINGS, live.namespace, live.name)
@@ -130,7 +133,7 @@ class Lifecycle:
         if found.get("metadata", {}).get("uid") == live.uid:
             live.update(found)
             if not live.is_deleting:
-                return End.MOVED
+                return End.UNSELECTED
         await self.release()
         return End.DELETED
 

@@ -117,6 +117,10 @@ class BindingSession(Subscriber):
         """Write to the status, after the session, that no operator serves the binding."""
         await self._write_last_status(stopped=True)
 
+    async def report_unselected(self) -> None:
+        """Write to the status that the binding's labels no longer match the selector."""
+        await self._write_last_status(unserved=c.NOT_SELECTED)
+
     async def report_failed(self, error: BaseException) -> None:
         """Write to the status that a bug in the operator ended the session."""
         reason, text = c.internal_error(error, task="serve the binding")

@@ -89,6 +89,10 @@ def run(
             help="Serve the bindings of this namespace; repeatable. Default: all namespaces."
         ),
     ] = None,
+    selector: Annotated[
+        str | None,
+        typer.Option(metavar="LABELS", help="Serve only the bindings with these labels."),
+    ] = None,
     health_port: Annotated[
         int | None,
         typer.Option(min=0, max=65535, help="Port of /healthz and /readyz; 0 picks a free one."),
@@ -97,7 +101,7 @@ def run(
     """Run the operator until SIGTERM."""
     from workpool_operator.cli.run import main
 
-    main(namespaces=namespace or [], health_port=health_port)
+    main(namespaces=namespace or [], health_port=health_port, selector=selector)
 
 
 @app.command()

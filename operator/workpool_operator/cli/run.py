@@ -8,13 +8,13 @@ import logging
 import os
 import resource
 import sys
-from collections.abc import MutableMapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Container, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from workpool_operator.cli.output import errors_in_one_line
-from workpool_operator.settings import Settings
+from workpool_operator.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -38,9 +38,9 @@ _INSTEAD = {
 }
 
 
-def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
+def main(*, namespaces: Sequence[str], health_port: int | None, selector: str | None) -> None:
     """Run until SIGTERM or SIGINT."""
-    settings = read_settings(health_port)
+    settings = read_settings(health_port=health_port, selector=selector)
     ignored = clear_prefect_settings(os.environ)
     raise_open_file_limit()
     from workpool_operator import logs
@@ -52,7 +52,7 @@ def main(*, namespaces: Sequence[str], health_port: int | None) -> None:
     for text in ignored:
         log.warning("%s", text)
     with errors_in_one_line():
-        asyncio.run(operate(App(settings, namespaces=namespaces)))
+        asyncio.run(operate(App(settings, namespaces=namespaces, selector=settings.selector)))
 
 
 def collect_garbage_rarely() -> None:
@@ -77,20 +77,23 @@ def raise_open_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def read_settings(health_port: int | None) -> Settings:
-    """Return the settings of the environment; options of the command line override them."""
+def read_settings(**options: Any) -> Settings:
+    """Return the settings of the environment; options of the command line override them, unless
+    they are None."""
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        return Settings() if health_port is None else Settings(health_port=health_port)
+        return Settings(**given)
     except ValidationError as error:
-        problems = "; ".join(map(_describe, error.errors()))
+        problems = "; ".join(_describe(each, given) for each in error.errors())
         sys.exit(f"workpool-operator: error: {problems}")
 
 
-def _describe(error: ErrorDetails) -> str:
+def _describe(error: ErrorDetails, options: Container[str]) -> str:
     """Return the error of one setting, as `WORKPOOL_OPERATOR_X='y': must be ...`."""
-    name = "_".join(map(str, error["loc"])).upper()
-    expected = error["msg"].replace("Input should be", "must be")
-    return f"WORKPOOL_OPERATOR_{name}={error['input']!r}: {expected}"
+    name = "_".join(map(str, error["loc"]))
+    spelled = f"--{name.replace('_', '-')}" if name in options else f"{ENV_PREFIX}{name.upper()}"
+    expected = error["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+    return f"{spelled}={error['input']!r}: {expected}"
 
 
 def clear_prefect_settings(environ: MutableMapping[str, str]) -> list[str]:

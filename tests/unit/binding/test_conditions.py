@@ -85,6 +85,7 @@ def test_ready_names_a_fault_although_an_earlier_condition_is_unknown() -> None:
             "Unknown",
             "OperatorStopped",
         ),
+        (ServingState(unserved=c.NOT_SELECTED), "Unknown", "Unknown", "NotSelected"),
     ],
 )
 def test_ready_and_claiming_have_the_same_reason(
