@@ -70,6 +70,10 @@ class Postgres:
         self._daemon.stop(number=signal.SIGQUIT)
         shutil.rmtree(self.folder / "data", ignore_errors=True)
 
+    @property
+    def log(self) -> Path:
+        return self._daemon.log
+
     def _create(self) -> None:
         data = self.folder / "data"
         shutil.rmtree(data, ignore_errors=True)

@@ -55,13 +55,14 @@ class PrefectServer:
         self.url = f"http://{host}:{self.port}/api"
         self._home = folder / "home"
         self.log = folder / "prefect-server.log"
+        self.database = Postgres(folder)
         self._parts = ExitStack()
         self.pid = 0
 
     def __enter__(self) -> PrefectServer:
         with ExitStack() as parts:
             parts.callback(shutil.rmtree, self._home, ignore_errors=True)
-            database = parts.enter_context(Postgres(self.folder))
+            database = parts.enter_context(self.database)
             server = self._daemon(database.url)
             server.start()
             self.pid = server.pid
