@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.fault_proxy import FaultProxy
+import httpx
+
+from tests.support.endpoint import Endpoint
+from tests.support.fault_proxy import Call, FaultProxy
 from tests.support.kube import Kube
 from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
@@ -45,10 +48,14 @@ async def test_race_07_a_refused_claim_is_not_repeated_before_the_time_that_it_n
     api: PrefectApi,
     suspended_pool: Object,
     prefect_proxy: FaultProxy,
+    prefect_server: Endpoint,
     operator: Any,
     binding: Any,
 ) -> None:
-    """With a prefetch beyond the refusal's 30 s each refusal's own event would bring the next."""
+    """With a prefetch beyond the refusal's 30 s each refusal's own event would bring the next.
+
+    Another run takes the slot of the deployment between its poll and the claim.
+    """
     deployment = await api.create_deployment(
         flow="hello",
         name=suspended_pool["name"],
@@ -56,19 +63,22 @@ async def test_race_07_a_refused_claim_is_not_repeated_before_the_time_that_it_n
         concurrency_limit=1,
         concurrency_options={"collision_strategy": "ENQUEUE"},
     )
-    runs = [await api.create_run(deployment["id"]) for _ in range(2)]
+    limit = f"{prefect_server.url}/v2/concurrency_limits/deployment:{deployment['id']}"
+
+    def take(_: Call) -> None:
+        httpx.patch(limit, json={"active_slots": 1})
+
+    prefect_proxy.on("POST", "/deployments/filter").once().after().run(take)
+    waiting = (await api.create_run(deployment["id"]))["id"]
     await operator()
     await binding(
         workPool={"name": suspended_pool["name"]},
         server={"url": prefect_proxy.url},
         poll={"intervalSeconds": 1, "prefetchSeconds": 120},
     )
-
-    async def refused() -> list[str]:
-        found = [await api.read_run(run["id"]) for run in runs]
-        return [run["id"] for run in found if run["state_name"] == "AwaitingConcurrencySlot"]
-
-    (waiting,) = await poll(refused, until=bool, seconds=60)
+    await api.wait(
+        waiting, until=lambda run: run["state_name"] == "AwaitingConcurrencySlot", seconds=60
+    )
     before = len(prefect_proxy.calls(waiting + SET_STATE))
     polls = len(prefect_proxy.calls("get_scheduled_flow_runs"))
     await poll(

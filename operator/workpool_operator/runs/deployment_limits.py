@@ -107,13 +107,31 @@ class DeploymentLimits:
 
 def limit_of(deployment: Mapping[str, Any]) -> Limit | None:
     """Return the limit of a deployment, as Prefect returned it; None if it has none."""
-    try:
-        limit = _limit.validate_python(deployment.get("global_concurrency_limit"))
-    except ValidationError:
-        return None
+    limit = _decode(deployment)
     options = deployment.get("concurrency_options")
     cancels = isinstance(options, dict) and options.get("collision_strategy") == "CANCEL_NEW"
     return Limit(limit.id, _free_slots(limit, cancels=cancels)) if limit else None
+
+
+def why_it_waits(deployment: Mapping[str, Any]) -> str:
+    """Return why no run of the deployment is claimed; "" if one of its slots is free."""
+    limit, found = _decode(deployment), limit_of(deployment)
+    if limit is None or found is None or found.free:
+        return ""
+    if not limit.active:
+        return "AwaitingConcurrencySlot: the concurrency limit of the deployment is not active."
+    return (
+        "AwaitingConcurrencySlot: the concurrency limit of the deployment is reached: "
+        f"{limit.active_slots} of {limit.limit} slots are taken. The run starts when one is free; "
+        "to run more at once, raise the limit."
+    )
+
+
+def _decode(deployment: Mapping[str, Any]) -> ConcurrencyLimit | None:
+    try:
+        return _limit.validate_python(deployment.get("global_concurrency_limit"))
+    except ValidationError:
+        return None
 
 
 def _free_slots(limit: ConcurrencyLimit, *, cancels: bool) -> float:

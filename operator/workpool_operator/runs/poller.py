@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
@@ -24,7 +25,7 @@ from workpool_operator.errors import OperatorError, Unavailable
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
 from workpool_operator.prefect_api.models import Run
 from workpool_operator.runs.controller import RunController
-from workpool_operator.runs.deployment_limits import DeploymentLimits
+from workpool_operator.runs.deployment_limits import DeploymentLimits, why_it_waits
 from workpool_operator.runs.due_runs import DueRuns
 from workpool_operator.runs.offer_window import OfferWindow
 from workpool_operator.runs.settings import PollSettings
@@ -38,6 +39,7 @@ CLOSEST_SECONDS = 0.25
 QUIET_SECONDS = 0.02
 SLOT_SECONDS = 1.0  # after the event of a run's end its slot may still count as taken
 COUNT_SECONDS = 5.0  # between counts of the runs that wait
+MOST_LOGGED = 10_000  # runs whose wait was logged, before all of them are forgotten
 MOST_PAGES = 8  # read for one poll: runs that cannot be claimed may fill them
 
 
@@ -111,6 +113,7 @@ class Poller:
         self._clock = clock
         self._window = OfferWindow()
         self._limits = DeploymentLimits()
+        self._logged: set[UUID] = set()  # the runs whose wait for a slot was logged
         self._woken = False  # something may be due that the last poll did not return
         self._changed = asyncio.Event()
         self._asked_at = self._counted_at = float("-inf")
@@ -260,6 +263,8 @@ class Poller:
         found = await self._prefect.deployments(ids) if ids else {}
         now = self._clock.monotonic()
         admitted = self._limits.admit(candidates, found, offered=offered, now=now)
+        going = {run.id for run in admitted}
+        self._log_waits([run for run in candidates if run.id not in going], found)
         chosen = admitted[: self._wanted()]  # claims go on meanwhile
         for run in chosen:
             deployment = found.get(run.deployment_id) if run.deployment_id else None
@@ -268,6 +273,18 @@ class Poller:
         poll.hides |= len(admitted) < len(candidates)
         poll.queued += len(candidates) - len(admitted)
         poll.leave(len(admitted) - len(chosen))
+
+    def _log_waits(self, runs: Sequence[Run], deployments: Mapping[UUID, dict[str, Any]]) -> None:
+        """Write to the log of each run, once, that its deployment has no free slot: its state is
+        still Scheduled or Late, because no claim was refused."""
+        if len(self._logged) > MOST_LOGGED:
+            self._logged.clear()
+        for run in runs:
+            deployment = deployments.get(run.deployment_id) if run.deployment_id else None
+            reason = why_it_waits(deployment) if deployment else ""
+            if reason and run.id not in self._logged:
+                self._logged.add(run.id)
+                self._controller.run_log.write(run.id, reason)
 
     def _candidates(self, poll: _Poll, page: Sequence[Run]) -> list[Run]:
         """Return the runs that are not in flight or left out."""

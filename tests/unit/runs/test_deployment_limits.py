@@ -10,7 +10,12 @@ import pytest
 from tests.support.simulated_pool import due
 from tests.support.snapshots import id_of
 from workpool_operator.prefect_api.models import Run
-from workpool_operator.runs.deployment_limits import FULL_SECONDS, DeploymentLimits, limit_of
+from workpool_operator.runs.deployment_limits import (
+    FULL_SECONDS,
+    DeploymentLimits,
+    limit_of,
+    why_it_waits,
+)
 
 D, E = id_of("d"), id_of("e")
 RUNS = [due("a"), due("b"), due("c")]
@@ -115,3 +120,22 @@ def test_the_end_of_a_run_matters_if_another_run_was_left_out_for_its_slot() -> 
     assert not limits.run_ended(D)
     admit(limits, document(2, 0))
     assert limits.run_ended(D)
+
+
+@pytest.mark.parametrize(
+    ("deployment", "reason"),
+    [
+        (document(3, 3), "is reached: 3 of 3 slots are taken."),
+        (document(0, 0), "is reached: 0 of 0 slots are taken."),
+        (document(1, 0, active=False), "is not active."),
+        (document(3, 2), ""),
+        ({}, ""),
+    ],
+    ids=["full", "0", "inactive", "a slot is free", "no limit"],
+)
+def test_the_reason_why_runs_wait_names_the_limit_and_the_taken_slots(
+    deployment: dict[str, Any], reason: str
+) -> None:
+    text = why_it_waits(deployment)
+    assert reason in text
+    assert bool(reason) == text.startswith("AwaitingConcurrencySlot: the concurrency limit")

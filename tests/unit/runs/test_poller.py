@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
 
@@ -293,6 +294,19 @@ async def test_a_deployment_without_a_free_slot_is_read_once_in_its_time() -> No
     assert bench.polls == 3
     assert bench.pool.calls["deployments"] == 1
     assert bench.poller.last.queued == 5
+
+
+async def test_the_log_of_a_run_says_once_that_its_deployment_has_no_free_slot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(*many("parked", 2, deployment="full"), "free")
+    bench.pool.limits[id_of("full")] = 0
+    lines: list[tuple[UUID, str]] = []
+    monkeypatch.setattr(bench.controller.run_log, "write", lambda *line: lines.append(line))
+    await bench.during(2 * FULL_SECONDS + 5)
+    parked = [run.id for run in bench.pool.runs if run.name.startswith("parked")]
+    assert [run_id for run_id, _ in lines] == parked
+    assert "0 of 0 slots are taken" in lines[0][1]
 
 
 async def test_as_many_runs_are_offered_as_their_deployment_has_free_slots() -> None:
