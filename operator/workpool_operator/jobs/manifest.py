@@ -5,6 +5,7 @@ The functions change the manifest in place: it belongs to one run.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from typing import Any
 from uuid import UUID
 
 import prefect
-from prefect.utilities.processutils import command_from_string
 
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import names, scalars
@@ -184,7 +184,7 @@ def set_arguments(manifest: Object) -> None:
 
 def _arguments(args: Any) -> list[str]:
     if isinstance(args, str):
-        return command_from_string(args)
+        return shlex.split(args)
     if isinstance(args, list):
         return [scalars.text(item) for item in args]
     raise ValueError("expected a list or a command line")

@@ -76,7 +76,8 @@ def test_dates_stay_strings_as_in_kubernetes(read):
         ('{{ include "x" . | nindent 4 }}', ":1:1: looks like a Helm template"),
         ("{{ image }}: {", "is not valid YAML or JSON"),
         ("a: &x [*x]", ": an anchor contains itself"),
-        ("[" * 100_000, ": is nested too deeply"),
+        # PyYAML itself has a limit since 6.0.4: "exceeded maximum nesting depth".
+        pytest.param("[" * 100_000, "nest", id="too many levels"),
         (b"\xff\xfe\x00", ": is not UTF-8 text"),
         ("\x00", "control characters are not allowed"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import prefect
 import pytest
 
 from tests.corpus.case import (
@@ -23,7 +24,7 @@ from tests.corpus.rendered import container, job, names
 from workpool_operator.errors import RenderError
 from workpool_operator.kube import models
 
-VERSION = "3.8.8"
+VERSION = prefect.__version__
 LABELS = {
     "app.kubernetes.io/managed-by": "prefect",
     "app.kubernetes.io/name": "nightly",
