@@ -221,6 +221,7 @@ class BindingHolder:
             if not serving.done():
                 await renewing
             else:
+                renewing.cancel()
                 with suppress(OperatorError):
                     await self._lock.release()
                 if await serving in (End.DELETED, End.NOT_FOUND):

@@ -179,7 +179,11 @@ class LeaseLock:
         spec = {"holderIdentity": None, "renewTime": _micro_time(self._clock.now())}
         try:
             self._seen.observe(await self._patch(spec))
-        except (KubernetesConflict, KubernetesNotFound):
+        except KubernetesConflict:  # edited, or the answer to a renewal was lost
+            await self._read()
+            if self.holder == self._identity:
+                self._seen.observe(await self._patch(spec))
+        except KubernetesNotFound:
             self._lose()
 
     async def _create(self) -> bool:

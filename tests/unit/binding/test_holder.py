@@ -147,12 +147,16 @@ async def test_a_lease_of_a_silent_holder_is_taken_after_ten_seconds(
     assert "took its Lease data/workpoolbinding-etl, which other let expire" in caplog.text
 
 
-async def test_a_binding_that_moves_is_drained_and_its_lease_released(api: LeaseApi) -> None:
+async def test_a_binding_that_moves_is_drained_and_its_lease_released(
+    api: LeaseApi, caplog: pytest.LogCaptureFixture
+) -> None:
     async with running(api) as replica:
         await replica.until(lambda: replica.served.serving)
         replica.holder.assign("other")
         await replica.until(lambda: replica.served.ends == [End.MOVED])
         await replica.until(lambda: api.read(*NAME).holder == "")
+        await quiet()
+    assert "lost its Lease" not in caplog.text
 
 
 async def test_a_lost_lease_ends_the_session_and_is_not_released(

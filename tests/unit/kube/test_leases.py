@@ -166,6 +166,18 @@ async def test_a_released_lease_is_taken_at_once(mine: Process, other: Process) 
     assert await other.lock.acquire()
 
 
+async def test_a_lease_is_released_although_the_answer_to_its_last_renewal_was_lost(
+    mine: Process, api: LeaseApi
+) -> None:
+    await mine.lock.acquire()
+    api.lost = True
+    with pytest.raises(KubernetesUnavailable):
+        await mine.lock.renew()
+    api.lost = False
+    await mine.lock.release()
+    assert api.read(*NAME).holder == ""
+
+
 async def test_the_lease_of_another_is_not_released(mine: Process, other: Process) -> None:
     await other.lock.acquire()
     mine.watches()
