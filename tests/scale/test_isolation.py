@@ -18,9 +18,10 @@ from tests.support.operator import Operator
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi, stock_template
 
-RUNS = 15
+RUNS = 10
 QUEUED = 150  # of the other binding: they are being claimed while it is measured
-MEDIAN_SECONDS, SLOWEST_SECONDS = 0.6, 2.0  # with a margin for a machine that tests load
+MORE_SECONDS = 0.5  # the most that the median may be above that of the binding alone: without
+# isolation a run waits until a request of the other binding times out, after 15 s
 JOBS = r"/jobs$"
 ASKING = {"labels": {"asked": "{{ prefect.variables.absent }}"}}  # each render asks the server
 
@@ -83,9 +84,8 @@ def made_for(job: Object, run: Object) -> bool:
     return bool(job["metadata"]["labels"].get("workpool-operator.dev/flow-run-id") == run["id"])
 
 
-def check(seconds: list[float]) -> None:
-    assert median(seconds) < MEDIAN_SECONDS, seconds
-    assert max(seconds) < SLOWEST_SECONDS, seconds
+def check(seconds: list[float], *, alone: list[float]) -> None:
+    assert median(seconds) < 2 * median(alone) + MORE_SECONDS, (alone, seconds)
 
 
 async def create_runs(api: PrefectApi, deployment: Object, count: int) -> None:
@@ -97,30 +97,33 @@ async def test_runs_start_as_fast_while_the_server_of_another_binding_does_not_a
     api: PrefectApi, neighbours: tuple[Measure, Object], prefect_proxy: FaultProxy
 ) -> None:
     measure, other = neighbours
+    alone = await measure()
     rule = prefect_proxy.on("GET", r"/variables/name/").hold()
     await create_runs(api, other, 20)
     await rule.wait()
     everything = prefect_proxy.on("*", "").hold()
     await everything.wait()
-    check(await measure())
+    check(await measure(), alone=alone)
 
 
 async def test_runs_start_as_fast_while_the_jobs_of_another_binding_are_refused(
     api: PrefectApi, neighbours: tuple[Measure, Object], kube_proxy: FaultProxy, namespace: str
 ) -> None:
     measure, other = neighbours
+    alone = await measure()
     refusal = {"kind": "Status", "code": 422, "reason": "Invalid", "message": "no"}
     rule = kube_proxy.on("POST", JOBS, query="^$", body=f"{namespace}/busy")
     refused = rule.answer(422, json=refusal)
     await create_runs(api, other, QUEUED)
     await refused.wait()
-    check(await measure())
+    check(await measure(), alone=alone)
 
 
 async def test_runs_start_as_fast_while_another_binding_claims_its_long_queue(
     api: PrefectApi, neighbours: tuple[Measure, Object], kube: Kube, namespace: str
 ) -> None:
     measure, other = neighbours
+    alone = await measure()
     await create_runs(api, other, QUEUED)
     await poll(lambda: kube.list("jobs", namespace), until=bool)
-    check(await measure())
+    check(await measure(), alone=alone)
