@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from statistics import median
 from typing import Any
 
@@ -51,7 +51,7 @@ async def neighbours(
     prefect_proxy: FaultProxy,
     kube_proxy: FaultProxy,
     tmp_path: Any,
-) -> tuple[Measure, Object]:
+) -> AsyncIterator[tuple[Measure, Object]]:
     """Two served bindings; how to measure the idle one, and a deployment of the busy one."""
     await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
     idle, busy = Binding(kube, namespace, "idle"), Binding(kube, namespace, "busy")
@@ -77,7 +77,11 @@ async def neighbours(
                 found.append(time.monotonic() - began)
             return found
 
-    return measure, other
+    yield measure, other
+    for served in (idle, busy):
+        await served.delete()
+    for served in (idle, busy):
+        await served.gone(seconds=60)
 
 
 def made_for(job: Object, run: Object) -> bool:
