@@ -102,8 +102,8 @@ async def test_an_edited_lease_ends_the_session_and_is_taken_when_its_new_holder
     served = await binding()
     await served.ready()
     own = (await holders())[LEASE]
-    await kube.patch("leases", namespace, LEASE, {"spec": {"holderIdentity": "nobody"}})
-    await process.says(f"{namespace}/pool: lost its Lease {namespace}/{LEASE}: nobody holds it")
+    await kube.patch("leases", namespace, LEASE, {"spec": {"holderIdentity": "a-person"}})
+    await process.says(f"{namespace}/pool: lost its Lease {namespace}/{LEASE}: a-person holds it")
     await process.says(f"{namespace}/pool: took its Lease", seconds=EXPIRY)
     assert (await holders())[LEASE] == own
     await served.ready()

@@ -1,4 +1,4 @@
-"""Gives an operator Leases that nobody else sees: it holds what another one holds, too."""
+"""Gives an operator Leases that only it sees: it holds what another one holds, too."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Load:
     async def on(cls, api: PrefectApi, deployment_id: str) -> AsyncIterator[Self]:
         """Create runs until the context ends, and for a second more."""
         load = cls(api, deployment_id)
-        ending = asyncio.Event()  # a cancelled request may create a run that nobody knows
+        ending = asyncio.Event()  # a cancelled request may create a run that is not counted
         task = asyncio.create_task(load._create(ending))
         try:
             await poll(load._count, until=lambda count: count >= BEFORE)

@@ -46,7 +46,7 @@ class ObservedLease:
 
     @property
     def seconds_left(self) -> float:
-        """The number of seconds until the record counts as expired; 0 if nobody holds it."""
+        """The number of seconds until the record counts as expired; 0 without a holder."""
         if not self.holder:
             return 0.0
         return max(0.0, self._changed_at + LEASE_SECONDS - self._clock.monotonic())
@@ -101,7 +101,7 @@ class LeaseLock:
 
     @property
     def holder(self) -> str:
-        """The identity that the Lease had when it was last seen; "" if nobody holds it."""
+        """The identity that the Lease had when it was last seen; "" without a holder."""
         return self._seen.holder
 
     def is_held(self) -> bool:

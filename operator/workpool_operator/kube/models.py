@@ -446,7 +446,7 @@ class Lease:
 
     @property
     def holder(self) -> str:
-        """The holder's identity; "" if nobody holds it."""
+        """The holder's identity; "" without a holder."""
         return self.spec.holder_identity or ""
 
 

@@ -152,7 +152,7 @@ async def test_a_process_that_was_stopped_for_a_minute_does_not_hold_and_cannot_
     assert not mine.lock.is_held()
 
 
-async def test_an_expired_lease_that_nobody_took_is_renewed(mine: Process) -> None:
+async def test_an_expired_lease_that_no_other_process_took_is_renewed(mine: Process) -> None:
     await mine.lock.acquire()
     pass_time(60, mine)
     assert await mine.lock.renew()

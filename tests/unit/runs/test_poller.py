@@ -53,7 +53,7 @@ class Controller(OfflineController):
 
 
 class Bench:
-    """A poller whose offers nobody takes, unless the test does."""
+    """A poller whose offers only the test takes."""
 
     def __init__(self, *runs: Run | str, concurrency_limit: int | None = None) -> None:
         made = [due(each) if isinstance(each, str) else each for each in runs]
