@@ -14,7 +14,7 @@ from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.context import Binding
 from workpool_operator.binding.pool_sharing import PoolConsumer
 from workpool_operator.errors import OperatorError
-from workpool_operator.kube.models import is_uuid
+from workpool_operator.kube.models import is_uuid, version_of
 
 log = logging.getLogger(__name__)
 
@@ -143,5 +143,4 @@ class LiveSpec:
 
 
 def _version(found: Object) -> int:
-    version = str(found["metadata"].get("resourceVersion", ""))
-    return int(version) if version.isdigit() else 0
+    return version_of(str(found["metadata"].get("resourceVersion", "")))

@@ -231,9 +231,9 @@ class Cache(Generic[O]):
         uid = item.metadata.uid
         known = self._by_uid.get(uid)
         gone = self._tombstones.get(item.run_id, {}).get(uid)
-        if known and _version(item) <= _version(known):
+        if known and item.metadata.version <= known.metadata.version:
             return
-        if gone and _version(item) < _version(gone):
+        if gone and item.metadata.version < gone.metadata.version:
             return
         self.put(item)
 
@@ -268,9 +268,3 @@ def _discard(index: dict[str, dict[str, O]], run_id: str, uid: str) -> None:
     items.pop(uid, None)
     if not items:
         index.pop(run_id, None)
-
-
-def _version(item: HasRunId) -> int:
-    """Return the resource version, which orders the objects of one kind; 0 if not a number."""
-    version = item.metadata.resource_version
-    return int(version) if version.isdigit() else 0

@@ -54,7 +54,7 @@ class ObservedLease:
     def observe(self, lease: Lease) -> bool:
         """Remember the Lease, unless a later version is known. Return whether its record is new."""
         known = self.lease
-        if known and _version(lease) <= _version(known):
+        if known and lease.metadata.version <= known.metadata.version:
             return False
         changed = known is None or known.spec != lease.spec
         if changed:
@@ -254,8 +254,3 @@ async def _soon(request: Awaitable[T]) -> T:
 
 def _micro_time(now: datetime) -> str:
     return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _version(lease: Lease) -> int:
-    version = lease.metadata.resource_version
-    return int(version) if version.isdigit() else 0

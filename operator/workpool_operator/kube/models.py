@@ -84,6 +84,16 @@ class Metadata:
     labels: ReadLabels = Field(default_factory=dict)
     annotations: ReadLabels = Field(default_factory=dict)
 
+    @property
+    def version(self) -> int:
+        """See `version_of`."""
+        return version_of(self.resource_version)
+
+
+def version_of(resource_version: str) -> int:
+    """Return the resource version, which orders the objects of one kind; 0 if not a number."""
+    return int(resource_version) if resource_version.isdigit() else 0
+
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Condition:
