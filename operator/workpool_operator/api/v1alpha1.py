@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 
 GROUP = "workpool-operator.dev"
 VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "WorkPoolBinding"
 PLURAL = "workpoolbindings"
 SHORT_NAME = "wpb"

@@ -16,7 +16,6 @@ from workpool_operator.binding.preflight import Preflight
 from workpool_operator.clock import Clocks
 from workpool_operator.errors import (
     BindingFault,
-    LeaseNotHeld,
     OperatorError,
     PrefectUnavailable,
     Unavailable,
@@ -98,8 +97,7 @@ class Connection(Listener):
         """Raise if the binding's next Job may not be created: without the consent of its namespace,
         or if the Lease was lost while it was rendered."""
         await self._preflight.consent.check()
-        if not self._binding.holds_lease():
-            raise LeaseNotHeld
+        self._binding.check_lease()
 
     async def serve(self, *, worker: str) -> str:
         """Serve until another connection is needed. Return the reason."""

@@ -14,6 +14,7 @@ from uuid import UUID
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.pool_sharing import PoolConsumer
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
+from workpool_operator.errors import LeaseNotHeld
 from workpool_operator.health import Watchdog
 from workpool_operator.jobs import names
 from workpool_operator.jobs.secrets import Credentials
@@ -44,6 +45,14 @@ class Binding:
     def key(self) -> str:
         """NAMESPACE/NAME."""
         return f"{self.namespace}/{self.name}"
+
+    def check_lease(self) -> None:
+        """
+        Raises:
+            LeaseNotHeld: this process may not act for the binding now.
+        """
+        if not self.holds_lease():
+            raise LeaseNotHeld
 
     @property
     def job_namespace(self) -> str:

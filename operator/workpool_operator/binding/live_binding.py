@@ -83,7 +83,7 @@ class LiveBinding:
     def reference(self) -> dict[str, str]:
         """The owner reference to it."""
         return {
-            "apiVersion": f"{v1alpha1.GROUP}/{v1alpha1.VERSION}",
+            "apiVersion": v1alpha1.API_VERSION,
             "kind": v1alpha1.KIND,
             "name": self.name,
             "uid": self.uid,

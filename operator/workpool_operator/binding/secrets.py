@@ -20,7 +20,6 @@ from workpool_operator.binding.key_reference import KeyReference, ca_reference
 from workpool_operator.errors import (
     BindingFault,
     KubernetesRefused,
-    LeaseNotHeld,
     OperatorError,
     Unavailable,
 )
@@ -99,7 +98,7 @@ class RunSecrets:
         note = await self._check_referenced()
         if managed is None:
             return note
-        self._check_lease()
+        self._binding.check_lease()
         await secrets.apply(self._kube, self._namespace, managed)
         name = managed["metadata"]["name"]
         return f" Run pods get their credentials from Secret {name!r} there.{note}"
@@ -114,12 +113,8 @@ class RunSecrets:
             jobs = await self._jobs()
         except KubernetesRefused:  # the condition JobsPermitted names the missing right
             return
-        self._check_lease()
+        self._binding.check_lease()
         await self._release_managed(jobs)
-
-    def _check_lease(self) -> None:
-        if not self._binding.holds_lease():
-            raise LeaseNotHeld
 
     async def release(self) -> None:
         """Delete the managed Secret, unless Jobs need it, and those of unfinished Job creations."""

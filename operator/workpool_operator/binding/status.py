@@ -23,14 +23,14 @@ from workpool_operator.binding.conditions import (
 )
 from workpool_operator.binding.context import Binding
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
-from workpool_operator.errors import LeaseNotHeld, OperatorError
+from workpool_operator.errors import OperatorError
 from workpool_operator.kube import events
 from workpool_operator.kube.client import EVENTS, MERGE_PATCH, KubernetesClient, Resource
 from workpool_operator.prefect_api.models import WorkPool
 
 log = logging.getLogger(__name__)
 
-BINDINGS = Resource(f"/apis/{v1alpha1.GROUP}/{v1alpha1.VERSION}", v1alpha1.PLURAL, dict[str, Any])
+BINDINGS = Resource(f"/apis/{v1alpha1.API_VERSION}", v1alpha1.PLURAL, dict[str, Any])
 POLL_TIME_SECONDS = 30.0
 
 
@@ -121,8 +121,7 @@ class StatusWriter:
         status = build_status(inputs, before=before, now=self._clock.now())
         if status == before:
             return
-        if not self._binding.holds_lease():
-            raise LeaseNotHeld
+        self._binding.check_lease()
         body = {"status": status}
         await self._kube.request("PATCH", self._path, body=body, content_type=MERGE_PATCH)
         self._written = status
@@ -143,7 +142,7 @@ class StatusWriter:
 
     async def _post(self, ready: ConditionState) -> None:
         about = {
-            "apiVersion": f"{v1alpha1.GROUP}/{v1alpha1.VERSION}",
+            "apiVersion": v1alpha1.API_VERSION,
             "kind": v1alpha1.KIND,
             "namespace": self._binding.namespace,
             "name": self._binding.name,

@@ -24,7 +24,6 @@ from workpool_operator.jobs import validation
 from workpool_operator.jobs.field_errors import get_path
 from workpool_operator.suggestions import did_you_mean
 
-API_VERSION = f"{v1alpha1.GROUP}/{v1alpha1.VERSION}"
 POOL_TYPES: tuple[str, ...] = get_args(v1alpha1.WorkPoolSpec.model_fields["type"].annotation)
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 _SERVER_URL = ("server", "url")
@@ -78,7 +77,7 @@ def _check_addresses(spec: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _check_kind(binding: Mapping[str, Any]) -> Iterator[Finding]:
-    for key, expected in (("apiVersion", API_VERSION), ("kind", v1alpha1.KIND)):
+    for key, expected in (("apiVersion", v1alpha1.API_VERSION), ("kind", v1alpha1.KIND)):
         if (value := binding.get(key)) != expected:
             yield Finding((key,), f"must be {expected}, is {_shown(value)}")
 
