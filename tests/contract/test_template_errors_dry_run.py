@@ -40,7 +40,7 @@ class DryRun:
     def __init__(self, here: StepwiseController, pool: Object) -> None:
         self.here, self.pool = here, pool
         namespace = here.owner.namespace
-        consent = Consent(here.kube, binding_namespace=namespace, job_namespace=namespace)
+        consent = Consent(here.kube, binding_namespace=namespace)
         self.template_dry_run = TemplateDryRun(here.kube, namespace=namespace, consent=consent)
 
     async def __call__(self, base: Object) -> TemplateFindings:

@@ -187,7 +187,7 @@ async def stepwise_controller(
         kube = KubernetesClient(Configuration(host=kube_url))
         await stack.enter_async_context(kube)
         own = bound_in or namespace
-        consent = Consent(kube, binding_namespace=own, job_namespace=namespace)
+        consent = Consent(kube, binding_namespace=own)
         controller = RunController(
             owner,
             prefect=api,

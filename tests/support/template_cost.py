@@ -114,7 +114,7 @@ async def cost(template: Object) -> tuple[float, float]:
 
     kube = KubernetesClient(Configuration(host=NOWHERE))
     async with kube, PrefectApi(PrefectEndpoint(f"{NOWHERE}/api"), pool="etl") as api:
-        consent = Consent(kube, binding_namespace="data", job_namespace="data")
+        consent = Consent(kube, binding_namespace="data")
         rehearsal = TemplateDryRun(kube, namespace="data", consent=consent)
         turns = asyncio.create_task(turn())
         began = time.process_time()

@@ -259,6 +259,13 @@ class ServerSpec(CrdModel):
     )
 
 
+NAMESPACE_NAME = matching(
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+    "must be the name of a namespace: lower-case letters, digits and -",
+)
+Namespace = Annotated[str, Field(max_length=63, json_schema_extra=rules(NAMESPACE_NAME))]
+
+
 class JobsSpec(CrdModel):
     """How runs become Jobs."""
 
@@ -272,12 +279,22 @@ class JobsSpec(CrdModel):
             "workpool-operator.dev/allowed-binding-namespaces. Default: the binding's namespace."
         ),
         json_schema_extra=rules(
-            matching(
-                r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-                "must be the name of a namespace: lower-case letters, digits and -",
-            ),
+            NAMESPACE_NAME,
             rule("self == oldSelf", "jobs.namespace cannot be changed: create another binding"),
         ),
+    )
+    allowed_namespaces: tuple[Namespace, ...] | None = Field(
+        default=None,
+        max_length=50,
+        description=(
+            "Other namespaces in which Jobs may be created. The job variable `namespace` of a run, "
+            "its deployment or the pool's template chooses one of them, or jobs.namespace; a run "
+            "that chooses another namespace ends Crashed with the reason. Each must allow it as "
+            "for jobs.namespace, and has what spec.jobs names, such as Secrets. If one is taken "
+            "off the list, the operator follows its Jobs until they are gone. Default: none, and "
+            "the job variable has no effect."
+        ),
+        json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     server_url: str | None = Field(
         default=None,
@@ -540,6 +557,14 @@ class Status(CrdModel):
     )
     work_pool: WorkPoolStatus = Field(
         default_factory=WorkPoolStatus, description="The work pool as Prefect reports it."
+    )
+    job_namespaces: tuple[str, ...] | None = Field(
+        default=None,
+        description=(
+            "The namespaces that are followed, if there is more than jobs.namespace: those of "
+            "jobs.allowedNamespaces, and others that still have Jobs of this binding."
+        ),
+        json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     server: ServerStatus = Field(
         default_factory=ServerStatus, description="The Prefect server in use."

@@ -93,10 +93,10 @@ class Connection(Listener):
             raise Unavailable("its Job waits until the work pool's base job template is valid")
         return self._preflight.served
 
-    async def _check_creation(self) -> None:
+    async def _check_creation(self, namespace: str) -> None:
         """Raise if the binding's next Job may not be created: without the consent of its namespace,
         or if the Lease was lost while it was rendered."""
-        await self._preflight.consent.check()
+        await self._preflight.check_creation(namespace)
         self._binding.check_lease()
 
     async def serve(self, *, worker: str) -> str:
@@ -210,7 +210,7 @@ class Connection(Listener):
     async def _check(self) -> str | None:
         """Check everything once. Return why another connection is needed, None if it is not."""
         if _connection_fields(self._binding.spec()) != self._fields:
-            return "spec.server, or the server's fields in spec.jobs, changed"
+            return "spec.server, or the fields of spec.jobs that concern it, changed"
         if await self._preflight.credentials() != self._api.server:
             return "the credentials changed"
         pool = await self._preflight.check(self._api, waiting=lambda: self._beat("checks"))
@@ -223,5 +223,5 @@ class Connection(Listener):
 def _connection_fields(spec: Spec) -> tuple[object, ...]:
     """Return the fields that a connection and the environment of its run pods depend on."""
     jobs = spec.jobs
-    pods = (jobs.api_key, jobs.auth_string, jobs.headers, jobs.ca_bundle)
+    pods = (jobs.api_key, jobs.auth_string, jobs.headers, jobs.ca_bundle, jobs.allowed_namespaces)
     return spec.server, jobs.server_url, *pods

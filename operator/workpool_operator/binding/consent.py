@@ -41,64 +41,56 @@ def annotate_command(annotation: str, *, binding_namespace: str, job_namespace: 
 
 
 class Consent:
-    """Reads the consent of one Job namespace to the bindings of one namespace."""
+    """Reads the consent of namespaces to the Jobs of the bindings of one namespace."""
 
     def __init__(
         self,
         kube: KubernetesClient,
         *,
         binding_namespace: str,
-        job_namespace: str,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._kube = kube
         self._clock = clock
         self._binding_namespace = binding_namespace
-        self._job_namespace = job_namespace
-        self._valid_until = float("-inf")
+        self._valid_until: dict[str, float] = {}
 
-    @property
-    def is_needed(self) -> bool:
-        """Whether the Jobs run in another namespace than the binding's, which must consent."""
-        return self._job_namespace != self._binding_namespace
-
-    async def check(self) -> None:
-        """Check the consent before a Job is created. A consent is cached for ten seconds.
+    async def check(self, namespace: str) -> None:
+        """Check the namespace's consent before a Job is created there. A consent is cached for ten
+        seconds.
 
         Raises:
             BindingFault: as `read`.
         """
-        if self._clock.monotonic() >= self._valid_until:
-            await self.read()
+        if self._clock.monotonic() >= self._valid_until.get(namespace, float("-inf")):
+            await self.read(namespace)
 
-    async def read(self) -> None:
-        """Read the consent from the namespace of the Jobs, if it is needed.
+    async def read(self, namespace: str) -> None:
+        """Read the namespace's consent, which is needed if it is not the binding's.
 
         Raises:
             BindingFault: the namespace does not consent, does not exist, or cannot be read.
         """
-        self._valid_until = float("-inf")
-        if self.is_needed:
-            annotation = await self._annotation()
+        self._valid_until.pop(namespace, None)
+        if namespace != self._binding_namespace:
+            annotation = await self._annotation(namespace)
             if not {self._binding_namespace, ANY} & allowed_namespaces(annotation):
-                raise self._not_consenting(annotation)
-        self._valid_until = self._clock.monotonic() + CACHE_SECONDS
+                raise self._not_consenting(namespace, annotation)
+        self._valid_until[namespace] = self._clock.monotonic() + CACHE_SECONDS
 
-    async def _annotation(self) -> str:
-        name = self._job_namespace
+    async def _annotation(self, name: str) -> str:
         try:
             body = await self._kube.request("GET", f"/api/v1/namespaces/{name}")
         except KubernetesRefused as refused:
-            raise await self._unreadable(refused) from refused
+            raise await self._unreadable(name, refused) from refused
         return models.decode(_namespace, body).metadata.annotations.get(ANNOTATION, "")
 
-    async def _unreadable(self, refused: KubernetesRefused) -> BindingFault:
-        name = self._job_namespace
+    async def _unreadable(self, name: str, refused: KubernetesRefused) -> BindingFault:
         if isinstance(refused, KubernetesNotFound):
             return BindingFault(
                 c.JOBS_PERMITTED,
                 "NamespaceNotFound",
-                f"Namespace {name!r} (spec.jobs.namespace) does not exist. Create it: "
+                f"Namespace {name!r} (spec.jobs) does not exist. Create it: "
                 f"kubectl create namespace {name}",
             )
         grant = await permissions.how_to_grant(self._kube, name, permissions.JOBS_ROLE)
@@ -109,12 +101,12 @@ class Consent:
             f"{self._binding_namespace!r}: {refused}. Grant it: {grant}",
         )
 
-    def _not_consenting(self, annotation: str) -> BindingFault:
-        own, name = self._binding_namespace, self._job_namespace
+    def _not_consenting(self, name: str, annotation: str) -> BindingFault:
+        own = self._binding_namespace
         fix = annotate_command(annotation, binding_namespace=own, job_namespace=name)
         return BindingFault(
             c.JOBS_PERMITTED,
             "NamespaceNotConsenting",
-            f"Namespace {name!r} (spec.jobs.namespace) does not allow bindings of namespace "
+            f"Namespace {name!r} (spec.jobs) does not allow bindings of namespace "
             f"{own!r} to run Jobs in it. To allow it: {fix}",
         )

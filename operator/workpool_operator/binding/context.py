@@ -60,9 +60,24 @@ class Binding:
         return self.spec().jobs.namespace or self.namespace
 
     @property
+    def allowed_namespaces(self) -> frozenset[str]:
+        """The other namespaces that a run can choose for its Job."""
+        return frozenset(self.spec().jobs.allowed_namespaces or ()) - {self.job_namespace}
+
+    @property
+    def job_namespaces(self) -> tuple[str, ...]:
+        """Every namespace in which it creates Jobs, `job_namespace` first."""
+        return (self.job_namespace, *sorted(self.allowed_namespaces))
+
+    @property
+    def followed_namespaces(self) -> frozenset[str]:
+        """Every namespace that can have its Jobs: also those that the spec no longer allows."""
+        return frozenset(self.status.get("jobNamespaces") or ()).union(self.job_namespaces)
+
+    @property
     def is_cross_namespace(self) -> bool:
-        """Whether its Jobs run in another namespace than its own."""
-        return self.job_namespace != self.namespace
+        """Whether its Jobs can run in another namespace than its own."""
+        return self.job_namespaces != (self.namespace,)
 
     def owner(
         self,
@@ -86,6 +101,7 @@ class Binding:
             binding_id=names.binding_id(cluster_id=cluster_id, binding=self.key),
             worker_name=self.worker_name(cluster_id),
             namespace=self.job_namespace,
+            allowed_namespaces=self.allowed_namespaces,
             server_url=server_url,
             pool_id=pool_id,
             environment=({"name": "PREFECT_API_URL", "value": url}, *credentials.entries),

@@ -71,16 +71,14 @@ class Preflight:
         self._kube = kube = context.kube
         self._job_namespace = binding.job_namespace
         self._run_secrets = run_secrets
-        self.consent = Consent(
-            kube,
-            binding_namespace=binding.namespace,
-            job_namespace=self._job_namespace,
-            clock=context.clock,
-        )
+        self._consent = Consent(kube, binding_namespace=binding.namespace, clock=context.clock)
+        # Why no Job can be created in a namespace that runs can choose: only these runs wait.
+        self._namespace_faults: dict[str, BindingFault] = {}
         self._template_dry_run = TemplateDryRun(
             kube,
             namespace=self._job_namespace,
-            consent=self.consent,
+            consent=self._consent,
+            allowed_namespaces=lambda: binding.allowed_namespaces,
             template_environment=context.template_environment,
             clock=context.clock,
         )
@@ -178,11 +176,44 @@ class Preflight:
         self.served = pool  # not before: claimed runs keep the last valid template
         self.conditions.set_true(c.TEMPLATE_VALID, "Valid", text)
         self._checking = c.JOBS_PERMITTED
-        await preflight_checks.check_jobs_permitted(self._kube, self._job_namespace, self.consent)
-        notes = await self._run_secrets.ensure(api.server)
-        text = f"The operator may create Jobs in namespace {self._job_namespace!r}."
-        self.conditions.set_true(c.JOBS_PERMITTED, "Allowed", text + notes)
+        text = await self._check_namespace(self._job_namespace, api)
+        faults = dict[str, BindingFault]()
+        for namespace in sorted(self._binding.allowed_namespaces):
+            try:
+                text += f" {await self._check_namespace(namespace, api)}"
+            except BindingFault as fault:
+                faults[namespace] = fault
+                text += f" Runs for namespace {namespace!r} wait: {str(fault).rstrip('.')}."
+        self._namespace_faults = faults
+        reason = "PartlyAllowed" if self._namespace_faults else "Allowed"
+        self.conditions.set_true(c.JOBS_PERMITTED, reason, text)
         self._problems.resolved(NOT_CHECKED)
+
+    async def _check_namespace(self, namespace: str, api: PrefectApi) -> str:
+        """Return that Jobs can be created there, as sentences for the condition JobsPermitted.
+
+        Raises:
+            BindingFault: they cannot.
+        """
+        try:
+            await preflight_checks.check_jobs_permitted(self._kube, namespace, self._consent)
+            notes = await self._run_secrets.ensure(api.server, namespace)
+        except KubernetesRefused as refused:
+            raise preflight_checks.kubernetes_fault(refused, c.JOBS_PERMITTED) from refused
+        return f"The operator may create Jobs in namespace {namespace!r}.{notes}"
+
+    async def check_creation(self, namespace: str) -> None:
+        """Check that a Job may be created in the namespace now.
+
+        Raises:
+            BindingFault: it may not.
+        """
+        if namespace not in self._binding.job_namespaces:
+            text = f"Namespace {namespace!r} was removed from spec.jobs.allowedNamespaces."
+            raise BindingFault(c.JOBS_PERMITTED, "NamespaceNotAllowed", text)
+        if fault := self._namespace_faults.get(namespace):
+            raise fault
+        await self._consent.check(namespace)
 
     async def _check_queues(self, spec: Spec, api: PrefectApi) -> BindingFault | None:
         """Set the queues to poll, without missing ones; return the fault if some are missing."""
@@ -232,8 +263,7 @@ class Preflight:
             case PrefectRefused() | PrefectUnavailable() if self._server:
                 self._set_false(preflight_checks.server_fault(error, self._server))
             case KubernetesRefused():
-                text = f"{error}. Grant the operator this right as the chart and manifests/base do."
-                self._set_false(BindingFault(self._checking, "KubernetesRefused", text))
+                self._set_false(preflight_checks.kubernetes_fault(error, self._checking))
             case OperatorError():
                 self._problems.report(NOT_CHECKED, error)
             case _:

@@ -20,6 +20,7 @@ from workpool_operator.binding.template_dry_run import TemplateDryRun
 from workpool_operator.binding.template_findings import MAX_LISTED
 from workpool_operator.errors import (
     BindingFault,
+    KubernetesRefused,
     OperatorError,
     PrefectForbidden,
     PrefectNotFound,
@@ -217,7 +218,7 @@ def _listed(findings: Sequence[str]) -> str:
 
 async def check_jobs_permitted(kube: KubernetesClient, namespace: str, consent: Consent) -> None:
     """Check that the namespace allows the binding's Jobs, and that the operator has the rights."""
-    await consent.read()
+    await consent.read(namespace)
     if missing := await permissions.missing_permissions(kube, namespace, PERMISSIONS):
         grant = await permissions.how_to_grant(kube, namespace, permissions.JOBS_ROLE)
         raise BindingFault(
@@ -226,6 +227,12 @@ async def check_jobs_permitted(kube: KubernetesClient, namespace: str, consent: 
             f"The operator may not {', '.join(missing)} in namespace {namespace!r}. "
             f"Grant it: {grant}",
         )
+
+
+def kubernetes_fault(refused: KubernetesRefused, condition: str) -> BindingFault:
+    """Return the fault of a check that the API server refused."""
+    text = f"{refused}. Grant the operator this right as the chart and manifests/base do."
+    return BindingFault(condition, "KubernetesRefused", text)
 
 
 def poll_fault(error: OperatorError, api: PrefectApi) -> BindingFault:

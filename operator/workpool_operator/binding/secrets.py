@@ -64,7 +64,9 @@ async def release_secrets(binding: Binding, kube: KubernetesClient) -> None:
             return
         cluster_id = await kube.namespace_uid(binding.namespace)
         binding_id = names.binding_id(cluster_id=cluster_id, binding=binding.key)
-        await RunSecrets(binding, kube, binding_id=binding_id).release()
+        secrets_of_runs = RunSecrets(binding, kube, binding_id=binding_id)
+        for namespace in binding.followed_namespaces:
+            await secrets_of_runs.release(namespace)
     except Unavailable:
         raise
     except OperatorError as error:  # a retry would not help
@@ -78,14 +80,13 @@ class RunSecrets:
         self._binding = binding
         self._kube = kube
         self._binding_id = binding_id
-        self._namespace = binding.job_namespace
 
     def credentials(self, server: PrefectEndpoint) -> Credentials:
         """Return what run pods need to call the server, as references to Secrets."""
         return run_credentials(self._binding, server)
 
-    async def ensure(self, server: PrefectEndpoint) -> str:
-        """Check the objects that new Jobs refer to and write the managed Secret.
+    async def ensure(self, server: PrefectEndpoint, namespace: str) -> str:
+        """Check the objects that new Jobs refer to in the namespace and write the managed Secret.
 
         Returns:
             Sentences for the condition JobsPermitted, each with a blank before it.
@@ -94,72 +95,74 @@ class RunSecrets:
             BindingFault: an object is missing or invalid, or the operator may not write Secrets.
         """
         spec, managed = self._binding.spec(), self.credentials(server).managed_secret
-        await self._check_permitted(spec)
-        note = await self._check_referenced()
+        await self._check_permitted(spec, namespace)
+        note = await self._check_referenced(namespace)
         if managed is None:
             return note
         self._binding.check_lease()
-        await secrets.apply(self._kube, self._namespace, managed)
+        await secrets.apply(self._kube, namespace, managed)
         name = managed["metadata"]["name"]
         return f" Run pods get their credentials from Secret {name!r} there.{note}"
 
-    async def release_unneeded(self) -> None:
-        """Delete the managed Secret if the spec no longer needs it and no Job does."""
-        if _managed_fields(self._binding):
+    async def release_unneeded(self, namespace: str) -> None:
+        """Delete the managed Secret of the namespace if the spec no longer needs it and no Job
+        does."""
+        if _managed_fields(self._binding) and namespace in self._binding.job_namespaces:
             return
-        if not (self._binding.is_cross_namespace or await self._has_managed()):
+        if not (self._binding.is_cross_namespace or await self._has_managed(namespace)):
             return
         try:
-            jobs = await self._jobs()
+            jobs = await self._jobs(namespace)
         except KubernetesRefused:  # the condition JobsPermitted names the missing right
             return
         self._binding.check_lease()
-        await self._release_managed(jobs)
+        await self._release_managed(namespace, jobs)
 
-    async def release(self) -> None:
-        """Delete the managed Secret, unless Jobs need it, and those of unfinished Job creations."""
-        jobs = await self._jobs()
+    async def release(self, namespace: str) -> None:
+        """Delete the managed Secret of the namespace, unless Jobs need it, and those of unfinished
+        Job creations."""
+        jobs = await self._jobs(namespace)
         if self._binding.is_cross_namespace or _managed_fields(self._binding):
-            await self._release_managed(jobs)
+            await self._release_managed(namespace, jobs)
         if self._binding.spec().jobs.environment_secret:
-            await self._delete_unowned(jobs)
+            await self._delete_unowned(namespace, jobs)
 
-    async def _has_managed(self) -> bool:
+    async def _has_managed(self, namespace: str) -> bool:
         """Return whether the managed Secret exists, as far as the operator may read it."""
         try:
             name = managed_secret_name(self._binding.key)
-            await self._kube.request("GET", SECRETS.path(self._namespace, name))
+            await self._kube.request("GET", SECRETS.path(namespace, name))
         except KubernetesRefused:
             return False
         return True
 
-    async def _check_permitted(self, spec: Spec) -> None:
+    async def _check_permitted(self, spec: Spec, namespace: str) -> None:
         fields = _managed_fields(self._binding)
         needed: Sequence[Permission] = ()
         if spec.jobs.environment_secret:
             needed = COLLECT_PERMISSIONS
         elif fields:
             needed = MANAGE_PERMISSIONS
-        missing = await permissions.missing_permissions(self._kube, self._namespace, needed)
+        missing = await permissions.missing_permissions(self._kube, namespace, needed)
         if not missing:
             return
         why, instead = _why_secrets(spec, fields)
         grant = await permissions.how_to_grant(
-            self._kube, self._namespace, permissions.WRITE_SECRETS_ROLE
+            self._kube, namespace, permissions.WRITE_SECRETS_ROLE
         )
         raise BindingFault(
             c.JOBS_PERMITTED,
             "SecretsForbidden",
-            f"The operator may not {', '.join(missing)} in namespace {self._namespace!r}: {why}. "
+            f"The operator may not {', '.join(missing)} in namespace {namespace!r}: {why}. "
             f"Grant it: {grant}; or {instead}.",
         )
 
-    async def _check_referenced(self) -> str:
-        """Check the objects that spec.jobs names; return a note if one may not be read.
+    async def _check_referenced(self, namespace: str) -> str:
+        """Check the objects that spec.jobs names there; return a note if one may not be read.
 
         The operator does not need that right: if such an object is missing, a run's pod reports it.
         """
-        for key in _referenced_keys(self._binding):
+        for key in _referenced_keys(self._binding, namespace):
             try:
                 await _check(key, self._kube)
             except BindingFault as fault:
@@ -169,21 +172,21 @@ class RunSecrets:
                 return f" It may not read {key.kind} {name!r} there, which run pods use."
         return ""
 
-    async def _jobs(self) -> tuple[Job, ...]:
+    async def _jobs(self, namespace: str) -> tuple[Job, ...]:
         selector = f"{BINDING_LABEL}={self._binding_id}"
-        return await self._kube.list(JOBS, self._namespace, label_selector=selector)
+        return await self._kube.list(JOBS, namespace, label_selector=selector)
 
-    async def _release_managed(self, jobs: tuple[Job, ...]) -> None:
+    async def _release_managed(self, namespace: str, jobs: tuple[Job, ...]) -> None:
         name = managed_secret_name(self._binding.key)
         try:
-            await secrets.release(self._kube, self._namespace, name, jobs=jobs)
+            await secrets.release(self._kube, namespace, name, jobs=jobs)
         except KubernetesRefused as refused:
             if _managed_fields(self._binding):  # otherwise there may be no Secret and no right
                 log.warning("%s: cannot delete Secret %s: %s", self._binding.key, name, refused)
 
-    async def _delete_unowned(self, jobs: tuple[Job, ...]) -> None:
+    async def _delete_unowned(self, namespace: str, jobs: tuple[Job, ...]) -> None:
         try:
-            await collect(self._kube, self._namespace, binding_id=self._binding_id, jobs=jobs)
+            await collect(self._kube, namespace, binding_id=self._binding_id, jobs=jobs)
         except KubernetesRefused as refused:
             text = "cannot delete the environment Secrets of unfinished Job creations"
             log.warning("%s: %s: %s", self._binding.key, text, refused)
@@ -249,9 +252,9 @@ def _named(part: JobsSpec | ServerSpec) -> dict[str, SecretKey]:
     }
 
 
-def _referenced_keys(binding: Binding) -> list[KeyReference]:
-    """Return the keys that spec.jobs names, in the namespace of the Jobs."""
-    jobs, namespace = binding.spec().jobs, binding.job_namespace
+def _referenced_keys(binding: Binding, namespace: str) -> list[KeyReference]:
+    """Return the keys that spec.jobs names, in that namespace of Jobs."""
+    jobs = binding.spec().jobs
     fields = {"apiKey": jobs.api_key, "authString": jobs.auth_string, "headers": jobs.headers}
     keys = [
         KeyReference(

@@ -63,7 +63,6 @@ class BindingSession(Subscriber):
         self._context = context
         self._cluster_id = cluster_id
         self._missing = missing
-        self._namespace = binding.job_namespace
         self._binding_id = names.binding_id(cluster_id=cluster_id, binding=binding.key)
         self._worker_name = binding.worker_name(cluster_id)
         self._run_secrets = RunSecrets(binding, context.kube, binding_id=self._binding_id)
@@ -74,7 +73,8 @@ class BindingSession(Subscriber):
             alive=lambda resource: self._beat(resource, within=OVERDUE_SECONDS),
             clock=context.clock,
         )
-        self._cluster.watch(self._namespace)
+        for namespace in binding.followed_namespaces:
+            self._cluster.watch(namespace)
         self._connection: Connection | None = None
         self._server: PrefectEndpoint | None = None
         self._problems = ProblemLogger(log, binding.key)
@@ -82,8 +82,10 @@ class BindingSession(Subscriber):
 
     @property
     def synced(self) -> bool:
-        """Whether the caches of Jobs and pods are filled."""
-        return self._cluster.is_synced(self._namespace)
+        """Whether the caches of Jobs and pods are filled. An allowed namespace that cannot be
+        listed concerns only the runs that choose it."""
+        home, *others = self._binding.job_namespaces
+        return self._cluster.is_synced(home) and all(map(self._cluster.is_answered, others))
 
     @property
     def starting(self) -> bool:
@@ -175,7 +177,10 @@ class BindingSession(Subscriber):
         pool_id = pool.id if pool else self._pool_of_jobs()
         if pool_id is None:
             return None
-        await self._run_secrets.release_unneeded()
+        for namespace in self._binding.job_namespaces:
+            self._cluster.watch(namespace)
+        for namespace in self._cluster.namespaces:
+            await self._run_secrets.release_unneeded(namespace)
         self._server = server
         return self._make_connection(api, pool_id)
 
@@ -225,11 +230,11 @@ class BindingSession(Subscriber):
 
     def listed(self, namespace: str, resource: str) -> None:
         """Log that the watch works again."""
-        self._problems.resolved(f"cannot watch {resource}")
+        self._problems.resolved(f"cannot watch {resource} in namespace {namespace}")
 
     def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
         """Log the failure. Check the rights if the API server refused the watch."""
-        self._problems.report(f"cannot watch {resource}", error)
+        self._problems.report(f"cannot watch {resource} in namespace {namespace}", error)
         if isinstance(error, KubernetesRefused):
             self._preflight.recheck()
 
@@ -288,11 +293,21 @@ class BindingSession(Subscriber):
             extra_conditions=self._extra_conditions(spec),
             server_version=preflight.server_version or None,
             pool=preflight.pool,
+            job_namespaces=self._job_namespaces(),
             running=len(in_flight.running),
             pending=len(in_flight.pending),
             queued=polled.queued if polled else 0,
             polled_at=polled.at if polled else None,
         )
+
+    def _job_namespaces(self) -> tuple[str, ...]:
+        """Return the namespaces to follow after a restart: those that the spec allows, and those
+        that still have Jobs. Empty if that is only `spec.jobs.namespace`."""
+        allowed, cluster = set(self._binding.job_namespaces), self._cluster
+        used = {job.metadata.namespace for job in cluster.jobs}
+        unknown = {each for each in cluster.namespaces if not cluster.is_synced(each)}
+        found = allowed | (cluster.namespaces & (used | unknown))
+        return tuple(sorted(found)) if len(found) > 1 else ()
 
     def _extra_conditions(self, spec: Spec) -> dict[str, ConditionState]:
         """Return the conditions that do not affect Ready."""

@@ -47,6 +47,7 @@ class StatusInput:
     holder: str = ""
     server_version: str | None = None
     pool: WorkPool | None = None
+    job_namespaces: tuple[str, ...] = ()
     running: int = 0
     pending: int = 0
     queued: int = 0
@@ -75,6 +76,7 @@ def build_status(inputs: StatusInput, *, before: dict[str, Any], now: datetime) 
             "type": pool.type if pool else None,
             "paused": pool.is_paused if pool else None,
         },
+        "jobNamespaces": [*inputs.job_namespaces] or None,
         "server": {"url": inputs.server_url, "version": inputs.server_version},
         "runs": {"running": inputs.running, "pending": inputs.pending, "queued": inputs.queued},
         "lastPollTime": _poll_time(inputs.polled_at, before.get("lastPollTime")),

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -52,12 +53,14 @@ class TemplateDryRun:
         *,
         namespace: str,
         consent: Consent,
+        allowed_namespaces: Callable[[], frozenset[str]] = frozenset,
         template_environment: frozenset[str] = frozenset(),
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._kube = kube
         self._clock = clock
         self._namespace = namespace
+        self._allowed_namespaces = allowed_namespaces
         self._consent = consent
         self._template_environment = template_environment
         self._checked = ""  # the digest of the template that the last findings are about
@@ -66,7 +69,8 @@ class TemplateDryRun:
 
     async def check(self, pool: WorkPool, api: PrefectApi) -> TemplateFindings:
         """Return the findings about the pool's template, those of the last check if still valid."""
-        digest = await run_in_thread(_digest, pool.base_job_template)
+        allowed = sorted(self._allowed_namespaces())
+        digest = await run_in_thread(_digest, [pool.base_job_template, allowed])
         if digest == self._checked and self._clock.monotonic() < self._valid_until:
             return self._last
         findings = await self._check(pool, api)
@@ -79,7 +83,14 @@ class TemplateDryRun:
         return findings
 
     async def _check(self, pool: WorkPool, api: PrefectApi) -> TemplateFindings:
-        own = await run_in_thread(_validate, pool.base_job_template, self._template_environment)
+        own = await run_in_thread(
+            partial(
+                _validate,
+                pool.base_job_template,
+                template_environment=self._template_environment,
+                has_allowed_namespaces=bool(self._allowed_namespaces()),
+            )
+        )
         if own.faults:
             return own
         render_input = _sample_run(pool, self._template_environment)
@@ -98,9 +109,12 @@ class TemplateDryRun:
         self, manifest: Mapping[str, Any], render_input: RenderInput
     ) -> TemplateFindings:
         query = {"dryRun": "All", "fieldValidation": "Ignore"}
-        path = JOBS.path(self._namespace)
+        namespace = manifest["metadata"]["namespace"]
+        path = JOBS.path(namespace)
         try:
-            await self._consent.check()  # else the answer could reveal another team's policies
+            await self._consent.check(
+                namespace
+            )  # else the answer could reveal another team's policies
             await self._kube.request("POST", path, query=query, body=manifest)
         except KubernetesRefused as refused:
             return await run_in_thread(template_findings.from_rejection, refused, render_input)
@@ -117,16 +131,24 @@ class TemplateDryRun:
             binding_id=_SAMPLE_ID.hex,
             server=api.server.url,
             namespace=self._namespace,
+            allowed_namespaces=self._allowed_namespaces(),
         )
 
 
 def _validate(
-    template: Mapping[str, Any], template_environment: frozenset[str]
+    template: Mapping[str, Any],
+    *,
+    template_environment: frozenset[str],
+    has_allowed_namespaces: bool,
 ) -> TemplateFindings:
     """Return the findings about the template itself."""
     if errors := template_errors(template):
         return TemplateFindings(faults=tuple(str(error) for error in errors))
-    warnings = template_warnings(template, template_environment=template_environment)
+    warnings = template_warnings(
+        template,
+        template_environment=template_environment,
+        has_allowed_namespaces=has_allowed_namespaces,
+    )
     return TemplateFindings(warnings=tuple(map(str, islice(warnings, MOST_WARNINGS))))
 
 
@@ -159,5 +181,5 @@ def _sample_run(pool: WorkPool, template_environment: frozenset[str]) -> RenderI
     )
 
 
-def _digest(document: Mapping[str, Any]) -> str:
+def _digest(document: Any) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -87,7 +87,7 @@ async def render_job(context: RenderContext) -> RenderedManifest | None:
             output.echo_error(context.redaction.redact_text(text))
         return None
     for text in ineffective_variables.ineffective(
-        render_input, namespace=run.owner.namespace if binding else ""
+        render_input, namespace=run.identity.fixed_namespace if binding else ""
     ):
         output.echo_note(context.redaction.redact_text(text))
     return RenderedManifest(manifest, _as_sent(manifest, binding), render_input, server)

@@ -125,7 +125,7 @@ class KubernetesJobVariables(BaseVariables):
         default="default",
         title="Namespace",
         description="The namespace of a worker's Jobs. Under a WorkPoolBinding, "
-        "spec.jobs.namespace counts instead.",
+        "spec.jobs.namespace counts instead, unless spec.jobs.allowedNamespaces has it.",
     )
     service_account_name: str | None = Field(
         default=None,

@@ -15,7 +15,9 @@ from workpool_operator.jobs import references
 from workpool_operator.jobs.field_errors import FieldWarning, Path, get_path
 from workpool_operator.jobs.inputs import (
     LONGEST_PENDING,
+    NAMESPACE,
     POD_WATCH,
+    STOCK_NAMESPACE,
     STOCK_POD_WATCH,
     RenderInput,
     parse_pending_timeout,
@@ -26,10 +28,8 @@ from workpool_operator.suggestions import did_you_mean
 
 JOB_WATCH = "job_watch_timeout_seconds"
 STREAM_OUTPUT = "stream_output"
-NAMESPACE = "namespace"
 #: Variables of the stock template that need no placeholder to be recognised.
 OF_THE_STOCK_WORKER = frozenset({JOB_WATCH, POD_WATCH, STREAM_OUTPUT, NAMESPACE})
-_STOCK_NAMESPACE = "default"
 _MAX_LISTED = 10
 _NO_EFFECT = {
     JOB_WATCH: "the operator watches a Job until it ends. To limit how long it may run, set "
@@ -37,8 +37,8 @@ _NO_EFFECT = {
     STREAM_OUTPUT: "`kubectl logs` shows the output of a pod; Prefect has the flow's log lines",
 }
 _ONE_NAMESPACE = (
-    "Jobs are created in {} (spec.jobs.namespace of the binding). For another namespace, create a "
-    "binding for another work pool"
+    "Jobs are created in {} (spec.jobs.namespace of the binding). To let runs choose another "
+    "namespace, list it in spec.jobs.allowedNamespaces"
 )
 _OVERRIDES = "it overrides spec.jobs.pendingTimeoutSeconds of the binding"
 _NO_SECONDS = f"expected a number of seconds from 1 to {LONGEST_PENDING}"
@@ -64,8 +64,11 @@ def ineffective(render_input: RenderInput, *, namespace: str = "") -> list[str]:
     return [*notes[:_MAX_LISTED], "More job variables have no effect."]
 
 
-def ineffective_in_template(template: Mapping[str, Any]) -> Iterator[FieldWarning]:
-    """Yield the same for values that a template fixes or has as a default, under a binding."""
+def ineffective_in_template(
+    template: Mapping[str, Any], *, has_allowed_namespaces: bool = False
+) -> Iterator[FieldWarning]:
+    """Yield the same for values that a template fixes or has as a default, under a binding, which
+    may have namespaces that runs can choose."""
     if pool_value(template, JOB_WATCH) is not None:
         yield FieldWarning(_place(template, JOB_WATCH), f"has no effect: {_NO_EFFECT[JOB_WATCH]}")
     seconds = pool_value(template, POD_WATCH)
@@ -77,7 +80,11 @@ def ineffective_in_template(template: Mapping[str, Any]) -> Iterator[FieldWarnin
             else f"has no effect: {_NO_SECONDS}"
         )
         yield FieldWarning(_place(template, POD_WATCH), text)
-    if pool_value(template, NAMESPACE) not in (None, "", _STOCK_NAMESPACE):
+    if not has_allowed_namespaces and pool_value(template, NAMESPACE) not in (
+        None,
+        "",
+        STOCK_NAMESPACE,
+    ):
         where = _ONE_NAMESPACE.format("one namespace")
         yield FieldWarning(_place(template, NAMESPACE), f"has no effect: {where}")
 

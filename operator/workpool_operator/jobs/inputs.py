@@ -16,6 +16,9 @@ from workpool_operator.jobs.placeholders import single_placeholder
 #: The stock worker's time-out for a pod that does not start.
 POD_WATCH = "pod_watch_timeout_seconds"
 STOCK_POD_WATCH = 60  # the default of every stock pool, so not set on purpose
+#: The job variable and the configuration's field that name a worker's namespace.
+NAMESPACE = "namespace"
+STOCK_NAMESPACE = "default"  # the default of every stock pool, so not set on purpose
 LONGEST_PENDING = 86_400  # as spec.jobs.pendingTimeoutSeconds
 
 

@@ -38,7 +38,11 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Ties a Job to its run, claim, binding and server."""
+    """Ties a Job to its run, claim, binding and server.
+
+    `namespace` is the Job's namespace. If there are `allowed_namespaces`, the run can choose one of
+    those instead.
+    """
 
     run_id: UUID
     claim_id: UUID
@@ -47,6 +51,12 @@ class Identity:
     binding_id: str
     server: str
     namespace: str
+    allowed_namespaces: frozenset[str] = frozenset()
+
+    @property
+    def fixed_namespace(self) -> str:
+        """The namespace of the Job, if the run cannot choose it; "" if it can."""
+        return "" if self.allowed_namespaces else self.namespace
 
     @property
     def labels(self) -> dict[str, str]:

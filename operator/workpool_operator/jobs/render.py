@@ -5,7 +5,7 @@ The message of an error names the job variable behind it, and the document that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
@@ -14,7 +14,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import attribution, certificates, manifest, validation
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
-from workpool_operator.jobs.inputs import RenderInput
+from workpool_operator.jobs.inputs import NAMESPACE, STOCK_NAMESPACE, RenderInput, pool_value
 from workpool_operator.jobs.manifest import Identity
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class RenderedJob:
     """A valid manifest, and what it was rendered from.
 
-    `fixed_namespace` is the binding's, which overrides the job variables; "" if they choose it.
+    `fixed_namespace` is the binding's, if it overrides the job variables; "" if they choose it.
     """
 
     render_input: RenderInput
@@ -54,7 +54,7 @@ async def render_job(
         raise RenderError("", attribution.render_error_message(error, render_input)) from error
     except RecursionError as error:
         raise RenderError("job_variables", "nested too deeply to be rendered") from error
-    return validated(render_input, rendered, fixed_namespace=identity.namespace)
+    return validated(render_input, rendered, fixed_namespace=identity.fixed_namespace)
 
 
 def validated(
@@ -97,6 +97,34 @@ async def render_manifest(
     configuration.inherit(render_input.environment)
     if render_input.ca:
         certificates.mount_ca(configuration.job_manifest, render_input.ca)
+    identity = replace(
+        identity, namespace=choose_namespace(configuration.namespace, identity, render_input)
+    )
     manifest.identify(configuration.job_manifest, identity, run_name=configuration.job_name)
     manifest.record_pending_timeout(configuration.job_manifest, render_input.pending_timeout)
     return configuration.job_manifest
+
+
+def choose_namespace(wanted: str, identity: Identity, render_input: RenderInput) -> str:
+    """Return the Job's namespace. `wanted` is that of the template and the job variables, which
+    counts if the identity allows other namespaces than its own.
+
+    The stock template's default is `default`: it counts as not set unless it is allowed.
+
+    Raises:
+        RenderError: the wanted namespace is not allowed.
+    """
+    own, allowed = identity.namespace, identity.allowed_namespaces
+    if not allowed or wanted == own:
+        return own
+    if wanted in allowed:
+        return wanted
+    is_default = pool_value(render_input.template, NAMESPACE) in (None, "", STOCK_NAMESPACE)
+    if wanted == STOCK_NAMESPACE and is_default and not render_input.job_variables.get(NAMESPACE):
+        return own
+    names = ", ".join(sorted({own, *allowed}))
+    raise RenderError(
+        "job_configuration.namespace",
+        f"the binding {identity.binding} creates Jobs only in {names}, got {wanted!r:.80}. Add the "
+        "namespace to spec.jobs.allowedNamespaces of the binding, or choose one of these",
+    )

@@ -45,7 +45,10 @@ def template_errors(template: Any) -> list[FieldError]:
 
 
 def template_warnings(
-    template: Mapping[str, Any], *, template_environment: Collection[str] = ()
+    template: Mapping[str, Any],
+    *,
+    template_environment: Collection[str] = (),
+    has_allowed_namespaces: bool = False,
 ) -> Iterator[FieldError | FieldWarning]:
     """Yield what its author probably meant otherwise, although Jobs can be created: placeholders
     without a variable, which Prefect's server refuses, values without effect, and fields that the
@@ -59,7 +62,9 @@ def template_warnings(
                 )
             elif why := why_empty(name, template_environment):
                 yield FieldWarning(path, f"{{{{ {name} }}}} {why}")
-    yield from ineffective_variables.ineffective_in_template(template)
+    yield from ineffective_variables.ineffective_in_template(
+        template, has_allowed_namespaces=has_allowed_namespaces
+    )
     yield from _of_shell(get_path(template, MANIFEST))
     for path in validation.unknown_fields(get_path(template, MANIFEST), root=MANIFEST):
         if path[-1] not in _MISPLACED:

@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
-from workpool_operator.errors import OperatorError
+from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.kube.client import JOBS, PODS, KubernetesClient, Resource
 from workpool_operator.kube.models import RUN_LABEL, Job, Metadata, Pod, RunObjects
 from workpool_operator.kube.reflector import Reflector
@@ -73,6 +73,8 @@ class ClusterCache:
         self._subscribers: list[Subscriber] = []
         self._unlisted: dict[str, set[str]] = {}  # by namespace: the resources not listed yet
         self._synced: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        # Namespaces that are synced, or that the API server refuses to list.
+        self._answered: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._waiting: list[Reflector[Any]] = []  # until `run`
         self._group: asyncio.TaskGroup | None = None
         self.jobs: Cache[Job] = Cache(self._changed)
@@ -98,6 +100,14 @@ class ClusterCache:
     async def synced(self, namespace: str) -> None:
         """Wait until the namespace is synced."""
         await self._synced[namespace].wait()
+
+    def is_answered(self, namespace: str) -> bool:
+        """Return whether the namespace is synced, or the API server refused to list it."""
+        return self._answered[namespace].is_set()
+
+    async def answered(self, namespace: str) -> None:
+        """Wait until the namespace is synced or the API server refuses to list it."""
+        await self._answered[namespace].wait()
 
     def run_ids(self) -> set[UUID]:
         """Return every run that has an object."""
@@ -160,6 +170,9 @@ class ClusterCache:
             self._unlisted[namespace].discard(resource)
             if not self._unlisted[namespace]:
                 self._synced[namespace].set()
+                self._answered[namespace].set()
+        elif isinstance(error, KubernetesRefused):
+            self._answered[namespace].set()
         for subscriber in tuple(self._subscribers):
             if error is None:
                 subscriber.listed(namespace, resource)

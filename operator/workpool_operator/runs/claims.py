@@ -74,9 +74,10 @@ class ClaimedRun:
 class Owner:
     """One binding or worker on one server and pool.
 
-    `namespace` is the namespace of every Job, "" if each Job has its own. An owner that
-    `shares_transition_ids` with other processes, as the workers of one pool do, adopts at its start
-    every run that any of them claimed. Later it follows only the runs that it claims itself.
+    `namespace` is that of the Jobs, "" if each Job of a worker has its own; runs can choose one of
+    the `allowed_namespaces` instead. An owner that `shares_transition_ids` with other processes, as
+    the workers of one pool do, adopts at its start every run that any of them claimed. Later it
+    follows only the runs that it claims itself.
     """
 
     cluster_id: str
@@ -90,6 +91,12 @@ class Owner:
     ca: CASource | None = None
     template_environment: frozenset[str] = frozenset()  # variables that templates may read
     shares_transition_ids: bool = False
+    allowed_namespaces: frozenset[str] = frozenset()
+
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """Every namespace that can have its Jobs; empty for a worker, which learns them by runs."""
+        return self.allowed_namespaces | ({self.namespace} if self.namespace else set())
 
     def transition_id(self, run_id: UUID) -> UUID:
         """Return the id that proves that a claim on the run is ours."""
@@ -125,6 +132,7 @@ class Owner:
             binding_id=self.binding_id,
             server=self.server_url,
             namespace=self.namespace or namespace,
+            allowed_namespaces=self.allowed_namespaces,
         )
 
     def owns(self, job: Job) -> bool:

@@ -53,7 +53,8 @@ class RunController(Subscriber):
                                         +-------+
 
     It serves one connection to Prefect; the next controller adopts what this one leaves unfinished.
-    `consent()` raises if no Job may be created now: the namespace does not admit the owner's Jobs.
+    `consent(namespace)` raises if no Job may be created there now: the namespace does not admit the
+    owner's Jobs.
     `holds_lease()` returns whether this process may act for the owner at this moment.
     """
 
@@ -68,7 +69,7 @@ class RunController(Subscriber):
         settings: Callable[[], RunSettings],
         listener: Listener,
         workers: int,
-        consent: Callable[[], Awaitable[None]] = always_consents,
+        consent: Callable[[str], Awaitable[None]] = always_consents,
         holds_lease: Callable[[], bool] = lambda: True,
         resync_seconds: float = 300.0,
         clocks: Clocks = SYSTEM_CLOCKS,
@@ -119,7 +120,7 @@ class RunController(Subscriber):
         )
 
     def _make_executor(
-        self, renderer: JobRenderer, consent: Callable[[], Awaitable[None]]
+        self, renderer: JobRenderer, consent: Callable[[str], Awaitable[None]]
     ) -> Executor:
         job_writer = JobWriter(
             self._kube,
@@ -353,8 +354,12 @@ class RunController(Subscriber):
     # Namespaces
 
     def namespace_of(self, run_id: UUID) -> str:
+        """Return the namespace of the run's Job, or the owner's; "" if neither is known."""
+        return self._known_namespace(run_id) or self._owner.namespace
+
+    def _known_namespace(self, run_id: UUID) -> str:
         """Return the namespace where the run's Job is or is to be created; "" if not known."""
-        if self._owner.namespace:
+        if self._owner.namespace and not self._owner.allowed_namespaces:
             return self._owner.namespace
         if (handle := self._handles.get(run_id)) and handle.namespace:
             return handle.namespace
@@ -366,12 +371,20 @@ class RunController(Subscriber):
     def _hold(self, run_id: UUID) -> NoAction | None:
         """Return what to do instead of a decision if the run's objects are not listed yet: a
         decision would take its Job for deleted. Listing the namespace queues the run again."""
-        namespace = self.namespace_of(run_id)
+        namespace = self._known_namespace(run_id)
         if namespace in self._cluster.namespaces:
-            if self._cluster.is_synced(namespace):
-                return None
-            self._unlisted.add(run_id)
-            return NoAction()
+            is_listed = self._cluster.is_synced(namespace)
+        elif self._owner.namespace:
+            is_listed = all(map(self._cluster.is_answered, self._cluster.namespaces))
+        else:
+            return self._hold_unlocated(run_id)
+        if is_listed:
+            return None
+        self._unlisted.add(run_id)
+        return NoAction()
+
+    def _hold_unlocated(self, run_id: UUID) -> NoAction | None:
+        """The same for a run of a worker, which has not named the namespace yet."""
         claimed = self.store.of(run_id).claimed_run
         if claimed is None or (claimed.run.final and run_id not in self._handles):
             return None
@@ -424,16 +437,25 @@ class RunController(Subscriber):
             self._update(handle)
         self.enqueue(run_id)
 
+    def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
+        """Decide about the runs that waited for a namespace which cannot be listed."""
+        if self._cluster.is_answered(namespace):
+            self._enqueue_unlisted()
+
     def listed(self, namespace: str, resource: str) -> None:
         """Retry what failed while the Kubernetes API did not answer."""
         self.store.end_outage()
         self.resync()
         if self._cluster.is_synced(namespace):
             self._secret_collector.synced(namespace)
-            while self._unlisted:
-                self.enqueue(self._unlisted.pop())
+            self._enqueue_unlisted()
         for handle in tuple(self._handles.values()):
             self._settle(handle)
+
+    def _enqueue_unlisted(self) -> None:
+        for run_id in self._unlisted:
+            self.enqueue(run_id)
+        self._unlisted.clear()
 
     def _state_changed(self, change: StateChange) -> None:
         """Read the run again if it is known or being cancelled; a poll finds the due ones."""

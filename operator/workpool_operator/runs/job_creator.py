@@ -216,16 +216,16 @@ class CreatedJob:
     secret: str = ""
 
 
-async def always_consents() -> None:
+async def always_consents(_: str) -> None:
     """Consent, for the Jobs of workers: a worker's own RBAC rights decide where it creates Jobs."""
 
 
 class JobWriter:
     """Creates Jobs.
 
-    `environment_secret()` returns whether plain environments go into Secrets. `consent()` raises if
-    the namespace does not admit the binding's Jobs. It is checked here because the Prefect server
-    decides which runs are claimed.
+    `environment_secret()` returns whether plain environments go into Secrets. `consent(namespace)`
+    raises if the namespace does not admit the binding's Jobs. It is checked here because the
+    Prefect server decides which runs are claimed.
     """
 
     def __init__(
@@ -233,7 +233,7 @@ class JobWriter:
         kube: KubernetesClient,
         *,
         environment_secret: Callable[[], bool],
-        consent: Callable[[], Awaitable[None]],
+        consent: Callable[[str], Awaitable[None]],
     ) -> None:
         self._kube = kube
         self._consent = consent
@@ -248,7 +248,7 @@ class JobWriter:
             RenderError: its environment is larger than a Secret can be.
             KubernetesUnavailable: it may exist or not; try again.
         """
-        await self._consent()
+        await self._consent(_namespace(manifest))
         wanted = (
             extract_environment(manifest)
             if self._environment_secret()

@@ -68,8 +68,7 @@ class Resync:
         while True:
             self._wake.clear()
             try:
-                if self._owner.namespace:
-                    await self._cluster.synced(self._owner.namespace)
+                await self._listed()
                 await self._list_both()
                 self.adopted.set()
                 self._attempted.set()
@@ -89,6 +88,14 @@ class Resync:
         await self._attempted.wait()
         if not self.adopted.is_set() and self._error:
             raise self._error
+
+    async def _listed(self) -> None:
+        """Wait until a binding's namespaces are listed. One that the API server refuses to list
+        holds only its own runs."""
+        if self._owner.namespace:
+            await self._cluster.synced(self._owner.namespace)
+            for namespace in self._cluster.namespaces:
+                await self._cluster.answered(namespace)
 
     async def _pause(self) -> None:
         try:
@@ -124,8 +131,8 @@ class Resync:
         return await self._apply_all(scheduled, if_=self._retries_here)
 
     def _retries_here(self, run: Run) -> bool:
-        here = f"{self._owner.namespace}:"
-        return run.retries_in_process and (run.infrastructure_pid or "").startswith(here)
+        namespace = (run.infrastructure_pid or "").partition(":")[0]
+        return run.retries_in_process and namespace in self._owner.namespaces
 
     async def _apply_all(
         self, flow_runs: dict[str, Any], *, if_: Callable[[Run], bool] = lambda _: True

@@ -62,13 +62,11 @@ class Namespaces:
 
 async def test_a_consent_is_cached_for_ten_seconds() -> None:
     kube, clock = Namespaces(), FakeClock()
-    consent = Consent(
-        cast("KubernetesClient", kube), binding_namespace="data", job_namespace="runs", clock=clock
-    )
-    await consent.check()
+    consent = Consent(cast("KubernetesClient", kube), binding_namespace="data", clock=clock)
+    await consent.check("runs")
     clock.advance(9.9)
-    await consent.check()
+    await consent.check("runs")
     assert kube.reads == 1
     clock.advance(0.1)
-    await consent.check()
+    await consent.check("runs")
     assert kube.reads == 2
