@@ -328,7 +328,11 @@ RULES: Final = (
     Rule("the binding's CA", "a file, and `PREFECT_API_SSL_CERT_FILE`", _is_server_ca),
     Rule("the worker's own environment", "not passed on", _is_inherited),
     Rule("`{{ $NAME }}`", "empty, unless the settings allow the name", _is_read_from_environment),
-    Rule("namespace", "the binding's `jobs.namespace`", _is_namespace),
+    Rule(
+        "namespace",
+        "the binding's `jobs.namespace`, or one of its `allowedNamespaces` that the run chooses",
+        _is_namespace,
+    ),
     Rule("TTL", "patched in when the run's end is reported", _is_ttl),
     Rule("`podReplacementPolicy`", "`Failed` if it is missing", _is_replacement),
     Rule("`parallelism`, `completions` in the pod's spec", "in the Job's spec", _is_misplaced),
