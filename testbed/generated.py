@@ -14,7 +14,7 @@ from typing import Any
 
 from testbed import reference
 from testbed.state import CHECKOUT
-from workpool_operator.api import crd
+from workpool_operator.api import crd, v1alpha1
 
 CHART = CHECKOUT / "charts" / "workpool-operator"
 VALUES_SCHEMA = CHART / "values.schema.json"
@@ -67,7 +67,8 @@ def _closed(node: Mapping[str, Any]) -> dict[str, Any]:
 # The CEL rules that a JSON schema can express; it cannot compare with `oldSelf`.
 _MATCHES = re.compile(r"(!?)self\.matches\(r'(.*)'\)")
 _NOT_EMPTY = "self.size() > 0"
-_REQUIRED = re.compile(r"has\(self\.(\w+)\.(\w+)\)")
+_ONE_OF_TWO = re.compile(r"has\(self\.(?:\w+\.)?(\w+)\) != has\(self\.(?:\w+\.)?(\w+)\)")
+_ONE_ADDRESS = f"has(self.workPool.ref) || {v1alpha1.ADDRESSES} == 1"
 _EXCLUSIVE = re.compile(
     r"(?:!has\(self\.\w+\) \|\| )?!\(has\(self\.(\w+)\.(\w+)\) && has\(self\.\1\.(\w+)\)\)"
 )
@@ -82,8 +83,15 @@ def _rules(node: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"not": pattern} if match[1] else pattern
         elif expression == _NOT_EMPTY:
             yield {"minItems": 1}
-        elif match := _REQUIRED.fullmatch(expression):
-            yield {"properties": {match[1]: {"required": [match[2]]}}}
+        elif match := _ONE_OF_TWO.fullmatch(expression):
+            one = {"oneOf": [{"required": [name]} for name in match.groups()]}
+            part = rule.get("fieldPath", "").removeprefix(".")
+            yield {"properties": {part: one}} if part else one
+        elif expression == _ONE_ADDRESS:
+            names = re.findall(r"self\.server\.(\w+)", expression)
+            server = {"oneOf": [{"required": [name]} for name in names]}
+            named = {"required": ["server"], "properties": {"server": server}}
+            yield {"anyOf": [{"properties": {"workPool": {"required": ["ref"]}}}, named]}
         elif match := _EXCLUSIVE.fullmatch(expression):
             yield {"properties": {match[1]: {"not": {"required": [match[2], match[3]]}}}}
 

@@ -147,7 +147,8 @@ def deploy(api: PrefectApi, kube: Kube, namespace: str, pool: str, run_image: st
 async def binding(
     crd: str, kube: Kube, namespace: str, pool: str, prefect_server: Endpoint
 ) -> AsyncIterator[Callable[..., Awaitable[Binding]]]:
-    """`await binding(concurrencyLimit=1)`: applied, with the test's pool and server as defaults."""
+    """`await binding(concurrencyLimit=1)`: applied, with the test's pool and server as defaults,
+    of which None removes one."""
     made: list[Binding] = []
 
     async def apply(name: str = "pool", **spec: Any) -> Binding:
@@ -157,7 +158,8 @@ async def binding(
             "jobs": {"serverURL": prefect_server.url},
         }
         made.append(Binding(kube, namespace, name))
-        await made[-1].apply(**defaults | spec)
+        given = {name: part for name, part in (defaults | spec).items() if part is not None}
+        await made[-1].apply(**given)
         return made[-1]
 
     yield apply

@@ -16,6 +16,9 @@ from localnode.errors import SetupError
 
 SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect.svc:4200/api"}}
 SECRET = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
+KEY = SECRET["secretKeyRef"]
+ID = "1f0a2b3c-0000-4000-8000-00000000000a"
+ONE_ADDRESS = "exactly one of url, urlFrom, cloud and ref is needed: it names the Prefect API"
 URL_RULE = "must be the API's address, for example http://prefect-server.prefect.svc:4200/api"
 NAME_RULE = "must be a name as Prefect shows it: not empty, without / and %"
 
@@ -76,6 +79,12 @@ ACCEPTED = {
         "server": {**SPEC["server"], "apiKey": SECRET},
         "jobs": {"namespace": "runs", "apiKey": SECRET},
     },
+    "an address in a ConfigMap": {"server": {"urlFrom": {"configMapKeyRef": KEY}}},
+    "a workspace of Prefect Cloud": {
+        "server": {"cloud": {"accountID": ID, "workspaceID": ID}, "apiKey": SECRET}
+    },
+    "a server of prefect-operator": {"server": {"ref": {"name": "prefect", "namespace": "ops"}}},
+    "a pool of prefect-operator": {"workPool": {"ref": {"name": "etl"}}, "server": None},
     "environments in Secrets": {"jobs": {"environmentSecret": True}},
     "a suspended one": {"suspend": True},
 }
@@ -85,12 +94,18 @@ ACCEPTED = {
 async def test_a_valid_binding_is_stored_unchanged(create, spec):
     stored = (await create(**spec))["spec"]
     for field, part in spec.items():
+        if part is None:
+            continue
         assert stored[field] == ({**stored[field], **part} if isinstance(part, dict) else part)
 
 
 REFUSED = {
+    "neither pool nor object": (
+        {"workPool": {}},
+        "spec.workPool: exactly one of name and ref is needed: it names the work pool",
+    ),
     "no pool": ({"workPool": None}, "spec.workPool: Required value"),
-    "no server": ({"server": None}, "spec.server: Required value"),
+    "no server": ({"server": None}, f"spec.server: {ONE_ADDRESS}"),
     "an empty pool name": ({"workPool": {"name": ""}}, f'spec.workPool.name: "": {NAME_RULE}'),
     "a slash in the pool name": (
         {"workPool": {"name": "a/b"}},
@@ -120,9 +135,31 @@ REFUSED = {
     ),
     "an empty queue": ({"workQueues": [""]}, f'spec.workQueues[0]: "": {NAME_RULE}'),
     "a slash in a queue": ({"workQueues": ["a/b"]}, f'spec.workQueues[0]: "a/b": {NAME_RULE}'),
-    "no address of the server": (
-        {"server": {}},
-        "spec.server: url is required: the address of the Prefect API",
+    "no address of the server": ({"server": {}}, f"spec.server: {ONE_ADDRESS}"),
+    "two addresses of the server": (
+        {"server": {**SPEC["server"], "ref": {"name": "prefect"}}},
+        f"spec.server: {ONE_ADDRESS}",
+    ),
+    "an address from two objects": (
+        {"server": {"urlFrom": {"secretKeyRef": KEY, "configMapKeyRef": KEY}}},
+        "set exactly one of configMapKeyRef and secretKeyRef",
+    ),
+    "a workspace without an API key": (
+        {"server": {"cloud": {"accountID": ID, "workspaceID": ID}}},
+        "spec.server: cloud requires an API key: set apiKey.secretKeyRef",
+    ),
+    "a workspace by its name": (
+        {"server": {"cloud": {"accountID": "acme", "workspaceID": ID}, "apiKey": SECRET}},
+        'spec.server.cloud.accountID: "acme": must be an id as in the address of Prefect Cloud: '
+        "8-4-4-4-12 hexadecimal digits",
+    ),
+    "a pool by name and by object": (
+        {"workPool": {"name": "etl", "ref": {"name": "etl"}}, "server": {}},
+        "spec.workPool: exactly one of name and ref is needed: it names the work pool",
+    ),
+    "another server than that of the pool's object": (
+        {"workPool": {"ref": {"name": "etl"}}},
+        "spec.server: workPool.ref names the server: leave url, urlFrom, cloud and ref out",
     ),
     "an address without scheme": (
         {"server": {"url": "prefect:4200/api"}},
@@ -231,6 +268,13 @@ async def test_the_pool_of_a_binding_cannot_be_changed(create, change):
     assert "workPool.name cannot be changed: create another binding" in message(refusal)
 
 
+async def test_a_pool_cannot_be_replaced_by_an_object_that_names_one(create, change):
+    await create()
+    with pytest.raises(httpx.HTTPStatusError) as refusal:
+        await change(workPool={"name": None, "ref": {"name": "etl"}}, server={"url": None})
+    assert "name and ref cannot replace each other: create another binding" in message(refusal)
+
+
 @pytest.mark.parametrize(("before", "after"), [("runs", "other"), (None, "runs"), ("runs", None)])
 async def test_the_namespace_of_jobs_cannot_be_changed(create, change, before, after):
     await create(jobs={"namespace": before} if before else {"ttlSecondsAfterFinished": 60})
@@ -279,6 +323,7 @@ async def served(create, kube, namespace) -> None:
     claiming = ready | {"type": "Claiming", "status": "False", "reason": "AtCapacity"}
     runs = {"running": 3, "pending": 2, "queued": 7}
     status = {"conditions": [ready, claiming], "runs": runs, "lastPollTime": "2026-01-01T00:00:00Z"}
+    status |= {"workPool": {"name": "etl"}, "server": {"url": SPEC["server"]["url"]}}
     where = ("workpoolbindings", namespace, "etl")
     await kube.patch(*where, {"status": status}, subresource="status")
 

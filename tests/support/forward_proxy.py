@@ -13,7 +13,7 @@ class ForwardProxy(BackgroundServer):
     """`with ForwardProxy() as proxy: proxy.url`.
 
     `requests` has the first line of each request. `hosts` maps names that only the proxy resolves
-    to addresses.
+    to addresses, which may have a port.
     """
 
     def __init__(self, hosts: Mapping[str, str] | None = None) -> None:
@@ -48,7 +48,9 @@ class ForwardProxy(BackgroundServer):
         self.requests.append(f"{method} {target}")
         parts = urlsplit(f"//{target}" if method == "CONNECT" else target)
         host = parts.hostname or ""
-        remote = await asyncio.open_connection(self._hosts.get(host, host), parts.port or 80)
+        known = urlsplit(f"//{self._hosts.get(host, host)}")
+        port = known.port or parts.port or 80
+        remote = await asyncio.open_connection(known.hostname, port)
         self._open.add(remote[1])
         try:
             if method == "CONNECT":

@@ -47,11 +47,19 @@ class Cloud(FaultProxy):
     """Behaves as Prefect Cloud: a bearer token, the address of a workspace, no `/admin` pages, and
     an event stream that is opened by a frame with the token."""
 
-    def __init__(self, upstream: Endpoint, *, key: str, host: str = "127.0.0.1") -> None:
-        super().__init__(upstream, host=host)
+    def __init__(
+        self,
+        upstream: Endpoint,
+        *,
+        key: str,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        super().__init__(upstream, host=host, tls=tls)
         self._upstream = upstream.url
         self._key = key
-        self._workspace = f"/api/accounts/{uuid4()}/workspaces/{uuid4()}"
+        self.account, self.workspace = str(uuid4()), str(uuid4())
+        self._workspace = f"/api/accounts/{self.account}/workspaces/{self.workspace}"
 
     def __enter__(self) -> Self:
         super().__enter__()

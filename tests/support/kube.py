@@ -26,6 +26,8 @@ APIS = {
     "roles": "/apis/rbac.authorization.k8s.io/v1",
     "rolebindings": "/apis/rbac.authorization.k8s.io/v1",
     "customresourcedefinitions": "/apis/apiextensions.k8s.io/v1",
+    "prefectservers": "/apis/prefect.io/v1",
+    "prefectworkpools": "/apis/prefect.io/v1",
     "workpoolbindings": "/apis/workpool-operator.dev/v1alpha1",
 }
 

@@ -50,15 +50,16 @@ the release) and namespace. */}}
 spec. */}}
 {{- define "workpool-operator.needsSecrets" -}}
 {{- $jobs := .spec.jobs | default dict }}
+{{- $server := .spec.server | default dict }}
 {{- $named := or $jobs.apiKey $jobs.authString }}
 {{- if $jobs.environmentSecret }}spec.jobs.environmentSecret
-{{- else if and .spec.server.headers (not $jobs.headers) (not $jobs.serverURL) }}a copy of spec.server.headers (or name a Secret there: spec.jobs.headers)
+{{- else if and $server.headers (not $jobs.headers) (not $jobs.serverURL) }}a copy of spec.server.headers (or name a Secret there: spec.jobs.headers)
 {{- else if and $jobs.namespace (ne $jobs.namespace .namespace) }}
-{{- if and (not $named) (or .spec.server.apiKey .spec.server.authString) }}
+{{- if and (not $named) (or $server.apiKey $server.authString) }}
 {{- range $field := list "apiKey" "authString" }}
-{{- if hasKey $.spec.server $field }}a copy of spec.server.{{ $field }} (or name a Secret there: spec.jobs.{{ $field }}){{ end }}
+{{- if hasKey $server $field }}a copy of spec.server.{{ $field }} (or name a Secret there: spec.jobs.{{ $field }}){{ end }}
 {{- end }}
-{{- else if and .spec.server.caBundle (not $jobs.caBundle) (hasPrefix "https:" ($jobs.serverURL | default .spec.server.url)) }}a copy of spec.server.caBundle (or name what is there: spec.jobs.caBundle)
+{{- else if and $server.caBundle (not $jobs.caBundle) (hasPrefix "https:" ($jobs.serverURL | default $server.url | default "https:")) }}a copy of spec.server.caBundle (or name what is there: spec.jobs.caBundle)
 {{- end }}
 {{- end }}
 {{- end }}

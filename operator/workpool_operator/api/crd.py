@@ -13,7 +13,7 @@ import yaml
 from workpool_operator.api import v1alpha1
 
 _COLUMNS = (
-    ("Pool", "string", ".spec.workPool.name", 0),
+    ("Pool", "string", ".status.workPool.name", 0),
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
     ("Status", "string", '.status.conditions[?(@.type=="Claiming")].reason', 0),
     ("Running", "integer", ".status.runs.running", 0),
@@ -21,7 +21,7 @@ _COLUMNS = (
     ("Last Poll", "date", ".status.lastPollTime", 0),
     ("Age", "date", ".metadata.creationTimestamp", 0),
     ("Pending", "integer", ".status.runs.pending", 1),
-    ("Server", "string", ".spec.server.url", 1),
+    ("Server", "string", ".status.server.url", 1),
     ("Holder", "string", ".status.holderIdentity", 1),
     ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1),
 )

@@ -47,14 +47,26 @@ def rules(*validations: dict[str, str]) -> dict[str, Any]:
 PREFECT_NAME = matching(
     r"^[^/%]+$", "must be a name as Prefect shows it: not empty, without / and %"
 )
+URL_PATTERN = r"^https?://[^\s/]+(/\S*)?$"
 HTTP_URL = matching(
-    r"^https?://[^\s/]+(/\S*)?$",
+    URL_PATTERN,
     "must be the API's address, for example http://prefect-server.prefect.svc:4200/api",
 )
 
 
+UUID = matching(
+    r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
+    "must be an id as in the address of Prefect Cloud: 8-4-4-4-12 hexadecimal digits",
+)
+
+NAMESPACE_NAME = matching(
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+    "must be the name of a namespace: lower-case letters, digits and -",
+)
+
+
 def object_name(kind: str) -> Any:
-    """Return the field for the name of a Secret or ConfigMap."""
+    """Return the field for the name of an object of that kind."""
     text = f"must be the name of a {kind}: lower-case letters, digits, - and ."
     return Field(
         max_length=253,
@@ -109,7 +121,21 @@ class RunSecretValue(CrdModel):
     )
 
 
-class CABundle(CrdModel):
+class KeySource(CrdModel):
+    """A value from a ConfigMap or from a Secret."""
+
+    config_map_key_ref: ConfigMapKeySelector | None = None
+    secret_key_ref: SecretKeySelector | None = None
+
+    @property
+    def selector(self) -> ConfigMapKeySelector | SecretKeySelector:
+        """The one of the two that is set, as a rule of the CRD requires."""
+        selector = self.config_map_key_ref or self.secret_key_ref
+        assert selector is not None
+        return selector
+
+
+class CABundle(KeySource):
     """Certificates of the authorities that signed the server's certificate."""
 
     config_map_key_ref: ConfigMapKeySelector | None = Field(
@@ -127,15 +153,8 @@ class CABundle(CrdModel):
         ),
     )
 
-    @property
-    def selector(self) -> ConfigMapKeySelector | SecretKeySelector:
-        """The one of the two that is set, as a rule of the CRD requires."""
-        selector = self.config_map_key_ref or self.secret_key_ref
-        assert selector is not None
-        return selector
 
-
-class RunCABundle(CABundle):
+class RunCABundle(KeySource):
     """Certificates that run pods trust."""
 
     config_map_key_ref: ConfigMapKeySelector | None = Field(
@@ -154,7 +173,26 @@ class RunCABundle(CABundle):
     )
 
 
-ONE_CA_SOURCE = rule(
+class URLSource(KeySource):
+    """An address in a ConfigMap or Secret."""
+
+    config_map_key_ref: ConfigMapKeySelector | None = Field(
+        default=None,
+        description=(
+            "The ConfigMap in the binding's namespace and the key that holds the address. A "
+            "changed value is used within 15 seconds. Default: none."
+        ),
+    )
+    secret_key_ref: SecretKeySelector | None = Field(
+        default=None,
+        description=(
+            "The Secret in the binding's namespace and the key that holds the address. A changed "
+            "value is used within 15 seconds; run pods and the status show it. Default: none."
+        ),
+    )
+
+
+ONE_KEY_SOURCE = rule(
     "has(self.configMapKeyRef) != has(self.secretKeyRef)",
     "set exactly one of configMapKeyRef and secretKeyRef",
 )
@@ -187,12 +225,22 @@ class Header(CrdModel):
     )
 
 
+class WorkPoolReference(CrdModel):
+    """A PrefectWorkPool of prefect-operator."""
+
+    name: str = object_name("PrefectWorkPool")
+
+
 class WorkPoolSpec(CrdModel):
     """The Prefect work pool to serve."""
 
-    name: str = Field(
+    name: str | None = Field(
+        default=None,
         max_length=200,
-        description="The work pool's name in Prefect. Cannot be changed: create another binding.",
+        description=(
+            "The work pool's name in Prefect. Cannot be changed: create another binding. Default: "
+            "the name of the PrefectWorkPool in ref."
+        ),
         json_schema_extra=rules(
             PREFECT_NAME,
             rule("self == oldSelf", "workPool.name cannot be changed: create another binding"),
@@ -202,12 +250,61 @@ class WorkPoolSpec(CrdModel):
             ),
         ),
     )
+    ref: WorkPoolReference | None = Field(
+        default=None,
+        description=(
+            "The PrefectWorkPool (prefect.io/v1, of prefect-operator) in the binding's namespace "
+            "that names pool and server, instead of name and an address in server. Its "
+            "credentials are not used: set server.apiKey. Cannot be changed: create another "
+            "binding. Default: none."
+        ),
+        json_schema_extra=rules(
+            rule("self == oldSelf", "workPool.ref cannot be changed: create another binding")
+        ),
+    )
     type: Literal["kubernetes", "kubernetes-operator"] = Field(
         default="kubernetes",
         description=(
             "The work pool's type. A pool of another type is not served, and the condition "
             "WorkPoolFound names its type. Default: kubernetes."
         ),
+    )
+
+    @property
+    def pool_name(self) -> str:
+        """The pool's name in Prefect: prefect-operator names a pool like its PrefectWorkPool."""
+        return self.name or (self.ref.name if self.ref else "")
+
+
+class CloudWorkspace(CrdModel):
+    """A workspace of Prefect Cloud."""
+
+    account_id: str = Field(
+        alias="accountID",
+        max_length=36,
+        description="The account's id.",
+        json_schema_extra=rules(UUID),
+    )
+    workspace_id: str = Field(
+        alias="workspaceID",
+        max_length=36,
+        description="The workspace's id.",
+        json_schema_extra=rules(UUID),
+    )
+
+
+class ServerReference(CrdModel):
+    """A PrefectServer of prefect-operator."""
+
+    name: str = object_name("PrefectServer")
+    namespace: str | None = Field(
+        default=None,
+        max_length=63,
+        description=(
+            "The PrefectServer's namespace, in which the operator needs the right to read it. "
+            "Default: the binding's namespace."
+        ),
+        json_schema_extra=rules(NAMESPACE_NAME),
     )
 
 
@@ -220,7 +317,30 @@ class ServerSpec(CrdModel):
         json_schema_extra=rules(HTTP_URL),
         description=(
             "The address of the Prefect API as seen from the operator, with its path, for example "
-            "http://prefect-server.prefect.svc:4200/api."
+            "http://prefect-server.prefect.svc:4200/api. Default: the address that urlFrom, cloud, "
+            "ref or workPool.ref names."
+        ),
+    )
+    url_from: URLSource | None = Field(
+        default=None,
+        json_schema_extra=rules(ONE_KEY_SOURCE),
+        description=(
+            "The key of a ConfigMap or Secret that holds the address, so that many bindings share "
+            "it. Default: none."
+        ),
+    )
+    cloud: CloudWorkspace | None = Field(
+        default=None,
+        description=(
+            "The workspace of Prefect Cloud, by the two ids in the address of its UI. Requires "
+            "apiKey. Default: none."
+        ),
+    )
+    ref: ServerReference | None = Field(
+        default=None,
+        description=(
+            "The PrefectServer (prefect.io/v1, of prefect-operator) whose Service is called. Its "
+            "credentials are not used: set authString if it requires one. Default: none."
         ),
     )
     api_key: SecretValue | None = Field(
@@ -236,7 +356,7 @@ class ServerSpec(CrdModel):
     )
     ca_bundle: CABundle | None = Field(
         default=None,
-        json_schema_extra=rules(ONE_CA_SOURCE),
+        json_schema_extra=rules(ONE_KEY_SOURCE),
         description=(
             "The certificates of a private CA, in PEM form, that the operator trusts for this "
             "server in addition to the public ones. Run pods trust them, too, if they call the "
@@ -259,10 +379,6 @@ class ServerSpec(CrdModel):
     )
 
 
-NAMESPACE_NAME = matching(
-    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-    "must be the name of a namespace: lower-case letters, digits and -",
-)
 Namespace = Annotated[str, Field(max_length=63, json_schema_extra=rules(NAMESPACE_NAME))]
 
 
@@ -303,7 +419,7 @@ class JobsSpec(CrdModel):
         json_schema_extra=rules(HTTP_URL),
         description=(
             "The address of the Prefect API as seen from run pods (their PREFECT_API_URL), if it "
-            "differs from server.url. Default: server.url."
+            "differs from the operator's. Default: the address that server names."
         ),
     )
     api_key: RunSecretValue | None = Field(
@@ -323,7 +439,7 @@ class JobsSpec(CrdModel):
     )
     ca_bundle: RunCABundle | None = Field(
         default=None,
-        json_schema_extra=rules(ONE_CA_SOURCE),
+        json_schema_extra=rules(ONE_KEY_SOURCE),
         description=(
             "Certificates in PEM form that run pods trust when they call the server (their "
             "PREFECT_API_SSL_CERT_FILE). Default: those of server.caBundle if run pods call the "
@@ -422,6 +538,11 @@ class PollSpec(CrdModel):
     )
 
 
+#: The number of addresses in spec.server.
+ADDRESSES = (
+    "(has(self.server) ? [has(self.server.url), has(self.server.urlFrom), has(self.server.cloud), "
+    "has(self.server.ref)] : []).filter(named, named).size()"
+)
 Queue = Annotated[str, Field(max_length=200, json_schema_extra=rules(PREFECT_NAME))]
 
 
@@ -443,7 +564,13 @@ class Spec(CrdModel):
             ),
         },
     )
-    server: ServerSpec = Field(description="The Prefect server that has the work pool.")
+    server: ServerSpec = Field(
+        default_factory=ServerSpec,
+        description=(
+            "The Prefect server that has the work pool. Exactly one of url, urlFrom, cloud and ref "
+            "names it, or workPool.ref."
+        ),
+    )
     jobs: JobsSpec = Field(
         default_factory=JobsSpec,
         description="How runs become Jobs. Default: see each field.",
@@ -471,18 +598,38 @@ class Spec(CrdModel):
         """Return the CEL rules that compare fields of the spec."""
         return [
             rule(
-                "has(self.server.url)",
-                "url is required: the address of the Prefect API",
+                "has(self.workPool.name) != has(self.workPool.ref)",
+                "exactly one of name and ref is needed: it names the work pool",
+                fieldPath=".workPool",
+            ),
+            rule(
+                "has(self.workPool.ref) == has(oldSelf.workPool.ref)",
+                "name and ref cannot replace each other: create another binding",
+                fieldPath=".workPool",
+            ),
+            rule(
+                f"has(self.workPool.ref) || {ADDRESSES} == 1",
+                "exactly one of url, urlFrom, cloud and ref is needed: it names the Prefect API",
                 fieldPath=".server",
             ),
             rule(
-                "!(has(self.server.apiKey) && has(self.server.authString))",
+                f"!has(self.workPool.ref) || {ADDRESSES} == 0",
+                "workPool.ref names the server: leave url, urlFrom, cloud and ref out",
+                fieldPath=".server",
+            ),
+            rule(
+                "!(has(self.server) && has(self.server.cloud)) || has(self.server.apiKey)",
+                "cloud requires an API key: set apiKey.secretKeyRef",
+                fieldPath=".server",
+            ),
+            rule(
+                "!has(self.server) || !(has(self.server.apiKey) && has(self.server.authString))",
                 "apiKey and authString exclude each other: keep the one your server uses",
                 fieldPath=".server",
             ),
             rule(
-                "!has(self.server.headers) || self.server.headers.all(header, "
-                "!header.name.matches(r'(?i)^authorization$') || "
+                "!(has(self.server) && has(self.server.headers)) || "
+                "self.server.headers.all(header, !header.name.matches(r'(?i)^authorization$') || "
                 "!(has(self.server.apiKey) || has(self.server.authString)))",
                 "apiKey and authString are sent as the header Authorization: keep one of the two",
                 fieldPath=".server.headers",
@@ -517,6 +664,7 @@ class Condition(CrdModel):
 class WorkPoolStatus(CrdModel):
     """The work pool as Prefect reports it."""
 
+    name: str | None = Field(default=None, description="The pool's name.")
     id: str | None = Field(default=None, description="The pool's id.")
     type: str | None = Field(default=None, description="The pool's type.")
     paused: bool | None = Field(default=None, description="Whether the pool is paused in Prefect.")

@@ -94,7 +94,7 @@ class Binding:
         reference only.
         """
         spec = self.spec()
-        url = spec.jobs.server_url or spec.server.url or ""
+        url = spec.jobs.server_url or server_url
         return Owner(
             cluster_id=cluster_id,
             binding=self.key,

@@ -7,7 +7,7 @@ import binascii
 import json
 from dataclasses import dataclass
 
-from workpool_operator.api.v1alpha1 import CABundle, ConfigMapKeySelector, SecretKeySelector
+from workpool_operator.api.v1alpha1 import ConfigMapKeySelector, KeySource, SecretKeySelector
 from workpool_operator.errors import BindingFault, KubernetesNotFound, KubernetesRefused
 from workpool_operator.kube import permissions
 from workpool_operator.kube.client import CONFIG_MAPS, SECRETS, KubernetesClient, Object, Resource
@@ -131,11 +131,11 @@ class KeyReference:
         return BindingFault(self.condition, f"{self.kind}{what}", f"{self.path}: {text}")
 
 
-def ca_reference(ca_bundle: CABundle, *, namespace: str, path: str, condition: str) -> KeyReference:
+def key_reference(source: KeySource, *, namespace: str, path: str, condition: str) -> KeyReference:
     """Return the key of the ConfigMap or Secret that the field at `path` names."""
-    field = "secretKeyRef" if ca_bundle.secret_key_ref else "configMapKeyRef"
+    field = "secretKeyRef" if source.secret_key_ref else "configMapKeyRef"
     return KeyReference(
-        ca_bundle.selector, namespace=namespace, path=f"{path}.{field}", condition=condition
+        source.selector, namespace=namespace, path=f"{path}.{field}", condition=condition
     )
 
 

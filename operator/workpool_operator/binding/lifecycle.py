@@ -116,6 +116,7 @@ class Lifecycle:
             StatusInput(
                 generation=self._binding().generation(),
                 worker_name="",
+                pool_name=self._live.pool_name,
                 server_url="",
                 states=Conditions().states(),
                 serving=ServingState(unserved=state),

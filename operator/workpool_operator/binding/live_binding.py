@@ -68,6 +68,12 @@ class LiveBinding:
         return self.is_deleting and v1alpha1.FINALIZER not in finalizers
 
     @property
+    def pool_name(self) -> str:
+        """The name of its work pool, also if the rest of the spec is invalid; "" without one."""
+        pool = (self._found.get("spec") or {}).get("workPool") or {}
+        return str(pool.get("name") or (pool.get("ref") or {}).get("name") or "")
+
+    @property
     def consumer(self) -> PoolConsumer | None:
         """What it takes from which pool, by its status; None if its holder has not found the pool.
         Another replica may be the holder."""

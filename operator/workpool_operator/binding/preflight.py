@@ -53,10 +53,10 @@ NOT_POLLED = "cannot poll its work pool"
 class Preflight:
     """Checks one binding and keeps the results.
 
-    `generation` is that of the checked spec, `pool` the pool as the server has it, `served` the
-    pool with the last valid template. `queues` are the work queues to poll (None: all, empty: do
-    not poll), `workers` the names of the pool's online workers (None: unknown), `server_version`
-    the server's version (None: not read, "": unknown).
+    `generation` is that of the checked spec, `address` the server's as last found, `pool` the pool
+    as the server has it, `served` the pool with the last valid template. `queues` are the work
+    queues to poll (None: all, empty: do not poll), `workers` the names of the pool's online workers
+    (None: unknown), `server_version` the server's version (None: not read, "": unknown).
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Preflight:
         self._workers_read_at = context.clock.monotonic() - WORKERS_SECONDS + FAILED_CHECK_SECONDS
         self.conditions = Conditions()
         self.generation = 0
+        self.address = ""
         self.pool: WorkPool | None = None
         self.served: WorkPool | None = None
         self.queues: Sequence[str] | None = ()
@@ -107,13 +108,15 @@ class Preflight:
         self._checking = c.SERVER_RESOLVED
         self.generation = self._binding.generation()
         spec = self._binding.spec()
-        url, namespace = preflight_checks.check_server_url(spec), self._binding.namespace
-        trust = await preflight_checks.read_ca(spec, namespace=namespace, kube=self._kube)
-        text = f"The Prefect API is at {PrefectEndpoint(url).address}."
+        namespace, kube = self._binding.namespace, self._kube
+        found = await preflight_checks.find_server(spec, namespace=namespace, kube=kube)
+        trust = await preflight_checks.read_ca(spec, namespace=namespace, kube=kube)
+        self.address = PrefectEndpoint(found.url).address
+        text = f"The Prefect API is at {self.address}.{found.remark}"
         self.conditions.set_true(c.SERVER_RESOLVED, "Resolved", text)
         self._checking = c.CREDENTIALS_VALID
         self._server = await preflight_checks.read_credentials(
-            spec, namespace=namespace, kube=self._kube, trust=trust
+            spec, found, namespace=namespace, kube=kube, trust=trust
         )
         return self._server
 

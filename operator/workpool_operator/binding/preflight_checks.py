@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 import httpx
 
 from workpool_operator.api.v1alpha1 import Header, SecretValue, Spec
-from workpool_operator.binding import addresses
+from workpool_operator.binding import addresses, server_source
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding.consent import Consent
-from workpool_operator.binding.key_reference import KeyReference, ca_reference
+from workpool_operator.binding.key_reference import KeyReference, key_reference
+from workpool_operator.binding.server_source import ServerSource
 from workpool_operator.binding.template_dry_run import TemplateDryRun
 from workpool_operator.binding.template_findings import MAX_LISTED
 from workpool_operator.errors import (
@@ -40,6 +41,7 @@ from workpool_operator.prefect_api.proxies import proxy_of
 log = logging.getLogger(__name__)
 
 _MOST_QUEUES = 10
+_URL = "spec.server.url"
 _MOST_FINDINGS = 3  # conditions are read in a terminal
 PERMISSIONS = (
     ("list", "batch", "jobs"),
@@ -53,18 +55,16 @@ PERMISSIONS = (
 )
 
 
-def check_server_url(spec: Spec) -> str:
+async def find_server(spec: Spec, *, namespace: str, kube: KubernetesClient | None) -> ServerSource:
     """Return the API's address, if the operator's environment allows a connection to it."""
-    if spec.server.url is None:
-        raise BindingFault(c.SERVER_RESOLVED, "NoServer", "spec.server.url is required.")
-    url = spec.server.url.rstrip("/")
+    found = await server_source.find_server(spec, namespace=namespace, kube=kube)
     try:
-        proxy_of(url)
+        proxy_of(found.url)
     except ValueError as error:
-        raise _invalid_url(url) from error
+        raise _invalid_url(found.url, found.field) from error
     except OperatorError as error:
         raise BindingFault(c.SERVER_RESOLVED, "ProxyInvalid", str(error)) from error
-    return url
+    return found
 
 
 async def read_ca(spec: Spec, *, namespace: str, kube: KubernetesClient) -> TLSTrust:
@@ -72,23 +72,29 @@ async def read_ca(spec: Spec, *, namespace: str, kube: KubernetesClient) -> TLST
     ca_bundle = spec.server.ca_bundle
     if ca_bundle is None:
         return TLSTrust()
-    key = ca_reference(
+    key = key_reference(
         ca_bundle, namespace=namespace, path="spec.server.caBundle", condition=c.SERVER_RESOLVED
     )
     return TLSTrust(ca_bundle=await key.certificates(kube))
 
 
 async def read_credentials(
-    spec: Spec, *, namespace: str, kube: KubernetesClient, trust: TLSTrust
+    spec: Spec,
+    found: ServerSource,
+    *,
+    namespace: str,
+    kube: KubernetesClient,
+    trust: TLSTrust,
 ) -> PrefectEndpoint:
     """Return the server, with the credentials and headers from the Secrets that the spec names."""
     server = spec.server
     return PrefectEndpoint(
-        url=check_server_url(spec),
+        url=found.url,
         api_key=await _secret("apiKey", server.api_key, namespace, kube),
         auth_string=await _secret("authString", server.auth_string, namespace, kube),
         headers=await _headers(server.headers or (), namespace, kube),
         trust=trust,
+        setting=found.field,
     )
 
 
@@ -96,16 +102,16 @@ def client(spec: Spec, server: PrefectEndpoint) -> PrefectApi:
     """Return a client of the server. Sends no request yet."""
     try:
         _ = urlsplit(server.url).port  # httpx accepts any number as a port
-        return PrefectApi(server, pool=spec.work_pool.name)
+        return PrefectApi(server, pool=spec.work_pool.pool_name)
     except (httpx.InvalidURL, ValueError) as error:
-        raise _invalid_url(server.url) from error
+        raise _invalid_url(server.url, server.setting) from error
 
 
-def _invalid_url(url: str) -> BindingFault:
+def _invalid_url(url: str, field: str) -> BindingFault:
     return BindingFault(
         c.SERVER_RESOLVED,
         "InvalidServerURL",
-        f"spec.server.url: {PrefectEndpoint(url).address!r} is not a valid URL. "
+        f"{field}: {PrefectEndpoint(url).address!r} is not a valid URL. "
         "Correct its host and port; for example http://prefect-server.prefect.svc:4200/api",
     )
 
@@ -146,9 +152,8 @@ def check_pool_type(pool: WorkPool | None, spec: Spec, api: PrefectApi) -> WorkP
         raise BindingFault(
             c.WORK_POOL_FOUND,
             "WorkPoolNotFound",
-            f"{api.server.address} has no work pool {name!r}. Create it: prefect work-pool create "
-            f"{name!r} --type {type_}. If the name is wrong, create another binding."
-            f"{_address_hints(api.server)}",
+            f"{api.server.address} has no work pool {name!r}. {_how_to_create(spec)} If the name "
+            f"is wrong, create another binding.{_address_hints(api.server)}",
         )
     if pool.type != type_:
         raise BindingFault(
@@ -158,6 +163,13 @@ def check_pool_type(pool: WorkPool | None, spec: Spec, api: PrefectApi) -> WorkP
             f"{type_!r}. Bind a pool of that type, or correct spec.workPool.type.",
         )
     return pool
+
+
+def _how_to_create(spec: Spec) -> str:
+    name = spec.work_pool.pool_name
+    if spec.work_pool.ref:
+        return f"prefect-operator creates it: kubectl describe prefectworkpool {name} says why not."
+    return f"Create it: prefect work-pool create {name!r} --type {spec.work_pool.type}."
 
 
 async def check_queues(
@@ -275,7 +287,7 @@ def server_fault(error: OperatorError, server: PrefectEndpoint) -> BindingFault:
         c.SERVER_REACHABLE,
         "ConnectionFailed",
         f"The operator cannot reach a Prefect API at {server.address} ({error}). Check that the "
-        "server is running, and that spec.server.url is its address as seen from the operator."
+        f"server is running, and that {server.setting} is its address as seen from the operator."
         f"{_address_hints(server)}{_proxy_hint(server)}",
     )
 
@@ -299,11 +311,12 @@ def _unauthorized(
 def _redirected(error: PrefectRedirects, server: PrefectEndpoint) -> BindingFault:
     """Return the fault of a redirect, which is not followed: it would receive the credentials."""
     if error.is_api:
-        fix = f"Set spec.server.url to {error.to}."
+        instead = "" if server.setting == _URL else f" instead of {server.setting}"
+        fix = f"Set {_URL} to {error.to}{instead}."
     else:
         fix = (
             "If that is the login page of a proxy in front of the server, set the headers that "
-            "the proxy requires in spec.server.headers; otherwise correct spec.server.url."
+            f"the proxy requires in spec.server.headers; otherwise correct {server.setting}."
         )
     return BindingFault(
         c.SERVER_REACHABLE,
@@ -315,7 +328,7 @@ def _redirected(error: PrefectRedirects, server: PrefectEndpoint) -> BindingFaul
 
 def _address_hints(server: PrefectEndpoint) -> str:
     warnings = addresses.address_warnings(server.address)
-    hints = [f"Check spec.server.url: it {warning}" for warning in warnings]
+    hints = [f"Check {server.setting}: it {warning}" for warning in warnings]
     if addresses.is_cloud(server.url) and not _authorized(server):
         hints.append("Prefect Cloud needs an API key: name its Secret in spec.server.apiKey")
     return "".join(f" {hint}." for hint in hints)

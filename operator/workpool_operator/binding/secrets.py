@@ -16,7 +16,7 @@ from typing import Literal
 from workpool_operator.api.v1alpha1 import JobsSpec, ServerSpec, Spec
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding.context import Binding
-from workpool_operator.binding.key_reference import KeyReference, ca_reference
+from workpool_operator.binding.key_reference import KeyReference, key_reference
 from workpool_operator.errors import (
     BindingFault,
     KubernetesRefused,
@@ -95,7 +95,7 @@ class RunSecrets:
             BindingFault: an object is missing or invalid, or the operator may not write Secrets.
         """
         spec, managed = self._binding.spec(), self.credentials(server).managed_secret
-        await self._check_permitted(spec, namespace)
+        await self._check_permitted(spec, namespace, server.url)
         note = await self._check_referenced(namespace)
         if managed is None:
             return note
@@ -104,10 +104,11 @@ class RunSecrets:
         name = managed["metadata"]["name"]
         return f" Run pods get their credentials from Secret {name!r} there.{note}"
 
-    async def release_unneeded(self, namespace: str) -> None:
+    async def release_unneeded(self, server: PrefectEndpoint, namespace: str) -> None:
         """Delete the managed Secret of the namespace if the spec no longer needs it and no Job
         does."""
-        if _managed_fields(self._binding) and namespace in self._binding.job_namespaces:
+        managed = _managed_fields(self._binding, server.url)
+        if managed and namespace in self._binding.job_namespaces:
             return
         if not (self._binding.is_cross_namespace or await self._has_managed(namespace)):
             return
@@ -136,8 +137,8 @@ class RunSecrets:
             return False
         return True
 
-    async def _check_permitted(self, spec: Spec, namespace: str) -> None:
-        fields = _managed_fields(self._binding)
+    async def _check_permitted(self, spec: Spec, namespace: str, server_url: str) -> None:
+        fields = _managed_fields(self._binding, server_url)
         needed: Sequence[Permission] = ()
         if spec.jobs.environment_secret:
             needed = COLLECT_PERMISSIONS
@@ -216,7 +217,8 @@ def run_credentials(binding: Binding, server: PrefectEndpoint) -> Credentials:
 
 def _ca(binding: Binding, server: PrefectEndpoint) -> CASource | str | None:
     spec = binding.spec()
-    ca_bundle = spec.jobs.ca_bundle or (spec.server.ca_bundle if _pods_use_https(spec) else None)
+    is_trusted = _pods_use_https(spec, server.url)
+    ca_bundle = spec.jobs.ca_bundle or (spec.server.ca_bundle if is_trusted else None)
     if ca_bundle is None:
         return None
     if binding.is_cross_namespace and not spec.jobs.ca_bundle:
@@ -225,12 +227,13 @@ def _ca(binding: Binding, server: PrefectEndpoint) -> CASource | str | None:
     return CASource(kind, ca_bundle.selector.name, ca_bundle.selector.key)
 
 
-def _pods_use_https(spec: Spec) -> bool:
-    return (spec.jobs.server_url or spec.server.url or "").startswith("https:")
+def _pods_use_https(spec: Spec, server_url: str) -> bool:
+    return (spec.jobs.server_url or server_url).startswith("https:")
 
 
-def _managed_fields(binding: Binding) -> list[str]:
-    """Return the fields of spec.server that the operator copies to the namespace of the Jobs."""
+def _managed_fields(binding: Binding, server_url: str = "https:") -> list[str]:
+    """Return the fields of spec.server that the operator copies to the namespace of the Jobs;
+    without the server's address those that it may have copied."""
     spec, fields = binding.spec(), []
     jobs, server = spec.jobs, spec.server
     if binding.is_cross_namespace and not _named(jobs):
@@ -238,7 +241,7 @@ def _managed_fields(binding: Binding) -> list[str]:
     if server.headers and not jobs.headers and jobs.server_url is None:
         fields.append("headers")
     copies_ca = binding.is_cross_namespace and server.ca_bundle and not jobs.ca_bundle
-    if copies_ca and _pods_use_https(spec):
+    if copies_ca and _pods_use_https(spec, server_url):
         fields.append("caBundle")
     return fields
 
@@ -269,7 +272,7 @@ def _referenced_keys(binding: Binding, namespace: str) -> list[KeyReference]:
     ]
     if jobs.ca_bundle:
         path, condition = "spec.jobs.caBundle", c.JOBS_PERMITTED
-        key = ca_reference(jobs.ca_bundle, namespace=namespace, path=path, condition=condition)
+        key = key_reference(jobs.ca_bundle, namespace=namespace, path=path, condition=condition)
         keys.append(replace(key, names_other_keys=not binding.is_cross_namespace))
     return keys
 

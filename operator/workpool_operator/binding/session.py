@@ -180,7 +180,7 @@ class BindingSession(Subscriber):
         for namespace in self._binding.job_namespaces:
             self._cluster.watch(namespace)
         for namespace in self._cluster.namespaces:
-            await self._run_secrets.release_unneeded(namespace)
+            await self._run_secrets.release_unneeded(server, namespace)
         self._server = server
         return self._make_connection(api, pool_id)
 
@@ -280,7 +280,8 @@ class BindingSession(Subscriber):
             generation=preflight.generation,
             worker_name=self._worker_name,
             holder="" if stopped else self._context.identity,
-            server_url=PrefectEndpoint(spec.server.url or "").address,
+            pool_name=spec.work_pool.pool_name,
+            server_url=preflight.address or PrefectEndpoint(spec.server.url or "").address,
             states=preflight.conditions.states(),
             serving=ServingState(
                 suspended=spec.suspend,

@@ -40,6 +40,7 @@ class StatusInput:
 
     generation: int
     worker_name: str
+    pool_name: str
     server_url: str
     states: dict[str, ConditionState]
     serving: ServingState
@@ -72,6 +73,7 @@ def build_status(inputs: StatusInput, *, before: dict[str, Any], now: datetime) 
         "workerName": inputs.worker_name,
         "holderIdentity": inputs.holder or None,
         "workPool": {
+            "name": inputs.pool_name or None,
             "id": str(pool.id) if pool else None,
             "type": pool.type if pool else None,
             "paused": pool.is_paused if pool else None,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from workpool_operator.cli.findings import Finding
-from workpool_operator.cli.objects import KubernetesObject
+from workpool_operator.cli.objects import KubernetesObject, pool_name
 from workpool_operator.jobs.field_errors import get_path
 
 Conflicts = Iterator[tuple[KubernetesObject, Finding]]
@@ -40,15 +41,29 @@ def _same_runs(bindings: Iterable[KubernetesObject]) -> Conflicts:
     served: dict[tuple[str, str], _PoolConsumers] = defaultdict(_PoolConsumers)
     for binding in bindings:
         spec = binding.value.get("spec")
-        server, pool = get_path(spec, ("server", "url")), get_path(spec, ("workPool", "name"))
-        if not (isinstance(server, str) and isinstance(pool, str)):
+        server, pool = _server(binding), pool_name(spec)
+        if not (server and pool):
             continue
-        shared = served[server.rstrip("/"), pool].add(binding, _queues(spec))
+        shared = served[server, pool].add(binding, _queues(spec))
         if shared:
             other, queue = shared
             what = f"work queue {queue!r} of work pool {pool!r}" if queue else f"work pool {pool!r}"
             text = f"{other} also serves {what}: each run goes to the binding that claims it first"
             yield binding, Finding(("spec", "workPool", "name"), text, "warning")
+
+
+def _server(binding: KubernetesObject) -> str:
+    """Return what identifies the binding's server without a cluster; "" if nothing does."""
+    server = get_path(binding.value, ("spec", "server"))
+    given = server if isinstance(server, Mapping) else {}
+    if isinstance(url := given.get("url"), str):
+        return url.rstrip("/")
+    if cloud := given.get("cloud"):
+        return json.dumps(cloud, sort_keys=True, default=str)
+    pool = get_path(binding.value, ("spec", "workPool", "ref"))
+    source = given.get("urlFrom") or given.get("ref") or pool
+    namespace = get_path(binding.value, ("metadata", "namespace"))
+    return json.dumps([namespace, source], sort_keys=True, default=str) if source else ""
 
 
 def _queues(spec: Any) -> list[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from workpool_operator.binding import addresses, preflight_checks
 from workpool_operator.binding.context import Binding
+from workpool_operator.binding.server_source import ServerSource
 from workpool_operator.errors import (
     OperatorError,
     PrefectForbidden,
@@ -53,7 +54,7 @@ async def connect_server(
     Raises:
         OperatorError: no server is set, or its Secrets cannot be read.
     """
-    if binding and binding.spec().server.url and not os.environ.get(URL):
+    if binding and not os.environ.get(URL):
         return await _of_binding(binding, kube, named)
     own = profile.current()
     if not own.url:
@@ -70,28 +71,33 @@ async def _of_binding(
     binding: Binding, kube: KubernetesClient | None, named: str
 ) -> ServerConnection:
     own = any(os.environ.get(name) for name in VARIABLES)
-    found = _with_profile(binding) if own else await _with_secrets(binding, kube)
+    source = await preflight_checks.find_server(
+        binding.spec(), namespace=binding.namespace, kube=kube
+    )
+    found = _with_profile(source) if own else await _with_secrets(binding, source, kube)
     about = f"spec.server.{{}} of {named}"
     credentials = f"{API_KEY} or {AUTH_STRING}"
     return ServerConnection(
         found,
-        url=about.format("url"),
+        url=f"{source.field} of {named}",
         credentials=credentials if own else f"{about.format('apiKey')}, or {credentials}",
         ca=f"{about.format('caBundle')}, or {SSL_CERT_FILE}",
     )
 
 
-def _with_profile(binding: Binding) -> PrefectEndpoint:
+def _with_profile(source: ServerSource) -> PrefectEndpoint:
     """Return the binding's server with the credentials of the environment and the profile."""
-    return replace(profile.current(), url=preflight_checks.check_server_url(binding.spec()))
+    return replace(profile.current(), url=source.url)
 
 
-async def _with_secrets(binding: Binding, kube: KubernetesClient | None) -> PrefectEndpoint:
+async def _with_secrets(
+    binding: Binding, source: ServerSource, kube: KubernetesClient | None
+) -> PrefectEndpoint:
     """Return the binding's server with its credentials; CAs of this machine are trusted, too."""
     spec, trust = binding.spec(), profile.current().trust
     named = [spec.server.api_key, spec.server.auth_string, spec.server.headers]
     if not any((*named, spec.server.ca_bundle)):
-        return PrefectEndpoint(preflight_checks.check_server_url(spec), trust=trust)
+        return PrefectEndpoint(source.url, trust=trust)
     if kube is None:
         text = f"cannot read the Secrets that spec.server of {binding.key} names without a cluster"
         raise OperatorError(f"{text}: check the kubeconfig, or set {' or '.join(VARIABLES)}")
@@ -99,6 +105,7 @@ async def _with_secrets(binding: Binding, kube: KubernetesClient | None) -> Pref
     both = "".join(filter(None, (trust.ca_bundle, its.ca_bundle))) or None
     return await preflight_checks.read_credentials(
         spec,
+        source,
         namespace=binding.namespace,
         kube=kube,
         trust=TLSTrust(ca_bundle=both, verify=trust.verify),

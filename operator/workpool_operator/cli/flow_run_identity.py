@@ -16,6 +16,7 @@ from workpool_operator import settings
 from workpool_operator.api.v1alpha1 import ServerSpec
 from workpool_operator.binding.context import Binding
 from workpool_operator.binding.secrets import run_credentials
+from workpool_operator.binding.server_source import find_server
 from workpool_operator.cli.binding_check import POOL_TYPES
 from workpool_operator.cli.binding_lookup import binding_of
 from workpool_operator.cli.flow_run_documents import SAMPLE_ID, RunDocuments
@@ -30,6 +31,7 @@ from workpool_operator.prefect_api.models import Run
 from workpool_operator.runs.claims import Claim, Owner, find_claim
 
 NO_CLUSTER = str(SAMPLE_ID)
+NO_SERVER = "http://prefect.example/api"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,9 @@ async def identify_run(
         notes.append(f"{text}, so the binding's id is a placeholder")
     if api:
         notes += _mismatch(binding, found)
-    owner = _owner(binding, found, cluster_id)
+    url, unread = await _server_url(binding, kube)
+    notes += unread
+    owner = _owner(binding, found, cluster_id, server_url=url)
     claim = await _claim(found, owner, api) if api else None
     if found.server_run and claim is None:
         notes.append(_unclaimed(found.server_run))
@@ -71,28 +75,38 @@ async def identify_run(
 def _mismatch(binding: Binding, found: RunDocuments) -> Iterator[str]:
     """Yield why the binding would not serve the run at all."""
     wanted, pool = binding.spec().work_pool, found.pool
-    if pool["name"] != wanted.name:
-        yield f"{binding.key} serves work pool {wanted.name!r}, not {pool['name']!r}"
+    if pool["name"] != wanted.pool_name:
+        yield f"{binding.key} serves work pool {wanted.pool_name!r}, not {pool['name']!r}"
     if pool["type"] != wanted.type:
         text = f"work pool {pool['name']!r} has type {pool['type']!r}"
         yield f"{text}, and {binding.key} expects {wanted.type!r}"
 
 
-def _owner(binding: Binding, found: RunDocuments, cluster_id: str) -> Owner:
-    server = binding.spec().server
+async def _server_url(binding: Binding, kube: KubernetesClient | None) -> tuple[str, list[str]]:
+    """Return the address of the binding's server, and a note if it is a placeholder."""
+    try:
+        found = await find_server(binding.spec(), namespace=binding.namespace, kube=kube)
+    except OperatorError as error:
+        text = str(error).rstrip(".")
+        return NO_SERVER, [f"the server's address is a placeholder ({NO_SERVER}): {text}"]
+    return found.url, []
+
+
+def _owner(binding: Binding, found: RunDocuments, cluster_id: str, *, server_url: str) -> Owner:
+    server = _with_credentials(binding.spec().server, server_url)
     return binding.owner(
         cluster_id=cluster_id,
-        server_url=(server.url or "").rstrip("/"),
+        server_url=server_url,
         pool_id=UUID(found.pool["id"]),
-        credentials=run_credentials(binding, _with_credentials(server)),
+        credentials=run_credentials(binding, server),
         template_environment=settings.template_environment(),
     )
 
 
-def _with_credentials(server: ServerSpec) -> PrefectEndpoint:
+def _with_credentials(server: ServerSpec, url: str) -> PrefectEndpoint:
     """Return the server with the credentials that the operator has, without their values."""
     return PrefectEndpoint(
-        server.url or "",
+        url,
         api_key="" if server.api_key else None,
         auth_string="" if server.auth_string else None,
         headers=tuple((header.name, "") for header in server.headers or ()),
@@ -102,7 +116,7 @@ def _with_credentials(server: ServerSpec) -> PrefectEndpoint:
 
 def _sample_binding(found: RunDocuments, *, url: str) -> Binding:
     """Return a binding of the pool in the namespace that the template names."""
-    server = {"url": url or "http://prefect.example/api"}
+    server = {"url": url or NO_SERVER}
     pool = {key: found.pool[key] for key in ("name", "type")}
     pool["type"] = pool["type"] if pool["type"] in POOL_TYPES else POOL_TYPES[0]
     metadata = {"namespace": _namespace(found), "name": "render"}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from workpool_operator.api import v1alpha1
 from workpool_operator.cli import documents
 from workpool_operator.cli.documents import Document, Position
-from workpool_operator.jobs.field_errors import Path
+from workpool_operator.jobs.field_errors import Path, get_path
 
 Kind = Literal["binding", "work pool", "base job template", "other"]
 
@@ -56,6 +56,14 @@ class KubernetesObject:
 def is_binding(value: Any) -> bool:
     """Return whether the document is a WorkPoolBinding."""
     return isinstance(value, Mapping) and value.get("kind") == v1alpha1.KIND
+
+
+def pool_name(spec: Any) -> str:
+    """Return the name in Prefect of the work pool of a binding's spec; "" without one."""
+    for path in (("workPool", "name"), ("workPool", "ref", "name")):
+        if isinstance(name := get_path(spec, path), str):
+            return name
+    return ""
 
 
 def read_objects(file: str) -> list[KubernetesObject]:

@@ -24,6 +24,7 @@ from workpool_operator.binding import secrets
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.cli import output
 from workpool_operator.cli.binding_lookup import binding_of
+from workpool_operator.cli.objects import pool_name
 from workpool_operator.errors import (
     KubernetesConflict,
     KubernetesNotFound,
@@ -107,7 +108,7 @@ async def _show(options: Options) -> list[Object]:
 
 def _describe(binding: Object) -> str:
     """Return what a person should know before the binding is deleted."""
-    pool = get_path(binding, ("spec", "workPool", "name"))
+    pool = pool_name(binding.get("spec"))
     runs = [get_path(binding, ("status", "runs", each)) or 0 for each in ("running", "pending")]
     text = f"work pool {pool!r}, {runs[0]} runs running, {runs[1]} pending"
     return (

@@ -46,6 +46,7 @@ class PrefectEndpoint:
     """The address and credentials of a Prefect API.
 
     `headers` are sent in addition to the credentials, with every request and to the event stream.
+    `setting` is the field or variable that names the address, for messages.
     """
 
     url: str
@@ -53,6 +54,7 @@ class PrefectEndpoint:
     auth_string: str | None = field(default=None, repr=False)
     headers: Headers = field(default=(), repr=False)
     trust: TLSTrust = field(default=TLSTrust(), repr=False)
+    setting: str = field(default="spec.server.url", repr=False, compare=False)
 
     @property
     def address(self) -> str:

@@ -10,6 +10,7 @@ import pytest
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import preflight_checks
 from workpool_operator.binding.key_reference import KeyReference
+from workpool_operator.binding.server_source import ServerSource
 from workpool_operator.errors import (
     BindingFault,
     KubernetesNotFound,
@@ -140,12 +141,12 @@ async def test_an_address_with_a_password_is_shown_without_it():
     await fault(DOWN, f"http://me:{SECRET}@prefect/api")
 
 
-def test_a_proxy_that_cannot_be_used_is_a_condition(monkeypatch):
+async def test_a_proxy_that_cannot_be_used_is_a_condition(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", f"socks5://me:{SECRET}@proxy:1080")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     with pytest.raises(BindingFault, match="HTTP_PROXY: not a valid proxy") as raised:
-        preflight_checks.check_server_url(spec())
+        await preflight_checks.find_server(spec(), namespace="data", kube=None)
     assert (raised.value.condition, raised.value.reason) == ("ServerResolved", "ProxyInvalid")
     assert SECRET not in str(raised.value)
 
@@ -156,6 +157,7 @@ def test_a_proxy_that_cannot_be_used_is_a_condition(monkeypatch):
 async def read(server: Spec, kube: Cluster) -> PrefectEndpoint:
     return await preflight_checks.read_credentials(
         server,
+        ServerSource(INSIDE, "spec.server.url"),
         namespace="data",
         kube=kube,  # type: ignore[arg-type]
         trust=TLSTrust(),

@@ -14,6 +14,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 INPUT = StatusInput(
     generation=3,
     worker_name="etl.data@1234",
+    pool_name="etl",
     server_url="http://prefect/api",
     states=Conditions().states(),
     serving=ServingState(),
@@ -26,7 +27,8 @@ def test_a_status_has_what_the_session_knows() -> None:
     status = build_status(status_input, before={}, now=NOON)
     assert status["observedGeneration"] == 3
     assert status["workerName"] == "etl.data@1234"
-    assert status["workPool"] == {"id": str(UUID(int=7)), "type": "kubernetes", "paused": True}
+    pool_status = {"name": "etl", "id": str(UUID(int=7)), "type": "kubernetes", "paused": True}
+    assert status["workPool"] == pool_status
     assert status["server"] == {"url": "http://prefect/api", "version": "3.8.8"}
     assert status["runs"] == {"running": 1, "pending": 2, "queued": 3}
     assert [each["type"] for each in status["conditions"]][:2] == ["Ready", "Claiming"]

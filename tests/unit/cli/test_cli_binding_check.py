@@ -14,6 +14,7 @@ from workpool_operator.cli import binding_check
 
 SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect:4200/api"}}
 ID = "1ab2c3d4-0000-4000-8000-000000000000"
+UUID = "1f0a2b3c-0000-4000-8000-00000000000a"
 SECRET = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
 
 
@@ -40,6 +41,7 @@ def rules(schema: Any) -> Iterator[str]:
 
 def test_every_rule_of_the_crd_can_be_evaluated():
     everything = {
+        "workPool": {"name": "x"},
         "server": {"url": "x", "apiKey": {}, "authString": {}},
         "jobs": {"namespace": "x", "apiKey": {}, "authString": {}},
     }
@@ -74,7 +76,33 @@ def test_a_good_binding_has_no_findings():
     ("changes", "expected"),
     [
         ({"workpool": {}}, "spec.workpool: unknown field (did you mean workPool?)"),
-        ({"server": ...}, "spec.server: is required: the Prefect server that has the work pool"),
+        (
+            {"server": ...},
+            "spec.server: exactly one of url, urlFrom, cloud and ref is needed: it names the "
+            "Prefect API",
+        ),
+        (
+            {"server": {**SPEC["server"], "ref": {"name": "prefect"}}},
+            "spec.server: exactly one of url, urlFrom, cloud and ref is needed: it names the "
+            "Prefect API",
+        ),
+        (
+            {"workPool": {"ref": {"name": "etl"}}},
+            "spec.server: workPool.ref names the server: leave url, urlFrom, cloud and ref out",
+        ),
+        (
+            {"workPool": {"name": "etl", "ref": {"name": "etl"}}, "server": {}},
+            "spec.workPool: exactly one of name and ref is needed: it names the work pool",
+        ),
+        (
+            {"server": {"cloud": {"accountID": "a", "workspaceID": UUID}, "apiKey": SECRET}},
+            "spec.server.cloud.accountID: 'a' must be an id as in the address of Prefect Cloud: "
+            "8-4-4-4-12 hexadecimal digits",
+        ),
+        (
+            {"server": {"cloud": {"accountID": UUID, "workspaceID": UUID}}},
+            "spec.server: cloud requires an API key: set apiKey.secretKeyRef",
+        ),
         ({"server": {"url": 5}}, "spec.server.url: must be a string, is a number"),
         ({"suspend": "yes"}, "spec.suspend: must be true or false, is a string"),
         ({"concurrencyLimit": 0}, "spec.concurrencyLimit: must be at least 1, is 0"),
@@ -96,7 +124,6 @@ def test_a_good_binding_has_no_findings():
             {"workPool": {"name": "a" * 201}},
             "spec.workPool.name: must have at most 200 characters, has 201",
         ),
-        ({"server": {}}, "spec.server: url is required: the address of the Prefect API"),
         (
             {"workPool": {"name": "prefect-pool"}},
             "spec.workPool.name: 'prefect-pool' is reserved: Prefect does not allow work pools "
