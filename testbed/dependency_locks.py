@@ -12,11 +12,15 @@ COMMON = (
     "--no-header",
     "--upgrade",
 )
-#: The sources of each lock; the later ones agree with the runtime's on what they share.
+#: The sources of each lock; a later one agrees with an earlier one on what they share.
 LOCKS = {
-    "requirements.lock": ("pyproject.toml",),
-    "requirements-dev.lock": ("pyproject.toml", "--group=dev", "--constraint=requirements.lock"),
-    "requirements-peer.lock": ("--group=peer", "--constraint=requirements.lock"),
+    "requirements.lock": ("pyproject.toml", "--extra=client"),
+    "requirements-dev.lock": (
+        *("pyproject.toml", "--extra=worker", "--group=dev"),
+        "--constraint=requirements.lock",
+    ),
+    "requirements-peer.lock": ("--group=peer", "--constraint=requirements-dev.lock"),
+    "testbed/images/run.lock": ("--group=run", "--constraint=requirements-dev.lock"),
     "localnode/go/toolchain.lock": ("localnode/go/toolchain.in",),
 }
 

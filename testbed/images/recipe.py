@@ -39,7 +39,12 @@ class Recipe:
             yield from _files_below(CHECKOUT / source)
 
 
-RUN = Recipe("workpool-operator-run", target="run", sources=("requirements.lock", "examples/flows"))
+RUN = Recipe(
+    "workpool-operator-run",
+    target="run",
+    file="testbed/images/run.Dockerfile",
+    sources=("testbed/images/run.lock", "examples/flows"),
+)
 ROOTFUL = Recipe(
     "workpool-operator-rootful",
     target="rootful",

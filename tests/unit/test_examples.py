@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from testbed import demo
+from testbed.images import RUN
 from testbed.state import CHECKOUT
 from workpool_operator.api.v1alpha1 import Spec
 
@@ -31,7 +32,8 @@ def test_the_deployment_runs_a_flow_that_the_run_image_has() -> None:
     assert f"def {flow}(" in (EXAMPLES / file).read_text()
     run = f"prefect deployment run {flow}/{deployment['name']} --watch"
     assert run in demo.SCRIPT.read_text()
-    assert "COPY examples/flows /opt/prefect/flows" in (CHECKOUT / "Dockerfile").read_text()
+    dockerfile = (CHECKOUT / RUN.file).read_text()
+    assert "COPY examples/flows /opt/prefect/flows" in dockerfile
 
 
 def test_the_deployment_uses_the_pool_and_namespace_of_the_binding() -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -77,18 +78,33 @@ def test_the_patterns_of_the_values_schema_work_in_editors():
     assert "(?" not in json.dumps(json.loads(generated.VALUES_SCHEMA.read_text()))
 
 
-def test_prefect_is_capped_at_the_locked_minor_version():
+@pytest.mark.parametrize(
+    ("extra", "distribution", "lock"),
+    [
+        ("client", "prefect-client", "requirements.lock"),
+        ("worker", "prefect", "requirements-dev.lock"),
+        ("worker", "prefect", "requirements-peer.lock"),
+        ("worker", "prefect", "testbed/images/run.lock"),
+    ],
+)
+def test_prefect_is_capped_at_the_minor_version_that_is_locked_everywhere(
+    extra, distribution, lock
+):
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    [specifier] = [
-        Requirement(each).specifier
-        for each in project["dependencies"]
-        if Requirement(each).name == "prefect"
-    ]
-    locked = re.search(r"^prefect==(\S+)", (CHECKOUT / "requirements.lock").read_text(), re.M)
-    assert locked
-    version = Version(locked[1])
-    assert version in specifier
-    assert f"{version.major}.{version.minor + 1}" not in specifier
+    (requirement,) = map(Requirement, project["optional-dependencies"][extra])
+    assert requirement.name == distribution
+    (locked,) = re.findall(rf"^{distribution}==(\S+)", (CHECKOUT / lock).read_text(), re.M)
+    version = Version(locked)
+    assert locked == metadata.version("prefect")
+    assert version in requirement.specifier
+    assert f"{version.major}.{version.minor + 1}" not in requirement.specifier
+
+
+def test_only_the_extras_name_prefect_of_which_an_environment_has_one_distribution():
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    assert not [each for each in project["dependencies"] if "prefect" in each]
+    locked = re.findall(r"^prefect[a-z-]*", (CHECKOUT / "requirements.lock").read_text(), re.M)
+    assert locked == ["prefect-client"]
 
 
 def test_every_value_of_the_chart_is_in_its_schema_and_described():

@@ -34,10 +34,10 @@ ContextOption = Annotated[
 
 
 class Program(TyperGroup):
-    """Reports in one line that the output cannot be written."""
+    """Reports in one line that the output cannot be written, or that Prefect is not installed."""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run the command; exit with 1 if standard output cannot be written."""
+        """Run the command; exit with 1 if the output cannot be written or Prefect is missing."""
         try:
             try:
                 return super().main(*args, **options)
@@ -48,6 +48,13 @@ class Program(TyperGroup):
             if sys.stdout:  # else the interpreter tries again at its end, and prints a traceback
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(f"workpool-operator: error: cannot write the output: {error.strerror}")
+        except ModuleNotFoundError as missing:
+            if missing.name != "prefect":
+                raise
+            sys.exit(
+                "workpool-operator: error: this command needs Prefect, which is not installed: "
+                "pip install 'workpool-operator[client]'"
+            )
 
 
 app = typer.Typer(
@@ -63,10 +70,23 @@ def _print_version(requested: bool) -> None:
     if requested:
         from importlib.metadata import version
 
-        typer.echo(
-            f"workpool-operator {version('workpool-operator')}, Prefect {version('prefect')}"
-        )
+        typer.echo(f"workpool-operator {version('workpool-operator')}, {_prefect_version()}")
         raise typer.Exit
+
+
+def _prefect_version() -> str:
+    """Return which Prefect is installed, without the seconds that its import takes."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    for distribution in (
+        "prefect",
+        "prefect-client",
+    ):  # the same modules, the latter without server
+        try:
+            return f"Prefect {version(distribution)}"
+        except PackageNotFoundError:
+            continue
+    return "without Prefect"
 
 
 @app.callback()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import metadata
 from importlib.metadata import version
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from testbed.state import CHECKOUT
 from tests.support.command import Command
@@ -52,6 +54,53 @@ def test_the_version_is_that_of_the_package(command):
         0,
         f"workpool-operator {version('workpool-operator')}, Prefect {version('prefect')}\n",
     )
+
+
+#: Runs the program as where Prefect is not installed.
+WITHOUT_PREFECT = """
+import sys
+class Nowhere:
+    def find_spec(self, name, *_):
+        if name == "prefect":
+            raise ModuleNotFoundError("No module named 'prefect'", name=name)
+sys.meta_path.insert(0, Nowhere())
+from workpool_operator.cli import app
+app()
+"""
+
+
+def without_prefect(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-c", WITHOUT_PREFECT, *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, input=stdin, check=False)
+
+
+def test_a_command_that_needs_prefect_says_how_to_install_it():
+    done = without_prefect("validate", "-", stdin='{"job_configuration": {}, "variables": {}}')
+    assert done.stderr == (
+        "workpool-operator: error: this command needs Prefect, which is not installed: "
+        "pip install 'workpool-operator[client]'\n"
+    )
+    assert done.returncode == 1
+
+
+def test_the_crd_is_printed_without_prefect():
+    assert "kind: CustomResourceDefinition\n" in without_prefect("crd").stdout
+
+
+@pytest.mark.parametrize(
+    ("installed", "printed"),
+    [("prefect", "Prefect 3.8.8"), ("prefect-client", "Prefect 3.8.8"), ("", "without Prefect")],
+)
+def test_the_version_names_whichever_distribution_of_prefect_is_installed(
+    monkeypatch, installed, printed
+):
+    def found(name: str) -> str:
+        if name not in {"workpool-operator", installed}:
+            raise metadata.PackageNotFoundError(name)
+        return "3.8.8"
+
+    monkeypatch.setattr(metadata, "version", found)
+    assert CliRunner().invoke(app, ["--version"]).output == f"workpool-operator 3.8.8, {printed}\n"
 
 
 @pytest.mark.parametrize(

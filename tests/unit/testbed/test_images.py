@@ -65,10 +65,10 @@ def test_every_source_of_the_real_recipes_exists() -> None:
     assert [name for name in sorted(sources) if not (CHECKOUT / name).exists()] == []
 
 
-def test_the_recipes_name_all_that_the_dockerfile_copies_from_the_checkout() -> None:
-    lines = (CHECKOUT / "Dockerfile").read_text().splitlines()
+@pytest.mark.parametrize("image", [recipe.RUN, recipe.OPERATOR], ids=lambda image: image.name)
+def test_a_recipe_names_all_that_its_dockerfile_copies_from_the_checkout(image: Recipe) -> None:
+    lines = (CHECKOUT / image.file).read_text().splitlines()
     copied = [
         line.split()[1:-1] for line in lines if line.startswith("COPY") and "--from" not in line
     ]
-    sources = {*recipe.RUN.sources, *recipe.OPERATOR.sources}
-    assert {name for names in copied for name in names} == sources
+    assert {name for names in copied for name in names} == {*image.sources}
