@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +177,8 @@ def operator(
 ) -> Iterator[Callable[..., Awaitable[Operator]]]:
     """`await operator()`: a process that serves the test's namespace; failures show its log.
 
-    It is preloaded, unless it has to be `fresh` or `env` has more than the operator's own settings:
-    libraries read theirs when they are imported.
+    It is preloaded, unless it has to be `fresh`, or another `program`, or `env` has more than the
+    operator's own settings: libraries read theirs when they are imported.
     """
     started: list[Operator] = []
     logs = request.node.stash.setdefault(operators.LOGS, [])
@@ -189,6 +189,7 @@ def operator(
         kubeconfig: Path = cluster.kubeconfig,
         ready: bool = True,
         fresh: bool = False,
+        program: Sequence[str] = (),
         **env: str,
     ) -> Operator:
         namespaces = [namespace, also_in] if also_in else [namespace]
@@ -198,7 +199,9 @@ def operator(
             kubeconfig=kubeconfig,
             log=logs[-1],
             env=env,
-            preloaded=not fresh and all(name.startswith("WORKPOOL_OPERATOR_") for name in env),
+            program=program or (str(operators.PROGRAM),),
+            preloaded=not (fresh or program)
+            and all(name.startswith("WORKPOOL_OPERATOR_") for name in env),
         )
         started.append(process)
         if ready:

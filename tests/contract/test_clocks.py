@@ -11,21 +11,10 @@ from kubernetes_asyncio.client import Configuration
 from tests.contract.conftest import make_run
 from tests.support.fault_proxy import FaultProxy
 from tests.support.prefect import Object, PrefectApi
-from workpool_operator.clock import Clock
+from tests.support.wrong_clock import WrongClock
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api.client import PrefectApi as Client
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
-
-
-class WrongClock(Clock):
-    """Differs from the servers' clocks."""
-
-    def __init__(self, seconds: int) -> None:
-        self._ahead = timedelta(seconds=seconds)
-
-    def now(self) -> datetime:
-        return super().now() + self._ahead
-
 
 WRONG = pytest.mark.parametrize("seconds", [-30, 30])
 

@@ -103,7 +103,7 @@ class Connection(Listener):
         """Serve until another connection is needed. Return the reason."""
         seconds = self._context.heartbeat_seconds
         heartbeat = Heartbeat(
-            self._api, worker=worker, every_seconds=seconds, serves=self._preflight.is_servable
+            self._api, worker=worker, every_seconds=seconds, serves=self._sends_heartbeats
         )
         try:
             async with asyncio.TaskGroup() as group:
@@ -117,6 +117,9 @@ class Connection(Listener):
             for part in ("polls", "checks", "reconcilers"):
                 self._context.watchdog.stop(f"{self._binding.key} {part}")
         return reason
+
+    def _sends_heartbeats(self) -> bool:
+        return self._preflight.is_servable() and self._binding.holds_lease()
 
     async def drain(self) -> None:
         """Finish the writes in progress and start no more."""

@@ -6,6 +6,7 @@ replica that does not serve the binding (docs/races.md, 28).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from workpool_operator.api import v1alpha1
@@ -17,27 +18,34 @@ Object = dict[str, Any]
 ATTEMPTS = 5  # of a read and a write, between which another may change the binding
 
 
-async def add(kube: KubernetesClient, namespace: str, name: str, *, uid: str) -> Object | None:
+Check = Callable[[], None]  # raises LeaseNotHeld before a write that another replica makes
+
+
+async def add(
+    kube: KubernetesClient, namespace: str, name: str, *, uid: str, check: Check
+) -> Object | None:
     """Return the binding with the finalizer, or as it is if it is being deleted; None if the
     binding with this uid does not exist.
 
     Raises:
         OperatorError: not done; call again.
     """
-    return await _change(kube, namespace, name, uid=uid, present=True)
+    return await _change(kube, namespace, name, uid=uid, present=True, check=check)
 
 
-async def remove(kube: KubernetesClient, namespace: str, name: str, *, uid: str) -> None:
+async def remove(
+    kube: KubernetesClient, namespace: str, name: str, *, uid: str, check: Check
+) -> None:
     """Remove the finalizer, if the binding with this uid exists; keep those of others.
 
     Raises:
         OperatorError: not done; call again.
     """
-    await _change(kube, namespace, name, uid=uid, present=False)
+    await _change(kube, namespace, name, uid=uid, present=False, check=check)
 
 
 async def _change(
-    kube: KubernetesClient, namespace: str, name: str, *, uid: str, present: bool
+    kube: KubernetesClient, namespace: str, name: str, *, uid: str, present: bool, check: Check
 ) -> Object | None:
     for attempt in range(ATTEMPTS):
         try:
@@ -51,6 +59,7 @@ async def _change(
                 return found
             wanted = [*others, v1alpha1.FINALIZER] if present else others
             version = metadata["resourceVersion"]
+            check()
             patch = {"metadata": {"finalizers": wanted or None, "resourceVersion": version}}
             return await kube.patch(BINDINGS, namespace, name, patch)
         except KubernetesNotFound:

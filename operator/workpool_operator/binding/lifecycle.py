@@ -20,6 +20,7 @@ from workpool_operator.binding.status import BINDINGS, StatusInput, StatusWriter
 from workpool_operator.errors import (
     KubernetesNotFound,
     KubernetesRefused,
+    LeaseNotHeld,
     OperatorError,
     Unavailable,
 )
@@ -72,7 +73,11 @@ class Lifecycle:
         """Serve until `ending` resolves, then clean up. Return why it ended."""
         found = await self._until_answered(
             lambda: finalizers.add(
-                self._context.kube, self._live.namespace, self._live.name, uid=self._live.uid
+                self._context.kube,
+                self._live.namespace,
+                self._live.name,
+                uid=self._live.uid,
+                check=self._binding().check_lease,
             )
         )
         if found is None:
@@ -91,17 +96,20 @@ class Lifecycle:
         log.info("%s: %s", self._live.key, end.value)
         return end
 
-    async def release(self) -> None:
-        """Delete what a deleted binding leaves behind, and remove its finalizer.
+    async def release(self, *, check: finalizers.Check = lambda: None) -> None:
+        """Delete what a deleted binding leaves behind, and remove its finalizer. `check()` is
+        called before each.
 
         Raises:
             OperatorError: not done yet; call again.
         """
+        check()
         if self.session:
             await self.session.delete_worker()
         kube, live = self._context.kube, self._live
+        check()
         await secrets.release_secrets(self._binding(), kube)
-        await finalizers.remove(kube, live.namespace, live.name, uid=live.uid)
+        await finalizers.remove(kube, live.namespace, live.name, uid=live.uid, check=check)
 
     async def report_unserved(self, state: ConditionState) -> None:
         """Write to the status why the binding has no session, as Ready and Claiming.
@@ -135,7 +143,7 @@ class Lifecycle:
             live.update(found)
             if not live.is_deleting:
                 return End.UNSELECTED
-        await self.release()
+        await self.release(check=self._binding().check_lease)
         return End.DELETED
 
     async def _run_sessions(self, ending: asyncio.Future[End]) -> None:
@@ -201,6 +209,8 @@ class Lifecycle:
         while True:
             try:
                 answer = await request()
+            except LeaseNotHeld:
+                await asyncio.sleep(RETRY_SECONDS)  # it is renewed, or this holder ends
             except OperatorError as error:
                 self._problems.report("waits for the Kubernetes API", error)
                 await asyncio.sleep(RETRY_SECONDS)

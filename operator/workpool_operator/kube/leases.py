@@ -2,9 +2,10 @@
 
 Only durations on this process's monotonic clock count, because the clocks of two machines differ. A
 process holds a Lease until `LEASE_SECONDS` after it sent its last successful request. It takes the
-Lease of another if that one's record did not change before its eyes for `LEASE_SECONDS`. The times
-in a Lease are for people. A write names the version that it changes: of two that take a Lease at
-the same time, one gets it.
+Lease of another if that one's record did not change before its eyes for `LEASE_SECONDS`, or for the
+longer duration that the record names: another version may renew less often. The times in a Lease
+are for people. A write names the version that it changes: of two that take a Lease at the same
+time, one gets it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from workpool_operator.kube.models import Lease
 T = TypeVar("T")
 
 LEASE_SECONDS = 10.0
+LONGEST_LEASE_SECONDS = 60.0  # if a Lease names a longer duration: it was edited by hand
 RENEW_SECONDS = 3.0  # between renewals: two in a row may fail
 REQUEST_SECONDS = 3.0  # for one request: a third attempt still comes in time
 NEVER = float("-inf")
@@ -49,7 +51,9 @@ class ObservedLease:
         """The number of seconds until the record counts as expired; 0 without a holder."""
         if not self.holder:
             return 0.0
-        return max(0.0, self._changed_at + LEASE_SECONDS - self._clock.monotonic())
+        named = self.lease.spec.lease_duration_seconds if self.lease else None
+        lasts = min(max(named or 0.0, LEASE_SECONDS), LONGEST_LEASE_SECONDS)
+        return max(0.0, self._changed_at + lasts - self._clock.monotonic())
 
     def observe(self, lease: Lease) -> bool:
         """Remember the Lease, unless a later version is known. Return whether its record is new."""

@@ -10,10 +10,14 @@ import pytest
 
 from workpool_operator.api.v1alpha1 import FINALIZER
 from workpool_operator.binding import finalizers
-from workpool_operator.errors import KubernetesConflict, KubernetesNotFound
+from workpool_operator.errors import KubernetesConflict, KubernetesNotFound, LeaseNotHeld
 from workpool_operator.kube.client import KubernetesClient
 
 THEIRS = "example.com/theirs"
+
+
+def check() -> None:
+    """The Lease is held."""
 
 
 class Bindings:
@@ -57,7 +61,7 @@ class Bindings:
 async def test_it_is_added_once_and_the_others_are_kept() -> None:
     api = Bindings(THEIRS, conflicts=2)
     for _ in range(2):
-        found = await finalizers.add(api.client, "data", "etl", uid="u")
+        found = await finalizers.add(api.client, "data", "etl", uid="u", check=check)
         assert found
         assert found["metadata"]["finalizers"] == [THEIRS, FINALIZER]
     assert api.writes == 1
@@ -66,14 +70,14 @@ async def test_it_is_added_once_and_the_others_are_kept() -> None:
 async def test_it_is_removed_once_and_the_others_are_kept() -> None:
     api = Bindings(FINALIZER, THEIRS, deleting=True, conflicts=2)
     for _ in range(2):
-        await finalizers.remove(api.client, "data", "etl", uid="u")
+        await finalizers.remove(api.client, "data", "etl", uid="u", check=check)
         assert api.finalizers == [THEIRS]
     assert api.writes == 1
 
 
 async def test_it_is_not_added_to_a_binding_that_is_being_deleted() -> None:
     api = Bindings(THEIRS, deleting=True)
-    assert await finalizers.add(api.client, "data", "etl", uid="u") == api.found
+    assert await finalizers.add(api.client, "data", "etl", uid="u", check=check) == api.found
     assert api.writes == 0
 
 
@@ -82,6 +86,18 @@ async def test_a_binding_that_was_deleted_or_created_again_is_left_alone(uid: st
     api = Bindings()
     if uid == "u":
         api.found = None
-    assert await finalizers.add(api.client, "data", "etl", uid=uid) is None
-    await finalizers.remove(api.client, "data", "etl", uid=uid)
+    assert await finalizers.add(api.client, "data", "etl", uid=uid, check=check) is None
+    await finalizers.remove(api.client, "data", "etl", uid=uid, check=check)
     assert api.writes == 0
+
+
+async def test_a_process_whose_lease_is_lost_between_read_and_write_does_not_write() -> None:
+    def lost() -> None:
+        raise LeaseNotHeld
+
+    added, removed = Bindings(THEIRS), Bindings(FINALIZER, deleting=True)
+    with pytest.raises(LeaseNotHeld):
+        await finalizers.add(added.client, "data", "etl", uid="u", check=lost)
+    with pytest.raises(LeaseNotHeld):
+        await finalizers.remove(removed.client, "data", "etl", uid="u", check=lost)
+    assert added.writes == removed.writes == 0

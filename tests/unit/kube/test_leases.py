@@ -107,12 +107,26 @@ async def test_times_in_the_lease_do_not_matter_because_clocks_differ(
     mine: Process, other: Process, api: LeaseApi
 ) -> None:
     await other.lock.acquire()
-    api.edit(*NAME, renewTime="2026-01-01T11:00:00.000000Z", leaseDurationSeconds=1)
+    api.edit(*NAME, renewTime="2026-01-01T11:00:00.000000Z")
     assert not await mine.lock.acquire()
-    api.edit(*NAME, renewTime="2027-01-01T00:00:00.000000Z", leaseDurationSeconds=3600)
+    api.edit(*NAME, renewTime="2027-01-01T00:00:00.000000Z")
     mine.watches()
     pass_time(LEASE_SECONDS, mine)
     assert await mine.lock.acquire()
+
+
+@pytest.mark.parametrize(("named", "lasts"), [(30, 30), (1, 10), (None, 10), (10**9, 60)])
+async def test_the_lease_of_a_version_that_renews_less_often_is_taken_after_its_own_duration(
+    named: int | None, lasts: float, mine: Process, other: Process, api: LeaseApi
+) -> None:
+    await other.lock.acquire()
+    api.edit(*NAME, leaseDurationSeconds=named)
+    mine.watches()
+    pass_time(lasts - 1, mine)
+    assert not await mine.lock.acquire()
+    pass_time(1, mine)
+    assert await mine.lock.acquire()
+    assert api.read(*NAME).spec.lease_duration_seconds == LEASE_SECONDS
 
 
 async def test_of_two_that_take_an_expired_lease_one_gets_it(
