@@ -1,33 +1,41 @@
 """`python -m benchmarks.loop_steps FILE run ...`: the operator, whose loop's steps are measured.
 
 A step is one callback, between two of which the event loop can do something else. On SIGUSR1 the
-longest steps so far are written to FILE, by CPU time of the loop's thread and by wall clock, and
-are forgotten. The wall clock time includes what other processes took of the CPU meanwhile.
+longest steps so far are written to FILE and forgotten: by CPU time of the loop's thread, and the
+longest by wall clock, which includes what other processes took of the CPU meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import heapq
 import json
 import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from localnode.errors import SetupError
 
 ANSWER_SECONDS = 30
+KEPT = 5  # by CPU time
 
 
 @dataclass(frozen=True, slots=True)
 class Longest:
-    """The longest steps: seconds, and what ran in that with the most CPU time."""
+    """The longest steps by CPU time: seconds, and what ran; and the longest by wall clock."""
 
-    cpu_seconds: float
+    steps: Sequence[tuple[float, str]]
     wall_seconds: float
-    what: str
+
+    @property
+    def cpu_seconds(self) -> float:
+        return self.steps[0][0]
 
 
 def program(file: Path) -> list[str]:
@@ -48,41 +56,71 @@ def longest_steps(pid: int, file: Path) -> Longest:
 
 
 class Steps:
-    """Measures every step of every loop of this process from its creation on."""
+    """Measures, inside its context, every step of every loop of this process."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._wall = self._cpu = 0.0
-        self._what = ""
+    def __init__(self) -> None:
+        self._wall = 0.0
+        self._longest: list[tuple[float, str]] = []  # a heap
+        self._collected = ""
         self._run = asyncio.Handle._run
 
+    def __enter__(self) -> Self:
         def run(handle: asyncio.Handle) -> None:
-            self.measure(handle)
+            self._measure(handle)
 
         asyncio.Handle._run = run  # type: ignore[assignment, method-assign]
-        signal.signal(signal.SIGUSR1, lambda *_: self.write())
+        gc.callbacks.append(self._note_collection)
+        return self
 
-    def measure(self, handle: asyncio.Handle) -> None:
+    def __exit__(self, *_: object) -> None:
+        asyncio.Handle._run = self._run  # type: ignore[method-assign]
+        gc.callbacks.remove(self._note_collection)
+
+    def take(self) -> Longest:
+        """Return the longest steps since the last call."""
+        taken = Longest(sorted(self._longest, reverse=True), self._wall)
+        self._wall, self._longest = 0.0, []
+        return taken
+
+    def _measure(self, handle: asyncio.Handle) -> None:
+        self._collected = ""
         wall, cpu = time.perf_counter(), time.thread_time()
         self._run(handle)
+        used = time.thread_time() - cpu
         self._wall = max(self._wall, time.perf_counter() - wall)
-        if (used := time.thread_time() - cpu) > self._cpu:
-            self._cpu, self._what = used, repr(handle)
+        if len(self._longest) < KEPT:
+            heapq.heappush(self._longest, (used, _what(handle) + self._collected))
+        elif used > self._longest[0][0]:
+            heapq.heapreplace(self._longest, (used, _what(handle) + self._collected))
 
-    def write(self) -> None:
-        steps = {"cpu_seconds": self._cpu, "wall_seconds": self._wall, "what": self._what}
-        self._wall = self._cpu = 0.0
-        aside = self._file.with_suffix(".new")
-        aside.write_text(json.dumps(steps))
-        aside.rename(self._file)
+    def _note_collection(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "stop":
+            self._collected = f", with a garbage collection of generation {info['generation']}"
+
+
+def _what(handle: asyncio.Handle) -> str:
+    """Return the task, or the callback."""
+    callback = handle._callback  # type: ignore[attr-defined]
+    task = getattr(callback, "__self__", None)
+    if isinstance(task, asyncio.Task):
+        return f"{getattr(task.get_coro(), '__qualname__', '')} ({task.get_name()})"
+    return str(getattr(callback, "__qualname__", callback))
 
 
 def main() -> None:
-    Steps(Path(sys.argv.pop(1)))
+    file = Path(sys.argv.pop(1))
     sys.argv[0] = "workpool-operator"
-    from workpool_operator.cli import app  # noqa: PLC0415 - its imports are not part of a step
+    with Steps() as steps:
 
-    app()
+        def write(*_: object) -> None:
+            aside = file.with_suffix(".new")
+            aside.write_text(json.dumps(asdict(steps.take())))
+            aside.rename(file)
+
+        signal.signal(signal.SIGUSR1, write)
+        from workpool_operator.cli import app  # noqa: PLC0415 - its imports are not part of a step
+
+        app()
 
 
 if __name__ == "__main__":

@@ -305,9 +305,8 @@ class BindingSession(Subscriber):
         """Return the namespaces to follow after a restart: those that the spec allows, and those
         that still have Jobs. Empty if that is only `spec.jobs.namespace`."""
         allowed, cluster = set(self._binding.job_namespaces), self._cluster
-        used = {job.metadata.namespace for job in cluster.jobs}
         unknown = {each for each in cluster.namespaces if not cluster.is_synced(each)}
-        found = allowed | (cluster.namespaces & (used | unknown))
+        found = allowed | (cluster.namespaces & (cluster.jobs.namespaces() | unknown))
         return tuple(sorted(found)) if len(found) > 1 else ()
 
     def _extra_conditions(self, spec: Spec) -> dict[str, ConditionState]:

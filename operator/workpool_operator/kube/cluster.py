@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -109,9 +109,9 @@ class ClusterCache:
         """Wait until the namespace is synced or the API server refuses to list it."""
         await self._answered[namespace].wait()
 
-    def run_ids(self) -> set[UUID]:
-        """Return every run that has an object."""
-        return {UUID(run_id) for run_id in self.jobs.run_ids() | self.pods.run_ids() if run_id}
+    def run_ids(self) -> Iterator[UUID]:
+        """Return every run that has an object now."""
+        return map(UUID, (self.jobs.run_ids() | self.pods.run_ids()) - {""})
 
     def objects(self, run_id: UUID) -> RunObjects:
         """Return what is known of the run."""
@@ -199,6 +199,7 @@ class Cache(Generic[O]):
         self._changed = changed
         self._by_uid: dict[str, O] = {}
         self._by_run: dict[str, dict[str, O]] = {}
+        self._by_namespace: dict[str, dict[str, O]] = {}
         self._tombstones: dict[str, dict[str, O]] = {}
 
     def __len__(self) -> int:
@@ -225,7 +226,11 @@ class Cache(Generic[O]):
 
     def uids(self, namespace: str) -> set[str]:
         """Return the UIDs of the namespace's objects."""
-        return {uid for uid, it in self._by_uid.items() if it.metadata.namespace == namespace}
+        return set(self._by_namespace.get(namespace, ()))
+
+    def namespaces(self) -> Set[str]:
+        """Return the namespaces that have objects."""
+        return self._by_namespace.keys()
 
     def put(self, item: O) -> None:
         """Insert or replace the object."""
@@ -234,6 +239,7 @@ class Cache(Generic[O]):
         _discard(self._tombstones, run_id, uid)
         self._by_uid[uid] = item
         self._by_run.setdefault(run_id, {})[uid] = item
+        self._by_namespace.setdefault(item.metadata.namespace, {})[uid] = item
         if before is not None and before.run_id != run_id:
             self._changed(before.run_id)
         if item != before:
@@ -268,6 +274,7 @@ class Cache(Generic[O]):
         item = self._by_uid.pop(uid, None)
         if item is not None:
             _discard(self._by_run, item.run_id, uid)
+            _discard(self._by_namespace, item.metadata.namespace, uid)
         return item
 
 

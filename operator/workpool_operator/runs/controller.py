@@ -37,6 +37,7 @@ from workpool_operator.runs.settings import PollSettings, RunSettings
 from workpool_operator.runs.state_proposals import StateProposals
 from workpool_operator.runs.store import NEVER, RunRecord, RunStore
 from workpool_operator.runs.workqueue import WorkQueue
+from workpool_operator.slices import in_slices
 
 log = logging.getLogger(__name__)
 
@@ -203,8 +204,7 @@ class RunController(Subscriber):
         """Drive the runs until cancelled; if one part fails, all end."""
         try:
             with self._cluster.subscribe(self):
-                for run_id in self._cluster.run_ids():
-                    self._count(run_id)
+                await self._count_all()
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._make_events().run(), name="events")
                     group.create_task(self._resync_once_listening(), name="resync")
@@ -474,6 +474,11 @@ class RunController(Subscriber):
     def _events_changed(self, lost: str | None) -> None:
         self._listening.set()
         self._listener.events_changed(lost)
+
+    async def _count_all(self) -> None:
+        """Count the runs that have Jobs or pods already."""
+        async for run_id in in_slices(self._cluster.run_ids()):
+            self._count(run_id)
 
     def _count(self, run_id: UUID) -> None:
         """Count the run by what is known of it now."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from workpool_operator.prefect_api.models import Run
 from workpool_operator.runs.claims import Owner
 from workpool_operator.runs.store import RunStore
 from workpool_operator.runs.workqueue import WorkQueue
+from workpool_operator.slices import in_slices
 
 log = logging.getLogger(__name__)
 
@@ -105,12 +106,15 @@ class Resync:
             pass
 
     async def _list_both(self) -> None:
-        found = {run.id for run in await self._of_pool()}
-        known = {run_id for run_id, _ in self._store}
-        ids = self._cluster.run_ids()
-        for batch in _batches(sorted((ids | known) - found)):
+        known = {run.id for run in await self._of_pool()}
+        unlisted: list[UUID] = []
+        async for run_id in in_slices(chain(self._cluster.run_ids(), self._store.run_ids())):
+            if run_id not in known:
+                known.add(run_id)
+                unlisted.append(run_id)
+        for batch in _batches(unlisted):
             await self._by_id(batch)
-        for run_id in ids | known | found:
+        async for run_id in in_slices(known):
             self._queue.add(run_id)
 
     async def _of_pool(self) -> list[Run]:

@@ -329,6 +329,10 @@ class RunStore:
     def __len__(self) -> int:
         return len(self._records)
 
+    def run_ids(self) -> tuple[UUID, ...]:
+        """Return every run that has a record now."""
+        return tuple(self._records)
+
     def get(self, run_id: UUID) -> RunRecord | None:
         """Return the run's record; None if there is none."""
         return self._records.get(run_id)
