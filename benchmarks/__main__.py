@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks import fairness, latency, load, render, throughput
+from benchmarks import fairness, latency, load, memory, render, throughput
 from benchmarks.contenders import Environment, environment
 from benchmarks.report import machine_and_servers, report
 from benchmarks.statistics import OURS, STOCK, Result, missed
@@ -48,8 +48,15 @@ PARTS: dict[str, Part] = {
     "fairness": lambda environment, options: fairness.measure(
         environment, runs=options.runs or 100
     ),
+    "memory": lambda environment, options: memory.measure(
+        environment, memory.Plan(options.jobs, options.bindings, options.ended, options.others)
+    ),
     "render": lambda _, __: render.measure(),
 }
+
+
+#: Measured only if it is named.
+LONG = frozenset({"memory"})
 
 
 def main() -> int:
@@ -102,12 +109,19 @@ def _empty(folder: Path) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (all)")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (all but memory)"
+    )
     parser.add_argument("--runs", type=int, help="single runs (latency: 30, fairness: 100)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the pauses between runs (1)")
     rates = "runs per second of load (50 100)"
     parser.add_argument("--rates", type=int, nargs="*", default=[50, 100], help=rates)
     parser.add_argument("--queued", type=int, default=5000, help="queued runs of load (5000)")
+    parser.add_argument("--jobs", type=int, default=10_000, help="live Jobs of memory (10000)")
+    parser.add_argument("--bindings", type=int, default=100, help="bindings of memory (100)")
+    parser.add_argument("--ended", type=int, default=20_000, help="ended runs of memory (20000)")
+    others = "pods of others of memory (50000; 0, as for the others: not measured)"
+    parser.add_argument("--others", type=int, default=50_000, help=others)
     parser.add_argument("--ours-alone", action="store_true", help="leave out the stock worker")
     parser.add_argument("--output", type=Path, help="the report (of today)")
     options = parser.parse_args()
@@ -116,7 +130,7 @@ def _options() -> argparse.Namespace:
     part = "".join(f"-{name}" for name in options.parts)
     options.pictures = options.output.parent if options.output else PICTURES
     options.output = options.output or RESULTS / f"{datetime.now(UTC):%Y-%m-%d}{part}.md"
-    options.parts = options.parts or list(PARTS)
+    options.parts = options.parts or [name for name in PARTS if name not in LONG]
     return options
 
 

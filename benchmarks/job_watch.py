@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from localnode.errors import SetupError
-from tests.support.kube import Kube, path
+from tests.support.kube import Kube, Object, path
 
 WATCH_SECONDS = 7200
 #: Without spec and status, which a Job's events repeat.
@@ -61,9 +61,9 @@ class JobWatch:
             await self._change()
         return [seen for seen, _ in self.seen[:jobs]]
 
-    def names(self) -> list[str]:
-        """Return the names of the Jobs so far."""
-        return [json.loads(line)["object"]["metadata"]["name"] for _, line in self.seen]
+    def newest(self, count: int) -> list[Object]:
+        """Return the metadata of the newest Jobs, as they were when they were created."""
+        return [json.loads(line)["object"]["metadata"] for _, line in self.seen[-count:]]
 
     async def _change(self) -> None:
         if self._ended:

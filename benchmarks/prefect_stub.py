@@ -2,7 +2,8 @@
 the bottleneck.
 
 `python -m benchmarks.prefect_stub --port PORT --delay SECONDS --owner PID` serves until the process
-PID ends. Every pool, of type kubernetes and with suspended Jobs, exists as soon as it is named.
+PID ends. Every pool, of type kubernetes and with suspended Jobs unless `--job-spec` says otherwise,
+exists as soon as it is named.
 Runs are queued and ended, and calls are counted, by requests below `/stub`, which have no delay. It
 knows no concurrency limits and keeps no history; it grants every state but a PENDING of the same
 name. No test of a promise uses it: this project's tests run on real servers.
@@ -71,9 +72,10 @@ class Pool:
 class Stub:
     """The state of the server, and its handlers."""
 
-    def __init__(self, delay: float) -> None:
+    def __init__(self, delay: float, job_spec: Object) -> None:
         self._delay = delay
         self._template = suspended_template()
+        self._template["job_configuration"]["job_manifest"]["spec"] |= job_spec
         self._pools: dict[str, Pool] = {}
         self._runs: dict[str, Run] = {}
         self._calls: Counter[str] = Counter()
@@ -105,7 +107,7 @@ class Stub:
                 web.get("/api/flow_run_states/", self._history),
                 web.post("/api/logs/", _empty),
                 web.post("/stub/{pool}/runs", self._queue_runs),
-                web.post("/stub/{pool}/ends", self._end_runs),
+                web.post("/stub/{pool}/states", self._enter_state),
                 web.post("/stub/delay", self._set_delay),
                 web.get("/stub/record", self._record),
             ]
@@ -254,12 +256,12 @@ class Stub:
             await self._report(pool, run)
         return _json(ids)
 
-    async def _end_runs(self, request: web.Request) -> web.Response:
-        """End the runs as their flows would; return how many there were."""
+    async def _enter_state(self, request: web.Request) -> web.Response:
+        """Have the runs enter a state as their flows would; return how many there were."""
         pool, body = self._pool(request.match_info["pool"]), await _body(request)
         for run_id in body["ids"]:
             run = self._runs[run_id]
-            run.enter(_state(body.get("type", "COMPLETED"), {}))
+            run.enter(_state(body["type"], {}))
             await self._report(pool, run)
         return _json(len(body["ids"]))
 
@@ -437,9 +439,9 @@ def _event(run: Run) -> str:
     return orjson.dumps({"type": "event", "event": event}).decode()
 
 
-async def serve(port: int, delay: float, owner: int) -> None:
+async def serve(stub: Stub, port: int, owner: int) -> None:
     """Serve until the process `owner` ends."""
-    runner = web.AppRunner(Stub(delay).app(), access_log=None)
+    runner = web.AppRunner(stub.app(), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     ended = asyncio.Event()
@@ -452,8 +454,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--delay", type=float, default=0.005, help="seconds before each answer")
     parser.add_argument("--owner", type=int, required=True, help="end when this pid ends")
+    job_spec = "JSON: fields of the spec of each Job"
+    parser.add_argument("--job-spec", type=orjson.loads, default={}, help=job_spec)
     options = parser.parse_args()
-    asyncio.run(serve(options.port, options.delay, options.owner))
+    asyncio.run(serve(Stub(options.delay, options.job_spec), options.port, options.owner))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -43,9 +45,9 @@ class Stub:
         ids: list[str] = answer.raise_for_status().json()
         return ids
 
-    async def end(self, pool: str, ids: Sequence[str]) -> None:
-        """End runs as their flows do."""
-        answer = await self._http.post(f"/stub/{pool}/ends", json={"ids": ids})
+    async def enter(self, state: str, pool: str, ids: Sequence[str]) -> None:
+        """Have runs enter the state as their flows do."""
+        answer = await self._http.post(f"/stub/{pool}/states", json={"type": state, "ids": ids})
         answer.raise_for_status()
 
     async def answer_after(self, seconds: float) -> None:
@@ -59,10 +61,13 @@ class Stub:
 
 
 @asynccontextmanager
-async def stub(logs: Path, *, delay: float = DELAY_SECONDS) -> AsyncIterator[Stub]:
-    """Serve the stub inside the context."""
+async def stub(
+    logs: Path, *, delay: float = DELAY_SECONDS, job_spec: Mapping[str, Any] | None = None
+) -> AsyncIterator[Stub]:
+    """Serve the stub inside the context; `job_spec` has fields of the spec of each Job."""
     port = free_port("127.0.0.1")
     options = ["--port", str(port), "--delay", str(delay), "--owner", str(os.getpid())]
+    options += ["--job-spec", json.dumps(job_spec or {})]
     process = Daemon(
         "the stub of Prefect",
         [sys.executable, "-m", "benchmarks.prefect_stub", *options],

@@ -1,4 +1,5 @@
-"""One process serves a hundred bindings: all become Ready, and each claims its run.
+"""One process serves a hundred bindings: all become Ready, each claims its run, and the process
+takes little CPU time and memory.
 
 Their Jobs are suspended: this is about the operator, not about pods. Measured alone on two cores:
 all are Ready after 13 s, for which the operator takes 6 s of a core.
@@ -21,6 +22,7 @@ from workpool_operator.kube.models import BINDING_ANNOTATION
 BINDINGS, POOLS = 100, 4
 READY_SECONDS = 30  # from the last binding's creation
 CPU_SECONDS = 20  # from the start of the process until all are Ready
+MEMORY_MIB = 400  # resident, with all of them and their runs
 TICKS = os.sysconf("SC_CLK_TCK")
 AT_ONCE = 5  # requests of the test
 
@@ -74,6 +76,7 @@ async def test_a_hundred_bindings_in_one_process_are_ready_and_each_serves_its_r
             return sum(bool(run["infrastructure_pid"]) for run in found)
 
         await poll(recorded, until=lambda count: count == BINDINGS, seconds=60)
+        assert resident_mib(process.pid) < MEMORY_MIB
         assert await process.probe("healthz") == 200
         assert await ready(kube, namespace) == BINDINGS
         assert "Traceback" not in process.log
@@ -89,6 +92,12 @@ def cpu_seconds(pid: int) -> float:
     """Return the CPU time that the process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def resident_mib(pid: int) -> float:
+    """Return the memory of the process that is in RAM now."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 async def ready(kube, namespace: str) -> int:

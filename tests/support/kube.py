@@ -101,6 +101,13 @@ class Kube:
         if response.status_code != 404:
             response.raise_for_status()
 
+    async def delete_all(self, plural: str, namespace: str) -> None:
+        """Delete all objects of the kind; thousands take longer than other requests."""
+        response = await self.http.delete(
+            path(plural, namespace), params={"propagationPolicy": "Background"}, timeout=120
+        )
+        response.raise_for_status()
+
     async def evict(self, namespace: str, pod: str) -> None:
         """Evict the pod, as `kubectl drain` does."""
         body = {"metadata": {"name": pod, "namespace": namespace}}
