@@ -12,13 +12,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from testbed import reference
+from testbed import rbac, reference
 from testbed.state import CHECKOUT
 from workpool_operator.api import crd, v1alpha1
 
 CHART = CHECKOUT / "charts" / "workpool-operator"
 VALUES_SCHEMA = CHART / "values.schema.json"
 REFERENCE = CHECKOUT / "docs" / "reference.md"
+SECURITY = CHECKOUT / "docs" / "security.md"
+RBAC = CHECKOUT / "manifests" / "base" / "rbac.yaml"
+CHART_RULES = CHART / "templates" / "_rules.tpl"
 #: The same CRD for both ways to install it: kustomize and Helm take no file above their folder.
 CRD_FILES = (CHECKOUT / "manifests" / "base" / "crd.yaml", CHART / "crds" / "crd.yaml")
 
@@ -29,6 +32,9 @@ def files() -> dict[Path, str]:
         **{file: crd.render() for file in CRD_FILES},
         VALUES_SCHEMA: _values_schema(),
         REFERENCE: reference.render(),
+        RBAC: rbac.manifest(),
+        CHART_RULES: rbac.chart_rules(),
+        SECURITY: _with_table(SECURITY.read_text(), rbac.table()),
     }
 
 
@@ -40,6 +46,13 @@ def write() -> None:
 def outdated() -> list[Path]:
     current = files()
     return [file for file in current if not file.exists() or file.read_text() != current[file]]
+
+
+def _with_table(page: str, table: str) -> str:
+    """Return the page with the table in place of its only one with the same head."""
+    head = table.partition("\n")[0]
+    before, _, rest = page.partition(head)
+    return before + table + rest[rest.index("\n\n") + 1 :]
 
 
 def _values_schema() -> str:

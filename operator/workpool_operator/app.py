@@ -171,8 +171,10 @@ class App:
         if self._crd_problem:
             return [self._crd_problem]
         sessions = {each.live.key: each.lifecycle.session for each in self._holders}
-        starting = [key for key, session in sessions.items() if session and session.starting]
+        serving = {key: session for key, session in sessions.items() if session}
         problems = [self._replicas.problem] if self._replicas.problem else []
-        return [*problems, *self._unfollowed.values()] + [
-            f"{key} is not synced" for key in starting
+        problems += self._unfollowed.values()
+        problems += [session.unwritten for session in serving.values() if session.unwritten]
+        return problems + [
+            f"{key} is not synced" for key, session in serving.items() if session.starting
         ]

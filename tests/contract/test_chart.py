@@ -269,7 +269,7 @@ def test_the_operator_knows_the_release_that_its_messages_name(render):
 
 
 @pytest.fixture
-def notes(tmp_path: Path, cluster: Cluster) -> Callable[..., str]:
+def notes(tmp_path: Path, cluster: Cluster, crd: str) -> Callable[..., str]:
     """`notes(bindings=[...])`: the notes that Helm prints after an installation."""
 
     def notes(**values: Any) -> str:

@@ -160,3 +160,33 @@ async def test_an_operator_that_may_not_hold_leases_says_so_on_the_binding_and_w
     await restricted.grant(SEES_BINDINGS + MAKES_JOBS)
     await served.ready(seconds=SOON)
     await process.ready()
+
+
+async def test_a_binding_is_served_without_a_right_that_only_its_reports_need(
+    binding, operator, restricted
+):
+    less = [rule for rule in MAKES_JOBS if rule["resources"] != ["pods/log"]]
+    process = await operator(kubeconfig=await restricted(SEES_BINDINGS + less))
+    served = await binding()
+    await served.ready()
+    fault = await served.condition(
+        "RightsGranted", "False", reason="RightsMissing", seconds=AT_ONCE
+    )
+    assert "get pods/log (to quote the last lines of a container that failed)" in fault["message"]
+    assert process.log.count("get pods/log") == 1
+
+
+async def test_an_operator_that_may_not_write_a_status_says_so_when_probed(
+    binding, operator, restricted
+):
+    all_rules = SEES_BINDINGS + MAKES_JOBS
+    process = await operator(kubeconfig=await restricted(all_rules))
+    served = await binding()
+    await served.ready()
+    await restricted.grant([rule for rule in all_rules if "/status" not in rule["resources"][0]])
+    await served.patch(suspend=True)
+    await process.says("cannot write its status")
+    assert "cannot write its status" in await process.complaint("readyz")
+    await restricted.grant(all_rules)
+    await served.condition("Claiming", "False", reason="Suspended", seconds=AT_ONCE)
+    await process.ready()

@@ -47,7 +47,7 @@ async def test_a_flow_completes_once_its_namespace_is_granted(
     kubectl = fresh_cluster.kubectl
     kubectl.run("rollout", "status", "deployment/workpool-operator", HOME, "--timeout=90s")
     await bound.apply(**spec)
-    forbidden = await bound.condition("JobsPermitted", "False", seconds=60)
+    forbidden = await bound.condition("Ready", "False", reason="LeaseForbidden", seconds=60)
     command = forbidden["message"].partition("Grant it: kubectl ")[2]
     assert command.endswith("--serviceaccount=platform:workpool-operator")
     kubectl.run(*command.split())

@@ -71,7 +71,7 @@ def session(watchdog: Watchdog) -> BindingSession:
         await asyncio.Event().wait()
         return b""
 
-    kube: Any = SimpleNamespace(get=never, request=never)
+    kube: Any = SimpleNamespace(get=never, request=never, rights=never, namespace="home")
     reference = {"secretKeyRef": {"name": "prefect", "key": "key"}}
     server = {"url": "http://prefect/api", "apiKey": reference}
     spec = Spec.model_validate({"workPool": {"name": "etl"}, "server": server})

@@ -17,6 +17,8 @@ from packaging.version import Version
 
 from testbed import generated
 from testbed.state import CHECKOUT
+from workpool_operator.kube import rights
+from workpool_operator.kube.rights import Permission, Scope
 
 BASE = CHECKOUT / "manifests" / "base"
 Schema = dict[str, Any]
@@ -146,45 +148,43 @@ def test_an_update_starts_a_replica_before_it_stops_one_and_a_drain_stops_one_at
     assert budget == {"maxUnavailable": 1, "selector": spec["selector"]}
 
 
-@pytest.mark.parametrize("name", ["workpool-operator", "workpool-operator-jobs"])
-def test_no_role_has_a_wildcard_or_a_right_to_write_secrets(name):
-    for rule in manifest("rbac.yaml", "ClusterRole", name)["rules"]:
-        assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"]
-        assert not {"secrets", "configmaps"} & {*rule["resources"]} or rule["verbs"] == ["get"]
+def roles() -> dict[str, list[dict[str, Any]]]:
+    documents = yaml.safe_load_all((BASE / "rbac.yaml").read_text())
+    return {d["metadata"]["name"]: d["rules"] for d in documents if d["kind"].endswith("Role")}
+
+
+def granted(*names: str) -> set[Permission]:
+    return {
+        (verb, group, resource)
+        for name in names
+        for rule in roles()[name]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_the_manifests_grant_every_right_of_the_table_and_no_other():
+    needed = {permission for rule in rights.RULES for permission in rule.permissions}
+    assert granted(*roles()) == needed
+
+
+def test_no_right_is_a_wildcard_and_secrets_are_listed_only_where_they_are_written():
+    for rule in rights.RULES:
+        assert "*" not in (rule.group, rule.resource, *rule.verbs)
+        if rule.resource in ("secrets", "configmaps") and rule.scope is not Scope.SECRETS:
+            assert rule.verbs == ("get",)
 
 
 def test_the_role_that_writes_secrets_is_not_bound_by_default():
-    (rule,) = manifest("rbac.yaml", "ClusterRole", "workpool-operator-secrets")["rules"]
-    assert rule["resources"] == ["secrets"]
-    assert not {"get", "watch", "update", "*"} & set(rule["verbs"])
     documents = list(yaml.safe_load_all((BASE / "rbac.yaml").read_text()))
     bound = {d["roleRef"]["name"] for d in documents if d["kind"].endswith("RoleBinding")}
-    assert bound == {"workpool-operator"}
+    assert bound == {"workpool-operator", "workpool-operator-replicas"}
 
 
-def test_without_a_rolebinding_the_operator_reaches_no_secret_and_no_job():
-    rules = manifest("rbac.yaml", "ClusterRole")["rules"]
-    reached = {resource for rule in rules for resource in rule["resources"]}
-    bindings = {"workpoolbindings", "workpoolbindings/status", "leases"}
-    assert reached == bindings | {"events", "namespaces"}
-
-
-def told_rights() -> set[tuple[str, str, str]]:
-    """Role, resource and verb, as the table of docs/security.md has them."""
-    text = (CHECKOUT / "docs" / "security.md").read_text()
-    rows = re.findall(
-        r"^\| `(workpool-operator[a-z-]*)` \| `([a-z/]+)` \| ([a-z, ]+) \|", text, re.M
-    )
-    return {(role, thing, verb) for role, thing, verbs in rows for verb in verbs.split(", ")}
-
-
-def test_the_page_on_security_lists_exactly_the_rights_of_the_operator():
-    documents = yaml.safe_load_all((BASE / "rbac.yaml").read_text())
-    given = {
-        (role["metadata"]["name"], thing, verb)
-        for role in documents
-        for rule in role.get("rules", [])
-        for thing in rule["resources"]
-        for verb in rule["verbs"]
-    }
-    assert told_rights() == given
+def test_the_only_objects_that_the_operator_may_write_everywhere_are_bindings():
+    read = {"get", "list", "watch"}
+    written = {thing for verb, _, thing in granted("workpool-operator") if verb not in read}
+    assert written == {"workpoolbindings", "workpoolbindings/status"}
+    reached = {resource for _, _, resource in granted("workpool-operator")}
+    assert reached == written | {"leases", "namespaces"}

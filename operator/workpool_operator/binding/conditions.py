@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from workpool_operator.kube import rights
 from workpool_operator.runs.capacity import Shortage
 
 SERVER_RESOLVED = "ServerResolved"
@@ -19,13 +20,14 @@ CREDENTIALS_VALID = "CredentialsValid"
 SERVER_REACHABLE = "ServerReachable"
 WORK_POOL_FOUND = "WorkPoolFound"
 TEMPLATE_VALID = "TemplateValid"
-JOBS_PERMITTED = "JobsPermitted"
+JOBS_PERMITTED = rights.JOBS_PERMITTED
 READY = "Ready"
 CLAIMING = "Claiming"
 
 # For information: they do not affect Ready.
 EVENTS_CONNECTED = "EventsConnected"
 POOL_SHARED = "PoolShared"
+RIGHTS_GRANTED = rights.RIGHTS_GRANTED
 
 ORDER = (
     SERVER_RESOLVED,

@@ -120,9 +120,7 @@ class KeyReference:
 
     async def _unreadable(self, refused: KubernetesRefused, kube: KubernetesClient) -> BindingFault:
         if not isinstance(refused, KubernetesNotFound):
-            grant = await permissions.how_to_grant(
-                kube, self.namespace, permissions.READ_SECRETS_ROLE
-            )
+            grant = await permissions.how_to_grant(kube, self.namespace, permissions.BINDINGS_ROLE)
             return self._fault(FORBIDDEN, f"{refused}. Grant it: {grant}")
         where = f"{self.kind} {self.selector.name!r} does not exist in namespace"
         return self._fault("NotFound", f"{where} {self.namespace!r}: create it.")

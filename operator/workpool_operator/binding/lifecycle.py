@@ -213,6 +213,8 @@ class Lifecycle:
                 await asyncio.sleep(RETRY_SECONDS)  # it is renewed, or this holder ends
             except OperatorError as error:
                 self._problems.report("waits for the Kubernetes API", error)
+                if isinstance(error, KubernetesRefused):
+                    await self._report_failed_start(error)
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 self._problems.resolved("waits for the Kubernetes API")

@@ -31,8 +31,9 @@ from workpool_operator.errors import (
     PrefectUnavailable,
     PrefectUntrusted,
 )
-from workpool_operator.kube import permissions
+from workpool_operator.kube import permissions, rights
 from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.kube.rights import Scope
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import Headers, PrefectEndpoint, TLSTrust
 from workpool_operator.prefect_api.models import WorkPool
@@ -43,16 +44,7 @@ log = logging.getLogger(__name__)
 _MOST_QUEUES = 10
 _URL = "spec.server.url"
 _MOST_FINDINGS = 3  # conditions are read in a terminal
-PERMISSIONS = (
-    ("list", "batch", "jobs"),
-    ("watch", "batch", "jobs"),
-    ("create", "batch", "jobs"),
-    ("patch", "batch", "jobs"),
-    ("delete", "batch", "jobs"),
-    ("list", "", "pods"),
-    ("watch", "", "pods"),
-    ("patch", "", "pods"),
-)
+PERMISSIONS = rights.permissions(rights.rules(Scope.JOBS), condition=rights.JOBS_PERMITTED)
 
 
 async def find_server(spec: Spec, *, namespace: str, kube: KubernetesClient | None) -> ServerSource:

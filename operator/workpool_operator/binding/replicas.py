@@ -25,7 +25,6 @@ from workpool_operator.kube import permissions
 from workpool_operator.kube.client import LEASES, KubernetesClient
 from workpool_operator.kube.leases import RENEW_SECONDS, LeaseLock, ObservedLease
 from workpool_operator.kube.models import LEASE_LABEL, MANAGED, REPLICAS_LABEL, Lease
-from workpool_operator.kube.permissions import Role
 from workpool_operator.kube.reflector import Reflector
 from workpool_operator.logs import ProblemLogger
 
@@ -34,7 +33,6 @@ log = logging.getLogger(__name__)
 LEAVE_SECONDS = 1.0
 NOT_KEPT = "cannot keep its Lease"
 NOT_FOLLOWED = "cannot follow the Leases of the other replicas"
-_LEASES_ROLE = Role("workpool-operator", "upgrade the chart; it grants rights to Leases in {}")
 
 
 def new_identity() -> str:
@@ -144,7 +142,7 @@ class Replicas:
         text = str(error)
         if isinstance(error, KubernetesForbidden):
             namespace = self._kube.namespace
-            grant = await permissions.how_to_grant(self._kube, namespace, _LEASES_ROLE)
+            grant = await permissions.how_to_grant(self._kube, namespace, permissions.REPLICAS_ROLE)
             text = f"{error}. Grant it: {grant}"
             self.problem = f"{what}: {text}"
         self._problems.report(what, text)

@@ -38,7 +38,7 @@ from workpool_operator.jobs.secrets import (
 from workpool_operator.kube import models, permissions, secrets
 from workpool_operator.kube.client import JOBS, SECRETS, KubernetesClient
 from workpool_operator.kube.models import BINDING_LABEL, Job
-from workpool_operator.kube.permissions import Permission
+from workpool_operator.kube.rights import Permission
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.runs.secret_collector import collect
 

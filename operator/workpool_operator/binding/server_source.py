@@ -145,7 +145,7 @@ async def _read(
     except KubernetesNotFound:
         await _refuse_missing(resource, namespace, name, field, kube)
     except KubernetesRefused as refused:
-        grant = await permissions.how_to_grant(kube, namespace, permissions.READ_SECRETS_ROLE)
+        grant = await permissions.how_to_grant(kube, namespace, permissions.BINDINGS_ROLE)
         text = f"{field}: {refused}. Grant it: {grant}"
         raise BindingFault(c.SERVER_RESOLVED, "ReferenceForbidden", text) from refused
 

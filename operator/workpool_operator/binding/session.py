@@ -17,7 +17,7 @@ from uuid import UUID
 
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
-from workpool_operator.binding import preflight_checks
+from workpool_operator.binding import preflight_checks, rights_review
 from workpool_operator.binding.conditions import ConditionState, ServingState
 from workpool_operator.binding.connection import OVERDUE_SECONDS, Connection
 from workpool_operator.binding.context import Binding, OperatorContext
@@ -46,6 +46,7 @@ STATUS_SECONDS = 1.0
 FAILED_STATUS_SECONDS = 3.0
 LONGEST_WAIT_SECONDS = 50.0  # also if Retry-After is longer: the liveness probe would fail
 LAST_STATUS_SECONDS = 1.5
+REVIEW_SECONDS = 8.0  # a review is cached for 5 s: a missing right shows within 15 s
 
 
 class BindingSession(Subscriber):
@@ -77,6 +78,8 @@ class BindingSession(Subscriber):
             self._cluster.watch(namespace)
         self._connection: Connection | None = None
         self._server: PrefectEndpoint | None = None
+        self._rights = rights_review.NOT_REVIEWED
+        self.unwritten = ""  # why the status cannot say what is wrong
         self._problems = ProblemLogger(log, binding.key)
         self._writer = StatusWriter(context.kube, binding, clock=context.clock)
 
@@ -99,6 +102,7 @@ class BindingSession(Subscriber):
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._cluster.run(), name="cluster")
                     group.create_task(self._keep_status(), name="status")
+                    group.create_task(self._keep_reviewed(), name="rights")
                     group.create_task(self._keep_connected(), name="connections")
         finally:
             self._context.consumers.pop(self._binding.key, None)
@@ -260,9 +264,20 @@ class BindingSession(Subscriber):
             return FAILED_STATUS_SECONDS
         except OperatorError as error:
             self._problems.report("cannot write its status", error)
+            if isinstance(error, KubernetesRefused):
+                self.unwritten = f"{self._binding.key}: cannot write its status: {error}"
             return max(FAILED_STATUS_SECONDS, min(error.retry_after or 0.0, LONGEST_WAIT_SECONDS))
         self._problems.resolved("cannot write its status")
+        self.unwritten = ""
         return STATUS_SECONDS
+
+    async def _keep_reviewed(self) -> None:
+        while True:
+            found = await rights_review.rights_granted(self._context.kube, self._binding)
+            if found != self._rights and found.status == "False":
+                log.warning("%s: %s", self._binding.key, found.message)
+            self._rights = found
+            await asyncio.sleep(REVIEW_SECONDS)
 
     def _status_input(
         self, *, stopped: bool = False, unserved: ConditionState | None = None
@@ -315,7 +330,11 @@ class BindingSession(Subscriber):
             self._context.consumers.pop(self._binding.key, None)
             text = "Not checked until the server answers."
             unknown = ConditionState("Unknown", "NotChecked", text)
-            return {c.EVENTS_CONNECTED: unknown, c.POOL_SHARED: unknown}
+            return {
+                c.EVENTS_CONNECTED: unknown,
+                c.POOL_SHARED: unknown,
+                c.RIGHTS_GRANTED: self._rights,
+            }
         lost, interval = self._connection.events_lost, spec.poll.interval_seconds
         own = PoolConsumer(
             binding=self._binding.key,
@@ -328,6 +347,7 @@ class BindingSession(Subscriber):
         return {
             c.EVENTS_CONNECTED: c.events_connected(lost, interval=interval),
             c.POOL_SHARED: pool_shared(own, others, workers),
+            c.RIGHTS_GRANTED: self._rights,
         }
 
     def _beat(self, part: str, *, within: float) -> None:

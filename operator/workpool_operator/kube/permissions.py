@@ -10,22 +10,24 @@ from workpool_operator import settings
 from workpool_operator.errors import KubernetesRefused
 from workpool_operator.kube import decoding
 from workpool_operator.kube.client import KubernetesClient
-
-Permission = tuple[str, str, str]  # verb, API group, resource
+from workpool_operator.kube.rights import Permission
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Rights in one namespace: a ClusterRole of manifests/base, and the change to the chart's
-    values that grants the same; {} stands for the namespace."""
+    """Rights in one namespace: a ClusterRole of manifests/base that a RoleBinding grants there, and
+    the change to the chart's values that grants the same; {} stands for the namespace. Without a
+    ClusterRole, manifests/base itself grants them."""
 
     cluster_role: str
     values: str
 
 
-JOBS_ROLE = Role("workpool-operator-jobs", "add {} to jobNamespaces (default: watchNamespaces)")
-BINDINGS_ROLE = Role("workpool-operator", "add {} to watchNamespaces")
-READ_SECRETS_ROLE = Role("workpool-operator-jobs", "add {} to watchNamespaces")
+_PER_NAMESPACE = "workpool-operator-jobs"
+JOBS_ROLE = Role(_PER_NAMESPACE, "add {} to jobNamespaces (default: watchNamespaces)")
+BINDINGS_ROLE = Role(_PER_NAMESPACE, "add {} to watchNamespaces")
+FOLLOW_BINDINGS_ROLE = Role("", "add {} to watchNamespaces")
+REPLICAS_ROLE = Role("", "set rbac.create to true, which grants rights to Leases in {},")
 WRITE_SECRETS_ROLE = Role(
     "workpool-operator-secrets", "set writeSecrets to true, with {} among jobNamespaces"
 )
@@ -67,13 +69,15 @@ async def _refused(
 
 async def how_to_grant(kube: KubernetesClient, namespace: str, role: Role) -> str:
     """Return how to grant the operator the role in the namespace: for a Helm release the change of
-    its values, else a kubectl command."""
+    its values, else a kubectl command or what to apply."""
     if release := settings.helm_release():
         home, _, name = release.rpartition("/")
         change = role.values.format(repr(namespace))
         return (
             f"{change} in the values of Helm release {name!r} (namespace {home!r}) and upgrade it"
         )
+    if not role.cluster_role:
+        return "apply manifests/base again, which grants it"
     create = f"kubectl -n {namespace} create rolebinding {role.cluster_role}"
     return f"{create} --clusterrole={role.cluster_role} {await _subject(kube)}"
 

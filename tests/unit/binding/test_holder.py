@@ -233,7 +233,7 @@ async def test_a_missing_right_is_reported_with_its_grant(
         await replica.until(lambda: bool(replica.served.unserved))
         [state] = replica.served.unserved
     assert (state.status, state.reason) == ("False", "LeaseForbidden")
-    assert "Grant it: grant workpool-operator in data" in state.message
+    assert "Grant it: grant workpool-operator-jobs in data" in state.message
 
 
 async def test_a_replica_that_waits_for_another_holder_names_it_once(

@@ -10,6 +10,7 @@ from workpool_operator import settings
 from workpool_operator.kube import permissions
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.models import ResourceRule, Rights
+from workpool_operator.kube.rights import Permission
 
 NO_CLUSTER = cast("KubernetesClient", None)  # no request is sent
 
@@ -18,7 +19,7 @@ NO_CLUSTER = cast("KubernetesClient", None)  # no request is sent
     ("role", "change"),
     [
         (permissions.JOBS_ROLE, "add 'runs' to jobNamespaces"),
-        (permissions.READ_SECRETS_ROLE, "add 'runs' to watchNamespaces"),
+        (permissions.BINDINGS_ROLE, "add 'runs' to watchNamespaces"),
         (
             permissions.WRITE_SECRETS_ROLE,
             "set writeSecrets to true, with 'runs' among jobNamespaces",
@@ -51,7 +52,7 @@ class Reviewer:
         self.reviewed.append(f"{verb} {resource}")
         return verb in self._also.split()
 
-    async def missing(self, *wanted: permissions.Permission) -> list[str]:
+    async def missing(self, *wanted: Permission) -> list[str]:
         client = cast("KubernetesClient", self)
         return await permissions.missing_permissions(client, "data", wanted)
 
@@ -94,3 +95,11 @@ async def test_what_an_incomplete_answer_lacks_is_reviewed_by_itself():
 
 async def test_no_wanted_right_needs_no_review():
     assert await permissions.missing_permissions(NO_CLUSTER, "data", ()) == []
+
+
+@pytest.mark.parametrize("role", [permissions.FOLLOW_BINDINGS_ROLE, permissions.REPLICAS_ROLE])
+async def test_what_the_manifests_grant_by_themselves_needs_no_rolebinding(
+    role: permissions.Role,
+) -> None:
+    advice = await permissions.how_to_grant(NO_CLUSTER, "runs", role)
+    assert advice == "apply manifests/base again, which grants it"
