@@ -11,7 +11,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SLICE = 200  # items
+SLICE = 50  # items: a run takes 0.05 ms to store
 
 
 async def in_slices(items: Iterable[T]) -> AsyncIterator[T]:

@@ -37,7 +37,7 @@ from workpool_operator.kube.models import BINDING_LABEL, POOL_LABEL, is_uuid
 from workpool_operator.logs import ProblemLogger
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
-from workpool_operator.runs import capacity
+from workpool_operator.runs.capacity import Capacity, stage_of
 from workpool_operator.runs.claims import Owner
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class BindingSession(Subscriber):
         )
         for namespace in binding.followed_namespaces:
             self._cluster.watch(namespace)
+        self._capacity = Capacity()  # as the cluster alone shows it
         self._connection: Connection | None = None
         self._server: PrefectEndpoint | None = None
         self._rights = rights_review.NOT_REVIEWED
@@ -232,6 +233,11 @@ class BindingSession(Subscriber):
 
     # Kubernetes
 
+    def changed(self, run_id: UUID) -> None:
+        """Count the run by its Jobs and pods."""
+        jobs, pods = self._cluster.jobs.by_run(str(run_id)), self._cluster.pods.by_run(str(run_id))
+        self._capacity.update(str(run_id), stage_of(None, jobs, pods))
+
     def listed(self, namespace: str, resource: str) -> None:
         """Log that the watch works again."""
         self._problems.resolved(f"cannot watch {resource} in namespace {namespace}")
@@ -288,7 +294,7 @@ class BindingSession(Subscriber):
             in_flight = connection.controller.in_flight()
             shortage = connection.controller.shortage(self._binding.poll_settings())
         else:
-            in_flight = capacity.count_in_flight(self._cluster.jobs, self._cluster.pods)
+            in_flight = self._capacity.in_flight
             shortage = None
         polled = connection.poller.last if connection else None
         return StatusInput(

@@ -4,7 +4,6 @@ no further run may be claimed. Pure.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -104,20 +103,6 @@ class InFlight:
             f"spec.jobs.maxPendingPods is {pods}: due runs wait until one has started."
         )
         return Shortage("AtCapacity", text)
-
-
-def count_in_flight(jobs: Iterable[Job], pods: Iterable[Pod]) -> InFlight:
-    """Return the runs in flight as far as their Jobs and pods show them."""
-    objects: defaultdict[str, tuple[list[Job], list[Pod]]] = defaultdict(lambda: ([], []))
-    for job in jobs:
-        objects[job.run_id][0].append(job)
-    for pod in pods:
-        objects[pod.run_id][1].append(pod)
-    objects.pop("", None)  # those of no run
-    capacity = Capacity()
-    for run_id, (its_jobs, its_pods) in objects.items():
-        capacity.update(run_id, stage_of(None, its_jobs, its_pods))
-    return capacity.in_flight
 
 
 class Capacity:

@@ -106,7 +106,7 @@ class Resync:
             pass
 
     async def _list_both(self) -> None:
-        known = {run.id for run in await self._of_pool()}
+        known = await self._of_pool()
         unlisted: list[UUID] = []
         async for run_id in in_slices(chain(self._cluster.run_ids(), self._store.run_ids())):
             if run_id not in known:
@@ -117,19 +117,20 @@ class Resync:
         async for run_id in in_slices(known):
             self._queue.add(run_id)
 
-    async def _of_pool(self) -> list[Run]:
-        """Return the pool's unfinished runs. If processes share the transition ids, they are
-        read once: a run that is claimed later belongs to the process that claims it."""
+    async def _of_pool(self) -> set[UUID]:
+        """Store the pool's unfinished runs and return their ids. If processes share the transition
+        ids, they are read once: a run that is claimed later belongs to the process that claims it.
+        """
         if self._owner.shares_transition_ids and self.adopted.is_set():
-            return []
-        return [*await self._unfinished(), *await self._retrying()]
+            return set()
+        return await self._unfinished() | await self._retrying()
 
-    async def _unfinished(self) -> list[Run]:
-        """Return the pool's runs that a worker or operator has claimed, and that have not ended."""
+    async def _unfinished(self) -> set[UUID]:
+        """Store the pool's runs that a worker or operator has claimed, and that have not ended."""
         return await self._apply_all({"state": {"type": {"any_": UNFINISHED}}})
 
-    async def _retrying(self) -> list[Run]:
-        """Return the runs that wait for a retry in one of our pods, which can be deleted meanwhile:
+    async def _retrying(self) -> set[UUID]:
+        """Store the runs that wait for a retry in one of our pods, which can be deleted meanwhile:
         no poll returns them (docs/races.md, 26)."""
         scheduled = {"state": {"type": {"any_": ["SCHEDULED"]}}, "start_time": {"is_null_": False}}
         return await self._apply_all(scheduled, if_=self._retries_here)
@@ -140,34 +141,37 @@ class Resync:
 
     async def _apply_all(
         self, flow_runs: dict[str, Any], *, if_: Callable[[Run], bool] = lambda _: True
-    ) -> list[Run]:
-        """Store and return the matching runs of the pool."""
+    ) -> set[UUID]:
+        """Store the matching runs of the pool and return their ids: thousands of documents at once
+        would take 10 KB each."""
         where: dict[str, Any] = {
             "work_pools": {"id": {"any_": [str(self._owner.pool_id)]}},
             "flow_runs": flow_runs,
             "sort": "ID_DESC",
         }
-        runs: list[Run] = []
+        ids: set[UUID] = set()
         offset = 0
         while True:
             asked_at = self._clock.monotonic()
             page = await self._api.filter_runs({**where, "offset": offset})
             offset += len(page)
             wanted = [run for run in page if if_(run)]
-            for run in wanted:
-                self._store.apply(run.id, run, asked_at=asked_at)
-            runs += wanted
+            await self._apply(wanted, asked_at=asked_at)
+            ids.update(run.id for run in wanted)
             if len(page) < PAGE_SIZE:
-                return runs
+                return ids
 
     async def _by_id(self, ids: list[UUID]) -> None:
         wanted = [str(run_id) for run_id in ids]
         asked_at = self._clock.monotonic()
         runs = await self._api.filter_runs({"flow_runs": {"id": {"any_": wanted}}})
-        for run in runs:
-            self._store.apply(run.id, run, asked_at=asked_at)
+        await self._apply(runs, asked_at=asked_at)
         for run_id in set(ids) - {run.id for run in runs}:
             self._store.mark_stale(run_id)  # only a read of the single run proves its deletion
+
+    async def _apply(self, runs: Iterable[Run], *, asked_at: float) -> None:
+        async for run in in_slices(runs):
+            self._store.apply(run.id, run, asked_at=asked_at)
 
 
 def _batches(ids: Iterable[UUID]) -> Iterator[list[UUID]]:

@@ -9,13 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.snapshots import NOW, RUN_ID, job, pending, pod, record, run, state
-from workpool_operator.runs.capacity import (
-    Capacity,
-    InFlight,
-    Stage,
-    count_in_flight,
-    stage_of,
-)
+from workpool_operator.runs.capacity import Capacity, InFlight, Stage, stage_of
 from workpool_operator.runs.settings import PollSettings
 from workpool_operator.runs.store import RunRecord
 
@@ -84,14 +78,14 @@ def test_a_run_has_a_pending_pod_from_its_offer_until_its_flow_container_has_sta
 
 
 def test_a_run_is_running_once_a_container_has_started() -> None:
-    assert count_in_flight([job()], [pod()]).pending == ME
-    assert count_in_flight([job()], [pod(phase="Running")]).running == ME
-    assert not count_in_flight([job()], [pod(phase="Running")]).pending
+    assert in_flight(jobs=[job()], pods=[pod()]).pending == ME
+    assert in_flight(jobs=[job()], pods=[pod(phase="Running")]).running == ME
+    assert not in_flight(jobs=[job()], pods=[pod(phase="Running")]).pending
 
 
 def test_a_run_whose_job_is_suspended_is_in_flight_and_takes_no_slot() -> None:
     """It is not claimed again, although it takes no slot."""
-    seen = count_in_flight([job(suspended=True)], [])
+    seen = in_flight(jobs=[job(suspended=True)])
     assert seen.pending == seen.suspended == ME
     assert str(RUN_ID) in seen
     assert seen.slots == 0
