@@ -1,7 +1,7 @@
 """Measures the operator's memory, with a stub of Prefect and the real Kubernetes API.
 
 A process follows thousands of live Jobs, is started again next to them, serves a hundred bindings,
-sees thousands of runs end, and has thousands of pods of others beside it. The benchmark stands for
+sees thousands of runs end, and runs next to thousands of pods of others. The benchmark stands for
 the Job controller and the kubelet: its Jobs are `managedBy` it, and their pods have no node.
 """
 
@@ -108,20 +108,20 @@ def _of_ended(curve: Sequence[Point]) -> list[Figure]:
 
 
 def _of_others(others: Others, count: int) -> list[Figure]:
-    grown = others.beside.mib - others.before.mib
-    beside, per_second = f"next to {count:,} pods of others", "ms/s"
+    grown = others.next_to.mib - others.before.mib
+    where, per_second = f"next to {count:,} pods of others", "ms/s"
     return [
-        Figure(f"growth {beside}", grown, unit="MiB", digits=1, at_most=GROWTH_MIB),
+        Figure(f"growth {where}", grown, unit="MiB", digits=1, at_most=GROWTH_MIB),
         Figure("CPU time, idle", others.before.cpu, unit=per_second, digits=1, at_most=IDLE_CPU),
         Figure(
-            f"CPU time, idle {beside}",
-            others.beside.cpu,
+            f"CPU time, idle {where}",
+            others.next_to.cpu,
             unit=per_second,
             digits=1,
             at_most=IDLE_CPU,
         ),
         Figure("CPU time while they were created", others.created, unit=per_second, digits=1),
-        Figure(f"resident memory, started {beside}", others.again, unit="MiB", at_most=IDLE_MIB),
+        Figure(f"resident memory, started {where}", others.again, unit="MiB", at_most=IDLE_MIB),
     ]
 
 
@@ -234,7 +234,7 @@ class Others:
 
     before: Idle
     created: float
-    beside: Idle
+    next_to: Idle
     again: float
 
 
@@ -253,12 +253,12 @@ async def of_others(environment: Environment, count: int) -> Others:
             used = Usage.of_process(process.pid).cpu_seconds - used
             created = 1000 * used / (time.monotonic() - began)
             await asyncio.sleep(SETTLED_SECONDS)
-            beside = await _idle(process)
+            next_to = await _idle(process)
         async with operator_process(environment, [bound.namespace]) as process:
             await asyncio.sleep(STARTED_SECONDS)
             again = resident(process)
             process.daemon.stop()
-    return Others(before, created, beside, again)
+    return Others(before, created, next_to, again)
 
 
 async def _idle(process: Operator) -> Idle:
