@@ -111,7 +111,7 @@ def test_an_object_with_an_invalid_run_id_belongs_to_no_run_and_takes_no_slot(
     body = json.dumps(_list(job("a", run_id=label))).encode()
     jobs.put(JobDecoder().decoder.list_page(body).items[0])
     pods.put(Pod(models.Metadata(name="p", uid="p", labels={RUN_LABEL: label})))
-    assert set(changed) == {""}, "nobody is told of a run that could take a slot"
+    assert set(changed) == {""}, "of no run that could take a slot"
     for cache, uid in ((jobs, "a"), (pods, "p")):
         cache.remove(uid)
         assert cache.tombstones("") == (), "no run would ever drop it"
