@@ -33,6 +33,12 @@ def is_untrusted(error: BaseException) -> bool:
     return any(isinstance(each, ssl.SSLCertVerificationError) for each in _chain(error))
 
 
+def is_disconnected(error: BaseException) -> bool:
+    """Return whether the server closed the connection without an answer."""
+    names = ("ServerDisconnectedError", "ConnectionResetError")
+    return any(type(each).__name__ in names for each in _chain(error))
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield the error, its causes and their causes, each once."""
     waiting, seen = [error], set[int]()

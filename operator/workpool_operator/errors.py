@@ -6,7 +6,8 @@
     │   ├── LeaseNotHeld       another replica may serve the binding: do not act
     │   └── PrefectUnavailable
     │       ├── PrefectThrottled
-    │       └── PrefectUntrusted
+    │       ├── PrefectUntrusted
+    │       └── PrefectDisconnected
     ├── Refused                the server refused the request: repeating it does not help
     │   ├── KubernetesRefused
     │   │   ├── KubernetesBadRequest    400
@@ -133,6 +134,11 @@ class PrefectThrottled(PrefectUnavailable):
 
 class PrefectUntrusted(PrefectUnavailable):
     """The certificate of the Prefect API is not trusted."""
+
+
+class PrefectDisconnected(PrefectUnavailable):
+    """The connection was closed without an answer, as a server does that requires a client
+    certificate."""
 
 
 class PrefectRefused(Refused):

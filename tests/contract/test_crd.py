@@ -19,6 +19,8 @@ SECRET = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
 KEY = SECRET["secretKeyRef"]
 ID = "1f0a2b3c-0000-4000-8000-00000000000a"
 ONE_ADDRESS = "exactly one of url, urlFrom, cloud and ref is needed: it names the Prefect API"
+INSECURE = {"insecureSkipVerify": True}
+CERTIFICATE = {"clientCertificate": {"secretRef": {"name": "client"}}, "insecureSkipVerify": False}
 URL_RULE = "must be the API's address, for example http://prefect-server.prefect.svc:4200/api"
 NAME_RULE = "must be a name as Prefect shows it: not empty, without / and %"
 
@@ -85,6 +87,12 @@ ACCEPTED = {
     },
     "a server of prefect-operator": {"server": {"ref": {"name": "prefect", "namespace": "ops"}}},
     "a pool of prefect-operator": {"workPool": {"ref": {"name": "etl"}}, "server": None},
+    "a client certificate": {
+        "server": {**SPEC["server"], "tls": CERTIFICATE},
+        "jobs": {"serverURL": "http://prefect.svc:4200/api"},
+    },
+    "a server that is not verified": {"server": {**SPEC["server"], "tls": INSECURE}},
+    "a worker's name": {"workerName": "Team A, k8s"},
     "environments in Secrets": {"jobs": {"environmentSecret": True}},
     "a suspended one": {"suspend": True},
 }
@@ -152,6 +160,20 @@ REFUSED = {
         {"server": {"cloud": {"accountID": "acme", "workspaceID": ID}, "apiKey": SECRET}},
         'spec.server.cloud.accountID: "acme": must be an id as in the address of Prefect Cloud: '
         "8-4-4-4-12 hexadecimal digits",
+    ),
+    "a CA that would have no effect": (
+        {"server": {**SPEC["server"], "caBundle": {"secretKeyRef": KEY}, "tls": INSECURE}},
+        "spec.server: tls.insecureSkipVerify ignores caBundle: keep caBundle, which verifies the "
+        "server",
+    ),
+    "a client certificate that run pods do not have": (
+        {"server": {**SPEC["server"], "tls": CERTIFICATE}},
+        "spec.server: tls.clientCertificate requires jobs.serverURL, an address that run pods can "
+        "call without a certificate",
+    ),
+    "a worker name with a slash": (
+        {"workerName": "a/b"},
+        f'spec.workerName: "a/b": {NAME_RULE}',
     ),
     "a pool by name and by object": (
         {"workPool": {"name": "etl", "ref": {"name": "etl"}}, "server": {}},

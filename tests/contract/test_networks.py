@@ -146,6 +146,45 @@ async def test_a_server_behind_an_access_proxy_with_a_private_ca_is_served(
         assert number not in shown
 
 
+# TLS without verification, and with a client certificate
+
+
+async def test_a_server_that_requires_client_certificates_is_served(
+    binding, operator, guard, ca, write, tmp_path
+):
+    """Each step of its set-up says what is missing, and run pods need another address."""
+    await operator()
+    ca.require_client_certificates()
+    guard.require({})
+    served = await binding(server={"url": guard.url}, jobs={})
+    await served.condition(
+        "ServerReachable", "False", reason="CertificateNotTrusted", seconds=AT_ONCE
+    )
+    await served.condition("VerificationSkipped", "False", reason="Verified")
+    await served.patch(server={"tls": {"insecureSkipVerify": True}})
+    fault = await served.condition(
+        "ServerReachable", "False", reason="ConnectionFailed", seconds=AT_ONCE
+    )
+    assert "name its Secret in spec.server.tls.clientCertificate" in fault["message"]
+    warning = await served.condition("VerificationSkipped", "True", reason="InsecureSkipVerify")
+    assert "Name the CA" in warning["message"]
+    await write("configmaps", "ca", **{"ca.crt": ca.pem})
+    tls = {"clientCertificate": {"secretRef": {"name": "client"}}, "insecureSkipVerify": None}
+    trusted = {"caBundle": {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}}, "tls": tls}
+    await served.patch(server=trusted, jobs={"serverURL": "http://prefect.test/api"})
+    await served.condition("CredentialsValid", "False", reason="SecretNotFound", seconds=AT_ONCE)
+    other = PrivateCA.make(tmp_path, host="other").client
+    await write("secrets", "client", **ca.client | {"tls.key": other["tls.key"]})
+    fault = await served.condition(
+        "CredentialsValid", "False", reason="SecretValueInvalid", seconds=SOON
+    )
+    assert "clientCertificate.secretRef: key 'tls.key' of Secret 'client'" in fault["message"]
+    await write("secrets", "client", **ca.client)
+    await served.ready(seconds=SOON)
+    await listens(guard)
+    await served.condition("VerificationSkipped", "False", reason="Verified")
+
+
 # Prefect Cloud
 
 

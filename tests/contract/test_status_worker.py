@@ -33,6 +33,24 @@ async def test_the_pool_is_ready_and_its_worker_keeps_its_name_over_a_restart(
     assert [w["id"] for w in await api.workers(pool)] == [worker["id"]]
 
 
+async def test_a_binding_is_the_worker_that_its_spec_names_and_a_new_name_replaces_the_old_one(
+    api, pool, binding, operator
+):
+    await operator()
+    served = await binding(workerName="Team A, k8s")
+    await served.ready()
+    assert [worker["name"] for worker in await api.workers(pool)] == ["Team A, k8s"]
+    await served.patch(workerName="Team B")
+    await served.wait(lambda status: status["workerName"] == "Team B")
+    await poll(
+        lambda: api.workers(pool),
+        until=lambda workers: [worker["name"] for worker in workers] == ["Team B"],
+        seconds=SOON,
+    )
+    await served.ready(seconds=SOON)
+    await served.condition("PoolShared", "False", reason="Alone", seconds=SOON)
+
+
 async def test_a_deleted_binding_and_its_worker_disappear_within_seconds(
     api, pool, binding, operator
 ):

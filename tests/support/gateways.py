@@ -35,6 +35,9 @@ class AccessProxy(FaultProxy):
         self._wanted = headers
         self.refused: list[str] = []
 
+    def require(self, headers: Mapping[str, str]) -> None:
+        self._wanted = headers
+
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         if any(request.headers.get(name) != value for name, value in self._wanted.items()):
             self.refused.append(f"{request.method} {request.path}")

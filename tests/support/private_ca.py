@@ -18,10 +18,12 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class PrivateCA:
-    """`pem` is the CA that clients trust, `server` the TLS context for a server at `host`."""
+    """`pem` is the CA that clients trust, `server` the TLS context for a server at `host`, `client`
+    the data of a kubernetes.io/tls Secret with a certificate that the CA signed."""
 
     pem: str
     server: ssl.SSLContext
+    client: dict[str, str]
 
     @classmethod
     def make(cls, folder: Path, *, host: str, strict: bool = True) -> PrivateCA:
@@ -45,7 +47,15 @@ class PrivateCA:
         file.write_bytes(_private(own) + _pem(server.sign(key, hashes.SHA256())))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(file)
-        return cls(_pem(signed).decode(), context)
+        clients = ec.generate_private_key(ec.SECP256R1())
+        client = _builder(_name("an operator"), name, clients).sign(key, hashes.SHA256())
+        pair = {"tls.crt": _pem(client).decode(), "tls.key": _private(clients).decode()}
+        return cls(_pem(signed).decode(), context, pair)
+
+    def require_client_certificates(self) -> None:
+        """Make the server accept only clients whose certificate the CA signed."""
+        self.server.verify_mode = ssl.CERT_REQUIRED
+        self.server.load_verify_locations(cadata=self.pem)
 
 
 def _builder(

@@ -308,6 +308,44 @@ class ServerReference(CrdModel):
     )
 
 
+class SecretReference(CrdModel):
+    """A Secret."""
+
+    name: str = object_name("Secret")
+
+
+class ClientCertificate(CrdModel):
+    """A certificate with which the operator identifies itself, and its private key."""
+
+    secret_ref: SecretReference = Field(
+        description=(
+            "The Secret in the binding's namespace, of type kubernetes.io/tls as cert-manager "
+            "writes it: tls.crt and tls.key. A renewed certificate is used within 15 seconds."
+        )
+    )
+
+
+class ServerTLS(CrdModel):
+    """How the operator and the server prove who they are."""
+
+    client_certificate: ClientCertificate | None = Field(
+        default=None,
+        description=(
+            "The certificate that the server requires of its clients. Prefect's client in run pods "
+            "cannot send one: requires jobs.serverURL. Default: none."
+        ),
+    )
+    insecure_skip_verify: bool = Field(
+        default=False,
+        description=(
+            "Accept every certificate of the server, for the operator and, unless jobs.serverURL "
+            "is set, for run pods (their PREFECT_API_TLS_INSECURE_SKIP_VERIFY). Who can answer in "
+            "place of the server then gets the credentials. The condition VerificationSkipped "
+            "warns. Default: false."
+        ),
+    )
+
+
 class ServerSpec(CrdModel):
     """The Prefect server that has the work pool."""
 
@@ -362,6 +400,10 @@ class ServerSpec(CrdModel):
             "server in addition to the public ones. Run pods trust them, too, if they call the "
             "server by https. Default: none."
         ),
+    )
+    tls: ServerTLS | None = Field(
+        default=None,
+        description="A client certificate, or no verification. Default: see each field.",
     )
     headers: tuple[Header, ...] | None = Field(
         default=None,
@@ -588,6 +630,16 @@ class Spec(CrdModel):
     poll: PollSpec = Field(
         default_factory=PollSpec, description="How the operator polls the work pool."
     )
+    worker_name: str | None = Field(
+        default=None,
+        max_length=200,
+        description=(
+            "The name under which Prefect lists the binding as a worker of the pool; no other "
+            "worker of the pool may have it. Default: BINDING.NAMESPACE@CLUSTER, with the first "
+            "part of the cluster's id."
+        ),
+        json_schema_extra=rules(PREFECT_NAME),
+    )
     suspend: bool = Field(
         default=False,
         description=("Claim no new runs. Existing Jobs are followed to their end. Default: false."),
@@ -633,6 +685,21 @@ class Spec(CrdModel):
                 "!(has(self.server.apiKey) || has(self.server.authString)))",
                 "apiKey and authString are sent as the header Authorization: keep one of the two",
                 fieldPath=".server.headers",
+            ),
+            rule(
+                "!(has(self.server) && has(self.server.tls) && "
+                "has(self.server.tls.insecureSkipVerify) && "
+                "self.server.tls.insecureSkipVerify && has(self.server.caBundle))",
+                "tls.insecureSkipVerify ignores caBundle: keep caBundle, which verifies the server",
+                fieldPath=".server",
+            ),
+            rule(
+                "!(has(self.server) && has(self.server.tls) && "
+                "has(self.server.tls.clientCertificate)) || "
+                "(has(self.jobs) && has(self.jobs.serverURL))",
+                "tls.clientCertificate requires jobs.serverURL, an address that run pods can call "
+                "without a certificate",
+                fieldPath=".server",
             ),
             rule(
                 "!has(self.jobs) || !(has(self.jobs.apiKey) && has(self.jobs.authString))",

@@ -28,6 +28,7 @@ CLAIMING = "Claiming"
 EVENTS_CONNECTED = "EventsConnected"
 POOL_SHARED = "PoolShared"
 RIGHTS_GRANTED = rights.RIGHTS_GRANTED
+VERIFICATION_SKIPPED = "VerificationSkipped"
 
 ORDER = (
     SERVER_RESOLVED,
@@ -193,6 +194,23 @@ def events_connected(lost: str | None, *, interval: int) -> ConditionState:
         f"every {interval} s. A proxy in front of the server must let websockets through."
     )
     return ConditionState("False", "PollingOnly", text)
+
+
+def verification_skipped(url: str, *, verify: bool) -> ConditionState:
+    """Return VerificationSkipped, for the server's address and whether its certificate is
+    verified."""
+    if not url:
+        return ConditionState("Unknown", "NotChecked", "Not checked until ServerResolved is True.")
+    if not url.startswith("https:"):
+        return ConditionState("False", "NoTLS", "The server is called without TLS.")
+    if verify:
+        return ConditionState("False", "Verified", "The server's certificate is verified.")
+    text = (
+        "spec.server.tls.insecureSkipVerify is true: whoever can answer in place of the server "
+        "gets the credentials. Name the CA that signed its certificate in spec.server.caBundle "
+        "instead."
+    )
+    return ConditionState("True", "InsecureSkipVerify", text)
 
 
 def internal_error(error: BaseException, *, task: str) -> tuple[str, str]:

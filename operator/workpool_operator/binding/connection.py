@@ -227,4 +227,4 @@ def _connection_fields(spec: Spec) -> tuple[object, ...]:
     """Return the fields that a connection and the environment of its run pods depend on."""
     jobs = spec.jobs
     pods = (jobs.api_key, jobs.auth_string, jobs.headers, jobs.ca_bundle, jobs.allowed_namespaces)
-    return spec.server, jobs.server_url, *pods
+    return spec.server, spec.worker_name, jobs.server_url, *pods

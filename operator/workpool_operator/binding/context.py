@@ -111,7 +111,8 @@ class Binding:
 
     def worker_name(self, cluster_id: str) -> str:
         """Return the name under which Prefect lists the binding as a worker."""
-        return names.worker_name(cluster_id=cluster_id, namespace=self.namespace, name=self.name)
+        own = names.worker_name(cluster_id=cluster_id, namespace=self.namespace, name=self.name)
+        return self.spec().worker_name or own
 
     def run_settings(self) -> RunSettings:
         """Return what the spec says now about runs and their Jobs."""

@@ -297,6 +297,10 @@ class Preflight:
         if error is not None or not self.conditions.all_true():
             self._requested.set()
 
+    def read_workers_again(self) -> None:
+        """Read the pool's workers at the next check, because the binding's own has a new name."""
+        self.workers, self._workers_read_at = None, float("-inf")
+
     def recheck(self) -> None:
         """Check now, because something may have changed."""
         self._requested.set()

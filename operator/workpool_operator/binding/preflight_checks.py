@@ -6,12 +6,15 @@ A check returns what it read, or raises a `BindingFault` that names condition, r
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Sequence
+from dataclasses import replace
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx
 
-from workpool_operator.api.v1alpha1 import Header, SecretValue, Spec
+from workpool_operator.api.v1alpha1 import Header, SecretKeySelector, SecretValue, Spec
 from workpool_operator.binding import addresses, server_source
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding.consent import Consent
@@ -23,6 +26,7 @@ from workpool_operator.errors import (
     BindingFault,
     KubernetesRefused,
     OperatorError,
+    PrefectDisconnected,
     PrefectForbidden,
     PrefectNotFound,
     PrefectRedirects,
@@ -35,7 +39,12 @@ from workpool_operator.kube import permissions, rights
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.rights import Scope
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.endpoint import Headers, PrefectEndpoint, TLSTrust
+from workpool_operator.prefect_api.endpoint import (
+    ClientCertificate,
+    Headers,
+    PrefectEndpoint,
+    TLSTrust,
+)
 from workpool_operator.prefect_api.models import WorkPool
 from workpool_operator.prefect_api.proxies import proxy_of
 
@@ -43,6 +52,7 @@ log = logging.getLogger(__name__)
 
 _MOST_QUEUES = 10
 _URL = "spec.server.url"
+_CLIENT_CERTIFICATE = "spec.server.tls.clientCertificate"
 _MOST_FINDINGS = 3  # conditions are read in a terminal
 PERMISSIONS = rights.permissions(rights.rules(Scope.JOBS), condition=rights.JOBS_PERMITTED)
 
@@ -60,10 +70,10 @@ async def find_server(spec: Spec, *, namespace: str, kube: KubernetesClient | No
 
 
 async def read_ca(spec: Spec, *, namespace: str, kube: KubernetesClient) -> TLSTrust:
-    """Return the CA certificates that the operator trusts for this server."""
-    ca_bundle = spec.server.ca_bundle
+    """Return the certificates of this server that the operator trusts."""
+    ca_bundle, tls = spec.server.ca_bundle, spec.server.tls
     if ca_bundle is None:
-        return TLSTrust()
+        return TLSTrust(verify=not (tls and tls.insecure_skip_verify))
     key = key_reference(
         ca_bundle, namespace=namespace, path="spec.server.caBundle", condition=c.SERVER_RESOLVED
     )
@@ -80,6 +90,12 @@ async def read_credentials(
 ) -> PrefectEndpoint:
     """Return the server, with the credentials and headers from the Secrets that the spec names."""
     server = spec.server
+    tls = server.tls
+    if tls and tls.client_certificate:
+        secret = tls.client_certificate.secret_ref.name
+        trust = replace(
+            trust, client_certificate=await _client_certificate(secret, namespace, kube)
+        )
     return PrefectEndpoint(
         url=found.url,
         api_key=await _secret("apiKey", server.api_key, namespace, kube),
@@ -280,7 +296,7 @@ def server_fault(error: OperatorError, server: PrefectEndpoint) -> BindingFault:
         "ConnectionFailed",
         f"The operator cannot reach a Prefect API at {server.address} ({error}). Check that the "
         f"server is running, and that {server.setting} is its address as seen from the operator."
-        f"{_address_hints(server)}{_proxy_hint(server)}",
+        f"{_address_hints(server)}{_certificate_hint(error, server)}{_proxy_hint(server)}",
     )
 
 
@@ -331,6 +347,19 @@ def _authorized(server: PrefectEndpoint) -> bool:
     return not server.without_credentials or "authorization" in names
 
 
+def _certificate_hint(error: OperatorError, server: PrefectEndpoint) -> str:
+    """Return what may be wrong with the client certificate: a server without the one that it wants
+    closes the connection, or answers 400 if it is nginx."""
+    is_refused = isinstance(error, PrefectDisconnected) or (
+        isinstance(error, PrefectRefused) and error.status == HTTPStatus.BAD_REQUEST
+    )
+    if not (is_refused and server.url.startswith("https:")):
+        return ""
+    if server.trust.client_certificate is None:
+        return f" If it requires a client certificate, name its Secret in {_CLIENT_CERTIFICATE}."
+    return f" Perhaps it does not accept the client certificate of {_CLIENT_CERTIFICATE}."
+
+
 def _proxy_hint(server: PrefectEndpoint) -> str:
     proxy = proxy_of(server.url)
     if proxy is None:
@@ -340,6 +369,26 @@ def _proxy_hint(server: PrefectEndpoint) -> str:
         f"variable {proxy.variable} names. If the proxy cannot reach the server, add the server's "
         "host to NO_PROXY."
     )
+
+
+async def _client_certificate(
+    secret: str, namespace: str, kube: KubernetesClient
+) -> ClientCertificate:
+    certificate, key = (
+        KeyReference(
+            SecretKeySelector(name=secret, key=name),
+            namespace=namespace,
+            path=f"{_CLIENT_CERTIFICATE}.secretRef",
+            condition=c.CREDENTIALS_VALID,
+        )
+        for name in ("tls.crt", "tls.key")
+    )
+    found = ClientCertificate(await certificate.text(kube), await key.text(kube))
+    try:
+        found.load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    except ValueError as error:
+        raise key.invalid(f"{error} in its key 'tls.crt'") from error
+    return found
 
 
 async def _headers(headers: tuple[Header, ...], namespace: str, kube: KubernetesClient) -> Headers:

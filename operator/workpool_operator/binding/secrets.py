@@ -44,6 +44,7 @@ from workpool_operator.runs.secret_collector import collect
 
 log = logging.getLogger(__name__)
 
+SKIP_VERIFY = {"name": "PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "value": "true"}
 MANAGE_PERMISSIONS = (
     ("create", "", "secrets"),
     ("patch", "", "secrets"),
@@ -206,13 +207,16 @@ def run_credentials(binding: Binding, server: PrefectEndpoint) -> Credentials:
         named[CUSTOM_HEADERS] = SecretKey(ref.name, ref.key)
     elif spec.jobs.server_url is None:
         values[CUSTOM_HEADERS] = custom_headers(server.headers)
-    return plan_credentials(
+    credentials = plan_credentials(
         {variable: value for variable, value in values.items() if value is not None},
         named=named,
         owner=binding.key,
         annotations={models.BINDING_ANNOTATION: binding.key},
         ca=_ca(binding, server),
     )
+    if server.trust.verify or spec.jobs.server_url or not _pods_use_https(spec, server.url):
+        return credentials
+    return replace(credentials, entries=(*credentials.entries, SKIP_VERIFY))
 
 
 def _ca(binding: Binding, server: PrefectEndpoint) -> CASource | str | None:

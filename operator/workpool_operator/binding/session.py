@@ -65,7 +65,7 @@ class BindingSession(Subscriber):
         self._cluster_id = cluster_id
         self._missing = missing
         self._binding_id = names.binding_id(cluster_id=cluster_id, binding=binding.key)
-        self._worker_name = binding.worker_name(cluster_id)
+        self._registered = ""  # the name of the worker that this session created in Prefect
         self._run_secrets = RunSecrets(binding, context.kube, binding_id=self._binding_id)
         self._preflight = Preflight(binding, context, run_secrets=self._run_secrets)
         self._cluster = ClusterCache(
@@ -83,6 +83,10 @@ class BindingSession(Subscriber):
         self.unwritten = ""  # why the status cannot say what is wrong
         self._problems = ProblemLogger(log, binding.key)
         self._writer = StatusWriter(context.kube, binding, clock=context.clock)
+
+    @property
+    def _worker_name(self) -> str:
+        return self._binding.worker_name(self._cluster_id)
 
     @property
     def synced(self) -> bool:
@@ -142,17 +146,17 @@ class BindingSession(Subscriber):
             log.warning("%s: cannot write its last status: %s", self._binding.key, why)
 
     async def delete_worker(self) -> None:
-        """Delete the worker record of a deleted binding from Prefect, after the session."""
+        """Delete from Prefect the worker of a deleted binding, or that of an earlier name."""
         if self._server is None:
             return  # no connection has created one
         try:
             async with asyncio.timeout(LAST_STATUS_SECONDS), self._api(self._server) as api:
-                await api.delete_worker(self._worker_name)
+                await api.delete_worker(self._registered)
         except (OperatorError, TimeoutError) as error:
             log.warning(
                 "%s: cannot delete its worker %s from Prefect, where it stays as offline: %s",
                 self._binding.key,
-                self._worker_name,
+                self._registered,
                 str(error) or "timed out",
             )
 
@@ -186,14 +190,17 @@ class BindingSession(Subscriber):
             self._cluster.watch(namespace)
         for namespace in self._cluster.namespaces:
             await self._run_secrets.release_unneeded(server, namespace)
+        if self._registered not in ("", self._worker_name):  # spec.workerName changed
+            await self.delete_worker()
+            self._preflight.read_workers_again()
         self._server = server
         return self._make_connection(api, pool_id)
 
     async def _serve(self, connection: Connection) -> str:
         self._context.watchdog.stop(f"{self._binding.key} connections")
-        self._connection = connection
+        self._connection, self._registered = connection, self._worker_name
         try:
-            return await connection.serve(worker=self._worker_name)
+            return await connection.serve(worker=self._registered)
         finally:
             self._connection = None
 
@@ -332,15 +339,21 @@ class BindingSession(Subscriber):
 
     def _extra_conditions(self, spec: Spec) -> dict[str, ConditionState]:
         """Return the conditions that do not affect Ready."""
+        verify = not (spec.server.tls and spec.server.tls.insecure_skip_verify)
+        skipped = c.verification_skipped(self._preflight.address, verify=verify)
+        return {
+            **self._connection_conditions(spec),
+            c.RIGHTS_GRANTED: self._rights,
+            c.VERIFICATION_SKIPPED: skipped,
+        }
+
+    def _connection_conditions(self, spec: Spec) -> dict[str, ConditionState]:
+        """Return those that are known only with a connection."""
         if self._connection is None:
             self._context.consumers.pop(self._binding.key, None)
             text = "Not checked until the server answers."
             unknown = ConditionState("Unknown", "NotChecked", text)
-            return {
-                c.EVENTS_CONNECTED: unknown,
-                c.POOL_SHARED: unknown,
-                c.RIGHTS_GRANTED: self._rights,
-            }
+            return {c.EVENTS_CONNECTED: unknown, c.POOL_SHARED: unknown}
         lost, interval = self._connection.events_lost, spec.poll.interval_seconds
         own = PoolConsumer(
             binding=self._binding.key,
@@ -353,7 +366,6 @@ class BindingSession(Subscriber):
         return {
             c.EVENTS_CONNECTED: c.events_connected(lost, interval=interval),
             c.POOL_SHARED: pool_shared(own, others, workers),
-            c.RIGHTS_GRANTED: self._rights,
         }
 
     def _beat(self, part: str, *, within: float) -> None:

@@ -96,7 +96,7 @@ async def _with_secrets(
     """Return the binding's server with its credentials; CAs of this machine are trusted, too."""
     spec, trust = binding.spec(), profile.current().trust
     named = [spec.server.api_key, spec.server.auth_string, spec.server.headers]
-    if not any((*named, spec.server.ca_bundle)):
+    if not any((*named, spec.server.ca_bundle, spec.server.tls)):
         return PrefectEndpoint(source.url, trust=trust)
     if kube is None:
         text = f"cannot read the Secrets that spec.server of {binding.key} names without a cluster"
@@ -108,7 +108,7 @@ async def _with_secrets(
         source,
         namespace=binding.namespace,
         kube=kube,
-        trust=TLSTrust(ca_bundle=both, verify=trust.verify),
+        trust=TLSTrust(ca_bundle=both, verify=trust.verify and its.verify),
     )
 
 

@@ -110,7 +110,7 @@ def _with_credentials(server: ServerSpec, url: str) -> PrefectEndpoint:
         api_key="" if server.api_key else None,
         auth_string="" if server.auth_string else None,
         headers=tuple((header.name, "") for header in server.headers or ()),
-        trust=TLSTrust(ca_bundle=""),
+        trust=TLSTrust(ca_bundle="", verify=not (server.tls and server.tls.insecure_skip_verify)),
     )
 
 

@@ -7,8 +7,11 @@ quotes a value that it refuses to send.
 from __future__ import annotations
 
 import base64
+import os
 import re
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -29,12 +32,36 @@ _RESERVED = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """A certificate and its private key, both in PEM form."""
+
+    certificate: str = field(repr=False)
+    key: str = field(repr=False)
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Make connections of the context identify themselves with it.
+
+        Raises:
+            ValueError: it cannot be used; the text says why, without a value.
+        """
+        with _file_in_memory(f"{self.key}\n{self.certificate}") as file:
+            try:
+                context.load_cert_chain(file, password="")
+            except ssl.SSLError as error:
+                if error.reason == "KEY_VALUES_MISMATCH":
+                    raise ValueError("is not the key of the certificate") from error
+                raise ValueError("is not a certificate and a key in PEM format") from error
+
+
+@dataclass(frozen=True, slots=True)
 class TLSTrust:
     """The trusted certificates: those of `SSL_CERT_FILE` or the system, Mozilla's list, and
-    `ca_bundle` (see `certificates`); every certificate if `verify` is False."""
+    `ca_bundle` (see `certificates`); every certificate if `verify` is False. `client_certificate`
+    is what the server can trust."""
 
     ca_bundle: str | None = None
     verify: bool = True
+    client_certificate: ClientCertificate | None = None
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS context, which equal values share."""
@@ -119,6 +146,16 @@ def certificates(text: str) -> str:
     return found + "\n"
 
 
+@contextmanager
+def _file_in_memory(text: str) -> Iterator[str]:
+    """Yield the path of a file that is never on a disk: OpenSSL reads certificates only from
+    files, and the operator has no place to write one."""
+    with open(os.memfd_create("client-certificate"), "w") as file:
+        file.write(text)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
+
+
 @lru_cache(maxsize=64)
 def _context(trust: TLSTrust, *, strict: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
@@ -127,6 +164,8 @@ def _context(trust: TLSTrust, *, strict: bool) -> ssl.SSLContext:
         context.load_verify_locations(cadata=trust.ca_bundle)
     if not strict:
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if trust.client_certificate is not None:
+        trust.client_certificate.load(context)
     if not trust.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

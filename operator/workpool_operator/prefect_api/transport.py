@@ -32,6 +32,7 @@ from yarl import URL
 from workpool_operator import connection_errors
 from workpool_operator.clock import ServerClock
 from workpool_operator.errors import (
+    PrefectDisconnected,
     PrefectForbidden,
     PrefectNotFound,
     PrefectRedirects,
@@ -158,8 +159,8 @@ class Transport:
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            kind = PrefectUntrusted if connection_errors.is_untrusted(error) else PrefectUnavailable
-            raise kind(f"{method} {url.path}: {connection_errors.explain(error)}") from error
+            text = f"{method} {url.path}: {connection_errors.explain(error)}"
+            raise _unreachable(error)(text) from error
         except ValueError as error:  # a header or the URL, which its text may quote
             text = f"{method} {path}: the request cannot be sent ({type(error).__name__})"
             raise PrefectRefused(text, status=0) from error
@@ -219,6 +220,14 @@ class ClientTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             answer.status, content=answer.content, headers={"Content-Type": kind}, request=request
         )
+
+
+def _unreachable(error: Exception) -> type[PrefectUnavailable]:
+    if connection_errors.is_untrusted(error):
+        return PrefectUntrusted
+    if connection_errors.is_disconnected(error):
+        return PrefectDisconnected
+    return PrefectUnavailable
 
 
 def _headers(server: PrefectEndpoint, url: URL) -> dict[str, str]:

@@ -177,3 +177,17 @@ def test_the_transition_time_changes_only_with_the_status() -> None:
     other_status = written(ConditionState("False", "Suspended"), before=before, now=LATER)
     assert other_reason == "2026-01-01T12:00:00Z"
     assert other_status == "2026-01-01T13:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("url", "verify", "state"),
+    [
+        ("", True, ("Unknown", "NotChecked")),
+        ("http://prefect/api", False, ("False", "NoTLS")),
+        ("https://prefect/api", True, ("False", "Verified")),
+        ("https://prefect/api", False, ("True", "InsecureSkipVerify")),
+    ],
+)
+def test_a_server_that_is_not_verified_is_a_warning(url, verify, state):
+    found = c.verification_skipped(url, verify=verify)
+    assert (found.status, found.reason) == state

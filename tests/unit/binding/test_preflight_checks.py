@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.private_ca import PrivateCA
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import preflight_checks
 from workpool_operator.binding.key_reference import KeyReference
@@ -15,6 +16,7 @@ from workpool_operator.errors import (
     BindingFault,
     KubernetesNotFound,
     OperatorError,
+    PrefectDisconnected,
     PrefectForbidden,
     PrefectRedirects,
     PrefectRefused,
@@ -22,7 +24,7 @@ from workpool_operator.errors import (
     PrefectUnavailable,
     PrefectUntrusted,
 )
-from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
+from workpool_operator.prefect_api.endpoint import ClientCertificate, PrefectEndpoint, TLSTrust
 
 INSIDE = "http://prefect-server.prefect.svc:4200/api"
 SECRET = "a-secret-4711"
@@ -194,6 +196,39 @@ async def test_a_value_that_cannot_be_sent_is_reported_by_its_field_and_never_qu
     assert (found.condition, found.reason) == ("CredentialsValid", "SecretValueInvalid")
     assert str(found).startswith(f"spec.server.{field}.secretKeyRef: key 'key' of Secret 'prefect'")
     assert SECRET not in str(found)
+
+
+async def test_a_client_certificate_is_read_from_a_tls_secret(tmp_path):
+    pair = PrivateCA.make(tmp_path, host="prefect").client
+    server = spec(tls={"clientCertificate": {"secretRef": {"name": "client"}}})
+    found = await read(server, Cluster(client=encoded(**pair)))
+    assert found.trust.client_certificate == ClientCertificate(pair["tls.crt"], pair["tls.key"])
+    with pytest.raises(BindingFault, match=r"has no key 'tls\.key' \(its keys: tls\.crt\)"):
+        await read(server, Cluster(client=encoded(**{"tls.crt": pair["tls.crt"]})))
+    pair["tls.key"] = PrivateCA.make(tmp_path, host="prefect").client["tls.key"]
+    with pytest.raises(BindingFault, match="is not the key of the certificate") as raised:
+        await read(server, Cluster(client=encoded(**pair)))
+    field = "spec.server.tls.clientCertificate.secretRef: key 'tls.key' of Secret 'client'"
+    assert str(raised.value).startswith(field)
+    assert raised.value.reason == "SecretValueInvalid"
+
+
+@pytest.mark.parametrize(
+    ("error", "trust", "hint"),
+    [
+        (PrefectDisconnected("closed"), TLSTrust(), "name its Secret in spec.server.tls.client"),
+        (PrefectRefused("HTTP 400", status=400), TLSTrust(), "If it requires a client certificate"),
+        (
+            PrefectDisconnected("closed"),
+            TLSTrust(client_certificate=ClientCertificate("", "")),
+            "Perhaps it does not accept the client certificate",
+        ),
+    ],
+)
+async def test_a_connection_that_is_closed_may_want_a_client_certificate(error, trust, hint):
+    assert hint in str(await fault(error, "https://prefect/api", trust=trust))
+    assert "client certificate" not in str(await fault(error, INSIDE, trust=trust))
+    assert "client certificate" not in str(await fault(DOWN, "https://prefect/api", trust=trust))
 
 
 async def test_a_value_that_is_not_text_is_reported():

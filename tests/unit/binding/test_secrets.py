@@ -47,7 +47,7 @@ def given(server: dict[str, Any], **jobs: Any) -> Credentials:
         server["url"],
         api_key="pnu_1" if "apiKey" in server else None,
         headers=HEADERS if "headers" in server else (),
-        trust=TLSTrust(PEM if "caBundle" in server else None),
+        trust=TLSTrust(PEM if "caBundle" in server else None, verify="tls" not in server),
     )
     return secrets.run_credentials(binding, called)
 
@@ -114,6 +114,19 @@ def test_pods_with_another_address_send_no_headers_and_trust_the_ca_only_for_htt
     assert sources(found) == {API_KEY: ("prefect", "key")}
     assert (found.ca is not None) is ca
     assert found.managed_secret is None
+
+
+@pytest.mark.parametrize(
+    ("url", "jobs", "skips"),
+    [
+        (URL, {}, True),
+        ("http://prefect:4200/api", {}, False),
+        (URL, {"serverURL": "https://inside/api"}, False),
+    ],
+)
+def test_pods_skip_the_verification_only_of_the_address_that_the_operator_calls(url, jobs, skips):
+    found = given({"url": url, "tls": {"insecureSkipVerify": True}}, **jobs)
+    assert (secrets.SKIP_VERIFY in found.entries) is skips
 
 
 def test_copied_headers_are_not_in_a_repr():

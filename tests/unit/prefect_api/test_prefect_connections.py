@@ -10,6 +10,8 @@ from uuid import UUID
 
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from prefect import settings as prefect_settings
 from prefect.settings import temporary_settings
 
@@ -18,6 +20,7 @@ from tests.support.private_ca import PrivateCA
 from workpool_operator import settings
 from workpool_operator.errors import (
     OperatorError,
+    PrefectDisconnected,
     PrefectForbidden,
     PrefectNotFound,
     PrefectRedirects,
@@ -29,13 +32,24 @@ from workpool_operator.errors import (
 )
 from workpool_operator.prefect_api import endpoint, profile
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
+from workpool_operator.prefect_api.endpoint import ClientCertificate, PrefectEndpoint, TLSTrust
 from workpool_operator.prefect_api.events import EventStream
 
 HOST = "prefect.example"
 SECRET = "a-secret-4711"
 LOOPBACK = "127.0.0.1"
 BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+
+
+ENCRYPTED_KEY = (
+    ec.generate_private_key(ec.SECP256R1())
+    .private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"a-password"),
+    )
+    .decode()
+)
 
 
 @pytest.fixture(autouse=True)
@@ -315,6 +329,37 @@ async def test_a_private_ca_is_trusted_if_it_is_named_and_reported_as_untrusted_
         with pytest.raises(PrefectUntrusted, match="the certificate is not trusted: unable to get"):
             await get_version(PrefectEndpoint(url))
         assert "not trusted" in str(await listen(PrefectEndpoint(url)))
+
+
+async def test_a_client_certificate_is_sent_with_requests_and_to_the_event_stream(tmp_path):
+    ca = PrivateCA.make(tmp_path, host=LOOPBACK)
+    ca.require_client_certificates()
+    own = ClientCertificate(ca.client["tls.crt"], ca.client["tls.key"])
+    async with serving(tls=ca.server) as server:
+        url = f"https://{LOOPBACK}:{server.port}/api"
+        at = PrefectEndpoint(url, trust=TLSTrust(ca.pem, client_certificate=own))
+        assert await get_version(at) == "3.8.8"
+        assert await listen(at) is None
+        with pytest.raises(PrefectDisconnected):
+            await get_version(PrefectEndpoint(url, trust=TLSTrust(ca.pem)))
+    assert "PRIVATE KEY" not in repr(at)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "why"),
+    [
+        ("tls.crt", "other", "is not the key of the certificate"),
+        ("tls.key", "tls.key", "is not a certificate and a key in PEM format"),
+        ("tls.crt", "encrypted", "is not a certificate and a key in PEM format"),
+        ("tls.crt", "tls.crt", "is not a certificate and a key in PEM format"),
+    ],
+)
+def test_a_client_certificate_that_cannot_be_used_is_never_quoted(tmp_path, certificate, key, why):
+    given = PrivateCA.make(tmp_path, host=LOOPBACK).client
+    given |= {"other": PrivateCA.make(tmp_path, host=LOOPBACK).client["tls.key"]}
+    given |= {"encrypted": ENCRYPTED_KEY}
+    with pytest.raises(ValueError, match=why):
+        ClientCertificate(given[certificate], given[key]).load(ssl.create_default_context())
 
 
 async def test_a_ca_without_key_usage_is_trusted_if_the_setting_allows_it(tmp_path, monkeypatch):
