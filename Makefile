@@ -4,7 +4,7 @@
 PYTHON ?= python3
 .DEFAULT_GOAL := help
 .PHONY: help demo cluster down test test-unit test-contract test-cluster test-e2e test-faults \
-	test-scale test-testbed check bench crd locks
+	test-scale test-testbed check bench crd dist locks
 
 programs = .venv/bin
 ready = @$(PYTHON) -m testbed.bootstrap $@
@@ -83,6 +83,10 @@ bench: ## time to the Job, throughput, fairness and cost, compared with the stoc
 crd: ## write the CRD from the model
 	$(ready)
 	$(testbed) crd
+
+dist: ## build wheel, image archive, chart package, SBOM and checksums into dist/
+	$(ready)
+	$(testbed) dist
 
 locks: ## resolve the dependencies again
 	$(ready)

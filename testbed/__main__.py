@@ -61,6 +61,13 @@ def crd() -> None:
     generated.write()
 
 
+def dist() -> None:
+    """Build what a release publishes."""
+    from testbed import release
+
+    release.main()
+
+
 def locks() -> None:
     """Resolve the dependencies into the locks."""
     from testbed import dependency_locks
@@ -74,6 +81,7 @@ VERBS: dict[str, Callable[[], None]] = {
     "demo": demo,
     "up-with-images": up_with_images,
     "crd": crd,
+    "dist": dist,
     "locks": locks,
 }
 

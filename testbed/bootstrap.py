@@ -16,8 +16,9 @@ from localnode.node import LocalNode
 from testbed import clusters, environments, state
 from testbed.environments import DEVELOPMENT, PEER, Environment
 
-NEEDS_IMAGES = {"demo", "test", "test-cluster", "test-e2e", "test-faults", "test-testbed", "bench"}
-NEEDS_CLUSTER = NEEDS_IMAGES | {"cluster", "test-contract", "test-scale"}
+NEEDS_PODS = {"demo", "test", "test-cluster", "test-e2e", "test-faults", "test-testbed", "bench"}
+NEEDS_IMAGES = NEEDS_PODS | {"dist"}
+NEEDS_CLUSTER = NEEDS_PODS | {"cluster", "test-contract", "test-scale"}
 NEEDS_POSTGRESQL = NEEDS_CLUSTER - {"cluster", "demo"}
 NEEDS_GIT = {"test", "test-cluster"}
 NEEDS_STOCK_WORKER = {"test", "test-contract", "bench"}
@@ -53,9 +54,10 @@ def install_packages(target: str) -> None:
     if target in NEEDS_GIT:
         needed += GIT
     purpose = f"for make {target}"
-    if target in NEEDS_CLUSTER:
+    if target in NEEDS_CLUSTER | NEEDS_IMAGES:
         selection = clusters.select(os.environ)
-        purpose = f"for cluster {selection.cluster.name} ({selection.reason})"
+        if target in NEEDS_CLUSTER:
+            purpose = f"for cluster {selection.cluster.name} ({selection.reason})"
         needed += packages_of(selection.cluster, target)
     if missing := debian.missing(needed):
         print(f"Debian packages to install {purpose}: {' '.join(missing)}", flush=True)
@@ -68,7 +70,8 @@ def packages_of(cluster: clusters.Cluster, target: str) -> tuple[Package, ...]:
     """Return what the cluster needs; with kind its node is an image, and Docker builds ours."""
     if not isinstance(cluster, LocalNode):
         return ()
-    return debian.NODE + (IMAGES if target in NEEDS_IMAGES else ())
+    node = debian.NODE if target in NEEDS_CLUSTER else ()
+    return node + (IMAGES if target in NEEDS_IMAGES else ())
 
 
 def environments_of(target: str) -> list[Environment]:

@@ -12,15 +12,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from testbed import rbac, reference
+from testbed import rbac, reference, version
 from testbed.state import CHECKOUT
 from workpool_operator.api import crd, v1alpha1
 
 CHART = CHECKOUT / "charts" / "workpool-operator"
 VALUES_SCHEMA = CHART / "values.schema.json"
+DEFAULT_TEMPLATE = CHECKOUT / "manifests" / "quickstart" / "base-job-template.json"
 REFERENCE = CHECKOUT / "docs" / "reference.md"
 SECURITY = CHECKOUT / "docs" / "security.md"
 RBAC = CHECKOUT / "manifests" / "base" / "rbac.yaml"
+NAMESPACED_RBAC = CHECKOUT / "manifests" / "namespaced" / "rbac.yaml"
 CHART_RULES = CHART / "templates" / "_rules.tpl"
 #: The same CRD for both ways to install it: kustomize and Helm take no file above their folder.
 CRD_FILES = (CHECKOUT / "manifests" / "base" / "crd.yaml", CHART / "crds" / "crd.yaml")
@@ -31,8 +33,11 @@ def files() -> dict[Path, str]:
     return {
         **{file: crd.render() for file in CRD_FILES},
         VALUES_SCHEMA: _values_schema(),
+        DEFAULT_TEMPLATE: _default_template(),
         REFERENCE: reference.render(),
+        **version.repeated(),
         RBAC: rbac.manifest(),
+        NAMESPACED_RBAC: rbac.namespaced_manifest(),
         CHART_RULES: rbac.chart_rules(),
         SECURITY: _with_table(SECURITY.read_text(), rbac.table()),
     }
@@ -53,6 +58,13 @@ def _with_table(page: str, table: str) -> str:
     head = table.partition("\n")[0]
     before, _, rest = page.partition(head)
     return before + table + rest[rest.index("\n\n") + 1 :]
+
+
+def _default_template() -> str:
+    """Return the template of our own pool type."""
+    from workpool_operator.worker import KubernetesJobWorker  # imports Prefect, which takes seconds
+
+    return json.dumps(KubernetesJobWorker.get_default_base_job_template(), indent=2) + "\n"
 
 
 def _values_schema() -> str:
@@ -119,4 +131,4 @@ def _without_flags(pattern: str) -> str:
 
 if __name__ == "__main__":
     if names := ", ".join(str(file.relative_to(CHECKOUT)) for file in outdated()):
-        sys.exit(f"outdated, not generated from the current model: {names}; run 'make crd'")
+        sys.exit(f"outdated, not generated from the current code: {names}; run 'make crd'")

@@ -1,4 +1,4 @@
-"""The RBAC of manifests/base and of the chart, and the table in docs/security.md, from the
+"""The RBAC of the manifests and of the chart, and the table in docs/security.md, from the
 operator's table of rights."""
 
 from __future__ import annotations
@@ -85,6 +85,42 @@ rules:
 {secrets}
 """
 
+_NAMESPACED = """\
+# {note}
+# In the operator's own namespace: what it needs there, besides the Leases of manifests/base.
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: workpool-operator
+  namespace: workpool-operator
+  labels: {{app.kubernetes.io/name: workpool-operator}}
+rules:
+{rules}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: workpool-operator
+  namespace: workpool-operator
+  labels: {{app.kubernetes.io/name: workpool-operator}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: workpool-operator}}
+subjects:
+  {account}
+---
+# Grant it as well if the operator has to write Secrets (docs/secrets.md): for spec.server.headers
+# and for spec.jobs.environmentSecret.
+#   kubectl -n data create rolebinding workpool-operator-secrets \\
+#     --role=workpool-operator-secrets --serviceaccount=data:workpool-operator
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: workpool-operator-secrets
+  namespace: workpool-operator
+  labels: {{app.kubernetes.io/name: workpool-operator}}
+rules:
+{secrets}
+"""
+
 #: The chart's Roles: the name of each template, and its rules. Those that read what bindings name
 #: in a namespace of Jobs are missing: the chart limits them to names, which only it knows.
 _CHART: dict[str, Callable[[Rule], bool]] = {
@@ -111,6 +147,16 @@ def manifest() -> str:
         everywhere=_yaml(_everywhere()),
         replicas=_yaml(rights.rules(Scope.REPLICAS)),
         jobs=_yaml(_per_namespace()),
+        secrets=_yaml(rights.rules(Scope.SECRETS)),
+    )
+
+
+def namespaced_manifest() -> str:
+    """Return manifests/namespaced/rbac.yaml."""
+    return _NAMESPACED.format(
+        note=_NOTE,
+        account=_ACCOUNT,
+        rules=_yaml(rights.rules(Scope.BINDINGS, Scope.JOBS)),
         secrets=_yaml(rights.rules(Scope.SECRETS)),
     )
 

@@ -24,15 +24,17 @@ __all__ = [
     "ROOTFUL",
     "RUN",
     "build",
+    "engine",
     "operator_image",
     "rootful_image",
     "run_image",
+    "save",
 ]
 
 
-def run_image(cluster: Cluster) -> str:
+def run_image(cluster: Cluster, *, name: str = "") -> str:
     """Load the image of flow runs and of a Prefect server; RUN_IMAGE names another one."""
-    return os.environ.get("RUN_IMAGE") or _loaded(RUN, cluster)
+    return os.environ.get("RUN_IMAGE") or _loaded(RUN, cluster, name)
 
 
 def rootful_image(cluster: Cluster) -> str:
@@ -40,39 +42,49 @@ def rootful_image(cluster: Cluster) -> str:
     return _loaded(ROOTFUL, cluster)
 
 
-def operator_image(cluster: Cluster) -> str:
-    """Load the image of the operator, built from the checkout as it is now."""
-    return _loaded(OPERATOR, cluster)
+def operator_image(cluster: Cluster, *, name: str = "") -> str:
+    """Load the image of the operator, built from the checkout as it is now.
+
+    With `name`, the cluster must have no image of that name that is older.
+    """
+    return _loaded(OPERATOR, cluster, name)
 
 
 def build(recipe: Recipe) -> str:
     """Build the image if needed, and return its reference; needs no cluster."""
     if recipe.base:
         build(recipe.base)
-    engine = _engine()
-    reference = recipe.reference(engine.base)
+    builder = engine()
+    reference = recipe.reference(builder.base)
     with exclusive(state.cache().folder / ".images.lock", purpose="builds images"):
-        if not engine.has(reference):
-            engine.build(recipe, reference)
+        if not builder.has(reference):
+            builder.build(recipe, reference)
     return reference
 
 
-def _loaded(recipe: Recipe, cluster: Cluster) -> str:
-    reference = recipe.reference(_engine().base)
-    if not cluster.has_image(reference):
+def save(recipe: Recipe, archive: Path, *, name: str) -> None:
+    """Write an image that is built to an archive for `docker load`, in which it has this name."""
+    builder = engine()
+    builder.save(recipe.reference(builder.base), archive, name=name)
+
+
+def _loaded(recipe: Recipe, cluster: Cluster, name: str = "") -> str:
+    name = name or recipe.reference(engine().base)
+    if not cluster.has_image(name):
         build(recipe)
-        with progress.step(f"loading {reference} into {cluster.name}"):
-            _load(reference, cluster)
-    return reference
+        with progress.step(f"loading {name} into {cluster.name}"):
+            _load(recipe, name, cluster)
+    return name
 
 
-def _load(reference: str, cluster: Cluster) -> None:
+def _load(recipe: Recipe, name: str, cluster: Cluster) -> None:
     with tempfile.TemporaryDirectory(dir=state.cache().folder) as scratch:
         archive = Path(scratch, "image.tar")
-        _engine().save(reference, archive)
+        save(recipe, archive, name=name)
         cluster.load_image(archive)
 
 
 @once
-def _engine() -> Docker | Buildah:
+def engine() -> Docker | Buildah:
+    """Return what builds the images on this machine."""
     return Docker() if commands.succeeds_if_installed(["docker", "info"]) else Buildah()

@@ -26,8 +26,8 @@ class Buildah:
     def has(self, reference: str) -> bool:
         return commands.succeeds([*ISOLATED, *_buildah("inspect"), "--type=image", reference])
 
-    def build(self, recipe: Recipe, reference: str) -> None:
-        """Build it from the checkout; create the base if it is missing."""
+    def build(self, recipe: Recipe, reference: str, *, cached: bool = True) -> None:
+        """Build it from the checkout, and from cached layers; create the base if it is missing."""
         log = state.cache().log(f"image-{recipe.target}")
         if not recipe.base and not self.has(self.base):
             source = f"docker-archive:{base.base_archive()}"
@@ -38,17 +38,20 @@ class Buildah:
             f"--file={CHECKOUT / recipe.file}",
         ]
         options += _environment(recipe.starts_from(self.base))
+        options += ["--layers"] if cached else ["--no-cache"]
         with progress.step(f"building the image {reference} (buildah)"):
             _run("bud", *options, str(CHECKOUT), log=log)
 
-    def save(self, reference: str, archive: Path) -> None:
-        target = f"docker-archive:{archive}:{reference}"
+    def save(self, reference: str, archive: Path, *, name: str) -> None:
+        """Write the image to an archive, in which it has this name."""
+        target = f"docker-archive:{archive}:{name}"
         _run("push", "--quiet", reference, target, log=state.cache().log("image-save"))
 
 
 def _environment(base: str) -> list[str]:
     return [
-        *("--isolation=chroot", "--network=host", "--pull-never", "--layers"),
+        *("--isolation=chroot", "--network=host", "--pull-never"),
+        "--timestamp=0",  # two builds of the same files are the same image
         f"--build-arg=BASE={base}",
         # The machine may reach the package registries through a proxy that ends TLS.
         f"--volume={CERTIFICATES}:{CERTIFICATES}:ro",

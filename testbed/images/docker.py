@@ -28,5 +28,7 @@ class Docker:
         with progress.step(f"building the image {reference} (docker)"):
             commands.run_logged(["docker", "build", *options, CHECKOUT], log=log)
 
-    def save(self, reference: str, archive: Path) -> None:
-        commands.run(["docker", "save", f"--output={archive}", reference])
+    def save(self, reference: str, archive: Path, *, name: str) -> None:
+        """Write the image to an archive, in which it has this name."""
+        commands.run(["docker", "tag", reference, name])
+        commands.run(["docker", "save", f"--output={archive}", name])

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from localnode import commands
-from testbed import builds
+from testbed import builds, version
 from testbed.state import CHECKOUT
 from workpool_operator.api.v1alpha1 import Spec
 
@@ -37,7 +37,7 @@ def test_the_helm_line_serves_the_namespace_of_the_binding():
     (deployment,) = (found for found in objects if found["kind"] == "Deployment")
     (operator,) = deployment["spec"]["template"]["spec"]["containers"]
     assert operator["args"] == ["run", f"--namespace={namespace}"]
-    assert operator["image"] == "REGISTRY/workpool-operator:0.1.0"
+    assert operator["image"] == f"REGISTRY/workpool-operator:{version.current()}"
     roles = {(r["metadata"]["namespace"], r["metadata"]["name"]) for r in objects if "rules" in r}
     names = ("workpool-operator-bindings", "workpool-operator-jobs")
     home = ("workpool-operator", "workpool-operator-replicas")  # Leases of the replicas
@@ -54,7 +54,7 @@ def test_the_kustomize_lines_grant_the_namespace_of_the_binding(tmp_path):
     objects = list(yaml.safe_load_all(text))
     (deployment,) = (found for found in objects if found["kind"] == "Deployment")
     (operator,) = deployment["spec"]["template"]["spec"]["containers"]
-    assert operator["image"] == "REGISTRY/workpool-operator:0.1.0"
+    assert operator["image"] == f"REGISTRY/workpool-operator:{version.current()}"
     grant = next(ln for ln in block("rolebinding").splitlines() if "create rolebinding" in ln)
     _, _, namespace, *_, role, account = shlex.split(grant)
     names = {found["metadata"]["name"] for found in objects if found["kind"] == "ClusterRole"}

@@ -6,9 +6,11 @@ The operator of manifests/base serves every namespace, so it cannot run where ot
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from localnode.errors import SetupError
 from testbed import clusters, images, quickstart
 from testbed.clusters import Cluster
 from testbed.quickstart import Addresses
+from testbed.state import CHECKOUT
 from tests.support import marks
 from tests.support.binding import Binding
 from tests.support.endpoint import Endpoint
@@ -44,12 +47,16 @@ def fresh_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def run_image(fresh_cluster: Cluster) -> str:
-    return images.run_image(fresh_cluster)
+    """Return the name of Prefect's own image, as which the cluster has ours."""
+    return images.run_image(fresh_cluster, name="docker.io/prefecthq/prefect:3.8.8-python3.11")
 
 
 @pytest.fixture(scope="session")
 def operator_image(fresh_cluster: Cluster) -> str:
-    return images.operator_image(fresh_cluster)
+    """Return the name that chart and manifests use unless they are changed."""
+    version = metadata.version("workpool-operator")
+    name = f"docker.io/library/workpool-operator:{version}"
+    return images.operator_image(fresh_cluster, name=name)
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +82,30 @@ def spec(pool: str, addresses: Addresses) -> dict[str, Any]:
 async def kube(fresh_cluster: Cluster) -> AsyncIterator[Kube]:
     async with Kube(Endpoint.of_kubeconfig(fresh_cluster.kubeconfig)) as client:
         yield client
+
+
+@pytest.fixture
+def type_commands(fresh_cluster: Cluster, tmp_path: Path) -> Callable[[str], str]:
+    """`type_commands(script)` is a user with kubectl and Prefect in a clone; returns the output.
+
+    What the script leaves running ends with it.
+    """
+    clone = tmp_path / "clone"
+    shutil.copytree(CHECKOUT / "manifests", clone / "manifests")
+    programs = (PREFECT.parent, fresh_cluster.kubectl.program.parent)
+    environment = {name: value for name, value in os.environ.items() if "PREFECT" not in name} | {
+        "PATH": ":".join([*map(str, programs), os.environ["PATH"]]),
+        "KUBECONFIG": str(fresh_cluster.kubeconfig),
+        "PREFECT_HOME": str(tmp_path / "prefect-home"),
+    }
+
+    def run(script: str) -> str:
+        log = tmp_path / "typed.log"
+        careful = f"set -euo pipefail\ntrap 'jobs -p | xargs --no-run-if-empty kill' EXIT\n{script}"
+        commands.run_logged(["bash", "-c", careful], log=log, env=environment, cwd=clone)
+        return log.read_text()
+
+    return run
 
 
 @pytest.fixture

@@ -1,16 +1,19 @@
-"""`kubectl apply -k manifests/base`: one operator for a whole cluster, with only the rights that
-the manifests list until an administrator grants more."""
+"""`kubectl apply -k`: one operator for a whole cluster, with only the rights that the manifests
+list until an administrator grants more; or one for one namespace, without any ClusterRole."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from testbed.state import CHECKOUT
+from tests.support.binding import Binding
+from tests.support.pages import typed
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
@@ -41,6 +44,16 @@ def installed(overlay: Path, fresh_cluster) -> Iterator[None]:
     fresh_cluster.kubectl.run("delete", "--kustomize", str(overlay), "--timeout=60s")
 
 
+@pytest.fixture
+def in_one_namespace(operator_image: str, type_commands, fresh_cluster) -> Iterator[str]:
+    """Install as docs/install.md says; return the namespace."""
+    (script,) = typed("docs/install.md", "One namespace")
+    type_commands(script)
+    yield "data"
+    fresh_cluster.kubectl.run("delete", "namespace", "data", "--timeout=60s")
+    fresh_cluster.kubectl.run("delete", "--filename", str(BASE / "crd.yaml"), "--timeout=60s")
+
+
 async def test_a_flow_completes_once_its_namespace_is_granted(
     installed, fresh_cluster, namespace, bound, spec, deploy, run_deployment
 ):
@@ -57,3 +70,20 @@ async def test_a_flow_completes_once_its_namespace_is_granted(
     assert "Traceback" not in kubectl.run("logs", "deployment/workpool-operator", HOME)
     await bound.delete()
     await bound.gone()
+
+
+@pytest.mark.extended
+async def test_a_flow_completes_in_an_installation_without_any_clusterrole(
+    in_one_namespace, fresh_cluster, kube, spec, deploy, run_deployment
+):
+    kubectl = fresh_cluster.kubectl.run
+    assert "workpool-operator" not in kubectl("get", "clusterroles,clusterrolebindings", "-o=name")
+    binding = Binding(kube, in_one_namespace, "etl")
+    await binding.apply(**spec)
+    await binding.ready(seconds=60)
+    deployment = await replace(deploy, namespace=in_one_namespace)("hello")
+    run_deployment(f"hello/{deployment['name']}")
+    log = kubectl("logs", "deployment/workpool-operator", f"--namespace={in_one_namespace}")
+    assert "forbidden" not in log.lower()
+    await binding.delete()
+    await binding.gone()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from jsonschema import Draft7Validator
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from localnode import commands
+from localnode.errors import SetupError
 from testbed import generated
 from testbed.state import CHECKOUT
 from workpool_operator.kube import rights
@@ -107,6 +111,22 @@ def test_only_the_extras_name_prefect_of_which_an_environment_has_one_distributi
     assert not [each for each in project["dependencies"] if "prefect" in each]
     locked = re.findall(r"^prefect[a-z-]*", (CHECKOUT / "requirements.lock").read_text(), re.M)
     assert locked == ["prefect-client"]
+
+
+DOCKERFILES = ("Dockerfile", "testbed/images/run.Dockerfile", "testbed/images/rootful.Dockerfile")
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_hadolint_finds_nothing_in_a_dockerfile(name):
+    hadolint = Path(sys.executable).with_name("hadolint")
+    assert commands.run([hadolint, "--no-color", CHECKOUT / name]) == ""
+
+
+def test_hadolint_would_find_a_fault(tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM debian\nRUN cd /tmp\n")
+    hadolint = Path(sys.executable).with_name("hadolint")
+    with pytest.raises(SetupError, match="SC2164"):
+        commands.run([hadolint, "--no-color", tmp_path / "Dockerfile"])
 
 
 def test_every_value_of_the_chart_is_in_its_schema_and_described():

@@ -75,7 +75,7 @@ def calls(tmp_path: Path, node_port: int, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.setenv("WORKPOOL_OPERATOR_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CLUSTER", raising=False)
     monkeypatch.delenv("RUN_IMAGE", raising=False)
-    monkeypatch.setattr(images, "_engine", images._engine.__wrapped__)
+    monkeypatch.setattr(images, "engine", images.engine.__wrapped__)
     return tmp_path / "calls"
 
 
