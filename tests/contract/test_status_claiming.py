@@ -67,6 +67,23 @@ async def test_refused_polls_are_reported_although_the_pool_is_found(
     await served.ready(seconds=AT_ONCE)
 
 
+async def test_after_an_outage_a_binding_is_ready_once_a_poll_succeeded(
+    binding, operator, prefect_proxy
+):
+    await operator()
+    served = await binding(server={"url": prefect_proxy.url})
+    await served.ready()
+    with prefect_proxy.offline():
+        await served.condition("Ready", "False", reason="ConnectionFailed", seconds=AT_ONCE)
+        silent = prefect_proxy.on("POST", "get_scheduled_flow_runs").hold()
+    for condition in ("Ready", "Claiming"):
+        state = await served.condition(condition, "Unknown", reason="PollOverdue", seconds=AT_ONCE)
+        assert "no poll of the work pool has succeeded since" in state["message"]
+    await silent.wait()
+    prefect_proxy.forget()
+    await served.ready(seconds=AT_ONCE)
+
+
 async def test_without_an_event_stream_the_status_says_so_and_runs_are_polled(
     api, binding, operator, prefect_proxy, suspended_pool, job_of
 ):

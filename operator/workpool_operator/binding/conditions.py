@@ -38,6 +38,7 @@ ORDER = (
     TEMPLATE_VALID,
     JOBS_PERMITTED,
 )
+NEEDED_TO_POLL = ORDER[: ORDER.index(TEMPLATE_VALID)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,16 @@ class ConditionState:
 class ServingState:
     """What Ready and Claiming depend on besides the conditions.
 
-    `shortage` says why further runs wait although nothing is wrong. `unserved` says why the binding
-    has no session.
+    `shortage` says why further runs wait although nothing is wrong. `overdue_since` is the time of
+    the last successful poll, if another one should have followed it. `unserved` says why the
+    binding has no session.
     """
 
     suspended: bool = False
     pool_paused: bool = False
     shortage: Shortage | None = None
     synced: bool = False
+    overdue_since: datetime | None = None
     stopped: bool = False
     unserved: ConditionState | None = None
 
@@ -164,6 +167,13 @@ def _unknown(states: Mapping[str, ConditionState], serving: ServingState) -> Con
     if any(state.status == "Unknown" for state in states.values()) or not serving.synced:
         text = "The operator is checking the Prefect server and reading the cluster's Jobs."
         return ConditionState("Unknown", "Starting", text)
+    if serving.overdue_since:
+        text = (
+            f"The server answers, but no poll of the work pool has succeeded since "
+            f"{serving.overdue_since:%H:%M:%S} UTC. The operator polls at once. If this stays, its "
+            "log says why the polls fail."
+        )
+        return ConditionState("Unknown", "PollOverdue", text)
     return None
 
 

@@ -31,6 +31,7 @@ from workpool_operator.runs.poller import Poller
 from workpool_operator.runs.renderer import TemplateRenderer
 
 DRAIN_SECONDS = 2.5
+POLL_SECONDS = 30.0  # the longest that a poll may take
 OVERDUE_SECONDS = 300.0  # longer than all requests of one check, or of one action, together
 
 
@@ -137,6 +138,13 @@ class Connection(Listener):
         if self.controller.busy_seconds < OVERDUE_SECONDS:
             self._beat("reconcilers", within=60)
 
+    def is_poll_overdue(self) -> bool:
+        """Return whether no poll has succeeded for longer than a poll may take, or since the server
+        or the pool was last found unusable."""
+        interval = self._binding.poll_settings().interval
+        expected = self._context.clock.monotonic() - interval - POLL_SECONDS
+        return self.poller.succeeded_at < max(expected, self._preflight.unusable_at)
+
     # Reports of the controller and the poller
 
     def _polled(self, error: OperatorError | None) -> None:
@@ -206,6 +214,8 @@ class Connection(Listener):
             if reason:
                 await self.drain()
                 raise _Outdated(reason)
+            if self._preflight.conditions.allow_claims() and self.is_poll_overdue():
+                self.poller.poll_at_once()
             if self._preflight.may_claim() and not could_claim:
                 self.poller.wake()
                 self.controller.resync()

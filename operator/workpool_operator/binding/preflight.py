@@ -57,6 +57,7 @@ class Preflight:
     as the server has it, `served` the pool with the last valid template. `queues` are the work
     queues to poll (None: all, empty: do not poll), `workers` the names of the pool's online workers
     (None: unknown), `server_version` the server's version (None: not read, "": unknown).
+    `unusable_at` is when the server or the pool was last found unusable, in monotonic seconds.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Preflight:
         self.queues: Sequence[str] | None = ()
         self.workers: Sequence[str] | None = None
         self.server_version: str | None = None
+        self.unusable_at = float("-inf")
 
     async def credentials(self) -> PrefectEndpoint:
         """Return the server that the spec names, with the values of its Secrets.
@@ -278,6 +280,8 @@ class Preflight:
         self.conditions.set_false(fault.condition, fault.reason, str(fault), partial=fault.partial)
         if fault.condition == c.SERVER_REACHABLE:
             self.server_version = None  # it may be upgraded when it is back
+        if fault.condition in c.NEEDED_TO_POLL and not fault.partial:
+            self.unusable_at = self._context.clock.monotonic()
 
     def _set_internal_error(self, error: Exception) -> None:
         reason, text = c.internal_error(error, task="check this condition")

@@ -304,6 +304,7 @@ class BindingSession(Subscriber):
             in_flight = self._capacity.in_flight
             shortage = None
         polled = connection.poller.last if connection else None
+        is_overdue = connection is not None and connection.is_poll_overdue()
         return StatusInput(
             generation=preflight.generation,
             worker_name=self._worker_name,
@@ -316,6 +317,7 @@ class BindingSession(Subscriber):
                 pool_paused=bool(preflight.pool and preflight.pool.is_paused),
                 shortage=shortage,
                 synced=self.synced and polled is not None and polled.at is not None,
+                overdue_since=polled.at if polled and is_overdue else None,
                 stopped=stopped,
                 unserved=unserved,
             ),

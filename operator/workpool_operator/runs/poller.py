@@ -1,8 +1,8 @@
 """Polls the work pool and offers due runs to the controller while there are free slots.
 
-A poll starts at most `interval` seconds after the one before. Three things start it earlier: an
-event, a slot that becomes free for a run that waits for it, and, in a burst, the offers that run
-out. Runs are offered in the order of the poll. An offer holds a slot and expires after two seconds,
+A poll starts at most `interval` seconds after the one before. Four things start it earlier: an
+event, a slot that becomes free for a run that waits for it, in a burst the offers that run out, and
+a server that is usable again. Runs are offered in the order of the poll. An offer holds a slot and expires after two seconds,
 so that a poll reads as many runs as will be claimed in time (`offer_window`).
 
 Runs that cannot be claimed are left out: those in flight, those whose claim was refused a moment
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -115,8 +116,10 @@ class Poller:
         self._limits = DeploymentLimits()
         self._logged: set[UUID] = set()  # the runs whose wait for a slot was logged
         self._woken = False  # something may be due that the last poll did not return
+        self._at_once = asyncio.Event()
         self._changed = asyncio.Event()
         self._asked_at = self._counted_at = float("-inf")
+        self.succeeded_at = float("-inf")  # when the last successful poll began, monotonic
         self.last = PollResult()
 
     # What starts a poll
@@ -124,6 +127,11 @@ class Poller:
     def wake(self) -> None:
         """Poll as soon as a slot is free: something may be due."""
         self._woken = True
+        self._changed.set()
+
+    def poll_at_once(self) -> None:
+        """Poll now, also without a free slot, and although the last poll has just failed."""
+        self._at_once.set()
         self._changed.set()
 
     def slot_freed(self) -> None:
@@ -163,12 +171,15 @@ class Poller:
         delay = FAILED_POLL_SECONDS[0]
         while True:
             self._woken = False
+            self._at_once.clear()
             try:
                 await self._poll()
             except OperatorError as error:
                 self._polled(error)
                 requested = error.retry_after if isinstance(error, Unavailable) else None
-                await asyncio.sleep(min(requested or delay, LONGEST_WAIT_SECONDS))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(requested or delay, LONGEST_WAIT_SECONDS)):
+                        await self._at_once.wait()
                 delay = min(delay * 2, FAILED_POLL_SECONDS[1])
                 continue
             delay = FAILED_POLL_SECONDS[0]
@@ -189,6 +200,8 @@ class Poller:
             pass
 
     def _is_due(self) -> bool:
+        if self._at_once.is_set():
+            return True
         return self._is_low() if self._window.filled else self._woken and self._wanted() > 0
 
     def _is_low(self) -> bool:
@@ -229,6 +242,7 @@ class Poller:
         self.last = PollResult(
             self._clock.now(), queued=await self._queued(poll), runs_left=poll.runs_left
         )
+        self.succeeded_at = self._asked_at
 
     async def _offer_runs_behind(self, poll: _Poll) -> None:
         """Offer runs that the poll's page hides. Pages grow, because none of their runs may be

@@ -86,6 +86,12 @@ def test_ready_names_a_fault_although_an_earlier_condition_is_unknown() -> None:
             "OperatorStopped",
         ),
         (ServingState(unserved=c.NOT_SELECTED), "Unknown", "Unknown", "NotSelected"),
+        (
+            ServingState(synced=True, suspended=True, overdue_since=NOON),
+            "Unknown",
+            "Unknown",
+            "PollOverdue",
+        ),
     ],
 )
 def test_ready_and_claiming_have_the_same_reason(

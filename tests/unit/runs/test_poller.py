@@ -422,6 +422,23 @@ async def test_a_failed_poll_is_reported_and_repeated_later() -> None:
     assert [str(error) for error in bench.reported] == ["no answer"]
 
 
+async def test_a_binding_polls_at_once_when_its_server_is_usable_again() -> None:
+    bench = Bench("first")
+    bench.open = False  # suspended: nothing else starts a poll
+    bench.pool.fails = PrefectUnavailable("no answer", retry_after=30)
+
+    def recover() -> None:
+        assert bench.poller.succeeded_at == float("-inf")
+        bench.pool.fails = None
+        bench.poller.poll_at_once()
+
+    await bench.during(do=recover)
+    assert bench.polls == 2
+    assert bench.poller.succeeded_at > 0
+    await bench.during(do=bench.poller.poll_at_once)
+    assert bench.polls == 4
+
+
 async def test_a_poll_reads_as_many_runs_as_its_window_has_room_for() -> None:
     bench = Bench(*many("a", 500))
     await bench.during(do=bench.take_offers)
