@@ -20,7 +20,7 @@ import typer
 from pydantic import ValidationError
 
 from workpool_operator.api import v1alpha1
-from workpool_operator.binding import secrets
+from workpool_operator.binding import finalizers, secrets
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.cli import output
 from workpool_operator.cli.binding_lookup import binding_of
@@ -33,7 +33,7 @@ from workpool_operator.errors import (
     Unavailable,
 )
 from workpool_operator.jobs.field_errors import get_path
-from workpool_operator.kube.client import MERGE_PATCH, KubernetesClient
+from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
 
 POLL_SECONDS = 0.5
@@ -120,8 +120,7 @@ async def _delete(bindings: Sequence[Object], options: Options) -> list[Object]:
     """Delete the bindings; return those that remain."""
     async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
         for binding in bindings:
-            preconditions = {"uid": binding["metadata"]["uid"]}
-            await _request_if_unchanged(kube, "DELETE", binding, {"preconditions": preconditions})
+            await _delete_if_unchanged(kube, binding)
         left = await _wait_until_deleted(options.patience_seconds, bindings, kube, options)
         for binding in left:
             why = f"no operator did so within {options.patience_seconds:g} s"
@@ -130,8 +129,8 @@ async def _delete(bindings: Sequence[Object], options: Options) -> list[Object]:
             await _remove_finalizer(kube, binding)
         left = await _wait_until_deleted(REMOVAL_SECONDS, left, kube, options)
     for binding in left:
-        finalizers = ", ".join(binding["metadata"].get("finalizers", [])) or "none"
-        output.echo_error(f"{_name(binding)} was not deleted; its finalizers: {finalizers}")
+        held_by = ", ".join(binding["metadata"].get("finalizers", [])) or "none"
+        output.echo_error(f"{_name(binding)} was not deleted; its finalizers: {held_by}")
     return left
 
 
@@ -158,25 +157,22 @@ async def _listed(kube: KubernetesClient, options: Options) -> list[Object]:
     return [binding for page in pages for binding in page["items"]]
 
 
-async def _request_if_unchanged(
-    kube: KubernetesClient, method: str, binding: Object, body: Object
-) -> None:
-    """Send the request; do nothing if the binding was deleted, replaced or changed."""
+async def _delete_if_unchanged(kube: KubernetesClient, binding: Object) -> None:
+    """Delete the binding; do nothing if it was deleted or replaced."""
     metadata = binding["metadata"]
     path = BINDINGS.path(metadata["namespace"], metadata["name"])
-    content_type = MERGE_PATCH if method == "PATCH" else "application/json"
+    body = {"preconditions": {"uid": metadata["uid"]}}
     with suppress(KubernetesNotFound, KubernetesConflict):
-        await kube.request(method, path, body=body, content_type=content_type)
+        await kube.request("DELETE", path, body=body)
 
 
 async def _remove_finalizer(kube: KubernetesClient, binding: Object) -> None:
     """Remove our finalizer and leave those of others."""
-    others = [
-        each for each in binding["metadata"].get("finalizers", []) if each != v1alpha1.FINALIZER
-    ]
-    version = binding["metadata"]["resourceVersion"]
-    patch = {"metadata": {"finalizers": others or None, "resourceVersion": version}}
-    await _request_if_unchanged(kube, "PATCH", binding, patch)
+    metadata = binding["metadata"]
+    with suppress(KubernetesConflict):  # it remains, and is reported
+        await finalizers.remove(
+            kube, metadata["namespace"], metadata["name"], uid=metadata["uid"], check=lambda: None
+        )
 
 
 async def _release_secrets(kube: KubernetesClient, binding: Object) -> None:
