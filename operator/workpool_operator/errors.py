@@ -37,11 +37,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+LONGEST_RETRY_AFTER_SECONDS = 60.0  # a server that names hours is asked again after a minute
+
 
 class OperatorError(Exception):
     """Base class. The text is one sentence that people read.
 
-    `retry_after` is the number of seconds after which the server accepts a retry, if it named one.
+    `retry_after` is the number of seconds after which to try again, if the server named one.
     """
 
     retry_after: float | None = None
@@ -52,7 +54,7 @@ class Unavailable(OperatorError):
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after = retry_after and min(retry_after, LONGEST_RETRY_AFTER_SECONDS)
 
 
 class Refused(OperatorError):

@@ -1,4 +1,4 @@
-"""The tree in the docstring of `errors` matches its classes."""
+"""The tree in the docstring of `errors` matches its classes, and what an error says holds."""
 
 from __future__ import annotations
 
@@ -25,3 +25,9 @@ def declared(kind: type[Exception], depth: int = 0) -> Iterator[tuple[int, str]]
 
 def test_the_documented_tree_matches_the_exception_classes() -> None:
     assert list(documented(errors.__doc__ or "")) == list(declared(errors.OperatorError))
+
+
+def test_an_absurd_retry_after_keeps_nothing_back_for_longer_than_a_minute() -> None:
+    for seconds, kept in ((None, None), (5.0, 5.0), (1e9, 60.0), (float("inf"), 60.0)):
+        for kind in (errors.KubernetesUnavailable, errors.PrefectThrottled):
+            assert kind("HTTP 429", retry_after=seconds).retry_after == kept

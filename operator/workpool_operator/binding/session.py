@@ -26,6 +26,7 @@ from workpool_operator.binding.preflight import Preflight
 from workpool_operator.binding.secrets import RunSecrets
 from workpool_operator.binding.status import StatusInput, StatusWriter
 from workpool_operator.errors import (
+    LONGEST_RETRY_AFTER_SECONDS,
     KubernetesNotFound,
     KubernetesRefused,
     LeaseNotHeld,
@@ -44,7 +45,6 @@ log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 1.0
 FAILED_STATUS_SECONDS = 3.0
-LONGEST_WAIT_SECONDS = 50.0  # also if Retry-After is longer: the liveness probe would fail
 LAST_STATUS_SECONDS = 1.5
 REVIEW_SECONDS = 8.0  # a review is cached for 5 s: a missing right shows within 15 s
 
@@ -259,7 +259,7 @@ class BindingSession(Subscriber):
 
     async def _keep_status(self) -> None:
         while True:
-            self._beat("status", within=60)
+            self._beat("status", within=2 * LONGEST_RETRY_AFTER_SECONDS)
             if self._connection:
                 self._connection.check_reconcilers()
             if self._binding.generation() != self._preflight.generation:
@@ -279,7 +279,7 @@ class BindingSession(Subscriber):
             self._problems.report("cannot write its status", error)
             if isinstance(error, KubernetesRefused):
                 self.unwritten = f"{self._binding.key}: cannot write its status: {error}"
-            return max(FAILED_STATUS_SECONDS, min(error.retry_after or 0.0, LONGEST_WAIT_SECONDS))
+            return max(FAILED_STATUS_SECONDS, error.retry_after or 0.0)
         self._problems.resolved("cannot write its status")
         self.unwritten = ""
         return STATUS_SECONDS

@@ -348,7 +348,7 @@ def _error(
         text = f"{method} {path}: HTTP {response.status} {status.reason}"  # the message has values
     if response.status in (408, 429) or response.status >= 500:
         named = response.headers.get("Retry-After", "")
-        wait = float(named) if named.isdigit() else status.details.retry_after_seconds
+        wait = float(named) if named.isdecimal() else status.details.retry_after_seconds
         return KubernetesUnavailable(text, retry_after=wait or None)
     causes = [Cause(each.field, each.message, each.reason) for each in status.details.causes]
     return _REFUSALS.get(response.status, KubernetesRefused)(text, causes=causes)

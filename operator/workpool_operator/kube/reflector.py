@@ -36,7 +36,6 @@ RELIST_SECONDS = 600.0
 WATCH_SECONDS = 270
 SILENCE_SECONDS = 75.0  # bookmarks come every 60 s: a longer silence is a dead connection
 BACKOFF_SECONDS = (0.2, 10.0)  # a granted right is noticed within 15 s
-LONGEST_RETRY_AFTER_SECONDS = 60.0
 
 
 class HasMetadata(Protocol):
@@ -111,8 +110,7 @@ class Reflector(Generic[O]):
                 await asyncio.sleep(delay)  # in case the server ends every watch at once
             except (KubernetesUnavailable, KubernetesRefused) as error:
                 self._followed(error)
-                named = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER_SECONDS)
-                await asyncio.sleep(max(named, delay * random.uniform(0.8, 1.2)))
+                await asyncio.sleep(max(error.retry_after or 0.0, delay * random.uniform(0.8, 1.2)))
                 delay = min(delay * 2, longest)
 
     async def _follow(self) -> None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import PrefectThrottled, PrefectUnavailable
 
-LONGEST_SECONDS = 60.0
-
 
 class RetryAfter:
     """The times that one server named, by the first part of the path, such as `flow_runs`."""
@@ -33,8 +31,7 @@ class RetryAfter:
     def note(self, path: str, error: PrefectUnavailable) -> None:
         """Record the time that the answer to this request named, if it named one."""
         if error.retry_after:
-            seconds = min(error.retry_after, LONGEST_SECONDS)
-            self._until[_kind(path)] = self._clock.monotonic() + seconds
+            self._until[_kind(path)] = self._clock.monotonic() + error.retry_after
 
 
 def _kind(path: str) -> str:

@@ -265,7 +265,7 @@ def _unavailable(answer: Answer) -> PrefectUnavailable:
     kind = PrefectThrottled if answer.status == HTTPStatus.TOO_MANY_REQUESTS else PrefectUnavailable
     return kind(
         f"{answer.request}: HTTP {answer.status}",
-        retry_after=float(wait) if wait.isdigit() else None,
+        retry_after=float(wait) if wait.isdecimal() else None,
     )
 
 

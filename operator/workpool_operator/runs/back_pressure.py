@@ -13,7 +13,6 @@ from uuid import UUID
 from workpool_operator.runs.capacity import UNLIMITED, InFlight, Shortage
 from workpool_operator.runs.store import NEVER, RunRecord
 
-LONGEST_RETRY_AFTER_SECONDS = 60.0
 # Once a quota has room again, one claimed run may be without a pod, after each second twice as
 # many: if the room is for one run, not all due runs are claimed to wait for it.
 SLOW_START_SECONDS = 10
@@ -64,7 +63,6 @@ class BackPressure:
     def note_retry_after(self, seconds: float, *, now: float) -> float:
         """Record that the API server asked to wait for so many seconds; return the seconds for
         which no Job is sent."""
-        seconds = min(seconds, LONGEST_RETRY_AFTER_SECONDS)
         self._retry_at, self._retry_after = max(self._retry_at, now + seconds), seconds
         return self._retry_at - now
 

@@ -2,8 +2,9 @@
 
 A poll starts at most `interval` seconds after the one before. Four things start it earlier: an
 event, a slot that becomes free for a run that waits for it, in a burst the offers that run out, and
-a server that is usable again. Runs are offered in the order of the poll. An offer holds a slot and expires after two seconds,
-so that a poll reads as many runs as will be claimed in time (`offer_window`).
+a server that is usable again. Runs are offered in the order of the poll. An offer holds a slot and
+expires after two seconds, so that a poll reads as many runs as will be claimed in time
+(`offer_window`).
 
 Runs that cannot be claimed are left out: those in flight, those whose claim was refused a moment
 ago, and those of deployments without a free slot (`deployment_limits`). If they fill a page,
@@ -22,7 +23,7 @@ from typing import Any
 from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
-from workpool_operator.errors import OperatorError, Unavailable
+from workpool_operator.errors import OperatorError
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
 from workpool_operator.prefect_api.models import Run
 from workpool_operator.runs.controller import RunController
@@ -34,7 +35,6 @@ from workpool_operator.runs.settings import PollSettings
 log = logging.getLogger(__name__)
 
 FAILED_POLL_SECONDS = (1.0, 10.0)
-LONGEST_WAIT_SECONDS = 60.0  # also if Retry-After is longer: the liveness probe would fail
 # Wake-ups cause at most four polls per second: the first polls at once, a burst causes one poll.
 CLOSEST_SECONDS = 0.25
 QUIET_SECONDS = 0.02
@@ -176,9 +176,8 @@ class Poller:
                 await self._poll()
             except OperatorError as error:
                 self._polled(error)
-                requested = error.retry_after if isinstance(error, Unavailable) else None
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(requested or delay, LONGEST_WAIT_SECONDS)):
+                    async with asyncio.timeout(error.retry_after or delay):
                         await self._at_once.wait()
                 delay = min(delay * 2, FAILED_POLL_SECONDS[1])
                 continue

@@ -12,7 +12,6 @@ from workpool_operator.errors import KubernetesForbidden
 from workpool_operator.jobs.diagnosis import WaitReason, exceeded_quota, no_pods_reason
 from workpool_operator.kube.models import Event
 from workpool_operator.runs.back_pressure import (
-    LONGEST_RETRY_AFTER_SECONDS,
     SLOW_START_SECONDS,
     BackPressure,
     exhausted_quota,
@@ -132,7 +131,3 @@ def test_until_the_time_that_the_api_server_names_no_job_is_created_and_no_run_c
     assert shortage is not None
     assert shortage.reason == "TooManyRequests"
     assert pressure.shortage(NOTHING, now=NOW + 5) is None
-
-
-def test_an_absurd_retry_after_does_not_stop_the_binding_for_long() -> None:
-    assert BackPressure().note_retry_after(1e9, now=NOW) == LONGEST_RETRY_AFTER_SECONDS
