@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from testbed import rbac, reference, version
+from testbed import chart_values, rbac, reference, version
 from testbed.state import CHECKOUT
 from workpool_operator.api import crd, v1alpha1
 
@@ -21,6 +21,8 @@ VALUES_SCHEMA = CHART / "values.schema.json"
 DEFAULT_TEMPLATE = CHECKOUT / "manifests" / "quickstart" / "base-job-template.json"
 REFERENCE = CHECKOUT / "docs" / "reference.md"
 SECURITY = CHECKOUT / "docs" / "security.md"
+CHART_README = CHART / "README.md"
+CHART_VALUES = CHART / "values.yaml"
 RBAC = CHECKOUT / "manifests" / "base" / "rbac.yaml"
 NAMESPACED_RBAC = CHECKOUT / "manifests" / "namespaced" / "rbac.yaml"
 CHART_RULES = CHART / "templates" / "_rules.tpl"
@@ -39,6 +41,7 @@ def files() -> dict[Path, str]:
         RBAC: rbac.manifest(),
         NAMESPACED_RBAC: rbac.namespaced_manifest(),
         CHART_RULES: rbac.chart_rules(),
+        CHART_README: _with_table(CHART_README.read_text(), chart_values.table(CHART_VALUES)),
         SECURITY: _with_table(SECURITY.read_text(), rbac.table()),
     }
 
@@ -57,7 +60,8 @@ def _with_table(page: str, table: str) -> str:
     """Return the page with the table in place of its only one with the same head."""
     head = table.partition("\n")[0]
     before, _, rest = page.partition(head)
-    return before + table + rest[rest.index("\n\n") + 1 :]
+    _, between, after = rest.partition("\n\n")
+    return before + table + between[1:] + after
 
 
 def _default_template() -> str:
@@ -68,8 +72,10 @@ def _default_template() -> str:
 
 
 def _values_schema() -> str:
-    """Return the present file with the spec of a binding as the CRD has it."""
+    """Return the present file with the spec of a binding as the CRD has it, and the descriptions of
+    values.yaml."""
     schema: dict[str, Any] = json.loads(VALUES_SCHEMA.read_text())
+    chart_values.describe(schema, CHART_VALUES)
     schema["definitions"]["spec"] = _closed(crd.schema()["properties"]["spec"])
     return json.dumps(schema, indent=2) + "\n"
 

@@ -130,6 +130,8 @@ _CHART: dict[str, Callable[[Rule], bool]] = {
     "replicas": lambda rule: rule.scope is Scope.REPLICAS,
     "everywhere": lambda rule: rule.is_everywhere,
     "namespace": lambda rule: rule in _per_namespace(),
+    "unbind": lambda rule: rule.scope is Scope.UNINSTALLATION,
+    "crd": lambda rule: rule.scope is Scope.UPGRADE,
 }
 
 _PREFIX = "workpool-operator.rules"
@@ -165,7 +167,7 @@ def chart_rules() -> str:
     """Return the templates of the rules of the chart's Roles."""
     parts = [f"{{{{- /* {_NOTE} */}}}}\n"]
     for name, chosen in _CHART.items():
-        rules = _yaml(rule for rule in rights.RULES if chosen(rule))
+        rules = _yaml(rule for rule in rights.RULES + rights.HOOK_RULES if chosen(rule))
         parts.append(
             f'{{{{- define "workpool-operator.rules.{name}" }}}}\n{rules}\n{{{{- end }}}}\n'
         )
@@ -208,4 +210,6 @@ def _entries(rules: Iterable[Rule]) -> Iterator[str]:
         yield from (f"  # {why}" for why in dict.fromkeys(rule.why for rule in of_one))
         yield f'  - apiGroups: ["{group}"]'
         yield f"    resources: [{resource}]"
+        if of_one[0].names:
+            yield f"    resourceNames: [{', '.join(of_one[0].names)}]"
         yield f"    verbs: [{', '.join(verbs)}]"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,38 +13,18 @@ import yaml
 from localnode import commands
 from testbed import builds
 from testbed.clusters import Cluster
+from testbed.kubernetes_schemas import RELEASES
 from testbed.state import CHECKOUT
+from tests.support import chart, kubernetes_schemas
+from tests.support.chart import CHART, SPEC, VARIANTS, Object, Refused
 from workpool_operator.binding.consent import ANNOTATION
 
-CHART = CHECKOUT / "charts" / "workpool-operator"
-KUBERNETES = "--kube-version=1.36.3"
-SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect.svc:4200/api"}}
 ETL = {"name": "etl", "spec": SPEC}
 
 
-Object = dict[str, Any]
-Render = Callable[..., list[Object]]
-
-
-class Refused(Exception):
-    """Helm refused the values; the message is Helm's output."""
-
-
-@pytest.fixture
-def render(tmp_path: Path) -> Render:
-    """`render(bindings=[...])`: the objects of a release `test` in namespace `home`."""
-
-    def render(**values: Any) -> list[Object]:
-        file = tmp_path / "values.yaml"
-        file.write_text(json.dumps(values))
-        place = ["test", str(CHART), "--namespace=home", f"--values={file}", KUBERNETES]
-        argv = [str(builds.tool("helm")), "template", *place]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Refused(done.stderr)
-        return [document for document in yaml.safe_load_all(done.stdout) if document]
-
-    return render
+def render(**values: Any) -> list[Object]:
+    """The objects of a release `test` in namespace `home`."""
+    return chart.objects(values)
 
 
 def of_kind(objects: list[Object], kind: str) -> list[Object]:
@@ -54,6 +33,11 @@ def of_kind(objects: list[Object], kind: str) -> list[Object]:
 
 def is_hook(found: Object) -> bool:
     return "helm.sh/hook" in found["metadata"].get("annotations", {})
+
+
+def hooks_of(objects: list[Object], event: str) -> list[Object]:
+    found = [each for each in objects if is_hook(each)]
+    return [each for each in found if each["metadata"]["annotations"]["helm.sh/hook"] == event]
 
 
 def rights(roles: list[Object]) -> set[tuple[str, str]]:
@@ -70,23 +54,24 @@ def test_the_chart_passes_helms_strict_lint(tmp_path):
     commands.run([builds.tool("helm"), "lint", "--strict", str(CHART), f"--values={file}"])
 
 
-def test_a_binding_is_rendered_as_it_was_written(render):
+def test_a_binding_is_rendered_as_it_was_written():
     spec = {**SPEC, "workQueues": ["high"], "jobs": {"ttlSecondsAfterFinished": 2_592_000}}
     (binding,) = of_kind(render(bindings=[{"name": "etl", "spec": spec}]), "WorkPoolBinding")
     assert binding["spec"] == spec
     assert (binding["metadata"]["name"], binding["metadata"]["namespace"]) == ("etl", "home")
 
 
-def test_without_values_the_release_keeps_to_its_own_namespace(render):
+def test_without_values_the_release_keeps_to_its_own_namespace():
     objects = render()
-    assert {found["metadata"]["namespace"] for found in objects} == {"home"}
-    assert not of_kind(objects, "ClusterRole")
+    installed = [found for found in objects if not is_hook(found)]
+    assert {found["metadata"]["namespace"] for found in installed} == {"home"}
+    assert {found["kind"] for found in installed}.isdisjoint({"ClusterRole", "ClusterRoleBinding"})
     (deployment,) = of_kind(objects, "Deployment")
     (operator,) = deployment["spec"]["template"]["spec"]["containers"]
     assert operator["args"] == ["run", "--namespace=home"]
 
 
-def test_each_namespace_has_the_rights_that_it_needs_and_no_more(render):
+def test_each_namespace_has_the_rights_that_it_needs_and_no_more():
     roles = of_kind(render(watchNamespaces=["a"], jobNamespaces=["b"]), "Role")
     by_namespace = {role["metadata"]["namespace"]: rights([role]) for role in roles}
     assert by_namespace.keys() == {"a", "b", "home"}
@@ -97,7 +82,7 @@ def test_each_namespace_has_the_rights_that_it_needs_and_no_more(render):
     assert {thing for thing, _ in by_namespace["a"]}.isdisjoint({"jobs", "pods", "pods/log"})
 
 
-def test_every_role_is_bound_to_the_operator(render):
+def test_every_role_is_bound_to_the_operator():
     objects = render(watchNamespaces=["a", "b"])
     named = {(r["metadata"]["namespace"], r["metadata"]["name"]) for r in of_kind(objects, "Role")}
     bindings = of_kind(objects, "RoleBinding")
@@ -110,7 +95,7 @@ def test_every_role_is_bound_to_the_operator(render):
         assert subject["namespace"] == "home"
 
 
-def test_secrets_are_written_only_where_the_values_allow_it(render):
+def test_secrets_are_written_only_where_the_values_allow_it():
     spec = {**SPEC, "jobs": {"environmentSecret": True}}
     values = {"bindings": [{"name": "etl", "spec": spec}], "watchNamespaces": ["home"]}
     with pytest.raises(Refused, match=r"spec.jobs.environmentSecret: set writeSecrets to true"):
@@ -124,7 +109,7 @@ def test_secrets_are_written_only_where_the_values_allow_it(render):
     assert rights([role]) == {("secrets", verb) for verb in ("create", "patch", "delete", "list")}
 
 
-def test_the_operator_can_read_only_the_named_secrets_of_run_pods(render):
+def test_the_operator_can_read_only_the_named_secrets_of_run_pods():
     reference = {"secretKeyRef": {"name": "lesser-key", "key": "value"}}
     server = {**SPEC["server"], "apiKey": {"secretKeyRef": {"name": "key", "key": "value"}}}
     spec = {**SPEC, "server": server, "jobs": {"namespace": "b", "apiKey": reference}}
@@ -139,13 +124,13 @@ def test_the_operator_can_read_only_the_named_secrets_of_run_pods(render):
     assert ("secrets", "get") not in rights([roles["c"]])
 
 
-def test_chart_and_manifests_give_the_same_rights(render):
+def test_chart_and_manifests_give_the_same_rights():
     manifest = yaml.safe_load_all((CHECKOUT / "manifests" / "base" / "rbac.yaml").read_text())
     base = [document for document in manifest if document["kind"] == "ClusterRole"]
     assert rights(of_kind(render(writeSecrets=True), "Role")) == rights(base)
 
 
-def test_chart_and_manifests_run_the_operator_the_same_way(render):
+def test_chart_and_manifests_run_the_operator_the_same_way():
     (mine,) = of_kind(render(), "Deployment")
     base = yaml.safe_load((CHECKOUT / "manifests" / "base" / "deployment.yaml").read_text())
     same = ("replicas", "strategy")
@@ -163,7 +148,7 @@ def test_chart_and_manifests_run_the_operator_the_same_way(render):
     assert {**pods[0], "serviceAccountName": "workpool-operator"} == pods[1]
 
 
-def test_the_number_of_replicas_can_be_chosen_and_a_drain_stops_one_at_a_time(render):
+def test_the_number_of_replicas_can_be_chosen_and_a_drain_stops_one_at_a_time():
     objects = render(replicas=3)
     (deployment,) = of_kind(objects, "Deployment")
     assert deployment["spec"]["replicas"] == 3
@@ -171,9 +156,8 @@ def test_the_number_of_replicas_can_be_chosen_and_a_drain_stops_one_at_a_time(re
     assert budget["spec"] == {"maxUnavailable": 1, "selector": deployment["spec"]["selector"]}
 
 
-def test_bindings_are_released_before_an_uninstallation_removes_the_operator(render):
-    hooks = [found for found in render(bindings=[ETL]) if is_hook(found)]
-    assert {found["metadata"]["annotations"]["helm.sh/hook"] for found in hooks} == {"pre-delete"}
+def test_bindings_are_released_before_an_uninstallation_removes_the_operator():
+    hooks = hooks_of(render(bindings=[ETL]), "pre-delete")
     (job,) = (found for found in hooks if found["kind"] == "Job")
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["args"][:2] == ["unbind", "--yes"]
@@ -185,7 +169,7 @@ def test_bindings_are_released_before_an_uninstallation_removes_the_operator(ren
     assert weights.pop("Job") > max(weights.values())
 
 
-def test_pod_settings_apply_to_all_pods(render):
+def test_pod_settings_apply_to_all_pods():
     toleration = {"key": "infra", "operator": "Exists"}
     settings = {
         "tolerations": [toleration],
@@ -203,13 +187,14 @@ def test_pod_settings_apply_to_all_pods(render):
 
 
 def pods_of(objects: list[Object]) -> list[Object]:
-    """The pod templates of the operator and of the hook that unbinds."""
+    """The pods of the operator, of the hooks that unbind and upgrade, and of `helm test`."""
     found = [o["spec"]["template"] for o in objects if o["kind"] in ("Job", "Deployment")]
-    assert len(found) == 2
+    found += [o for o in objects if o["kind"] == "Pod"]
+    assert len(found) == 4
     return found
 
 
-def test_environment_and_volumes_are_added_to_what_the_chart_sets(render):
+def test_environment_and_volumes_are_added_to_what_the_chart_sets():
     proxy = {"name": "HTTPS_PROXY", "value": "http://proxy:3128"}
     extra = {
         "extraEnvFrom": [{"secretRef": {"name": "proxy"}}],
@@ -225,20 +210,37 @@ def test_environment_and_volumes_are_added_to_what_the_chart_sets(render):
         assert template["spec"]["volumes"] == extra["extraVolumes"]
 
 
-def test_labels_apply_to_their_objects_and_change_no_selector(render):
+def test_labels_and_annotations_apply_to_their_objects_and_change_no_selector():
     mine = {"team": "data", "app.kubernetes.io/name": "another"}
-    objects = render(bindings=[ETL], commonLabels=mine, podLabels={"mesh": "off"})
+    objects = render(
+        bindings=[ETL],
+        commonLabels=mine,
+        commonAnnotations={"owner": "platform"},
+        podLabels={"mesh": "off"},
+        podAnnotations={"scrape": "no"},
+    )
     for found in objects:
-        assert found["metadata"]["labels"]["team"] == "data"
-        assert found["metadata"]["labels"]["app.kubernetes.io/name"] == "workpool-operator"
-        assert "mesh" not in found["metadata"]["labels"]
+        labels = found["metadata"]["labels"]
+        assert labels["team"] == "data"
+        assert labels["app.kubernetes.io/name"].startswith("workpool-operator")
+        assert "mesh" not in labels or found["kind"] == "Pod"
+        assert found["metadata"]["annotations"]["owner"] == "platform"
     for template in pods_of(objects):
         assert template["metadata"]["labels"].items() >= {"team": "data", "mesh": "off"}.items()
+        assert template["metadata"]["annotations"]["scrape"] == "no"
     (deployment,) = of_kind(objects, "Deployment")
     assert "team" not in deployment["spec"]["selector"]["matchLabels"]
 
 
-def test_a_release_with_a_selector_serves_only_the_bindings_with_these_labels(render):
+def test_a_hooks_pod_is_selected_by_no_service_and_no_budget():
+    operator, *hooks = (each["metadata"]["labels"] for each in pods_of(render(bindings=[ETL])))
+    (service,), (budget,) = (of_kind(render(), kind) for kind in ("Service", "PodDisruptionBudget"))
+    for selector in (service["spec"]["selector"], budget["spec"]["selector"]["matchLabels"]):
+        assert operator.items() >= selector.items()
+        assert not any(labels.items() >= selector.items() for labels in hooks)
+
+
+def test_a_release_with_a_selector_serves_only_the_bindings_with_these_labels():
     labelled = ETL | {"labels": {"shard": "a", "app.kubernetes.io/name": "not-mine"}}
     objects = render(selector="shard in (a, b)", bindings=[labelled])
     [deployment] = of_kind(objects, "Deployment")
@@ -249,7 +251,7 @@ def test_a_release_with_a_selector_serves_only_the_bindings_with_these_labels(re
     assert binding["metadata"]["labels"]["app.kubernetes.io/name"] == "workpool-operator"
 
 
-def test_a_security_context_can_be_changed_in_part_or_left_out(render):
+def test_a_security_context_can_be_changed_in_part_or_left_out():
     user = {"runAsUser": None, "runAsGroup": None}
     for template in pods_of(render(bindings=[ETL], podSecurityContext=user)):
         openshift = template["spec"]["securityContext"]
@@ -261,7 +263,7 @@ def test_a_security_context_can_be_changed_in_part_or_left_out(render):
         assert "securityContext" not in container
 
 
-def test_the_operator_knows_the_release_that_its_messages_name(render):
+def test_the_operator_knows_the_release_that_its_messages_name():
     (deployment,) = of_kind(render(), "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
@@ -284,23 +286,90 @@ def notes(tmp_path: Path, cluster: Cluster, crd: str) -> Callable[..., str]:
 
 
 def test_the_notes_name_namespaces_that_are_not_watched_or_have_to_consent(notes):
-    assert "serves the bindings of home, and may run Jobs in home" in notes()
+    text = notes()
+    assert "serves the bindings of home, and may run Jobs in home" in text
+    commands_of_the_user = [line.split("#")[0].strip() for line in text.splitlines()]
+    assert "helm test test --namespace home --logs" in commands_of_the_user
+    assert "kubectl get wpb --namespace home --output wide" in commands_of_the_user
     spec = {**SPEC, "jobs": {"namespace": "runs"}}
     text = notes(bindings=[{"name": "etl", "spec": spec}], jobNamespaces=["home", "runs"])
     assert "A binding in another namespace gets no status" in text
     assert f"kubectl annotate namespace runs {ANNOTATION}=home" in text
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_the_chart_renders_is_what_was_reviewed(name):
+    path, text = chart.golden(name)
+    assert path.read_text() == text, "read the difference, then: python -m tests.support.chart"
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_object_is_valid_in_each_release_of_kubernetes(release):
+    found = [each for name in VARIANTS for each in yaml.safe_load_all(chart.golden(name)[1])]
+    builtin = [each for each in found if each and each["kind"] != "WorkPoolBinding"]
+    assert len(builtin) > 50
+    assert [fault for each in builtin for fault in kubernetes_schemas.faults(each, release)] == []
+
+
+def test_the_golden_values_use_every_value_of_the_chart():
+    used = set().union(*VARIANTS.values())
+    assert used == set(VALUES) - {"crds", "securityContext"}
+
+
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+#: Null removes a probe, so `livenessProbe: {}` is another value.
+EMPTY = [name for name, value in VALUES.items() if not value and name != "livenessProbe"]
 
 
-@pytest.mark.parametrize("name", [name for name, value in VALUES.items() if not value])
-def test_a_value_that_is_empty_by_default_may_be_null(render, name):
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_value_that_is_empty_by_default_may_be_null(name):
     assert render(**{name: None}) == render()
 
 
 REFUSED = {
     "an unknown value": ({"replica": 2}, "additional properties 'replica' not allowed"),
+    "an unknown value within a value": (
+        {"networkPolicy": {"prefect": {"cidr": []}}},
+        "at '/networkPolicy/prefect': additional properties 'cidr' not allowed",
+    ),
+    "a group of values that is null": ({"rbac": None}, "missing property 'rbac'"),
+    "an invalid digest": ({"image": {"digest": "1.2"}}, "at '/image/digest'"),
+    "a mapping of a name to a number": ({"podLabels": {"a": 1}}, "at '/podLabels/a': got number"),
+    "a probe with a handler": (
+        {"livenessProbe": {"httpGet": {}}},
+        "at '/livenessProbe': additional properties 'httpGet' not allowed",
+    ),
+    "an account that does not exist": (
+        {"serviceAccount": {"create": False}},
+        "serviceAccount.create is false: name an existing account in serviceAccount.name",
+    ),
+    "all namespaces and some": (
+        {"clusterWide": True, "watchNamespaces": ["a"]},
+        "clusterWide serves every namespace: leave watchNamespaces empty, or set clusterWide to",
+    ),
+    "a binding without a Lease": (
+        {"clusterWide": True, "bindings": [ETL], "jobNamespaces": []},
+        "the Jobs of binding etl go to namespace home, where no Role allows them",
+    ),
+    "two CAs": (
+        {"caBundle": {"configMap": "a", "secret": "b"}},
+        "caBundle names a ConfigMap and a Secret: set caBundle.configMap or caBundle.secret",
+    ),
+    "a variable that a value sets": (
+        {
+            "proxy": {"https": "http://proxy:3128"},
+            "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://other:3128"}],
+        },
+        "extraEnv sets HTTPS_PROXY, which the chart sets already: use the value proxy.https",
+    ),
+    "a budget with two amounts": (
+        {"podDisruptionBudget": {"minAvailable": 1}},
+        "podDisruptionBudget needs one of maxUnavailable and minAvailable: set the other to null",
+    ),
+    "a network policy without a network": (
+        {"networkPolicy": {"create": True, "prefect": {"cidrs": ["10.0.0.0/8"]}}},
+        "networkPolicy.apiServer.cidrs is empty: name the networks that the operator must reach",
+    ),
     "no replica": ({"replicas": 0}, "at '/replicas': minimum: got 0, want 1"),
     "an unknown field of a binding": (
         {"bindings": [{"name": "etl", "spec": {**SPEC, "sever": {}}}]},
@@ -356,6 +425,13 @@ REFUSED = {
         "binding etl needs an operator that may write Secrets in namespace b, for a copy of "
         "spec.server.apiKey (or name a Secret there: spec.jobs.apiKey): set writeSecrets to true",
     ),
+    "runs that choose a namespace where no Role allows them": (
+        {
+            "bindings": [{"name": "etl", "spec": {**SPEC, "jobs": {"allowedNamespaces": ["c"]}}}],
+            "jobNamespaces": ["home"],
+        },
+        "the Jobs of binding etl go to namespace c, where no Role allows them",
+    ),
     "Jobs where no Role allows them": (
         {"bindings": [{"name": "etl", "spec": {**SPEC, "jobs": {"namespace": "b"}}}]},
         "the Jobs of binding etl go to namespace b, where no Role allows them: add it to "
@@ -365,7 +441,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("values", "expected"), REFUSED.values(), ids=REFUSED.keys())
-def test_invalid_values_are_refused_with_path_and_rule(render, values, expected):
+def test_invalid_values_are_refused_with_path_and_rule(values, expected):
     with pytest.raises(Refused) as refusal:
         render(**values)
     assert expected in str(refusal.value)

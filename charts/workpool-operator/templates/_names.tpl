@@ -1,11 +1,31 @@
 {{- define "workpool-operator.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 54 | trimSuffix "-" }}
-{{- else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 54 | trimSuffix "-" }}
+{{ .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* Of all objects; short enough for the suffixes of hooks. */}}
+{{- define "workpool-operator.fullname" -}}
+{{- $name := include "workpool-operator.name" . }}
+{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride | trunc 54 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}{{ .Release.Name | trunc 54 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-%s" .Release.Name $name | trunc 54 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
+{{- /* Of objects without a namespace. */}}
+{{- define "workpool-operator.clusterName" -}}
+{{ printf "%s-%s" .Release.Namespace (include "workpool-operator.fullname" .) }}
+{{- end }}
+
+{{- define "workpool-operator.serviceAccount" -}}
+{{- $name := .Values.serviceAccount.name }}
+{{- if not (or $name .Values.serviceAccount.create) }}
+{{- fail "serviceAccount.create is false: name an existing account in serviceAccount.name" }}
+{{- end }}
+{{- $name | default (include "workpool-operator.fullname" .) }}
+{{- end }}
+
 {{- define "workpool-operator.selector" -}}
-app.kubernetes.io/name: workpool-operator
+app.kubernetes.io/name: {{ include "workpool-operator.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
@@ -22,59 +42,52 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- toYaml (merge (include "workpool-operator.labels" . | fromYaml) (.Values.podLabels | default dict)) }}
 {{- end }}
 
+{{- /* Of a hook's pod: no Service, budget or Deployment selects it. */}}
+{{- define "workpool-operator.hookPodLabels" -}}
+{{- $own := dict "app.kubernetes.io/name" (include "workpool-operator.hook" .) }}
+{{- toYaml (merge $own (include "workpool-operator.podLabels" . | fromYaml)) }}
+{{- end }}
+
+{{- define "workpool-operator.hook" -}}
+{{ printf "%s-hook" (include "workpool-operator.name" . | trunc 58) }}
+{{- end }}
+
+{{- /* The start of every object: takes root, name, and, if it has them, namespace, labels and
+annotations. */}}
+{{- define "workpool-operator.metadata" -}}
+{{- $labels := merge (include "workpool-operator.labels" .root | fromYaml) (.labels | default dict) }}
+metadata:
+  name: {{ .name }}
+  {{- with .namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels: {{- toYaml $labels | nindent 4 }}
+  {{- with merge (dict) (.annotations | default dict) (.root.Values.commonAnnotations | default dict) }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{- define "workpool-operator.image" -}}
+{{- $registry := dig "imageRegistry" "" (.Values.global | default dict) | default .Values.image.registry }}
+{{- with $registry }}{{ trimSuffix "/" . }}/{{ end }}
+{{- .Values.image.repository }}
+{{- if .Values.image.digest }}@{{ .Values.image.digest }}
+{{- else }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+{{- end }}
+
 {{- /* Where bindings are served; as JSON, because a template can return nothing but text. */}}
 {{- define "workpool-operator.watchNamespaces" -}}
-{{ .Values.watchNamespaces | default (list .Release.Namespace) | toJson }}
+{{- if .Values.clusterWide }}
+{{- if .Values.watchNamespaces }}
+{{- fail "clusterWide serves every namespace: leave watchNamespaces empty, or set clusterWide to false" }}
+{{- end }}
+{{- list | toJson }}
+{{- else }}
+{{- .Values.watchNamespaces | default (list .Release.Namespace) | toJson }}
+{{- end }}
 {{- end }}
 
 {{- define "workpool-operator.jobNamespaces" -}}
 {{ .Values.jobNamespaces | default (include "workpool-operator.watchNamespaces" . | fromJsonArray) | toJson }}
-{{- end }}
-
-{{- /* The Secrets of a namespace that bindings name for run pods: takes bindings, own (namespace of
-the release) and namespace. */}}
-{{- define "workpool-operator.namedSecrets" -}}
-{{- $names := list }}
-{{- range .bindings }}
-{{- $jobs := .spec.jobs | default dict }}
-{{- if eq $.namespace ($jobs.namespace | default .namespace | default $.own) }}
-{{- range $field := list "apiKey" "authString" "headers" "caBundle" }}
-{{- with dig $field "secretKeyRef" "name" "" $jobs }}{{ $names = append $names . }}{{ end }}
-{{- end }}
-{{- end }}
-{{- end }}
-{{- $names | uniq | toJson }}
-{{- end }}
-
-{{- /* What a binding needs the right to write Secrets for, empty if nothing: takes its namespace and
-spec. */}}
-{{- define "workpool-operator.needsSecrets" -}}
-{{- $jobs := .spec.jobs | default dict }}
-{{- $server := .spec.server | default dict }}
-{{- $named := or $jobs.apiKey $jobs.authString }}
-{{- if $jobs.environmentSecret }}spec.jobs.environmentSecret
-{{- else if and $server.headers (not $jobs.headers) (not $jobs.serverURL) }}a copy of spec.server.headers (or name a Secret there: spec.jobs.headers)
-{{- else if and $jobs.namespace (ne $jobs.namespace .namespace) }}
-{{- if and (not $named) (or $server.apiKey $server.authString) }}
-{{- range $field := list "apiKey" "authString" }}
-{{- if hasKey $server $field }}a copy of spec.server.{{ $field }} (or name a Secret there: spec.jobs.{{ $field }}){{ end }}
-{{- end }}
-{{- else if and $server.caBundle (not $jobs.caBundle) (hasPrefix "https:" ($jobs.serverURL | default $server.url | default "https:")) }}a copy of spec.server.caBundle (or name what is there: spec.jobs.caBundle)
-{{- end }}
-{{- end }}
-{{- end }}
-
-{{- /* Gives a Role of a namespace to the operator: takes release, role and namespace. */}}
-{{- define "workpool-operator.roleBinding" -}}
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata:
-  name: {{ .role }}
-  namespace: {{ .namespace }}
-  labels: {{- include "workpool-operator.labels" .release | nindent 4 }}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ .role }}}
-subjects:
-  - kind: ServiceAccount
-    name: {{ include "workpool-operator.name" .release }}
-    namespace: {{ .release.Release.Namespace }}
 {{- end }}

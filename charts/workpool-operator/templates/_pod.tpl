@@ -7,60 +7,95 @@ imagePullSecrets:
   - name: {{ . }}
   {{- end }}
 {{- end }}
-{{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+{{- range $field := list "priorityClassName" "runtimeClassName" "dnsPolicy" }}
+{{- with get $.Values $field }}
+{{ $field }}: {{ . }}
 {{- end }}
-{{- with .Values.nodeSelector }}
-nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.tolerations }}
-tolerations: {{- toYaml . | nindent 2 }}
+{{- range $field := list "nodeSelector" "tolerations" "affinity" "dnsConfig" "hostAliases" }}
+{{- with get $.Values $field }}
+{{ $field }}: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.affinity }}
-affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.podSecurityContext }}
 securityContext: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.extraVolumes }}
+{{- with include "workpool-operator.volumes" . | fromYamlArray }}
 volumes: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
 {{- define "workpool-operator.containerSettings" -}}
-image: {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+image: {{ include "workpool-operator.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
-resources: {{- toYaml .Values.resources | nindent 2 }}
+{{- with .Values.resources }}
+resources: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with .Values.securityContext }}
 securityContext: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- include "workpool-operator.environment" . }}
+env: {{- include "workpool-operator.environment" . | nindent 2 }}
 {{- with .Values.extraEnvFrom }}
 envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.extraVolumeMounts }}
+{{- with include "workpool-operator.volumeMounts" . | fromYamlArray }}
 volumeMounts: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{- define "workpool-operator.environment" }}
-env:
-  - {name: WORKPOOL_OPERATOR_LOG_LEVEL, value: {{ .Values.log.level }}}
-  - {name: WORKPOOL_OPERATOR_LOG_FORMAT, value: {{ .Values.log.format }}}
-  # Messages about missing rights then name the values of this release.
-  - {name: WORKPOOL_OPERATOR_HELM_RELEASE, value: {{ .Release.Namespace }}/{{ .Release.Name }}}
-  # A replica's Lease is deleted with its pod.
-  - name: WORKPOOL_OPERATOR_POD_NAME
-    valueFrom: {fieldRef: {fieldPath: metadata.name}}
-  - name: WORKPOOL_OPERATOR_POD_UID
-    valueFrom: {fieldRef: {fieldPath: metadata.uid}}
-  {{- with .Values.extraEnv }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-{{- $values := dict "WORKPOOL_OPERATOR_LOG_LEVEL" "log.level" "WORKPOOL_OPERATOR_LOG_FORMAT" "log.format" }}
-{{- range .Values.extraEnv }}
-{{- if hasKey $values .name }}
-{{- fail (printf "extraEnv sets %s, which the chart sets already: use the value %s" .name (get $values .name)) }}
+{{- define "workpool-operator.environment" -}}
+- {name: WORKPOOL_OPERATOR_LOG_LEVEL, value: {{ .Values.log.level }}}
+- {name: WORKPOOL_OPERATOR_LOG_FORMAT, value: {{ .Values.log.format }}}
+# Messages about missing rights then name the values of this release.
+- {name: WORKPOOL_OPERATOR_HELM_RELEASE, value: {{ .Release.Namespace }}/{{ .Release.Name }}}
+# A replica's Lease is deleted with its pod.
+- name: WORKPOOL_OPERATOR_POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: WORKPOOL_OPERATOR_POD_UID
+  valueFrom: {fieldRef: {fieldPath: metadata.uid}}
+{{- $set := dict "WORKPOOL_OPERATOR_LOG_LEVEL" "log.level" "WORKPOOL_OPERATOR_LOG_FORMAT" "log.format" }}
+{{- range $variable, $value := dict "HTTP_PROXY" "http" "HTTPS_PROXY" "https" "NO_PROXY" "noProxy" }}
+{{- with get ($.Values.proxy | default dict) $value }}
+{{- $_ := set $set $variable (printf "proxy.%s" $value) }}
+- {name: {{ $variable }}, value: {{ . | quote }}}
 {{- end }}
+{{- end }}
+{{- if or .Values.caBundle.configMap .Values.caBundle.secret }}
+{{- $_ := set $set "SSL_CERT_FILE" "caBundle" }}
+- {name: SSL_CERT_FILE, value: {{ printf "/etc/workpool-operator/ca/%s" .Values.caBundle.key }}}
+{{- end }}
+{{- range .Values.extraEnv }}
+{{- if hasKey $set .name }}
+{{- fail (printf "extraEnv sets %s, which the chart sets already: use the value %s" .name (get $set .name)) }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "workpool-operator.volumes" -}}
+{{- with .Values.caBundle }}
+{{- if and .configMap .secret }}
+{{- fail "caBundle names a ConfigMap and a Secret: set caBundle.configMap or caBundle.secret" }}
+{{- end }}
+{{- with .configMap }}
+- {name: ca-bundle, configMap: {name: {{ . }}}}
+{{- end }}
+{{- with .secret }}
+- {name: ca-bundle, secret: {secretName: {{ . }}}}
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "workpool-operator.volumeMounts" -}}
+{{- if or .Values.caBundle.configMap .Values.caBundle.secret }}
+- {name: ca-bundle, mountPath: /etc/workpool-operator/ca, readOnly: true}
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}

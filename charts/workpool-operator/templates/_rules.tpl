@@ -143,3 +143,18 @@
     resources: [prefectworkpools]
     verbs: [get]
 {{- end }}
+
+{{- define "workpool-operator.rules.unbind" }}
+  # delete the bindings of the release, and their finalizer if no operator does
+  - apiGroups: ["workpool-operator.dev"]
+    resources: [workpoolbindings]
+    verbs: [list, delete, patch]
+{{- end }}
+
+{{- define "workpool-operator.rules.crd" }}
+  # upgrade the CRD of WorkPoolBinding
+  - apiGroups: ["apiextensions.k8s.io"]
+    resources: [customresourcedefinitions]
+    resourceNames: [workpoolbindings.workpool-operator.dev]
+    verbs: [get, patch]
+{{- end }}

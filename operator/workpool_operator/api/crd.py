@@ -6,6 +6,7 @@ pydantic's JSON schema becomes a structural schema: references are inlined, opti
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import yaml
@@ -27,6 +28,10 @@ _COLUMNS = (
 )
 
 
+#: Names the version of this project that a CRD is from.
+VERSION_ANNOTATION = f"{v1alpha1.GROUP}/version"
+
+
 class _Plain(yaml.SafeDumper):
     """Writes shared parts in full instead of as YAML anchors, which are hard to read in a CRD."""
 
@@ -39,7 +44,10 @@ def manifest() -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{v1alpha1.PLURAL}.{v1alpha1.GROUP}"},
+        "metadata": {
+            "name": f"{v1alpha1.PLURAL}.{v1alpha1.GROUP}",
+            "annotations": {VERSION_ANNOTATION: version("workpool-operator")},
+        },
         "spec": {
             "group": v1alpha1.GROUP,
             "scope": "Namespaced",

@@ -125,11 +125,81 @@ def run(
 
 
 @app.command()
-def crd() -> None:
+def crd(
+    upgrade: Annotated[
+        bool,
+        typer.Option(
+            "--upgrade", help="Apply it to the cluster, unless that has none or a newer one."
+        ),
+    ] = False,
+    kubeconfig: KubeconfigOption = "",
+    context: ContextOption = "",
+) -> None:
     """Print the CustomResourceDefinition, for `kubectl apply -f -`."""
+    if upgrade:
+        from workpool_operator.cli.crd_upgrade import main
+        from workpool_operator.kube.kubeconfig import Kubeconfig
+
+        main(Kubeconfig(kubeconfig, context))
+        return
+    if kubeconfig or context:
+        raise typer.BadParameter("--kubeconfig and --context need --upgrade")
     from workpool_operator.api.crd import render
 
     print(render(), end="")
+
+
+@app.command()
+def doctor(
+    bindings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NS/NAME]...", help="Bindings that must be Ready."),
+    ] = None,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--namespace",
+            "-n",
+            metavar="NAME",
+            help="The operator serves the bindings of this namespace; repeatable.",
+        ),
+    ] = None,
+    all_namespaces: Annotated[
+        bool,
+        typer.Option("--all-namespaces", "-A", help="It serves the bindings of all namespaces."),
+    ] = False,
+    job_namespace: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Jobs may run in this namespace; repeatable."),
+    ] = None,
+    write_secrets: Annotated[
+        bool, typer.Option("--write-secrets", help="It may write Secrets where Jobs run.")
+    ] = False,
+    operator: Annotated[
+        str, typer.Option(metavar="URL", help="Address of the operator's probes.")
+    ] = "",
+    kubeconfig: KubeconfigOption = "",
+    context: ContextOption = "",
+) -> None:
+    """Check the CRD, the rights of an operator, and that it and its bindings are ready.
+
+    The rights are the caller's: run it with the operator's account, as helm test does.
+    """
+    if bool(namespace) == all_namespaces:
+        raise typer.BadParameter("set either --namespace or --all-namespaces")
+    from workpool_operator.cli.doctor import Options, main
+    from workpool_operator.kube.kubeconfig import Kubeconfig
+
+    main(
+        Options(
+            namespaces=tuple(namespace or ()),
+            job_namespaces=tuple(job_namespace or ()),
+            bindings=tuple(bindings or ()),
+            write_secrets=write_secrets,
+            operator=operator,
+            kubeconfig=Kubeconfig(kubeconfig, context),
+        )
+    )
 
 
 @app.command()

@@ -30,6 +30,10 @@ class Scope(Enum):
     """Those of Jobs whose bindings need copies of Secrets, if the chart's `writeSecrets` is set."""
     REPLICAS = "replicas"
     """The operator's own."""
+    UPGRADE = "upgrade"
+    """All, for the hook of the chart that upgrades the CRD."""
+    UNINSTALLATION = "uninstallation"
+    """Those of bindings, for the hook of the chart that deletes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Rule:
 
     `why` completes "in order to". `condition` is the one that names a missing verb.
     `is_everywhere`: manifests/base, and the chart with `clusterWide`, grant it in all namespaces,
-    because a binding could otherwise not say what is missing.
+    because a binding could otherwise not say what is missing. `names` are the only objects, if any.
     """
 
     scope: Scope
@@ -48,6 +52,7 @@ class Rule:
     why: str
     condition: str = RIGHTS_GRANTED
     is_everywhere: bool = False
+    names: tuple[str, ...] = ()
 
     @property
     def permissions(self) -> Iterator[Permission]:
@@ -210,6 +215,26 @@ RULES = (
         "leases",
         ("get", "list", "watch", "create", "patch"),
         "know the other replicas, and be known to them",
+    ),
+)
+
+
+#: Of the chart's hooks, which have accounts of their own.
+HOOK_RULES = (
+    Rule(
+        Scope.UPGRADE,
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        ("get", "patch"),
+        "upgrade the CRD of WorkPoolBinding",
+        names=(f"{PLURAL}.{GROUP}",),
+    ),
+    Rule(
+        Scope.UNINSTALLATION,
+        GROUP,
+        PLURAL,
+        ("list", "delete", "patch"),
+        "delete the bindings of the release, and their finalizer if no operator does",
     ),
 )
 
