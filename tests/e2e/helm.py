@@ -12,6 +12,8 @@ from testbed import builds
 from testbed.state import CHECKOUT
 
 CHART = CHECKOUT / "charts" / "workpool-operator"
+#: As a user has it who installed before the chart had a hook for its CRD.
+PREVIOUS_CHART = Path(__file__).with_name("previous-chart.tgz")
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,12 @@ class Helm:
     kubeconfig: Path
     namespace: str
 
-    def install(self, release: str, values: Path) -> None:
-        self._run("install", release, str(CHART), f"--values={values}")
+    def install(self, release: str, values: Path, *, chart: Path = CHART) -> None:
+        self._run("install", release, str(chart), f"--values={values}")
+
+    def test(self, release: str) -> str:
+        """Run `helm test`, which must pass; return the log of its pod."""
+        return self._run("test", release, "--logs")
 
     def upgrade(self, release: str, values: Path) -> None:
         self._run("upgrade", release, str(CHART), f"--values={values}")

@@ -12,20 +12,27 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.helm import Helm, write_values
+from tests.e2e.helm import PREVIOUS_CHART, Helm, write_values
 from tests.support.binding import Binding
 from tests.support.load import Load
 from tests.support.operator import PROGRAM
 from tests.support.suspended_pool import suspended_template
+from workpool_operator.api.crd import VERSION_ANNOTATION
+from workpool_operator.kube.models import BINDING_LABEL
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
 RELEASE = "test"
 OPERATOR = "deployment/test-workpool-operator"
 GAP_SECONDS = 5
+#: Pods that do not meet it are then refused.
+RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 CRD = "workpoolbindings.workpool-operator.dev"
 #: What a release can create; the pods and ReplicaSets of a Deployment are deleted with it.
-MADE = "deployments,poddisruptionbudgets,jobs,serviceaccounts,roles,rolebindings,workpoolbindings"
+MADE = (
+    "deployments,poddisruptionbudgets,services,jobs,serviceaccounts,roles,rolebindings,"
+    "workpoolbindings"
+)
 
 
 @pytest.fixture
@@ -84,6 +91,30 @@ async def test_a_flow_completes_under_the_rights_that_the_chart_gives(
     assert "Traceback" not in log
 
 
+async def test_an_upgrade_from_the_previous_chart_upgrades_the_crd_and_loses_no_run(
+    helm, values, bound, deploy, api, kube, namespace, kubectl
+):
+    helm.install(RELEASE, values("etl"), chart=PREVIOUS_CHART)
+    await bound.ready(seconds=90)
+    assert "annotations" not in await kube.get("customresourcedefinitions", "", CRD)["metadata"]
+    deployment = await deploy("sleep")
+    runs = [
+        await api.create_run(deployment["id"], parameters={"seconds": seconds})
+        for seconds in (1, 25)
+    ]
+    await api.wait_for_state(runs[1]["id"], "RUNNING", seconds=60)
+    kubectl("label", "namespace", namespace, RESTRICTED)
+    await asyncio.to_thread(helm.upgrade, RELEASE, values("etl"))
+    await asyncio.to_thread(kubectl, "rollout", "status", OPERATOR, "--timeout=90s")
+    kubectl("label", "namespace", namespace, f"{RESTRICTED.partition('=')[0]}-")
+    after = await api.create_run(deployment["id"], parameters={"seconds": 1})
+    upgraded = await kube.get("customresourcedefinitions", "", CRD)
+    assert VERSION_ANNOTATION in upgraded["metadata"]["annotations"]
+    for run in (*runs, after):
+        await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
+    assert len(await kube.list("jobs", namespace, selector=BINDING_LABEL)) == 3
+
+
 @pytest.mark.extended
 async def test_an_upgrade_and_an_eviction_under_load_lose_no_run_and_leave_a_short_gap(
     helm, values, bound, kube, namespace, api, pool, kubectl
@@ -118,10 +149,14 @@ async def test_a_binding_taken_out_of_the_values_is_deleted_by_the_upgrade(helm,
 
 
 async def test_uninstalling_leaves_the_crd_and_the_bindings_of_others(
-    helm, values, spec, bound, kube, namespace, api, pool, left_of_the_release
+    helm, values, spec, bound, kube, namespace, api, pool, left_of_the_release, kubectl
 ):
+    kubectl("label", "namespace", namespace, RESTRICTED)
     helm.install(RELEASE, values("etl"))
     await bound.ready(seconds=90)
+    checked = helm.test(RELEASE)
+    assert f"ok    binding {namespace}/etl is Ready" in checked
+    assert "0 failed" in checked
     others = Binding(kube, namespace, "others")
     await others.apply(**spec)
     await others.ready()
