@@ -244,6 +244,15 @@ def test_people_get_the_verbs_of_their_role_and_no_status_to_write():
     assert set(rule["verbs"]) == {"create", "update", "patch", "delete", "deletecollection"}
 
 
+def test_more_rules_are_granted_in_the_namespace_of_the_release_only():
+    objects = chart.objects(VARIANTS["everything"])
+    extra = [found for found in objects if found["metadata"]["name"] == "pools-extra"]
+    assert [found["kind"] for found in extra] == ["Role", "RoleBinding"]
+    assert {found["metadata"]["namespace"] for found in extra} == {"home"}
+    assert extra[0]["rules"] == VARIANTS["everything"]["rbac"]["extraRules"]
+    assert extra[1]["subjects"][0]["name"] == "identity"
+
+
 def test_a_cluster_wide_operator_may_write_everywhere_to_bindings_only():
     objects = chart.objects(VARIANTS["cluster-wide"])
     wide = {

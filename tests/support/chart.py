@@ -71,7 +71,10 @@ VARIANTS: dict[str, Object] = {
         "podLabels": {"mesh": "off"},
         "podAnnotations": {"linkerd.io/inject": "disabled"},
         "serviceAccount": {"name": "identity", "annotations": {"cloud/role": "etl"}},
-        "rbac": {"aggregateToUserRoles": True},
+        "rbac": {
+            "aggregateToUserRoles": True,
+            "extraRules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["watch"]}],
+        },
         "proxy": {"http": "http://proxy:3128", "https": "http://proxy:3128", "noProxy": ".svc"},
         "caBundle": {"configMap": "company-ca"},
         "log": {"level": "DEBUG", "format": "text"},
