@@ -4,7 +4,7 @@
 PYTHON ?= python3
 .DEFAULT_GOAL := help
 .PHONY: help demo cluster down test test-unit test-contract test-cluster test-e2e test-faults \
-	test-scale test-testbed check bench crd dist locks
+	test-scale test-testbed test-versions check bench crd dist locks
 
 programs = .venv/bin
 ready = @$(PYTHON) -m testbed.bootstrap $@
@@ -58,6 +58,10 @@ test-cluster test-e2e test-faults test-testbed: test-%: ## the same, with pods; 
 	$(ready)
 	$(testbed) up-with-images
 	$(pytest) $(parallel) tests/$*
+
+test-versions: ## claims and Jobs with each version of Prefect and Kubernetes; PREFECT=3.6, KUBERNETES=1.35: one
+	$(ready)
+	@WORKERS=$(WORKERS) $(programs)/python -m testbed $@
 
 check: ## format, lint, types, import contracts, generated files, unit tests
 	$(ready)

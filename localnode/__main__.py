@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from localnode import debian
+from localnode.builds import DEFAULT_KUBERNETES
 from localnode.cache import Cache
 from localnode.errors import SetupError
 from localnode.layout import NAME, NAME_RULE
@@ -19,8 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     cache = Cache(options.cache.absolute())
     up_command = f"python -m localnode up {options.name}"
-    node = LocalNode(options.state.absolute() / options.name, cache, up_command=up_command)
+    state = options.state.absolute() / options.name
     try:
+        node = LocalNode(state, cache, up_command=up_command, kubernetes=options.kubernetes)
         if options.verb == "up":
             up(node, options.image)
         else:
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("name", type=_name)
         command.add_argument("--state", type=Path, default=_home("STATE", ".local/state"))
         command.add_argument("--cache", type=Path, default=_home("CACHE", ".cache"))
+        command.add_argument("--kubernetes", default=DEFAULT_KUBERNETES, help="minor version")
         if verb == "up":
             command.add_argument("--image", type=Path, action="append", default=[], help="archive")
     return parser

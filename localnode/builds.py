@@ -1,7 +1,8 @@
-"""The Go programs of a node, built once per machine from the module in `go`.
+"""The Go programs of a node, built once per machine from the modules in `go`.
 
-A program comes from the versions that go.mod and go.sum name. It is built again only when these,
-the mains of our own, the flags or the Go release change.
+There is one for each supported minor version of Kubernetes. A program comes from the versions that
+its go.mod and go.sum name. It is built again only when these, the mains of our own, the flags or
+the Go release change.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache as once
 from pathlib import Path
 
@@ -34,6 +35,13 @@ class GoModule:
     tags: tuple[str, ...] = ()
     ldflags: str = "-s -w"
     renamed: tuple[str, str] | None = None  # `go install` names a program after its folder
+    go_mod: str = "go.mod"
+
+    @property
+    def version_files(self) -> tuple[Path, Path]:
+        """The files that name every version and its hash."""
+        go_mod = self.folder / self.go_mod
+        return go_mod, go_mod.with_suffix(".sum")
 
     def build(self, cache: Cache) -> Path:
         """Return a folder with the programs."""
@@ -41,8 +49,8 @@ class GoModule:
         return cache.entry(name, lambda target: self._install(target, cache))
 
     def _key(self, cache: Cache) -> str:
-        files = ["go.mod", "go.sum", *(f"{main}/main.go" for main in self.mains)]
-        sources = [(self.folder / file).read_bytes() for file in files]
+        mains = (self.folder / main / "main.go" for main in self.mains)
+        sources = [file.read_bytes() for file in (*self.version_files, *mains)]
         flags = [self.ldflags, *self.tags]
         return key([*sources, *flags, go_release(cache)])
 
@@ -50,6 +58,8 @@ class GoModule:
         target.mkdir(parents=True)
         # Without debug information, which is not needed, a build takes a sixth less CPU time.
         flags = ["-gcflags=all=-dwarf=false", f"-ldflags={self.ldflags}"]
+        if self.go_mod != "go.mod":
+            flags.append(f"-modfile={self.go_mod}")
         if self.tags:
             flags.append(f"-tags={','.join(self.tags)}")
         with progress.step(f"building {self.name} from source ({len(self.programs)} programs)"):
@@ -83,7 +93,7 @@ _ENVIRONMENT = {
 }
 
 #: All in one module, so that each package that two of them share is compiled once.
-NODE = GoModule(
+_NODE = GoModule(
     "node",
     folder=FOLDER,
     programs=(
@@ -102,11 +112,33 @@ NODE = GoModule(
     mains=("coredns",),
     # Parts of containerd that the node's configuration does not use.
     tags=("no_btrfs", "no_devmapper", "no_rdt", "no_systemd", "no_zfs"),
-    # Without a version the API server calls itself v0.0.0 and clients misbehave.
-    ldflags="-s -w -X k8s.io/component-base/version.gitVersion="
-    + required_version("k8s.io/kubernetes", FOLDER / "go.mod"),
     renamed=("server", "etcd"),
 )
+
+_OTHER = "kubernetes-"
+#: The minor version that go.mod has; the others are in files such as kubernetes-1.35.mod.
+DEFAULT_KUBERNETES = ".".join(
+    required_version("k8s.io/kubernetes", FOLDER / "go.mod").removeprefix("v").split(".")[:2]
+)
+
+
+def kubernetes_versions() -> list[str]:
+    """Return the minor versions of Kubernetes that a node can have, the oldest first."""
+    others = (file.stem.removeprefix(_OTHER) for file in FOLDER.glob(f"{_OTHER}*.mod"))
+    known = [*others, DEFAULT_KUBERNETES]
+    return sorted(known, key=lambda version: tuple(map(int, version.split("."))))
+
+
+def node(kubernetes: str = DEFAULT_KUBERNETES) -> GoModule:
+    """Return the programs of a node with that minor version of Kubernetes."""
+    if kubernetes not in kubernetes_versions():
+        known = ", ".join(kubernetes_versions())
+        raise SetupError(f"no Go module in {FOLDER} has Kubernetes {kubernetes!r}: use {known}")
+    go_mod = "go.mod" if kubernetes == DEFAULT_KUBERNETES else f"{_OTHER}{kubernetes}.mod"
+    exact = required_version("k8s.io/kubernetes", FOLDER / go_mod)
+    # Without a version the API server calls itself v0.0.0 and clients misbehave.
+    stamp = f"-X k8s.io/component-base/version.gitVersion={exact}"
+    return replace(_NODE, go_mod=go_mod, ldflags=f"{_NODE.ldflags} {stamp}")
 
 
 @once

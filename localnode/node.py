@@ -22,12 +22,20 @@ from localnode.lock import exclusive
 class LocalNode:
     """The node whose state is in a folder; the folder's name is the node's."""
 
-    def __init__(self, state: Path, cache: Cache, *, up_command: str = "localnode up") -> None:
+    def __init__(
+        self,
+        state: Path,
+        cache: Cache,
+        *,
+        up_command: str = "localnode up",
+        kubernetes: str = builds.DEFAULT_KUBERNETES,
+    ) -> None:
         """`cache` is where its programs are built; `up_command` is what messages tell to run."""
         self.state = state
         self.name = state.name
         self.cache = cache
         self.up_command = up_command
+        self._programs = builds.node(kubernetes)
 
     @property
     def kubeconfig(self) -> Path:
@@ -36,7 +44,7 @@ class LocalNode:
     @property
     def kubectl(self) -> Kubectl:
         node = processes.running(self.state)
-        binaries = node.binaries if node else builds.NODE.build(self.cache)
+        binaries = node.binaries if node else self._programs.build(self.cache)
         return Kubectl(binaries / "kubectl", self.kubeconfig)
 
     @property
@@ -52,7 +60,7 @@ class LocalNode:
         """Return when the node is Ready and DNS answers."""
         _require_root()
         if not self.is_up():
-            builds.NODE.build(self.cache)  # not under the lock: it takes minutes
+            self._programs.build(self.cache)  # not under the lock: it takes minutes
         with exclusive(self.state, purpose=f"changes node {self.name}"):
             if (running := processes.running(self.state)) and self.is_up():
                 boot.wait_until_ready(running, self.cache)
@@ -83,7 +91,7 @@ class LocalNode:
 
     def _start(self) -> None:
         block = addresses.claim(self.state)
-        node = Node(self.name, self.state, block, builds.NODE.build(self.cache))
+        node = Node(self.name, self.state, block, self._programs.build(self.cache))
         if node.failure.exists():
             print(f"node {self.name} had ended: {node.failure.read_text()}", flush=True)
         with progress.step(f"starting node {self.name} at {block.node}"):

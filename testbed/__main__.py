@@ -54,6 +54,16 @@ def up_with_images() -> None:
     images.operator_image(cluster)
 
 
+def test_versions() -> None:
+    """Run the contract tests with other versions of Prefect and Kubernetes."""
+    from testbed import generated, versions
+
+    try:
+        versions.main()
+    finally:
+        generated.write()  # the table of the README
+
+
 def crd() -> None:
     """Write the CRD, generated from the model, wherever the repository keeps it."""
     from testbed import generated
@@ -80,6 +90,7 @@ VERBS: dict[str, Callable[[], None]] = {
     "down": down,
     "demo": demo,
     "up-with-images": up_with_images,
+    "test-versions": test_versions,
     "crd": crd,
     "dist": dist,
     "locks": locks,

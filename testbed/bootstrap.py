@@ -18,10 +18,10 @@ from testbed.environments import DEVELOPMENT, PEER, Environment
 
 NEEDS_PODS = {"demo", "test", "test-cluster", "test-e2e", "test-faults", "test-testbed", "bench"}
 NEEDS_IMAGES = NEEDS_PODS | {"dist"}
-NEEDS_CLUSTER = NEEDS_PODS | {"cluster", "test-contract", "test-scale"}
+NEEDS_CLUSTER = NEEDS_PODS | {"cluster", "test-contract", "test-scale", "test-versions"}
 NEEDS_POSTGRESQL = NEEDS_CLUSTER - {"cluster", "demo"}
 NEEDS_GIT = {"test", "test-cluster"}
-NEEDS_STOCK_WORKER = {"test", "test-contract", "bench"}
+NEEDS_STOCK_WORKER = {"test", "test-contract", "test-versions", "bench"}
 
 PYTHON = (
     Package("ca-certificates", "/etc/ssl/certs/*"),

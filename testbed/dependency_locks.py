@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from localnode import progress
 from testbed import environments
+from testbed.state import CHECKOUT
 
 COMMON = (
     "--universal",
@@ -22,6 +23,17 @@ LOCKS = {
     "requirements-peer.lock": ("--group=peer", "--constraint=requirements-dev.lock"),
     "testbed/images/run.lock": ("--group=run", "--constraint=requirements-dev.lock"),
     "localnode/go/toolchain.lock": ("localnode/go/toolchain.in",),
+    # The other supported versions of Prefect: each `.in` overrides the range of pyproject.toml.
+    **{
+        source.removesuffix(".in") + ".lock": (
+            *("pyproject.toml", source),
+            *("--extra=worker", "--group=dev", f"--override={source}"),
+        )
+        for source in (
+            str(file.relative_to(CHECKOUT))
+            for file in sorted(environments.PREFECT_LOCKS.glob("prefect-*.in"))
+        )
+    },
 }
 
 

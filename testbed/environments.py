@@ -1,7 +1,9 @@
 """The checkout's virtual environments, installed from its locks.
 
-They hold what the lock names, by hash. An environment whose lock did not change is left alone; an
-interrupted installation is continued. Runs on the standard library alone.
+One is for development, one has the stock worker, and each supported minor version of Prefect has
+one, in which tests run with that client and that server. They hold what the lock names, by hash. An
+environment whose lock did not change is left alone; an interrupted installation is continued. Runs
+on the standard library alone.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localnode import cache, commands, progress
+from localnode.errors import SetupError
 from testbed import state
 from testbed.state import CHECKOUT
 
@@ -22,6 +25,7 @@ from testbed.state import CHECKOUT
 class Environment:
     folder: Path
     lock: Path
+    has_package: bool = True  # the checkout's own, editable
 
     @property
     def python(self) -> Path:
@@ -53,7 +57,38 @@ class Environment:
 
 
 DEVELOPMENT = Environment(CHECKOUT / ".venv", CHECKOUT / "requirements-dev.lock")
-PEER = Environment(CHECKOUT / ".venv-peer", CHECKOUT / "requirements-peer.lock")
+PEER = Environment(CHECKOUT / ".venv-peer", CHECKOUT / "requirements-peer.lock", has_package=False)
+#: The locks of the other supported versions of Prefect.
+PREFECT_LOCKS = CHECKOUT / "testbed" / "locks"
+
+
+def with_prefect(version: str) -> Environment:
+    """Return the environment with a minor version of Prefect, such as "3.6"."""
+    if version == minor(locked_prefect(DEVELOPMENT)):
+        return DEVELOPMENT
+    lock = PREFECT_LOCKS / f"prefect-{version}.lock"
+    if not lock.exists():
+        known = ", ".join(prefect_versions())
+        raise SetupError(f"PREFECT={version!r} has no lock in {PREFECT_LOCKS}: use {known}")
+    return Environment(CHECKOUT / f".venv-prefect-{version}", lock)
+
+
+def prefect_versions() -> list[str]:
+    """Return the minor versions of Prefect that have a lock, the oldest first."""
+    others = (lock.stem.removeprefix("prefect-") for lock in PREFECT_LOCKS.glob("*.lock"))
+    known = [*others, minor(locked_prefect(DEVELOPMENT))]
+    return sorted(known, key=lambda version: tuple(map(int, version.split("."))))
+
+
+def locked_prefect(environment: Environment) -> str:
+    """Return the exact version of Prefect that the environment's lock names."""
+    line = requirement("prefect", environment.lock.read_text()).split()[0]
+    return line.removeprefix("prefect==")
+
+
+def minor(version: str) -> str:
+    """Return "3.8" of "3.8.8"."""
+    return ".".join(version.split(".")[:2])
 
 
 def make(environment: Environment) -> None:
@@ -65,9 +100,10 @@ def make(environment: Environment) -> None:
         # Compiled once: where Python cannot write bytecode, each start takes 4 s more CPU time.
         locked = ("--require-hashes", "--compile-bytecode", str(environment.lock))
         uv("sync", *locked, environment=environment)
-        if environment == DEVELOPMENT:
+        if environment.has_package:
             # An editable has no hash; its build needs hatchling, which the lock brings.
-            uv("install", "--no-deps", "--no-build-isolation", "--editable", ".")
+            editable = ("--no-deps", "--no-build-isolation", "--editable", ".")
+            uv("install", *editable, environment=environment)
         environment.stamp.write_text(environment.origin)
 
 

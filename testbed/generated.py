@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from testbed import chart_values, rbac, reference, version
+from testbed import chart_values, rbac, reference, version, versions
 from testbed.state import CHECKOUT
 from workpool_operator.api import crd, v1alpha1
 
@@ -26,6 +26,7 @@ CHART_VALUES = CHART / "values.yaml"
 RBAC = CHECKOUT / "manifests" / "base" / "rbac.yaml"
 NAMESPACED_RBAC = CHECKOUT / "manifests" / "namespaced" / "rbac.yaml"
 CHART_RULES = CHART / "templates" / "_rules.tpl"
+README = CHECKOUT / "README.md"
 #: The same CRD for both ways to install it: kustomize and Helm take no file above their folder.
 CRD_FILES = (CHECKOUT / "manifests" / "base" / "crd.yaml", CHART / "crds" / "crd.yaml")
 
@@ -43,6 +44,7 @@ def files() -> dict[Path, str]:
         CHART_RULES: rbac.chart_rules(),
         CHART_README: _with_table(CHART_README.read_text(), chart_values.table(CHART_VALUES)),
         SECURITY: _with_table(SECURITY.read_text(), rbac.table()),
+        README: _with_table(README.read_text(), versions.table(versions.read())),
     }
 
 

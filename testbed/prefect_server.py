@@ -1,7 +1,8 @@
 """A real `prefect server` on a private PostgreSQL, for as long as its context lasts.
 
 It answers when the context is entered. Only its logs are left afterwards, and no process of it even
-if the one that entered was killed. It ignores the settings of the user's own Prefect.
+if the one that entered was killed. It ignores the settings of the user's own Prefect. It has the
+version of the interpreter that starts it, or the one that PREFECT names, such as 3.6.
 
 `python -m testbed.prefect_server FOLDER --owner PID` serves several processes until PID ends: it
 writes the address to FOLDER/url as soon as the server answers.
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 
 from localnode.errors import SetupError
+from testbed import environments
 from testbed.daemon import Daemon
 from testbed.postgres import Postgres, free_port
 
@@ -81,7 +83,9 @@ class PrefectServer:
         self._parts.close()
 
     def _daemon(self, database_url: str) -> Daemon:
-        command = [sys.executable, "-m", "prefect", "server", "start"]
+        version = os.environ.get("PREFECT")
+        python = environments.with_prefect(version).python if version else sys.executable
+        command = [str(python), "-m", "prefect", "server", "start"]
         return Daemon(
             "prefect server",
             [*command, "--host", self.host, "--port", str(self.port)],

@@ -33,8 +33,11 @@ def root(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def name(environ: Mapping[str, str] = os.environ) -> str:
-    """Return `CLUSTER_NAME`, else a name of this checkout's own."""
+    """Return `CLUSTER_NAME`, else a name of this checkout's own; with another one for each
+    version that `KUBERNETES` names."""
     chosen = environ.get("CLUSTER_NAME") or default_name(CHECKOUT)
+    if version := environ.get("KUBERNETES"):
+        chosen += f"-{version.replace('.', '-')}"
     if not NAME.fullmatch(chosen):
         raise SetupError(f"CLUSTER_NAME={chosen!r} is not a valid name: {NAME_RULE}")
     return chosen

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from localnode import commands
+from localnode.builds import DEFAULT_KUBERNETES
 from localnode.errors import SetupError
 from localnode.node import LocalNode
 from testbed import state
@@ -28,6 +29,9 @@ class Selection:
 def select(environ: Mapping[str, str]) -> Selection:
     """Return the cluster that `CLUSTER` names; without it kind if Docker answers, else a node."""
     folder = state.folder(environ)
+    if (version := environ.get("KUBERNETES")) and environ.get("CLUSTER") != "local":
+        fix = "set CLUSTER=local, too, or unset KUBERNETES and use a cluster of that version"
+        raise SetupError(f"KUBERNETES={version} needs a node that is built from source: {fix}")
     match environ.get("CLUSTER", ""):
         case "local":
             return Selection(local(environ), "CLUSTER=local asks for it")
@@ -45,5 +49,10 @@ def select(environ: Mapping[str, str]) -> Selection:
 
 
 def local(environ: Mapping[str, str]) -> LocalNode:
-    """Return the node of the checkout, or of `CLUSTER_NAME`."""
-    return LocalNode(state.folder(environ), state.cache(environ), up_command="make cluster")
+    """Return the node of the checkout, or of `CLUSTER_NAME`, with the version of `KUBERNETES`."""
+    return LocalNode(
+        state.folder(environ),
+        state.cache(environ),
+        up_command="make cluster",
+        kubernetes=environ.get("KUBERNETES") or DEFAULT_KUBERNETES,
+    )

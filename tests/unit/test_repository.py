@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOCKS = [*sorted(ROOT.glob("requirements*.lock")), ROOT / "testbed" / "images" / "run.lock"]
+LOCKS = sorted([*ROOT.glob("requirements*.lock"), *ROOT.glob("testbed/**/*.lock")])
 
 
 def test_the_source_root_does_not_shadow_the_standard_library():

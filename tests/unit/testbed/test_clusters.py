@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from localnode import builds
 from localnode.errors import SetupError
 from localnode.node import LocalNode
 from testbed import clusters
@@ -52,6 +53,15 @@ def test_the_variable_cluster_overrides_docker(programs: Path) -> None:
 def test_an_unknown_cluster_is_refused_with_the_known_ones() -> None:
     with pytest.raises(SetupError, match="'minikube' is unknown: use local, kind or existing"):
         clusters.select({"CLUSTER": "minikube"})
+
+
+def test_another_version_of_kubernetes_is_a_local_node_of_its_own() -> None:
+    environ = {"CLUSTER": "local", "CLUSTER_NAME": "mine"}
+    other = clusters.select(environ | {"KUBERNETES": builds.DEFAULT_KUBERNETES}).cluster
+    assert clusters.select(environ).cluster.name == "mine"
+    assert other.name == f"mine-{builds.DEFAULT_KUBERNETES.replace('.', '-')}"
+    with pytest.raises(SetupError, match=r"KUBERNETES=1\.36 needs a node .*: set CLUSTER=local"):
+        clusters.select({"CLUSTER": "kind", "KUBERNETES": "1.36"})
 
 
 @pytest.mark.parametrize("given", ["RUN_IMAGE", "PREFECT_API_URL"])
