@@ -14,7 +14,7 @@ _HEAD = """\
 `kubectl explain wpb.spec --recursive` shows the same, and [`workpool-operator
 validate`](commands.md#validate-before-you-apply) checks a binding before you apply it. Each
 `secretKeyRef` and `configMapKeyRef` has two required fields: the `name` of the Secret or ConfigMap,
-and the `key` in its data.
+and the `key` in its data; in `jobs.env` they can also be `optional`.
 """
 _TABLE = """\
 | field | type | meaning |
@@ -64,7 +64,7 @@ def _rows(path: str, node: Schema, *, required: bool) -> Iterator[str]:
 def _type(node: Schema) -> str:
     if "enum" in node:
         return " or ".join(f"`{value}`" for value in node["enum"])
-    kind = node["type"]
+    kind = node.get("type", "any")
     if "items" in node:
         return f"list of {node['items']['type']}s"
     if "minimum" in node and "maximum" in node:

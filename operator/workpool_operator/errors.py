@@ -24,6 +24,7 @@
     │       ├── PrefectNotFound         404
     │       └── PrefectRedirects        3xx
     ├── RenderError            template and values do not render to a Job
+    │   └── PatchRejected      a patch of the binding cannot change the Job
     ├── DeploymentNotFound     the deployment of a claimed run was deleted: the run gets no Job
     └── BindingFault           a fault that the binding's status reports
 
@@ -184,6 +185,11 @@ class RenderError(OperatorError):
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}" if path else problem)
         self.path = path
+
+
+class PatchRejected(RenderError):
+    """A patch of the binding cannot be applied, or changes what must stay as it is; `path` names
+    it."""
 
 
 class DeploymentNotFound(OperatorError):

@@ -93,6 +93,21 @@ ACCEPTED = {
     },
     "a server that is not verified": {"server": {**SPEC["server"], "tls": INSECURE}},
     "a worker's name": {"workerName": "Team A, k8s"},
+    "what every Job has": {
+        "jobs": {
+            "env": [
+                {"name": "STAGE", "value": "prod"},
+                {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+                {"name": "KEY", "valueFrom": {"secretKeyRef": {**KEY, "optional": True}}},
+            ],
+            "labels": {"team": "data", "example.com/cost-center": "4711"},
+            "annotations": {"example.com/notes": "any text"},
+            "patches": [
+                {"op": "add", "path": "/spec/template/spec/tolerations", "value": [{"key": "a"}]},
+                {"op": "move", "path": "/spec/suspend", "from": "/spec/template/spec/x~1y"},
+            ],
+        }
+    },
     "environments in Secrets": {"jobs": {"environmentSecret": True}},
     "a suspended one": {"suspend": True},
 }
@@ -174,6 +189,34 @@ REFUSED = {
     "a worker name with a slash": (
         {"workerName": "a/b"},
         f'spec.workerName: "a/b": {NAME_RULE}',
+    ),
+    "a variable that the operator sets": (
+        {"jobs": {"env": [{"name": "PREFECT_API_KEY", "value": "x"}]}},
+        'spec.jobs.env[0].name: "PREFECT_API_KEY": is set by the operator: use serverURL, apiKey, ',
+    ),
+    "a variable with two values": (
+        {"jobs": {"env": [{"name": "A", "value": "x", "valueFrom": {"secretKeyRef": KEY}}]}},
+        "value and valueFrom exclude each other: keep one of them",
+    ),
+    "a variable from nowhere": (
+        {"jobs": {"env": [{"name": "A", "valueFrom": {}}]}},
+        "set exactly one of secretKeyRef, configMapKeyRef, fieldRef and resourceFieldRef",
+    ),
+    "a label of the operator": (
+        {"jobs": {"labels": {"team": "a", "workpool-operator.dev/flow-run-id": "x"}}},
+        "workpool-operator.dev/flow-run-id: is reserved for the operator: choose another prefix",
+    ),
+    "a label that cannot exist": (
+        {"jobs": {"labels": {"team": "a b"}}},
+        "team: must have the value of a label: letters, digits, -, _ and .",
+    ),
+    "an annotation of the operator": (
+        {"jobs": {"annotations": {"prefect.io/flow-run-id": "x"}}},
+        "prefect.io/flow-run-id: is reserved for the operator: choose another prefix",
+    ),
+    "a patch of the whole Job": (
+        {"jobs": {"patches": [{"op": "replace", "path": "", "value": {}}]}},
+        "must be a JSON pointer below the Job, such as /spec/template/spec/priorityClassName",
     ),
     "a pool by name and by object": (
         {"workPool": {"name": "etl", "ref": {"name": "etl"}}, "server": {}},

@@ -39,6 +39,14 @@ def matching(pattern: str, message: str) -> dict[str, str]:
     return rule(f"self.matches(r'{pattern}')", message)
 
 
+def each_key(condition: str, message: str) -> dict[str, str]:
+    """Return a rule for each `key` of a mapping; its message names the first one that breaks it."""
+    found = f"self.filter(key, !({condition}))[0]"
+    return rule(
+        f"self.all(key, {condition})", message, messageExpression=f"{found} + ': {message}'"
+    )
+
+
 def rules(*validations: dict[str, str]) -> dict[str, Any]:
     """Return the schema extension that holds these CEL rules."""
     return {"x-kubernetes-validations": list(validations)}
@@ -59,6 +67,16 @@ UUID = matching(
     "must be an id as in the address of Prefect Cloud: 8-4-4-4-12 hexadecimal digits",
 )
 
+JSON_POINTER = matching(
+    r"^(/([^/~]|~0|~1)*)+$",
+    "must be a JSON pointer below the Job, such as /spec/template/spec/priorityClassName",
+)
+LABEL_KEY = (
+    "key.matches(r'^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')"
+)
+NOT_OURS = r"!key.matches(r'^([^/]*\.)?(workpool-operator\.dev|prefect\.io)/')"
+LabelValue = Annotated[str, Field(max_length=63)]
+AnnotationValue = Annotated[str, Field(max_length=10_000)]
 NAMESPACE_NAME = matching(
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
     "must be the name of a namespace: lower-case letters, digits and -",
@@ -424,6 +442,132 @@ class ServerSpec(CrdModel):
 Namespace = Annotated[str, Field(max_length=63, json_schema_extra=rules(NAMESPACE_NAME))]
 
 
+class RunSecretKeySelector(SecretKeySelector):
+    """A key of a Secret in the namespace of the Jobs."""
+
+    optional: bool | None = Field(
+        default=None,
+        description="Whether the pod starts without the Secret or its key. Default: false.",
+    )
+
+
+class RunConfigMapKeySelector(ConfigMapKeySelector):
+    """A key of a ConfigMap in the namespace of the Jobs."""
+
+    optional: bool | None = Field(
+        default=None,
+        description="Whether the pod starts without the ConfigMap or its key. Default: false.",
+    )
+
+
+class PodFieldSelector(CrdModel):
+    """A field of the pod."""
+
+    field_path: str = Field(
+        max_length=300, description="The path of the field, such as status.hostIP."
+    )
+
+
+class ResourceSelector(CrdModel):
+    """A resource of a container."""
+
+    resource: str = Field(max_length=300, description="The resource, such as limits.memory.")
+    container_name: str | None = Field(
+        default=None, max_length=63, description="The container. Default: the flow's."
+    )
+    divisor: str | None = Field(
+        default=None, max_length=50, description="The unit, such as 1Mi. Default: 1."
+    )
+
+
+class EnvVarSource(CrdModel):
+    """A value that the kubelet reads when the container starts."""
+
+    secret_key_ref: RunSecretKeySelector | None = Field(
+        default=None,
+        description="A key of a Secret in the namespace of the Jobs. Default: none.",
+    )
+    config_map_key_ref: RunConfigMapKeySelector | None = Field(
+        default=None,
+        description="A key of a ConfigMap in the namespace of the Jobs. Default: none.",
+    )
+    field_ref: PodFieldSelector | None = Field(
+        default=None, description="A field of the pod. Default: none."
+    )
+    resource_field_ref: ResourceSelector | None = Field(
+        default=None, description="A resource of a container. Default: none."
+    )
+
+
+class EnvVar(CrdModel):
+    """An environment variable of the flow's container."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!(has(self.value) && has(self.valueFrom))",
+                "value and valueFrom exclude each other: keep one of them",
+            )
+        )
+    )
+
+    name: str = Field(
+        max_length=300,
+        description="The variable's name.",
+        json_schema_extra=rules(
+            matching(r"^[ -<>-~]+$", "must be the name of a variable: ASCII without ="),
+            rule(
+                "!self.matches(r'^PREFECT_(API_(URL|KEY|AUTH_STRING|SSL_CERT_FILE|"
+                "TLS_INSECURE_SKIP_VERIFY)|CLIENT_CUSTOM_HEADERS|"
+                "FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR|_.*)$')",
+                "is set by the operator: use serverURL, apiKey, authString, headers or caBundle of "
+                "spec.jobs, or spec.server",
+            ),
+        ),
+    )
+    value: str | None = Field(
+        default=None,
+        max_length=32_768,
+        description="The value; $(NAME) refers to an earlier variable. Default: the empty string.",
+    )
+    value_from: EnvVarSource | None = Field(
+        default=None,
+        description="Where the value comes from, instead of value. Default: none.",
+        json_schema_extra=rules(
+            rule(
+                "[has(self.secretKeyRef), has(self.configMapKeyRef), has(self.fieldRef), "
+                "has(self.resourceFieldRef)].filter(named, named).size() == 1",
+                "set exactly one of secretKeyRef, configMapKeyRef, fieldRef and resourceFieldRef",
+            )
+        ),
+    )
+
+
+class PatchOperation(CrdModel):
+    """One operation of a JSON patch (RFC 6902)."""
+
+    op: Literal["add", "remove", "replace", "move", "copy", "test"] = Field(
+        description="What to do at path."
+    )
+    path: str = Field(
+        max_length=1000,
+        description="The place in the Job, such as /spec/template/spec/priorityClassName.",
+        json_schema_extra=rules(JSON_POINTER),
+    )
+    from_: str | None = Field(
+        default=None,
+        alias="from",
+        max_length=1000,
+        description="The place that move and copy read. Default: none.",
+        json_schema_extra=rules(JSON_POINTER),
+    )
+    value: Any = Field(
+        default=None,
+        description="What add and replace write, and test expects. Default: none.",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+
+
 class JobsSpec(CrdModel):
     """How runs become Jobs."""
 
@@ -503,6 +647,56 @@ class JobsSpec(CrdModel):
             "so that they cannot be read with the right to read Jobs and pods alone. The operator "
             "needs the right to write Secrets there, and sends two more requests per run. "
             "Default: false."
+        ),
+    )
+    env: tuple[EnvVar, ...] | None = Field(
+        default=None,
+        max_length=100,
+        description=(
+            "Environment variables of the flow's container of every Job. They win over those of "
+            "the template, the deployment and the run. Default: none."
+        ),
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
+    )
+    labels: dict[str, LabelValue] | None = Field(
+        default=None,
+        max_length=50,
+        description=(
+            "Labels of every Job and its pods. They win over those of the template, the deployment "
+            "and the run. Default: none."
+        ),
+        json_schema_extra=rules(
+            each_key(LABEL_KEY, "must be the key of a label, such as team or example.com/team"),
+            each_key(
+                "self[key].matches(r'^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$')",
+                "must have the value of a label: letters, digits, -, _ and .",
+            ),
+            each_key(NOT_OURS, "is reserved for the operator: choose another prefix"),
+        ),
+    )
+    annotations: dict[str, AnnotationValue] | None = Field(
+        default=None,
+        max_length=50,
+        description=(
+            "Annotations of every Job and its pods. They win over those of the template, the "
+            "deployment and the run. Default: none."
+        ),
+        json_schema_extra=rules(
+            each_key(LABEL_KEY, "must be the key of an annotation, such as example.com/team"),
+            each_key(NOT_OURS, "is reserved for the operator: choose another prefix"),
+        ),
+    )
+    patches: tuple[PatchOperation, ...] | None = Field(
+        default=None,
+        max_length=100,
+        description=(
+            "Operations of a JSON patch (RFC 6902) that change every Job, in this order, after "
+            "everything else. They cannot change its name, namespace, the operator's labels, and "
+            "which container runs the flow. Checked with the template: the condition TemplateValid "
+            "names a patch that cannot be applied. Default: none."
         ),
     )
     ttl_seconds_after_finished: int = Field(

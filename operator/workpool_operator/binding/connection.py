@@ -237,4 +237,5 @@ def _connection_fields(spec: Spec) -> tuple[object, ...]:
     """Return the fields that a connection and the environment of its run pods depend on."""
     jobs = spec.jobs
     pods = (jobs.api_key, jobs.auth_string, jobs.headers, jobs.ca_bundle, jobs.allowed_namespaces)
-    return spec.server, spec.worker_name, jobs.server_url, *pods
+    overlay = (jobs.env, jobs.labels, jobs.annotations, jobs.patches)
+    return spec.server, spec.worker_name, jobs.server_url, *pods, *overlay

@@ -11,12 +11,13 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.api.v1alpha1 import Spec
+from workpool_operator.api.v1alpha1 import CrdModel, Spec
 from workpool_operator.binding.pool_sharing import PoolConsumer
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import LeaseNotHeld
 from workpool_operator.health import Watchdog
 from workpool_operator.jobs import names
+from workpool_operator.jobs.overlay import JobOverlay
 from workpool_operator.jobs.secrets import Credentials
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.runs.claims import Owner
@@ -107,6 +108,17 @@ class Binding:
             environment=({"name": "PREFECT_API_URL", "value": url}, *credentials.entries),
             ca=credentials.ca,
             template_environment=template_environment,
+            overlay=self.overlay(),
+        )
+
+    def overlay(self) -> JobOverlay:
+        """Return what the spec says now about every Job."""
+        jobs = self.spec().jobs
+        return JobOverlay(
+            env=_documents(jobs.env),
+            labels=jobs.labels or {},
+            annotations=jobs.annotations or {},
+            patches=_documents(jobs.patches),
         )
 
     def worker_name(self, cluster_id: str) -> str:
@@ -134,6 +146,11 @@ class Binding:
             concurrency_limit=spec.concurrency_limit,
             max_pending_pods=spec.jobs.max_pending_pods,
         )
+
+
+def _documents(models: Sequence[CrdModel] | None) -> tuple[dict[str, Any], ...]:
+    """Return the objects as Kubernetes has them."""
+    return tuple(model.model_dump(by_alias=True, exclude_unset=True) for model in models or ())
 
 
 @lru_cache  # each decision about a run needs them

@@ -81,6 +81,7 @@ class Preflight:
             consent=self._consent,
             allowed_namespaces=lambda: binding.allowed_namespaces,
             template_environment=context.template_environment,
+            overlay=binding.overlay,
             clock=context.clock,
         )
         self._requested = asyncio.Event()
@@ -177,7 +178,12 @@ class Preflight:
 
     async def _check_jobs(self, pool: WorkPool, api: PrefectApi) -> None:
         self._checking = c.TEMPLATE_VALID
-        text = await preflight_checks.check_template(pool, api, self._template_dry_run)
+        try:
+            text = await preflight_checks.check_template(pool, api, self._template_dry_run)
+        except BindingFault as fault:
+            if fault.reason == preflight_checks.INVALID_PATCH:
+                self.served = None  # also claimed runs wait: every Job would be rejected
+            raise
         self.served = pool  # not before: claimed runs keep the last valid template
         self.conditions.set_true(c.TEMPLATE_VALID, "Valid", text)
         self._checking = c.JOBS_PERMITTED

@@ -51,6 +51,7 @@ from workpool_operator.prefect_api.proxies import proxy_of
 log = logging.getLogger(__name__)
 
 _MOST_QUEUES = 10
+INVALID_PATCH = "InvalidPatch"
 _URL = "spec.server.url"
 _CLIENT_CERTIFICATE = "spec.server.tls.clientCertificate"
 _MOST_FINDINGS = 3  # conditions are read in a terminal
@@ -212,6 +213,12 @@ def _queue_fault(
 async def check_template(pool: WorkPool, api: PrefectApi, dry_run: TemplateDryRun) -> str:
     """Check that the pool's base job template renders valid Jobs. Return warnings about it."""
     findings = await dry_run.check(pool, api)
+    if findings.patch_faults:
+        raise BindingFault(
+            c.TEMPLATE_VALID,
+            "InvalidPatch",
+            f"{_listed(findings.patch_faults)}. Correct it; no runs are claimed until then.",
+        )
     if findings.faults:
         raise BindingFault(
             c.TEMPLATE_VALID,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,11 @@ from workpool_operator.binding import template_findings
 from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.template_findings import TemplateFindings
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
-from workpool_operator.errors import KubernetesRefused, OperatorError, RenderError
+from workpool_operator.errors import KubernetesRefused, OperatorError, PatchRejected, RenderError
 from workpool_operator.jobs import validation
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import Identity
+from workpool_operator.jobs.overlay import JobOverlay
 from workpool_operator.jobs.render import render_manifest
 from workpool_operator.jobs.template_validation import template_errors, template_warnings
 from workpool_operator.jobs.threads import run_in_thread, run_with_client
@@ -55,6 +56,7 @@ class TemplateDryRun:
         consent: Consent,
         allowed_namespaces: Callable[[], frozenset[str]] = frozenset,
         template_environment: frozenset[str] = frozenset(),
+        overlay: Callable[[], JobOverlay] = JobOverlay,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._kube = kube
@@ -63,6 +65,7 @@ class TemplateDryRun:
         self._allowed_namespaces = allowed_namespaces
         self._consent = consent
         self._template_environment = template_environment
+        self._overlay = overlay
         self._checked = ""  # the digest of the template that the last findings are about
         self._valid_until = float("-inf")
         self._last = TemplateFindings()
@@ -70,19 +73,23 @@ class TemplateDryRun:
     async def check(self, pool: WorkPool, api: PrefectApi) -> TemplateFindings:
         """Return the findings about the pool's template, those of the last check if still valid."""
         allowed = sorted(self._allowed_namespaces())
-        digest = await run_in_thread(_digest, [pool.base_job_template, allowed])
+        overlay = self._overlay()
+        document = [pool.base_job_template, allowed, asdict(overlay)]
+        digest = await run_in_thread(_digest, document)
         if digest == self._checked and self._clock.monotonic() < self._valid_until:
             return self._last
-        findings = await self._check(pool, api)
+        findings = await self._check(pool, api, overlay)
         if findings.not_checked and digest == self._checked:
             findings = replace(self._last, not_checked=findings.not_checked)
-        is_final = not (findings.not_checked or findings.faults)
+        is_final = not (findings.not_checked or findings.faults or findings.patch_faults)
         seconds = REPEAT_SECONDS if is_final else RETRY_SECONDS
         self._checked, self._valid_until = digest, self._clock.monotonic() + seconds
         self._last = findings
         return findings
 
-    async def _check(self, pool: WorkPool, api: PrefectApi) -> TemplateFindings:
+    async def _check(
+        self, pool: WorkPool, api: PrefectApi, overlay: JobOverlay
+    ) -> TemplateFindings:
         own = await run_in_thread(
             partial(
                 _validate,
@@ -93,7 +100,7 @@ class TemplateDryRun:
         )
         if own.faults:
             return own
-        render_input = _sample_run(pool, self._template_environment)
+        render_input = replace(_sample_run(pool, self._template_environment), overlay=overlay)
         identity = self._identity(pool, api)
         try:
             rendered = await run_with_client(
@@ -158,6 +165,8 @@ async def _render(
     """Return the Job's manifest, or why the template does not render to a valid one."""
     try:
         manifest = await render_manifest(render_input, identity, client=client)
+    except PatchRejected as error:
+        return TemplateFindings(patch_faults=(str(error),))
     except RenderError as error:
         return template_findings.from_error(error, render_input)
     except RecursionError:

@@ -23,6 +23,7 @@ from workpool_operator.errors import (
 )
 from workpool_operator.jobs.attribution import (
     invalid_manifest_message,
+    patch_behind,
     rejected_fields_message,
     render_error_message,
     template_path,
@@ -52,12 +53,14 @@ _OTHER_CAUSES = {
 class TemplateFindings:
     """What is wrong with a pool's template.
 
-    `faults` make every run's Job invalid; `crashes` only that of a run that sets no job variable;
-    `warnings` are about a valid template that probably does not do what its author intended.
-    `not_checked` says why the API server did not check the Job, "" if it did.
+    `faults` make every run's Job invalid, and so do `patch_faults`, which are the binding's;
+    `crashes` only that of a run that sets no job variable; `warnings` are about a valid template
+    that probably does not do what its author intended. `not_checked` says why the API server did
+    not check the Job, "" if it did.
     """
 
     faults: tuple[str, ...] = ()
+    patch_faults: tuple[str, ...] = ()
     crashes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     not_checked: str = ""
@@ -65,6 +68,7 @@ class TemplateFindings:
     def __add__(self, other: TemplateFindings) -> TemplateFindings:
         return TemplateFindings(
             faults=tuple(dict.fromkeys(self.faults + other.faults)),
+            patch_faults=tuple(dict.fromkeys(self.patch_faults + other.patch_faults)),
             crashes=tuple(dict.fromkeys(self.crashes + other.crashes)),
             warnings=self.warnings + other.warnings,
             not_checked=self.not_checked or other.not_checked,
@@ -121,6 +125,8 @@ def _attribute(text: str, *places: Path, render_input: RenderInput) -> TemplateF
     """Return the error as a finding, by the job variables behind the places that cause it."""
     if len(places[-1]) < 2:  # a block or a Prefect variable, which can be created later
         return TemplateFindings(crashes=(text,))
+    if any(patch_behind(place, render_input) for place in places):
+        return TemplateFindings(patch_faults=(text,))
     template = render_input.pool["base_job_template"]
     names = {name for place in places for name in names_behind(template, place)}
     if not names:

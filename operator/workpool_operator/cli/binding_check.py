@@ -20,13 +20,14 @@ from workpool_operator.api import crd, v1alpha1
 from workpool_operator.binding import addresses
 from workpool_operator.cli.findings import Finding
 from workpool_operator.cli.redaction import Redaction
-from workpool_operator.jobs import validation
+from workpool_operator.jobs import patches, validation
 from workpool_operator.jobs.field_errors import get_path
 from workpool_operator.suggestions import did_you_mean
 
 POOL_TYPES: tuple[str, ...] = get_args(v1alpha1.WorkPoolSpec.model_fields["type"].annotation)
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 _SERVER_URL = ("server", "url")
+_PATCHES = ("jobs", "patches")
 _WELL_FORMED = re.compile(r"https?://[^\s/]")
 _TYPES = {
     "object": "a mapping",
@@ -53,6 +54,14 @@ def check(binding: Mapping[str, Any]) -> Iterator[Finding]:
     for error in _validator().iter_errors(_without_nulls(spec)):
         yield Finding(("spec", *error.absolute_path), error.message)
     yield from _check_addresses(spec)
+    yield from _check_patches(spec)
+
+
+def _check_patches(spec: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield what a schema cannot say about patches."""
+    operations = get_path(spec, _PATCHES)
+    for path, text in patches.problems(operations if isinstance(operations, list) else ()):
+        yield Finding(("spec", *_PATCHES, *path), text)
 
 
 def _check_addresses(spec: Mapping[str, Any]) -> Iterator[Finding]:
@@ -144,6 +153,11 @@ def _properties(validator: Any, properties: Schema, instance: Any, schema: Schem
             yield from validator.descend(instance[name], field, path=name, schema_path=name)
 
 
+def _additional(validator: Any, values: Schema, instance: Any, schema: Schema) -> Errors:
+    for name, value in instance.items() if isinstance(instance, Mapping) else ():
+        yield from validator.descend(value, values, path=name)
+
+
 def _required(validator: Any, required: list[str], instance: Any, schema: Schema) -> Errors:
     for name in required if isinstance(instance, Mapping) else ():
         if name not in instance:
@@ -193,7 +207,15 @@ def _rules(validator: Any, rules: list[Schema], instance: Any, schema: Schema) -
         if not _holds(rule["rule"], instance):
             path = [part for part in rule.get("fieldPath", "").split(".") if part]
             shown = f"{_shown(instance)} " if isinstance(instance, str) else ""
-            yield ValidationError(f"{shown}{rule['message']}", path=path)
+            yield ValidationError(f"{shown}{_message(rule, instance)}", path=path)
+
+
+def _message(rule: Schema, instance: Any) -> str:
+    """Return the rule's message; an expression names what is wrong in the instance."""
+    try:
+        return str(cel.evaluate(rule["messageExpression"], {"self": instance}))
+    except (KeyError, RuntimeError, TypeError):
+        return str(rule["message"])
 
 
 def _holds(rule: str, instance: Any) -> bool:
@@ -210,12 +232,16 @@ def _holds(rule: str, instance: Any) -> bool:
 
 _KEYWORDS: Mapping[str, Callable[..., Errors]] = {
     "properties": _properties,
+    "additionalProperties": _additional,
     "required": _required,
     "type": _type,
     "enum": _enum,
     "minimum": _limit("must be at least {limit}, is {size}", operator.lt, lambda n: n, int, float),
     "maximum": _limit("must be at most {limit}, is {size}", operator.gt, lambda n: n, int, float),
     "maxLength": _limit("must have at most {limit} characters, has {size}", operator.gt, len, str),
+    "maxProperties": _limit(
+        "must have at most {limit} entries, has {size}", operator.gt, len, dict
+    ),
     "maxItems": _limit("must have at most {limit} items, has {size}", operator.gt, len, list),
     "x-kubernetes-list-type": _list_type,
     "x-kubernetes-validations": _rules,

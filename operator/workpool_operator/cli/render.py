@@ -111,7 +111,12 @@ def _text(found: RenderedManifest, context: RenderContext, options: Options) -> 
     as_json = options.output_format == "json"
     if not options.explain:
         return output.as_json(manifest) if as_json else output.as_yaml(manifest).rstrip("\n")
-    traced = trace_values(found.sent, found.render_input, bound=bool(options.binding))
+    traced = trace_values(
+        found.sent,
+        found.render_input,
+        bound=bool(options.binding),
+        unpatched=found.unpatched,
+    )
     if as_json:
         by_path = {format_path(path): origin for path, origin in traced.items()}
         return output.as_json({"manifest": manifest, "origins": by_path})

@@ -25,10 +25,10 @@ from workpool_operator.cli.flow_run_documents import RunDocuments, RunSelector
 from workpool_operator.cli.redacting_client import RedactingClient
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs import attribution, ineffective_variables, validation
+from workpool_operator.jobs import attribution, ineffective_variables, patches, validation
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import Identity
-from workpool_operator.jobs.render import render_manifest
+from workpool_operator.jobs.render import render_unpatched
 from workpool_operator.jobs.secrets import extract_environment
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
@@ -44,9 +44,11 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RenderedManifest:
-    """A manifest; `sent` is what the operator sends, which can have its environment in a Secret."""
+    """A manifest, also before the binding's patches; `sent` is what the operator sends, which can
+    have its environment in a Secret."""
 
     manifest: Object
+    unpatched: Object
     sent: Object
     render_input: RenderInput
     server: PrefectEndpoint | None
@@ -80,7 +82,8 @@ async def render_job(context: RenderContext) -> RenderedManifest | None:
     for text in run.notes:
         output.echo_note(text)
     render_input = _render_input(found, run.owner)
-    manifest = await _manifest(render_input, run.identity, api, context)
+    unpatched = await _unpatched(render_input, run.identity, api, context)
+    manifest = patches.apply(unpatched, render_input.overlay.patches)
     if errors := validation.find_errors(manifest):
         for error in errors:
             text = attribution.invalid_manifest_message([error], render_input)
@@ -90,7 +93,7 @@ async def render_job(context: RenderContext) -> RenderedManifest | None:
         render_input, namespace=run.identity.fixed_namespace if binding else ""
     ):
         output.echo_note(context.redaction.redact_text(text))
-    return RenderedManifest(manifest, _as_sent(manifest, binding), render_input, server)
+    return RenderedManifest(manifest, unpatched, _as_sent(manifest, binding), render_input, server)
 
 
 def _is_accepted(context: RenderContext) -> bool:
@@ -111,12 +114,12 @@ async def _documents(context: RenderContext, api: PrefectApi | None) -> RunDocum
         return await flow_run_documents.fetch_documents(context.selector, api)
 
 
-async def _manifest(
+async def _unpatched(
     render_input: RenderInput, identity: Identity, api: PrefectApi | None, context: RenderContext
 ) -> Object:
     client = RedactingClient(api.client if api else None, context.redaction)
     try:
-        return await render_manifest(render_input, identity, client=cast("PrefectClient", client))
+        return await render_unpatched(render_input, identity, client=cast("PrefectClient", client))
     except RenderError as error:
         raise RenderError("", attribution.render_error_message(error, render_input)) from error
 
@@ -161,6 +164,7 @@ def _render_input(found: RunDocuments, owner: Owner) -> RenderInput:
         environment=owner.environment,
         ca=owner.ca,
         template_environment=owner.template_environment,
+        overlay=owner.overlay,
     )
 
 

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from workpool_operator.errors import Cause, RenderError
-from workpool_operator.jobs import environment, references, value_schema
+from workpool_operator.jobs import environment, patches, references, value_schema
 from workpool_operator.jobs.field_errors import FieldError, Path, format_path, get_path, parse_path
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.validation import ROOT
@@ -55,6 +55,15 @@ def render_error_message(error: RenderError, render_input: RenderInput) -> str:
 def template_path(path: Path) -> Path:
     """Return the path in the template for a path in the manifest; any other path unchanged."""
     return (*references.MANIFEST, *path[1:]) if path[:1] == ROOT else path
+
+
+def patch_behind(path: Path, render_input: RenderInput) -> str:
+    """Return the patch of the binding that set the value at the path in the template; "" if none
+    did."""
+    depth = len(references.MANIFEST)
+    if path[:depth] != references.MANIFEST:
+        return ""
+    return patches.setter(path[depth:], render_input.overlay.patches)
 
 
 def invalid_variables_message(render_input: RenderInput) -> str:
@@ -100,6 +109,8 @@ def _holds_block(value: Any) -> bool:
 
 def _origin(path: Path, render_input: RenderInput, *, against: Path = ()) -> str:
     """Return the source of the value at the path, as the end of a sentence."""
+    if patch := patch_behind(template_path(path), render_input):
+        return f"{_COMES_FROM}{patch} of the binding"
     if path[:2] == _ENVIRONMENT and (
         source := _environment_variable_set_by(".".join(map(str, path[2:])), render_input)
     ):

@@ -161,10 +161,14 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
         manifest.label(self.job_manifest, self.labels)
         manifest.annotate(self.job_manifest, self.annotations)
 
-    def inherit(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Add EnvVars below the run's own environment, without those that the user set to null."""
+    def inherit(
+        self, entries: Iterable[Mapping[str, Any]], *, fixed: Iterable[Mapping[str, Any]] = ()
+    ) -> None:
+        """Add EnvVars below the run's own environment, without those that the user set to null, and
+        `fixed` ones, which override it."""
         manifest.get_flow_container(self.job_manifest)["env"] = environment.merge_run_environment(
             inherited=entries,
+            fixed=fixed,
             run=environment.to_env_vars(self.env),
             unset=self._unset_env,
             template=self._template_env,

@@ -118,19 +118,22 @@ def overlay(deployment: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, 
 def merge_run_environment(
     *,
     inherited: Iterable[Mapping[str, Any]],
+    fixed: Iterable[Mapping[str, Any]] = (),
     run: Iterable[Mapping[str, Any]],
     unset: Collection[str],
     template: Any,
     reschedules: bool,
 ) -> list[Entry]:
-    """Merge what the run inherits, except variables that are `unset`, its own, and then what the
-    template's container has; the run's own win. `reschedules`: Kubernetes does not replace a
-    stopped pod, so the run is scheduled again."""
-    below = (e for e in inherited if e["name"] not in unset)
-    found = {str(e["name"]): dict(e) for e in (*below, *run)}
+    """Merge what the run inherits, except variables that are `unset`, what its binding `fixed`, its
+    own, and then what the template's container has. The binding's win, then the run's own.
+    `reschedules`: Kubernetes does not replace a stopped pod, so the run is scheduled again."""
+    first = {str(e["name"]): dict(e) for e in fixed}
+    below = [e for e in inherited if e["name"] not in unset]
+    own = (e for e in run if e["name"] not in first)
+    found = {str(e["name"]): dict(e) for e in (*below, *first.values(), *own)}
     _set_sigterm_behavior(found, reschedules=reschedules)
-    fixed = (e for e in as_list(template) if _is_kept(e, found))
-    return [*found.values(), *map(_with_text, fixed)]
+    rest = (e for e in as_list(template) if _is_kept(e, found))
+    return [*found.values(), *map(_with_text, rest)]
 
 
 def as_list(env: Any) -> list[Any]:

@@ -23,6 +23,7 @@ from workpool_operator.jobs.inputs import (
     parse_pending_timeout,
     pool_value,
 )
+from workpool_operator.jobs.overlay import JobOverlay
 from workpool_operator.jobs.placeholders import single_placeholder
 from workpool_operator.suggestions import did_you_mean
 
@@ -59,6 +60,7 @@ def ineffective(render_input: RenderInput, *, namespace: str = "") -> list[str]:
     if namespace and given.get(NAMESPACE) not in (None, "", namespace):
         where = _ONE_NAMESPACE.format(repr(namespace))
         notes.append(f"Job variable {NAMESPACE} {given[NAMESPACE]!r} has no effect: {where}.")
+    notes += _overridden(given, render_input.overlay)
     if len(notes) <= _MAX_LISTED:
         return notes
     return [*notes[:_MAX_LISTED], "More job variables have no effect."]
@@ -87,6 +89,21 @@ def ineffective_in_template(
     ):
         where = _ONE_NAMESPACE.format("one namespace")
         yield FieldWarning(_place(template, NAMESPACE), f"has no effect: {where}")
+
+
+def _overridden(given: Mapping[str, Any], overlay: JobOverlay) -> Iterator[str]:
+    """Yield a sentence for each value that the binding overrides."""
+    own: dict[str, Mapping[str, Any]] = {
+        "env": {str(entry["name"]): entry.get("value") for entry in overlay.env},
+        "labels": overlay.labels,
+        "annotations": overlay.annotations,
+    }
+    for field, values in own.items():
+        found = given.get(field)
+        for name, value in found.items() if isinstance(found, Mapping) else ():
+            if name in values and values[name] != value:
+                why = f"spec.jobs.{field} of the binding sets it"
+                yield f"Job variable {field}.{name} has no effect: {why}."
 
 
 def _pod_watch(seconds: Any) -> str:

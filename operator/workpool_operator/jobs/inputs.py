@@ -11,6 +11,7 @@ from workpool_operator.errors import RenderError
 from workpool_operator.jobs import environment, references
 from workpool_operator.jobs.certificates import CASource
 from workpool_operator.jobs.field_errors import get_path
+from workpool_operator.jobs.overlay import JobOverlay
 from workpool_operator.jobs.placeholders import single_placeholder
 
 #: The stock worker's time-out for a pod that does not start.
@@ -27,8 +28,9 @@ class RenderInput:
     """The Prefect server's documents of one run; `deployment` is None for a run without one.
 
     `environment` is what the run inherits from its binding, as Kubernetes' EnvVars, and `ca` is the
-    CA that its pod trusts. `template_environment` names the variables of the operator's own
-    environment that the template may read.
+    CA that its pod trusts; `overlay` is what the binding puts over every Job.
+    `template_environment` names the variables of the operator's own environment that the template
+    may read.
     """
 
     run: Mapping[str, Any]
@@ -39,6 +41,7 @@ class RenderInput:
     environment: tuple[Mapping[str, Any], ...] = field(default=())
     ca: CASource | None = None
     template_environment: frozenset[str] = frozenset()
+    overlay: JobOverlay = field(default_factory=JobOverlay)
 
     @property
     def job_variables(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from prefect.utilities.templating import apply_values
 
-from workpool_operator.jobs import environment, names, references
+from workpool_operator.jobs import environment, names, patches, references
 from workpool_operator.jobs.field_errors import Path, get_path
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import FLOW_RUN_ID_KEY, flatten_lists, flow_container_index
@@ -26,6 +26,7 @@ RUN = "run"
 BINDING = "binding"
 PREFECT = "Prefect"
 OPERATOR = "operator"
+_PATCHES = f"{BINDING}: jobs.patches"
 
 _METADATA = (("metadata",), ("spec", "template", "metadata"))
 _POD: Path = ("spec", "template", "spec")
@@ -35,14 +36,37 @@ _MISPLACED = ("parallelism", "completions")
 
 
 def trace_values(
-    manifest: Mapping[str, Any], render_input: RenderInput, *, bound: bool = True
+    manifest: Mapping[str, Any],
+    render_input: RenderInput,
+    *,
+    bound: bool = True,
+    unpatched: dict[str, Any] | None = None,
 ) -> dict[Path, str]:
     """Return the source of every innermost value, such as `deployment: image` or `template`.
 
-    `bound` is true if the manifest was rendered for a binding.
+    `bound` is true if the manifest was rendered for a binding, `unpatched` the manifest before the
+    binding's patches.
     """
+    operations = render_input.overlay.patches
+    if not operations or unpatched is None:
+        return _trace(manifest, render_input, bound)
+    before = _trace(unpatched, render_input, bound)
+    patched = patches.trace(unpatched, before, operations, by=_PATCHES)
+    return {path: _nearest(path, patched) for path, _ in _innermost(manifest, ())}
+
+
+def _trace(manifest: Mapping[str, Any], render_input: RenderInput, bound: bool) -> dict[Path, str]:
     sources = _Tracer(render_input, bound)
     return {path: sources.of(path, manifest) for path, _ in _innermost(manifest, ())}
+
+
+def _nearest(path: Path, sources: Mapping[Path, str]) -> str:
+    """Return the source of the value; if it was replaced by a reference to a Secret, that of the
+    environment variable."""
+    if path in sources:
+        return sources[path]
+    entry = path[: path.index("env") + 2] if "env" in path else path
+    return next((text for known, text in sources.items() if known[: len(entry)] == entry), OPERATOR)
 
 
 @dataclass(frozen=True)
@@ -169,6 +193,8 @@ class _Tracer:
 
     def _of_variable(self, name: str) -> str:
         """Return the source of a variable of the flow's environment."""
+        if name in self.render_input.overlay.variables:
+            return f"{BINDING}: jobs.env"
         for source, given in self._layers:
             if name in _variables(given):
                 return f"{source}: env"
@@ -188,6 +214,9 @@ class _Tracer:
         key = str(path[-1])
         if key.startswith(models.PREFIX) or key == FLOW_RUN_ID_KEY:
             return OPERATOR
+        overlay = self.render_input.overlay
+        if key in (overlay.labels if field == "labels" else overlay.annotations):
+            return f"{BINDING}: jobs.{field}"
         configured = self._configured(field)
         if isinstance(configured, Mapping) and key in map(names.label_key, configured):
             return TEMPLATE

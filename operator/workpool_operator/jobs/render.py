@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 
 from workpool_operator.errors import RenderError
-from workpool_operator.jobs import attribution, certificates, manifest, validation
+from workpool_operator.jobs import attribution, certificates, manifest, patches, validation
 from workpool_operator.jobs.configuration import KubernetesJobConfiguration
 from workpool_operator.jobs.inputs import NAMESPACE, STOCK_NAMESPACE, RenderInput, pool_value
 from workpool_operator.jobs.manifest import Identity
@@ -77,6 +77,21 @@ async def render_manifest(
 
     Raises:
         RenderError: the template or the run's values are invalid.
+        PatchRejected: a patch of the binding cannot be applied.
+        PrefectUnavailable: a block or variable cannot be read at the moment.
+    """
+    unpatched = await render_unpatched(render_input, identity, client=client)
+    operations = render_input.overlay.patches
+    return patches.apply(unpatched, operations) if operations else unpatched
+
+
+async def render_unpatched(
+    render_input: RenderInput, identity: Identity, *, client: PrefectClient
+) -> dict[str, Any]:
+    """Render the manifest as it is before the binding's patches.
+
+    Raises:
+        RenderError: the template or the run's values are invalid.
         PrefectUnavailable: a block or variable cannot be read at the moment.
     """
     configuration = await KubernetesJobConfiguration.from_template_and_values(
@@ -94,7 +109,7 @@ async def render_manifest(
         WorkPool.model_validate(render_input.pool),
         render_input.worker_name,
     )
-    configuration.inherit(render_input.environment)
+    _overlay(configuration, render_input)
     if render_input.ca:
         certificates.mount_ca(configuration.job_manifest, render_input.ca)
     identity = replace(
@@ -103,6 +118,14 @@ async def render_manifest(
     manifest.identify(configuration.job_manifest, identity, run_name=configuration.job_name)
     manifest.record_pending_timeout(configuration.job_manifest, render_input.pending_timeout)
     return configuration.job_manifest
+
+
+def _overlay(configuration: KubernetesJobConfiguration, render_input: RenderInput) -> None:
+    """Set what run pods get from their binding."""
+    overlay = render_input.overlay
+    configuration.inherit(render_input.environment, fixed=overlay.env)
+    manifest.label(configuration.job_manifest, overlay.labels)
+    manifest.annotate(configuration.job_manifest, overlay.annotations)
 
 
 def choose_namespace(wanted: str, identity: Identity, render_input: RenderInput) -> str:

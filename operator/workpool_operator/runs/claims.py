@@ -7,7 +7,7 @@ state's ids belong to whoever wrote it last (docs/races.md, 3).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from workpool_operator.jobs import names
 from workpool_operator.jobs.certificates import CASource
 from workpool_operator.jobs.diagnosis import INFRASTRUCTURE_RETRY
 from workpool_operator.jobs.manifest import Identity
+from workpool_operator.jobs.overlay import JobOverlay
 from workpool_operator.kube import models
 from workpool_operator.kube.models import Job
 from workpool_operator.prefect_api.models import Run, SetStateResult, State
@@ -92,6 +93,7 @@ class Owner:
     template_environment: frozenset[str] = frozenset()  # variables that templates may read
     shares_transition_ids: bool = False
     allowed_namespaces: frozenset[str] = frozenset()
+    overlay: JobOverlay = field(default_factory=JobOverlay)
 
     @property
     def namespaces(self) -> frozenset[str]:

@@ -67,6 +67,7 @@ class TemplateRenderer:
             environment=self._owner.environment,
             ca=self._owner.ca,
             template_environment=self._owner.template_environment,
+            overlay=self._owner.overlay,
         )
         identity = self._owner.identity(run.id, claimed.claim)
         return await run_with_client(

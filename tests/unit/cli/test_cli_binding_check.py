@@ -49,11 +49,13 @@ def test_every_rule_of_the_crd_can_be_evaluated():
     assert len(found) > 8
     for rule in found:
         value = "text" if "self.matches" in rule else everything
+        value = {"key": "text"} if "key.matches" in rule or "self[key]" in rule else value
         assert cel.evaluate(rule, {"self": value, "oldSelf": value}) in (True, False), rule
 
 
 def test_every_keyword_of_the_schema_is_checked():
     ignored = {"description", "default", "x-kubernetes-list-map-keys", "format"}
+    ignored |= {"x-kubernetes-preserve-unknown-fields", "messageExpression"}
 
     def keywords(schema: Any) -> Iterator[str]:
         if isinstance(schema, dict):
@@ -89,6 +91,43 @@ def test_a_good_binding_has_no_findings():
         (
             {"workPool": {"ref": {"name": "etl"}}},
             "spec.server: workPool.ref names the server: leave url, urlFrom, cloud and ref out",
+        ),
+        (
+            {"jobs": {"labels": {"team": "a", "workpool-operator.dev/run": "x"}}},
+            "spec.jobs.labels: workpool-operator.dev/run: is reserved for the operator: choose "
+            "another prefix",
+        ),
+        (
+            {"jobs": {"labels": {"team": "a b"}}},
+            "spec.jobs.labels: team: must have the value of a label: letters, digits, -, _ and .",
+        ),
+        (
+            {"jobs": {"labels": {"team": 5}}},
+            "spec.jobs.labels.team: must be a string, is a number",
+        ),
+        (
+            {"jobs": {"annotations": {"prefect.io/flow-run-id": "x"}}},
+            "spec.jobs.annotations: prefect.io/flow-run-id: is reserved for the operator: choose "
+            "another prefix",
+        ),
+        (
+            {"jobs": {"env": [{"name": "PREFECT_API_URL", "value": "http://other/api"}]}},
+            "spec.jobs.env[0].name: 'PREFECT_API_URL' is set by the operator: use serverURL, "
+            "apiKey, authString, headers or caBundle of spec.jobs, or spec.server",
+        ),
+        (
+            {"jobs": {"env": [{"name": "A", "valueFrom": {}}]}},
+            "spec.jobs.env[0].valueFrom: set exactly one of secretKeyRef, configMapKeyRef, "
+            "fieldRef and resourceFieldRef",
+        ),
+        (
+            {"jobs": {"patches": [{"op": "add", "path": "/spec/suspend"}]}},
+            "spec.jobs.patches[0].value: is required for add",
+        ),
+        (
+            {"jobs": {"patches": [{"op": "remove", "path": "spec"}]}},
+            "spec.jobs.patches[0].path: 'spec' must be a JSON pointer below the Job, such as "
+            "/spec/template/spec/priorityClassName",
         ),
         (
             {"workPool": {"name": "etl", "ref": {"name": "etl"}}, "server": {}},

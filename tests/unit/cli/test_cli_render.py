@@ -73,6 +73,26 @@ def test_an_environment_that_goes_into_a_secret_is_shown_as_references(command, 
     assert f"go into Secret '{name}-env'" in result.err
 
 
+def test_what_a_binding_puts_over_the_job_is_explained_by_its_field(command, template):
+    binding = yaml.safe_load(yaml.safe_dump(BINDING))
+    host = {"op": "add", "path": "/spec/template/spec/hostname", "value": "flows"}
+    stage = {"name": "STAGE", "value": "prod"}
+    binding["spec"]["jobs"] |= {"patches": [host], "env": [stage], "environmentSecret": True}
+    file = command.write("binding.yaml", binding)
+    result = command.here("render", "--template", template, "--binding", file, "--explain")
+    assert result.document["spec"]["template"]["spec"]["hostname"] == "flows"
+    assert "hostname: flows # binding: jobs.patches[0]" in " ".join(result.out.split())
+    assert "name: STAGE # binding: jobs.env" in " ".join(result.out.split())
+    binding["spec"]["jobs"]["patches"] = [host | {"op": "replace"}]
+    result = command.here(
+        "render", "--template", template, "--binding", command.write("b.yaml", binding)
+    )
+    assert result.code == 1
+    assert (
+        "spec.jobs.patches[0]: replace /spec/template/spec/hostname: the Job has no" in result.err
+    )
+
+
 def test_values_that_are_named_like_credentials_are_redacted(command, template):
     variables = command.write("v.yaml", {"env": {"API_TOKEN": "hunter2-1", "U": "http://a:b@x"}})
     result = command.here("render", "--template", template, "--variables", variables)
