@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks import fairness, latency, load, memory, render, throughput
+from benchmarks import fairness, latency, leases, load, memory, render, throughput
 from benchmarks.contenders import Environment, environment
 from benchmarks.report import machine_and_servers, report
 from benchmarks.statistics import OURS, STOCK, Result, missed
@@ -51,12 +51,13 @@ PARTS: dict[str, Part] = {
     "memory": lambda environment, options: memory.measure(
         environment, memory.Plan(options.jobs, options.bindings, options.ended, options.others)
     ),
+    "leases": lambda environment, options: leases.measure(environment, leases=options.leases),
     "render": lambda _, __: render.measure(),
 }
 
 
-#: Measured only if it is named.
-LONG = frozenset({"memory"})
+#: Measured only if they are named.
+LONG = frozenset({"memory", "leases"})
 
 
 def main() -> int:
@@ -110,7 +111,10 @@ def _empty(folder: Path) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (all but memory)"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"of {', '.join(PARTS)} (all but memory and leases)",
     )
     parser.add_argument("--runs", type=int, help="single runs (latency: 30, fairness: 100)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the pauses between runs (1)")
@@ -122,6 +126,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ended", type=int, default=20_000, help="ended runs of memory (20000)")
     others = "pods of others of memory (50000; 0, as for the others: not measured)"
     parser.add_argument("--others", type=int, default=50_000, help=others)
+    parser.add_argument("--leases", type=int, default=1000, help="Leases of leases (1000)")
     parser.add_argument("--ours-alone", action="store_true", help="leave out the stock worker")
     parser.add_argument("--output", type=Path, help="the report (of today)")
     options = parser.parse_args()
