@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,28 +15,35 @@ from uuid import UUID
 
 import pytest
 
-from benchmarks.loop_steps import Steps
+from benchmarks.loop_steps import Longest, Steps
 from tests.support.cluster_cache import synced_cluster
 from tests.support.controller import OfflineController
 from tests.support.snapshots import job, run
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.kube.models import RUN_LABEL, Job
-from workpool_operator.prefect_api.client import PrefectApi
+from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
 from workpool_operator.prefect_api.models import Run
 
 JOBS = 10_000
-STEP_SECONDS = 0.05
-UNFINISHED = run("RUNNING")
+STEP_SECONDS = 0.015  # of the 0.05 promised, of which a collection of garbage may take the rest
+ATTEMPTS = 2  # the machine may be busy
 IDS = [UUID(int=number) for number in range(JOBS)]
+#: About as large as the document of a real run.
+DOCUMENT = {"parameters": {f"parameter-{number}": [number] * 10 for number in range(40)}}
 
 
 class Server:
-    """Has a running flow run for each Job, none of which its pool lists: they are read by id."""
+    """Has a running flow run for each Job."""
 
     async def filter_runs(self, body: dict[str, Any]) -> list[Run]:
-        await asyncio.sleep(0)
-        ids = body["flow_runs"].get("id", {}).get("any_", ())
-        return [replace(UNFINISHED, id=UUID(each)) for each in ids]
+        page = IDS[body["offset"] : body["offset"] + PAGE_SIZE]
+        if body["flow_runs"]["state"]["type"]["any_"] == ["SCHEDULED"]:
+            return []
+        one, found = run("RUNNING"), []
+        for each in page:
+            await asyncio.sleep(0)
+            found.append(replace(one, id=each, document=copy.deepcopy(DOCUMENT)))
+        return found
 
 
 def cluster_with_jobs() -> ClusterCache:
@@ -63,6 +71,11 @@ def without_collections() -> Iterator[None]:
 
 @pytest.mark.usefixtures("without_collections")
 async def test_a_new_connection_counts_and_lists_ten_thousand_runs_in_short_steps() -> None:
+    attempts = [await longest_step() for _ in range(ATTEMPTS)]
+    assert min(attempts, key=lambda it: it.cpu_seconds).cpu_seconds < STEP_SECONDS, attempts
+
+
+async def longest_step() -> Longest:
     server, cluster = cast("PrefectApi", Server()), cluster_with_jobs()
     controller = OfflineController(prefect=server, cluster=cluster)
     with Steps() as steps:
@@ -75,4 +88,4 @@ async def test_a_new_connection_counts_and_lists_ten_thousand_runs_in_short_step
         longest = steps.take()
     assert len(controller.in_flight().pending) == len(controller.store) == JOBS
     assert len(controller.queue) == JOBS
-    assert longest.cpu_seconds < STEP_SECONDS, longest
+    return longest
