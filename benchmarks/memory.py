@@ -59,12 +59,13 @@ class Plan:
 async def measure(environment: Environment, plan: Plan) -> Result:
     """Measure each of them that the plan has, with a new process in a new namespace."""
     figures: list[Figure] = []
-    curves: list[Series] = []
+    pictures: dict[str, str] = {}
     if plan.jobs:
         with progress.step(f"{plan.jobs:,} live Jobs"):
             live = await of_live_jobs(environment, plan.jobs)
         figures += _of_live(live, plan.jobs)
-        curves.append(Series("live Jobs, each with a pod", live.curve))
+        curve = Series("live Jobs, each with a pod", live.curve)
+        pictures["benchmark-memory.svg"] = _picture(curve, x="live Jobs")
     if plan.bindings:
         with progress.step(f"{plan.bindings} bindings"):
             mib = await of_bindings(environment, plan.bindings)
@@ -74,17 +75,21 @@ async def measure(environment: Environment, plan: Plan) -> Result:
         with progress.step(f"{plan.ended:,} runs that end"):
             ended = await of_ended_runs(environment, plan.ended)
         figures += _of_ended(ended)
-        curves.append(Series("ended runs", ended))
+        curve = Series("ended runs", ended)
+        pictures["benchmark-memory-ended.svg"] = _picture(curve, x="runs that have ended")
     if plan.others:
         with progress.step(f"{plan.others:,} pods of others"):
             figures += _of_others(await of_others(environment, plan.others), plan.others)
-    picture = lines("Resident memory of one process", curves, x="Jobs or ended runs", y="MiB")
     return Result(
         "Memory, with a stub of Prefect",
         figures,
         _text(live.longest if plan.jobs else None),
-        {"benchmark-memory.svg": picture} if curves else {},
+        pictures,
     )
+
+
+def _picture(curve: Series, *, x: str) -> str:
+    return lines("Resident memory of one process", [curve], x=x, y="MiB")
 
 
 def _of_live(live: Live, jobs: int) -> list[Figure]:
