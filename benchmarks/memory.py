@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,7 @@ POOL = "bench"
 MIB = 1 << 20
 AT_ONCE = 16  # requests of the benchmark
 WAVE = 1000
+WITH_PODS = 100  # of a wave of runs that end
 SETTLED_SECONDS = 10.0
 STARTED_SECONDS = 30.0
 IDLE_SECONDS = 30.0
@@ -213,7 +214,7 @@ async def of_ended_runs(environment: Environment, count: int) -> list[Point]:
         await bound.serve()
         curve = []
         while bound.created < count:
-            await bound.end(await bound.start(min(WAVE, count - bound.created)))
+            await bound.end(await bound.start(min(WAVE, count - bound.created), pods=WITH_PODS))
             await asyncio.sleep(SETTLED_SECONDS / 2)
             curve.append((float(bound.created), resident(process)))
             print(f"    {bound.created:,} ended runs: {curve[-1][1]:.1f} MiB", flush=True)
@@ -301,8 +302,9 @@ class Bound:
     async def remove(self) -> None:
         await self._binding.remove()
 
-    async def start(self, count: int) -> list[str]:
-        """Queue runs, give their Jobs pods, and have them run; return their ids."""
+    async def start(self, count: int, *, pods: int | None = None) -> list[str]:
+        """Queue runs, give their Jobs pods (only the first `pods` Jobs, unless it is None), and
+        have them run; return their ids."""
         ids = await self._server.queue(POOL, count)
         self.created += count
         async with asyncio.timeout(WAVE_SECONDS):
@@ -312,21 +314,30 @@ class Bound:
         sample = await self._kube.get("jobs", self.namespace, jobs[0]["name"])
         assert sample is not None
         spec = sample["spec"]["template"]["spec"]
-        await _gather(create_pod(self._kube, job, spec) for job in jobs)
+        await _gather(create_pod(self._kube, job, spec) for job in jobs[:pods])
         await self._server.enter("RUNNING", POOL, ids)
         return ids
 
     async def end(self, ids: Sequence[str]) -> None:
-        """End the newest runs; delete their Jobs and pods once their ends are reported."""
+        """End the newest runs. The operator deletes the Jobs without a pod; delete the others and
+        their pods once their ends are reported."""
         await self._server.enter("COMPLETED", POOL, ids)
         jobs = self._jobs.newest(len(ids))
-        await _gather(complete(self._kube, job) for job in jobs)
-        for job in jobs:
-            await self._kube.wait(
-                "jobs", self.namespace, job["name"], until=_is_reported, seconds=WAVE_SECONDS
-            )
+        with_pods, others = jobs[:WITH_PODS], jobs[WITH_PODS:]
+        await _gather(complete(self._kube, job) for job in with_pods)
+        for job in with_pods:
+            await self._wait(job["name"], _is_reported)
+        await self._wait(others[-1]["name"], lambda it: it is None)
+        await poll(
+            lambda: self._kube.list("jobs", self.namespace),
+            until=lambda found: len(found) <= WITH_PODS,
+            seconds=WAVE_SECONDS,
+        )
         for plural in ("jobs", "pods"):
             await self._kube.delete_all(plural, self.namespace)
+
+    async def _wait(self, job: str, until: Callable[[Object | None], bool]) -> None:
+        await self._kube.wait("jobs", self.namespace, job, until=until, seconds=WAVE_SECONDS)
 
     async def _recorded(self) -> None:
         async def recorded() -> int:
