@@ -20,7 +20,7 @@ NAME_LENGTH = 253
 _VALUE = re.compile(r"(?=.{1,63}$)[A-Za-z0-9]((-(?!-)|[A-Za-z0-9_.])*[A-Za-z0-9])?", re.ASCII)
 _DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]((-(?!-)|[a-z0-9.])*[a-z0-9])?", re.ASCII)
 KEPT_LABELS = 1024
-KEPT_NAMES = 4096  # of runs: each decision about a run needs the same ones
+KEPT_NAMES = 1024  # of runs: each decision about a run needs the same ones; they take 1 MB
 _HASH_LENGTH = 12
 _NAMESPACE = UUID("6f0a5c5e-8f7b-5d0e-9d1c-1a4b8b1f2c3d")
 
