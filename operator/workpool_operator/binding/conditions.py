@@ -81,6 +81,9 @@ NOT_SELECTED = ConditionState(
 )
 
 
+UNCHECKED = ConditionState("Unknown", "NotChecked", "Not checked until the server answers.")
+
+
 class Conditions:
     """The results of one binding's preflight checks, in the order of the checks."""
 

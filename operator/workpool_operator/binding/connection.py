@@ -31,6 +31,7 @@ from workpool_operator.runs.poller import Poller
 from workpool_operator.runs.renderer import TemplateRenderer
 
 DRAIN_SECONDS = 2.5
+FLUSH_SECONDS = 1.0
 POLL_SECONDS = 30.0  # the longest that a poll may take
 OVERDUE_SECONDS = 300.0  # longer than all requests of one check, or of one action, together
 
@@ -126,6 +127,10 @@ class Connection(Listener):
         """Finish the writes in progress and start no more."""
         await self.controller.drain(DRAIN_SECONDS)
 
+    async def flush(self) -> None:
+        """Send the remaining lines of the runs' logs, after `drain`; that needs no Lease."""
+        await self.controller.flush(FLUSH_SECONDS)
+
     async def _poll_once_adopted(self) -> None:
         await self.controller.ready()
         await self.poller.run()
@@ -213,6 +218,7 @@ class Connection(Listener):
                 continue
             if reason:
                 await self.drain()
+                await self.flush()
                 raise _Outdated(reason)
             if self._preflight.conditions.allow_claims() and self.is_poll_overdue():
                 self.poller.poll_at_once()

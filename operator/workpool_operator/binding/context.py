@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from workpool_operator.api.v1alpha1 import CrdModel, Spec
-from workpool_operator.binding.pool_sharing import PoolConsumer
+from workpool_operator.binding.pool_sharing import PoolConsumers
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import LeaseNotHeld
 from workpool_operator.health import Watchdog
@@ -164,7 +164,7 @@ class OperatorContext:
 
     `identity`: the name of this process in the Leases that it holds. `template_environment`: the
     names of the operator's environment variables that templates may read. `consumers`: which queues
-    of which pool each binding serves, by its key. `check_slots` limits the concurrent checks of one
+    of which pool each binding serves. `check_slots` limits the concurrent checks of one
     server, by its URL: if a hundred bindings start together, a small server would answer none of
     them in time. `versions`: the servers' versions, "" if unknown. `workers`: the names of a pool's
     online workers, None if unknown.
@@ -177,7 +177,7 @@ class OperatorContext:
     identity: str = ""
     template_environment: frozenset[str] = frozenset()
     clock: Clock = SYSTEM_CLOCK
-    consumers: dict[str, PoolConsumer] = field(default_factory=dict)
+    consumers: PoolConsumers = field(default_factory=PoolConsumers)
     check_slots: dict[str, asyncio.Semaphore] = field(
         default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(CONCURRENT_CHECKS))
     )

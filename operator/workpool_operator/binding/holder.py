@@ -67,6 +67,7 @@ class BindingHolder:
             live,
             context,
             holds_lease=self._lock.is_held,
+            release_lease=self._release,
             missing=self.missing,
             is_alone=is_alone,
         )
@@ -79,6 +80,7 @@ class BindingHolder:
         self._stopping = False
         self._missing = False
         self._ending: asyncio.Future[End] | None = None
+        self._renewing: asyncio.Task[None] | None = None
 
     # What others report
 
@@ -214,16 +216,15 @@ class BindingHolder:
         """Renew the Lease and serve, until either ends; release the Lease unless it was lost."""
         self._ending = asyncio.get_running_loop().create_future()
         self._notify()
-        renewing = asyncio.create_task(self._renew_until_lost(), name="lease")
+        self._renewing = renewing = asyncio.create_task(self._renew_until_lost(), name="lease")
         serving = asyncio.create_task(self.lifecycle.serve(self._ending), name="serve")
         try:
             await asyncio.wait([renewing, serving], return_when=asyncio.FIRST_COMPLETED)
-            if not serving.done():
+            if renewing.done() and not renewing.cancelled():
                 await renewing
             else:
-                renewing.cancel()
-                with suppress(OperatorError):
-                    await self._lock.release()
+                await asyncio.wait([serving])
+                await self._release()
                 if await serving in (End.DELETED, End.NOT_FOUND):
                     self._missing = True
         except Exception:
@@ -234,6 +235,13 @@ class BindingHolder:
             serving.cancel()
             await asyncio.gather(renewing, serving, return_exceptions=True)
             self._ending = self.lifecycle.session = None
+
+    async def _release(self) -> None:
+        """Release the Lease, if it is held."""
+        if self._renewing:
+            self._renewing.cancel()
+        with suppress(OperatorError):
+            await self._lock.release()
 
     async def _renew_until_lost(self) -> None:
         """Renew the Lease until another holds it, or until it was deleted.

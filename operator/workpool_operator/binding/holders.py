@@ -93,9 +93,9 @@ class BindingHolders:
         if holder is None or holder.lifecycle.session:
             return
         if consumer := live.consumer:
-            self._context.consumers[live.key] = consumer
+            self._context.consumers.put(consumer)
         else:
-            self._context.consumers.pop(live.key, None)
+            self._context.consumers.remove(live.key)
 
     def binding_gone(self, found: Object) -> None:
         """Take note that a binding was deleted, or does not match the selector any more."""
@@ -139,7 +139,7 @@ class BindingHolders:
         await holder.run()
         key = holder.live.key
         del self._holders[key], self._by_lease[holder.lease], self._tasks[key]
-        self._context.consumers.pop(key, None)
+        self._context.consumers.remove(key)
         self._changed.set()
         if again := self._back.pop(key, None):
             self._add(LiveBinding(again))

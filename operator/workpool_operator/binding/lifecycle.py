@@ -47,8 +47,9 @@ class End(Enum):
 class Lifecycle:
     """Serves one binding from the moment that its Lease was taken.
 
-    `holds_lease()` returns whether it is still held. `missing()` is called if the binding does not
-    exist. `is_alone()` returns whether no other replica can serve the binding.
+    `holds_lease()` returns whether it is still held. `release_lease()` releases it. `missing()` is
+    called if the binding does not exist. `is_alone()` returns whether no other replica can serve
+    the binding.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class Lifecycle:
         context: OperatorContext,
         *,
         holds_lease: Callable[[], bool],
+        release_lease: Callable[[], Awaitable[None]],
         missing: Callable[[], None],
         is_alone: Callable[[], bool],
     ) -> None:
         self._live = live
         self._context = context
         self._holds_lease = holds_lease
+        self._release_lease = release_lease
         self._missing = missing
         self._is_alone = is_alone
         self._problems = ProblemLogger(log, live.key)
@@ -71,18 +74,8 @@ class Lifecycle:
 
     async def serve(self, ending: asyncio.Future[End]) -> End:
         """Serve until `ending` resolves, then clean up. Return why it ended."""
-        found = await self._until_answered(
-            lambda: finalizers.add(
-                self._context.kube,
-                self._live.namespace,
-                self._live.name,
-                uid=self._live.uid,
-                check=self._binding().check_lease,
-            )
-        )
-        if found is None:
+        if not self._live.has_finalizer and not await self._add_finalizer():
             return End.NOT_FOUND
-        self._live.update(found)
         if not self._live.is_deleting:
             log.info("%s: serving", self._live.key)
             await self._run_sessions(ending)
@@ -131,6 +124,22 @@ class Lifecycle:
             )
         )
 
+    async def _add_finalizer(self) -> bool:
+        """Set the finalizer; return whether the binding exists."""
+        live = self._live
+        found = await self._until_answered(
+            lambda: finalizers.add(
+                self._context.kube,
+                live.namespace,
+                live.name,
+                uid=live.uid,
+                check=self._binding().check_lease,
+            )
+        )
+        if found is not None:
+            live.update(found)
+        return found is not None
+
     async def _release_if_deleted(self) -> End:
         """Release the binding, unless it exists and is not being deleted: its labels then no longer
         match the operator's selector. Another object may have its name."""
@@ -173,6 +182,8 @@ class Lifecycle:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 await session.drain()
+                await self._hand_over(ending.result())
+                await session.flush()
         finally:
             task.cancel()
             [error] = await asyncio.gather(task, return_exceptions=True)
@@ -180,6 +191,11 @@ class Lifecycle:
             return None
         log.error("a bug in the operator ended a session; it starts again", exc_info=error)
         return error
+
+    async def _hand_over(self, end: End) -> None:
+        """Release the Lease if another replica takes over: what is left to do needs none."""
+        if end is End.MOVED or (end is End.STOPPED and not self._is_alone()):
+            await self._release_lease()
 
     async def _make_session(self, binding: Binding) -> BindingSession | None:
         what = f"cannot serve {binding.key}"

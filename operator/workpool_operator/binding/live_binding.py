@@ -64,8 +64,12 @@ class LiveBinding:
     @property
     def is_released(self) -> bool:
         """Whether it is being deleted and no longer waits for this operator."""
-        finalizers = self._found["metadata"].get("finalizers") or ()
-        return self.is_deleting and v1alpha1.FINALIZER not in finalizers
+        return self.is_deleting and not self.has_finalizer
+
+    @property
+    def has_finalizer(self) -> bool:
+        """Whether its deletion waits for this operator."""
+        return v1alpha1.FINALIZER in (self._found["metadata"].get("finalizers") or ())
 
     @property
     def pool_name(self) -> str:

@@ -6,7 +6,7 @@ during a move from one cluster or worker to another, and a surprise if it is not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -29,6 +29,29 @@ class PoolConsumer:
         if self.pool_id != other.pool_id:
             return False
         return not (self.queues and other.queues) or not set(self.queues).isdisjoint(other.queues)
+
+
+class PoolConsumers:
+    """The consumers that the process knows, at most one for each binding. `version` changes with
+    them, so that nobody compares a hundred of them each second to find that nothing changed."""
+
+    def __init__(self) -> None:
+        self._by_binding: dict[str, PoolConsumer] = {}
+        self.version = 0
+
+    def __iter__(self) -> Iterator[PoolConsumer]:
+        return iter(self._by_binding.values())
+
+    def put(self, consumer: PoolConsumer) -> None:
+        """Add the consumer, in place of the binding's former one."""
+        if self._by_binding.get(consumer.binding) != consumer:
+            self._by_binding[consumer.binding] = consumer
+            self.version += 1
+
+    def remove(self, binding: str) -> None:
+        """Remove the binding's consumer, if it is known."""
+        if self._by_binding.pop(binding, None):
+            self.version += 1
 
 
 def pool_shared(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 from uuid import UUID
@@ -80,6 +80,8 @@ class BindingSession(Subscriber):
         self._connection: Connection | None = None
         self._server: PrefectEndpoint | None = None
         self._rights = rights_review.NOT_REVIEWED
+        self._shared_by: tuple[int, Sequence[str] | None] = (-1, None)
+        self._shared = c.UNCHECKED
         self.unwritten = ""  # why the status cannot say what is wrong
         self._problems = ProblemLogger(log, binding.key)
         self._writer = StatusWriter(context.kube, binding, clock=context.clock)
@@ -110,7 +112,7 @@ class BindingSession(Subscriber):
                     group.create_task(self._keep_reviewed(), name="rights")
                     group.create_task(self._keep_connected(), name="connections")
         finally:
-            self._context.consumers.pop(self._binding.key, None)
+            self._context.consumers.remove(self._binding.key)
             for part in ("jobs", "pods", "status", "connections"):
                 self._context.watchdog.stop(f"{self._binding.key} {part}")
 
@@ -123,6 +125,11 @@ class BindingSession(Subscriber):
         """Finish the writes in progress and start no more."""
         if self._connection:
             await self._connection.drain()
+
+    async def flush(self) -> None:
+        """Send the remaining lines of the runs' logs, after `drain`; that needs no Lease."""
+        if self._connection:
+            await self._connection.flush()
 
     async def report_stopped(self) -> None:
         """Write to the status, after the session, that no operator serves the binding."""
@@ -352,10 +359,8 @@ class BindingSession(Subscriber):
     def _connection_conditions(self, spec: Spec) -> dict[str, ConditionState]:
         """Return those that are known only with a connection."""
         if self._connection is None:
-            self._context.consumers.pop(self._binding.key, None)
-            text = "Not checked until the server answers."
-            unknown = ConditionState("Unknown", "NotChecked", text)
-            return {c.EVENTS_CONNECTED: unknown, c.POOL_SHARED: unknown}
+            self._context.consumers.remove(self._binding.key)
+            return {c.EVENTS_CONNECTED: c.UNCHECKED, c.POOL_SHARED: c.UNCHECKED}
         lost, interval = self._connection.events_lost, spec.poll.interval_seconds
         own = PoolConsumer(
             binding=self._binding.key,
@@ -363,12 +368,19 @@ class BindingSession(Subscriber):
             pool_id=self._connection.pool_id,
             queues=spec.work_queues,
         )
-        self._context.consumers[own.binding] = own
-        others, workers = self._context.consumers.values(), self._preflight.workers
         return {
             c.EVENTS_CONNECTED: c.events_connected(lost, interval=interval),
-            c.POOL_SHARED: pool_shared(own, others, workers),
+            c.POOL_SHARED: self._pool_shared(own),
         }
+
+    def _pool_shared(self, own: PoolConsumer) -> ConditionState:
+        """Return PoolShared, computed anew if a consumer or the online workers changed."""
+        consumers, workers = self._context.consumers, self._preflight.workers
+        consumers.put(own)
+        if (known := (consumers.version, workers)) != self._shared_by:
+            self._shared_by = known
+            self._shared = pool_shared(own, consumers, workers)
+        return self._shared
 
     def _beat(self, part: str, *, within: float) -> None:
         self._context.watchdog.beat(f"{self._binding.key} {part}", within=within)

@@ -107,6 +107,7 @@ class StatusWriter:
         self._clock = clock
         self._path = BINDINGS.path(binding.namespace, binding.name) + "/status"
         self._written = binding.status
+        self._written_for: StatusInput | None = None
 
     @property
     def written(self) -> dict[str, Any]:
@@ -121,14 +122,17 @@ class StatusWriter:
             KubernetesUnavailable: it may or may not be written; call again.
             KubernetesRefused: it is not written.
         """
+        if inputs == self._written_for:
+            return
         before = self._written
         status = build_status(inputs, before=before, now=self._clock.now())
         if status == before:
+            self._written_for = inputs
             return
         self._binding.check_lease()
         body = {"status": status}
         await self._kube.request("PATCH", self._path, body=body, content_type=MERGE_PATCH)
-        self._written = status
+        self._written, self._written_for = status, inputs
         await self._announce_change(before, status)
 
     async def _announce_change(self, before: dict[str, Any], after: dict[str, Any]) -> None:

@@ -217,14 +217,19 @@ class RunController(Subscriber):
             self.queue.close()
 
     async def drain(self, seconds: float) -> None:
-        """Start nothing new, let actions in progress end, and send the remaining log lines."""
+        """Start nothing new, and let actions in progress end."""
         self.queue.close()
         try:
             async with asyncio.timeout(seconds):
                 await self.queue.wait_idle()
-                await self.run_log.flush()
         except TimeoutError:
             log.warning("actions still in progress after %.0f s are cut off", seconds)
+
+    async def flush(self, seconds: float) -> None:
+        """Send the remaining log lines, after `drain`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.run_log.flush()
 
     async def _resync_once_listening(self) -> None:
         """Listen first: what was listed before the stream opened would have to be listed again."""

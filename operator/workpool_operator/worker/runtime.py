@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 RECONCILERS = 4
 RESYNC_SECONDS = 60.0  # the latency of a run's end in Prefect if the event stream is refused
 DRAIN_SECONDS = 2.0
+FLUSH_SECONDS = 1.0
 
 
 class WorkerRuntime(Listener, Subscriber):
@@ -87,6 +88,7 @@ class WorkerRuntime(Listener, Subscriber):
         try:
             if self._controller:
                 await self._controller.drain(DRAIN_SECONDS)
+                await self._controller.flush(FLUSH_SECONDS)
             for task in self._tasks:
                 task.cancel()
             await self._group.__aexit__(None, None, None)

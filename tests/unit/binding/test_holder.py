@@ -38,13 +38,18 @@ class Serving:
     async def serve(self, ending: asyncio.Future[End]) -> End:
         self.serving = True
         try:
-            self.ends.append(await asyncio.shield(ending))
-            return ending.result()
+            end = await asyncio.shield(ending)
+            await self.hand_over()
+            self.ends.append(end)
+            return end
         except asyncio.CancelledError:
             self.ends.append("lost")
             raise
         finally:
             self.serving = False
+
+    async def hand_over(self) -> None:
+        """Nothing to hand over, but for a test."""
 
     async def release(self) -> None:
         self.ends.append("released")
@@ -194,6 +199,31 @@ async def test_a_process_that_stops_releases_the_lease(api: LeaseApi) -> None:
         replica.holder.stop()
         await replica.until(lambda: api.read(*NAME).holder == "")
         assert replica.served.ends == [End.STOPPED]
+
+
+async def test_serving_goes_on_to_its_end_after_the_lease_was_released(
+    api: LeaseApi, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = asyncio.Event()
+    async with running(api) as replica:
+        await replica.until(lambda: replica.served.serving)
+
+        async def hand_over() -> None:
+            await replica.holder._release()
+            await flushed.wait()
+
+        monkeypatch.setattr(replica.served, "hand_over", hand_over)
+        replica.holder.assign("other")
+        await replica.until(lambda: api.read(*NAME).holder == "")
+        api.edit(*NAME, holderIdentity="other")
+        replica.watch()
+        await quiet()
+        assert replica.served.serving
+        flushed.set()
+        await replica.until(lambda: replica.served.ends == [End.MOVED])
+        await quiet()
+        assert api.read(*NAME).holder == "other"
+    assert "lost its Lease" not in caplog.text
 
 
 async def test_a_deleted_binding_is_released_and_its_holder_ends(api: LeaseApi) -> None:

@@ -123,10 +123,10 @@ async def test_what_a_binding_of_another_replica_takes_from_its_pool_is_known(ap
     status = {"workerName": "etl.data@cluster", "workPool": {"id": POOL}}
     async with running(api) as holders:
         holders.binding_changed(found("etl", "1", status=status))
-        (consumer,) = holders._context.consumers.values()
+        (consumer,) = holders._context.consumers
         assert (consumer.binding, consumer.worker) == ("data/etl", "etl.data@cluster")
         holders.binding_gone(found("etl", "1"))
-        await until(lambda: not holders._context.consumers)
+        await until(lambda: not list(holders._context.consumers))
 
 
 async def test_every_holder_ends_when_the_process_stops(api: Api) -> None:

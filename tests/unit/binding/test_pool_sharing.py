@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from workpool_operator.binding.pool_sharing import PoolConsumer, pool_shared
+from workpool_operator.binding.pool_sharing import PoolConsumer, PoolConsumers, pool_shared
 
 POOL, OTHER_POOL = UUID(int=1), UUID(int=2)
 
@@ -53,3 +53,19 @@ def test_bindings_and_workers_are_named_and_long_lists_are_shortened() -> None:
 def test_alone_is_not_reported_while_the_workers_are_unknown() -> None:
     assert pool_shared(OWN, [OWN], None).status == "Unknown"
     assert pool_shared(OWN, [OWN, share("b")], None).reason == "OtherBinding"
+
+
+def test_the_known_consumers_have_a_new_version_exactly_if_one_changed() -> None:
+    known = PoolConsumers()
+    versions = [known.version]
+    for change, is_new in (
+        (lambda: known.put(share("b")), True),
+        (lambda: known.put(share("b")), False),
+        (lambda: known.put(share("b", "low")), True),
+        (lambda: known.remove("data/b"), True),
+        (lambda: known.remove("data/b"), False),
+    ):
+        change()
+        versions.append(known.version)
+        assert (versions[-1] != versions[-2]) is is_new
+    assert list(known) == []
