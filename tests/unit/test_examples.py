@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
-from testbed import demo
+from testbed import demo, reference
 from testbed.images import RUN
 from testbed.state import CHECKOUT
+from workpool_operator.api import crd
 from workpool_operator.api.v1alpha1 import Spec
+from workpool_operator.cli import binding_check
 
 EXAMPLES = CHECKOUT / "examples"
 
@@ -24,6 +27,24 @@ def test_an_example_of_a_binding_sets_only_existing_fields(file: str) -> None:
     spec = read(file)["spec"]
     parsed = Spec.model_validate(spec).model_dump(by_alias=True, exclude_unset=True)
     assert parsed == spec
+
+
+def fields(schema: Any, path: str) -> Iterator[str]:
+    """Yield the path of every field, as the reference has it."""
+    path, schema = (f"{path}[]", schema["items"]) if "items" in schema else (path, schema)
+    for name, field in schema.get("properties", {}).items():
+        yield f"{path}.{name}"
+        yield from fields(field, f"{path}.{name}")
+
+
+@pytest.mark.parametrize("field", list(fields(crd.schema()["properties"]["spec"], "spec")))
+def test_every_field_has_an_example_in_the_reference(field: str) -> None:
+    assert reference.example(field) is not None, f"set {field} in examples/every-field.yaml"
+
+
+def test_the_examples_of_the_fields_are_valid() -> None:
+    for binding in reference.examples():
+        assert [each for each in binding_check.check(binding) if each.severity == "error"] == []
 
 
 def test_the_deployment_runs_a_flow_that_the_run_image_has() -> None:
