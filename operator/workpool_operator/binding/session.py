@@ -374,7 +374,7 @@ class BindingSession(Subscriber):
         }
 
     def _pool_shared(self, own: PoolConsumer) -> ConditionState:
-        """Return PoolShared, computed anew if a consumer or the online workers changed."""
+        """Return PoolShared, computed again if a consumer or the online workers changed."""
         consumers, workers = self._context.consumers, self._preflight.workers
         consumers.put(own)
         if (known := (consumers.version, workers)) != self._shared_by:

@@ -141,6 +141,18 @@ async def test_an_invalid_template_stops_claims_and_still_returns_the_pool(
     assert setup.preflight.served is None, "no Job is rendered from it"
 
 
+async def test_claimed_runs_wait_for_a_valid_patch_and_else_keep_the_last_valid_template(
+    setup: Setup,
+) -> None:
+    await setup.check()
+    setup.template = BindingFault(c.TEMPLATE_VALID, "InvalidTemplate", "correct it")
+    await setup.check()
+    assert setup.preflight.served == POOL
+    setup.template = BindingFault(c.TEMPLATE_VALID, "InvalidPatch", "correct it")
+    await setup.check()
+    assert setup.preflight.served is None
+
+
 async def test_missing_rights_stop_claims_and_still_return_the_pool(setup: Setup) -> None:
     setup.kube.fails = KubernetesForbidden("subjectaccessreviews is forbidden")
     assert await setup.check() == POOL
