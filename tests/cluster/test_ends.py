@@ -35,7 +35,7 @@ async def only(kube: Kube, plural: str, namespace: str, run: Object) -> Object:
 async def test_a_flow_that_raises_ends_failed_with_its_own_message_and_its_job_is_kept(
     api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
-    await serve(jobs={"serverURL": api.url, "ttlSecondsAfterFinished": 77})
+    await serve(jobs={"serverURL": api.url, "ttlSecondsAfterFailed": 77})
     run = await launch("raise_error")
     run = await api.wait_for_state(run["id"], "FAILED", seconds=FLOW_SECONDS)
     assert "no such table" in run["state"]["message"]

@@ -72,7 +72,7 @@ ACCEPTED = {
     "the highest numbers": {
         "concurrencyLimit": 100_000,
         "poll": {"intervalSeconds": 55, "prefetchSeconds": 3600},
-        "jobs": {"ttlSecondsAfterFinished": 2_592_000, "pendingTimeoutSeconds": 86_400},
+        "jobs": {"ttlSecondsAfterFinished": 2_592_000, "pendingTimeoutSeconds": 604_800},
     },
     "another namespace and address for Jobs": {
         "jobs": {"namespace": "runs", "serverURL": "http://10.0.0.1:4200/api"}

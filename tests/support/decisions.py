@@ -57,11 +57,11 @@ class Case:
     answered_ago: float = 0.0
 
 
-def decide_at(case: Case, *, now: float = NOW) -> Action:
+def decide_at(case: Case, *, now: float = NOW, timeouts: Timeouts = POLICY) -> Action:
     known = read_at(case.known, NOW - case.ago - 1)
     known = since(known, NOW - case.ago, **case.objects)
     known = read_at(known, NOW - case.answered_ago)
-    return decide(snapshot_of(known, now=now, **case.objects), POLICY, wall=WALL)
+    return decide(snapshot_of(known, now=now, **case.objects), timeouts, wall=WALL)
 
 
 def offered(current: Any, ago: float = 0.5, **fields: Any) -> RunRecord:

@@ -19,6 +19,7 @@ PLURAL = "workpoolbindings"
 SHORT_NAME = "wpb"
 CATEGORY = "prefect"
 FINALIZER = f"{GROUP}/serving"
+LONGEST_PENDING_TIMEOUT = 604_800  # a week
 
 
 class CrdModel(BaseModel):
@@ -708,13 +709,26 @@ class JobsSpec(CrdModel):
             "Prefect. A TTL in the pool's template takes precedence. Default: 3600."
         ),
     )
+    ttl_seconds_after_failed: int | None = Field(
+        default=None,
+        ge=0,
+        le=2_592_000,
+        description=(
+            "The same for a Job that failed, or whose run ended Failed or Crashed. Default: "
+            "ttlSecondsAfterFinished."
+        ),
+    )
     pending_timeout_seconds: int = Field(
         default=600,
-        ge=10,
-        le=86_400,
+        ge=0,
+        le=LONGEST_PENDING_TIMEOUT,
+        json_schema_extra=rules(
+            rule("self == 0 || self >= 10", "must be 0, for no time-out, or at least 10 seconds")
+        ),
         description=(
             "Seconds for which a run may wait for its flow container to start (no node, no image, "
-            "no quota) before it ends Crashed with the reason. Default: 600."
+            "no quota) before it ends Crashed with the reason; at most a week. 0: no time-out, for "
+            "example for a queue of GPU nodes. Default: 600."
         ),
     )
     max_pending_pods: int | None = Field(

@@ -134,6 +134,7 @@ class Binding:
             infrastructure_retries=jobs.infrastructure_retries,
             finished_grace=jobs.finished_grace_seconds,
             job_ttl=jobs.ttl_seconds_after_finished,
+            failed_job_ttl=jobs.ttl_seconds_after_failed,
             environment_secret=jobs.environment_secret,
         )
 
@@ -154,8 +155,15 @@ def _documents(models: Sequence[CrdModel] | None) -> tuple[dict[str, Any], ...]:
 
 
 @lru_cache  # each decision about a run needs them
-def _run_settings(*, job_ttl: int, environment_secret: bool, **timeouts: int) -> RunSettings:
-    return RunSettings(Timeouts(**timeouts), job_ttl=job_ttl, environment_secret=environment_secret)
+def _run_settings(
+    *, job_ttl: int, failed_job_ttl: int | None, environment_secret: bool, **timeouts: int
+) -> RunSettings:
+    return RunSettings(
+        Timeouts(**timeouts),
+        job_ttl=job_ttl,
+        failed_job_ttl=failed_job_ttl,
+        environment_secret=environment_secret,
+    )
 
 
 @dataclass(frozen=True, slots=True)

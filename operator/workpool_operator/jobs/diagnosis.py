@@ -273,12 +273,12 @@ def job_vanished(job_name: str, pods: Sequence[Pod]) -> Termination:
     )
 
 
-def never_started(wait: WaitReason | None, pod: Pod | None, *, seconds: int) -> Termination:
+def never_started(wait: WaitReason | None, pod: Pod | None, *, seconds: float) -> Termination:
     """Explain that a run did not start within its pending time-out."""
     why = f"{wait.category}: {wait.message}" if wait else "No reason is known."
     what = f"Pod {pod.metadata.name} did not start the flow's container" if pod else "Not started"
     return Termination(
-        f"{what} within pendingTimeoutSeconds ({seconds} s). {why}",
+        f"{what} within pendingTimeoutSeconds ({seconds:.0f} s). {why}",
         pod=pod.metadata.name if pod else "",
         container=wait.container if wait else "",
     )

@@ -20,7 +20,7 @@ STOCK_POD_WATCH = 60  # the default of every stock pool, so not set on purpose
 #: The job variable and the configuration's field that name a worker's namespace.
 NAMESPACE = "namespace"
 STOCK_NAMESPACE = "default"  # the default of every stock pool, so not set on purpose
-LONGEST_PENDING = 86_400  # as spec.jobs.pendingTimeoutSeconds
+LONGEST_PENDING = 604_800  # as spec.jobs.pendingTimeoutSeconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,7 @@ class Executor:
             case actions.PostWaitEvent(wait=wait, job=job, pod=pod):
                 await self._post_wait_event(run_id, wait, job=job, pod=pod)
             case actions.SetJobTTL(job=job, note=note):
-                await self._set_job_ttl(job)
+                await self._set_job_ttl(run_id, job)
                 self._proposals.log(run_id, note)
                 self._report_end(self._store.of(run_id).run)
             case _:
@@ -307,9 +307,10 @@ class Executor:
         else:
             self._cluster.jobs.put_if_newer(left)
 
-    async def _set_job_ttl(self, job: Job) -> None:
-        own = manifest.ttl_of(job.metadata.annotations)
-        ttl = self._settings().job_ttl if own is None else own
+    async def _set_job_ttl(self, run_id: UUID, job: Job) -> None:
+        run, own = self._store.of(run_id).run, manifest.ttl_of(job.metadata.annotations)
+        failed = job.failed or (run is not None and run.state_type in ("FAILED", "CRASHED"))
+        ttl = self._settings().ttl(failed=failed) if own is None else own
         await self._patch(job, spec={"ttlSecondsAfterFinished": ttl})
 
     async def _patch(self, job: Job, **change: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ QUOTA_PROBE_SECONDS = 1.0  # between two attempts while a quota is exhausted
 class Timeouts:
     """Graces and time-outs of the decision table, in seconds; `infrastructure_retries` is a count.
 
-    A binding sets the last three; a worker sets two of them, not the number of retries.
+    A binding sets the last three; a worker sets two of them, not the number of retries. A
+    `pending_timeout` of 0 is none.
     """
 
     state_age: float = 2.0  # a claim, and what ends something, needs a state this recent
@@ -38,13 +39,19 @@ class RunSettings:
     """How runs and their Jobs are treated.
 
     `job_ttl` is the number of seconds for which a Job is kept after its run's end was reported,
-    unless its template sets a TTL. With `environment_secret` the plain environment of a Job goes
-    into a Secret.
+    unless its template sets a TTL; `failed_job_ttl` the same for a failure (None: `job_ttl`). With
+    `environment_secret` the plain environment of a Job goes into a Secret.
     """
 
     timeouts: Timeouts = field(default_factory=Timeouts)
     job_ttl: int = 3600
+    failed_job_ttl: int | None = None
     environment_secret: bool = False
+
+    def ttl(self, *, failed: bool) -> int:
+        """Return for how many seconds an ended Job is kept, unless its template says so."""
+        own = self.failed_job_ttl if failed else None
+        return self.job_ttl if own is None else own
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,12 @@ class WorkerSettings(BaseSettings):
     job_ttl_seconds: int = Field(default=3600, ge=0, le=2_592_000)
     """Seconds that a Job is kept after its run's end was reported; a TTL in the template wins."""
 
-    pending_timeout_seconds: int = Field(default=600, ge=10, le=86_400)
-    """Seconds that a run may wait for its flow's container to start before it ends Crashed."""
+    failed_job_ttl_seconds: int | None = Field(default=None, ge=0, le=2_592_000)
+    """The same for a Job that failed, or whose run ended Failed or Crashed."""
+
+    pending_timeout_seconds: int = Field(default=600, ge=0, le=604_800)
+    """Seconds that a run may wait for its flow's container to start before it ends Crashed; 0: no
+    time-out."""
 
     finished_grace_seconds: int = Field(default=3600, ge=0, le=86_400)
     """Seconds that the flow's container may go on, for hooks and uploads, after its run reported
@@ -60,5 +64,8 @@ class WorkerSettings(BaseSettings):
             finished_grace=self.finished_grace_seconds,
         )
         return RunSettings(
-            timeouts, job_ttl=self.job_ttl_seconds, environment_secret=self.store_env_as_secret
+            timeouts,
+            job_ttl=self.job_ttl_seconds,
+            failed_job_ttl=self.failed_job_ttl_seconds,
+            environment_secret=self.store_env_as_secret,
         )

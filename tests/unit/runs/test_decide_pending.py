@@ -16,6 +16,7 @@ from tests.support.decisions import (
     RECORDED,
     Case,
     check,
+    decide_at,
     sentence,
     waiting_for,
 )
@@ -341,3 +342,14 @@ def test_the_run_that_probes_a_quota_has_its_refused_pod_created_again_every_sec
     tried = replace(seen, record=replace(seen.record, pods_retried_at=NOW - 0.5))
     assert decide(tried, POLICY, wall=WALL) == RequeueAfter(1.0)
     assert decide(replace(seen, quota_probed=True), POLICY, wall=WALL) == RequeueAfter(2.0)
+
+
+def test_a_pending_timeout_of_0_lets_a_run_wait_without_limit() -> None:
+    case = Case(
+        "a wait of 30 days",
+        record(RECORDED, claim=claim(timestamp=WALL - timedelta(days=30))),
+        ReportCrashed,
+        {"jobs": (job(),), "pods": (pod(waiting="ErrImagePull"),)},
+    )
+    check(case)
+    assert isinstance(decide_at(case, timeouts=replace(POLICY, pending_timeout=0)), ReportWaiting)

@@ -54,7 +54,7 @@ class FakeExecutor(Executor):
         else:
             self._do(run_id, action)
 
-    async def _set_job_ttl(self, job: Job) -> None:
+    async def _set_job_ttl(self, _: UUID, job: Job) -> None:
         self._do(RUN_ID, actions.SetJobTTL(job))
 
     def log(self, *_: Any) -> None:

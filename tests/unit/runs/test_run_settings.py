@@ -29,6 +29,7 @@ def test_a_spec_that_sets_everything_gives_its_values() -> None:
         "infrastructureRetries": 12,
         "finishedGraceSeconds": 13,
         "ttlSecondsAfterFinished": 14,
+        "ttlSecondsAfterFailed": 15,
         "environmentSecret": True,
         "maxPendingPods": 5,
     }
@@ -36,7 +37,9 @@ def test_a_spec_that_sets_everything_gives_its_values() -> None:
     given = binding(
         jobs=jobs, concurrencyLimit=2, poll={"intervalSeconds": 3, "prefetchSeconds": 4}
     )
-    assert given.run_settings() == RunSettings(timeouts, job_ttl=14, environment_secret=True)
+    assert given.run_settings() == RunSettings(
+        timeouts, job_ttl=14, failed_job_ttl=15, environment_secret=True
+    )
     assert given.poll_settings() == PollSettings(
         interval=3, prefetch=4, concurrency_limit=2, max_pending_pods=5
     )
@@ -48,9 +51,17 @@ def test_the_environment_of_a_worker_gives_its_values(monkeypatch: pytest.Monkey
         "PENDING_TIMEOUT_SECONDS": "11",
         "FINISHED_GRACE_SECONDS": "13",
         "JOB_TTL_SECONDS": "14",
+        "FAILED_JOB_TTL_SECONDS": "15",
         "STORE_ENV_AS_SECRET": "true",
     }.items():
         monkeypatch.setenv(PREFIX + name, value)
     timeouts = Timeouts(pending_timeout=11, finished_grace=13)
-    expected = RunSettings(timeouts, job_ttl=14, environment_secret=True)
+    expected = RunSettings(timeouts, job_ttl=14, failed_job_ttl=15, environment_secret=True)
     assert WorkerSettings().run_settings() == expected
+
+
+def test_a_failed_job_is_kept_for_its_own_time_if_the_spec_sets_one() -> None:
+    jobs = {"ttlSecondsAfterFinished": 60, "ttlSecondsAfterFailed": 0}
+    apart, same = binding(jobs=jobs), binding(jobs={"ttlSecondsAfterFinished": 60})
+    assert [apart.run_settings().ttl(failed=failed) for failed in (False, True)] == [60, 0]
+    assert [same.run_settings().ttl(failed=failed) for failed in (False, True)] == [60, 60]

@@ -3,6 +3,7 @@ it waits for, or end the run; also for replacement pods. Pure."""
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 from workpool_operator.jobs import diagnosis
@@ -345,9 +346,9 @@ def _refused_for(given: Input, refusal: WaitReason) -> float:
     return max(given.snapshot.seconds_since("refused"), seconds)
 
 
-def _timeout(given: Input) -> int:
-    """Return for how many seconds the run may wait: its own limit, else the binding's."""
-    return given.snapshot.pending_timeout or given.timeouts.pending_timeout
+def _timeout(given: Input) -> float:
+    """Return for how many seconds the run may wait: its own limit, else the binding's, if any."""
+    return given.snapshot.pending_timeout or given.timeouts.pending_timeout or math.inf
 
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
