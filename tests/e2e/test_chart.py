@@ -96,7 +96,8 @@ async def test_an_upgrade_from_the_previous_chart_upgrades_the_crd_and_loses_no_
 ):
     helm.install(RELEASE, values("etl"), chart=PREVIOUS_CHART)
     await bound.ready(seconds=90)
-    assert "annotations" not in await kube.get("customresourcedefinitions", "", CRD)["metadata"]
+    installed = await kube.get("customresourcedefinitions", "", CRD)
+    assert "annotations" not in installed["metadata"]
     deployment = await deploy("sleep")
     runs = [
         await api.create_run(deployment["id"], parameters={"seconds": seconds})

@@ -148,7 +148,7 @@
   # delete the bindings of the release, and their finalizer if no operator does
   - apiGroups: ["workpool-operator.dev"]
     resources: [workpoolbindings]
-    verbs: [list, delete, patch]
+    verbs: [get, list, delete, patch]
 {{- end }}
 
 {{- define "workpool-operator.rules.crd" }}

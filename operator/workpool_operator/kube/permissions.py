@@ -25,7 +25,9 @@ class Role:
 
 _PER_NAMESPACE = "workpool-operator-jobs"
 JOBS_ROLE = Role(_PER_NAMESPACE, "add {} to jobNamespaces (default: watchNamespaces)")
-BINDINGS_ROLE = Role(_PER_NAMESPACE, "add {} to watchNamespaces")
+BINDINGS_ROLE = Role(
+    _PER_NAMESPACE, "add {} to watchNamespaces (with clusterWide: to jobNamespaces)"
+)
 FOLLOW_BINDINGS_ROLE = Role("", "add {} to watchNamespaces")
 REPLICAS_ROLE = Role("", "set rbac.create to true, which grants rights to Leases in {},")
 WRITE_SECRETS_ROLE = Role(

@@ -233,7 +233,7 @@ HOOK_RULES = (
         Scope.UNINSTALLATION,
         GROUP,
         PLURAL,
-        ("list", "delete", "patch"),
+        ("get", "list", "delete", "patch"),
         "delete the bindings of the release, and their finalizer if no operator does",
     ),
 )

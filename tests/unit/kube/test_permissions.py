@@ -19,7 +19,7 @@ NO_CLUSTER = cast("KubernetesClient", None)  # no request is sent
     ("role", "change"),
     [
         (permissions.JOBS_ROLE, "add 'runs' to jobNamespaces"),
-        (permissions.BINDINGS_ROLE, "add 'runs' to watchNamespaces"),
+        (permissions.BINDINGS_ROLE, "add 'runs' to watchNamespaces (with clusterWide: to job"),
         (
             permissions.WRITE_SECRETS_ROLE,
             "set writeSecrets to true, with 'runs' among jobNamespaces",
