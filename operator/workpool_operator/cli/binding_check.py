@@ -191,13 +191,16 @@ def _limit(
 
 
 def _list_type(validator: Any, kind: str, instance: Any, schema: Schema) -> Errors:
-    if kind != "set" or not isinstance(instance, list):
+    """Yield the items of a set, or of a map by its keys, that are there twice."""
+    if not isinstance(instance, list):
         return
-    for index, item in enumerate(instance):
-        if item in instance[:index]:
-            yield ValidationError(
-                f"duplicate item {_shown(item)}: remove one of the two", path=[index]
-            )
+    keys = schema.get("x-kubernetes-list-map-keys", ())
+    items = [[item.get(key) for key in keys] for item in instance if isinstance(item, Mapping)]
+    known = items if kind == "map" and len(items) == len(instance) else instance
+    for index, item in enumerate(known):
+        if item in known[:index]:
+            shown = ", ".join(map(_shown, item)) if isinstance(item, list) else _shown(item)
+            yield ValidationError(f"duplicate item {shown}: remove one of the two", path=[index])
 
 
 def _rules(validator: Any, rules: list[Schema], instance: Any, schema: Schema) -> Errors:

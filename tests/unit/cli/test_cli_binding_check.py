@@ -116,6 +116,10 @@ def test_a_good_binding_has_no_findings():
             "apiKey, authString, headers or caBundle of spec.jobs, or spec.server",
         ),
         (
+            {"jobs": {"env": [{"name": "A"}, {"name": "B"}, {"name": "A", "value": "x"}]}},
+            "spec.jobs.env[2]: duplicate item 'A': remove one of the two",
+        ),
+        (
             {"jobs": {"env": [{"name": "A", "valueFrom": {}}]}},
             "spec.jobs.env[0].valueFrom: set exactly one of secretKeyRef, configMapKeyRef, "
             "fieldRef and resourceFieldRef",
