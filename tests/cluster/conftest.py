@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
+from testbed.clusters import Cluster
 from tests.support.binding import Binding
 from tests.support.deployments import Deployer
 from tests.support.kube import Object
@@ -41,3 +43,45 @@ def launch(api: PrefectApi, deploy: Deployer) -> Callable[..., Awaitable[Object]
         return await api.create_run(deployment["id"], **fields)
 
     return launch
+
+
+@pytest.fixture
+def injected(cluster: Cluster, namespace: str) -> Iterator[None]:
+    """Add a first container to each new pod of the namespace, as a service mesh does."""
+    patch = (
+        'JSONPatch{op: "add", path: "/spec/containers/0", value: Object.spec.containers{'
+        'name: "mesh", image: object.spec.containers[0].image, imagePullPolicy: "IfNotPresent",'
+        'command: ["sleep", "3600"]}}'
+    )
+    here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    policy: Object = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": namespace},
+        "spec": {
+            "matchConstraints": {
+                "namespaceSelector": here,
+                "resourceRules": [
+                    {
+                        "apiGroups": [""],
+                        "apiVersions": ["v1"],
+                        "operations": ["CREATE"],
+                        "resources": ["pods"],
+                    }
+                ],
+            },
+            "reinvocationPolicy": "Never",
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{patch}]"}}],
+        },
+    }
+    bound: Object = {
+        "apiVersion": policy["apiVersion"],
+        "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": namespace},
+        "spec": {"policyName": namespace},
+    }
+    for manifest in (policy, bound):
+        cluster.kubectl.run("create", "-f-", stdin=json.dumps(manifest))
+    yield
+    for manifest in (bound, policy):
+        cluster.kubectl.run("delete", manifest["kind"].lower(), namespace)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Iterator
-
-import pytest
+from collections.abc import Awaitable, Callable
 
 from testbed.clusters import Cluster
 from tests.support import times
@@ -26,48 +23,6 @@ STOPS_SLOWLY = "trap 'sleep 2; exit 143' TERM; while :; do sleep 1; done"
 async def pod_of(kube: Kube, namespace: str, run: Object) -> Object:
     (found,) = await kube.list("pods", namespace, selector=f"{RUN_LABEL}={run['id']}")
     return found
-
-
-@pytest.fixture
-def injected(cluster: Cluster, namespace: str) -> Iterator[None]:
-    """Add a first container to each new pod of the namespace, as a service mesh does."""
-    patch = (
-        'JSONPatch{op: "add", path: "/spec/containers/0", value: Object.spec.containers{'
-        'name: "mesh", image: object.spec.containers[0].image, imagePullPolicy: "IfNotPresent",'
-        'command: ["sleep", "3600"]}}'
-    )
-    here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
-    policy: Object = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingAdmissionPolicy",
-        "metadata": {"name": namespace},
-        "spec": {
-            "matchConstraints": {
-                "namespaceSelector": here,
-                "resourceRules": [
-                    {
-                        "apiGroups": [""],
-                        "apiVersions": ["v1"],
-                        "operations": ["CREATE"],
-                        "resources": ["pods"],
-                    }
-                ],
-            },
-            "reinvocationPolicy": "Never",
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{patch}]"}}],
-        },
-    }
-    bound: Object = {
-        "apiVersion": policy["apiVersion"],
-        "kind": "MutatingAdmissionPolicyBinding",
-        "metadata": {"name": namespace},
-        "spec": {"policyName": namespace},
-    }
-    for manifest in (policy, bound):
-        cluster.kubectl.run("create", "-f-", stdin=json.dumps(manifest))
-    yield
-    for manifest in (bound, policy):
-        cluster.kubectl.run("delete", manifest["kind"].lower(), namespace)
 
 
 async def test_the_flow_container_decides_the_end_and_its_pod_is_terminated_and_kept(

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from localnode.errors import SetupError
+from testbed import reference
 
 SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect.svc:4200/api"}}
 SECRET = {"secretKeyRef": {"name": "prefect", "key": "api-key"}}
@@ -36,8 +37,8 @@ def binding(name: str = "etl", **spec: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def create(crd, kube, namespace) -> Callable[..., Any]:
-    async def create(**spec: Any) -> Any:
-        return await kube.create("workpoolbindings", namespace, binding(**spec))
+    async def create(name: str = "etl", **spec: Any) -> Any:
+        return await kube.create("workpoolbindings", namespace, binding(name, **spec))
 
     return create
 
@@ -120,6 +121,14 @@ async def test_a_valid_binding_is_stored_unchanged(create, spec):
         if part is None:
             continue
         assert stored[field] == ({**stored[field], **part} if isinstance(part, dict) else part)
+
+
+async def test_the_examples_of_the_reference_are_stored_unchanged(create):
+    for number, example in enumerate(reference.examples()):
+        name = f"example-{number}"
+        stored = (await create(name, **{"server": None, **example["spec"]}))["spec"]
+        for field, part in example["spec"].items():
+            assert stored[field] == ({**stored[field], **part} if isinstance(part, dict) else part)
 
 
 REFUSED = {
