@@ -37,10 +37,12 @@ MADE = (
 
 @pytest.fixture
 def values(tmp_path: Path, operator_image, spec) -> Callable[..., Path]:
-    """`values("a", "b", log={...})`: with a binding of each name, and other values."""
+    """`values("a", suspended="b", log={...})`: with these bindings, and other values."""
 
-    def write(*names: str, **more: Any) -> Path:
+    def write(*names: str, suspended: str = "", **more: Any) -> Path:
         bindings = [{"name": name, "spec": spec} for name in names]
+        if suspended:
+            bindings.append({"name": suspended, "spec": {**spec, "suspend": True}})
         file = tmp_path / "values.yaml"
         return write_values(file, image=operator_image, bindings=bindings, **more)
 
@@ -91,10 +93,10 @@ async def test_a_flow_completes_under_the_rights_that_the_chart_gives(
     assert "Traceback" not in log
 
 
-async def test_an_upgrade_from_the_previous_chart_upgrades_the_crd_and_loses_no_run(
+async def test_an_upgrade_from_the_previous_chart_loses_no_run_and_deletes_a_binding_taken_out(
     helm, values, bound, deploy, api, kube, namespace, kubectl
 ):
-    helm.install(RELEASE, values("etl"), chart=PREVIOUS_CHART)
+    helm.install(RELEASE, values("etl", suspended="taken-out"), chart=PREVIOUS_CHART)
     await bound.ready(seconds=90)
     installed = await kube.get("customresourcedefinitions", "", CRD)
     assert "annotations" not in installed["metadata"]
@@ -111,6 +113,7 @@ async def test_an_upgrade_from_the_previous_chart_upgrades_the_crd_and_loses_no_
     after = await api.create_run(deployment["id"], parameters={"seconds": 1})
     upgraded = await kube.get("customresourcedefinitions", "", CRD)
     assert VERSION_ANNOTATION in upgraded["metadata"]["annotations"]
+    await Binding(kube, namespace, "taken-out").gone(seconds=30)
     for run in (*runs, after):
         await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
     assert len(await kube.list("jobs", namespace, selector=BINDING_LABEL)) == 3
@@ -140,13 +143,6 @@ async def test_an_upgrade_and_an_eviction_under_load_lose_no_run_and_leave_a_sho
     assert max(gaps) < GAP_SECONDS
     runs = len(upgraded.runs) + len(evicted.runs)
     assert len(await kube.list("jobs", namespace)) == runs
-
-
-async def test_a_binding_taken_out_of_the_values_is_deleted_by_the_upgrade(helm, values, bound):
-    helm.install(RELEASE, values("etl", "other"))
-    await bound.ready(seconds=90)
-    helm.upgrade(RELEASE, values("other"))
-    await bound.gone(seconds=30)
 
 
 async def test_uninstalling_leaves_the_crd_and_the_bindings_of_others(
