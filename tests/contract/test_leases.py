@@ -120,21 +120,6 @@ async def test_a_deleted_lease_is_created_again(kube, namespace, binding, operat
     await served.ready()
 
 
-async def test_of_two_operators_whose_namespaces_overlap_one_serves_and_the_other_names_it(
-    kube, namespace, other_namespace, binding, operator, holders
-):
-    await operator()
-    served = await binding()
-    await served.ready()
-    own = (await holders())[LEASE]
-    other = await operator(also_in=other_namespace)
-    await other.says(
-        f"{namespace}/pool: waits for its Lease {namespace}/{LEASE}, which {own} holds"
-    )
-    assert (await holders())[LEASE] == own
-    await served.ready()
-
-
 async def test_the_finalizer_is_set_by_the_holder_and_outlives_other_replicas(
     kube, namespace, binding, operator
 ):
