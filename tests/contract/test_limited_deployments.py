@@ -1,5 +1,5 @@
-"""Runs whose deployment has no free slot cost no claims and hold up no others, on real servers
-(docs/races.md, 6, 30)."""
+"""Runs whose deployment or work queue has no free slot cost no claims and hold up no others, on
+real servers (docs/races.md, 6, 30)."""
 
 from __future__ import annotations
 
@@ -114,3 +114,20 @@ async def test_race_30_slots_that_others_take_before_the_claims_cost_few_of_them
     assert 1 <= refused <= 3
     states = [(await api.read_run(run["id"]))["state_name"] for run in runs]
     assert states.count("AwaitingConcurrencySlot") == refused
+
+
+async def test_a_slot_of_a_work_queue_is_filled_at_once_and_the_runs_that_wait_for_it_are_counted(
+    api, serve, queue_runs, suspended_pool
+):
+    queue = f"/work_pools/{suspended_pool['name']}/queues/default"
+    await api.request("PATCH", queue, {"concurrency_limit": 1})
+    holder, *waiting = await queue_runs(3)
+    served = await serve(poll={"intervalSeconds": 55})
+    await claimed(api, [holder])
+    await served.wait(lambda status: status["runs"]["queued"] == len(waiting), seconds=SOON)
+    for run in waiting:
+        await api.set_state(holder["id"], "COMPLETED")
+        began = time.monotonic()
+        await claimed(api, [run])
+        assert time.monotonic() - began < FILLED_SECONDS + MARGIN_SECONDS
+        holder = run

@@ -40,6 +40,7 @@ CLOSEST_SECONDS = 0.25
 QUIET_SECONDS = 0.02
 SLOT_SECONDS = 1.0  # after the event of a run's end its slot may still count as taken
 COUNT_SECONDS = 5.0  # between counts of the runs that wait
+LIMITS_SECONDS = 60.0  # between looks whether the pool or a queue has a concurrency limit
 MOST_LOGGED = 10_000  # runs whose wait was logged, before all of them are forgotten
 MOST_PAGES = 8  # read for one poll: runs that cannot be claimed may fill them
 
@@ -50,7 +51,7 @@ class PollResult:
 
     at: datetime | None = None
     queued: int = 0
-    runs_left: bool = False  # due runs without a free slot, or whose previous pods still run
+    runs_left: bool = False  # due runs without a free slot of whatever limit, or with old pods
 
 
 @dataclass(slots=True)
@@ -118,7 +119,8 @@ class Poller:
         self._woken = False  # something may be due that the last poll did not return
         self._at_once = asyncio.Event()
         self._changed = asyncio.Event()
-        self._asked_at = self._counted_at = float("-inf")
+        self._asked_at = self._counted_at = self._limits_read_at = float("-inf")
+        self._is_limited = False
         self.succeeded_at = float("-inf")  # when the last successful poll began, monotonic
         self.last = PollResult()
 
@@ -140,7 +142,10 @@ class Poller:
         self._changed.set()
 
     def run_ended(self, deployment: UUID) -> None:
-        """Poll if runs of the deployment wait for one of its slots."""
+        """Poll if runs of the deployment wait for one of its slots, or runs of any for one of the
+        pool or of a queue."""
+        if self.last.runs_left:
+            self.wake()
         if self._limits.run_ended(deployment):
             self.wake()
             loop = asyncio.get_running_loop()
@@ -238,9 +243,10 @@ class Poller:
             await self._offer_runs_behind(poll)
         poll.runs_left |= poll.is_cut and poll.is_done
         self._window.filled = poll.fills_window
-        self.last = PollResult(
-            self._clock.now(), queued=await self._queued(poll), runs_left=poll.runs_left
-        )
+        is_limited = await self._limits_a_poll(due)
+        queued = await self._queued(poll, is_limited=is_limited)
+        runs_left = poll.runs_left or (is_limited and queued > 0)
+        self.last = PollResult(self._clock.now(), queued=queued, runs_left=runs_left)
         self.succeeded_at = self._asked_at
 
     async def _offer_runs_behind(self, poll: _Poll) -> None:
@@ -331,10 +337,18 @@ class Poller:
         now = self._clock.now()
         return {run_id for run_id, record in self._store if record.is_deferred(now)}
 
-    async def _queued(self, poll: _Poll) -> int:
-        """Return how many due runs were not offered; behind a full page they are counted, but not
-        for each poll of a burst."""
-        if not poll.is_cut:
+    async def _limits_a_poll(self, due: DueRuns) -> bool:
+        """Return whether a concurrency limit of the pool or of a queue can hide runs from a poll,
+        as it was a minute ago at the earliest."""
+        if self._asked_at - self._limits_read_at >= LIMITS_SECONDS:
+            self._is_limited = await due.is_limited()
+            self._limits_read_at = self._asked_at
+        return self._is_limited
+
+    async def _queued(self, poll: _Poll, *, is_limited: bool) -> int:
+        """Return how many due runs were not offered. Those that the poll may hide are counted, but
+        not for each poll of a burst."""
+        if not (poll.is_cut or is_limited):
             return poll.queued
         now = self._clock.monotonic()
         if now - self._counted_at < COUNT_SECONDS:

@@ -422,6 +422,34 @@ async def test_a_failed_poll_is_reported_and_repeated_later() -> None:
     assert [str(error) for error in bench.reported] == ["no answer"]
 
 
+@pytest.mark.parametrize("limit", ["of the pool", "of the queue"])
+async def test_the_end_of_a_run_has_a_run_polled_that_waits_for_a_limit_in_prefect(
+    limit: str,
+) -> None:
+    bench = Bench("first", "second")
+    bench.pool.limit = 1 if limit == "of the pool" else None
+    bench.pool.queues = [replace(QUEUE, concurrency_limit=1 if limit == "of the queue" else None)]
+    await bench.during()
+    assert await bench.offered() == ["first"]
+    assert bench.poller.last.queued == 1
+    bench.take_offers()
+
+    def end() -> None:
+        assert not bench.store.offered
+        bench.pool.end("first")
+        bench.poller.run_ended(id_of("d"))
+
+    await bench.during(do=end)
+    assert await bench.offered() == ["second"]
+
+
+async def test_without_a_limit_in_prefect_the_end_of_a_run_polls_for_nothing() -> None:
+    bench = Bench("first")
+    await bench.during(do=lambda: bench.poller.run_ended(id_of("d")))
+    assert bench.polls == 1
+    assert bench.pool.calls["work_queues"] == 1
+
+
 async def test_a_binding_polls_at_once_when_its_server_is_usable_again() -> None:
     bench = Bench("first")
     bench.open = False  # suspended: nothing else starts a poll
