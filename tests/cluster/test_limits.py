@@ -131,7 +131,7 @@ async def test_while_a_quota_refuses_pods_no_further_runs_are_claimed(
     await api.wait(second["id"], until=lambda run: run["state_name"] == "FailedCreate")
     full = await Binding(kube, namespace, "pool").condition("Claiming", "False")
     assert full["reason"] == "QuotaExceeded"
-    assert "few, requested: pods=1, used: pods=1, limited: pods=1" in full["message"]
+    assert "few is exhausted (requested: pods=1, used: pods=1, limited: pods=1)" in full["message"]
     third = await api.create_run(deployment["id"], job_variables=long)
     await asyncio.sleep(8)  # the Job controller tries again after 1, 2, 4, 8, ... 60 s
     assert (await api.read_run(third["id"]))["state_type"] == "SCHEDULED"

@@ -70,7 +70,7 @@ async def test_while_a_quota_is_exhausted_one_run_probes_it_and_the_others_stay_
     runs = await launch(8)
     claiming = await served.condition("Claiming", "False", reason="QuotaExceeded")
     await served.condition("Ready", "True", reason="QuotaExceeded")
-    assert "few, requested: count/jobs.batch=1, used: count/jobs.batch=2" in claiming["message"]
+    assert "ResourceQuota few is exhausted (requested: count/jobs.batch=1" in claiming["message"]
 
     async def probes():
         return (await states(runs))[("PENDING", "QuotaExceeded")]
@@ -110,7 +110,7 @@ async def test_a_quota_of_zero_keeps_all_runs_but_one_scheduled(
 
 
 async def test_retry_after_of_the_api_server_delays_the_jobs_of_all_runs(
-    kube, namespace, binding, operator, suspended_pool, launch, states, kube_proxy, tmp_path
+    api, kube, namespace, binding, operator, suspended_pool, launch, states, kube_proxy, tmp_path
 ):
     too_many = {"kind": "Status", "code": 429, "message": "too many requests"}
     creation = kube_proxy.on("POST", JOBS, query="^$")  # not the dry run of the template
@@ -123,6 +123,9 @@ async def test_retry_after_of_the_api_server_delays_the_jobs_of_all_runs(
     others = await launch(4)
     claiming = await served.condition("Claiming", "False", reason="TooManyRequests")
     assert "Retry-After: 6 s" in claiming["message"]
+    await poll(lambda: states(first), until=lambda it: it[("PENDING", "KubernetesUnavailable")])
+    message = (await api.states(first[0]["id"]))[-1]["message"]
+    assert message.endswith("too many requests. The operator tries again in 6 s, as it asked.")
     assert await states(others) == {("SCHEDULED", "Scheduled"): 4}
     await jobs_until(kube, namespace, 5)
     await poll(lambda: states(first), until=lambda it: it[("PENDING", "JobSuspended")] == 1)

@@ -90,15 +90,18 @@ class BackPressure:
             return Shortage(
                 "TooManyRequests",
                 f"The Kubernetes API server limits the rate of requests (Retry-After: "
-                f"{self._retry_after:.0f} s): no Job is created and no run is claimed before then.",
+                f"{self._retry_after:.0f} s): no Job is created and no run is claimed before then. "
+                "If this recurs, give the operator a priority level of its own.",
             )
         quota = next(iter(self._quotas.values()), "")
         if not quota:
-            text = "A quota of the namespace was exhausted a moment ago: runs are claimed slowly."
+            text = "A ResourceQuota has just got room again: runs are claimed slowly at first."
             return Shortage("QuotaExceeded", text)
+        name, _, figures = quota.partition(", ")
+        facts = f" ({figures})" if figures else ""
         return Shortage(
             "QuotaExceeded",
-            f"A quota of the namespace is exhausted ({quota}). Claimed runs that wait for it: "
+            f"ResourceQuota {name} is exhausted{facts}. Claimed runs that wait for it: "
             f"{len(self._quotas)}. No further runs are claimed until it has room: raise it, or end "
             "other Jobs.",
         )

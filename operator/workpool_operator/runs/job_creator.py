@@ -132,7 +132,7 @@ class JobCreator:
             if error.retry_after:
                 self._asked_to_wait(error.retry_after)
             self._note_outage(run_id)
-            if not self._store.of(run_id).refusals:  # a single failure is not reported
+            if not (error.retry_after or self._store.of(run_id).refusals):  # not worth a report yet
                 self._store.update(run_id, refusals=1)
                 raise
             self._note_wait(run_id, error)
@@ -334,7 +334,8 @@ def transient_reason(error: OperatorError) -> WaitReason | None:
         return WaitReason("JobRefused", str(error))
     if isinstance(error, KubernetesUnavailable):
         problem = f"The Kubernetes API does not accept the run's Job: {text}"
-        return WaitReason(OUTAGE, f"{problem}. The operator tries again.")
+        when = f" in {error.retry_after:.0f} s, as it asked" if error.retry_after else ""
+        return WaitReason(OUTAGE, f"{problem}. The operator tries again{when}.")
     if not isinstance(error, KubernetesRefused):
         return None
     answer = _answer(error)

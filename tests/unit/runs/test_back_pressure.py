@@ -76,7 +76,7 @@ def test_while_a_run_waits_for_a_quota_no_run_is_claimed_and_the_message_names_t
     shortage = pressure.shortage(NOTHING, now=NOW)
     assert shortage is not None
     assert shortage.reason == "QuotaExceeded"
-    assert FIGURES in shortage.message
+    assert "few is exhausted (requested: pods=1, used: pods=3, limited" in shortage.message
     assert pressure.note_quota(RUN_ID, "", now=NOW)
     assert not pressure.holds_claims(NOW)
 

@@ -161,6 +161,7 @@ def refused(text: str, status: int, *causes: Cause) -> KubernetesRefused:
         (refused(BY_A_POLICY, 422), "JobRefused"),
         (refused(TERMINATING, 403), "JobRefused"),
         (KubernetesUnavailable("etcd is on fire"), OUTAGE),
+        (KubernetesUnavailable("too many requests", retry_after=9), OUTAGE),
         (BindingFault("JobsPermitted", "NamespaceNotConsenting", "does not let in"), "JobRefused"),
     ],
 )
