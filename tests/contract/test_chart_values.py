@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from testbed import chart_values
+from testbed.state import CHECKOUT
 from tests.support import chart
 from tests.support.chart import CHART, SPEC, VARIANTS, Object
 
@@ -284,6 +285,22 @@ def test_a_cluster_wide_operator_may_write_everywhere_to_bindings_only():
     }
     args = at(first(objects, "Deployment"), f"{OPERATOR}.args")
     assert args == ["run"]
+
+
+def test_a_cluster_wide_operator_has_the_roles_of_the_manifests():
+    """tests/e2e/test_manifests.py runs an operator with them."""
+    base = yaml.safe_load_all((CHECKOUT / "manifests" / "base" / "rbac.yaml").read_text())
+    wanted = {
+        found["metadata"]["name"].removeprefix("workpool-operator"): found["rules"]
+        for found in base
+        if found["kind"] in ("Role", "ClusterRole")
+    }
+    roles = {
+        found["metadata"]["name"].rpartition("workpool-operator")[2]: found["rules"]
+        for found in chart.objects(VARIANTS["cluster-wide"])
+        if found["kind"] in ("Role", "ClusterRole")
+    }
+    assert {name: roles[name] for name in wanted} == wanted
 
 
 def test_the_hook_that_upgrades_the_crd_may_read_and_patch_this_one_only():
