@@ -109,6 +109,38 @@ async def test_an_edited_lease_ends_the_session_and_is_taken_when_its_new_holder
     await served.ready()
 
 
+LATER = "2099-01-01T00:00:00.000000Z"
+EDITS = [
+    {"spec": {"holderIdentity": None}},
+    {"spec": None},
+    {"metadata": {"labels": None}},
+    {"spec": {"leaseDurationSeconds": 3600, "renewTime": LATER}},
+]
+
+
+async def test_no_edit_of_a_lease_lasts(kube, namespace, binding, operator):
+    """An only replica takes it again at once, or renews it."""
+    process = await operator()
+    served = await binding()
+    await served.ready()
+    before = await kube.get("leases", namespace, LEASE)
+
+    def is_restored(lease) -> bool:
+        spec, labels = lease.get("spec") or {}, lease["metadata"].get("labels")
+        return (
+            spec.get("holderIdentity") == before["spec"]["holderIdentity"]
+            and spec.get("leaseDurationSeconds") == 10
+            and before["spec"]["renewTime"] < spec["renewTime"] < LATER
+            and labels == before["metadata"]["labels"]
+        )
+
+    for change in EDITS:
+        await kube.patch("leases", namespace, LEASE, change)
+        await kube.wait("leases", namespace, LEASE, until=is_restored, seconds=EXPIRY)
+        await served.ready()
+    assert "Traceback" not in process.log
+
+
 async def test_a_deleted_lease_is_created_again(kube, namespace, binding, operator, holders):
     process = await operator()
     served = await binding()

@@ -75,8 +75,8 @@ class ObservedLease:
 class LeaseLock:
     """The Lease `namespace`/`name`, which this process takes as `identity`.
 
-    `metadata` (labels, owner references) is written with every request, so that an edit by hand
-    does not last.
+    `metadata` (labels, owner references) and the duration are written with every request, so that
+    an edit by hand does not last.
     """
 
     def __init__(
@@ -233,13 +233,12 @@ class LeaseLock:
 
     def _spec(self, *, acquires: bool) -> dict[str, Any]:
         now = _micro_time(self._clock.now())
-        spec: dict[str, Any] = {"renewTime": now}
+        spec: dict[str, Any] = {"renewTime": now, "leaseDurationSeconds": int(LEASE_SECONDS)}
         if acquires:
             before = self._seen.lease.spec.lease_transitions if self._seen.lease else None
             changes = self.holder != self._identity
             spec |= {
                 "holderIdentity": self._identity,
-                "leaseDurationSeconds": int(LEASE_SECONDS),
                 "acquireTime": now,
                 "leaseTransitions": (before or 0) + changes,
             }

@@ -218,11 +218,14 @@ async def test_a_watch_that_shows_another_holder_ends_the_hold_before_the_next_r
     assert not mine.lock.is_held()
 
 
-async def test_an_edit_of_other_fields_does_not_end_the_hold(mine: Process, api: LeaseApi) -> None:
+async def test_an_edit_of_other_fields_does_not_end_the_hold_and_does_not_last(
+    mine: Process, api: LeaseApi
+) -> None:
     await mine.lock.acquire()
     api.edit(*NAME, leaseDurationSeconds=3600, leaseTransitions=None)
     assert await mine.lock.renew()
     assert mine.lock.is_held()
+    assert api.read(*NAME).spec.lease_duration_seconds == LEASE_SECONDS
 
 
 async def test_a_deleted_lease_is_lost_and_can_be_created_again(
