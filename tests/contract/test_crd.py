@@ -301,8 +301,7 @@ REFUSED = {
     ),
     "a timeout too short for any pod": (
         {"jobs": {"pendingTimeoutSeconds": 9}},
-        "spec.jobs.pendingTimeoutSeconds: 9: spec.jobs.pendingTimeoutSeconds in body should be "
-        "greater than or equal to 10",
+        "spec.jobs.pendingTimeoutSeconds: 9: must be 0, for no time-out, or at least 10 seconds",
     ),
 }
 
