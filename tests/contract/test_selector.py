@@ -137,7 +137,9 @@ async def test_of_two_operators_whose_selectors_overlap_one_serves_and_the_other
         await one_job(run)
     assert (await served.read())["status"]["holderIdentity"] == holder
     await first.terminate()
-    await served.wait(lambda status: status["holderIdentity"] not in (None, holder), seconds=SOON)
+    await served.wait(
+        lambda status: status.get("holderIdentity") not in (None, holder), seconds=SOON
+    )
     runs += await make_runs(2)
     for run in runs:
         await one_job(run)
