@@ -30,6 +30,7 @@ RUN mkdir -p usr/lib/ssl var/lib/dpkg/status.d \
     done \
  && ln -s /etc/ssl/certs/ca-certificates.crt usr/lib/ssl/cert.pem \
  && rm -r usr/lib/*/gconv usr/share/lintian usr/share/man \
+ && find usr/share/doc -name 'changelog*' -delete \
  && python3 -m compileall -q --invalidation-mode unchecked-hash -s /system usr/lib/python3.11
 
 FROM build AS dependencies

@@ -18,7 +18,7 @@ from workpool_operator.api import crd, v1alpha1
 
 CHART = CHECKOUT / "charts" / "workpool-operator"
 VALUES_SCHEMA = CHART / "values.schema.json"
-DEFAULT_TEMPLATE = CHECKOUT / "manifests" / "quickstart" / "base-job-template.json"
+DEFAULT_TEMPLATE = CHECKOUT / "manifests" / "quickstart" / "prefect" / "base-job-template.json"
 REFERENCE = CHECKOUT / "docs" / "reference.md"
 SECURITY = CHECKOUT / "docs" / "security.md"
 CHART_README = CHART / "README.md"

@@ -13,7 +13,7 @@ from localnode.errors import SetupError
 from localnode.kubectl import Kubectl
 from testbed.state import CHECKOUT
 
-MANIFEST = CHECKOUT / "manifests" / "quickstart" / "prefect-server.yaml"
+MANIFEST = CHECKOUT / "manifests" / "quickstart" / "prefect" / "server.yaml"
 IN_CLUSTER = "http://prefect-server.prefect.svc:4200/api"
 NODE_PORT = "--output=jsonpath={.spec.ports[0].nodePort}"
 

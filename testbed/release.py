@@ -1,7 +1,8 @@
 """`make dist`: what a release publishes, in dist/.
 
-Two builds of one commit give the same bytes. The image is the one that the tests run; its Debian
-packages are the newest ones, so a build after an update of them differs.
+Two builds of one commit give the same bytes, except for an image that Docker builds. The image is
+the one that the tests run; its Debian packages are the newest ones, so a build after an update of
+them differs.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Buildah:
             f"--file={CHECKOUT / recipe.file}",
         ]
         options += _environment(recipe.starts_from(self.base))
-        options += ["--layers"] if cached else ["--no-cache"]
+        options += [] if cached else ["--no-cache"]
         with progress.step(f"building the image {reference} (buildah)"):
             _run("bud", *options, str(CHECKOUT), log=log)
 
@@ -50,7 +50,7 @@ class Buildah:
 
 def _environment(base: str) -> list[str]:
     return [
-        *("--isolation=chroot", "--network=host", "--pull-never"),
+        *("--isolation=chroot", "--network=host", "--pull-never", "--layers"),
         "--timestamp=0",  # two builds of the same files are the same image
         f"--build-arg=BASE={base}",
         # The machine may reach the package registries through a proxy that ends TLS.

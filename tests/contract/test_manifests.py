@@ -66,5 +66,5 @@ def test_in_one_namespace_nothing_is_outside_of_it_and_no_right_is_missing(tmp_p
 
 def test_the_quick_start_runs_the_prefect_that_the_tests_run():
     folder = CHECKOUT / "manifests" / "quickstart"
-    images = re.findall(r"image: (\S+)", "".join(f.read_text() for f in folder.glob("*.yaml")))
+    images = re.findall(r"image: (\S+)", "".join(f.read_text() for f in folder.rglob("*.yaml")))
     assert set(images) == {f"docker.io/prefecthq/prefect:{metadata.version('prefect')}-python3.11"}

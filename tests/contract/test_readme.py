@@ -38,7 +38,9 @@ def test_the_helm_line_serves_the_namespace_of_the_binding():
     (operator,) = deployment["spec"]["template"]["spec"]["containers"]
     assert operator["args"] == ["run", f"--namespace={namespace}"]
     assert operator["image"] == f"REGISTRY/workpool-operator:{version.current()}"
-    roles = {(r["metadata"]["namespace"], r["metadata"]["name"]) for r in objects if "rules" in r}
+    roles = {
+        (r["metadata"]["namespace"], r["metadata"]["name"]) for r in objects if r["kind"] == "Role"
+    }
     names = ("workpool-operator-bindings", "workpool-operator-jobs")
     home = ("workpool-operator", "workpool-operator-replicas")  # Leases of the replicas
     assert roles == {home, *((namespace, name) for name in names)}

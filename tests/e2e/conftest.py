@@ -18,7 +18,7 @@ import pytest
 
 from localnode import commands
 from localnode.errors import SetupError
-from testbed import clusters, images, quickstart
+from testbed import builds, clusters, images, quickstart
 from testbed.clusters import Cluster
 from testbed.quickstart import Addresses
 from testbed.state import CHECKOUT
@@ -86,13 +86,15 @@ async def kube(fresh_cluster: Cluster) -> AsyncIterator[Kube]:
 
 @pytest.fixture
 def type_commands(fresh_cluster: Cluster, tmp_path: Path) -> Callable[[str], str]:
-    """`type_commands(script)` is a user with kubectl and Prefect in a clone; returns the output.
+    """`type_commands(script)` is a user with kubectl, Helm and Prefect in a clone; it returns the
+    output.
 
     What the script leaves running ends with it.
     """
     clone = tmp_path / "clone"
-    shutil.copytree(CHECKOUT / "manifests", clone / "manifests")
-    programs = (PREFECT.parent, fresh_cluster.kubectl.program.parent)
+    for folder in ("charts", "manifests"):
+        shutil.copytree(CHECKOUT / folder, clone / folder)
+    programs = (PREFECT.parent, fresh_cluster.kubectl.program.parent, builds.tool("helm").parent)
     environment = {name: value for name, value in os.environ.items() if "PREFECT" not in name} | {
         "PATH": ":".join([*map(str, programs), os.environ["PATH"]]),
         "KUBECONFIG": str(fresh_cluster.kubeconfig),

@@ -1,39 +1,56 @@
-"""The quick start of docs/install.md, typed word by word: from nothing to a Completed run.
+"""The quick starts of docs/install.md, typed word by word: from nothing to a Completed run.
 
-Both namespaces enforce the restricted Pod Security Standard, and the operator has only the rights
-that the manifests give it.
+All namespaces enforce the restricted Pod Security Standard, and the operator has only the rights
+that manifests or chart give it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from testbed.state import CHECKOUT
+from tests.e2e.helm import Helm
 from tests.support.pages import typed
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
 PAGE = "docs/install.md"
+MANIFESTS = CHECKOUT / "manifests"
+COMPLETED = "Flow run finished successfully in 'Completed'."
 
 
 @pytest.fixture
-def removed(fresh_cluster) -> Iterator[None]:
-    """Remove what the commands install, except the server, which the other tests use."""
-    yield
+def kubectl(addresses, operator_image, fresh_cluster) -> Iterator[Callable[..., str]]:
+    """Yield kubectl; remove the demo, but not its server, which the other tests use."""
     kubectl = fresh_cluster.kubectl.run
-    kubectl("delete", "wpb", "--all", "--namespace=prefect", "--timeout=60s")
-    kubectl("delete", "--kustomize", str(CHECKOUT / "manifests" / "base"), "--timeout=60s")
-    ours = ("job/demo", "configmap/demo", "rolebinding/workpool-operator-jobs")
-    kubectl("delete", "--namespace=prefect", *ours)
+    yield kubectl
+    kubectl("delete", "--namespace=prefect", "job/demo", "configmap/demo")
 
 
-def test_the_quick_start_runs_a_flow_to_completed(
-    addresses, operator_image, removed, type_commands, fresh_cluster
-):
+@pytest.fixture
+def manifests_removed(kubectl) -> Iterator[None]:
+    yield
+    kubectl("delete", "wpb", "demo", "--namespace=prefect", "--timeout=60s")
+    kubectl("delete", "--filename", str(MANIFESTS / "quickstart" / "rolebinding.yaml"))
+    kubectl("delete", "--kustomize", str(MANIFESTS / "base"), "--timeout=60s")
+
+
+@pytest.fixture
+def release_removed(kubectl, fresh_cluster) -> Iterator[None]:
+    yield
+    Helm(fresh_cluster.kubeconfig, "prefect").uninstall("demo")
+    kubectl("delete", "--filename", str(MANIFESTS / "base" / "crd.yaml"), "--timeout=60s")
+
+
+def test_the_quick_start_runs_a_flow_to_completed(manifests_removed, type_commands, kubectl):
     _, after_kind, _ = typed(PAGE, "Quick start")
-    output = type_commands(after_kind)
-    assert "Flow run finished successfully in 'Completed'." in output
+    assert COMPLETED in type_commands(after_kind)
     jobs = ("job", "--selector=workpool-operator.dev/binding", "--namespace=prefect")
-    fresh_cluster.kubectl.run("wait", "--for=condition=Complete", *jobs, "--timeout=30s")
+    kubectl("wait", "--for=condition=Complete", *jobs, "--timeout=30s")
+
+
+def test_the_quick_start_with_helm_runs_a_flow_to_completed(release_removed, type_commands):
+    (all_of_them,) = typed(PAGE, "Quick start with Helm")
+    assert COMPLETED in type_commands(all_of_them)
