@@ -16,6 +16,7 @@ from tests.support.prefect import PrefectApi
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]
 RUN_LABEL = "workpool-operator.dev/flow-run-id"
+TTL, FAILED_TTL = 3000, 7000
 LIVES_ON = "echo it listens; exec sleep 3600"
 STOPS_SLOWLY = "trap 'sleep 2; exit 143' TERM; while :; do sleep 1; done"
 
@@ -40,7 +41,8 @@ async def test_the_flow_container_decides_the_end_and_its_pod_is_terminated_and_
     agent = shell("agent", run_image, LIVES_ON)
     made = template(first=[agent], init=[proxy])
     await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": made})
-    await serve(concurrencyLimit=3)
+    ttls = {"ttlSecondsAfterFinished": TTL, "ttlSecondsAfterFailed": FAILED_TTL}
+    await serve(concurrencyLimit=3, jobs={"serverURL": api.url, **ttls})
     ends: dict[str, tuple[str, list[str]]] = {
         "sh -c 'echo no such table; exit 7'": (
             "CRASHED",
@@ -60,8 +62,10 @@ async def test_the_flow_container_decides_the_end_and_its_pod_is_terminated_and_
             for run, end in zip(runs, ends.values(), strict=True)
         )
     )
-    for run in runs:
-        pod = await kept(kube, namespace, run)
+    for run, (end, _) in zip(runs, ends.values(), strict=True):
+        job, pod = await kept(kube, namespace, run)
+        # Each Job is Failed, because its agent was stopped.
+        assert job["spec"]["ttlSecondsAfterFinished"] == (TTL if end == "COMPLETED" else FAILED_TTL)
         assert "it listens" in cluster.kubectl.run(
             "logs", pod["metadata"]["name"], "--container=agent", f"--namespace={namespace}"
         )
@@ -81,17 +85,17 @@ async def ended(
         assert times.seconds(end_of(pod)["finishedAt"], run["state"]["timestamp"]) < 15
 
 
-async def kept(kube: Kube, namespace: str, run: Object) -> Object:
-    """Return the run's pod once it has ended and its Job has a TTL."""
+async def kept(kube: Kube, namespace: str, run: Object) -> tuple[Object, Object]:
+    """Return the run's Job and pod once the pod has ended and the Job has a TTL."""
 
-    async def job() -> Object:
+    async def read() -> Object:
         (found,) = await kube.list("jobs", namespace, selector=f"{RUN_LABEL}={run['id']}")
         return found
 
-    await poll(job, until=lambda job: "ttlSecondsAfterFinished" in job["spec"], seconds=90)
+    job = await poll(read, until=lambda job: "ttlSecondsAfterFinished" in job["spec"], seconds=90)
     pod = await pod_of(kube, namespace, run)
     assert pod["status"]["phase"] == "Failed"
-    return pod
+    return job, pod
 
 
 async def test_a_run_has_limited_time_to_finish_its_work_after_it_reported_its_end(

@@ -714,8 +714,8 @@ class JobsSpec(CrdModel):
         ge=0,
         le=2_592_000,
         description=(
-            "The same for a Job that failed, or whose run ended Failed or Crashed. Default: "
-            "ttlSecondsAfterFinished."
+            "The same if the run ended Failed or Crashed, or the Job failed and the run is not "
+            "Completed. Default: ttlSecondsAfterFinished."
         ),
     )
     pending_timeout_seconds: int = Field(

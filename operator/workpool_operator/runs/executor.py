@@ -309,7 +309,9 @@ class Executor:
 
     async def _set_job_ttl(self, run_id: UUID, job: Job) -> None:
         run, own = self._store.of(run_id).run, manifest.ttl_of(job.metadata.annotations)
-        failed = job.failed or (run is not None and run.state_type in ("FAILED", "CRASHED"))
+        ended = run.state_type if run is not None else ""
+        # The Job of a completed run is Failed if its sidecars had to be stopped.
+        failed = ended in ("FAILED", "CRASHED") or (job.failed and ended != "COMPLETED")
         ttl = self._settings().ttl(failed=failed) if own is None else own
         await self._patch(job, spec={"ttlSecondsAfterFinished": ttl})
 

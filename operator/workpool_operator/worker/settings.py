@@ -34,7 +34,8 @@ class WorkerSettings(BaseSettings):
     """Seconds that a Job is kept after its run's end was reported; a TTL in the template wins."""
 
     failed_job_ttl_seconds: int | None = Field(default=None, ge=0, le=2_592_000)
-    """The same for a Job that failed, or whose run ended Failed or Crashed."""
+    """The same if the run ended Failed or Crashed, or the Job failed and the run is not
+    Completed."""
 
     pending_timeout_seconds: int = Field(default=600, ge=0, le=604_800)
     """Seconds that a run may wait for its flow's container to start before it ends Crashed; 0: no
