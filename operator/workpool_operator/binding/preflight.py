@@ -58,6 +58,7 @@ class Preflight:
     queues to poll (None: all, empty: do not poll), `workers` the names of the pool's online workers
     (None: unknown), `server_version` the server's version (None: not read, "": unknown).
     `unusable_at` is when the server or the pool was last found unusable, in monotonic seconds.
+    `rights_reviewed` is set by each review of the rights in a namespace of Jobs.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Preflight:
             clock=context.clock,
         )
         self._requested = asyncio.Event()
+        self.rights_reviewed = asyncio.Event()
         self._problems = ProblemLogger(log, binding.key)
         self._checking = c.SERVER_RESOLVED  # the condition that is being checked
         self._server: PrefectEndpoint | None = None
@@ -208,6 +210,7 @@ class Preflight:
         """
         try:
             await preflight_checks.check_jobs_permitted(self._kube, namespace, self._consent)
+            self.rights_reviewed.set()
             notes = await self._run_secrets.ensure(api.server, namespace)
         except KubernetesRefused as refused:
             raise preflight_checks.kubernetes_fault(refused, c.JOBS_PERMITTED) from refused

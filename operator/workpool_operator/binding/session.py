@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 from uuid import UUID
 
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 STATUS_SECONDS = 1.0
 FAILED_STATUS_SECONDS = 3.0
 LAST_STATUS_SECONDS = 1.5
-REVIEW_SECONDS = 8.0  # a review is cached for 5 s: a missing right shows within 15 s
+REVIEW_SECONDS = 9.5  # an answer is cached for 5 s: a missing right shows within 15 s
 
 
 class BindingSession(Subscriber):
@@ -297,7 +297,10 @@ class BindingSession(Subscriber):
             if found != self._rights and found.status == "False":
                 log.warning("%s: %s", self._binding.key, found.message)
             self._rights = found
-            await asyncio.sleep(REVIEW_SECONDS)
+            self._preflight.rights_reviewed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REVIEW_SECONDS):
+                    await self._preflight.rights_reviewed.wait()  # its answer is cached
 
     def _status_input(
         self, *, stopped: bool = False, unserved: ConditionState | None = None
