@@ -30,6 +30,7 @@ class RunLogSender:
         self._api = api
         self._clock = clock
         self._lines: deque[dict[str, Any]] = deque(maxlen=MAX_PENDING)
+        self._written = asyncio.Event()
 
     def write(self, run_id: UUID, message: str, *, level: int = logging.INFO) -> None:
         """Queue one line."""
@@ -42,12 +43,16 @@ class RunLogSender:
                 "flow_run_id": str(run_id),
             }
         )
+        self._written.set()
 
     async def run(self) -> None:
         """Send the queued lines until cancelled."""
         while True:
+            await self._written.wait()
             await asyncio.sleep(FLUSH_SECONDS)
-            await self.flush()
+            self._written.clear()
+            while self._lines:
+                await self.flush()
 
     async def flush(self) -> None:
         """Send one batch, if lines are queued."""

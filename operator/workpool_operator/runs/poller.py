@@ -40,7 +40,7 @@ CLOSEST_SECONDS = 0.25
 QUIET_SECONDS = 0.02
 SLOT_SECONDS = 1.0  # after the event of a run's end its slot may still count as taken
 COUNT_SECONDS = 5.0  # between counts of the runs that wait
-LIMITS_SECONDS = 60.0  # between looks whether the pool or a queue has a concurrency limit
+LIMITS_SECONDS = 60.0  # between reads of the concurrency limits of pool and queues
 MOST_LOGGED = 10_000  # runs whose wait was logged, before all of them are forgotten
 MOST_PAGES = 8  # read for one poll: runs that cannot be claimed may fill them
 
