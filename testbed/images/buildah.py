@@ -44,8 +44,11 @@ class Buildah:
 
     def save(self, reference: str, archive: Path, *, name: str) -> None:
         """Write the image to an archive, in which it has this name."""
+        identity = ("--type=image", "--format={{.FromImageID}}", reference)
+        image = commands.run([*ISOLATED, *_buildah("inspect"), *identity]).strip()
         target = f"docker-archive:{archive}:{name}"
-        _run("push", "--quiet", reference, target, log=state.cache().log("image-save"))
+        # By its id: the archive would have the reference as a second name.
+        _run("push", "--quiet", image, target, log=state.cache().log("image-save"))
 
 
 def _environment(base: str) -> list[str]:

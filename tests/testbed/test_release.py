@@ -109,6 +109,8 @@ def test_bytecode_of_every_module_is_there_because_nobody_can_write_it(files):
 
 
 def test_the_image_says_what_it_is_and_does_not_run_as_root(archive, manifest):
+    (name,) = manifest["RepoTags"]
+    assert name.endswith(f"workpool-operator:{version.current()}")
     config = json.load(member(archive, manifest["Config"]))["config"]
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["workpool-operator"]
