@@ -33,8 +33,8 @@ down: ## end the cluster and remove everything of it
 test: ## the checks, then all tests on one server and one cluster, with the smoke set of the faults
 	$(ready)
 	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target up-with-images $(checks)
-	$(pytest) $(parallel) -m "not extended" tests/testbed tests/e2e tests/cluster tests/faults tests/contract
-	$(pytest) tests/scale
+	$(pytest) $(parallel) -m "not extended and not alone" tests/testbed tests/e2e tests/cluster tests/faults tests/contract
+	$(pytest) -m alone tests/faults tests/scale
 
 .PHONY: up-with-images
 up-with-images: # the + shows its progress at once, and not as a whole like the output of the checks

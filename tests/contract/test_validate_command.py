@@ -94,7 +94,7 @@ SPECS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"spec.concurrencyLimit", "spec.poll.intervalSeconds", "spec.poll.prefetchSeconds"},
     ),
     "numbers too high": (
-        {"poll": {"intervalSeconds": 56}, "jobs": {"pendingTimeoutSeconds": 86_401}},
+        {"poll": {"intervalSeconds": 56}, "jobs": {"pendingTimeoutSeconds": 604_801}},
         {"spec.poll.intervalSeconds", "spec.jobs.pendingTimeoutSeconds"},
     ),
 }

@@ -36,7 +36,7 @@ from workpool_operator.kube.leases import LEASE_SECONDS, RENEW_SECONDS
 LEASE = "workpoolbinding-pool"
 MARGIN_SECONDS = 3  # for a machine that tests load
 KILLED_SECONDS = 15 + MARGIN_SECONDS
-ENDED_SECONDS = 2 + MARGIN_SECONDS
+ENDED_SECONDS = 2 + 1  # measured alone: 0.4 s
 STOPPED_SECONDS = 60
 OURS = ()  # the program of this version, on a machine with a right clock
 SETTLED_SECONDS = 1.5
@@ -164,6 +164,7 @@ async def test_the_bindings_of_a_killed_replica_are_served_again_within_15_s(
     assert "Traceback" not in other.process.log
 
 
+@pytest.mark.alone
 async def test_the_bindings_of_a_replica_that_ends_are_served_again_within_2_s(
     pair: tuple[Replica, Replica], load: Runs, past: Past
 ) -> None:

@@ -22,6 +22,8 @@ from tests.support.polling import poll
 from tests.support.prefect import GUARDED_AUTH, PrefectApi, suspended_template
 from workpool_operator.kube.models import BINDING_ANNOTATION
 
+pytestmark = pytest.mark.alone
+
 RUNS = 8
 QUEUED = 60  # of the busy binding: they are being claimed while the idle one is measured
 SILENT = 10  # more than a binding renders at a time

@@ -14,10 +14,14 @@ from collections.abc import Awaitable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.binding import Binding
 from tests.support.polling import poll
 from tests.support.prefect import suspended_template
 from workpool_operator.kube.models import BINDING_ANNOTATION
+
+pytestmark = pytest.mark.alone
 
 BINDINGS, POOLS = 100, 4
 READY_SECONDS = 30  # from the last binding's creation
