@@ -1,8 +1,8 @@
 # The operator:
 #   docker build --tag workpool-operator .
 # The image starts from nothing: it has Python, the dependencies and the package, but no shell, no package manager and
-# no compiler. Bytecode is compiled here, since nobody could write it at run time, and says nothing of the time of the
-# build.
+# no compiler. Bytecode is compiled here, because the file system is read-only at run time, and contains no time
+# of the build.
 ARG BASE=docker.io/library/debian:bookworm-slim
 
 FROM ${BASE} AS build

@@ -5,7 +5,7 @@ ARG BASE=docker.io/library/python:3.11-slim-bookworm
 FROM ${BASE} AS dependencies
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv
 COPY testbed/images/run.lock /build/
-# Compiled, because any user may run it: nobody else could write the bytecode, and without it Prefect's import takes
+# Compiled here, because the image runs as any user, who cannot write the bytecode. Without it Prefect's import takes
 # twice as long.
 RUN /opt/pip/bin/pip --python /opt/venv/bin/python install \
       --no-cache-dir --no-deps --require-hashes -r /build/run.lock \

@@ -16,12 +16,12 @@ def command(tmp_path: Path, cluster: Cluster) -> Command:
 
 
 @pytest.fixture
-def nobody(kube, namespace, cluster, kube_proxy, tmp_path):
+def command_without_rights(kube, namespace, cluster, kube_proxy, tmp_path):
     """Return the command with an account that has no rights."""
     here = f"--namespace={namespace}"
-    cluster.kubectl.run("create", "serviceaccount", "nobody", here)
-    token = cluster.kubectl.run("create", "token", "nobody", here).strip()
-    file = kube_proxy.write_kubeconfig(tmp_path / "nobody", token=token)
+    cluster.kubectl.run("create", "serviceaccount", "no-rights", here)
+    token = cluster.kubectl.run("create", "token", "no-rights", here).strip()
+    file = kube_proxy.write_kubeconfig(tmp_path / "no-rights", token=token)
     return Command(tmp_path, {"KUBECONFIG": str(file)})
 
 
@@ -36,9 +36,9 @@ async def test_an_installation_in_order_passes(command, operator, binding, names
     assert all(line.startswith("ok    ") for line in lines[:-1])
 
 
-async def test_every_missing_right_is_named_with_its_fix(crd, nobody, namespace):
+async def test_every_missing_right_is_named_with_its_fix(crd, command_without_rights, namespace):
     here = (f"--namespace={namespace}", f"--job-namespace={namespace}")
-    done = await nobody("doctor", *here)
+    done = await command_without_rights("doctor", *here)
     assert done.code == 1
     assert "workpoolbindings.workpool-operator.dev is forbidden" in done.out
     assert "missing create jobs, get jobs, list jobs" in done.out

@@ -97,7 +97,7 @@ def test_any_user_can_read_every_file_of_the_image_and_only_root_can_change_one(
     assert [path for path, mode in modes.items() if mode & (stat.S_ISUID | stat.S_ISGID)] == []
 
 
-def test_bytecode_of_every_module_is_there_because_nobody_can_write_it(files):
+def test_bytecode_of_every_module_is_there_because_it_cannot_be_written_later(files):
     sources = [path for path in files if path.endswith(".py") and "site-packages" in path]
     missing = []
     for path in sources:

@@ -33,7 +33,7 @@ class PoolConsumer:
 
 class PoolConsumers:
     """The consumers that the process knows, at most one for each binding. `version` changes with
-    them, so that nobody compares a hundred of them each second to find that nothing changed."""
+    them, so that a session compares them only after a change, not each second."""
 
     def __init__(self) -> None:
         self._by_binding: dict[str, PoolConsumer] = {}
