@@ -221,7 +221,7 @@ class Connection(Listener):
                 await self.flush()
                 raise _Outdated(reason)
             if self._preflight.conditions.allow_claims() and self.is_poll_overdue():
-                self.poller.poll_at_once()
+                self.poller.poll_at_once(since=self._preflight.unusable_at)
             if self._preflight.may_claim() and not could_claim:
                 self.poller.wake()
                 self.controller.resync()

@@ -117,6 +117,7 @@ class Poller:
         self._limits = DeploymentLimits()
         self._logged: set[UUID] = set()  # the runs whose wait for a slot was logged
         self._woken = False  # something may be due that the last poll did not return
+        self._in_progress = False
         self._at_once = asyncio.Event()
         self._changed = asyncio.Event()
         self._asked_at = self._counted_at = self._limits_read_at = float("-inf")
@@ -131,8 +132,11 @@ class Poller:
         self._woken = True
         self._changed.set()
 
-    def poll_at_once(self) -> None:
-        """Poll now, also without a free slot, and although the last poll has just failed."""
+    def poll_at_once(self, *, since: float = float("inf")) -> None:
+        """Poll now, also without a free slot, and although the last poll has just failed. A poll in
+        progress will do if it began at `since`, in monotonic seconds, or later."""
+        if self._in_progress and self._asked_at >= since:
+            return
         self._at_once.set()
         self._changed.set()
 
@@ -178,7 +182,7 @@ class Poller:
             self._woken = False
             self._at_once.clear()
             try:
-                await self._poll()
+                await self._attempt()
             except OperatorError as error:
                 self._polled(error)
                 with suppress(TimeoutError):
@@ -224,6 +228,13 @@ class Poller:
         return int(min(PAGE_SIZE, self._controller.free_slots(self._settings())))
 
     # One poll
+
+    async def _attempt(self) -> None:
+        self._in_progress = True
+        try:
+            await self._poll()
+        finally:
+            self._in_progress = False
 
     async def _poll(self) -> None:
         if (queues := self._queues()) == ():

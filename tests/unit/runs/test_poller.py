@@ -467,6 +467,22 @@ async def test_a_binding_polls_at_once_when_its_server_is_usable_again() -> None
     assert bench.polls == 4
 
 
+@pytest.mark.parametrize(("later", "polls"), [(0.0, 1), (0.1, 2)])
+async def test_a_poll_in_progress_will_do_if_the_server_was_usable_when_it_began(
+    later: float, polls: int
+) -> None:
+    bench = Bench()
+    bench.pool.seconds["poll"] = 1.5
+    began = SimulatedClock().monotonic()
+
+    def usable_again() -> None:
+        bench.pool.seconds["poll"] = 0
+        bench.poller.poll_at_once(since=began + later)
+
+    await bench.during(do=usable_again)
+    assert bench.polls == polls
+
+
 async def test_a_poll_reads_as_many_runs_as_its_window_has_room_for() -> None:
     bench = Bench(*many("a", 500))
     await bench.during(do=bench.take_offers)
