@@ -4,7 +4,7 @@
 PYTHON ?= python3
 .DEFAULT_GOAL := help
 .PHONY: help demo cluster down test test-unit test-contract test-cluster test-e2e test-faults \
-	test-scale test-testbed test-versions check bench crd dist locks
+	test-scale test-testbed test-versions check bench crd dist docs locks
 
 programs = .venv/bin
 ready = @$(PYTHON) -m testbed.bootstrap $@
@@ -13,6 +13,7 @@ testbed = @$(programs)/python -m testbed
 # plugin mixes those that wait with those that compute.
 WORKERS ?= 4
 pytest = @$(programs)/python -m pytest
+export NO_MKDOCS_2_WARNING = 1 # an advertisement of the site's theme
 parallel = --numprocesses=$(WORKERS) --dist=loadgroup
 
 help: ## print this
@@ -63,17 +64,18 @@ test-versions: ## claims and Jobs with each version of Prefect and Kubernetes; P
 	$(ready)
 	@WORKERS=$(WORKERS) $(programs)/python -m testbed $@
 
-check: ## format, lint, types, import contracts, generated files, unit tests
+check: ## format, lint, types, import contracts, generated files, the site, unit tests
 	$(ready)
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target $(checks)
 
 # Two run at a time, each to its end, and its output is shown as a whole; the longest starts first.
-checks = check-units check-types check-imports check-generated check-lint check-format
+checks = check-units check-types check-imports check-generated check-docs check-lint check-format
 .PHONY: $(checks)
 check-units: run = pytest -q --numprocesses=2 tests/unit
 check-types: run = mypy
 check-imports: run = lint-imports
 check-generated: run = python -m testbed.generated
+check-docs: run = mkdocs build --strict # not --quiet, with which nothing fails
 check-lint: run = ruff check
 check-format: run = ruff format --check
 $(checks):
@@ -91,6 +93,10 @@ crd: ## write the CRD from the model
 dist: ## build wheel, image archive, chart package, SBOM and checksums into dist/
 	$(ready)
 	$(testbed) dist
+
+docs: ## serve the documentation's site on http://127.0.0.1:8000; `make check-docs` only builds it, into site/
+	$(ready)
+	@$(programs)/mkdocs serve --strict
 
 locks: ## resolve the dependencies again
 	$(ready)

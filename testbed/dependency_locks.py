@@ -17,7 +17,7 @@ COMMON = (
 LOCKS = {
     "requirements.lock": ("pyproject.toml", "--extra=client"),
     "requirements-dev.lock": (
-        *("pyproject.toml", "--extra=worker", "--group=dev"),
+        *("pyproject.toml", "--extra=worker", "--group=dev", "--group=docs"),
         "--constraint=requirements.lock",
     ),
     "requirements-peer.lock": ("--group=peer", "--constraint=requirements-dev.lock"),

@@ -10,7 +10,7 @@ import pytest
 
 from testbed.state import CHECKOUT
 
-PROGRAMS = ("pytest", "mypy", "lint-imports", "python", "ruff")
+PROGRAMS = ("pytest", "mypy", "lint-imports", "python", "mkdocs", "ruff")
 
 
 @pytest.fixture
