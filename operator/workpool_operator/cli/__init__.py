@@ -31,6 +31,21 @@ ContextOption = Annotated[
         rich_help_panel=CLUSTER_PANEL,
     ),
 ]
+NamespacesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--namespace",
+        "-n",
+        metavar="NAME",
+        help="The bindings of this namespace; repeatable.",
+    ),
+]
+AllNamespacesOption = Annotated[
+    bool, typer.Option("--all-namespaces", "-A", help="The bindings of all namespaces.")
+]
+OutputOption = Annotated[
+    Literal["text", "json"], typer.Option("--output", "-o", help="Output format.")
+]
 
 
 class Program(TyperGroup):
@@ -70,23 +85,25 @@ def _print_version(requested: bool) -> None:
     if requested:
         from importlib.metadata import version
 
-        typer.echo(f"workpool-operator {version('workpool-operator')}, {_prefect_version()}")
+        from workpool_operator.prefect_version import prefect_version
+
+        prefect = f"Prefect {prefect_version()}" if prefect_version() else "without Prefect"
+        typer.echo(f"workpool-operator {version('workpool-operator')}, {prefect}")
         raise typer.Exit
 
 
-def _prefect_version() -> str:
-    """Return which Prefect is installed, without the seconds that its import takes."""
-    from importlib.metadata import PackageNotFoundError, version
+def _require_one_scope(namespaces: list[str] | None, all_namespaces: bool) -> None:
+    if bool(namespaces) == all_namespaces:
+        raise typer.BadParameter("set either --namespace or --all-namespaces")
 
-    for distribution in (
-        "prefect",
-        "prefect-client",
-    ):  # the same modules, the latter without server
-        try:
-            return f"Prefect {version(distribution)}"
-        except PackageNotFoundError:
-            continue
-    return "without Prefect"
+
+def _keys(given: list[str] | None) -> tuple[str, ...]:
+    """Return the bindings that arguments name, each as NAMESPACE/NAME."""
+    for key in given or ():
+        namespace, _, name = key.partition("/")
+        if not (namespace and name) or "/" in name:
+            raise typer.BadParameter(f"{key!r} must be NAMESPACE/NAME, such as data/etl")
+    return tuple(given or ())
 
 
 @app.callback()
@@ -150,24 +167,54 @@ def crd(
 
 
 @app.command()
+def status(
+    bindings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NS/NAME]...", help="Only these bindings."),
+    ] = None,
+    namespace: NamespacesOption = None,
+    all_namespaces: AllNamespacesOption = False,
+    output: OutputOption = "text",
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it again when it changes, until Ctrl-C.")
+    ] = False,
+    interval_seconds: Annotated[
+        float, typer.Option(min=0.5, help="For --watch: seconds between two reads.")
+    ] = 2,
+    kubeconfig: KubeconfigOption = "",
+    context: ContextOption = "",
+) -> None:
+    """Show bindings, their slots, and their runs in flight with phase, age and reason.
+
+    The right to read bindings, Jobs and pods is enough. Without --namespace:
+    those of the kubeconfig's namespace.
+    """
+    if sum((bool(bindings), bool(namespace), all_namespaces)) > 1:
+        raise typer.BadParameter("set one of NS/NAME, --namespace and --all-namespaces")
+    from workpool_operator.cli.overview import Selection
+    from workpool_operator.cli.status import Options, main
+    from workpool_operator.kube.kubeconfig import Kubeconfig
+
+    main(
+        Options(
+            selection=Selection(tuple(namespace or ()), _keys(bindings)),
+            all_namespaces=all_namespaces,
+            output_format=output,
+            watch=watch,
+            interval_seconds=interval_seconds,
+            kubeconfig=Kubeconfig(kubeconfig, context),
+        )
+    )
+
+
+@app.command()
 def doctor(
     bindings: Annotated[
         list[str] | None,
         typer.Argument(metavar="[NS/NAME]...", help="Bindings that must be Ready."),
     ] = None,
-    namespace: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--namespace",
-            "-n",
-            metavar="NAME",
-            help="The operator serves the bindings of this namespace; repeatable.",
-        ),
-    ] = None,
-    all_namespaces: Annotated[
-        bool,
-        typer.Option("--all-namespaces", "-A", help="It serves the bindings of all namespaces."),
-    ] = False,
+    namespace: NamespacesOption = None,
+    all_namespaces: AllNamespacesOption = False,
     job_namespace: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Jobs may run in this namespace; repeatable."),
@@ -185,8 +232,7 @@ def doctor(
 
     The rights are the caller's: run it with the operator's account, as helm test does.
     """
-    if bool(namespace) == all_namespaces:
-        raise typer.BadParameter("set either --namespace or --all-namespaces")
+    _require_one_scope(namespace, all_namespaces)
     from workpool_operator.cli.doctor import Options, main
     from workpool_operator.kube.kubeconfig import Kubeconfig
 
@@ -194,7 +240,7 @@ def doctor(
         Options(
             namespaces=tuple(namespace or ()),
             job_namespaces=tuple(job_namespace or ()),
-            bindings=tuple(bindings or ()),
+            bindings=_keys(bindings),
             write_secrets=write_secrets,
             operator=operator,
             kubeconfig=Kubeconfig(kubeconfig, context),
@@ -325,9 +371,7 @@ def validate(
         list[str],
         typer.Argument(metavar="FILE|DIR", help="YAML or JSON; - is standard input."),
     ],
-    output: Annotated[
-        Literal["text", "json"], typer.Option("--output", "-o", help="Output format.")
-    ] = "text",
+    output: OutputOption = "text",
 ) -> None:
     """Check WorkPoolBindings and base job templates offline.
 
@@ -341,19 +385,8 @@ def validate(
 
 @app.command()
 def unbind(
-    namespace: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--namespace",
-            "-n",
-            metavar="NAME",
-            help="Delete the bindings of this namespace; repeatable.",
-        ),
-    ] = None,
-    all_namespaces: Annotated[
-        bool,
-        typer.Option("--all-namespaces", "-A", help="Delete the bindings of all namespaces."),
-    ] = False,
+    namespace: NamespacesOption = None,
+    all_namespaces: AllNamespacesOption = False,
     selector: Annotated[
         str,
         typer.Option(
@@ -375,8 +408,7 @@ def unbind(
     context: ContextOption = "",
 ) -> None:
     """Delete WorkPoolBindings; remove the finalizer if no operator is running."""
-    if bool(namespace) == all_namespaces:
-        raise typer.BadParameter("set either --namespace or --all-namespaces")
+    _require_one_scope(namespace, all_namespaces)
     if not (yes or dry_run or (sys.stdin and sys.stdin.isatty())):
         text = "standard input is not a terminal: add --yes to delete, or --dry-run to only list"
         raise typer.BadParameter(text)

@@ -10,7 +10,6 @@ Prefect continues to list the worker, as OFFLINE.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,17 +18,15 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
-from workpool_operator.api import v1alpha1
 from workpool_operator.binding import finalizers, secrets
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.cli import output
+from workpool_operator.cli.binding_list import NotInstalled, key_of, list_bindings
 from workpool_operator.cli.binding_lookup import binding_of
 from workpool_operator.cli.objects import pool_name
 from workpool_operator.errors import (
     KubernetesConflict,
     KubernetesNotFound,
-    KubernetesRefused,
-    OperatorError,
     Unavailable,
 )
 from workpool_operator.jobs.field_errors import get_path
@@ -52,12 +49,6 @@ class Options:
     patience_seconds: float
     dry_run: bool
     yes: bool
-
-    @property
-    def paths(self) -> list[str]:
-        """The API paths that list the selected bindings."""
-        everywhere = f"{BINDINGS.api}/{BINDINGS.plural}"
-        return [BINDINGS.path(namespace) for namespace in self.namespaces] or [everywhere]
 
 
 def main(options: Options) -> None:
@@ -89,20 +80,16 @@ async def _show(options: Options) -> list[Object]:
     async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
         try:
             found = await _listed(kube, options)
-        except Unavailable as error:
-            raise OperatorError(f"cannot reach {kube.address}: {error}") from error
-        except KubernetesNotFound:
-            output.echo_note(f"{kube.address} has no {v1alpha1.PLURAL}: the CRD is not installed")
+        except NotInstalled as missing:
+            output.echo_note(str(missing))
             found = []
-        except KubernetesRefused as refused:
-            raise OperatorError(f"{kube.address}: {refused}") from refused
         where = f"in {kube.address}"
     if not found:
         output.echo(f"no bindings to delete {where}")
         return found
     output.echo(f"{len(found)} {'binding' if len(found) == 1 else 'bindings'} {where}:")
     for binding in found:
-        output.echo(f"  {_name(binding)}  {_describe(binding)}")
+        output.echo(f"  {key_of(binding)}  {_describe(binding)}")
     return found
 
 
@@ -124,13 +111,13 @@ async def _delete(bindings: Sequence[Object], options: Options) -> list[Object]:
         left = await _wait_until_deleted(options.patience_seconds, bindings, kube, options)
         for binding in left:
             why = f"no operator did so within {options.patience_seconds:g} s"
-            output.echo(f"{_name(binding)}: removing the finalizer, because {why}")
+            output.echo(f"{key_of(binding)}: removing the finalizer, because {why}")
             await _release_secrets(kube, binding)
             await _remove_finalizer(kube, binding)
         left = await _wait_until_deleted(REMOVAL_SECONDS, left, kube, options)
     for binding in left:
         held_by = ", ".join(binding["metadata"].get("finalizers", [])) or "none"
-        output.echo_error(f"{_name(binding)} was not deleted; its finalizers: {held_by}")
+        output.echo_error(f"{key_of(binding)} was not deleted; its finalizers: {held_by}")
     return left
 
 
@@ -143,7 +130,7 @@ async def _wait_until_deleted(
     while left:
         found = {_uid(each): each for each in await _listed(kube, options) if _uid(each) in left}
         for uid in left.keys() - found.keys():
-            output.echo(f"{_name(left[uid])}: deleted")
+            output.echo(f"{key_of(left[uid])}: deleted")
         left = found
         if left and asyncio.get_running_loop().time() > deadline:
             break
@@ -152,9 +139,7 @@ async def _wait_until_deleted(
 
 
 async def _listed(kube: KubernetesClient, options: Options) -> list[Object]:
-    query = {"labelSelector": options.selector} if options.selector else {}
-    pages = [json.loads(await kube.request("GET", p, query=query)) for p in options.paths]
-    return [binding for page in pages for binding in page["items"]]
+    return await list_bindings(kube, options.namespaces, selector=options.selector)
 
 
 async def _delete_if_unchanged(kube: KubernetesClient, binding: Object) -> None:
@@ -184,11 +169,7 @@ async def _release_secrets(kube: KubernetesClient, binding: Object) -> None:
     try:
         await secrets.release_secrets(valid, kube)
     except Unavailable as error:
-        output.echo_note(f"{_name(binding)}: cannot delete its Secrets: {error}")
-
-
-def _name(binding: Object) -> str:
-    return f"{binding['metadata']['namespace']}/{binding['metadata']['name']}"
+        output.echo_note(f"{key_of(binding)}: cannot delete its Secrets: {error}")
 
 
 def _uid(binding: Object) -> str:

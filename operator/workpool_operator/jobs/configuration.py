@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 import httpx
-import prefect
 from prefect.workers.base import BaseJobConfiguration
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from workpool_operator.errors import OperatorError, PrefectUnavailable, RenderError
 from workpool_operator.jobs import environment, manifest, placeholders, scalars
 from workpool_operator.jobs.base_job_template import default_manifest
+from workpool_operator.prefect_version import prefect_version
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -189,7 +189,7 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
 
     @staticmethod
     def _base_flow_run_labels(flow_run: FlowRun) -> dict[str, str]:
-        version = prefect.__version__.split("+")[0]
+        version = prefect_version()
         return {
             **BaseJobConfiguration._base_flow_run_labels(flow_run),
             "prefect.io/version": version,

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import prefect
-
 from workpool_operator.errors import RenderError
 from workpool_operator.jobs import names, scalars
 from workpool_operator.kube import flow_container, models
+from workpool_operator.prefect_version import prefect_version
 
 FLOW_RUN_ID_KEY = "prefect.io/flow-run-id"
 CONTAINERS = "job_manifest.spec.template.spec.containers"
@@ -174,9 +173,8 @@ def get_mapping_path(document: Any, path: str) -> Any:
 def set_image(container: Object) -> None:
     """Set the image, if there is none, to Prefect's own in the version that is installed here."""
     if container.get("image") is None:
-        version = prefect.__version__.split("+")[0]
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        container["image"] = f"prefecthq/prefect:{version}-python{python}"
+        container["image"] = f"prefecthq/prefect:{prefect_version()}-python{python}"
 
 
 def set_arguments(manifest: Object) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from testbed.state import CHECKOUT
 from tests.support.command import Command
 from tests.support.operator import PROGRAM
+from workpool_operator import prefect_version
 from workpool_operator.cli import app
 
 HEAVY = ("prefect", "aiohttp", "kopf", "yaml", "pydantic", "jsonschema", "kubernetes_asyncio")
@@ -25,15 +26,15 @@ def command(tmp_path) -> Command:
     return Command(tmp_path, {})
 
 
-@pytest.mark.parametrize("arguments", [[], ["render"], ["validate"], ["run"], ["unbind"], ["crd"]])
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)])
 def test_each_command_has_a_help_text(command, arguments):
     result = command.run(*arguments, "--help", COLUMNS="80")
     assert result.code == 0
     assert "Usage: workpool-operator" in result.out
     assert command.here(*arguments, "-h").out == command.here(*arguments, "--help").out
-
-
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -100,6 +101,9 @@ def test_the_version_names_whichever_distribution_of_prefect_is_installed(
         return "3.8.8"
 
     monkeypatch.setattr(metadata, "version", found)
+    monkeypatch.setattr(prefect_version, "version", found)
+    uncached = prefect_version.prefect_version.__wrapped__
+    monkeypatch.setattr(prefect_version, "prefect_version", uncached)
     assert CliRunner().invoke(app, ["--version"]).output == f"workpool-operator 3.8.8, {printed}\n"
 
 
@@ -134,6 +138,13 @@ def test_help_imports_no_heavy_library():
     )
     found = subprocess.check_output([sys.executable, "-c", program], text=True)
     assert json.loads(found) == []
+
+
+@pytest.mark.parametrize("module", ["doctor", "status", "unbind", "validation_report"])
+def test_a_command_that_needs_no_prefect_starts_without_its_import(module):
+    """Its import takes two seconds."""
+    program = f"import sys, workpool_operator.cli.{module}; sys.exit('prefect' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -210,6 +221,9 @@ def test_an_unreachable_cluster_is_named_with_its_context(command):
         (["validate"], "FILE"),
         (["vaildate", "x"], "vaildate"),
         (["unbind"], "set either --namespace or --all-namespaces"),
+        (["status", "-n", "a", "-A"], "set one of NS/NAME, --namespace and --all-namespaces"),
+        (["status", "etl"], "'etl' must be NAMESPACE/NAME"),
+        (["doctor", "-A", "data/etl/x"], "'data/etl/x' must be NAMESPACE/NAME"),
         (["unbind", "-l", "a=b", "--yes"], "set either --namespace"),
         (["unbind", "-n", "a", "-A", "--yes"], "set either --namespace"),
         (["unbind", "-n", "a"], "standard input is not a terminal"),

@@ -1,0 +1,180 @@
+"""Puts bindings and their runs in flight into two tables, explanations, or one document. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from workpool_operator.cli.objects import pool_name
+from workpool_operator.cli.runs_in_flight import RunInFlight
+from workpool_operator.jobs.field_errors import get_path
+
+READY, CLAIMING = "Ready", "Claiming"
+UNSERVED = "no operator serves it: check the namespaces and the selector of the operator"
+_COLOURS = {
+    "True": "green",
+    "False": "red",
+    "Unknown": "yellow",
+    "Running": "green",
+    "Pending": "yellow",
+    "Starting": "yellow",
+    "NoJob": "yellow",
+}
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table with its heading."""
+
+    heading: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __str__(self) -> str:
+        """The table as aligned columns."""
+        widths = [max(map(len, column)) for column in zip(self.heading, *self.rows, strict=True)]
+        lines = [
+            "   ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+            for row in (self.heading, *self.rows)
+        ]
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def colour_of(cell: str) -> str:
+    """Return the colour of a cell on a terminal, "" for none."""
+    return _COLOURS.get(cell, "")
+
+
+def bindings_table(bindings: Iterable[Object], now: datetime) -> Table:
+    """Return a row for each binding."""
+    heading = (
+        *("NAMESPACE", "BINDING", "POOL", "READY", "STATUS"),
+        *("SLOTS", "QUEUED", "LAST POLL", "AGE"),
+    )
+    return Table(heading, tuple(_binding_row(binding, now) for binding in bindings))
+
+
+def _binding_row(binding: Object, now: datetime) -> tuple[str, ...]:
+    ready, claiming = condition(binding, READY), condition(binding, CLAIMING)
+    runs = runs_of(binding)
+    limit = get_path(binding, ("spec", "concurrencyLimit"))
+    return (
+        str(binding["metadata"]["namespace"]),
+        str(binding["metadata"]["name"]),
+        pool_name(binding.get("spec")),
+        str(ready.get("status", "Unknown")),
+        str((claiming or ready).get("reason", "Unserved")),
+        f"{runs['running'] + runs['pending']}/{limit or '-'}",
+        str(runs["queued"]),
+        age_of(get_path(binding, ("status", "lastPollTime")), now),
+        age_of(binding["metadata"].get("creationTimestamp"), now),
+    )
+
+
+def runs_table(runs: Iterable[RunInFlight], now: datetime) -> Table:
+    """Return a row for each run."""
+    heading = ("RUN", "BINDING", "PHASE", "AGE", "REASON", "JOB")
+    return Table(heading, tuple(_run_row(run, now) for run in runs))
+
+
+def _run_row(run: RunInFlight, now: datetime) -> tuple[str, ...]:
+    job = f"{run.namespace}/{run.job}" if run.job else ""
+    name = run.name or run.run_id
+    return name, run.binding, run.phase, age_of(run.since, now), run.reason, job
+
+
+def explanations(bindings: Iterable[Object], runs: Iterable[RunInFlight]) -> Iterator[str]:
+    """Yield why a binding does not claim runs, and why a run waits, each with what to do."""
+    for binding in bindings:
+        name = f"{binding['metadata']['namespace']}/{binding['metadata']['name']}"
+        if not get_path(binding, ("status", "conditions")):
+            yield f"{name}: {UNSERVED}"
+        shown = set[str]()
+        for type_ in (READY, CLAIMING):
+            found = condition(binding, type_)
+            message = str(found.get("message", ""))
+            if found.get("status", "True") != "True" and message not in shown:
+                shown.add(message)
+                yield f"{name}: {found.get('reason')}: {message}"
+    for run in runs:
+        if run.message:
+            yield f"{run.name or run.run_id}: {run.reason}: {' '.join(run.message.split())}"
+
+
+def as_document(
+    bindings: Iterable[Object], runs: Iterable[RunInFlight], notes: Sequence[str]
+) -> Object:
+    """Return everything as one JSON document."""
+    return {
+        "bindings": [_binding_document(binding) for binding in bindings],
+        "runs": [_run_document(run) for run in runs],
+        "notes": list(notes),
+    }
+
+
+def _binding_document(binding: Object) -> Object:
+    return {
+        "namespace": binding["metadata"]["namespace"],
+        "name": binding["metadata"]["name"],
+        "workPool": pool_name(binding.get("spec")),
+        "ready": _condition_document(condition(binding, READY)),
+        "claiming": _condition_document(condition(binding, CLAIMING)),
+        "concurrencyLimit": get_path(binding, ("spec", "concurrencyLimit")) or None,
+        "runs": runs_of(binding),
+        "lastPollTime": get_path(binding, ("status", "lastPollTime")) or None,
+        "holderIdentity": get_path(binding, ("status", "holderIdentity")) or None,
+    }
+
+
+def _condition_document(found: Object) -> Object:
+    given = {key: str(found.get(key, "")) for key in ("status", "reason", "message")}
+    return given | {"status": given["status"] or "Unknown"}
+
+
+def _run_document(run: RunInFlight) -> Object:
+    document = asdict(run) | {"since": run.since.isoformat() if run.since else None}
+    return {_CAMEL.get(key, key): value for key, value in document.items()}
+
+
+_CAMEL = {"run_id": "id", "job_uid": "jobUID"}
+
+
+def condition(binding: Object, type_: str) -> Object:
+    """Return the condition of the binding's status; {} if it has none."""
+    conditions = get_path(binding, ("status", "conditions"))
+    found = conditions if isinstance(conditions, list) else []
+    return next((each for each in found if each.get("type") == type_), {})
+
+
+def runs_of(binding: Object) -> dict[str, int]:
+    """Return the numbers of runs that the status counts, by `running`, `pending` and `queued`."""
+    runs = get_path(binding, ("status", "runs"))
+    runs = runs if isinstance(runs, dict) else {}
+    numbers = {name: runs.get(name) for name in ("running", "pending", "queued")}
+    return {name: number if isinstance(number, int) else 0 for name, number in numbers.items()}
+
+
+def age_of(time: object, now: datetime) -> str:
+    """Return how long ago the time was, "-" if it is unknown."""
+    if isinstance(time, str):
+        try:
+            time = datetime.fromisoformat(time)
+        except ValueError:
+            return "-"
+    return duration((now - time).total_seconds()) if isinstance(time, datetime) else "-"
+
+
+def duration(seconds: float) -> str:
+    """Return the duration in one or two units, as kubectl shows ages: 90s, 5m30s, 4h, 12d."""
+    whole = max(0, int(seconds))
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86_400
+    if minutes < 2:
+        return f"{whole}s"
+    if minutes < 10:
+        return f"{minutes}m{whole % 60}s" if whole % 60 else f"{minutes}m"
+    if hours < 3:
+        return f"{minutes}m"
+    return f"{hours}h" if days < 2 else f"{days}d"

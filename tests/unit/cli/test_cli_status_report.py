@@ -1,0 +1,111 @@
+"""The tables, explanations and the document of `workpool-operator status`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from workpool_operator.cli import status_report
+from workpool_operator.cli.runs_in_flight import RunInFlight
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+WAITS = "The limit of 2 runs is reached."
+
+
+def binding(*conditions, **status):
+    return {
+        "metadata": {
+            "namespace": "data",
+            "name": "etl",
+            "creationTimestamp": "2025-12-30T12:00:00Z",
+        },
+        "spec": {"workPool": {"name": "k8s-etl"}, "concurrencyLimit": 2},
+        "status": {
+            "conditions": [
+                {"type": type_, "status": value, "reason": reason, "message": message}
+                for type_, value, reason, message in conditions
+            ],
+            **status,
+        },
+    }
+
+
+SERVED = binding(
+    ("Ready", "True", "Polling", "Due runs are claimed."),
+    ("Claiming", "False", "AtCapacity", WAITS),
+    runs={"running": 1, "pending": 1, "queued": 3},
+    lastPollTime="2026-01-01T11:59:56Z",
+)
+RUN = RunInFlight(
+    run_id="7a1e87ec",
+    name="slow-crab",
+    binding="data/etl",
+    namespace="data",
+    phase="Starting",
+    since=NOW - timedelta(seconds=42),
+    job="slow-crab-x",
+    reason="ImagePullBackOff",
+    message="Container 'prefect-job':\nno such image",
+)
+
+
+def test_the_tables_are_aligned_columns_that_other_programs_can_read():
+    assert str(status_report.bindings_table([SERVED], NOW)).splitlines() == [
+        "NAMESPACE   BINDING   POOL      READY   STATUS       SLOTS   QUEUED   LAST POLL   AGE",
+        "data        etl       k8s-etl   True    AtCapacity   2/2     3        4s          2d",
+    ]
+    assert str(status_report.runs_table([RUN], NOW)).splitlines() == [
+        "RUN         BINDING    PHASE      AGE   REASON             JOB",
+        "slow-crab   data/etl   Starting   42s   ImagePullBackOff   data/slow-crab-x",
+    ]
+
+
+def test_each_wait_is_explained_in_a_line():
+    assert list(status_report.explanations([SERVED], [RUN])) == [
+        f"data/etl: AtCapacity: {WAITS}",
+        "slow-crab: ImagePullBackOff: Container 'prefect-job': no such image",
+    ]
+
+
+def test_one_fault_that_both_conditions_name_is_explained_once():
+    fault = ("False", "WorkPoolNotFound", "There is no such pool.")
+    found = status_report.explanations([binding(("Ready", *fault), ("Claiming", *fault))], [])
+    assert list(found) == ["data/etl: WorkPoolNotFound: There is no such pool."]
+
+
+@pytest.mark.parametrize(
+    "status", [{}, {"conditions": None}, {"conditions": "x", "runs": [], "lastPollTime": 7}]
+)
+def test_a_binding_without_a_usable_status_is_unserved(status):
+    found = binding() | {"status": status}
+    row = dict(zip(*_row(found), strict=True))
+    assert (row["READY"], row["STATUS"], row["SLOTS"]) == ("Unknown", "Unserved", "0/2")
+    assert row["LAST POLL"] == "-"
+    [document] = status_report.as_document([found], [], [])["bindings"]
+    assert document["ready"] == {"status": "Unknown", "reason": "", "message": ""}
+
+
+def _row(found):
+    table = status_report.bindings_table([found], NOW)
+    return table.heading, table.rows[0]
+
+
+def test_the_document_has_the_same_facts():
+    document = status_report.as_document([SERVED], [RUN], ["a note"])
+    [found] = document["bindings"]
+    assert found["claiming"] == {"status": "False", "reason": "AtCapacity", "message": WAITS}
+    assert (found["concurrencyLimit"], found["runs"]["queued"]) == (2, 3)
+    [run] = document["runs"]
+    assert (run["id"], run["phase"], run["reason"]) == ("7a1e87ec", "Starting", "ImagePullBackOff")
+    assert run["since"] == "2026-01-01T11:59:18+00:00"
+    assert document["notes"] == ["a note"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (119, "119s"), (300, "5m"), (330, "5m30s"), (7200, "120m"), (14_400, "4h")]
+    + [(172_800, "2d"), (-3, "0s")],
+)
+def test_durations_are_as_kubectl_shows_them(seconds, text):
+    assert status_report.duration(seconds) == text
