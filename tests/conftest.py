@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
 
@@ -26,6 +27,12 @@ from tests.support.run import TestRun
 from workpool_operator.binding.consent import ANNOTATION as CONSENT
 
 pytest_plugins = ["tests.support.plugin"]
+
+# What a property test shows does not depend on how busy the machine is.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -109,7 +109,6 @@ async def test_the_job_equals_the_stock_workers_except_for_documented_difference
     max_examples=MADE,
     derandomize=True,
     database=None,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 @given(case=made.CASES)

@@ -18,7 +18,7 @@ def named(prefix: str, count: int) -> list[str]:
 
 
 @given(bindings=NAMES, replicas=NAMES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_binding_has_one_replica_and_replicas_differ_by_at_most_one_binding(
     bindings: set[str], replicas: set[str]
 ) -> None:

@@ -50,7 +50,7 @@ names = st.text(letters, min_size=1, max_size=300)
 # A key $ref is a reference to a block, and an invalid one has an error of its own.
 label_keys = texts.filter(lambda key: key != "$ref")
 variables = st.dictionaries(st.sampled_from(NAMES) | texts, documents, max_size=3)
-often = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+often = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 def paths(document: Any, path: Path = ()) -> Iterator[Path]:

@@ -48,7 +48,7 @@ def test_a_jobs_name_is_the_runs_and_its_hash(run_name: str, slug: str) -> None:
     assert re.fullmatch("[0-9a-f]{12}", digest)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet=st.characters(max_codepoint=127), max_size=100))
 def test_a_plain_name_is_the_slug_that_transliteration_would_give(run_name: str) -> None:
     length = names.JOB_NAME_LENGTH - 13
@@ -64,7 +64,7 @@ def test_a_plain_name_is_made_without_a_search_on_the_disk(monkeypatch) -> None:
     assert names.label_value("not valid!") == "not-valid"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=300))
 def test_every_name_is_a_dns_label_of_at_most_57_characters(run_name: str) -> None:
     name = name_of(run_name)
@@ -164,7 +164,7 @@ def test_a_label_value_is_repaired(value: str, repaired: str) -> None:
     assert names.label_value(value) == repaired
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=200))
 def test_every_repaired_value_is_valid(value: str) -> None:
     repaired = names.label_value(value)

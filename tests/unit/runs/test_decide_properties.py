@@ -122,7 +122,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     return snapshot_of(replace(known, read_at=read, answered_at=answered), **objects)
 
 
-quickly = settings(max_examples=150, deadline=None)
+quickly = settings(max_examples=150)
 
 
 @quickly
