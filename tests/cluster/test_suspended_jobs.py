@@ -71,7 +71,7 @@ async def test_suspended_jobs_wait_without_a_time_out_or_a_slot_and_report_why(
         assert "Crashed" not in await api.state_names(run["id"])
 
 
-@pytest.mark.parametrize("resumed_after_seconds", [0, 8])
+@pytest.mark.parametrize("resumed_after_seconds", [pytest.param(0, marks=pytest.mark.extended), 8])
 async def test_a_preempted_run_continues_in_its_own_job_and_never_runs_twice_at_once(
     resumed_after_seconds: float,
     queued: None,

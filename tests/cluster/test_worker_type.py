@@ -128,6 +128,7 @@ async def test_the_next_worker_completes_the_submission_of_a_killed_one(
     assert (await api.state_names(run["id"])).count("Pending") == 1
 
 
+@pytest.mark.extended
 async def test_runs_never_overlap_under_a_limit_of_one_even_after_a_kill(
     api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
 ) -> None:
@@ -173,12 +174,14 @@ def life_of(pod: Object) -> list[str]:
             "137",
             ["OOMKilled", "limit of 64Mi"],
             id="out of memory",
+            marks=pytest.mark.extended,
         ),
         pytest.param(
             {"image": "no.such/image:1", "image_pull_policy": "Never"},
             "125",
             ["pendingTimeoutSeconds (10 s)", "ImagePullBackOff"],
             id="image that is not there",
+            marks=pytest.mark.extended,
         ),
     ],
 )
@@ -199,6 +202,7 @@ async def test_a_run_ends_with_the_real_exit_code_and_the_reason(
     assert (await api.read_run(run["id"]))["state"] == run["state"]
 
 
+@pytest.mark.extended
 async def test_a_sidecar_that_keeps_running_neither_hides_nor_changes_the_end_of_a_run(
     api: PrefectApi, pool: str, run_image: str, work: Work, launch: Launch
 ) -> None:

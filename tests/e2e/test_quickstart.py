@@ -18,6 +18,7 @@ pytestmark = pytest.mark.xdist_group("e2e")
 
 PAGE = "docs/install.md"
 MANIFESTS = CHECKOUT / "manifests"
+JOBS = ("job", "--selector=workpool-operator.dev/binding", "--namespace=prefect")
 COMPLETED = "Flow run finished successfully in 'Completed'."
 
 
@@ -47,10 +48,15 @@ def release_removed(kubectl, fresh_cluster) -> Iterator[None]:
 def test_the_quick_start_runs_a_flow_to_completed(manifests_removed, type_commands, kubectl):
     _, after_kind, _ = typed(PAGE, "Quick start")
     assert COMPLETED in type_commands(after_kind)
-    jobs = ("job", "--selector=workpool-operator.dev/binding", "--namespace=prefect")
-    kubectl("wait", "--for=condition=Complete", *jobs, "--timeout=30s")
+    kubectl("wait", "--for=condition=Complete", *JOBS, "--timeout=30s")
 
 
-def test_the_quick_start_with_helm_runs_a_flow_to_completed(release_removed, type_commands):
+def test_the_quick_start_with_helm_runs_a_flow_under_the_rights_that_the_chart_gives(
+    release_removed, type_commands, kubectl
+):
     (all_of_them,) = typed(PAGE, "Quick start with Helm")
     assert COMPLETED in type_commands(all_of_them)
+    kubectl("wait", "--for=condition=Complete", *JOBS, "--timeout=30s")
+    log = kubectl("logs", "deployment/demo-workpool-operator", "--namespace=prefect")
+    assert "forbidden" not in log.lower()
+    assert "Traceback" not in log

@@ -76,7 +76,7 @@ def test_up_after_a_kill_continues_with_the_existing_objects(node: LocalNode) ->
     assert nodes.run_job(node.kubectl, "work", f"{nodes.BUSYBOX} echo done") == "done\n"
 
 
-@pytest.mark.parametrize("seconds", [0.3, 2.0])
+@pytest.mark.parametrize("seconds", [pytest.param(0.3, marks=pytest.mark.extended), 2.0])
 def test_up_continues_a_start_that_was_killed(node: LocalNode, seconds: float) -> None:
     before = Machine.now(node, None)
     starting = nodes.start_command(node)

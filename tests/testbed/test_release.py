@@ -19,6 +19,9 @@ from testbed.environments import Environment
 from testbed.images.buildah import Buildah
 from testbed.state import CHECKOUT
 
+# One worker of pytest-xdist builds the release for all of them.
+pytestmark = pytest.mark.xdist_group("release")
+
 MEGABYTE = 1_000_000
 NAME = f"workpool-operator-{version.current()}"
 
