@@ -228,8 +228,9 @@ class Connection(Listener):
 
     async def _check(self) -> str | None:
         """Check everything once. Return why another connection is needed, None if it is not."""
-        if _connection_fields(self._binding.spec()) != self._fields:
-            return "spec.server, or the fields of spec.jobs that concern it, changed"
+        now = _connection_fields(self._binding.spec())
+        if changed := [path for path, value in now.items() if value != self._fields[path]]:
+            return f"{', '.join(changed)} changed"
         if await self._preflight.credentials() != self._api.server:
             return "the credentials changed"
         pool = await self._preflight.check(self._api, waiting=lambda: self._beat("checks"))
@@ -239,9 +240,20 @@ class Connection(Listener):
         self._context.watchdog.beat(f"{self._binding.key} {part}", within=within)
 
 
-def _connection_fields(spec: Spec) -> tuple[object, ...]:
-    """Return the fields that a connection and the environment of its run pods depend on."""
+def _connection_fields(spec: Spec) -> dict[str, object]:
+    """Return the fields that a connection and its Jobs depend on, by path."""
     jobs = spec.jobs
-    pods = (jobs.api_key, jobs.auth_string, jobs.headers, jobs.ca_bundle, jobs.allowed_namespaces)
-    overlay = (jobs.env, jobs.labels, jobs.annotations, jobs.patches)
-    return spec.server, spec.worker_name, jobs.server_url, *pods, *overlay
+    return {
+        "spec.server": spec.server,
+        "spec.workerName": spec.worker_name,
+        "spec.jobs.serverURL": jobs.server_url,
+        "spec.jobs.apiKey": jobs.api_key,
+        "spec.jobs.authString": jobs.auth_string,
+        "spec.jobs.headers": jobs.headers,
+        "spec.jobs.caBundle": jobs.ca_bundle,
+        "spec.jobs.allowedNamespaces": jobs.allowed_namespaces,
+        "spec.jobs.env": jobs.env,
+        "spec.jobs.labels": jobs.labels,
+        "spec.jobs.annotations": jobs.annotations,
+        "spec.jobs.patches": jobs.patches,
+    }

@@ -7,6 +7,8 @@ namespace lists, in an annotation, the other namespaces whose bindings may run J
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pydantic import TypeAdapter
 
 from workpool_operator.api.v1alpha1 import GROUP
@@ -41,18 +43,23 @@ def annotate_command(annotation: str, *, binding_namespace: str, job_namespace: 
 
 
 class Consent:
-    """Reads the consent of namespaces to the Jobs of the bindings of one namespace."""
+    """Reads the consent of namespaces to the Jobs of the bindings of one namespace.
+
+    `field(namespace)` is the path of the field that names that namespace, for messages.
+    """
 
     def __init__(
         self,
         kube: KubernetesClient,
         *,
         binding_namespace: str,
+        field: Callable[[str], str] = lambda _: "spec.jobs.namespace",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._kube = kube
         self._clock = clock
         self._binding_namespace = binding_namespace
+        self._field = field
         self._valid_until: dict[str, float] = {}
 
     async def check(self, namespace: str) -> None:
@@ -90,15 +97,15 @@ class Consent:
             return BindingFault(
                 c.JOBS_PERMITTED,
                 "NamespaceNotFound",
-                f"Namespace {name!r} (spec.jobs) does not exist. Create it: "
+                f"Namespace {name!r} ({self._field(name)}) does not exist. Create it: "
                 f"kubectl create namespace {name}",
             )
         grant = await permissions.how_to_grant(self._kube, name, permissions.JOBS_ROLE)
         return BindingFault(
             c.JOBS_PERMITTED,
             "NamespaceForbidden",
-            f"The operator cannot read whether namespace {name!r} allows bindings of namespace "
-            f"{self._binding_namespace!r}: {refused}. Grant it: {grant}",
+            f"The operator cannot read whether namespace {name!r} ({self._field(name)}) allows "
+            f"bindings of namespace {self._binding_namespace!r}: {refused}. Grant it: {grant}",
         )
 
     def _not_consenting(self, name: str, annotation: str) -> BindingFault:
@@ -107,6 +114,6 @@ class Consent:
         return BindingFault(
             c.JOBS_PERMITTED,
             "NamespaceNotConsenting",
-            f"Namespace {name!r} (spec.jobs) does not allow bindings of namespace "
+            f"Namespace {name!r} ({self._field(name)}) does not allow bindings of namespace "
             f"{own!r} to run Jobs in it. To allow it: {fix}",
         )

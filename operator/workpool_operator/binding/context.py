@@ -70,6 +70,13 @@ class Binding:
         """Every namespace in which it creates Jobs, `job_namespace` first."""
         return (self.job_namespace, *sorted(self.allowed_namespaces))
 
+    def field_of(self, job_namespace: str) -> str:
+        """Return the path of the field that names a namespace of Jobs."""
+        if job_namespace == self.job_namespace:
+            return "spec.jobs.namespace"
+        allowed = self.spec().jobs.allowed_namespaces or ()
+        return f"spec.jobs.allowedNamespaces[{allowed.index(job_namespace)}]"
+
     @property
     def followed_namespaces(self) -> frozenset[str]:
         """Every namespace that can have its Jobs: also those that the spec no longer allows."""

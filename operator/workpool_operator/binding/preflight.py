@@ -73,7 +73,12 @@ class Preflight:
         self._kube = kube = context.kube
         self._job_namespace = binding.job_namespace
         self._run_secrets = run_secrets
-        self._consent = Consent(kube, binding_namespace=binding.namespace, clock=context.clock)
+        self._consent = Consent(
+            kube,
+            binding_namespace=binding.namespace,
+            field=binding.field_of,
+            clock=context.clock,
+        )
         # Why no Job can be created in a namespace that runs can choose: only these runs wait.
         self._namespace_faults: dict[str, BindingFault] = {}
         self._template_dry_run = TemplateDryRun(

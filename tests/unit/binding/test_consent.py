@@ -9,12 +9,15 @@ from typing import cast
 import pytest
 
 from tests.support.clock import FakeClock
+from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.consent import (
     ANNOTATION,
     Consent,
     allowed_namespaces,
     annotate_command,
 )
+from workpool_operator.binding.context import Binding
+from workpool_operator.errors import BindingFault, KubernetesNotFound
 from workpool_operator.kube.client import KubernetesClient
 
 
@@ -70,3 +73,32 @@ async def test_a_consent_is_cached_for_ten_seconds() -> None:
     clock.advance(0.1)
     await consent.check("runs")
     assert kube.reads == 2
+
+
+class Absent:
+    """An API server without any namespace."""
+
+    async def request(self, method: str, path: str) -> bytes:
+        raise KubernetesNotFound("not found")
+
+
+@pytest.mark.parametrize(
+    ("namespace", "field"),
+    [("runs", "spec.jobs.namespace"), ("more", "spec.jobs.allowedNamespaces[1]")],
+)
+async def test_a_missing_namespace_is_reported_with_the_field_that_names_it(
+    namespace: str, field: str
+) -> None:
+    spec = Spec.model_validate(
+        {
+            "workPool": {"name": "etl"},
+            "server": {"url": "http://prefect:4200/api"},
+            "jobs": {"namespace": "runs", "allowedNamespaces": ["runs", "more"]},
+        }
+    )
+    binding = Binding("data", "etl", spec=lambda: spec, generation=lambda: 1, status={})
+    kube = cast("KubernetesClient", Absent())
+    consent = Consent(kube, binding_namespace="data", field=binding.field_of)
+    with pytest.raises(BindingFault) as fault:
+        await consent.read(namespace)
+    assert str(fault.value).startswith(f"Namespace {namespace!r} ({field}) does not exist.")
