@@ -55,6 +55,10 @@ class Settings(BaseSettings):
     messages about missing rights name the chart's values instead of the ClusterRoles of
     manifests/base."""
 
+    manifests: Literal["base", "namespaced"] = "base"
+    """The folder of manifests/ that the operator was installed from; manifests/namespaced sets it.
+    Without a Helm release, messages about missing rights name what that folder grants."""
+
     pod_name: str = ""
     """Name of the operator's pod; the chart sets it, and the next. The pod owns the Lease of its
     replica, so that Kubernetes deletes both together."""
@@ -98,6 +102,12 @@ def template_environment() -> frozenset[str]:
 def helm_release() -> str:
     """Return the setting, for messages that say how to grant a right."""
     return Settings().helm_release
+
+
+@cache
+def manifests() -> str:
+    """Return the setting, for the same messages."""
+    return Settings().manifests
 
 
 @cache

@@ -56,4 +56,4 @@ async def _may_watch(kube: KubernetesClient, namespace: str) -> bool:
 def _fix() -> str:
     if release := settings.helm_release():
         return f"upgrade Helm release {release!r}, which grants it in its watchNamespaces"
-    return "apply manifests/base, which grants it"
+    return f"apply manifests/{settings.manifests()}, which grants it"

@@ -78,10 +78,25 @@ async def how_to_grant(kube: KubernetesClient, namespace: str, role: Role) -> st
         return (
             f"{change} in the values of Helm release {name!r} (namespace {home!r}) and upgrade it"
         )
+    if settings.manifests() == "namespaced":
+        return await _how_to_grant_in_one_namespace(kube, namespace, role)
     if not role.cluster_role:
         return "apply manifests/base again, which grants it"
     create = f"kubectl -n {namespace} create rolebinding {role.cluster_role}"
     return f"{create} --clusterrole={role.cluster_role} {await _subject(kube)}"
+
+
+async def _how_to_grant_in_one_namespace(kube: KubernetesClient, namespace: str, role: Role) -> str:
+    """Return how manifests/namespaced grants it: by Roles in the operator's own namespace."""
+    if namespace != kube.namespace:
+        return (
+            f"install the chart or manifests/base: manifests/namespaced, which this operator was "
+            f"installed from, grants rights in namespace {kube.namespace!r} only"
+        )
+    if role is not WRITE_SECRETS_ROLE:
+        return "apply manifests/namespaced again, which grants it"
+    create = f"kubectl -n {namespace} create rolebinding {role.cluster_role}"
+    return f"{create} --role={role.cluster_role} {await _subject(kube)}"
 
 
 async def _subject(kube: KubernetesClient) -> str:

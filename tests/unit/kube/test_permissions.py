@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import cast
 
 import pytest
+import yaml
 
+from testbed.state import CHECKOUT
 from workpool_operator import settings
 from workpool_operator.kube import permissions
 from workpool_operator.kube.client import KubernetesClient
@@ -103,3 +106,45 @@ async def test_what_the_manifests_grant_by_themselves_needs_no_rolebinding(
 ) -> None:
     advice = await permissions.how_to_grant(NO_CLUSTER, "runs", role)
     assert advice == "apply manifests/base again, which grants it"
+
+
+class OwnNamespace:
+    """The API server, to an operator in namespace `data`."""
+
+    namespace = "data"
+
+    async def request(self, method: str, path: str, *, body: object) -> object:
+        user = {"username": "system:serviceaccount:data:workpool-operator"}
+        return json.dumps({"status": {"userInfo": user}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("namespace", "role", "advice"),
+    [
+        (
+            "data",
+            permissions.WRITE_SECRETS_ROLE,
+            "kubectl -n data create rolebinding workpool-operator-secrets "
+            "--role=workpool-operator-secrets --serviceaccount=data:workpool-operator",
+        ),
+        ("data", permissions.JOBS_ROLE, "apply manifests/namespaced again, which grants it"),
+        (
+            "runs",
+            permissions.JOBS_ROLE,
+            "install the chart or manifests/base: manifests/namespaced, which this operator was "
+            "installed from, grants rights in namespace 'data' only",
+        ),
+    ],
+)
+async def test_without_clusterroles_the_advice_names_a_role(
+    namespace: str, role: permissions.Role, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "manifests", lambda: "namespaced")
+    kube = cast("KubernetesClient", OwnNamespace())
+    assert await permissions.how_to_grant(kube, namespace, role) == advice
+
+
+def test_the_overlay_of_one_namespace_says_that_it_is_one() -> None:
+    file = CHECKOUT / "manifests" / "namespaced" / "deployment.yaml"
+    (container,) = yaml.safe_load(file.read_text())["spec"]["template"]["spec"]["containers"]
+    assert {"name": "WORKPOOL_OPERATOR_MANIFESTS", "value": "namespaced"} in container["env"]
