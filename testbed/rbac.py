@@ -10,115 +10,42 @@ from workpool_operator.kube import rights
 from workpool_operator.kube.rights import Rule, Scope
 
 _NOTE = "Made by `make crd` from kube/rights.py: change that file instead."
-_ACCOUNT = "- {kind: ServiceAccount, name: workpool-operator, namespace: workpool-operator}"
 
-_BASE = """\
-# {note}
+_SERVICE_ACCOUNT = """\
 apiVersion: v1
 kind: ServiceAccount
 metadata:
   name: workpool-operator
   namespace: workpool-operator # an overlay's `namespace:` changes it here and in the bindings below
-  labels: {{app.kubernetes.io/name: workpool-operator}}
----
+  labels: {app.kubernetes.io/name: workpool-operator}
+"""
+_EVERYWHERE = """\
 # In every namespace: read bindings and their Leases, and write to bindings. It gives no access to
 # Secrets or Jobs, and none to objects of others.
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata:
-  name: workpool-operator
-  labels: {{app.kubernetes.io/name: workpool-operator}}
-rules:
-{everywhere}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata:
-  name: workpool-operator
-  labels: {{app.kubernetes.io/name: workpool-operator}}
-roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: workpool-operator}}
-subjects:
-  {account}
----
+"""
+_REPLICAS = """\
 # In the operator's own namespace: the Leases by which its replicas know each other.
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata:
-  name: workpool-operator-replicas
-  namespace: workpool-operator
-  labels: {{app.kubernetes.io/name: workpool-operator}}
-rules:
-{replicas}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata:
-  name: workpool-operator-replicas
-  namespace: workpool-operator
-  labels: {{app.kubernetes.io/name: workpool-operator}}
-roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: workpool-operator-replicas}}
-subjects:
-  {account}
----
+"""
+_JOBS = """\
 # Grant it in each namespace that has bindings or their Jobs:
 #   kubectl -n data create rolebinding workpool-operator-jobs \\
 #     --clusterrole=workpool-operator-jobs --serviceaccount=workpool-operator:workpool-operator
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata:
-  name: workpool-operator-jobs
-  labels: {{app.kubernetes.io/name: workpool-operator}}
-rules:
-{jobs}
----
+"""
+_SECRETS = """\
 # Grant it as well where the operator has to write Secrets (docs/secrets.md): for Jobs in another
 # namespace than their binding that use its credentials, for spec.server.headers and for
 # spec.jobs.environmentSecret.
 #   kubectl -n runs create rolebinding workpool-operator-secrets \\
 #     --clusterrole=workpool-operator-secrets --serviceaccount=workpool-operator:workpool-operator
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata:
-  name: workpool-operator-secrets
-  labels: {{app.kubernetes.io/name: workpool-operator}}
-rules:
-{secrets}
 """
-
-_NAMESPACED = """\
-# {note}
+_OWN_NAMESPACE = """\
 # In the operator's own namespace: what it needs there, besides the Leases of manifests/base.
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata:
-  name: workpool-operator
-  namespace: workpool-operator
-  labels: {{app.kubernetes.io/name: workpool-operator}}
-rules:
-{rules}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata:
-  name: workpool-operator
-  namespace: workpool-operator
-  labels: {{app.kubernetes.io/name: workpool-operator}}
-roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: workpool-operator}}
-subjects:
-  {account}
----
+"""
+_SECRETS_OF_OWN_NAMESPACE = """\
 # Grant it as well if the operator has to write Secrets (docs/secrets.md): for spec.server.headers
 # and for spec.jobs.environmentSecret.
 #   kubectl -n data create rolebinding workpool-operator-secrets \\
 #     --role=workpool-operator-secrets --serviceaccount=data:workpool-operator
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata:
-  name: workpool-operator-secrets
-  namespace: workpool-operator
-  labels: {{app.kubernetes.io/name: workpool-operator}}
-rules:
-{secrets}
 """
 
 #: The chart's Roles: the name of each template, and its rules. Those that read what bindings name
@@ -143,23 +70,25 @@ _COLUMNS = """\
 
 def manifest() -> str:
     """Return manifests/base/rbac.yaml."""
-    return _BASE.format(
-        note=_NOTE,
-        account=_ACCOUNT,
-        everywhere=_yaml(_everywhere()),
-        replicas=_yaml(rights.rules(Scope.REPLICAS)),
-        jobs=_yaml(_per_namespace()),
-        secrets=_yaml(rights.rules(Scope.SECRETS)),
+    secrets = rights.rules(Scope.SECRETS)
+    return _documents(
+        _SERVICE_ACCOUNT,
+        _EVERYWHERE + _role("ClusterRole", "workpool-operator", _everywhere()),
+        _role_binding("ClusterRole", "workpool-operator"),
+        _REPLICAS + _role("Role", "workpool-operator-replicas", rights.rules(Scope.REPLICAS)),
+        _role_binding("Role", "workpool-operator-replicas"),
+        _JOBS + _role("ClusterRole", "workpool-operator-jobs", _per_namespace()),
+        _SECRETS + _role("ClusterRole", "workpool-operator-secrets", secrets),
     )
 
 
 def namespaced_manifest() -> str:
     """Return manifests/namespaced/rbac.yaml."""
-    return _NAMESPACED.format(
-        note=_NOTE,
-        account=_ACCOUNT,
-        rules=_yaml(rights.rules(Scope.BINDINGS, Scope.JOBS)),
-        secrets=_yaml(rights.rules(Scope.SECRETS)),
+    own, secrets = rights.rules(Scope.BINDINGS, Scope.JOBS), rights.rules(Scope.SECRETS)
+    return _documents(
+        _OWN_NAMESPACE + _role("Role", "workpool-operator", own),
+        _role_binding("Role", "workpool-operator"),
+        _SECRETS_OF_OWN_NAMESPACE + _role("Role", "workpool-operator-secrets", secrets),
     )
 
 
@@ -187,6 +116,32 @@ def table() -> str:
         for rule in rules
     ]
     return _COLUMNS + "".join(rows)
+
+
+def _documents(*documents: str) -> str:
+    return f"# {_NOTE}\n" + "---\n".join(documents)
+
+
+def _role(kind: str, name: str, rules: Iterable[Rule]) -> str:
+    return f"{_head(kind, name)}rules:\n{_yaml(rules)}\n"
+
+
+def _role_binding(kind: str, name: str) -> str:
+    """Return the object that grants the operator a role of its own namespace, or of all."""
+    return (
+        f"{_head(f'{kind}Binding', name)}"
+        f"roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {kind}, name: {name}}}\n"
+        "subjects:\n"
+        "  - {kind: ServiceAccount, name: workpool-operator, namespace: workpool-operator}\n"
+    )
+
+
+def _head(kind: str, name: str) -> str:
+    namespace = "" if kind.startswith("Cluster") else "  namespace: workpool-operator\n"
+    return (
+        f"apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: {name}\n"
+        f"{namespace}  labels: {{app.kubernetes.io/name: workpool-operator}}\n"
+    )
 
 
 def _everywhere() -> list[Rule]:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.support.clock import FakeClock
+from tests.support.operator_context import operator_context
 from workpool_operator.api.v1alpha1 import Spec
-from workpool_operator.binding.context import Binding, OperatorContext
+from workpool_operator.binding.context import Binding
 from workpool_operator.binding.session import BindingSession
 from workpool_operator.health import Watchdog
 
@@ -76,5 +77,5 @@ def session(watchdog: Watchdog) -> BindingSession:
     server = {"url": "http://prefect/api", "apiKey": reference}
     spec = Spec.model_validate({"workPool": {"name": "etl"}, "server": server})
     binding = Binding("data", "etl", spec=lambda: spec, generation=lambda: 1, status={})
-    context = OperatorContext(kube=kube, watchdog=watchdog, reconcilers=1, heartbeat_seconds=30)
+    context = operator_context(kube, watchdog=watchdog)
     return BindingSession(binding, context, cluster_id="cluster")

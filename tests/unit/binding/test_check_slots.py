@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.operator_context import operator_context
 from workpool_operator.binding import context
 from workpool_operator.binding.context import CONCURRENT_CHECKS, OperatorContext
-from workpool_operator.health import Watchdog
 
 URL = "http://hung/api"
 
@@ -17,7 +17,7 @@ URL = "http://hung/api"
 @pytest.fixture
 def shared() -> OperatorContext:
     absent: Any = None
-    return OperatorContext(kube=absent, watchdog=Watchdog(), reconcilers=1, heartbeat_seconds=30)
+    return operator_context(absent)
 
 
 async def test_a_check_that_waits_for_its_turn_reports_that_it_is_alive(

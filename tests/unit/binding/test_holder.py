@@ -11,13 +11,12 @@ import pytest
 
 from tests.support.clock import FakeClock
 from tests.support.lease_api import LeaseApi
+from tests.support.operator_context import operator_context
 from workpool_operator.binding.conditions import ConditionState
-from workpool_operator.binding.context import OperatorContext
 from workpool_operator.binding.holder import UNTAKEN_SECONDS, BindingHolder
 from workpool_operator.binding.lifecycle import End, Lifecycle
 from workpool_operator.binding.live_binding import LiveBinding
 from workpool_operator.errors import Cause, KubernetesForbidden, KubernetesUnavailable
-from workpool_operator.health import Watchdog
 from workpool_operator.kube.leases import LEASE_SECONDS
 from workpool_operator.kube.permissions import Role
 
@@ -63,14 +62,7 @@ class Replica:
 
     def __init__(self, api: LeaseApi) -> None:
         self.api, self.clock, self.served = api, FakeClock(), Serving()
-        context = OperatorContext(
-            kube=api.client,
-            watchdog=Watchdog(),
-            reconcilers=1,
-            heartbeat_seconds=30,
-            identity="mine",
-            clock=self.clock,
-        )
+        context = operator_context(api.client, clock=self.clock)
         self.holder = BindingHolder(LiveBinding(FOUND), context, is_alone=lambda: True)
         self.holder.lifecycle = cast("Lifecycle", self.served)
 

@@ -11,11 +11,10 @@ from typing import Any, cast
 import pytest
 
 from tests.support.lease_api import LeaseApi
+from tests.support.operator_context import operator_context
 from workpool_operator.api.v1alpha1 import FINALIZER
-from workpool_operator.binding.context import OperatorContext
 from workpool_operator.binding.holders import BindingHolders
 from workpool_operator.binding.replicas import Replicas
-from workpool_operator.health import Watchdog
 
 POOL = "11111111-1111-4111-8111-111111111111"
 
@@ -60,13 +59,7 @@ def api() -> Api:
 
 @asynccontextmanager
 async def running(api: Api) -> AsyncIterator[BindingHolders]:
-    context = OperatorContext(
-        kube=api.client,
-        watchdog=Watchdog(),
-        reconcilers=1,
-        heartbeat_seconds=30,
-        identity="mine",
-    )
+    context = operator_context(api.client)
     replicas = cast("Replicas", Elsewhere())
     holders = BindingHolders(context, replicas, changed=asyncio.Event())
     task = asyncio.create_task(holders.run())

@@ -8,12 +8,11 @@ from typing import Any, cast
 import pytest
 
 from tests.support.lease_api import LeaseApi
+from tests.support.operator_context import operator_context
 from workpool_operator.api.v1alpha1 import FINALIZER
-from workpool_operator.binding.context import OperatorContext
 from workpool_operator.binding.lifecycle import End, Lifecycle
 from workpool_operator.binding.live_binding import LiveBinding
 from workpool_operator.binding.session import BindingSession
-from workpool_operator.health import Watchdog
 
 FOUND = {
     "metadata": {"namespace": "data", "name": "etl", "uid": "u", "finalizers": [FINALIZER]},
@@ -52,13 +51,7 @@ async def steps_of(monkeypatch: pytest.MonkeyPatch, end: End, *, alone: bool) ->
         steps.append("release the Lease")
 
     monkeypatch.setattr(Lifecycle, "_make_session", make_session)
-    context = OperatorContext(
-        kube=api.client,
-        watchdog=Watchdog(),
-        reconcilers=1,
-        heartbeat_seconds=30,
-        identity="mine",
-    )
+    context = operator_context(api.client)
     lifecycle = Lifecycle(
         LiveBinding(FOUND),
         context,

@@ -9,10 +9,11 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.operator_context import operator_context
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import preflight_checks
-from workpool_operator.binding.context import Binding, OperatorContext
+from workpool_operator.binding.context import Binding
 from workpool_operator.binding.preflight import Preflight
 from workpool_operator.binding.secrets import RunSecrets
 from workpool_operator.errors import (
@@ -24,7 +25,6 @@ from workpool_operator.errors import (
     PrefectRefused,
     PrefectUnavailable,
 )
-from workpool_operator.health import Watchdog
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.models import ResourceRule, Rights
 from workpool_operator.prefect_api.client import PrefectApi
@@ -105,7 +105,7 @@ class Setup:
         monkeypatch.setattr("workpool_operator.binding.preflight_checks.check_template", template)
         self.preflight = Preflight(
             binding,
-            OperatorContext(kube=kube, watchdog=Watchdog(), reconcilers=1, heartbeat_seconds=30),
+            operator_context(kube),
             run_secrets=RunSecrets(binding, kube, binding_id="b"),
         )
 
