@@ -20,6 +20,7 @@ NEEDS_PODS = {"demo", "test", "test-cluster", "test-e2e", "test-faults", "test-t
 NEEDS_IMAGES = NEEDS_PODS | {"dist"}
 NEEDS_CLUSTER = NEEDS_PODS | {"cluster", "test-contract", "test-scale", "test-versions"}
 NEEDS_POSTGRESQL = NEEDS_CLUSTER - {"cluster", "demo"}
+NEEDS_NETWORK_POLICIES = {"test-e2e"}
 NEEDS_GIT = {"test", "test-cluster"}
 NEEDS_STOCK_WORKER = {"test", "test-contract", "test-versions", "bench"}
 
@@ -29,6 +30,7 @@ PYTHON = (
 )
 IMAGES = (Package("buildah", "buildah"), Package("debootstrap", "debootstrap"))
 GIT = (Package("git", "git"),)
+NETWORK_POLICIES = (Package("ipset", "ipset"),)  # their enforcer calls it
 POSTGRESQL = (Package("postgresql", "/usr/lib/postgresql/*/bin/postgres", "initdb"),)
 
 
@@ -71,7 +73,8 @@ def packages_of(cluster: clusters.Cluster, target: str) -> tuple[Package, ...]:
     if not isinstance(cluster, LocalNode):
         return ()
     node = debian.NODE if target in NEEDS_CLUSTER else ()
-    return node + (IMAGES if target in NEEDS_IMAGES else ())
+    policies = NETWORK_POLICIES if target in NEEDS_NETWORK_POLICIES else ()
+    return node + policies + (IMAGES if target in NEEDS_IMAGES else ())
 
 
 def environments_of(target: str) -> list[Environment]:

@@ -9,16 +9,20 @@ from localnode.builds import GoModule
 from localnode.errors import SetupError
 from testbed import clusters, state
 
-MODULES = Path(__file__).resolve().parent / "go"
-HELM = GoModule("helm", folder=MODULES / "helm", programs=("helm",))
-KWOK = GoModule("kwok", folder=MODULES / "kwok", programs=("kwok",))
+FOLDER = Path(__file__).resolve().parent / "go"
+HELM = GoModule("helm", folder=FOLDER / "helm", programs=("helm",))
+KWOK = GoModule("kwok", folder=FOLDER / "kwok", programs=("kwok",))
+#: Enforces NetworkPolicies on a local node; of what it can do, only that is used.
+KUBE_ROUTER = GoModule("kube-router", folder=FOLDER / "kube-router", programs=("kube-router",))
+MODULES = (HELM, KWOK, KUBE_ROUTER)
 
 
 def tool(name: str) -> Path:
-    """Return the path of "helm", "kwok" or the cluster's "kubectl"; builds it if it is missing."""
+    """Return the path of one of these programs or the cluster's "kubectl"; builds it if it is
+    missing."""
     if name == "kubectl":
         return clusters.select(os.environ).cluster.kubectl.program
-    for module in (HELM, KWOK):
+    for module in MODULES:
         if name in module.programs:
             return module.build(state.cache()) / name
-    raise SetupError(f"no Go module in {MODULES} builds {name!r}")
+    raise SetupError(f"no Go module in {FOLDER} builds {name!r}")

@@ -50,6 +50,10 @@ class Buildah:
         # By its id: the archive would have the reference as a second name.
         _run("push", "--quiet", image, target, log=state.cache().log("image-save"))
 
+    def remove(self, reference: str) -> None:
+        """Remove the name, and the image if it has no other."""
+        _run("rmi", reference, log=state.cache().log("image-remove"))
+
 
 def _environment(base: str) -> list[str]:
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.enforcer import network_policies_enforced
 from tests.e2e.helm import PREVIOUS_CHART, Helm, write_values
 from tests.support.binding import Binding
 from tests.support.load import Load
@@ -68,6 +70,37 @@ def kubectl(fresh_cluster, namespace) -> Callable[..., str]:
         return fresh_cluster.kubectl.run(*arguments, f"--namespace={namespace}")
 
     return kubectl
+
+
+@pytest.fixture
+def policies_enforced(fresh_cluster, tmp_path) -> Iterator[None]:
+    """A test requests it before `helm`, so that the policies are deleted while it still runs."""
+    with network_policies_enforced(fresh_cluster, tmp_path / "enforcer.log"):
+        yield
+
+
+@pytest.fixture
+def networks_behind(fresh_cluster) -> Callable[[str], list[str]]:
+    """`networks_behind("prefect/server")`: the addresses of a Service's pods or processes."""
+
+    def networks_behind(service: str) -> list[str]:
+        namespace, _, name = service.partition("/")
+        of_service = f"--selector=kubernetes.io/service-name={name}"
+        addresses = "--output=jsonpath={.items[*].endpoints[*].addresses[*]}"
+        where = ("endpointslices", f"--namespace={namespace}", of_service, addresses)
+        return [f"{address}/32" for address in fresh_cluster.kubectl.run("get", *where).split()]
+
+    return networks_behind
+
+
+@pytest.fixture
+def reaches_this_machine(fresh_cluster, namespace) -> Iterator[Callable[[], bool]]:
+    """`reaches_this_machine()`: whether a pod of the operator can connect to a port of it."""
+    with socket.create_server((fresh_cluster.host_address, 0)) as listening:
+        address = listening.getsockname()
+        connect = f"import socket; socket.create_connection({address!r}, timeout=3)"
+        argv = ("exec", OPERATOR, f"--namespace={namespace}", "--", "python3.11", "-c", connect)
+        yield lambda: fresh_cluster.kubectl.succeeds(*argv)
 
 
 @pytest.fixture
@@ -162,3 +195,33 @@ async def test_uninstalling_works_although_no_operator_is_running(
     kubectl("wait", "--for=delete", "pod", f"--selector=app.kubernetes.io/instance={RELEASE}")
     helm.uninstall(RELEASE)
     assert left_of_the_release() == []
+
+
+@pytest.mark.extended
+async def test_under_the_network_policy_the_operator_works_and_reaches_nothing_else(
+    policies_enforced,
+    helm,
+    values,
+    bound,
+    deploy,
+    run_deployment,
+    kubectl,
+    networks_behind,
+    reaches_this_machine,
+):
+    helm.install(RELEASE, values("etl"))
+    await bound.ready(seconds=90)
+    assert reaches_this_machine()
+    policy = {
+        "create": True,
+        "prefect": {"cidrs": networks_behind("prefect/prefect-server")},
+        "apiServer": {"cidrs": networks_behind("default/kubernetes")},
+        "dns": {"cidrs": networks_behind("kube-system/kube-dns")},
+    }
+    helm.upgrade(RELEASE, values("etl", networkPolicy=policy))
+    kubectl("rollout", "restart", OPERATOR)  # connections that exist are not ended by a policy
+    kubectl("rollout", "status", OPERATOR, "--timeout=90s")
+    assert not reaches_this_machine()
+    deployment = await deploy("hello")
+    run_deployment(f"hello/{deployment['name']}")
+    assert "0 failed" in helm.test(RELEASE)

@@ -142,7 +142,10 @@ def test_a_second_image_that_is_built_from_nothing_has_the_same_bytes(dist, tmp_
     assert isinstance(engine, Buildah)
     again, file = "localhost/workpool-operator-again:1", tmp_path / "image.tar"
     engine.build(images.OPERATOR, again, cached=False)
-    engine.save(again, file, name=f"workpool-operator:{version.current()}")
+    try:
+        engine.save(again, file, name=f"workpool-operator:{version.current()}")
+    finally:
+        engine.remove(again)
     (first,) = dist.glob(f"{NAME}-linux-*.tar")
     assert digest(file) == digest(first)
 

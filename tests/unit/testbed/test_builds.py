@@ -12,7 +12,7 @@ def test_an_unknown_tool_is_refused_by_name() -> None:
         builds.tool("minikube")
 
 
-@pytest.mark.parametrize("module", [builds.HELM, builds.KWOK], ids=lambda module: module.name)
+@pytest.mark.parametrize("module", builds.MODULES, ids=lambda module: module.name)
 def test_every_program_is_a_tool_of_its_module(module: GoModule) -> None:
     lines = (module.folder / "go.mod").read_text().split("tool ", 1)[1].splitlines()
     assert [line.rpartition("/")[2] for line in lines[:1]] == list(module.programs)
