@@ -403,7 +403,7 @@ REFUSED = {
     "an unknown log level": ({"log": {"level": "LOUD"}}, "at '/log/level': value must be one of"),
     "a binding in a namespace that is not watched": (
         {"bindings": [{**ETL, "namespace": "b"}], "watchNamespaces": ["a"]},
-        "binding etl is in namespace b, which is not watched: add it to watchNamespaces (a)",
+        "binding etl is in namespace b, which is not watched: set watchNamespaces to [a, b]",
     ),
     "a copy of a Secret without the right to create it": (
         {
@@ -434,8 +434,8 @@ REFUSED = {
     ),
     "Jobs where no Role allows them": (
         {"bindings": [{"name": "etl", "spec": {**SPEC, "jobs": {"namespace": "b"}}}]},
-        "the Jobs of binding etl go to namespace b, where no Role allows them: add it to "
-        "jobNamespaces (home)",
+        "the Jobs of binding etl go to namespace b, where no Role allows them: set "
+        "jobNamespaces to [home, b]",
     ),
 }
 

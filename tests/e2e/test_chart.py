@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +226,22 @@ async def test_under_the_network_policy_the_operator_works_and_reaches_nothing_e
     deployment = await deploy("hello")
     run_deployment(f"hello/{deployment['name']}")
     assert "0 failed" in helm.test(RELEASE)
+
+
+@pytest.mark.extended
+async def test_a_cluster_wide_release_serves_a_namespace_once_its_values_grant_it(
+    helm, values, kube, spec, other_namespace, deploy, run_deployment, kubectl
+):
+    helm.install(RELEASE, values(clusterWide=True))
+    kubectl("rollout", "status", OPERATOR, "--timeout=90s")
+    binding = Binding(kube, other_namespace, "etl")
+    await binding.apply(**spec)
+    forbidden = await binding.condition("Ready", "False", reason="LeaseForbidden", seconds=60)
+    assert "(with clusterWide: to jobNamespaces)" in forbidden["message"]
+    helm.upgrade(RELEASE, values(clusterWide=True, jobNamespaces=[other_namespace]))
+    await binding.ready(seconds=90)
+    deployment = await replace(deploy, namespace=other_namespace)("hello")
+    run_deployment(f"hello/{deployment['name']}")
+    assert "Traceback" not in kubectl("logs", OPERATOR)
+    await binding.delete()
+    await binding.gone(seconds=30)
