@@ -109,6 +109,9 @@ class App:
             self._problems.report(NOT_LISTED, self._crd_problem)
         else:
             self._problems.resolved(NOT_LISTED)
+            outdated = await crd_check.crd_outdated(self._context.kube)
+            if outdated.status == "True":
+                log.warning("%s", outdated.message)
         return not self._crd_problem
 
     def binding_changed(self, found: Object) -> None:

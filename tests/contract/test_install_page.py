@@ -14,7 +14,7 @@ from testbed.state import CHECKOUT
 from tests.support.pages import typed
 
 WAYS = dict(zip(("kind", "minikube", "registry"), typed("docs/install.md", "Image"), strict=True))
-#: What an engine or a cluster's tool is told to build and to pass on.
+#: The image that is built, and the one that is passed on to the cluster.
 NAMED = re.compile(r"(?:docker build -t|docker push|image load|load docker-image) (\S+)")
 
 

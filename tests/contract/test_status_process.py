@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -130,3 +131,17 @@ def run_operator(*arguments: str, **environment: str) -> subprocess.CompletedPro
         timeout=60,
         check=False,
     )
+
+
+async def test_an_older_crd_is_reported_with_the_fields_that_it_drops(
+    crd, cluster, binding, operator, kube_proxy, tmp_path
+):
+    path = "/openapi/v3/apis/workpool-operator.dev/v1alpha1"
+    served = json.loads(cluster.kubectl.run("get", f"--raw={path}"))
+    schema = served["components"]["schemas"]["dev.workpool-operator.v1alpha1.WorkPoolBinding"]
+    del schema["properties"]["spec"]["properties"]["jobs"]["properties"]["patches"]
+    kube_proxy.on("GET", path).answer(200, json=served)
+    process = await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
+    outdated = await (await binding()).condition("CRDOutdated", "True", seconds=SOON)
+    assert "drops spec.jobs.patches. Replace it: workpool-operator crd" in outdated["message"]
+    assert process.log.count(outdated["message"]) == 1

@@ -29,6 +29,7 @@ EVENTS_CONNECTED = "EventsConnected"
 POOL_SHARED = "PoolShared"
 RIGHTS_GRANTED = rights.RIGHTS_GRANTED
 VERIFICATION_SKIPPED = "VerificationSkipped"
+CRD_OUTDATED = "CRDOutdated"
 
 ORDER = (
     SERVER_RESOLVED,

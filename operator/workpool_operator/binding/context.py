@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from workpool_operator.api.v1alpha1 import CrdModel, Spec
+from workpool_operator.binding.conditions import ConditionState
 from workpool_operator.binding.pool_sharing import PoolConsumers
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import LeaseNotHeld
@@ -27,6 +28,7 @@ from workpool_operator.ttl_cache import TTLCache
 CONCURRENT_CHECKS = 8
 WAITING_SECONDS = 60.0
 CACHE_SECONDS = 10.0
+CRD_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ class OperatorContext:
     of which pool each binding serves. `check_slots` limits the concurrent checks of one
     server, by its URL: if a hundred bindings start together, a small server would answer none of
     them in time. `versions`: the servers' versions, "" if unknown. `workers`: the names of a pool's
-    online workers, None if unknown.
+    online workers, None if unknown. `crd_outdated`: the condition, which is the same for all.
     """
 
     kube: KubernetesClient
@@ -199,6 +201,9 @@ class OperatorContext:
     versions: TTLCache[str] = field(default_factory=lambda: TTLCache(seconds=CACHE_SECONDS))
     workers: TTLCache[Sequence[str] | None] = field(
         default_factory=lambda: TTLCache(seconds=CACHE_SECONDS)
+    )
+    crd_outdated: TTLCache[ConditionState] = field(
+        default_factory=lambda: TTLCache(seconds=CRD_SECONDS)
     )
 
     @asynccontextmanager

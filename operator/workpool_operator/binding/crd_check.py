@@ -1,19 +1,79 @@
-"""Checks that the API server has the CRD and lets the operator list WorkPoolBindings."""
+"""Checks that the API server has the CRD, with every field of this version, and lets the operator
+list WorkPoolBindings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
 
 from workpool_operator import settings
-from workpool_operator.api import v1alpha1
+from workpool_operator.api import crd, v1alpha1
+from workpool_operator.binding.conditions import ConditionState
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.errors import (
     KubernetesForbidden,
     KubernetesNotFound,
     KubernetesRefused,
     KubernetesUnavailable,
+    OperatorError,
 )
 from workpool_operator.kube.client import KubernetesClient
+
+NOT_READ = ConditionState("Unknown", "NotChecked", "Not checked yet.")
+_SERVED = f"/openapi/v3/apis/{v1alpha1.API_VERSION}"  # everyone who is authenticated may read it
+_MOST_FIELDS = 5
+
+Object = dict[str, Any]
+
+
+async def crd_outdated(kube: KubernetesClient) -> ConditionState:
+    """Return CRDOutdated: whether the API server drops fields that this version of the operator
+    knows. It does so without an error if another release, or Helm's `crds/`, left an older CRD."""
+    try:
+        lacking = missing_fields(json.loads(await kube.request("GET", _SERVED)))
+    except OperatorError as error:
+        return ConditionState("Unknown", "NotChecked", f"The schema cannot be read: {error}.")
+    if not lacking:
+        return ConditionState("False", "Current", "The CRD has every field of this version.")
+    more = f" and {len(lacking) - _MOST_FIELDS} more" if len(lacking) > _MOST_FIELDS else ""
+    text = (
+        "The CustomResourceDefinition in the cluster is of an older version: the API server drops "
+        f"{', '.join(lacking[:_MOST_FIELDS])}{more}. {_upgrade()}"
+    )
+    return ConditionState("True", "FieldsMissing", text)
+
+
+def missing_fields(served: Object) -> list[str]:
+    """Return the fields of a binding that the API server's OpenAPI document does not have; of a
+    field that is missing, not the inner ones."""
+    schemas = served["components"]["schemas"].values()
+    kinds = "x-kubernetes-group-version-kind"
+    known = {each["kind"]: schema for schema in schemas for each in schema.get(kinds, ())}
+    return list(_missing(_own_schema(), known[v1alpha1.KIND], ""))
+
+
+@cache
+def _own_schema() -> Object:
+    return crd.schema()
+
+
+def _missing(own: Object, served: Object, path: str) -> Iterator[str]:
+    for name, inner in own.get("properties", {}).items():
+        if name in served.get("properties", {}):
+            yield from _missing(inner, served["properties"][name], f"{path}{name}.")
+        else:
+            yield f"{path}{name}"
+    if "items" in own and "items" in served:
+        yield from _missing(own["items"], served["items"], f"{path.removesuffix('.')}[].")
+
+
+def _upgrade() -> str:
+    apply = "workpool-operator crd | kubectl apply --server-side --force-conflicts -f -"
+    if release := settings.helm_release():
+        return f"Run helm upgrade for release {release!r}, whose hook replaces it, or: {apply}"
+    return f"Replace it: {apply}"
 
 
 async def crd_problem(kube: KubernetesClient, namespaces: Sequence[str]) -> str:

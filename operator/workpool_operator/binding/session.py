@@ -17,7 +17,7 @@ from uuid import UUID
 
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
-from workpool_operator.binding import preflight_checks, rights_review
+from workpool_operator.binding import crd_check, preflight_checks, rights_review
 from workpool_operator.binding.conditions import ConditionState, ServingState
 from workpool_operator.binding.connection import OVERDUE_SECONDS, Connection
 from workpool_operator.binding.context import Binding, OperatorContext
@@ -80,6 +80,7 @@ class BindingSession(Subscriber):
         self._connection: Connection | None = None
         self._server: PrefectEndpoint | None = None
         self._rights = rights_review.NOT_REVIEWED
+        self._crd_outdated = crd_check.NOT_READ
         self._shared_by: tuple[int, Sequence[str] | None] = (-1, None)
         self._shared = c.UNCHECKED
         self.unwritten = ""  # why the status cannot say what is wrong
@@ -297,6 +298,9 @@ class BindingSession(Subscriber):
             if found != self._rights and found.status == "False":
                 log.warning("%s: %s", self._binding.key, found.message)
             self._rights = found
+            self._crd_outdated = await self._context.crd_outdated.get(
+                self._context.kube, lambda: crd_check.crd_outdated(self._context.kube)
+            )
             self._preflight.rights_reviewed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(REVIEW_SECONDS):
@@ -357,6 +361,7 @@ class BindingSession(Subscriber):
             **self._connection_conditions(spec),
             c.RIGHTS_GRANTED: self._rights,
             c.VERIFICATION_SKIPPED: skipped,
+            c.CRD_OUTDATED: self._crd_outdated,
         }
 
     def _connection_conditions(self, spec: Spec) -> dict[str, ConditionState]:
