@@ -87,6 +87,8 @@ async def _report(options: Options) -> int:
 
 async def _checks(kube: KubernetesClient, options: Options) -> AsyncIterator[Result]:
     problem = await crd_check.crd_problem(kube, options.namespaces)
+    if not problem and (outdated := await crd_check.crd_outdated(kube)).status == "True":
+        problem = outdated.message
     yield Result(f"{v1alpha1.KIND} is served, and can be listed and watched", problem)
     for scope, namespace in _granted(kube, options):
         yield await _rights(kube, scope, namespace)
