@@ -18,7 +18,6 @@ from workpool_operator.api import crd, v1alpha1
 
 CHART = CHECKOUT / "charts" / "workpool-operator"
 VALUES_SCHEMA = CHART / "values.schema.json"
-DEFAULT_TEMPLATE = CHECKOUT / "manifests" / "quickstart" / "prefect" / "base-job-template.json"
 REFERENCE = CHECKOUT / "docs" / "reference.md"
 SECURITY = CHECKOUT / "docs" / "security.md"
 CHART_README = CHART / "README.md"
@@ -36,7 +35,6 @@ def files() -> dict[Path, str]:
     return {
         **{file: crd.render() for file in CRD_FILES},
         VALUES_SCHEMA: _values_schema(),
-        DEFAULT_TEMPLATE: _default_template(),
         REFERENCE: reference.render(),
         **version.repeated(),
         RBAC: rbac.manifest(),
@@ -64,13 +62,6 @@ def _with_table(page: str, table: str) -> str:
     before, _, rest = page.partition(head)
     _, between, after = rest.partition("\n\n")
     return before + table + between[1:] + after
-
-
-def _default_template() -> str:
-    """Return the template of our own pool type."""
-    from workpool_operator.worker import KubernetesJobWorker  # imports Prefect, which takes seconds
-
-    return json.dumps(KubernetesJobWorker.get_default_base_job_template(), indent=2) + "\n"
 
 
 def _values_schema() -> str:

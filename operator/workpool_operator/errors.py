@@ -22,6 +22,7 @@
     │       ├── PrefectUnauthorized     401
     │       ├── PrefectForbidden        403
     │       ├── PrefectNotFound         404
+    │       ├── PrefectConflict         409
     │       └── PrefectRedirects        3xx
     ├── RenderError            template and values do not render to a Job
     │   └── PatchRejected      a patch of the binding cannot change the Job
@@ -165,6 +166,10 @@ class PrefectForbidden(PrefectRefused):
 
 class PrefectNotFound(PrefectRefused):
     """The Prefect API itself (not a gateway) answered that the object does not exist."""
+
+
+class PrefectConflict(PrefectRefused):
+    """An object of that name exists."""
 
 
 class PrefectRedirects(PrefectRefused):

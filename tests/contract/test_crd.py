@@ -136,6 +136,14 @@ REFUSED = {
         {"workPool": {}},
         "spec.workPool: exactly one of name and ref is needed: it names the work pool",
     ),
+    "a pool of prefect-operator that is to be created": (
+        {
+            "workPool": {"ref": {"name": "etl"}, "creationPolicy": "IfNotPresent"},
+            "server": {},
+        },
+        "spec.workPool: prefect-operator creates the pool of ref and keeps its template: leave "
+        "creationPolicy and baseJobTemplate out",
+    ),
     "no pool": ({"workPool": None}, "spec.workPool: Required value"),
     "no server": ({"server": None}, f"spec.server: {ONE_ADDRESS}"),
     "an empty pool name": ({"workPool": {"name": ""}}, f'spec.workPool.name: "": {NAME_RULE}'),

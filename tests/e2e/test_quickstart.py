@@ -6,7 +6,7 @@ that manifests or chart give it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -23,11 +23,12 @@ COMPLETED = "Flow run finished successfully in 'Completed'."
 
 
 @pytest.fixture
-def kubectl(addresses, operator_image, fresh_cluster) -> Iterator[Callable[..., str]]:
+async def kubectl(api, operator_image, fresh_cluster) -> AsyncIterator[Callable[..., str]]:
     """Yield kubectl; remove the demo, but not its server, which the other tests use."""
     kubectl = fresh_cluster.kubectl.run
     yield kubectl
     kubectl("delete", "--namespace=prefect", "job/demo", "configmap/demo")
+    await api.delete_pool("demo")
 
 
 @pytest.fixture

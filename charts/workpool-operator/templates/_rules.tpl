@@ -1,7 +1,7 @@
 {{- /* Made by `make crd` from kube/rights.py: change that file instead. */}}
 
 {{- define "workpool-operator.rules.bindings" }}
-  # read the CA and the address that a binding names
+  # read the CA, the address and the template that a binding names
   - apiGroups: [""]
     resources: [configmaps]
     verbs: [get]
@@ -99,7 +99,7 @@
 {{- end }}
 
 {{- define "workpool-operator.rules.namespace" }}
-  # read the CA and the address that a binding names
+  # read the CA, the address and the template that a binding names
   # check those that bindings name for run pods
   - apiGroups: [""]
     resources: [configmaps]

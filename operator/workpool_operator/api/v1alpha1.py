@@ -250,6 +250,17 @@ class WorkPoolReference(CrdModel):
     name: str = object_name("PrefectWorkPool")
 
 
+class BaseJobTemplate(CrdModel):
+    """A base job template."""
+
+    config_map_key_ref: ConfigMapKeySelector = Field(
+        description=(
+            "The ConfigMap in the binding's namespace and the key that holds the template, in JSON "
+            "or YAML. A changed value is read within 15 seconds."
+        )
+    )
+
+
 class WorkPoolSpec(CrdModel):
     """The Prefect work pool to serve."""
 
@@ -286,6 +297,21 @@ class WorkPoolSpec(CrdModel):
         description=(
             "The work pool's type. A pool of another type is not served, and the condition "
             "WorkPoolFound names its type. Default: kubernetes."
+        ),
+    )
+    creation_policy: Literal["Never", "IfNotPresent"] = Field(
+        default="Never",
+        description=(
+            "Whether the operator creates the work pool. IfNotPresent: if the server has none of "
+            "that name, also after somebody deleted it, with the template of baseJobTemplate. "
+            "Default: Never."
+        ),
+    )
+    base_job_template: BaseJobTemplate | None = Field(
+        default=None,
+        description=(
+            "The base job template of a pool that the operator creates. Default: the operator's "
+            "own, that of pools of type kubernetes-operator."
         ),
     )
 
@@ -871,6 +897,13 @@ class Spec(CrdModel):
                 f"has(self.workPool.ref) || {ADDRESSES} == 1",
                 "exactly one of url, urlFrom, cloud and ref is needed: it names the Prefect API",
                 fieldPath=".server",
+            ),
+            rule(
+                "!has(self.workPool.ref) || (!has(self.workPool.baseJobTemplate) && "
+                "(!has(self.workPool.creationPolicy) || self.workPool.creationPolicy == 'Never'))",
+                "prefect-operator creates the pool of ref and keeps its template: leave "
+                "creationPolicy and baseJobTemplate out",
+                fieldPath=".workPool",
             ),
             rule(
                 f"!has(self.workPool.ref) || {ADDRESSES} == 0",

@@ -19,6 +19,7 @@ from workpool_operator.binding import preflight_checks
 from workpool_operator.binding.conditions import Conditions
 from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.context import Binding, OperatorContext
+from workpool_operator.binding.pool_sync import PoolSync
 from workpool_operator.binding.secrets import RunSecrets
 from workpool_operator.binding.template_dry_run import TemplateDryRun
 from workpool_operator.errors import (
@@ -73,6 +74,7 @@ class Preflight:
         self._kube = kube = context.kube
         self._job_namespace = binding.job_namespace
         self._run_secrets = run_secrets
+        self._pool_sync = PoolSync(binding, kube)
         self._consent = Consent(
             kube,
             binding_namespace=binding.namespace,
@@ -152,7 +154,8 @@ class Preflight:
     async def _read_pool(self, api: PrefectApi) -> None:
         self._checking = c.SERVER_REACHABLE
         try:
-            self.pool = await preflight_checks.read_pool(api)
+            pool = await preflight_checks.read_pool(api)
+            self.pool = pool or await self._pool_sync.create(api)
         except OperatorError:
             self._failed_polls = 0  # the outage explains them
             raise
@@ -172,6 +175,8 @@ class Preflight:
         self._check_polls(api, fault)
         await self._record_connected(api)
         self._checking = c.WORK_POOL_FOUND
+        if self.pool is None and self._pool_sync.fault:
+            raise self._pool_sync.fault
         pool = preflight_checks.check_pool_type(self.pool, spec, api)
         if fault:
             self.check_failed(fault)

@@ -178,7 +178,8 @@ def _how_to_create(spec: Spec) -> str:
     name = spec.work_pool.pool_name
     if spec.work_pool.ref:
         return f"prefect-operator creates it: kubectl describe prefectworkpool {name} says why not."
-    return f"Create it: prefect work-pool create {name!r} --type {spec.work_pool.type}."
+    command = f"prefect work-pool create {name!r} --type {spec.work_pool.type}"
+    return f"Create it: {command}, or set spec.workPool.creationPolicy to IfNotPresent."
 
 
 async def check_queues(

@@ -16,9 +16,9 @@ from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.context import Binding
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.cli import binding_check, objects
-from workpool_operator.cli.documents import UnreadableFile
 from workpool_operator.cli.objects import KubernetesObject
 from workpool_operator.errors import KubernetesRefused, OperatorError
+from workpool_operator.jobs.documents import UnreadableFile
 from workpool_operator.jobs.field_errors import get_path
 from workpool_operator.kube.client import KubernetesClient
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from workpool_operator.cli import documents
 from workpool_operator.errors import OperatorError
+from workpool_operator.jobs import documents
 from workpool_operator.prefect_api import lookup
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import Run

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workpool_operator.api import v1alpha1
-from workpool_operator.cli import documents
-from workpool_operator.cli.documents import Document, Position
+from workpool_operator.jobs import documents
+from workpool_operator.jobs.documents import Document, Position
 from workpool_operator.jobs.field_errors import Path, get_path
 
 Kind = Literal["binding", "work pool", "base job template", "other"]

@@ -15,8 +15,8 @@ from typing import Any
 import typer
 import yaml
 
-from workpool_operator.cli import documents
 from workpool_operator.errors import OperatorError
+from workpool_operator.jobs import documents
 from workpool_operator.jobs.field_errors import Path
 
 PROGRAM = "workpool-operator"

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workpool_operator.api import v1alpha1
-from workpool_operator.cli import binding_check, conflicts, documents, objects, output
-from workpool_operator.cli.documents import HelmTemplate, Position, UnreadableFile
+from workpool_operator.cli import binding_check, conflicts, objects, output
 from workpool_operator.cli.findings import Finding, Severity
 from workpool_operator.cli.objects import KubernetesObject
+from workpool_operator.jobs import documents
+from workpool_operator.jobs.documents import HelmTemplate, Position, UnreadableFile
 from workpool_operator.jobs.field_errors import Path, format_path
 
 _EXPECTED = f"expected a {v1alpha1.KIND} or a base job template"

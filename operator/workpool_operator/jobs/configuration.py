@@ -17,7 +17,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 
 from workpool_operator.errors import OperatorError, PrefectUnavailable, RenderError
 from workpool_operator.jobs import environment, manifest, placeholders, scalars
-from workpool_operator.jobs.base_job_template import default_manifest
+from workpool_operator.jobs.base_job_template import KubernetesJobVariables, default_manifest
 from workpool_operator.prefect_version import prefect_version
 
 if TYPE_CHECKING:
@@ -207,6 +207,16 @@ class KubernetesJobConfiguration(BaseJobConfiguration):
     def _base_deployment_labels(deployment: DeploymentResponse | None) -> dict[str, str]:
         labels = BaseJobConfiguration._base_deployment_labels(deployment)
         return labels | ({"app.kubernetes.io/name": deployment.name} if deployment else {})
+
+
+def default_base_job_template() -> Object:
+    """Return our own base job template, as a pool of type kubernetes-operator gets it."""
+    variables = KubernetesJobVariables.model_json_schema()
+    variables.pop("title", None)
+    return {
+        "job_configuration": KubernetesJobConfiguration.json_template(),
+        "variables": variables,
+    }
 
 
 def _prepared(

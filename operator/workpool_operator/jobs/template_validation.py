@@ -44,6 +44,26 @@ def template_errors(template: Any) -> list[FieldError]:
     return [*_of_variables(template), *_of_configuration(template)]
 
 
+def refused_by_prefect(template: Mapping[str, Any]) -> list[FieldError]:
+    """Return why Prefect's server would refuse to store the template: it requires both halves, and
+    a variable of exactly that name for each placeholder."""
+    expected = "a mapping with at least one item, which Prefect requires"
+    halves = ("job_configuration", "variables")
+    if missing := [key for key in halves if not template.get(key)]:
+        return [FieldError((key,), template.get(key, MISSING), expected) for key in missing]
+    known = schemas(template).keys()
+    return [
+        FieldError(
+            path,
+            text,
+            f"a variable that the template declares{did_you_mean(variable(name), known)}",
+        )
+        for path, text in placeholders(template["job_configuration"], _CONFIGURATION)
+        for name in sorted(names_in(text))
+        if name not in known
+    ]
+
+
 def template_warnings(
     template: Mapping[str, Any],
     *,

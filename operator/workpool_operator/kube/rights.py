@@ -128,7 +128,7 @@ RULES = (
         "",
         "configmaps",
         ("get",),
-        "read the CA and the address that a binding names",
+        "read the CA, the address and the template that a binding names",
         condition=OF_THE_FIELD,
     ),
     Rule(

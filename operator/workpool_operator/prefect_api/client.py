@@ -89,6 +89,15 @@ class PrefectApi:
         """Read the pool."""
         return await self._read(WorkPool.of, "GET", self._pool_path)
 
+    async def create_work_pool(self, *, type_: str, base_job_template: dict[str, Any]) -> None:
+        """Create the pool.
+
+        Raises:
+            PrefectConflict: it exists.
+        """
+        body = {"name": self.pool, "type": type_, "base_job_template": base_job_template}
+        await self.request("POST", "/work_pools/", body)
+
     async def work_queues(self) -> list[WorkQueue]:
         """List the pool's work queues."""
         path = f"{self._pool_path}/queues/filter"

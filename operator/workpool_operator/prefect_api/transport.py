@@ -32,6 +32,7 @@ from yarl import URL
 from workpool_operator import connection_errors
 from workpool_operator.clock import ServerClock
 from workpool_operator.errors import (
+    PrefectConflict,
     PrefectDisconnected,
     PrefectForbidden,
     PrefectNotFound,
@@ -53,7 +54,12 @@ KEPT_SECONDS = 3.0
 RETRIED_BY_PREFECTS_CLIENT = frozenset({408, 429, 502, 503})
 NOT_PREFECT = "this is not the answer of a Prefect API"
 UNREADABLE = (json.JSONDecodeError, UnicodeDecodeError, ValidationError, RecursionError)
-_REFUSALS = {401: PrefectUnauthorized, 403: PrefectForbidden, 404: PrefectNotFound}
+_REFUSALS = {
+    401: PrefectUnauthorized,
+    403: PrefectForbidden,
+    404: PrefectNotFound,
+    409: PrefectConflict,
+}
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -279,7 +285,17 @@ def _prefect_reason(content: bytes) -> str | None:
     if not isinstance(body, dict) or body.keys().isdisjoint(("detail", "exception_message")):
         return None
     reason = body.get("detail") or body.get("exception_message")
-    return " ".join(reason.split())[:300] if isinstance(reason, str) else ""
+    if not isinstance(reason, str):
+        return ""
+    return " ".join(f"{reason} {_invalid_field(body)}".split())[:300]
+
+
+def _invalid_field(body: Mapping[str, Any]) -> str:
+    """Return the first field that the server's validation refuses, and why; "" if it names none."""
+    match body.get("exception_detail"):
+        case [{"loc": [*path], "msg": str(why)}, *_]:
+            return f"{'.'.join(map(str, path))}: {why}"
+    return ""
 
 
 def _redirect(answer: Answer, server: PrefectEndpoint, text: str) -> PrefectRedirects:

@@ -1,4 +1,4 @@
-"""Reads YAML and JSON files: their values, and the line and column of each.
+"""Reads YAML and JSON: the values, and the line and column of each.
 
 Does not interpret what it reads. Anchors and merge keys work as in YAML 1.1, which kubectl reads.
 Times and dates stay strings, as in Kubernetes.
@@ -83,12 +83,20 @@ def read_documents(file: str) -> list[Document]:
     Raises:
         UnreadableFile: the file does not exist, or is not valid YAML or JSON.
     """
-    text = _text(file)
+    return parse(_text(file), file)
+
+
+def parse(text: str, name: str) -> list[Document]:
+    """Return the documents of a text without the empty ones; errors name it `name`.
+
+    Raises:
+        UnreadableFile: it is not valid YAML or JSON.
+    """
     try:
-        found = list(_json(text, file) or parse_documents(text, file))
+        found = list(_json(text, name) or parse_documents(text, name))
     except UnreadableFile as error:
         if helm := _HELM.search(text):
-            raise HelmTemplate(file, position=_position_at(text, helm.start())) from error
+            raise HelmTemplate(name, position=_position_at(text, helm.start())) from error
         raise
     return [document for document in found if document.value is not None]
 

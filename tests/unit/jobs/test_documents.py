@@ -1,4 +1,4 @@
-"""Files are read with the position of each value; an error is one line."""
+"""Files and texts are read with the position of each value; an error is one line."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from workpool_operator.cli import documents
-from workpool_operator.cli.documents import Position, UnreadableFile
+from workpool_operator.jobs import documents
+from workpool_operator.jobs.documents import Position, UnreadableFile
 
 
 @pytest.fixture
