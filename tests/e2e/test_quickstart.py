@@ -6,8 +6,9 @@ that manifests or chart give it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 
 from testbed.state import CHECKOUT
@@ -23,12 +24,12 @@ COMPLETED = "Flow run finished successfully in 'Completed'."
 
 
 @pytest.fixture
-async def kubectl(api, operator_image, fresh_cluster) -> AsyncIterator[Callable[..., str]]:
+def kubectl(addresses, operator_image, fresh_cluster) -> Iterator[Callable[..., str]]:
     """Yield kubectl; remove the demo, but not its server, which the other tests use."""
     kubectl = fresh_cluster.kubectl.run
     yield kubectl
     kubectl("delete", "--namespace=prefect", "job/demo", "configmap/demo")
-    await api.delete_pool("demo")
+    httpx.delete(f"{addresses.host}/work_pools/demo").raise_for_status()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from tests.support.private_ca import PrivateCA
 from workpool_operator import settings
 from workpool_operator.errors import (
     OperatorError,
+    PrefectConflict,
     PrefectDisconnected,
     PrefectForbidden,
     PrefectNotFound,
@@ -263,6 +264,19 @@ async def test_the_reason_in_an_answer_of_prefect_is_quoted():
             await get_version(PrefectEndpoint(f"http://{LOOPBACK}:{server.port}/api"))
 
 
+async def test_the_field_that_prefects_validation_refuses_is_named():
+    detail = [{"loc": ["body", "base_job_template"], "msg": "no variables", "input": SECRET}]
+    body = {"exception_message": "Invalid request received.", "exception_detail": detail}
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response(body, status=422)
+
+    async with serving(answer) as server:
+        text = "Invalid request received. body.base_job_template: no variables$"
+        with pytest.raises(PrefectRefused, match=text):
+            await get_version(PrefectEndpoint(f"http://{LOOPBACK}:{server.port}/api"))
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -271,7 +285,7 @@ async def test_the_reason_in_an_answer_of_prefect_is_quoted():
         (404, PrefectNotFound),
         (405, PrefectRefused),
         (408, PrefectUnavailable),
-        (409, PrefectRefused),
+        (409, PrefectConflict),
         (429, PrefectThrottled),
         (500, PrefectUnavailable),
     ],
