@@ -40,7 +40,9 @@ CLOSEST_SECONDS = 0.25
 QUIET_SECONDS = 0.02
 SLOT_SECONDS = 1.0  # after the event of a run's end its slot may still count as taken
 COUNT_SECONDS = 5.0  # between counts of the runs that wait
-LIMITS_SECONDS = 60.0  # between reads of the concurrency limits of pool and queues
+# Between reads of the concurrency limits of pool and queues, in a poll that offers no run; one that
+# does leaves the server to the claims, unless they are twice as old.
+LIMITS_SECONDS = 60.0
 MOST_LOGGED = 10_000  # runs whose wait was logged, before all of them are forgotten
 MOST_PAGES = 8  # read for one poll: runs that cannot be claimed may fill them
 
@@ -254,7 +256,7 @@ class Poller:
             await self._offer_runs_behind(poll)
         poll.runs_left |= poll.is_cut and poll.is_done
         self._window.filled = poll.fills_window
-        is_limited = await self._limits_a_poll(due)
+        is_limited = await self._limits_a_poll(poll)
         queued = await self._queued(poll, is_limited=is_limited)
         runs_left = poll.runs_left or (is_limited and queued > 0)
         self.last = PollResult(self._clock.now(), queued=queued, runs_left=runs_left)
@@ -348,11 +350,12 @@ class Poller:
         now = self._clock.now()
         return {run_id for run_id, record in self._store if record.is_deferred(now)}
 
-    async def _limits_a_poll(self, due: DueRuns) -> bool:
+    async def _limits_a_poll(self, poll: _Poll) -> bool:
         """Return whether a concurrency limit of the pool or of a queue can hide runs from a poll,
-        as it was a minute ago at the earliest."""
-        if self._asked_at - self._limits_read_at >= LIMITS_SECONDS:
-            self._is_limited = await due.is_limited()
+        as it was two minutes ago at the earliest."""
+        lasts = 2 * LIMITS_SECONDS if poll.offered else LIMITS_SECONDS
+        if self._asked_at - self._limits_read_at >= lasts:
+            self._is_limited = await poll.due.is_limited()
             self._limits_read_at = self._asked_at
         return self._is_limited
 

@@ -450,6 +450,21 @@ async def test_without_a_limit_in_prefect_the_end_of_a_run_polls_for_nothing() -
     assert bench.pool.calls["work_queues"] == 1
 
 
+async def test_limits_in_prefect_are_read_when_no_run_is_to_be_claimed() -> None:
+    bench = Bench("first")
+    task = asyncio.create_task(bench.poller.run())
+    await asyncio.sleep(55)
+    bench.take_offers()
+    bench.pool.runs.append(due("second"))
+    await asyncio.sleep(10)
+    assert await bench.offered() == ["first", "second"]
+    assert bench.pool.calls["work_queues"] == 1
+    await asyncio.sleep(10)
+    assert bench.pool.calls["work_queues"] == 2
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_binding_polls_at_once_when_its_server_is_usable_again() -> None:
     bench = Bench("first")
     bench.open = False  # suspended: nothing else starts a poll
