@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from kubernetes_asyncio.client import Configuration
@@ -29,11 +30,13 @@ def manifest(name: str) -> dict[str, object]:
     }
 
 
-@pytest.fixture
-async def jobs(kube_proxy: FaultProxy, namespace: str) -> AsyncIterator[Cache[Job]]:
-    """A cache that a reflector follows the namespace's Jobs with."""
+@asynccontextmanager
+async def following(
+    proxy: FaultProxy, namespace: str, *, except_name: str = ""
+) -> AsyncIterator[Cache[Job]]:
+    """Follow the namespace's Jobs from the time at which the watch is open."""
     cache: Cache[Job] = Cache(lambda _: None)
-    async with KubernetesClient(Configuration(host=kube_proxy.url)) as client:
+    async with KubernetesClient(Configuration(host=proxy.url)) as client:
         reflector = Reflector(
             client,
             JOBS,
@@ -41,12 +44,20 @@ async def jobs(kube_proxy: FaultProxy, namespace: str) -> AsyncIterator[Cache[Jo
             selector=f"{LABEL}=yes",
             cache=cache,
             followed=lambda _: None,
+            except_name=except_name,
         )
         task = asyncio.create_task(reflector.run())
-        await poll(lambda: open_watches(kube_proxy), until=bool)
+        await poll(lambda: open_watches(proxy), until=bool)
         yield cache
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def jobs(kube_proxy: FaultProxy, namespace: str) -> AsyncIterator[Cache[Job]]:
+    """A cache that a reflector follows the namespace's Jobs with."""
+    async with following(kube_proxy, namespace) as cache:
+        yield cache
 
 
 async def open_watches(proxy: FaultProxy) -> int:
@@ -74,6 +85,17 @@ async def test_created_and_deleted_objects_are_followed(
     await holds(jobs, "a")
     await kube.delete("jobs", namespace, "a")
     await holds(jobs)
+
+
+async def test_the_object_that_is_excepted_is_neither_listed_nor_watched(
+    kube: Kube, namespace: str, kube_proxy: FaultProxy
+) -> None:
+    await kube.create("jobs", namespace, manifest("own"))
+    async with following(kube_proxy, namespace, except_name="own") as jobs:
+        labels = {"metadata": {"labels": {"changed": "yes"}}}
+        await kube.patch("jobs", namespace, "own", labels)
+        await kube.create("jobs", namespace, manifest("other"))
+        await holds(jobs, "other")
 
 
 async def test_changes_while_the_watch_is_down_are_seen_afterwards(

@@ -93,6 +93,8 @@ class BindingHolder:
     def changed(self) -> None:
         """Take note that `live` changed."""
         self._notify()
+        if self.lifecycle.session:
+            self.lifecycle.session.spec_changed()
 
     @property
     def is_ending(self) -> bool:
@@ -107,7 +109,8 @@ class BindingHolder:
     def observe(self, lease: Lease) -> None:
         """Take note of a version of the Lease."""
         self._lock.observe(lease)
-        self._notify()
+        if self._ending is None or self._lock.holder != self._identity:  # not our own renewal
+            self._notify()
 
     def lease_deleted(self, uid: str) -> None:
         """Take note that the Lease was deleted."""

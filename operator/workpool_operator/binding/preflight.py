@@ -59,7 +59,8 @@ class Preflight:
     queues to poll (None: all, empty: do not poll), `workers` the names of the pool's online workers
     (None: unknown), `server_version` the server's version (None: not read, "": unknown).
     `unusable_at` is when the server or the pool was last found unusable, in monotonic seconds.
-    `rights_reviewed` is set by each review of the rights in a namespace of Jobs.
+    `rights_reviewed` is set by each review of the rights in a namespace of Jobs. `reported()` is
+    called after each check and each poll.
     """
 
     def __init__(
@@ -68,9 +69,11 @@ class Preflight:
         context: OperatorContext,
         *,
         run_secrets: RunSecrets,
+        reported: Callable[[], None] = lambda: None,
     ) -> None:
         self._binding = binding
         self._context = context
+        self._reported = reported
         self._kube = kube = context.kube
         self._job_namespace = binding.job_namespace
         self._run_secrets = run_secrets
@@ -273,11 +276,14 @@ class Preflight:
         else:
             reason, text = "Accepted", "The server accepts the credentials."
         self.conditions.set_true(c.CREDENTIALS_VALID, reason, text)
-        self.conditions.set_true(c.SERVER_REACHABLE, "Connected", f"{server.address} answers.")
-        if self.server_version is None:
-            self.server_version = await self._context.versions.get(
-                api.server, lambda: preflight_checks.server_version(api)
+        known, version_warning = self.server_version, preflight_checks.version_warning
+        if known is None or version_warning(known):  # an old one may be upgraded
+            known = self.server_version = await self._context.versions.get(
+                server, lambda: preflight_checks.server_version(api)
             )
+        warning = version_warning(known)
+        text = f"{server.address} answers. {warning}".rstrip()
+        self.conditions.set_true(c.SERVER_REACHABLE, "Connected", text)
 
     def check_failed(self, error: Exception) -> None:
         """Record the error that ended a check, as a condition if possible."""
@@ -319,6 +325,7 @@ class Preflight:
             self._problems.report(NOT_POLLED, error)
         if error is not None or not self.conditions.all_true():
             self._requested.set()
+        self._reported()
 
     def read_workers_again(self) -> None:
         """Read the pool's workers at the next check, because the binding's own has a new name."""
@@ -340,6 +347,7 @@ class Preflight:
 
     async def wait_for_next_check(self) -> None:
         """Wait until a check is due or requested."""
+        self._reported()
         try:
             healthy = self.conditions.all_true()
             async with asyncio.timeout(CHECK_SECONDS if healthy else FAILED_CHECK_SECONDS):

@@ -6,6 +6,7 @@ A check returns what it read, or raises a `BindingFault` that names condition, r
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,6 +51,10 @@ from workpool_operator.prefect_api.proxies import proxy_of
 
 log = logging.getLogger(__name__)
 
+#: The oldest that `make test-versions` ran without a failure; tests/unit/testbed/test_versions.py
+#: compares.
+OLDEST_SERVER = (3, 6)
+_MINOR_VERSION = re.compile(r"(\d+)\.(\d+)\b")
 _MOST_QUEUES = 10
 INVALID_PATCH = "InvalidPatch"
 _URL = "spec.server.url"
@@ -141,6 +146,18 @@ async def server_version(api: PrefectApi) -> str:
         return await api.version()
     except OperatorError:
         return ""
+
+
+def version_warning(version: str) -> str:
+    """Return what a server of this version cannot do, as a sentence; "" if it can do everything."""
+    found = _MINOR_VERSION.match(version)  # Prefect Cloud reports none
+    if found is None or (int(found[1]), int(found[2])) >= OLDEST_SERVER:
+        return ""
+    oldest = ".".join(map(str, OLDEST_SERVER))
+    return (
+        f"It is Prefect {version}, and runs that wait show no reason in their state with a server "
+        f"older than {oldest}: upgrade it."
+    )
 
 
 async def workers_online(api: PrefectApi) -> list[str] | None:

@@ -84,12 +84,14 @@ class Replicas:
         self.problem = ""
 
     async def run(self) -> None:
-        """Keep this replica's Lease and follow those of the others, until cancelled."""
+        """Keep this replica's Lease and follow those of the others, until cancelled. Its own would
+        come back with every renewal."""
         reflector = Reflector(
             self._kube,
             LEASES,
             namespace=self._kube.namespace,
             selector=f"{REPLICAS_LABEL}={self._group}",
+            except_name=_lease_name(self._identity),
             cache=self,
             followed=self._followed,
             clock=self._clock,

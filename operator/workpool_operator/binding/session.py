@@ -43,7 +43,8 @@ from workpool_operator.runs.claims import Owner
 
 log = logging.getLogger(__name__)
 
-STATUS_SECONDS = 1.0
+STATUS_SECONDS = 1.0  # the status is built at most so often
+QUIET_STATUS_SECONDS = 5.0  # the same while nothing is reported: some of it depends on the time
 FAILED_STATUS_SECONDS = 3.0
 LAST_STATUS_SECONDS = 1.5
 REVIEW_SECONDS = 9.5  # an answer is cached for 5 s: a missing right shows within 15 s
@@ -67,7 +68,10 @@ class BindingSession(Subscriber):
         self._binding_id = names.binding_id(cluster_id=cluster_id, binding=binding.key)
         self._registered = ""  # the name of the worker that this session created in Prefect
         self._run_secrets = RunSecrets(binding, context.kube, binding_id=self._binding_id)
-        self._preflight = Preflight(binding, context, run_secrets=self._run_secrets)
+        self._reported = asyncio.Event()  # something that the status may say
+        self._preflight = Preflight(
+            binding, context, run_secrets=self._run_secrets, reported=self._reported.set
+        )
         self._cluster = ClusterCache(
             context.kube,
             selector=f"{BINDING_LABEL}={self._binding_id}",
@@ -252,10 +256,12 @@ class BindingSession(Subscriber):
         """Count the run by its Jobs and pods."""
         jobs, pods = self._cluster.jobs.by_run(str(run_id)), self._cluster.pods.by_run(str(run_id))
         self._capacity.update(str(run_id), stage_of(None, jobs, pods))
+        self._reported.set()
 
     def listed(self, namespace: str, resource: str) -> None:
         """Log that the watch works again."""
         self._problems.resolved(f"cannot watch {resource} in namespace {namespace}")
+        self._reported.set()
 
     def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
         """Log the failure. Check the rights if the API server refused the watch."""
@@ -265,6 +271,10 @@ class BindingSession(Subscriber):
 
     # Status
 
+    def spec_changed(self) -> None:
+        """Check the new spec now."""
+        self._reported.set()
+
     async def _keep_status(self) -> None:
         while True:
             self._beat("status", within=2 * LONGEST_RETRY_AFTER_SECONDS)
@@ -272,10 +282,21 @@ class BindingSession(Subscriber):
                 self._connection.check_reconcilers()
             if self._binding.generation() != self._preflight.generation:
                 self._preflight.recheck()
-            await asyncio.sleep(await self._write_status())
+            self._reported.clear()
+            await self._wait_for_report(closest=await self._write_status())
+
+    async def _wait_for_report(self, *, closest: float) -> None:
+        """Wait until the status may have changed, at least `closest` seconds."""
+        earliest = self._context.clock.monotonic() + closest
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_STATUS_SECONDS):
+                await self._reported.wait()
+        if (early := earliest - self._context.clock.monotonic()) > 0:
+            await asyncio.sleep(early)
 
     async def _write_status(self) -> float:
-        """Write the status if it changed. Return the seconds until the next call."""
+        """Write the status if it changed. Return the least number of seconds until the
+        next call."""
         try:
             await self._writer.write(self._status_input())
         except KubernetesNotFound:
@@ -297,10 +318,13 @@ class BindingSession(Subscriber):
             found = await rights_review.rights_granted(self._context.kube, self._binding)
             if found != self._rights and found.status == "False":
                 log.warning("%s: %s", self._binding.key, found.message)
+            before = self._rights, self._crd_outdated
             self._rights = found
             self._crd_outdated = await self._context.crd_outdated.get(
                 self._context.kube, lambda: crd_check.crd_outdated(self._context.kube)
             )
+            if before != (self._rights, self._crd_outdated):
+                self._reported.set()
             self._preflight.rights_reviewed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(REVIEW_SECONDS):

@@ -301,16 +301,24 @@ class KubernetesClient:
 
     @asynccontextmanager
     async def _open(
-        self, method: str, path: str, *, headers: dict[str, str], **request: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the client's own
+        **request: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send the request and yield the answer once its headers have arrived, within
-        `REQUEST_TIMEOUT_SECONDS`."""
+        """Send the request and yield the answer once its headers have arrived. Without a total
+        time-out, they must arrive within `REQUEST_TIMEOUT_SECONDS`."""
+        seconds = None if timeout.total else REQUEST_TIMEOUT_SECONDS
         url = f"{self._configuration.host}{path}"
         headers = {"Accept": "application/json", **headers, **await self._authorization()}
+        request |= {"headers": headers, "timeout": timeout}
         try:
             async with (
-                asyncio.timeout(REQUEST_TIMEOUT_SECONDS) as opening,
-                self._session.request(method, url, headers=headers, **request) as response,
+                asyncio.timeout(seconds) as opening,
+                self._session.request(method, url, **request) as response,
             ):
                 self.clock.observe(response.headers.get("Date"))
                 if response.status >= 400:

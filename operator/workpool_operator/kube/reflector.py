@@ -67,7 +67,8 @@ class Store(Protocol[O_contra]):
 
 
 class Reflector(Generic[O]):
-    """Keeps `cache` equal to the objects of `resource` in `namespace` that match `selector`.
+    """Keeps `cache` equal to the objects of `resource` in `namespace` whose labels match `selector`
+    and whose name is not `except_name`.
 
     `followed(error)` is called with None after every successful list, and with the error that ended
     a list or a watch. `alive()` is called in every round of the loop, at least every
@@ -81,6 +82,7 @@ class Reflector(Generic[O]):
         *,
         namespace: str,
         selector: str,
+        except_name: str = "",
         cache: Store[O],
         followed: Followed,
         alive: Callable[[], None] = lambda: None,
@@ -90,7 +92,9 @@ class Reflector(Generic[O]):
         self._client = client
         self._namespace = namespace
         self._path = resource.path(namespace)
-        self._selector = selector
+        self._selectors = {"labelSelector": selector}
+        if except_name:
+            self._selectors["fieldSelector"] = f"metadata.name!={except_name}"
         self._cache = cache
         self._followed = followed
         self._alive = alive
@@ -125,7 +129,7 @@ class Reflector(Generic[O]):
         """Fill the cache; return the version to watch from, "" to list again because the server no
         longer has the rest of a list."""
         before, listed = self._cache.uids(self._namespace), set[str]()
-        query = {"labelSelector": self._selector, "limit": str(PAGE_SIZE)}
+        query = {**self._selectors, "limit": str(PAGE_SIZE)}
         while True:
             try:
                 body = await self._client.request("GET", self._path, query=query)
@@ -159,7 +163,7 @@ class Reflector(Generic[O]):
         """Apply events until the server ends the watch; return the version to continue from, "" to
         list again."""
         query = {
-            "labelSelector": self._selector,
+            **self._selectors,
             "resourceVersion": version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(int(WATCH_SECONDS * random.uniform(0.9, 1.1))),

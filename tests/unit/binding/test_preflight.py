@@ -9,11 +9,12 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.clock import FakeClock
 from tests.support.operator_context import operator_context
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import preflight_checks
-from workpool_operator.binding.context import Binding
+from workpool_operator.binding.context import CACHE_SECONDS, Binding
 from workpool_operator.binding.preflight import Preflight
 from workpool_operator.binding.secrets import RunSecrets
 from workpool_operator.errors import (
@@ -30,6 +31,7 @@ from workpool_operator.kube.models import ResourceRule, Rights
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.prefect_api.models import Worker, WorkPool, WorkQueue
+from workpool_operator.ttl_cache import TTLCache
 
 TEMPLATE: dict[str, Any] = {
     "job_configuration": {"job_manifest": {"spec": {"template": {"spec": {}}}}}
@@ -47,6 +49,7 @@ class Api:
         self.pool = "etl"
         self.found: WorkPool | None = POOL
         self.queues = ["default", "high"]
+        self.runs_version = "3.8.8"
         self.fails: dict[str, Exception] = {}
 
     async def _answer(self, call: str, answer: Any) -> Any:
@@ -67,7 +70,7 @@ class Api:
         return cast("list[Worker]", await self._answer("workers", [Worker("w", "ONLINE")]))
 
     async def version(self) -> str:
-        return str(await self._answer("version", "3.8.8"))
+        return str(await self._answer("version", self.runs_version))
 
 
 class Kube:
@@ -103,11 +106,17 @@ class Setup:
             return "The base job template renders a Job."
 
         monkeypatch.setattr("workpool_operator.binding.preflight_checks.check_template", template)
+        self.reports = 0
+        self.clock = FakeClock()
         self.preflight = Preflight(
             binding,
-            operator_context(kube),
+            operator_context(kube, versions=TTLCache(seconds=CACHE_SECONDS, clock=self.clock)),
             run_secrets=RunSecrets(binding, kube, binding_id="b"),
+            reported=self._count,
         )
+
+    def _count(self) -> None:
+        self.reports += 1
 
     async def check(self) -> WorkPool | None:
         await self.preflight.credentials()
@@ -297,3 +306,40 @@ async def test_a_failed_poll_requests_a_check(setup: Setup) -> None:
     setup.preflight.poll_ended(PrefectUnavailable("connection refused"))
     async with asyncio.timeout(2):
         await setup.preflight.wait_for_next_check()
+
+
+async def test_each_check_and_each_poll_is_reported_so_that_the_status_follows(
+    setup: Setup,
+) -> None:
+    setup.preflight.poll_ended(None)
+    assert setup.reports == 1
+    setup.preflight.recheck()
+    await setup.check()
+    await setup.preflight.wait_for_next_check()
+    assert setup.reports == 2
+
+
+@pytest.mark.parametrize("version", ["2.20.4", "3.4.25", "3.5.0rc1"])
+async def test_an_old_server_is_served_and_the_status_says_what_it_cannot_do(
+    setup: Setup, version: str
+) -> None:
+    setup.api.runs_version = version
+    await setup.check()
+    message = setup.preflight.conditions.get(c.SERVER_REACHABLE).message
+    assert message.startswith(f"http://server/api answers. It is Prefect {version}, and runs that")
+    assert message.endswith("with a server older than 3.6: upgrade it.")
+    assert setup.preflight.may_claim()
+    setup.api.runs_version = "3.8.8"
+    setup.clock.advance(seconds=CACHE_SECONDS)
+    await setup.check()
+    assert setup.preflight.conditions.get(c.SERVER_REACHABLE).message.endswith("answers.")
+
+
+@pytest.mark.parametrize("version", ["3.6.0", "3.10.0", "4.0.0", "3.9.1+12.gabc", "", "unknown"])
+async def test_a_server_of_a_tested_newer_or_unknown_version_has_no_warning(
+    setup: Setup, version: str
+) -> None:
+    setup.api.runs_version = version
+    await setup.check()
+    message = setup.preflight.conditions.get(c.SERVER_REACHABLE).message
+    assert message == "http://server/api answers."

@@ -1,4 +1,4 @@
-"""The table of versions in the README, and the range of clients that follows from it."""
+"""The table of versions in the README, and the ranges that follow from it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
+from packaging.version import Version
 
 from localnode import builds
 from localnode.errors import SetupError
 from testbed import environments, generated, versions
 from testbed.versions import Cell, Result
+from workpool_operator.binding.preflight_checks import OLDEST_SERVER
 
 LOCKED = versions.LOCKED
 SOME = Result("3.8.8", "3.6.1", "1.36.3", passed=10, failed=0, date="2026-11-26")
@@ -60,3 +62,8 @@ def test_the_readme_has_the_table_of_the_cells_that_ran() -> None:
 def test_the_package_allows_the_clients_that_ran_without_a_failure() -> None:
     ran = {each.cell.client for each in versions.read() if not each.failed}
     assert set(filter(versions.is_allowed, environments.prefect_versions())) == ran
+
+
+def test_the_oldest_server_without_a_warning_is_the_oldest_that_ran_without_a_failure() -> None:
+    oldest = min(Version(each.server) for each in versions.read() if not each.failed)
+    assert (oldest.major, oldest.minor) == OLDEST_SERVER
