@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -190,3 +191,42 @@ def test_every_error_of_every_file_is_reported_with_its_position(command):
 
 def test_validate_without_a_file_is_wrong_usage(command):
     assert command.run("validate").code == 2
+
+
+async def test_the_job_variables_of_a_deployment_file_are_checked_as_the_server_does(
+    api, pool, prefect_server, command
+):
+    variables = {
+        "image": "registry.example/flows:1",
+        "finished_job_ttl": "soon",
+        "image_pull_policy": "Sometimes",
+        "imge": "a:1",
+    }
+    deployments = [
+        {"name": "wrong", "work_pool": {"name": pool, "job_variables": variables}},
+        {"name": "none", "work_pool": {"name": f"{pool}-2", "job_variables": variables}},
+    ]
+    file = command.write("prefect.yaml", {"deployments": deployments})
+    done = await command("validate", file, PREFECT_API_URL=prefect_server.url)
+    assert done.code == 1
+    prefix = "deployments[0].work_pool.job_variables"
+    for name in ("finished_job_ttl", "image_pull_policy", "imge"):
+        assert f"error: {prefix}.{name}: " in done.out
+    assert f"has no work pool '{pool}-2'. Did you mean '{pool}'?" in done.out
+    assert done.out.splitlines()[-1] == "4 errors, 0 warnings"
+
+    async def refused(name: str) -> bool:
+        try:
+            await api.create_deployment(
+                flow="hello", name=name, pool=pool, job_variables={name: variables[name]}
+            )
+        except httpx.HTTPStatusError as error:
+            return error.response.status_code in (409, 422)
+        return False
+
+    assert {name: await refused(name) for name in variables} == {
+        "image": False,
+        "finished_job_ttl": True,
+        "image_pull_policy": True,
+        "imge": False,  # it is stored, and has no effect
+    }

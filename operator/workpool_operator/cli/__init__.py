@@ -372,15 +372,23 @@ def validate(
         typer.Argument(metavar="FILE|DIR", help="YAML or JSON; - is standard input."),
     ],
     output: OutputOption = "text",
+    template: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="For a prefect.yaml: the base job template, instead of those of the server.",
+        ),
+    ] = "",
 ) -> None:
-    """Check WorkPoolBindings and base job templates offline.
+    """Check WorkPoolBindings, base job templates, and the job variables of a prefect.yaml.
 
     A template can also be a whole work pool, as prefect work-pool inspect -o json
-    prints it. The exit code is 1 if there is an error, not for warnings.
+    prints it. Only a prefect.yaml needs a server, for the templates of its pools.
+    The exit code is 1 if there is an error, not for warnings.
     """
     from workpool_operator.cli.validate import main
 
-    main(files, output_format=output)
+    main(files, output_format=output, template=template)
 
 
 @app.command()

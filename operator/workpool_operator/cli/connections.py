@@ -30,10 +30,11 @@ from workpool_operator.prefect_api import profile
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
 from workpool_operator.prefect_api.profile import SSL_CERT_FILE, URL
 
-NO_SERVER = (
-    f"no Prefect server: set {URL}, select a profile (prefect profile use), add --binding, or "
-    "render without a server with --template and --variables"
-)
+NO_SERVER = f"no Prefect server: set {URL}, or select a profile (prefect profile use)"
+
+
+class NoServer(OperatorError):
+    """Neither the environment, nor a profile, nor a binding names a server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ async def connect_server(
         return await _of_binding(binding, kube, named)
     own = profile.current()
     if not own.url:
-        raise OperatorError(NO_SERVER)
+        raise NoServer(NO_SERVER)
     if not own.url.startswith(("http://", "https://")):
         raise OperatorError(f"{URL}: {own.url!r} does not start with http:// or https://")
     url = URL if os.environ.get(URL) else f"{URL} of your Prefect profile"

@@ -14,12 +14,13 @@ from workpool_operator.jobs import documents
 from workpool_operator.jobs.documents import Document, Position
 from workpool_operator.jobs.field_errors import Path, get_path
 
-Kind = Literal["binding", "work pool", "base job template", "other"]
+Kind = Literal["binding", "work pool", "base job template", "deployment file", "other"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KubernetesObject:
-    """An object of a file: of Kubernetes, a work pool or a template; `prefix` is its path there."""
+    """An object of a file: of Kubernetes, a work pool, a template, or a `prefect.yaml`; `prefix` is
+    its path there."""
 
     document: Document
     value: Any
@@ -36,6 +37,8 @@ class KubernetesObject:
             return "work pool"
         if "job_configuration" in self.value or "variables" in self.value:
             return "base job template"
+        if isinstance(self.value.get("deployments"), list) and "apiVersion" not in self.value:
+            return "deployment file"  # a prefect.yaml
         return "other"
 
     @property

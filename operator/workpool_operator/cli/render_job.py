@@ -24,7 +24,7 @@ from workpool_operator.cli.connections import ServerConnection
 from workpool_operator.cli.flow_run_documents import RunDocuments, RunSelector
 from workpool_operator.cli.redacting_client import RedactingClient
 from workpool_operator.cli.redaction import Redaction
-from workpool_operator.errors import RenderError
+from workpool_operator.errors import OperatorError, RenderError
 from workpool_operator.jobs import attribution, ineffective_variables, patches, validation
 from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import Identity
@@ -145,9 +145,13 @@ async def _open(
 ) -> tuple[PrefectEndpoint | None, PrefectApi | None]:
     if not context.selector.needs_server:
         return None, None
-    context.connection = await connections.connect_server(
-        binding, context.kube, named=context.binding
-    )
+    try:
+        context.connection = await connections.connect_server(
+            binding, context.kube, named=context.binding
+        )
+    except connections.NoServer as error:
+        text = f"{error}, add --binding, or render without a server: --template and --variables"
+        raise OperatorError(text) from error
     server = context.connection.server
     context.redaction.add([server.api_key, server.auth_string, *dict(server.headers).values()])
     api = PrefectApi(server, pool="")  # each lookup names its pool

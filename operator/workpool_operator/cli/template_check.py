@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _PARTS = ("job_configuration", "variables")
 _PROPERTIES: Path = ("variables", "properties")
-_IDENTITY = Identity(SAMPLE_ID, SAMPLE_ID, SAMPLE_ID, "", "", "", "default")
+IDENTITY = Identity(SAMPLE_ID, SAMPLE_ID, SAMPLE_ID, "", "", "", "default")
 _NO_SERVER = RedactingClient(None, Redaction())
 _META = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 
@@ -77,7 +77,7 @@ def check_default_run(template: Mapping[str, Any]) -> Iterator[Finding]:
     )
     try:
         job = asyncio.run(
-            render_manifest(render_input, _IDENTITY, client=cast("PrefectClient", _NO_SERVER))
+            render_manifest(render_input, IDENTITY, client=cast("PrefectClient", _NO_SERVER))
         )
     except RenderError as refusal:
         path = template_path(parse_path(refusal.path))
@@ -131,15 +131,33 @@ def _check_schemas(template: Mapping[str, Any]) -> Iterator[Finding]:
 def _check_default(
     schema: Mapping[str, Any], variables: Mapping[str, Any], path: Path
 ) -> Iterator[Finding]:
+    default = schema["default"]
+    return mismatches(default, schema, variables, (*path, "default"), reference_path=path)
+
+
+def mismatches(
+    value: Any,
+    schema: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    path: Path,
+    *,
+    reference_path: Path | None = None,
+) -> Iterator[Finding]:
+    """Yield where the value at the path does not match the schema of its variable.
+
+    `variables` has the definitions that the schema refers to; a reference to an undefined one is
+    reported at `reference_path`.
+    """
     definitions = {key: variables[key] for key in ("definitions", "$defs") if key in variables}
     try:
-        for error in Draft202012Validator({**definitions, **schema}).iter_errors(schema["default"]):
+        for error in Draft202012Validator({**definitions, **schema}).iter_errors(value):
             if not _is_resolved_later(error.instance):
-                where = (*path, "default", *error.absolute_path)
+                where = (*path, *error.absolute_path)
                 text = f"does not match the variable's schema: {_message(error, where)}"
                 yield Finding(where, text)
     except Unresolvable as error:
-        yield Finding(path, f"refers to {error.ref!r}, which is not defined in variables")
+        text = f"refers to {error.ref!r}, which is not defined in variables"
+        yield Finding(path if reference_path is None else reference_path, text)
 
 
 def _is_resolved_later(value: Any) -> bool:
@@ -149,6 +167,6 @@ def _is_resolved_later(value: Any) -> bool:
 
 def _message(error: ValidationError, path: Path) -> str:
     """Return the validator's message, without the value if that can be a credential."""
-    if any(is_credential(str(part)) for part in path):
+    if "env" in path or any(is_credential(str(part)) for part in path):
         return f"{error.validator} {error.validator_value!r}"
     return error.message if len(error.message) <= 200 else f"{error.message[:197]}..."

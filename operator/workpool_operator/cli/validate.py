@@ -1,4 +1,7 @@
-"""`workpool-operator validate`: checks bindings and base job templates offline."""
+"""`workpool-operator validate`: checks bindings, base job templates, and a `prefect.yaml`.
+
+Only a `prefect.yaml` can need a server: it has the templates of the pools.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,12 @@ from workpool_operator.cli.validation_report import ValidationReport
 Format = Literal["text", "json"]
 
 
-def main(paths: Sequence[str], *, output_format: Format) -> None:
+def main(paths: Sequence[str], *, output_format: Format, template: str = "") -> None:
     """Print the findings; exit with 1 if one of them is an error."""
-    report = ValidationReport()
-    for path in dict.fromkeys(paths):
-        report.add_path(path)
+    report = ValidationReport(template)
+    with output.errors_in_one_line(), output.silence_logs():
+        for path in dict.fromkeys(paths):
+            report.add_path(path)
     report.compare_bindings()
     if output_format == "json":
         output.echo(output.as_json(_document(report)))
@@ -41,6 +45,7 @@ def _document(report: ValidationReport) -> Mapping[str, Any]:
             "bindings": checked["binding"],
             "workPools": checked["work pool"],
             "baseJobTemplates": checked["base job template"],
+            "deploymentFiles": checked["deployment file"],
         },
         "skipped": report.other_objects + report.helm_templates,
     }

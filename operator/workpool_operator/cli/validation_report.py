@@ -1,7 +1,8 @@
 """Collects what `validate` finds in files and directories.
 
 An error in one object does not hide the others; bindings are compared at the end. In a directory,
-files without a binding or a template are skipped. A file that the user names must contain one.
+files without a binding or a template are skipped, also each `prefect.yaml`, whose check can need a
+server. A file that the user names must contain something to check.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from workpool_operator.api import v1alpha1
 from workpool_operator.cli import binding_check, conflicts, objects, output
@@ -18,6 +20,9 @@ from workpool_operator.cli.objects import KubernetesObject
 from workpool_operator.jobs import documents
 from workpool_operator.jobs.documents import HelmTemplate, Position, UnreadableFile
 from workpool_operator.jobs.field_errors import Path, format_path
+
+if TYPE_CHECKING:
+    from workpool_operator.cli.pool_templates import PoolTemplates
 
 _EXPECTED = f"expected a {v1alpha1.KIND} or a base job template"
 _NONE = f"contains no {v1alpha1.KIND} and no base job template"
@@ -43,8 +48,12 @@ class ReportLine:
 
 @dataclass
 class ValidationReport:
-    """What was checked, what was skipped, and the findings."""
+    """What was checked, what was skipped, and the findings.
 
+    `template` is the file of the template for all deployments; "" if those of their pools count.
+    """
+
+    template: str = ""
     lines: list[ReportLine] = field(default_factory=list)
     checked: list[KubernetesObject] = field(default_factory=list)
     other_objects: int = 0
@@ -75,7 +84,8 @@ class ValidationReport:
         except UnreadableFile as error:
             self.add(file, error.position, Finding((), error.problem))
             return
-        ours = [each for each in found if each.kind != "other"]
+        skipped = ("other", "deployment file") if walked else ("other",)
+        ours = [each for each in found if each.kind not in skipped]
         if walked and not any(map(_surely_ours, ours)):
             self.other_objects += len(found)
             return
@@ -97,8 +107,21 @@ class ValidationReport:
             self.other_objects += 1
             return
         self.checked.append(found)
-        for finding in _check(found):
+        for finding in self._check_project(found) or _check(found):
             self.add_finding(found, finding)
+
+    def _check_project(self, found: KubernetesObject) -> Iterator[Finding] | None:
+        if found.kind != "deployment file":
+            return None
+        from workpool_operator.cli import deployment_check  # imports Prefect
+
+        return deployment_check.check(found.value, self._pools.read)
+
+    @cached_property
+    def _pools(self) -> PoolTemplates:
+        from workpool_operator.cli.pool_templates import PoolTemplates  # imports Prefect
+
+        return PoolTemplates(self.template)
 
     def compare_bindings(self) -> None:
         """Warn of bindings that conflict with each other."""

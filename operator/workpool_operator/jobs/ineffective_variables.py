@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from workpool_operator.jobs import references
-from workpool_operator.jobs.field_errors import FieldWarning, Path, get_path
+from workpool_operator.jobs.field_errors import FieldWarning, Path, format_path, get_path
 from workpool_operator.jobs.inputs import (
     LONGEST_PENDING,
     NAMESPACE,
@@ -46,24 +46,32 @@ _NO_SECONDS = f"expected a number of seconds from 1 to {LONGEST_PENDING}"
 
 
 def ineffective(render_input: RenderInput, *, namespace: str = "") -> list[str]:
-    """Return a sentence for each variable of the deployment or run that has no effect, or another
-    one than with the stock worker; it names the replacement. `namespace` is the binding's, "" if
-    the variable `namespace` counts."""
-    given, template = render_input.job_variables, render_input.template
-    notes = [f"Job variable {text}." for text in _unused(given, template)]
-    if given.get(JOB_WATCH) is not None:
-        notes.append(f"Job variable {JOB_WATCH} has no effect: {_NO_EFFECT[JOB_WATCH]}.")
-    if given.get(STREAM_OUTPUT):
-        notes.append(f"Job variable {STREAM_OUTPUT} has no effect: {_NO_EFFECT[STREAM_OUTPUT]}.")
-    if (seconds := given.get(POD_WATCH)) is not None:
-        notes.append(_pod_watch(seconds))
-    if namespace and given.get(NAMESPACE) not in (None, "", namespace):
-        where = _ONE_NAMESPACE.format(repr(namespace))
-        notes.append(f"Job variable {NAMESPACE} {given[NAMESPACE]!r} has no effect: {where}.")
-    notes += _overridden(given, render_input.overlay)
+    """Return a sentence for each of the same, at most a few."""
+    found = islice(ineffective_variables(render_input, namespace=namespace), _MAX_LISTED + 1)
+    notes = [f"Job variable {each.path_text} {each.message}." for each in found]
     if len(notes) <= _MAX_LISTED:
         return notes
     return [*notes[:_MAX_LISTED], "More job variables have no effect."]
+
+
+def ineffective_variables(
+    render_input: RenderInput, *, namespace: str = ""
+) -> Iterator[FieldWarning]:
+    """Yield each variable of the deployment or run that has no effect, or another one than with the
+    stock worker; the message names the replacement. `namespace` is the binding's, "" if the
+    variable `namespace` counts."""
+    given, template = render_input.job_variables, render_input.template
+    yield from _unused(given, template)
+    if given.get(JOB_WATCH) is not None:
+        yield FieldWarning((JOB_WATCH,), f"has no effect: {_NO_EFFECT[JOB_WATCH]}")
+    if given.get(STREAM_OUTPUT):
+        yield FieldWarning((STREAM_OUTPUT,), f"has no effect: {_NO_EFFECT[STREAM_OUTPUT]}")
+    if (seconds := given.get(POD_WATCH)) is not None:
+        yield FieldWarning((POD_WATCH,), _pod_watch(seconds))
+    if namespace and given.get(NAMESPACE) not in (None, "", namespace):
+        where = _ONE_NAMESPACE.format(repr(namespace))
+        yield FieldWarning((NAMESPACE,), f"{given[NAMESPACE]!r} has no effect: {where}")
+    yield from _overridden(given, render_input.overlay)
 
 
 def ineffective_in_template(
@@ -91,8 +99,8 @@ def ineffective_in_template(
         yield FieldWarning(_place(template, NAMESPACE), f"has no effect: {where}")
 
 
-def _overridden(given: Mapping[str, Any], overlay: JobOverlay) -> Iterator[str]:
-    """Yield a sentence for each value that the binding overrides."""
+def _overridden(given: Mapping[str, Any], overlay: JobOverlay) -> Iterator[FieldWarning]:
+    """Yield each value that the binding overrides."""
     own: dict[str, Mapping[str, Any]] = {
         "env": {str(entry["name"]): entry.get("value") for entry in overlay.env},
         "labels": overlay.labels,
@@ -103,14 +111,13 @@ def _overridden(given: Mapping[str, Any], overlay: JobOverlay) -> Iterator[str]:
         for name, value in found.items() if isinstance(found, Mapping) else ():
             if name in values and values[name] != value:
                 why = f"spec.jobs.{field} of the binding sets it"
-                yield f"Job variable {field}.{name} has no effect: {why}."
+                yield FieldWarning((field, name), f"has no effect: {why}")
 
 
 def _pod_watch(seconds: Any) -> str:
     if timeout := parse_pending_timeout(seconds):
-        what = f"Job variable {POD_WATCH} ({timeout} s)"
-        return f"{what} is this run's pending time-out: {_OVERRIDES}."
-    return f"Job variable {POD_WATCH} {seconds!r:.40} has no effect: {_NO_SECONDS}."
+        return f"({timeout} s) is this run's pending time-out: {_OVERRIDES}"
+    return f"{seconds!r:.40} has no effect: {_NO_SECONDS}"
 
 
 def _place(template: Mapping[str, Any], field: str) -> Path:
@@ -123,19 +130,20 @@ def _place(template: Mapping[str, Any], field: str) -> Path:
 # Variables that no placeholder uses
 
 
-def _unused(given: Mapping[str, Any], template: Mapping[str, Any]) -> Iterator[str]:
+def _unused(given: Mapping[str, Any], template: Mapping[str, Any]) -> Iterator[FieldWarning]:
     """Yield whole variables, each once, and unused parts of those that are used in part."""
     used = {_parts(name) for name in references.used_names(template) | OF_THE_STOCK_WORKER}
     around = {name[:length] for name in used for length in range(1, len(name) + 1)}
-    unused: dict[str, list[Path]] = {}
+    unused: dict[Path, list[Path]] = {}
     for path in _leaves(given):
         if path not in around and not any(path[:length] in used for length in range(len(path))):
             whole = path[:1] not in around
-            unused.setdefault(path[0] if whole else ".".join(path), []).append(path)
+            unused.setdefault(path[:1] if whole else path, []).append(path)
     known = {name[0] for name in used}
-    for name, leaves in islice(unused.items(), _MAX_LISTED + 1):
-        hint = _hint(template, leaves[:_MAX_LISTED]) or did_you_mean(name, known)
-        yield f"{name} has no effect: no placeholder of the pool's template uses it{hint}"
+    for name, leaves in unused.items():
+        hint = _hint(template, leaves[:_MAX_LISTED]) or did_you_mean(format_path(name), known)
+        text = f"has no effect: no placeholder of the pool's template uses it{hint}"
+        yield FieldWarning(name, text)
 
 
 def _leaves(given: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

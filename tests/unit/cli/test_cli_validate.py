@@ -111,7 +111,7 @@ def test_json_output_has_the_parts_of_each_finding(command):
         ],
         "errors": 1,
         "warnings": 0,
-        "checked": {"bindings": 1, "workPools": 0, "baseJobTemplates": 0},
+        "checked": {"bindings": 1, "workPools": 0, "baseJobTemplates": 0, "deploymentFiles": 0},
         "skipped": 0,
     }
 
