@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import subprocess
@@ -13,6 +14,7 @@ from tests.support.command import Command
 from tests.support.operator import PROGRAM
 from workpool_operator.api.v1alpha1 import FINALIZER
 
+LEASE = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
 SPEC = {"workPool": {"name": "etl"}, "server": {"url": "http://prefect.invalid/api"}}
 
 
@@ -27,11 +29,13 @@ async def unserved(crd, kube, namespace):
     path = f"/apis/workpool-operator.dev/v1alpha1/namespaces/{namespace}/workpoolbindings"
     created: list[str] = []
 
-    async def make(name: str, *finalizers: str) -> None:
+    async def make(name: str, *finalizers: str, **spec: str) -> None:
         created.append(name)
         metadata = {"name": name, "finalizers": [FINALIZER, *finalizers]}
         body = {"apiVersion": "workpool-operator.dev/v1alpha1", "kind": "WorkPoolBinding"}
-        answer = await kube.http.post(path, json={**body, "metadata": metadata, "spec": SPEC})
+        answer = await kube.http.post(
+            path, json={**body, "metadata": metadata, "spec": SPEC | spec}
+        )
         answer.raise_for_status()
 
     yield make
@@ -102,6 +106,29 @@ async def test_finalizers_of_others_are_not_removed(command, unserved, there, na
     assert result.code == 1
     assert f"{namespace}/held was not deleted; its finalizers: example.com/theirs" in result.err
     assert there() == ["held"]
+
+
+async def test_a_binding_that_waits_for_its_runs_keeps_its_finalizer_while_an_operator_holds_it(
+    command, unserved, there, kube, namespace
+):
+    await unserved("drains", deletionPolicy="Drain")
+    lease = {"metadata": {"name": "workpoolbinding-drains"}, "spec": {"holderIdentity": "replica"}}
+    await kube.apply("leases", namespace, {**LEASE, **lease})
+    scope = ("--namespace", namespace, "--yes", "--patience-seconds=0")
+    unbind = asyncio.create_task(asyncio.to_thread(command.run, "unbind", *scope))
+    await kube.wait(
+        "workpoolbindings",
+        namespace,
+        "drains",
+        until=lambda found: "deletionTimestamp" in found["metadata"],
+    )
+    await asyncio.sleep(2)
+    assert there() == ["drains"]
+    await kube.patch("workpoolbindings", namespace, "drains", {"metadata": {"finalizers": None}})
+    result = await unbind
+    assert result.code == 0
+    waits = f"{namespace}/drains: waits for its runs (deletionPolicy Drain)\n"
+    assert result.out.endswith(f"{waits}{namespace}/drains: deleted\n")
 
 
 async def test_an_unknown_context_is_an_error_and_nothing_is_deleted(

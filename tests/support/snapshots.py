@@ -241,12 +241,19 @@ def snapshot_of(
     now: float = NOW,
     foreign_jobs: frozenset[str] = frozenset(),
     claiming: bool = False,
+    cancels: bool = False,
     **objects: Any,
 ) -> Snapshot:
     """Return the snapshot of a record and the cluster's objects."""
     found = RunObjects(**objects)
     return take_snapshot(
-        RUN_ID, known, found, now=now, foreign_jobs=foreign_jobs, claiming=claiming
+        RUN_ID,
+        known,
+        found,
+        now=now,
+        foreign_jobs=foreign_jobs,
+        claiming=claiming,
+        cancels=cancels,
     )
 
 

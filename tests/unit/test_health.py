@@ -12,6 +12,7 @@ from tests.support.clock import FakeClock
 from tests.support.operator_context import operator_context
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding.context import Binding
+from workpool_operator.binding.deletion import Deletion
 from workpool_operator.binding.session import BindingSession
 from workpool_operator.health import Watchdog
 
@@ -78,4 +79,5 @@ def session(watchdog: Watchdog) -> BindingSession:
     spec = Spec.model_validate({"workPool": {"name": "etl"}, "server": server})
     binding = Binding("data", "etl", spec=lambda: spec, generation=lambda: 1, status={})
     context = operator_context(kube, watchdog=watchdog)
-    return BindingSession(binding, context, cluster_id="cluster")
+    deletion = Deletion("data/etl", FakeClock())
+    return BindingSession(binding, context, cluster_id="cluster", deletion=deletion)

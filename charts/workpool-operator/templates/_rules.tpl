@@ -145,6 +145,10 @@
 {{- end }}
 
 {{- define "workpool-operator.rules.unbind" }}
+  # see whether an operator still waits for the runs of a deleted binding
+  - apiGroups: ["coordination.k8s.io"]
+    resources: [leases]
+    verbs: [get]
   # delete the bindings of the release, and their finalizer if no operator does
   - apiGroups: ["workpool-operator.dev"]
     resources: [workpoolbindings]

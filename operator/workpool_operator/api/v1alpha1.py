@@ -878,6 +878,16 @@ class Spec(CrdModel):
         default=False,
         description=("Claim no new runs. Existing Jobs are followed to their end. Default: false."),
     )
+    deletion_policy: Literal["Orphan", "Drain", "Cancel"] = Field(
+        default="Orphan",
+        description=(
+            "What happens to the runs in flight if the binding is deleted. Orphan: it is deleted "
+            "at once, Jobs continue, and nothing reports how they end. Drain: no runs are claimed, "
+            "and it is deleted when the last run has ended. Cancel: the runs are cancelled in "
+            "Prefect, and it is deleted when their Jobs have ended. Can be changed during the "
+            "deletion. Default: Orphan."
+        ),
+    )
 
     @classmethod
     def rules(cls) -> list[dict[str, str]]:

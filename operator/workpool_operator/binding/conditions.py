@@ -39,6 +39,7 @@ ORDER = (
     TEMPLATE_VALID,
     JOBS_PERMITTED,
 )
+NEEDED_FOR_RUNS = ORDER[: ORDER.index(WORK_POOL_FOUND)]
 NEEDED_TO_POLL = ORDER[: ORDER.index(TEMPLATE_VALID)]
 
 
@@ -61,7 +62,7 @@ class ServingState:
 
     `shortage` says why further runs wait although nothing is wrong. `overdue_since` is the time of
     the last successful poll, if another one should have followed it. `unserved` says why the
-    binding has no session.
+    binding has no session, `deletion` what its deletion waits for.
     """
 
     suspended: bool = False
@@ -71,6 +72,7 @@ class ServingState:
     overdue_since: datetime | None = None
     stopped: bool = False
     unserved: ConditionState | None = None
+    deletion: ConditionState | None = None
 
 
 #: Written by the operator that served the binding, before another one may take its Lease.
@@ -151,8 +153,8 @@ def claiming(states: Mapping[str, ConditionState], serving: ServingState) -> Con
     """Return Claiming: True if due runs are claimed now, otherwise why they are not."""
     failed = [state for state in states.values() if state.status == "False"]
     blocking = [state for state in failed if not state.is_partial]
-    if fault := serving.unserved or next(iter(blocking), None):
-        return fault
+    if held := serving.unserved or serving.deletion or next(iter(blocking), None):
+        return held
     if unknown := _unknown(states, serving):
         return unknown
     if waiting := _waiting(serving):
@@ -183,6 +185,9 @@ def _unknown(states: Mapping[str, ConditionState], serving: ServingState) -> Con
 
 def _waiting(serving: ServingState) -> ConditionState | None:
     """Return the reason if no runs are claimed although there is no fault, otherwise None."""
+    if serving.deletion:
+        text = "The binding is being deleted; condition Claiming says which runs it waits for."
+        return ConditionState("True", serving.deletion.reason, text)
     if serving.suspended:
         text = "spec.suspend is true: no runs are claimed. Existing Jobs are followed to their end."
         return ConditionState("True", "Suspended", text)

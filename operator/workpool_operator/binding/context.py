@@ -34,7 +34,8 @@ CRD_SECONDS = 60.0
 @dataclass(frozen=True, slots=True)
 class Binding:
     """A `WorkPoolBinding`. `spec` and `generation` return current values; `status` is the status
-    that it had when it was read. `holds_lease` returns whether this process may act for it now."""
+    that it had when it was read. `holds_lease` returns whether this process may act for it now,
+    `deletion` the deletionPolicy by which it is being deleted, "" if it is not."""
 
     namespace: str
     name: str
@@ -43,6 +44,7 @@ class Binding:
     status: dict[str, Any]
     uid: str = ""
     holds_lease: Callable[[], bool] = lambda: True
+    deletion: Callable[[], str] = lambda: ""
 
     @property
     def key(self) -> str:
@@ -145,6 +147,8 @@ class Binding:
             job_ttl=jobs.ttl_seconds_after_finished,
             failed_job_ttl=jobs.ttl_seconds_after_failed,
             environment_secret=jobs.environment_secret,
+            claims=not self.deletion(),
+            cancels=self.deletion() == "Cancel",
         )
 
     def poll_settings(self) -> PollSettings:
@@ -165,13 +169,21 @@ def _documents(models: Sequence[CrdModel] | None) -> tuple[dict[str, Any], ...]:
 
 @lru_cache  # each decision about a run needs them
 def _run_settings(
-    *, job_ttl: int, failed_job_ttl: int | None, environment_secret: bool, **timeouts: int
+    *,
+    job_ttl: int,
+    failed_job_ttl: int | None,
+    environment_secret: bool,
+    claims: bool,
+    cancels: bool,
+    **timeouts: int,
 ) -> RunSettings:
     return RunSettings(
         Timeouts(**timeouts),
         job_ttl=job_ttl,
         failed_job_ttl=failed_job_ttl,
         environment_secret=environment_secret,
+        claims=claims,
+        cancels=cancels,
     )
 
 

@@ -129,7 +129,7 @@ class BindingHolder:
 
     def _end(self) -> End | None:
         """Return why this replica has to stop serving, None if it has not."""
-        if self.live.is_deleting:
+        if self.live.deletion == "Orphan":
             return End.DELETED
         if self._missing:
             return End.NOT_FOUND

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from workpool_operator.binding import finalizers, secrets
 from workpool_operator.binding.conditions import Conditions, ConditionState, ServingState
 from workpool_operator.binding.context import Binding, OperatorContext
+from workpool_operator.binding.deletion import Deletion, Remaining
 from workpool_operator.binding.live_binding import LiveBinding
 from workpool_operator.binding.session import BindingSession
 from workpool_operator.binding.status import BINDINGS, StatusInput, StatusWriter
@@ -70,13 +71,15 @@ class Lifecycle:
         self._is_alone = is_alone
         self._problems = ProblemLogger(log, live.key)
         self._unserved: StatusWriter | None = None
+        self._deletion = Deletion(live.key, context.clock)
         self.session: BindingSession | None = None
 
     async def serve(self, ending: asyncio.Future[End]) -> End:
         """Serve until `ending` resolves, then clean up. Return why it ended."""
         if not self._live.has_finalizer and not await self._add_finalizer():
             return End.NOT_FOUND
-        if not self._live.is_deleting:
+        self._deletion = Deletion(self._live.key, self._context.clock)
+        if self._live.deletion != "Orphan":
             log.info("%s: serving", self._live.key)
             await self._run_sessions(ending)
         end = ending.result() if ending.done() else End.DELETED
@@ -141,8 +144,8 @@ class Lifecycle:
         return found is not None
 
     async def _release_if_deleted(self) -> End:
-        """Release the binding, unless it exists and is not being deleted: its labels then no longer
-        match the operator's selector. Another object may have its name."""
+        """Release the binding, unless it exists and is still to be served: its labels then no
+        longer match the operator's selector. Another object may have its name."""
         live = self._live
         try:
             found = await self._context.kube.get(BINDINGS, live.namespace, live.name)
@@ -150,17 +153,18 @@ class Lifecycle:
             found = {}
         if found.get("metadata", {}).get("uid") == live.uid:
             live.update(found)
-            if not live.is_deleting:
+            if not (live.deletion == "Orphan" or self._deletion.is_over):
                 return End.UNSELECTED
         await self.release(check=self._binding().check_lease)
         return End.DELETED
 
     async def _run_sessions(self, ending: asyncio.Future[End]) -> None:
-        """Run one session after the other until `ending` resolves: a bug in the operator ends one,
-        and the next one starts with empty caches."""
+        """Run one session after the other until `ending` resolves, or the binding's deletion has
+        waited for its runs: a bug in the operator ends one, and the next one starts with empty
+        caches."""
         binding = self._binding()
         delay, longest = RESTART_SECONDS
-        while not ending.done():
+        while not (ending.done() or self._deletion.is_over):
             if self.session:
                 binding = replace(binding, status=self.session.status)
             if (session := await self._make_session(binding)) is None:
@@ -202,21 +206,33 @@ class Lifecycle:
         try:
             cluster_id = await self._context.kube.namespace_uid(binding.namespace)
             session = BindingSession(
-                binding, self._context, cluster_id=cluster_id, missing=self._missing
+                binding,
+                self._context,
+                cluster_id=cluster_id,
+                deletion=self._deletion,
+                missing=self._missing,
             )
         except OperatorError as error:
             self._problems.report(what, error)
-            await self._report_failed_start(error)
+            waits = None
+            if policy := self._live.deletion:
+                self._deletion.observe(Remaining(policy, unseen=f"The operator {what}: {error}"))
+                waits = self._deletion.state()
+            await self._report_failed_start(error, waits)
             return None
         self._problems.resolved(what)
         return session
 
-    async def _report_failed_start(self, error: OperatorError) -> None:
+    async def _report_failed_start(
+        self, error: OperatorError, waits: ConditionState | None = None
+    ) -> None:
+        """Write to the status why the binding has no session, or what its deletion `waits` for."""
         if isinstance(error, Unavailable):
             return
         reason = "KubernetesRefused" if isinstance(error, KubernetesRefused) else "InvalidSpec"
+        failed = ConditionState("False", reason, f"{error}.")
         try:
-            await self.report_unserved(ConditionState("False", reason, f"{error}."))
+            await self.report_unserved(waits or failed)
         except OperatorError as unwritten:
             log.debug("%s: cannot write its status: %s", self._live.key, unwritten)
 

@@ -62,6 +62,13 @@ class LiveBinding:
         return bool(self._found["metadata"].get("deletionTimestamp"))
 
     @property
+    def deletion(self) -> str:
+        """The deletionPolicy by which it is being deleted, also if the rest of the spec is invalid;
+        "" if it is not being deleted."""
+        policy = (self._found.get("spec") or {}).get("deletionPolicy")
+        return str(policy or "Orphan") if self.is_deleting else ""
+
+    @property
     def is_released(self) -> bool:
         """Whether it is being deleted and no longer waits for this operator."""
         return self.is_deleting and not self.has_finalizer
@@ -109,6 +116,7 @@ class LiveBinding:
             status=dict(self._found.get("status") or {}),
             uid=self.uid,
             holds_lease=holds_lease,
+            deletion=lambda: self.deletion,
         )
 
 

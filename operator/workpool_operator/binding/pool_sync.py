@@ -44,15 +44,15 @@ class PoolSync:
         self.fault: BindingFault | None = None
 
     async def create(self, api: PrefectApi) -> WorkPool | None:
-        """Create the missing pool, if the spec says so. Return it as the server has it; None if the
-        server has none.
+        """Create the missing pool, if the spec says so and the binding is not being deleted. Return
+        it as the server has it; None if the server has none.
 
         Raises:
             OperatorError: the server or the API server does not answer.
         """
         self.fault = None
         spec = self._binding.spec().work_pool
-        if spec.creation_policy == "Never":
+        if spec.creation_policy == "Never" or self._binding.deletion():
             return None
         try:
             await self._create(await self._template(spec), spec, api)

@@ -338,7 +338,8 @@ class Preflight:
     def may_claim(self) -> bool:
         """Return whether conditions, spec and pool allow claims."""
         paused = self.pool is not None and self.pool.is_paused
-        return self.conditions.allow_claims() and not self._binding.spec().suspend and not paused
+        closed = self._binding.spec().suspend or self._binding.deletion()
+        return self.conditions.allow_claims() and not closed and not paused
 
     def is_servable(self) -> bool:
         """Return whether the binding can serve the pool. If not, it must not poll or send

@@ -21,6 +21,7 @@ from workpool_operator.binding import crd_check, preflight_checks, rights_review
 from workpool_operator.binding.conditions import ConditionState, ServingState
 from workpool_operator.binding.connection import OVERDUE_SECONDS, Connection
 from workpool_operator.binding.context import Binding, OperatorContext
+from workpool_operator.binding.deletion import Deletion, Remaining
 from workpool_operator.binding.pool_sharing import PoolConsumer, pool_shared
 from workpool_operator.binding.preflight import Preflight
 from workpool_operator.binding.secrets import RunSecrets
@@ -38,20 +39,27 @@ from workpool_operator.kube.models import BINDING_LABEL, POOL_LABEL, is_uuid
 from workpool_operator.logs import ProblemLogger
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
-from workpool_operator.runs.capacity import Capacity, stage_of
+from workpool_operator.runs.capacity import Capacity, InFlight, stage_of
 from workpool_operator.runs.claims import Owner
+from workpool_operator.runs.rules import ended
 
 log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 1.0  # the status is built at most so often
 QUIET_STATUS_SECONDS = 5.0  # the same while nothing is reported: some of it depends on the time
 FAILED_STATUS_SECONDS = 3.0
+DELETION_SECONDS = 1.0  # between two counts of the runs that a deletion waits for
 LAST_STATUS_SECONDS = 1.5
 REVIEW_SECONDS = 9.5  # an answer is cached for 5 s: a missing right shows within 15 s
 
 
+class _DeletionOver(Exception):
+    """The binding is being deleted, and no run of it is waited for any longer."""
+
+
 class BindingSession(Subscriber):
-    """Serves one binding. `missing()` is called if the binding does not exist any more."""
+    """Serves one binding; once it is being deleted, until the `deletion` is over. `missing()` is
+    called if the binding does not exist any more."""
 
     def __init__(
         self,
@@ -59,6 +67,7 @@ class BindingSession(Subscriber):
         context: OperatorContext,
         *,
         cluster_id: str,
+        deletion: Deletion,
         missing: Callable[[], None] = lambda: None,
     ) -> None:
         self._binding = binding
@@ -85,6 +94,9 @@ class BindingSession(Subscriber):
         self._server: PrefectEndpoint | None = None
         self._rights = rights_review.NOT_REVIEWED
         self._crd_outdated = crd_check.NOT_READ
+        self._unwatched: dict[tuple[str, str], str] = {}  # why the API server refused a watch
+        self._deletion = deletion
+        self._deletion_requested = asyncio.Event()
         self._shared_by: tuple[int, Sequence[str] | None] = (-1, None)
         self._shared = c.UNCHECKED
         self.unwritten = ""  # why the status cannot say what is wrong
@@ -103,12 +115,19 @@ class BindingSession(Subscriber):
         return self._cluster.is_synced(home) and all(map(self._cluster.is_answered, others))
 
     @property
+    def _in_flight(self) -> InFlight:
+        """The runs in flight; without a connection as the cluster alone shows them."""
+        if self._connection:
+            return self._connection.controller.in_flight()
+        return self._capacity.in_flight
+
+    @property
     def starting(self) -> bool:
         """Whether the caches are still being filled and no fault of the binding explains it."""
         return not self.synced and not self._preflight.conditions.has_fault()
 
     async def run(self) -> None:
-        """Serve until cancelled."""
+        """Serve until cancelled, or until the binding's deletion is over."""
         try:
             with self._cluster.subscribe(self):
                 async with asyncio.TaskGroup() as group:
@@ -116,10 +135,70 @@ class BindingSession(Subscriber):
                     group.create_task(self._keep_status(), name="status")
                     group.create_task(self._keep_reviewed(), name="rights")
                     group.create_task(self._keep_connected(), name="connections")
+                    group.create_task(self._keep_deleting(), name="deletion")
+        except* _DeletionOver:
+            pass
         finally:
             self._context.consumers.remove(self._binding.key)
             for part in ("jobs", "pods", "status", "connections"):
                 self._context.watchdog.stop(f"{self._binding.key} {part}")
+
+    # Deletion
+
+    async def _keep_deleting(self) -> None:
+        """Once the binding is being deleted, wait for its runs by its deletionPolicy."""
+        if not self._binding.deletion():
+            await self._deletion_requested.wait()
+        before = ""
+        while not self._deletion.is_over:
+            if (policy := self._binding.deletion()) != before and self._connection:
+                self._connection.controller.resync()  # other rules apply to its runs now
+            before = policy
+            self._deletion.observe(self._remaining(policy))
+            self._reported.set()
+            await asyncio.sleep(DELETION_SECONDS)
+        await self.drain()
+        await self.flush()
+        if self._deletion.is_abandoned:
+            await self._write_last_status(unserved=self._deletion.state())
+        raise _DeletionOver
+
+    def _remaining(self, policy: str) -> Remaining:
+        in_flight = self._in_flight
+        return Remaining(
+            policy,
+            running=len(in_flight.running),
+            pending=len(in_flight.pending) - sum(map(self._is_unreported, in_flight.claimed)),
+            executing=len([*self._capacity.in_flight]),
+            unreported=sum(ended.unreported((job,)) is not None for job in self._cluster.jobs),
+            unseen=self._unseen(),
+            unusable=self._unusable(),
+        )
+
+    def _is_unreported(self, run_id: str) -> bool:
+        """Return whether the Job of a run that was claimed has ended, without a report so far."""
+        jobs = self._cluster.jobs.by_run(run_id)
+        return all(job.ended for job in jobs) and ended.unreported(jobs) is not None
+
+    def _unseen(self) -> str:
+        """Return why it is not known which runs are in flight, "" if it is. Only the server knows a
+        claimed run without a Job; a binding that was never polled has none."""
+        if self._unwatched:
+            return next(iter(self._unwatched.values()))
+        if not self.synced:
+            return "The Jobs of the binding are not listed yet"
+        if self._connection:
+            is_read = self._connection.controller.is_ready
+            return "" if is_read else "The runs of the binding are not read from Prefect yet"
+        if not self._preflight.conditions.has_fault():
+            return "The Prefect server is not checked yet"
+        return self._unusable() if self.status.get("lastPollTime") else ""
+
+    def _unusable(self) -> str:
+        """Return why the Prefect server cannot be used, "" if it can."""
+        states = self._preflight.conditions.states()
+        needed = (states[condition] for condition in c.NEEDED_FOR_RUNS)
+        return next((state.message for state in needed if state.status == "False"), "")
 
     @property
     def status(self) -> dict[str, Any]:
@@ -261,19 +340,23 @@ class BindingSession(Subscriber):
     def listed(self, namespace: str, resource: str) -> None:
         """Log that the watch works again."""
         self._problems.resolved(f"cannot watch {resource} in namespace {namespace}")
+        self._unwatched.pop((namespace, resource), None)
         self._reported.set()
 
     def failed(self, namespace: str, resource: str, error: OperatorError) -> None:
         """Log the failure. Check the rights if the API server refused the watch."""
         self._problems.report(f"cannot watch {resource} in namespace {namespace}", error)
         if isinstance(error, KubernetesRefused):
+            self._unwatched[namespace, resource] = f"Namespace {namespace}: {error}"
             self._preflight.recheck()
 
     # Status
 
     def spec_changed(self) -> None:
-        """Check the new spec now."""
+        """Check the new spec now, or begin with the deletion."""
         self._reported.set()
+        if self._binding.deletion():
+            self._deletion_requested.set()
 
     async def _keep_status(self) -> None:
         while True:
@@ -335,12 +418,9 @@ class BindingSession(Subscriber):
     ) -> StatusInput:
         spec, preflight = self._binding.spec(), self._preflight
         connection = self._connection
+        in_flight, shortage = self._in_flight, None
         if connection:
-            in_flight = connection.controller.in_flight()
             shortage = connection.controller.shortage(self._binding.poll_settings())
-        else:
-            in_flight = self._capacity.in_flight
-            shortage = None
         polled = connection.poller.last if connection else None
         is_overdue = connection is not None and connection.is_poll_overdue()
         return StatusInput(
@@ -358,6 +438,7 @@ class BindingSession(Subscriber):
                 overdue_since=polled.at if polled and is_overdue else None,
                 stopped=stopped,
                 unserved=unserved,
+                deletion=self._deletion.state() if self._deletion.has_begun else None,
             ),
             extra_conditions=self._extra_conditions(spec),
             server_version=preflight.server_version or None,

@@ -2,7 +2,8 @@
 
 It lists the bindings, asks for confirmation, and deletes exactly these by UID: a binding that is
 created again in the meantime stays. Run it before an uninstallation, while an operator is running
-that removes the finalizers. If none is, the command removes them after `--patience-seconds`.
+that removes the finalizers. If none is, the command removes them after `--patience-seconds`. A
+binding whose deletionPolicy waits for its runs is waited for while an operator renews its Lease.
 It then also deletes the Secrets that a binding has in another namespace, if the caller may do so.
 Prefect continues to list the worker, as OFFLINE.
 """
@@ -27,11 +28,14 @@ from workpool_operator.cli.objects import pool_name
 from workpool_operator.errors import (
     KubernetesConflict,
     KubernetesNotFound,
+    KubernetesRefused,
     Unavailable,
 )
+from workpool_operator.jobs import names
 from workpool_operator.jobs.field_errors import get_path
-from workpool_operator.kube.client import KubernetesClient
+from workpool_operator.kube.client import LEASES, KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
+from workpool_operator.kube.leases import LEASE_SECONDS
 
 POLL_SECONDS = 0.5
 REMOVAL_SECONDS = 10.0  # for the API server to remove a binding without our finalizer
@@ -69,7 +73,10 @@ def main(options: Options) -> None:
 
 def _confirm(number: int) -> None:
     """Ask outside an event loop, which would intercept Ctrl-C."""
-    output.echo_note("Jobs are not deleted: running ones continue, but nothing reports their end")
+    output.echo_note(
+        "by deletionPolicy Orphan, running Jobs continue, and nothing reports their end; by Drain "
+        "or Cancel, the binding is deleted when its runs have ended or are cancelled"
+    )
     question = f"Delete {'this binding' if number == 1 else f'these {number} bindings'}?"
     if not typer.confirm(question, err=True):
         output.echo("nothing deleted")
@@ -98,6 +105,7 @@ def _describe(binding: Object) -> str:
     pool = pool_name(binding.get("spec"))
     runs = [get_path(binding, ("status", "runs", each)) or 0 for each in ("running", "pending")]
     text = f"work pool {pool!r}, {runs[0]} runs running, {runs[1]} pending"
+    text += f", deletionPolicy {_policy(binding)}"
     return (
         f"{text}, being deleted" if get_path(binding, ("metadata", "deletionTimestamp")) else text
     )
@@ -124,18 +132,46 @@ async def _delete(bindings: Sequence[Object], options: Options) -> list[Object]:
 async def _wait_until_deleted(
     seconds: float, bindings: Iterable[Object], kube: KubernetesClient, options: Options
 ) -> list[Object]:
-    """Wait until the bindings are deleted, and print each; return those that remain."""
-    deadline = asyncio.get_running_loop().time() + seconds
+    """Wait until the bindings are deleted, and print each; return those that remain. Wait longer
+    while an operator that waits for the runs of one renews its Lease."""
+    now = asyncio.get_running_loop().time
+    deadline = now() + seconds
     left = {_uid(binding): binding for binding in bindings}
+    leases: dict[str, str] = {}  # the last version of each
     while left:
         found = {_uid(each): each for each in await _listed(kube, options) if _uid(each) in left}
         for uid in left.keys() - found.keys():
             output.echo(f"{key_of(left[uid])}: deleted")
         left = found
-        if left and asyncio.get_running_loop().time() > deadline:
+        for uid, binding in left.items():
+            version = await _held_lease(kube, binding)
+            if version == leases.get(uid, ""):
+                continue
+            if uid not in leases:
+                text = f"waits for its runs (deletionPolicy {_policy(binding)})"
+                output.echo(f"{key_of(binding)}: {text}")
+            leases[uid], deadline = version, max(deadline, now() + LEASE_SECONDS)
+        if now() > deadline:
             break
         await asyncio.sleep(POLL_SECONDS if left else 0)
     return list(left.values())
+
+
+async def _held_lease(kube: KubernetesClient, binding: Object) -> str:
+    """Return the version of the Lease by which an operator waits for the binding's runs, "" if none
+    does."""
+    if _policy(binding) == "Orphan":
+        return ""
+    metadata = binding["metadata"]
+    try:
+        lease = await kube.get(LEASES, metadata["namespace"], names.lease_name(metadata["name"]))
+    except KubernetesRefused:
+        return ""
+    return lease.metadata.resource_version if lease.holder else ""
+
+
+def _policy(binding: Object) -> str:
+    return str(get_path(binding, ("spec", "deletionPolicy")) or "Orphan")
 
 
 async def _listed(kube: KubernetesClient, options: Options) -> list[Object]:

@@ -236,6 +236,13 @@ HOOK_RULES = (
         ("get", "list", "delete", "patch"),
         "delete the bindings of the release, and their finalizer if no operator does",
     ),
+    Rule(
+        Scope.UNINSTALLATION,
+        "coordination.k8s.io",
+        "leases",
+        ("get",),
+        "see whether an operator still waits for the runs of a deleted binding",
+    ),
 )
 
 

@@ -135,6 +135,11 @@ class ReportCrashed:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelRun:
+    """Propose CANCELLING, as a person does who cancels the run."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportCancelled:
     """Propose CANCELLED."""
 
@@ -226,6 +231,7 @@ PrefectAction = (
     | Postpone
     | RenewLease
     | Reschedule
+    | CancelRun
     | ReportCancelled
     | ReportCrashed
 )

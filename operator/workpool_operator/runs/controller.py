@@ -244,6 +244,11 @@ class RunController(Subscriber):
         """Wait until everything that existed at the start is stored: claim nothing before."""
         await self._resync.adopted.wait()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether everything that existed at the start is stored."""
+        return self._resync.adopted.is_set()
+
     async def adopted(self) -> list[RunHandle]:
         """Return handles of the claimed runs that were unfinished at the start.
 

@@ -11,6 +11,7 @@ The rules of each state, in order; the first that applies decides:
     SCHEDULED   message_unread           read the state's message, which a poll omits
                 end_overwritten          restore the final state that a SIGTERM handler undid
                 over_deadline            Crashed, the limit named
+                cancelled.scheduled      CANCELLING, if the binding cancels its runs
                 suspended.kept           keep the Job and its place in the queue; log it once
                 suspended.resumed        claim the run; the claim adopts the Job
                 overlapping              wait for the last attempt's pods; delete its Job in time
@@ -19,9 +20,10 @@ The rules of each state, in order; the first that applies decides:
                 previous_job_unreported  start its TTL
                 not_offered              leave the run to the next poll
                 offer_too_old            drop the offer; have a poll make another
-                refused_to_others        the same while the API server refuses Jobs for now
+                claims_held              the same while Jobs are refused, or the binding deleted
                 claim                    claim the run
     PENDING     unclaimed                look for our claim; without one do nothing
+                cancelled.claimed        CANCELLING, if the binding cancels its runs
                 lease_due                renew the deployment's concurrency slot
       no Job    job_vanished             Crashed after a grace and a live GET: "vanished"
                 suspended.claimed        adopt an earlier Job that continues
@@ -43,6 +45,7 @@ The rules of each state, in order; the first that applies decides:
     RUNNING     job_missing              look for our claim; Crashed if the Job vanished
                 unrecorded               write infrastructure_pid
                 ended.job_ended          Crashed: reason, exit code, remedy, last log lines
+                cancelled.running        CANCELLING, if the binding cancels its runs
                 suspended.running        SCHEDULED: AwaitingRetry
                 ended.pod_overdue        Crashed, though the pod stays
                 ended.flow_ended         only sidecars run: Crashed if nothing was reported

@@ -151,6 +151,8 @@ class Executor:
                 await propose.renew_lease(run_id, lease_id)
             case actions.Reschedule(run=run):
                 await propose.reschedule(run)
+            case actions.CancelRun():
+                await propose.cancel(run_id)
             case actions.ReportCancelled(message=message):
                 await propose.report_cancelled(run_id, message)
             case actions.ReportCrashed(end=end):

@@ -108,6 +108,7 @@ class Reconciler:
 
     def _snapshot(self, run_id: UUID) -> Snapshot:
         objects, now = self._cluster.objects(run_id), self._clocks.own.monotonic()
+        settings = self._settings()
         foreign = frozenset(job.name for job in objects.jobs if not self._owner.owns(job))
         return take_snapshot(
             run_id,
@@ -115,7 +116,8 @@ class Reconciler:
             objects,
             now=now,
             foreign_jobs=foreign,
-            claims_held=self._back_pressure.holds_claims(now),
+            claims_held=not settings.claims or self._back_pressure.holds_claims(now),
+            cancels=settings.cancels,
             quota_probed=self._back_pressure.is_probed_by_other(run_id),
             creation_paused=self._back_pressure.paused_seconds(now),
             claiming=bool(self._store.offered),

@@ -40,13 +40,16 @@ class RunSettings:
 
     `job_ttl` is the number of seconds for which a Job is kept after its run's end was reported,
     unless its template sets a TTL; `failed_job_ttl` the same for a failure (None: `job_ttl`). With
-    `environment_secret` the plain environment of a Job goes into a Secret.
+    `environment_secret` the plain environment of a Job goes into a Secret. Offered runs are claimed
+    if `claims`; runs in flight are cancelled if `cancels`.
     """
 
     timeouts: Timeouts = field(default_factory=Timeouts)
     job_ttl: int = 3600
     failed_job_ttl: int | None = None
     environment_secret: bool = False
+    claims: bool = True
+    cancels: bool = False
 
     def ttl(self, *, failed: bool) -> int:
         """Return for how many seconds an ended Job is kept, unless its template says so."""

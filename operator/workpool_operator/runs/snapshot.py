@@ -22,8 +22,9 @@ class Snapshot:
     `record` is up to date: put it back into the store. `current` is the Job of the run's
     current claim; `previous_jobs` are its other Jobs, which prove nothing about the run
     (docs/races.md, 8). `pods` are those of the current Job, also deleted ones. `foreign_jobs` are
-    the names of Jobs that were created for another server or pool. `claims_held`: the API server
-    would refuse the Job of a run that is claimed now. `quota_probed`: another run waits until an
+    the names of Jobs that were created for another server or pool. `claims_held`: no further run is
+    to be claimed now, because the API server would refuse its Job or the binding is being deleted.
+    `cancels`: runs in flight are to be cancelled. `quota_probed`: another run waits until an
     exhausted quota has room. `creation_paused`: the seconds for which it wants no Jobs. `claiming`:
     other runs are about to be claimed, so that a report that can wait does.
     """
@@ -40,6 +41,7 @@ class Snapshot:
     claiming: bool = False
     now: float = 0.0
     claims_held: bool = False
+    cancels: bool = False
     quota_probed: bool = False
     creation_paused: float = 0.0
 
@@ -142,6 +144,7 @@ def take_snapshot(
     now: float,
     foreign_jobs: frozenset[str] = frozenset(),
     claims_held: bool = False,
+    cancels: bool = False,
     quota_probed: bool = False,
     creation_paused: float = 0.0,
     claiming: bool = False,
@@ -164,6 +167,7 @@ def take_snapshot(
         claiming=claiming,
         now=now,
         claims_held=claims_held,
+        cancels=cancels,
         quota_probed=quota_probed,
         creation_paused=creation_paused,
     )

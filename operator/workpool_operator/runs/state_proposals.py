@@ -234,6 +234,14 @@ class StateProposals:
             self.store.update(run_id, not_before=due)
             self._run_log.write(run_id, f"{wait.category}: {wait.message}", level=logging.WARNING)
 
+    async def cancel(self, run_id: UUID) -> None:
+        """Propose CANCELLING. Prefect makes it CANCELLED if the run has no infrastructure."""
+        message = f"WorkPoolBinding {self._owner.binding} is being deleted, and cancels its runs."
+        proposal = {"type": "CANCELLING", "name": "Cancelling", "message": message}
+        answer = await self._propose(run_id, proposal)
+        if answer.accepted:
+            self._run_log.write(run_id, message, level=logging.WARNING)
+
     async def report_crashed(self, run_id: UUID, message: str) -> None:
         """End the run Crashed."""
         proposal = {"type": "CRASHED", "name": "Crashed", "message": message}

@@ -22,6 +22,7 @@ from workpool_operator.runs.capacity import Shortage
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = datetime(2026, 1, 1, 13, tzinfo=UTC)
 SERVING = ServingState(synced=True)
+DRAINS = ConditionState("False", "Draining", "It waits for 2 running and 0 pending runs.")
 FULL = Shortage("AtCapacity", "All slots are taken.")
 
 
@@ -85,6 +86,7 @@ def test_ready_names_a_fault_although_an_earlier_condition_is_unknown() -> None:
             "Unknown",
             "OperatorStopped",
         ),
+        (ServingState(synced=True, suspended=True, deletion=DRAINS), "True", "False", "Draining"),
         (ServingState(unserved=c.NOT_SELECTED), "Unknown", "Unknown", "NotSelected"),
         (
             ServingState(synced=True, suspended=True, overdue_since=NOON),
@@ -110,6 +112,15 @@ def test_claiming_has_the_reason_and_the_fix_of_the_fault(failed: str) -> None:
     assert not conditions.allow_claims()
     serving = ServingState(synced=True, suspended=True)
     assert claiming(conditions.states(), serving) == ConditionState("False", "Broken", "fix it")
+
+
+def test_a_deletion_that_waits_is_not_a_fault_and_does_not_hide_one() -> None:
+    serving = ServingState(synced=True, deletion=DRAINS)
+    assert "condition Claiming says" in ready(all_true().states(), serving).message
+    conditions = all_true()
+    conditions.set_false(c.SERVER_REACHABLE, "ConnectionFailed", "start it")
+    assert ready(conditions.states(), serving).reason == "ConnectionFailed"
+    assert claiming(conditions.states(), serving) == DRAINS
 
 
 def test_a_partial_fault_makes_the_binding_not_ready_and_still_allows_claims() -> None:

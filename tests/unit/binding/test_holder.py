@@ -230,6 +230,23 @@ async def test_a_deleted_binding_is_released_and_its_holder_ends(api: LeaseApi) 
     assert replica.served.ends == [End.DELETED]
 
 
+@pytest.mark.parametrize("policy", ["Drain", "Cancel"])
+async def test_a_deleted_binding_is_served_while_it_waits_for_its_runs(
+    policy: str, api: LeaseApi
+) -> None:
+    metadata = {**FOUND["metadata"], **DELETING}
+    async with running(api) as replica:
+        await replica.until(lambda: replica.served.serving)
+        live = replica.holder.live
+        live.update({"metadata": metadata, "spec": {"deletionPolicy": policy}})
+        replica.holder.changed()
+        await quiet()
+        assert replica.served.serving
+        live.update({"metadata": metadata, "spec": {"deletionPolicy": "Orphan"}})
+        replica.holder.changed()
+        await replica.until(lambda: replica.served.ends == [End.DELETED])
+
+
 async def test_a_binding_in_a_namespace_that_is_deleted_is_released_without_a_lease(
     api: LeaseApi,
 ) -> None:

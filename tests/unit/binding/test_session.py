@@ -11,6 +11,7 @@ import pytest
 from tests.support.lease_api import LeaseApi
 from tests.support.operator_context import operator_context
 from workpool_operator.binding import session as sessions
+from workpool_operator.binding.deletion import Deletion
 from workpool_operator.binding.live_binding import LiveBinding
 from workpool_operator.binding.session import BindingSession
 
@@ -25,7 +26,9 @@ class Looking(BindingSession):
 
     def __init__(self) -> None:
         binding = LiveBinding(FOUND).binding(holds_lease=lambda: True)
-        super().__init__(binding, operator_context(LeaseApi().client), cluster_id="cluster")
+        context = operator_context(LeaseApi().client)
+        deletion = Deletion(binding.key, context.clock)
+        super().__init__(binding, context, cluster_id="cluster", deletion=deletion)
         self.built_at: list[float] = []
 
     async def _write_status(self) -> float:

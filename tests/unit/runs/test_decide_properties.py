@@ -35,6 +35,7 @@ from tests.support.snapshots import (
 )
 from workpool_operator.runs.actions import (
     Action,
+    CancelRun,
     ClaimRun,
     CreateJob,
     DeleteJob,
@@ -115,6 +116,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         "pods": tuple({p.metadata.uid: p for p in draw(st.lists(pods_st, max_size=2))}.values()),
         "deleted_jobs": tuple(draw(st.lists(jobs_st, max_size=1))),
         "foreign_jobs": frozenset(draw(st.lists(st.just(NAME), max_size=1))),
+        "cancels": draw(st.booleans()),
     }
     known = since(known, NOW - draw(ages), **objects)
     read = NOW - draw(ages)
@@ -214,6 +216,7 @@ def test_the_final_state_of_a_run_is_never_changed(snapshot: Snapshot) -> None:
             action,
             ReportCrashed
             | ReportCancelled
+            | CancelRun
             | RestoreState
             | ReportWaiting
             | ClaimRun

@@ -220,6 +220,6 @@ def test_the_table_decides(case: Case) -> None:
     check(case)
 
 
-def test_an_offered_run_is_not_claimed_while_the_api_server_refuses_jobs() -> None:
+def test_an_offered_run_is_not_claimed_while_claims_are_held() -> None:
     seen = replace(snapshot_of(offered(run(SCHEDULED))), claims_held=True)
     assert decide(seen, POLICY, wall=WALL) == DropOffer(is_expired=True)

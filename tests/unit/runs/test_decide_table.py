@@ -24,7 +24,7 @@ STATES = {
     "CANCELLING": running.CANCELLING,
     "final": final.FINAL,
 }
-TOPICS = ("ended", "suspended")
+TOPICS = ("cancelled", "ended", "suspended")
 
 
 def rules_of(rules: Iterable[Callable[..., Any]]) -> list[str]:

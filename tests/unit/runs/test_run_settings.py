@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,6 +44,17 @@ def test_a_spec_that_sets_everything_gives_its_values() -> None:
     assert given.poll_settings() == PollSettings(
         interval=3, prefetch=4, concurrency_limit=2, max_pending_pods=5
     )
+
+
+@pytest.mark.parametrize(
+    ("policy", "claims", "cancels"),
+    [("", True, False), ("Orphan", False, False), ("Drain", False, False), ("Cancel", False, True)],
+)
+def test_a_binding_that_is_being_deleted_claims_no_runs(
+    policy: str, claims: bool, cancels: bool
+) -> None:
+    found = replace(binding(), deletion=lambda: policy).run_settings()
+    assert (found.claims, found.cancels) == (claims, cancels)
 
 
 def test_the_environment_of_a_worker_gives_its_values(monkeypatch: pytest.MonkeyPatch) -> None:

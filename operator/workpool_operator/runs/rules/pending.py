@@ -32,6 +32,7 @@ from workpool_operator.runs.rules import (
     ClaimedRule,
     Input,
     Rule,
+    cancelled,
     ended,
     first,
     suspended,
@@ -208,7 +209,7 @@ WITH_JOB: tuple[ClaimedJobRule, ...] = (
     not_started,
 )
 
-CLAIMED: tuple[ClaimedRule, ...] = (lease_due, without_job, with_job)
+CLAIMED: tuple[ClaimedRule, ...] = (cancelled.claimed, lease_due, without_job, with_job)
 
 
 def unclaimed(given: Input) -> Action | None:

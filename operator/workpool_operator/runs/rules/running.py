@@ -12,7 +12,7 @@ from workpool_operator.runs.actions import (
     RequeueAfter,
     SetJobTTL,
 )
-from workpool_operator.runs.rules import Input, JobRule, Rule, ended, first, suspended
+from workpool_operator.runs.rules import Input, JobRule, Rule, cancelled, ended, first, suspended
 from workpool_operator.runs.rules.pending import identify, replacement_pod, unrecorded
 from workpool_operator.runs.snapshot import Snapshot
 
@@ -34,6 +34,7 @@ def job_runs(given: Input) -> Action | None:
 WITH_JOB: tuple[JobRule, ...] = (
     unrecorded,  # write infrastructure_pid
     ended.job_ended,  # Crashed: reason, exit code, remedy, last log lines
+    cancelled.running,  # its binding is being deleted
     suspended.running,  # back to SCHEDULED
     ended.pod_overdue,  # Crashed, though the pod stays
     ended.flow_ended,  # only sidecars are running: Crashed

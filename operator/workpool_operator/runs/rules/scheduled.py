@@ -22,7 +22,7 @@ from workpool_operator.runs.actions import (
     RestoreState,
     SetJobTTL,
 )
-from workpool_operator.runs.rules import Input, Rule, ended, suspended
+from workpool_operator.runs.rules import Input, Rule, cancelled, ended, suspended
 from workpool_operator.runs.rules.pending import identify
 
 
@@ -132,9 +132,9 @@ def offer_too_old(given: Input) -> Action | None:
     return DropOffer(is_expired=True) if is_old else None
 
 
-def refused_to_others(given: Input) -> Action | None:
-    """Drop the offer while the API server refuses Jobs for now: the run is not claimed only to
-    wait."""
+def claims_held(given: Input) -> Action | None:
+    """Drop the offer while the API server refuses Jobs for now, so that the run is not claimed only
+    to wait; or if the binding is being deleted."""
     return DropOffer(is_expired=True) if given.snapshot.claims_held else None
 
 
@@ -147,6 +147,7 @@ SCHEDULED: tuple[Rule, ...] = (
     message_unread,
     end_overwritten,  # restore the final state
     over_deadline,  # Crashed, the limit named
+    cancelled.scheduled,  # its binding is being deleted
     suspended.kept,
     suspended.resumed,
     overlapping,
@@ -155,6 +156,6 @@ SCHEDULED: tuple[Rule, ...] = (
     previous_job_unreported,
     not_offered,
     offer_too_old,
-    refused_to_others,
+    claims_held,
     claim,
 )
