@@ -14,7 +14,14 @@ HELM = GoModule("helm", folder=FOLDER / "helm", programs=("helm",))
 KWOK = GoModule("kwok", folder=FOLDER / "kwok", programs=("kwok",))
 #: Enforces NetworkPolicies on a local node; of what it can do, only that is used.
 KUBE_ROUTER = GoModule("kube-router", folder=FOLDER / "kube-router", programs=("kube-router",))
-MODULES = (HELM, KWOK, KUBE_ROUTER)
+#: Without its web pages, and without discovery of targets by the API of a cloud or cluster.
+PROMETHEUS = GoModule(
+    "prometheus",
+    folder=FOLDER / "prometheus",
+    programs=("prometheus", "promtool"),
+    tags=("remove_all_sd",),
+)
+MODULES = (HELM, KWOK, KUBE_ROUTER, PROMETHEUS)
 
 
 def tool(name: str) -> Path:

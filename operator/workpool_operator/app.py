@@ -24,16 +24,20 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Self
 
-from workpool_operator import health
+from workpool_operator import exposition, health
+from workpool_operator.api import v1alpha1
 from workpool_operator.binding import crd_check
 from workpool_operator.binding.context import OperatorContext
+from workpool_operator.binding.figures import BindingFigures
 from workpool_operator.binding.holders import BindingHolders
+from workpool_operator.binding.observer import Observer
 from workpool_operator.binding.replicas import Replicas, group_of, new_identity
 from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.kube.client import LEASES, KubernetesClient
 from workpool_operator.kube.models import LEASE_LABEL
 from workpool_operator.kube.reflector import Reflector
 from workpool_operator.logs import ProblemLogger
+from workpool_operator.metrics import Metrics
 from workpool_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -61,6 +65,9 @@ class App:
         self._settings = settings
         self._stack = AsyncExitStack()
         self._watchdog = health.Watchdog()
+        served = settings.metrics_port is not None
+        self._metrics = Metrics(self._figures) if served else None
+        self._observer = self._metrics or Observer()
         self._problems = ProblemLogger(log, "operator")
         self._crd_problem = "starting"
         self._unfollowed: dict[str, str] = {}  # by namespace: why its Leases are not followed
@@ -76,6 +83,7 @@ class App:
         resolvers = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolver")
         asyncio.get_running_loop().set_default_executor(resolvers)
         kube = await stack.enter_async_context(await KubernetesClient.from_environment())
+        kube.requested = self._observer.requests_to("kubernetes")
         self._context = OperatorContext(
             kube=kube,
             watchdog=self._watchdog,
@@ -83,6 +91,7 @@ class App:
             heartbeat_seconds=self._settings.heartbeat_seconds,
             identity=new_identity(),
             template_environment=self._settings.template_environment,
+            observer=self._observer,
         )
         changed = asyncio.Event()
         self._replicas = Replicas(
@@ -91,6 +100,7 @@ class App:
             group=group_of(self.namespaces, self.selector),
             pod=self._settings.pod,
             changed=changed.set,
+            restarted=self._observer.watch_restarted,
             clock=self._context.clock,
         )
         self._holders = BindingHolders(self._context, self._replicas, changed=changed)
@@ -98,6 +108,14 @@ class App:
             self._settings.health_port, watchdog=self._watchdog, unready=self._unready
         )
         await stack.enter_async_context(probes)
+        if self._metrics and self._settings.metrics_port is not None:
+            served = exposition.serve(
+                self._settings.metrics_port,
+                render=self._metrics.render,
+                tls_dir=self._settings.metrics_tls_dir,
+                token_file=self._settings.metrics_token_file,
+            )
+            await stack.enter_async_context(served)
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
@@ -114,6 +132,10 @@ class App:
                 log.warning("%s", outdated.message)
         return not self._crd_problem
 
+    def watch_failed(self) -> None:
+        """Take note that the watch of bindings ended by an error and is opened again."""
+        self._observer.watch_restarted(v1alpha1.PLURAL, "error")
+
     def binding_changed(self, found: Object) -> None:
         """Take note of a version of a binding."""
         self._holders.binding_changed(found)
@@ -128,6 +150,7 @@ class App:
         async with asyncio.TaskGroup() as group:
             loops = [self._replicas.run(), self._holders.run(), self._relist_loop()]
             loops += [self._lease_reflector(each).run() for each in self.namespaces or [""]]
+            loops += [self._metrics.run()] if self._metrics else []
             tasks = [group.create_task(loop) for loop in loops]
             await stop.wait()
             await self._stop()
@@ -151,6 +174,7 @@ class App:
             selector=f"{LEASE_LABEL}=binding",
             cache=self._holders,
             followed=partial(self._followed, namespace),
+            restarted=partial(self._observer.watch_restarted, LEASES.plural),
             clock=self._context.clock,
         )
 
@@ -169,6 +193,9 @@ class App:
             with suppress(OperatorError):
                 for namespace in self.namespaces or [""]:
                     await self._holders.relist(namespace, selector=self.selector)
+
+    def _figures(self) -> list[BindingFigures]:
+        return [holder.figures() for holder in self._holders]
 
     def _unready(self) -> list[str]:
         if self._crd_problem:

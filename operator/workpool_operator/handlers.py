@@ -42,6 +42,7 @@ async def _keep_watching(app: App, stop: asyncio.Event) -> None:
             if await app.can_watch_bindings():
                 await _watch(app, stop)
         except Exception as error:
+            app.watch_failed()
             log.warning("the watch of WorkPoolBindings ended and is restarted: %s", error)
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), RETRY_SECONDS)

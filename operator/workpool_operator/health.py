@@ -7,16 +7,17 @@ An outage of Prefect or Kubernetes does not fail it: the binding's status report
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
-from workpool_operator.errors import OperatorError
+from workpool_operator.http_port import open_port
 
 log = logging.getLogger(__name__)
+
+_FIX = "Choose another with --health-port or WORKPOOL_OPERATOR_HEALTH_PORT."
 
 
 class Watchdog:
@@ -58,23 +59,9 @@ async def serve(
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz)])
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await _listen(runner, port)
-        log.info("serving /healthz and /readyz on port %s", runner.addresses[0][1])
+    async with open_port(app, port, path="/healthz", fix=_FIX) as opened:
+        log.info("serving /healthz and /readyz on port %s", opened)
         yield
-    finally:
-        await runner.cleanup()
-
-
-async def _listen(runner: web.AppRunner, port: int) -> None:
-    try:
-        await web.TCPSite(runner, port=port).start()
-    except OSError as error:
-        fix = "Choose another with --health-port or WORKPOOL_OPERATOR_HEALTH_PORT."
-        reason = os.strerror(error.errno) if error.errno else error
-        raise OperatorError(f"port {port} cannot serve /healthz: {reason}. {fix}") from error
 
 
 def _answer(problems: list[str]) -> web.Response:

@@ -24,6 +24,17 @@ class Settings(BaseSettings):
     health_port: int = Field(default=8080, ge=0, le=65535)
     """Port of /healthz and /readyz on every interface; 0 picks a free one and logs it."""
 
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of /metrics on every interface, for Prometheus; 0 picks a free one and logs it. Without
+    it, no metrics are served."""
+
+    metrics_tls_dir: str = ""
+    """Directory with tls.crt and tls.key, as a Secret of type kubernetes.io/tls is mounted:
+    /metrics is then served by HTTPS only. A renewed certificate is used without a restart."""
+
+    metrics_token_file: str = ""
+    """File with a bearer token that every scrape must carry, read for each."""
+
     log_format: Literal["text", "json"] = "text"
     """`json` for log collectors: one object per line."""
 

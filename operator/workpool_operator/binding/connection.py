@@ -70,6 +70,7 @@ class Connection(Listener):
             settings=binding.run_settings,
             listener=self,
             workers=context.reconcilers,
+            observer=context.observer.runs_of(binding.namespace, binding.name),
             consent=self._check_creation,
             holds_lease=binding.holds_lease,
             clocks=Clocks(context.clock, kubernetes=context.kube.clock, prefect=api.clock),
@@ -149,6 +150,12 @@ class Connection(Listener):
         interval = self._binding.poll_settings().interval
         expected = self._context.clock.monotonic() - interval - POLL_SECONDS
         return self.poller.succeeded_at < max(expected, self._preflight.unusable_at)
+
+    def poll_age(self) -> float | None:
+        """Return the seconds since the last successful poll began; None before the first."""
+        if self.poller.last.at is None:
+            return None
+        return self._context.clock.monotonic() - self.poller.succeeded_at
 
     # Reports of the controller and the poller
 

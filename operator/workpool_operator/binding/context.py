@@ -13,6 +13,7 @@ from uuid import UUID
 
 from workpool_operator.api.v1alpha1 import CrdModel, Spec
 from workpool_operator.binding.conditions import ConditionState
+from workpool_operator.binding.observer import Observer
 from workpool_operator.binding.pool_sharing import PoolConsumers
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import LeaseNotHeld
@@ -192,7 +193,8 @@ class OperatorContext:
     """What all sessions of a process share.
 
     `identity`: the name of this process in the Leases that it holds. `template_environment`: the
-    names of the operator's environment variables that templates may read. `consumers`: which queues
+    names of the operator's environment variables that templates may read. `observer`: what counts
+    what happens. `consumers`: which queues
     of which pool each binding serves. `check_slots` limits the concurrent checks of one
     server, by its URL: if a hundred bindings start together, a small server would answer none of
     them in time. `versions`: the servers' versions, "" if unknown. `workers`: the names of a pool's
@@ -206,6 +208,7 @@ class OperatorContext:
     identity: str = ""
     template_environment: frozenset[str] = frozenset()
     clock: Clock = SYSTEM_CLOCK
+    observer: Observer = field(default_factory=Observer)
     consumers: PoolConsumers = field(default_factory=PoolConsumers)
     check_slots: dict[str, asyncio.Semaphore] = field(
         default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(CONCURRENT_CHECKS))

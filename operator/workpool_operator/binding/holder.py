@@ -17,6 +17,7 @@ from contextlib import suppress
 
 from workpool_operator.binding.conditions import ConditionState
 from workpool_operator.binding.context import OperatorContext
+from workpool_operator.binding.figures import BindingFigures
 from workpool_operator.binding.lifecycle import RESTART_SECONDS, End, Lifecycle
 from workpool_operator.binding.live_binding import LiveBinding
 from workpool_operator.errors import KubernetesForbidden, OperatorError
@@ -81,6 +82,12 @@ class BindingHolder:
         self._missing = False
         self._ending: asyncio.Future[End] | None = None
         self._renewing: asyncio.Task[None] | None = None
+
+    def figures(self) -> BindingFigures:
+        """Return the binding's figures at this moment."""
+        if self._lock.is_held():
+            return self.lifecycle.figures()
+        return BindingFigures(self.live.namespace, self.live.name)
 
     # What others report
 
@@ -265,6 +272,7 @@ class BindingHolder:
                 if isinstance(error, KubernetesForbidden) and not self._lock.is_held():
                     break
                 delay = RETRY_RENEWAL_SECONDS
+        self._context.observer.lease_lost(self.live.namespace, self.live.name)
         text = "%s: lost its Lease %s: %s; stops serving"
         holder = self._lock.holder
         why = f"{holder} holds it" if holder else "it was deleted, or edited by hand"

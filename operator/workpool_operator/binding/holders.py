@@ -140,6 +140,7 @@ class BindingHolders:
         key = holder.live.key
         del self._holders[key], self._by_lease[holder.lease], self._tasks[key]
         self._context.consumers.remove(key)
+        self._context.observer.binding_gone(holder.live.namespace, holder.live.name)
         self._changed.set()
         if again := self._back.pop(key, None):
             self._add(LiveBinding(again))

@@ -12,9 +12,16 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from workpool_operator.binding import finalizers, secrets
-from workpool_operator.binding.conditions import Conditions, ConditionState, ServingState
+from workpool_operator.binding.conditions import (
+    CLAIMING,
+    READY,
+    Conditions,
+    ConditionState,
+    ServingState,
+)
 from workpool_operator.binding.context import Binding, OperatorContext
 from workpool_operator.binding.deletion import Deletion, Remaining
+from workpool_operator.binding.figures import BindingFigures
 from workpool_operator.binding.live_binding import LiveBinding
 from workpool_operator.binding.session import BindingSession
 from workpool_operator.binding.status import BINDINGS, StatusInput, StatusWriter
@@ -72,6 +79,7 @@ class Lifecycle:
         self._problems = ProblemLogger(log, live.key)
         self._unserved: StatusWriter | None = None
         self._deletion = Deletion(live.key, context.clock)
+        self._unserved_for: ConditionState | None = None
         self.session: BindingSession | None = None
 
     async def serve(self, ending: asyncio.Future[End]) -> End:
@@ -91,6 +99,14 @@ class Lifecycle:
             await self.session.report_unselected()
         log.info("%s: %s", self._live.key, end.value)
         return end
+
+    def figures(self) -> BindingFigures:
+        """Return the binding's figures at this moment."""
+        if self.session:
+            return self.session.figures()
+        live, why = self._live, self._unserved_for
+        conditions = {READY: why, CLAIMING: why} if why else {}
+        return BindingFigures(live.namespace, live.name, is_held=True, conditions=conditions)
 
     async def release(self, *, check: finalizers.Check = lambda: None) -> None:
         """Delete what a deleted binding leaves behind, and remove its finalizer. `check()` is
@@ -113,6 +129,7 @@ class Lifecycle:
         Raises:
             OperatorError: the status was not written.
         """
+        self._unserved_for = state
         if self._unserved is None:
             kube, binding = self._context.kube, self._live.binding(holds_lease=lambda: True)
             self._unserved = StatusWriter(kube, binding, clock=self._context.clock)

@@ -48,6 +48,7 @@ from workpool_operator.prefect_api.endpoint import (
 )
 from workpool_operator.prefect_api.models import WorkPool
 from workpool_operator.prefect_api.proxies import proxy_of
+from workpool_operator.request_observer import RequestObserver, ignore
 
 log = logging.getLogger(__name__)
 
@@ -112,11 +113,13 @@ async def read_credentials(
     )
 
 
-def client(spec: Spec, server: PrefectEndpoint) -> PrefectApi:
+def client(
+    spec: Spec, server: PrefectEndpoint, *, requested: RequestObserver = ignore
+) -> PrefectApi:
     """Return a client of the server. Sends no request yet."""
     try:
         _ = urlsplit(server.url).port  # httpx accepts any number as a port
-        return PrefectApi(server, pool=spec.work_pool.pool_name)
+        return PrefectApi(server, pool=spec.work_pool.pool_name, requested=requested)
     except (httpx.InvalidURL, ValueError) as error:
         raise _invalid_url(server.url, server.setting) from error
 

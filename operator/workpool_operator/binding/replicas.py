@@ -15,6 +15,7 @@ import socket
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from slugify import slugify
@@ -50,7 +51,8 @@ class Replicas:
     """The replicas that share bindings with this one, `identity`.
 
     `changed()` is called when one joined, left, or may have expired. `pod` is the owner of the
-    Lease, with which Kubernetes deletes it; None outside of a cluster.
+    Lease, with which Kubernetes deletes it; None outside of a cluster. `restarted(resource, cause)`
+    is called when their watch has to be opened again.
     """
 
     def __init__(
@@ -61,9 +63,11 @@ class Replicas:
         group: str,
         pod: dict[str, str] | None,
         changed: Callable[[], None],
+        restarted: Callable[[str, str], None] = lambda *_: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._kube = kube
+        self._restarted = restarted
         self._identity = identity
         self._group = group
         self._changed = changed
@@ -94,6 +98,7 @@ class Replicas:
             except_name=_lease_name(self._identity),
             cache=self,
             followed=self._followed,
+            restarted=partial(self._restarted, LEASES.plural),
             clock=self._clock,
         )
         async with asyncio.TaskGroup() as group:

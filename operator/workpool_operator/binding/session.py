@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -22,10 +23,11 @@ from workpool_operator.binding.conditions import ConditionState, ServingState
 from workpool_operator.binding.connection import OVERDUE_SECONDS, Connection
 from workpool_operator.binding.context import Binding, OperatorContext
 from workpool_operator.binding.deletion import Deletion, Remaining
+from workpool_operator.binding.figures import BindingFigures, queued_by_reason
 from workpool_operator.binding.pool_sharing import PoolConsumer, pool_shared
 from workpool_operator.binding.preflight import Preflight
 from workpool_operator.binding.secrets import RunSecrets
-from workpool_operator.binding.status import StatusInput, StatusWriter
+from workpool_operator.binding.status import StatusInput, StatusWriter, conditions_of
 from workpool_operator.errors import (
     LONGEST_RETRY_AFTER_SECONDS,
     KubernetesNotFound,
@@ -85,6 +87,7 @@ class BindingSession(Subscriber):
             context.kube,
             selector=f"{BINDING_LABEL}={self._binding_id}",
             alive=lambda resource: self._beat(resource, within=OVERDUE_SECONDS),
+            restarted=context.observer.watch_restarted,
             clock=context.clock,
         )
         for namespace in binding.followed_namespaces:
@@ -327,7 +330,8 @@ class BindingSession(Subscriber):
         )
 
     def _api(self, server: PrefectEndpoint) -> PrefectApi:
-        return preflight_checks.client(self._binding.spec(), server)
+        requested = self._context.observer.requests_to("prefect")
+        return preflight_checks.client(self._binding.spec(), server, requested=requested)
 
     # Kubernetes
 
@@ -448,6 +452,37 @@ class BindingSession(Subscriber):
             pending=len(in_flight.pending),
             queued=polled.queued if polled else 0,
             polled_at=polled.at if polled else None,
+        )
+
+    def figures(self) -> BindingFigures:
+        """Return the binding's figures at this moment."""
+        inputs = self._status_input()
+        conditions = conditions_of(inputs)
+        connection, limit = self._connection, self._binding.poll_settings().concurrency_limit
+        figures = BindingFigures(
+            self._binding.namespace,
+            self._binding.name,
+            is_held=True,
+            conditions=conditions,
+            running=inputs.running,
+            concurrency_limit=limit,
+        )
+        if connection is None:
+            return replace(figures, pending={"Starting": inputs.pending} if inputs.pending else {})
+        controller, polled = connection.controller, connection.poller.last
+        return replace(
+            figures,
+            suspended=len(controller.in_flight().suspended),
+            pending=controller.pending_by_reason(),
+            queued=queued_by_reason(
+                polled.queued,
+                conditions[c.CLAIMING],
+                limited=polled.limited,
+                hidden=polled.hidden,
+                deferred=controller.deferred(),
+            ),
+            poll_age=connection.poll_age(),
+            reconciler_queue=len(controller.queue),
         )
 
     def _job_namespaces(self) -> tuple[str, ...]:

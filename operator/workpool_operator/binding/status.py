@@ -55,14 +55,20 @@ class StatusInput:
     polled_at: datetime | None = None
 
 
-def build_status(inputs: StatusInput, *, before: dict[str, Any], now: datetime) -> dict[str, Any]:
-    """Return the whole status. `before` is the last one, for the times that it keeps."""
-    summaries = {
+def conditions_of(inputs: StatusInput) -> dict[str, ConditionState]:
+    """Return every condition by its type."""
+    return {
         READY: ready(inputs.states, inputs.serving),
         CLAIMING: claiming(inputs.states, inputs.serving),
+        **inputs.states,
+        **inputs.extra_conditions,
     }
+
+
+def build_status(inputs: StatusInput, *, before: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the whole status. `before` is the last one, for the times that it keeps."""
     conditions = as_status(
-        {**summaries, **inputs.states, **inputs.extra_conditions},
+        conditions_of(inputs),
         before=before.get("conditions") or [],
         generation=inputs.generation,
         now=now,

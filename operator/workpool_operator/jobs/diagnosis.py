@@ -10,7 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from workpool_operator.jobs.disruption import disruption_target, explain_disruption
+from workpool_operator.jobs.disruption import (
+    disruption_reason,
+    disruption_target,
+    explain_disruption,
+)
 from workpool_operator.kube.models import (
     ContainerSpec,
     ContainerStatus,
@@ -25,6 +29,7 @@ SUSPENDED = "JobSuspended"
 RESUMED = "JobResumed"
 INFRASTRUCTURE_RETRY = "InfrastructureRetry"
 INITIALIZING = "Initializing"
+UNREPORTED = "Unreported"  # the reason of an end with exit code 0 of which the run reported none
 OUTAGE = "KubernetesUnavailable"  # a wait that never ends a run, however long it takes
 
 # The waiting reasons of a container that need a fix, and the category that names the sub-state.
@@ -92,11 +97,13 @@ class WaitReason:
 class Termination:
     """How a Job ended that left its run unfinished.
 
-    `message` becomes the Crashed state's, `exit_code` is the container's. `pod` and `container`
-    name the container whose log has more about it; they are empty if there is none.
+    `message` becomes the Crashed state's, `reason` is its cause in one CamelCase word, Kubernetes'
+    own if it has one. `exit_code` is the container's. `pod` and `container` name the container
+    whose log has more about it; they are empty if there is none.
     """
 
     message: str
+    reason: str
     exit_code: int | None = None
     pod: str = ""
     container: str = ""
@@ -183,16 +190,17 @@ def termination(job: Job, pods: Sequence[Pod]) -> Termination:
         return Termination(
             f"The Job ran longer than its activeDeadlineSeconds of "
             f"{job.spec.active_deadline_seconds} s and was stopped (DeadlineExceeded)."
-            f"{_unfinished(pods)} Raise the limit in the pool's template, or make the flow faster."
+            f"{_unfinished(pods)} Raise the limit in the pool's template, or make the flow faster.",
+            "DeadlineExceeded",
         )
     if found := _last_end(pods):
         return _container_end(*found)
-    if text := next(filter(None, map(explain_disruption, _newest_first(pods))), ""):
-        return Termination(text)
+    if pod := next(filter(explain_disruption, _newest_first(pods)), None):
+        return Termination(explain_disruption(pod), disruption_reason(pod))
     if failed := job.condition("Failed"):
         text = f"The Job failed: {failed.reason}. {failed.message}".strip()
-        return Termination(text if pods else f"{text.rstrip('.')}. {_NO_POD}")
-    return Termination(_UNREPORTED.format("The flow's container"), exit_code=0)
+        return Termination(text if pods else f"{text.rstrip('.')}. {_NO_POD}", failed.reason)
+    return Termination(_UNREPORTED.format("The flow's container"), UNREPORTED, exit_code=0)
 
 
 def _by_kueue(job: Job) -> str:
@@ -215,7 +223,7 @@ def retry_after_disruption(
 def retries_exhausted(end: Termination, *, limit: int) -> Termination:
     """Return the end of a run that has used its infrastructure retries."""
     text = f"{end.message} No infrastructure retry is left (jobs.infrastructureRetries: {limit})."
-    return Termination(text, exit_code=end.exit_code)
+    return Termination(text, end.reason, exit_code=end.exit_code)
 
 
 def node_lost(pod: Pod) -> Termination:
@@ -226,7 +234,8 @@ def node_lost(pod: Pod) -> Termination:
     return Termination(
         f"Node {node} is lost: pod {pod.metadata.name} should have ended{until} ({reason}) and is "
         "still Terminating. The flow may still be running there. Retry the run when the node is "
-        f"back, or after you shut the node down and delete it: kubectl delete node {node}"
+        f"back, or after you shut the node down and delete it: kubectl delete node {node}",
+        "NodeLost",
     )
 
 
@@ -269,7 +278,8 @@ def job_vanished(job_name: str, pods: Sequence[Pod]) -> Termination:
     return Termination(
         f"Job {job_name} vanished: it was deleted before the run finished, and not by the "
         f"operator.{cause} Retry the run, and make sure that no cleanup job deletes unfinished "
-        "Jobs in this namespace."
+        "Jobs in this namespace.",
+        "JobVanished",
     )
 
 
@@ -279,6 +289,7 @@ def never_started(wait: WaitReason | None, pod: Pod | None, *, seconds: float) -
     what = f"Pod {pod.metadata.name} did not start the flow's container" if pod else "Not started"
     return Termination(
         f"{what} within pendingTimeoutSeconds ({seconds:.0f} s). {why}",
+        wait.category if wait else "NotStarted",
         pod=pod.metadata.name if pod else "",
         container=wait.container if wait else "",
     )
@@ -402,10 +413,23 @@ _UNREPORTED = (
 def _container_end(pod: Pod, status: ContainerStatus, terminated: Terminated) -> Termination:
     return Termination(
         _sentence(pod, status, terminated),
+        _end_reason(pod, terminated),
         exit_code=terminated.exit_code,
         pod=pod.metadata.name,
         container=status.name,
     )
+
+
+def _end_reason(pod: Pod, terminated: Terminated) -> str:
+    if terminated.reason == "OOMKilled":
+        return "OOMKilled"
+    if disrupted := disruption_reason(pod):
+        return disrupted
+    if terminated.exit_code == 0:
+        return UNREPORTED
+    if pod.deleting and _is_from_deletion(terminated):
+        return "PodDeleted"
+    return terminated.reason or "Error"
 
 
 def _sentence(pod: Pod, status: ContainerStatus, terminated: Terminated) -> str:

@@ -65,6 +65,14 @@ def explain_disruption(pod: Pod, *, advise: bool = True) -> str:
     return _sentences(fact, what, advice if advise else "") if fact else ""
 
 
+def disruption_reason(pod: Pod) -> str:
+    """Return Kubernetes' own word for what ended the pod; "" if that is not known."""
+    if pod.is_stopped:
+        return ""
+    target = disruption_target(pod)
+    return pod.status.reason or (target.reason if target else "")
+
+
 def _explain(pod: Pod) -> tuple[str, str, str]:
     name, status = pod.metadata.name, pod.status
     if pod.is_stopped:

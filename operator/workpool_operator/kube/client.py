@@ -39,6 +39,7 @@ from workpool_operator.errors import (
 )
 from workpool_operator.kube import decoding, models
 from workpool_operator.kube.kubeconfig import Kubeconfig
+from workpool_operator.request_observer import NO_ANSWER, RequestObserver, ignore
 from workpool_operator.settings import tls_strict
 from workpool_operator.ttl_cache import TTLCache
 
@@ -117,7 +118,8 @@ CONFIG_MAPS = Resource("/api/v1", "configmaps", Object)
 
 
 class KubernetesClient:
-    """Requests objects of one API server; use it as an async context manager."""
+    """Requests objects of one API server; use it as an async context manager. Each request is
+    reported to `requested`."""
 
     def __init__(
         self,
@@ -129,6 +131,7 @@ class KubernetesClient:
     ) -> None:
         self.namespace = namespace
         self.context = context
+        self.requested: RequestObserver = ignore
         self.clock = ServerClock("the Kubernetes API server", clock=clock)
         self._configuration = configuration
         configuration.connection_pool_maxsize = UNLIMITED
@@ -313,19 +316,25 @@ class KubernetesClient:
         time-out, they must arrive within `REQUEST_TIMEOUT_SECONDS`."""
         seconds = None if timeout.total else REQUEST_TIMEOUT_SECONDS
         url = f"{self._configuration.host}{path}"
+        verb = "WATCH" if "watch" in (request.get("params") or ()) else method
         headers = {"Accept": "application/json", **headers, **await self._authorization()}
         request |= {"headers": headers, "timeout": timeout}
+        sent_at, answered = self.clock.monotonic(), False
         try:
             async with (
                 asyncio.timeout(seconds) as opening,
                 self._session.request(method, url, **request) as response,
             ):
+                answered = True
+                self.requested(verb, response.status, self.clock.monotonic() - sent_at)
                 self.clock.observe(response.headers.get("Date"))
                 if response.status >= 400:
                     raise _error(method, path, response, await response.read())
                 opening.reschedule(None)
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if not answered:
+                self.requested(verb, NO_ANSWER, self.clock.monotonic() - sent_at)
             raise KubernetesUnavailable(
                 f"{method} {path}: {connection_errors.explain(error)}"
             ) from error

@@ -20,7 +20,7 @@ from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import KubernetesRefused, OperatorError
 from workpool_operator.kube.client import JOBS, PODS, KubernetesClient, Resource
 from workpool_operator.kube.models import RUN_LABEL, Job, Metadata, Pod, RunObjects
-from workpool_operator.kube.reflector import Reflector
+from workpool_operator.kube.reflector import Reflector, Restart
 
 
 class HasRunId(Protocol):
@@ -55,7 +55,8 @@ class Subscriber:
 class ClusterCache:
     """The Jobs and pods that match `selector` in each watched namespace.
 
-    `alive(resource)` is called in every round of a reflector's loop.
+    `alive(resource)` is called in every round of a reflector's loop, `restarted(resource, cause)`
+    when a watch has to be opened again.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class ClusterCache:
         *,
         selector: str,
         alive: Callable[[str], None] = lambda _: None,
+        restarted: Callable[[str, Restart], None] = lambda *_: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._client = client
         self._selector = selector
         self._alive = alive
+        self._restarted = restarted
         self._clock = clock
         self._subscribers: list[Subscriber] = []
         self._unlisted: dict[str, set[str]] = {}  # by namespace: the resources not listed yet
@@ -161,6 +164,7 @@ class ClusterCache:
             cache=cache,
             followed=partial(self._followed, namespace, resource.plural),
             alive=partial(self._alive, resource.plural),
+            restarted=partial(self._restarted, resource.plural),
             flaw=_flaw,
             clock=self._clock,
         )

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import (
@@ -48,6 +48,9 @@ class HasMetadata(Protocol):
 
 O = TypeVar("O", bound=HasMetadata)  # noqa: E741
 Followed = Callable[[OperatorError | None], None]
+# Why a watch is opened again: its time is over, its version is too old, no event or bookmark came,
+# or the API server refused it or did not answer.
+Restart = Literal["timeout", "expired", "silent", "error"]
 
 
 O_contra = TypeVar("O_contra", bound=HasMetadata, contravariant=True)
@@ -72,7 +75,8 @@ class Reflector(Generic[O]):
 
     `followed(error)` is called with None after every successful list, and with the error that ended
     a list or a watch. `alive()` is called in every round of the loop, at least every
-    `SILENCE_SECONDS`. `flaw(item)` returns why an object is of no use, for the log; "" if it is.
+    `SILENCE_SECONDS`. `restarted(cause)` is called when a watch or list has to be opened again.
+    `flaw(item)` returns why an object is of no use, for the log; "" if it is.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Reflector(Generic[O]):
         cache: Store[O],
         followed: Followed,
         alive: Callable[[], None] = lambda: None,
+        restarted: Callable[[Restart], None] = lambda _: None,
         flaw: Callable[[O], str] = lambda _: "",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -98,6 +103,7 @@ class Reflector(Generic[O]):
         self._cache = cache
         self._followed = followed
         self._alive = alive
+        self._restarted = restarted
         self._flaw = flaw
         self._clock = clock
         self._decoder = Decoder(resource.view, mismatched=self._log_undecodable)
@@ -114,6 +120,7 @@ class Reflector(Generic[O]):
                 await asyncio.sleep(delay)  # in case the server ends every watch at once
             except (KubernetesUnavailable, KubernetesRefused) as error:
                 self._followed(error)
+                self._restarted("error")
                 await asyncio.sleep(max(error.retry_after or 0.0, delay * random.uniform(0.8, 1.2)))
                 delay = min(delay * 2, longest)
 
@@ -168,20 +175,22 @@ class Reflector(Generic[O]):
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(int(WATCH_SECONDS * random.uniform(0.9, 1.1))),
         }
+        line: bytes | None = b""
         try:
             async with self._client.watch(self._path, query) as lines:
                 while version and (line := await self._next(lines)):
                     self._alive()
                     version = self._apply(line)
-                return version
         except KubernetesGone:
-            return ""
+            version = ""
+        self._restarted("silent" if line is None else "timeout" if version else "expired")
+        return version
 
     async def _next(self, lines: AsyncIterator[bytes]) -> bytes | None:
-        """Return the watch's next line; None at its end, or if it is silent for too long."""
+        """Return the watch's next line; b"" at its end, None if it is silent for too long."""
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
-                return await anext(lines, None)
+                return await anext(lines, b"")
         except TimeoutError:
             log.info("watch of %s was silent for %d s", self._path, SILENCE_SECONDS)
             return None

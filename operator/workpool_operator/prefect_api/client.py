@@ -33,6 +33,7 @@ from workpool_operator.prefect_api.models import (
 )
 from workpool_operator.prefect_api.retry_after import RetryAfter
 from workpool_operator.prefect_api.transport import NOT_PREFECT, ClientTransport, Transport
+from workpool_operator.request_observer import RequestObserver, ignore
 
 RUN_NOT_FOUND = "Flow run not found"  # the body of Prefect's own 404
 PAGE_SIZE = 200  # the server's limit for polls and filters
@@ -49,7 +50,14 @@ _workers = TypeAdapter(list[Worker])
 class PrefectApi:
     """Requests one work pool and its runs on one server; use it as an async context manager."""
 
-    def __init__(self, server: PrefectEndpoint, *, pool: str, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        server: PrefectEndpoint,
+        *,
+        pool: str,
+        clock: Clock = SYSTEM_CLOCK,
+        requested: RequestObserver = ignore,
+    ) -> None:
         """
         Raises:
             OperatorError: the environment names a proxy that cannot be used.
@@ -58,7 +66,7 @@ class PrefectApi:
         self.pool = pool
         self.clock = ServerClock(f"the Prefect server at {server.address}", clock=clock)
         self._retry_after = RetryAfter(clock=self.clock)
-        self._transport = Transport(server, clock=self.clock)
+        self._transport = Transport(server, clock=self.clock, requested=requested)
         # For Prefect's own functions, which read blocks and variables with it.
         self.client = PrefectClient(
             server.url,

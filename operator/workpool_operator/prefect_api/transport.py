@@ -45,6 +45,7 @@ from workpool_operator.errors import (
 )
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.prefect_api.proxies import proxy_of
+from workpool_operator.request_observer import NO_ANSWER, RequestObserver, ignore
 
 REQUEST_TIMEOUT_SECONDS = 15.0
 MOST_CONNECTIONS = 16
@@ -93,9 +94,11 @@ class Answer:
 
 class Transport:
     """Sends requests to the server; use it as an async context manager. Each answer shows the
-    server's time to `clock`."""
+    server's time to `clock`, and each request is reported to `requested`."""
 
-    def __init__(self, server: PrefectEndpoint, *, clock: ServerClock) -> None:
+    def __init__(
+        self, server: PrefectEndpoint, *, clock: ServerClock, requested: RequestObserver = ignore
+    ) -> None:
         """
         Raises:
             OperatorError: the environment names a proxy that cannot be used.
@@ -103,6 +106,7 @@ class Transport:
         self._server = server
         self._proxy = proxy_of(server.url)
         self._clock = clock
+        self._requested = requested
         self._client_id = str(uuid4())
         self._token: CSRFToken | None = None
 
@@ -153,6 +157,7 @@ class Transport:
     ) -> Answer:
         if body is not None:
             headers = {**headers, "Content-Type": "application/json"}
+        sent_at, status = self._clock.monotonic(), NO_ANSWER
         try:
             url = URL(f"{self._base}{path}", encoded=True)
             async with self._session.request(
@@ -164,12 +169,15 @@ class Transport:
                 allow_redirects=False,
             ) as response:
                 content = await response.read()
+                status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             text = f"{method} {url.path}: {connection_errors.explain(error)}"
             raise _unreachable(error)(text) from error
         except ValueError as error:  # a header or the URL, which its text may quote
             text = f"{method} {path}: the request cannot be sent ({type(error).__name__})"
             raise PrefectRefused(text, status=0) from error
+        finally:
+            self._requested(method, status, self._clock.monotonic() - sent_at)
         self._clock.observe(response.headers.get("Date"))
         answer = Answer(method, url, response.status, response.headers, content)
         if answer.status in RETRIED_BY_PREFECTS_CLIENT:

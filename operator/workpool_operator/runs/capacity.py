@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from workpool_operator.jobs import reasons
+from workpool_operator.jobs.diagnosis import SUSPENDED
 from workpool_operator.kube.models import Job, Pod
 from workpool_operator.runs.settings import PollSettings
 from workpool_operator.runs.store import RunRecord
@@ -41,6 +43,24 @@ def stage_of(record: RunRecord | None, jobs: Iterable[Job], pods: Iterable[Pod])
         return None
     is_claimed = record.state_type == "PENDING" and record.claim is not None
     return Stage.CLAIMED if is_claimed or record.offered_at is not None else None
+
+
+def pending_reason(record: RunRecord | None, stage: Stage) -> str:
+    """Return why the flow of a run that is not RUNNING has not started, as one of
+    `reasons.WAITING`."""
+    if record and record.refusal:
+        return reasons.waiting(record.refusal.category)
+    name = record.run.state_name if record and record.run and record.claim else ""
+    if name in reasons.WAITING:
+        return name
+    if stage is Stage.SUSPENDED:
+        return SUSPENDED
+    if record and record.state_type == "PENDING" and name not in _WITHOUT_REASON:
+        return reasons.OTHER
+    return "Creating" if stage is Stage.CLAIMED else "Starting"
+
+
+_WITHOUT_REASON = ("", "Pending", "Submitting")  # names of PENDING states
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +135,10 @@ class Capacity:
         self._suspended: set[str] = set()
         self._claimed: set[str] = set()
         self.in_flight = InFlight(self._running, self._pending, self._suspended, self._claimed)
+
+    def pending(self) -> Iterator[tuple[str, Stage]]:
+        """Return the pending runs with their stages."""
+        return ((run_id, self._stages[run_id]) for run_id in self._pending)
 
     def update(self, run_id: str, stage: Stage | None) -> bool:
         """Record the run's present stage; return whether it takes less than before."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Set
 from contextlib import suppress
 from typing import Any
@@ -23,12 +24,19 @@ from workpool_operator.prefect_api.models import FINAL, Run
 from workpool_operator.prefect_api.run_logs import RunLogSender
 from workpool_operator.runs.actions import NoAction
 from workpool_operator.runs.back_pressure import BackPressure, exhausted_quota
-from workpool_operator.runs.capacity import Capacity, InFlight, Shortage, stage_of
+from workpool_operator.runs.capacity import (
+    Capacity,
+    InFlight,
+    Shortage,
+    pending_reason,
+    stage_of,
+)
 from workpool_operator.runs.claims import ClaimedRun, Owner
 from workpool_operator.runs.executor import Executor
 from workpool_operator.runs.handle import RunHandle
 from workpool_operator.runs.job_creator import JobCreator, JobWriter, always_consents
 from workpool_operator.runs.listener import Listener
+from workpool_operator.runs.progress import Progress, RunObserver
 from workpool_operator.runs.reconciler import Reconciler
 from workpool_operator.runs.renderer import JobRenderer
 from workpool_operator.runs.resync import UNFINISHED, Resync
@@ -70,6 +78,7 @@ class RunController(Subscriber):
         settings: Callable[[], RunSettings],
         listener: Listener,
         workers: int,
+        observer: RunObserver | None = None,
         consent: Callable[[str], Awaitable[None]] = always_consents,
         holds_lease: Callable[[], bool] = lambda: True,
         resync_seconds: float = 300.0,
@@ -77,6 +86,7 @@ class RunController(Subscriber):
     ) -> None:
         self._owner, self._settings, self._listener = owner, settings, listener
         self._prefect, self._kube, self._cluster = prefect, kube, cluster
+        self._observer = observer
         self._workers, self._resync_seconds = workers, resync_seconds
         self._clocks, self.clock = clocks, clocks.own
         self._holds_lease = holds_lease
@@ -91,6 +101,8 @@ class RunController(Subscriber):
         )
         # What the runs in flight take: changes with the store and with the cluster's objects.
         self._capacity = Capacity()
+        # How far the runs are, if anybody wants to know.
+        self._progress = Progress(observer) if observer else None
         # What the API server refuses for now: claims wait for it.
         self._back_pressure = BackPressure()
         # Holds the runs to reconcile; one reconciler has a run at a time.
@@ -187,6 +199,7 @@ class RunController(Subscriber):
             hold=self._hold,
             reconciled=self._reconciled,
             clocks=self._clocks,
+            observer=self._observer,
         )
 
     def _make_events(self) -> EventStream:
@@ -345,6 +358,18 @@ class RunController(Subscriber):
         """List runs, Jobs and pods again: events may have been missed."""
         self._resync.wake()
 
+    def pending_by_reason(self) -> Counter[str]:
+        """Return how many runs in flight wait for their flow to start, by reason."""
+        return Counter(
+            pending_reason(self.store.get(UUID(run_id)), stage)
+            for run_id, stage in self._capacity.pending()
+        )
+
+    def deferred(self) -> int:
+        """Return how many due runs wait because their claim was refused a moment ago."""
+        now = self._clocks.prefect.now()
+        return sum(record.is_deferred(now) for _, record in self.store)
+
     @property
     def has_begun(self) -> bool:
         """The first resync has begun: an event that is missed from now on needs another one."""
@@ -496,6 +521,9 @@ class RunController(Subscriber):
         jobs, pods = self._cluster.jobs.by_run(key), self._cluster.pods.by_run(key)
         freed = self._capacity.update(key, stage_of(record, jobs, pods))
         now = self.clock.monotonic()
+        if self._progress:
+            wall = self._clocks.prefect.now()
+            self._progress.update(run_id, record, jobs, pods, now=now, wall=wall)
         if self._back_pressure.note_quota(run_id, exhausted_quota(record), now=now):
             freed = True
             if (following := self._back_pressure.probe) is not None:

@@ -157,6 +157,7 @@ class Executor:
                 await propose.report_cancelled(run_id, message)
             case actions.ReportCrashed(end=end):
                 text = diagnosis.with_logs(end, await self._last_lines(run_id, end))
+                self._store.update(run_id, crash_reason=end.reason)
                 await propose.report_crashed(run_id, text)
             case _:
                 await self._execute_in_kubernetes(run_id, action)

@@ -49,10 +49,16 @@ MOST_PAGES = 8  # read for one poll: runs that cannot be claimed may fill them
 
 @dataclass(slots=True)
 class PollResult:
-    """The outcome of the last successful poll."""
+    """The outcome of the last successful poll.
+
+    Of the due runs that are `queued`, `limited` wait for their deployment's concurrency limit.
+    `hidden`: a limit of the pool or of a queue can hide others from polls.
+    """
 
     at: datetime | None = None
     queued: int = 0
+    limited: int = 0
+    hidden: bool = False
     runs_left: bool = False  # due runs without a free slot of whatever limit, or with old pods
 
 
@@ -66,6 +72,7 @@ class _Poll:
     seen: set[UUID] = field(default_factory=set)
     offered: int = 0
     queued: int = 0  # due runs that were read and not offered
+    limited: int = 0  # of these: their deployment has no free slot
     hides: bool = False  # a run was read that cannot be claimed now
     is_cut: bool = False  # the page is full: it may hide others
     read_behind: bool = False  # the runs behind the page were read, too
@@ -81,6 +88,11 @@ class _Poll:
         """More runs can be offered as soon as some of the offers are claimed."""
         has_more = self.is_cut and not self.read_behind and self.offered > 0
         return self.in_time and (self.is_done or has_more)
+
+    def leave_limited(self, count: int) -> None:
+        """Note runs whose deployment has no free slot."""
+        self.queued += count
+        self.limited += count
 
     def leave(self, count: int) -> None:
         """Note runs that could be claimed but for the number of slots or offers."""
@@ -259,7 +271,13 @@ class Poller:
         is_limited = await self._limits_a_poll(poll)
         queued = await self._queued(poll, is_limited=is_limited)
         runs_left = poll.runs_left or (is_limited and queued > 0)
-        self.last = PollResult(self._clock.now(), queued=queued, runs_left=runs_left)
+        self.last = PollResult(
+            self._clock.now(),
+            queued=queued,
+            limited=poll.limited,
+            hidden=is_limited,
+            runs_left=runs_left,
+        )
         self.succeeded_at = self._asked_at
 
     async def _offer_runs_behind(self, poll: _Poll) -> None:
@@ -303,7 +321,7 @@ class Poller:
             self._controller.offer(run, read_at=read_at, deployment=deployment)
         poll.offered += len(chosen)
         poll.hides |= len(admitted) < len(candidates)
-        poll.queued += len(candidates) - len(admitted)
+        poll.leave_limited(len(candidates) - len(admitted))
         poll.leave(len(admitted) - len(chosen))
 
     def _log_waits(self, runs: Sequence[Run], deployments: Mapping[UUID, dict[str, Any]]) -> None:
@@ -335,7 +353,7 @@ class Poller:
                 poll.hides = True
             elif run.deployment_id in full:
                 poll.hides = True
-                poll.queued += 1
+                poll.leave_limited(1)
             else:
                 found.append(run)
         return found

@@ -10,7 +10,14 @@ from collections.abc import Callable
 from uuid import UUID
 
 from workpool_operator.clock import Clocks
-from workpool_operator.errors import OperatorError, PrefectUnavailable, Unavailable
+from workpool_operator.errors import (
+    KubernetesRefused,
+    KubernetesUnavailable,
+    OperatorError,
+    PrefectRefused,
+    PrefectUnavailable,
+    Unavailable,
+)
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.runs.actions import Action, NoAction, RequeueAfter
 from workpool_operator.runs.back_pressure import BackPressure
@@ -18,6 +25,7 @@ from workpool_operator.runs.claims import Owner
 from workpool_operator.runs.decide import decide
 from workpool_operator.runs.executor import Executor
 from workpool_operator.runs.listener import Listener
+from workpool_operator.runs.progress import RunObserver
 from workpool_operator.runs.settings import RunSettings
 from workpool_operator.runs.snapshot import Snapshot, take_snapshot
 from workpool_operator.runs.store import RunStore
@@ -51,6 +59,7 @@ class Reconciler:
         hold: Callable[[UUID], NoAction | RequeueAfter | None],
         reconciled: Callable[[UUID], None],
         clocks: Clocks,
+        observer: RunObserver | None = None,
     ) -> None:
         self._owner = owner
         self._queue = queue
@@ -63,6 +72,7 @@ class Reconciler:
         self._hold = hold
         self._reconciled = reconciled
         self._clocks = clocks
+        self._observer = observer or RunObserver()
 
     async def run(self) -> None:
         """Reconcile until cancelled; several of these may run concurrently."""
@@ -77,9 +87,11 @@ class Reconciler:
                 wait = error.retry_after or 0.0
                 delay = self._queue.add_rate_limited(run_id, at_least=wait)
                 level = logging.DEBUG if isinstance(error, Unavailable) else logging.WARNING
+                self._observer.attempt_failed(run_id, _cause(error))
                 log.log(level, "run %s: %s; retrying in %.0f s", run_id, error, delay)
             except Exception:
                 delay = self._queue.add_rate_limited(run_id)
+                self._observer.attempt_failed(run_id, "operator")
                 log.exception("run %s: a bug in the operator; retrying in %.0f s", run_id, delay)
             finally:
                 self._queue.done(run_id)
@@ -122,3 +134,11 @@ class Reconciler:
             creation_paused=self._back_pressure.paused_seconds(now),
             claiming=bool(self._store.offered),
         )
+
+
+def _cause(error: OperatorError) -> str:
+    """Return what is to blame for a failed action."""
+    if isinstance(error, PrefectUnavailable | PrefectRefused):
+        return "prefect"
+    is_kubernetes = isinstance(error, KubernetesUnavailable | KubernetesRefused)
+    return "kubernetes" if is_kubernetes else "operator"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import Enum, auto
+from enum import Enum
 from typing import Any, Literal, TypedDict, Unpack
 from uuid import UUID
 
@@ -44,11 +44,11 @@ Fact = Literal[
 
 
 class JobFaultReason(Enum):
-    """Why creating the Job of a claim failed for good."""
+    """Why creating the Job of a claim failed for good; its value is the word for it."""
 
-    DEPLOYMENT_NOT_FOUND = auto()
-    RENDERING_FAILED = auto()
-    REFUSED = auto()  # by the API server
+    DEPLOYMENT_NOT_FOUND = "DeploymentNotFound"
+    RENDERING_FAILED = "RenderingFailed"
+    REFUSED = "JobRefused"  # by the API server
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +103,10 @@ class RunRecord:
     event_reason: WaitReason | None = None  # why a Job or pod makes no progress, from Events
     events_read_at: float = NEVER
     pods_retried_at: float = NEVER
-    # What was reported already
+    # What was reported already, and what is about to be
     reported: tuple[str, str] = ("", "")  # pod and category of a RUNNING run's last reported wait
     noted: str = ""  # the object that the run's log was last written about
+    crash_reason: str = ""  # of the Crashed that this process proposed last
 
     @property
     def state(self) -> State | None:
@@ -272,6 +273,7 @@ _WITHOUT_CLAIM: Mapping[str, Any] = {
     "pending_timeout": None,
     "only_this_refused_since": None,
     "infrastructure_retries": None,
+    "crash_reason": "",
 }
 
 
@@ -298,6 +300,7 @@ class RunFacts(TypedDict, total=False):
     pods_retried_at: float
     reported: tuple[str, str]
     noted: str
+    crash_reason: str
 
 
 class RunStore:

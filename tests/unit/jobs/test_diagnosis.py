@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.snapshots import WALL, container, job, pod
-from workpool_operator.jobs import diagnosis
+from workpool_operator.jobs import diagnosis, reasons
 from workpool_operator.jobs.diagnosis import Termination, WaitReason
 from workpool_operator.kube.models import Event, Job, Pod
 
@@ -76,6 +76,28 @@ def test_an_end_names_its_reason_and_its_remedy(
 ) -> None:
     message = diagnosis.termination(of, pods).message
     assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    ("of", "pods", "reason"),
+    [
+        (FAILED, [failed_pod(1)], "Error"),
+        (FAILED, [failed_pod(137, reason="OOMKilled")], "OOMKilled"),
+        (FAILED, [], "BackoffLimitExceeded"),
+        (DEADLINE, [failed_pod(143)], "DeadlineExceeded"),
+        (COMPLETE, [pod(phase="Succeeded", exit_code=0)], "Unreported"),
+        (COMPLETE, [], "Unreported"),
+        (FAILED, [pod(phase="Failed", exit_code=143, deleting=True)], "PodDeleted"),
+    ],
+)
+def test_an_end_has_a_reason_of_the_closed_list(of: Job, pods: list[Pod], reason: str) -> None:
+    assert diagnosis.termination(of, pods).reason == reason
+    assert reasons.crashed(reason) == reason
+
+
+def test_a_reason_that_is_not_in_the_closed_list_counts_as_other() -> None:
+    assert reasons.crashed("SomethingOfAWebhook") == reasons.OTHER
+    assert reasons.waiting("SomethingOfAScheduler") == reasons.OTHER
 
 
 def test_an_end_carries_the_exit_code() -> None:
@@ -393,21 +415,23 @@ def test_the_pending_time_out_names_its_length_and_the_wait() -> None:
 
 
 def test_log_lines_follow_the_reason_and_are_cut_from_the_front() -> None:
-    end = Termination("It ended.")
+    end, longest = Termination("It ended.", "Error"), Termination("y" * 9000, "Error")
     assert diagnosis.with_logs(end, "") == "It ended."
     assert diagnosis.with_logs(end, "one\ntwo\n") == "It ended.\n\nLast log lines:\none\ntwo"
     long = diagnosis.with_logs(end, "first " + "x" * 9000 + " last")
     assert len(long) <= diagnosis.MESSAGE_LENGTH
     assert long.endswith(" last")
     assert "first" not in long
-    assert len(diagnosis.with_logs(Termination("y" * 9000), "log")) <= diagnosis.MESSAGE_LENGTH
+    assert len(diagnosis.with_logs(longest, "log")) <= diagnosis.MESSAGE_LENGTH
 
 
 def test_the_kubelets_message_for_a_removed_log_is_not_taken_for_the_log() -> None:
     answer = "unable to retrieve container logs for containerd://d84d5a1c"
-    assert diagnosis.with_logs(Termination("It ended."), answer) == "It ended."
+    assert diagnosis.with_logs(Termination("It ended.", "Error"), answer) == "It ended."
 
 
 def test_characters_that_a_database_refuses_are_dropped_from_the_message() -> None:
-    text = diagnosis.with_logs(Termination("It\x00 ended."), "one\x00\x1b[31m\ttwo\n\ud800three")
+    text = diagnosis.with_logs(
+        Termination("It\x00 ended.", "Error"), "one\x00\x1b[31m\ttwo\n\ud800three"
+    )
     assert text == "It ended.\n\nLast log lines:\none[31m\ttwo\nthree"

@@ -270,17 +270,23 @@ CASES = [
     Case(
         "a run whose Job cannot be rendered crashes with the path",
         impossible(JobFaultReason.RENDERING_FAILED, "job_manifest.spec: no object"),
-        ReportCrashed(Termination("The run's Job cannot be created. job_manifest.spec: no object")),
+        ReportCrashed(
+            Termination(
+                "The run's Job cannot be created. job_manifest.spec: no object", "RenderingFailed"
+            )
+        ),
     ),
     Case(
         "a run whose Job is refused for good crashes with the fix",
         impossible(JobFaultReason.REFUSED, "The API server refused the run's Job: no. Do so."),
-        ReportCrashed(Termination("The API server refused the run's Job: no. Do so.")),
+        ReportCrashed(
+            Termination("The API server refused the run's Job: no. Do so.", "JobRefused")
+        ),
     ),
     Case(
         "also if an earlier refusal was temporary",
         impossible(JobFaultReason.REFUSED, "no", refusal=QUOTA),
-        ReportCrashed(Termination("no")),
+        ReportCrashed(Termination("no", "JobRefused")),
     ),
     Case(
         "that is not decided on a state that was read long ago",

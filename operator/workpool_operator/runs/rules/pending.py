@@ -105,9 +105,10 @@ def job_impossible(given: ClaimedInput) -> Action | None:
         case JobFaultReason.DEPLOYMENT_NOT_FOUND:
             return ReportCancelled(f"{fault.message}: the run was cancelled.")
         case JobFaultReason.RENDERING_FAILED:
-            return ReportCrashed(Termination(f"The run's Job cannot be created. {fault.message}"))
+            text = f"The run's Job cannot be created. {fault.message}"
+            return ReportCrashed(Termination(text, "RenderingFailed"))
         case JobFaultReason.REFUSED:
-            return ReportCrashed(Termination(fault.message))
+            return ReportCrashed(Termination(fault.message, "JobRefused"))
 
 
 def refused_too_long(given: ClaimedInput) -> Action | None:
@@ -286,9 +287,8 @@ def _crash_waiting(given: Input, wait: WaitReason | None) -> Action:
     if not given.is_sure("known"):
         return RefreshRun()
     if wait and wait.is_permanent:
-        return ReportCrashed(
-            Termination(f"The run can never start. {wait.category}: {wait.message}")
-        )
+        text = f"The run can never start. {wait.category}: {wait.message}"
+        return ReportCrashed(Termination(text, wait.category))
     return ReportCrashed(
         diagnosis.never_started(wait, given.snapshot.newest, seconds=_timeout(given))
     )

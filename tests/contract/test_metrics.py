@@ -1,0 +1,118 @@
+"""Prometheus gets metrics that show what happens to a binding's runs, until the binding is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import httpx
+
+from testbed.postgres import free_port
+from tests.contract.conftest import make_run
+from tests.support.polling import poll
+
+PREFIX = "workpool_operator_"
+
+
+class Exposition:
+    """What an operator serves on its metrics port."""
+
+    def __init__(self) -> None:
+        self.port = free_port("127.0.0.1")
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"WORKPOOL_OPERATOR_METRICS_PORT": str(self.port)}
+
+    async def get(self, *, token: str = "") -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+            return await http.get(f"http://127.0.0.1:{self.port}/metrics", headers=headers)
+
+    async def samples(self) -> dict[str, float]:
+        """Return the value of each series, by its line without the prefix."""
+        lines = (await self.get()).text.splitlines()
+        own = (line.removeprefix(PREFIX).rpartition(" ") for line in lines if line[:1] != "#")
+        return {series: float(value) for series, _, value in own}
+
+    async def shows(self, expected: Mapping[str, float | None], *, seconds: float = 30) -> None:
+        """Wait until these series have these values."""
+
+        async def read() -> dict[str, float | None]:
+            found = await self.samples()
+            return {series: found.get(series) for series in expected}
+
+        await poll(read, until=lambda found: found == expected, seconds=seconds)
+
+
+async def test_claims_and_jobs_of_a_binding_are_counted_and_forgotten_with_the_binding(
+    api, binding, namespace, operator, suspended_pool
+):
+    exposition, pool = Exposition(), suspended_pool["name"]
+    await operator(**exposition.settings)
+    served = await binding(workPool={"name": pool}, concurrencyLimit=5)
+    await served.ready()
+    key = f'binding="{served.name}",binding_namespace="{namespace}"'
+    await exposition.shows(
+        {
+            f"lease_held{{{key}}}": 1,
+            f"concurrency_limit{{{key}}}": 5,
+            f'claims_total{{{key},result="accepted"}}': 0,
+            f'runs_in_flight{{{key},phase="suspended"}}': 0,
+        }
+    )
+    found = await exposition.samples()
+    assert f"last_poll_timestamp_seconds{{{key}}}" in found
+    (ready,) = (each for each in found if key in each and 'type="Ready"' in each)
+    assert 'status="True"' in ready
+    assert found['api_requests_total{code="200",target="kubernetes",verb="WATCH"}'] >= 3
+    assert found['api_requests_total{code="200",target="prefect",verb="GET"}'] >= 1
+    await make_run(api, suspended_pool)
+    await exposition.shows(
+        {
+            f'claims_total{{{key},result="accepted"}}': 1,
+            f"run_claim_delay_seconds_count{{{key}}}": 1,
+            f"run_job_delay_seconds_count{{{key}}}": 1,
+            f'runs_in_flight{{{key},phase="suspended"}}': 1,
+            f'runs_pending{{{key},reason="JobSuspended"}}': 1,
+        }
+    )
+    found = await exposition.samples()
+    assert 0 < found[f"run_job_delay_seconds_sum{{{key}}}"] < 10
+    assert found['api_requests_total{code="201",target="kubernetes",verb="POST"}'] >= 1
+    await served.delete()
+    await served.gone()
+
+    async def left() -> list[str]:
+        return [series for series in await exposition.samples() if key in series]
+
+    await poll(left, until=lambda found: not found, seconds=10)
+
+
+async def test_runs_that_wait_for_a_slot_are_counted_by_the_reason(
+    api, binding, namespace, operator, suspended_pool
+):
+    exposition, pool = Exposition(), suspended_pool["name"]
+    await operator(**exposition.settings)
+    served = await binding(workPool={"name": pool}, suspend=True)
+    await served.ready()
+    key = f'binding="{served.name}",binding_namespace="{namespace}"'
+    for _ in range(2):
+        await make_run(api, suspended_pool)
+    await exposition.shows({f'runs_queued{{{key},reason="Suspended"}}': 2})
+    await served.patch(suspend=False)
+    await exposition.shows({f'claims_total{{{key},result="accepted"}}': 2})
+    await exposition.shows({f'runs_queued{{{key},reason="Suspended"}}': None})
+
+
+async def test_a_scrape_without_the_token_is_refused(operator, tmp_path):
+    exposition = Exposition()
+    (tmp_path / "token").write_text("s3cret")
+    secured = {"WORKPOOL_OPERATOR_METRICS_TOKEN_FILE": str(tmp_path / "token")}
+    process = await operator(**exposition.settings, **secured)
+    assert (await exposition.get()).status_code == 401
+    assert (await exposition.get(token="guess")).status_code == 401
+    allowed = await exposition.get(token="s3cret")
+    assert allowed.status_code == 200
+    assert f"{PREFIX}build_info" in allowed.text
+    assert await process.probe("healthz") == 200
+    assert "s3cret" not in process.log
