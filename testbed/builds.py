@@ -21,7 +21,14 @@ PROMETHEUS = GoModule(
     programs=("prometheus", "promtool"),
     tags=("remove_all_sd",),
 )
-MODULES = (HELM, KWOK, KUBE_ROUTER, PROMETHEUS)
+#: Computes what Flux and Argo CD make of a status.
+GITOPS_HEALTH = GoModule(
+    "gitops-health",
+    folder=FOLDER / "gitops",
+    programs=("gitops-health",),
+    mains=("gitops-health",),
+)
+MODULES = (HELM, KWOK, KUBE_ROUTER, PROMETHEUS, GITOPS_HEALTH)
 
 
 def tool(name: str) -> Path:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from testbed import chart_values, rbac, reference, version, versions
+from testbed import chart_values, rbac, reference, settings_table, version, versions
 from testbed.state import CHECKOUT
 from workpool_operator.api import crd, v1alpha1
 
@@ -25,7 +25,8 @@ CHART_VALUES = CHART / "values.yaml"
 RBAC = CHECKOUT / "manifests" / "base" / "rbac.yaml"
 NAMESPACED_RBAC = CHECKOUT / "manifests" / "namespaced" / "rbac.yaml"
 CHART_RULES = CHART / "templates" / "_rules.tpl"
-README = CHECKOUT / "README.md"
+COMPATIBILITY = CHECKOUT / "docs" / "compatibility.md"
+SETTINGS = CHECKOUT / "docs" / "settings.md"
 #: The same CRD for both ways to install it: kustomize and Helm take no file above their folder.
 CRD_FILES = (CHECKOUT / "manifests" / "base" / "crd.yaml", CHART / "crds" / "crd.yaml")
 
@@ -42,7 +43,8 @@ def files() -> dict[Path, str]:
         CHART_RULES: rbac.chart_rules(),
         CHART_README: _with_table(CHART_README.read_text(), chart_values.table(CHART_VALUES)),
         SECURITY: _with_table(SECURITY.read_text(), rbac.table()),
-        README: _with_table(README.read_text(), versions.table(versions.read())),
+        SETTINGS: _with_table(SETTINGS.read_text(), settings_table.table()),
+        COMPATIBILITY: _with_table(COMPATIBILITY.read_text(), versions.table(versions.read())),
     }
 
 

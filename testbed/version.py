@@ -13,6 +13,7 @@ FILES = (
     "README.md",
     "charts/workpool-operator/Chart.yaml",
     "docs/install.md",
+    "docs/quickstart.md",
     "manifests/base/kustomization.yaml",
 )
 #: What comes before the version: an image's name, a key of YAML, a label.

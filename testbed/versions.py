@@ -3,7 +3,7 @@
 A cell is one combination: the Prefect client, which is the environment that the tests and the
 operator run in, the Prefect server, and the cluster. PREFECT=3.6 chooses the cells with that
 server, KUBERNETES=1.35 those with that cluster. A run replaces the results of its cells in
-`versions.json`, from which the table in the README is made.
+`versions.json`, from which the table in docs/compatibility.md is made.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def write(results: list[Result]) -> None:
 
 
 def table(results: list[Result]) -> str:
-    """Return the table of the README."""
+    """Return the table of docs/compatibility.md."""
     lines = [
         "| Prefect client | Prefect server | Kubernetes | tests | ran on |",
         "|---|---|---|---|---|",

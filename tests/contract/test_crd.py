@@ -383,7 +383,8 @@ async def test_all_other_fields_can_be_changed(create, change):
 async def test_the_status_is_a_subresource(create, kube, namespace):
     created = await create()
     where = ("workpoolbindings", namespace, "etl")
-    assert "status" not in await kube.patch(*where, {"status": {"workerName": "mine"}})
+    unchanged = await kube.patch(*where, {"status": {"workerName": "mine"}})
+    assert unchanged["status"] == {"observedGeneration": -1, "conditions": []}
     written = await kube.patch(*where, {"status": {"workerName": "mine"}}, subresource="status")
     assert written["status"]["workerName"] == "mine"
     assert written["metadata"]["generation"] == created["metadata"]["generation"]

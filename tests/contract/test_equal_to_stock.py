@@ -1,7 +1,7 @@
 """The corpus, rendered by the stock worker and by the operator, each in its own process.
 
 Only the tests of blocks and variables need a server. A failure prints every difference that
-docs/architecture.md does not list.
+docs/migration.md does not list.
 """
 
 from __future__ import annotations

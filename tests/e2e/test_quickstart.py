@@ -1,4 +1,4 @@
-"""The quick starts of docs/install.md, typed word by word: from nothing to a Completed run.
+"""The quick starts of docs/quickstart.md, typed word by word: from nothing to a Completed run.
 
 All namespaces enforce the restricted Pod Security Standard, and the operator has only the rights
 that manifests or chart give it.
@@ -17,7 +17,7 @@ from tests.support.pages import typed
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
-PAGE = "docs/install.md"
+PAGE = "docs/quickstart.md"
 MANIFESTS = CHECKOUT / "manifests"
 JOBS = ("job", "--selector=workpool-operator.dev/binding", "--namespace=prefect")
 COMPLETED = "Flow run finished successfully in 'Completed'."
@@ -48,7 +48,7 @@ def release_removed(kubectl, fresh_cluster) -> Iterator[None]:
 
 
 def test_the_quick_start_runs_a_flow_to_completed(manifests_removed, type_commands, kubectl):
-    _, after_kind, _ = typed(PAGE, "Quick start")
+    _, after_kind, _ = typed(PAGE, "With kind")
     assert COMPLETED in type_commands(after_kind)
     kubectl("wait", "--for=condition=Complete", *JOBS, "--timeout=30s")
 
@@ -56,7 +56,7 @@ def test_the_quick_start_runs_a_flow_to_completed(manifests_removed, type_comman
 def test_the_quick_start_with_helm_runs_a_flow_under_the_rights_that_the_chart_gives(
     release_removed, type_commands, kubectl
 ):
-    (all_of_them,) = typed(PAGE, "Quick start with Helm")
+    (all_of_them,) = typed(PAGE, "With Helm")
     assert COMPLETED in type_commands(all_of_them)
     kubectl("wait", "--for=condition=Complete", *JOBS, "--timeout=30s")
     log = kubectl("logs", "deployment/demo-workpool-operator", "--namespace=prefect")

@@ -61,12 +61,12 @@ class Binding:
         return _condition(binding, type) or {}
 
     async def wait(self, until: Callable[[Object], bool], *, seconds: float = 30) -> Object:
-        """Return the status once `until(status)` is true."""
+        """Return the status once the operator has written one and `until(status)` is true."""
         binding = await self.kube.wait(
             "workpoolbindings",
             self.namespace,
             self.name,
-            until=lambda found: bool(found and found.get("status") and until(found["status"])),
+            until=lambda found: bool(found and _conditions(found) and until(found["status"])),
             seconds=seconds,
         )
         status: Object = (binding or {})["status"]
@@ -97,5 +97,9 @@ class Binding:
 
 
 def _condition(binding: Object | None, type: str) -> Object | None:
-    conditions = (binding or {}).get("status", {}).get("conditions", [])
-    return next((found for found in conditions if found["type"] == type), None)
+    return next((found for found in _conditions(binding) if found["type"] == type), None)
+
+
+def _conditions(binding: Object | None) -> list[Object]:
+    conditions: list[Object] = (binding or {}).get("status", {}).get("conditions", [])
+    return conditions

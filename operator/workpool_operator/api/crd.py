@@ -84,7 +84,8 @@ def schema() -> dict[str, Any]:
     raw = v1alpha1.WorkPoolBinding.model_json_schema(by_alias=True)
     structural: dict[str, Any] = _structural(raw, raw.get("$defs", {}))
     structural["properties"]["spec"]["x-kubernetes-validations"] = v1alpha1.Spec.rules()
-    structural["properties"]["status"].pop("default", None)
+    # kstatus, by which Flux waits, takes an object without a status for one that is in order.
+    structural["properties"]["status"]["default"] = {"observedGeneration": -1}
     return structural
 
 

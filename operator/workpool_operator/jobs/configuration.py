@@ -2,7 +2,7 @@
 
 Prefect's own `BaseJobConfiguration` resolves placeholders, blocks and variables. What a Job needs
 beyond that (environment, labels, annotations, image, command) is set as the stock worker sets it,
-except for the differences that docs/architecture.md lists.
+except for the differences that docs/migration.md lists.
 """
 
 from __future__ import annotations

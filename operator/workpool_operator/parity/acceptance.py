@@ -1,6 +1,6 @@
 """Templates and values that only the stock worker or only this project accepts. Pure.
 
-`ACCEPTED_HERE` and `REFUSED_HERE` are the only lists; docs/architecture.md shows the same ones. Any
+`ACCEPTED_HERE` and `REFUSED_HERE` are the only lists; docs/migration.md shows the same ones. Any
 other refusal by one side alone is a bug.
 """
 

@@ -1,6 +1,6 @@
 """Lists the differences between our Job of a run and the stock worker's, each with its rule. Pure.
 
-`RULES` is the only list of allowed differences; docs/architecture.md shows the same one. A
+`RULES` is the only list of allowed differences; docs/migration.md shows the same one. A
 difference without a rule is a bug. `acceptance` has the cases where only one of the two renders a
 Job.
 """

@@ -56,7 +56,7 @@ def test_the_table_shows_what_failed() -> None:
 
 
 def test_the_readme_has_the_table_of_the_cells_that_ran() -> None:
-    assert versions.table(versions.read()) in generated.README.read_text()
+    assert versions.table(versions.read()) in generated.COMPATIBILITY.read_text()
 
 
 def test_the_package_allows_the_clients_that_ran_without_a_failure() -> None:
