@@ -16,6 +16,7 @@ from tests.support.chart import CHART, SPEC, VARIANTS, Object
 BINDING = {"name": "etl", "spec": SPEC}
 POD = "spec.template.spec"
 OPERATOR = f"{POD}.containers.0"
+MONITORED = {"enabled": True, "podMonitor": {"create": True}}
 #: Values, an object that they change, a path in it, and what is there.
 CHANGES: list[tuple[Object, str, str, Any]] = [
     (
@@ -131,6 +132,66 @@ CHANGES: list[tuple[Object, str, str, Any]] = [
         "Deployment",
         f"{OPERATOR}.livenessProbe",
         {"httpGet": {"path": "/healthz", "port": "health"}, "timeoutSeconds": 9},
+    ),
+    (
+        {"metrics": {"enabled": True, "port": 9100}},
+        "Deployment",
+        f"{OPERATOR}.ports.-1",
+        {"name": "metrics", "containerPort": 9100},
+    ),
+    (
+        {"metrics": {"enabled": True}},
+        "Deployment",
+        f"{OPERATOR}.env.-1",
+        {"name": "WORKPOOL_OPERATOR_METRICS_PORT", "value": "9090"},
+    ),
+    (
+        {"metrics": {"enabled": True}},
+        "Service",
+        "spec.ports.-1",
+        {"name": "metrics", "port": 9090, "targetPort": "metrics"},
+    ),
+    (
+        {"metrics": {"port": 9100}},
+        "Service",
+        "spec.ports",
+        [{"name": "health", "port": 8080, "targetPort": "health"}],
+    ),
+    (
+        {"metrics": {**MONITORED, "token": {"secret": "scrape", "key": "value"}}},
+        "Deployment",
+        f"{OPERATOR}.env.-1",
+        {
+            "name": "WORKPOOL_OPERATOR_METRICS_TOKEN_FILE",
+            "value": "/etc/workpool-operator/metrics-token/value",
+        },
+    ),
+    (
+        {"metrics": {**MONITORED, "token": {"secret": "scrape", "key": "value"}}},
+        "PodMonitor",
+        "spec.podMetricsEndpoints.0.authorization.credentials",
+        {"name": "scrape", "key": "value"},
+    ),
+    (
+        {"metrics": {**MONITORED, "tlsSecret": "certificate"}},
+        "PodMonitor",
+        "spec.podMetricsEndpoints.0.tlsConfig",
+        {
+            "ca": {"secret": {"name": "certificate", "key": "ca.crt"}},
+            "serverName": "test-workpool-operator.home.svc",
+        },
+    ),
+    (
+        {"metrics": {"enabled": True, "podMonitor": {"create": True, "labels": {"a": "b"}}}},
+        "PodMonitor",
+        "metadata.labels.a",
+        "b",
+    ),
+    (
+        {"metrics": {"enabled": True, "podMonitor": {"create": True, "interval": "1m"}}},
+        "PodMonitor",
+        "spec.podMetricsEndpoints",
+        [{"port": "metrics", "interval": "1m"}],
     ),
     ({"livenessProbe": None}, "Deployment", f"{OPERATOR}.livenessProbe", None),
     (

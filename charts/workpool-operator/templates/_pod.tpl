@@ -54,6 +54,9 @@ volumeMounts: {{- toYaml . | nindent 2 }}
 - name: WORKPOOL_OPERATOR_POD_UID
   valueFrom: {fieldRef: {fieldPath: metadata.uid}}
 {{- $set := dict "WORKPOOL_OPERATOR_LOG_LEVEL" "log.level" "WORKPOOL_OPERATOR_LOG_FORMAT" "log.format" }}
+{{- range $variable := list "PORT" "TLS_DIR" "TOKEN_FILE" }}
+{{- $_ := set $set (printf "WORKPOOL_OPERATOR_METRICS_%s" $variable) "metrics" }}
+{{- end }}
 {{- range $variable, $value := dict "HTTP_PROXY" "http" "HTTPS_PROXY" "https" "NO_PROXY" "noProxy" }}
 {{- with get ($.Values.proxy | default dict) $value }}
 {{- $_ := set $set $variable (printf "proxy.%s" $value) }}
@@ -63,6 +66,17 @@ volumeMounts: {{- toYaml . | nindent 2 }}
 {{- if or .Values.caBundle.configMap .Values.caBundle.secret }}
 {{- $_ := set $set "SSL_CERT_FILE" "caBundle" }}
 - {name: SSL_CERT_FILE, value: {{ printf "/etc/workpool-operator/ca/%s" .Values.caBundle.key }}}
+{{- end }}
+{{- if .servesMetrics }}
+{{- with .Values.metrics }}
+- {name: WORKPOOL_OPERATOR_METRICS_PORT, value: {{ .port | quote }}}
+{{- if .tlsSecret }}
+- {name: WORKPOOL_OPERATOR_METRICS_TLS_DIR, value: /etc/workpool-operator/metrics-tls}
+{{- end }}
+{{- if .token.secret }}
+- {name: WORKPOOL_OPERATOR_METRICS_TOKEN_FILE, value: {{ printf "/etc/workpool-operator/metrics-token/%s" .token.key }}}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- range .Values.extraEnv }}
 {{- if hasKey $set .name }}
@@ -86,6 +100,14 @@ volumeMounts: {{- toYaml . | nindent 2 }}
 - {name: ca-bundle, secret: {secretName: {{ . }}}}
 {{- end }}
 {{- end }}
+{{- if .servesMetrics }}
+{{- with .Values.metrics.tlsSecret }}
+- {name: metrics-tls, secret: {secretName: {{ . }}}}
+{{- end }}
+{{- with .Values.metrics.token.secret }}
+- {name: metrics-token, secret: {secretName: {{ . }}}}
+{{- end }}
+{{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -94,6 +116,14 @@ volumeMounts: {{- toYaml . | nindent 2 }}
 {{- define "workpool-operator.volumeMounts" -}}
 {{- if or .Values.caBundle.configMap .Values.caBundle.secret }}
 - {name: ca-bundle, mountPath: /etc/workpool-operator/ca, readOnly: true}
+{{- end }}
+{{- if .servesMetrics }}
+{{- if .Values.metrics.tlsSecret }}
+- {name: metrics-tls, mountPath: /etc/workpool-operator/metrics-tls, readOnly: true}
+{{- end }}
+{{- if .Values.metrics.token.secret }}
+- {name: metrics-token, mountPath: /etc/workpool-operator/metrics-token, readOnly: true}
+{{- end }}
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
