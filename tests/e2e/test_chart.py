@@ -28,6 +28,7 @@ pytestmark = pytest.mark.xdist_group("e2e")
 RELEASE = "test"
 OPERATOR = "deployment/test-workpool-operator"
 GAP_SECONDS = 5
+SETTLED_SECONDS = 20  # in which an operator without rights would try, and report, again
 #: Pods that do not meet it are then refused.
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 CRD = "workpoolbindings.workpool-operator.dev"
@@ -244,4 +245,30 @@ async def test_a_cluster_wide_release_serves_a_namespace_once_its_values_grant_i
     run_deployment(f"hello/{deployment['name']}")
     assert "Traceback" not in kubectl("logs", OPERATOR)
     await binding.delete()
+    await binding.gone(seconds=30)
+
+
+@pytest.mark.extended
+async def test_a_release_of_its_own_serves_a_namespace_next_to_a_cluster_wide_one(
+    helm, values, kube, spec, other_namespace, fresh_cluster, kubectl
+):
+    helm.install(RELEASE, values(clusterWide=True))
+    kubectl("rollout", "status", OPERATOR, "--timeout=90s")
+    binding = Binding(kube, other_namespace, "etl")
+    await binding.apply(**spec)
+    await binding.condition("Ready", "False", reason="LeaseForbidden", seconds=60)
+    await binding.delete()
+    await binding.gone(seconds=30)
+    second = Helm(fresh_cluster.kubeconfig, other_namespace)
+    second.install("second", values("etl"))
+    await binding.ready(seconds=90)
+    for _ in range(SETTLED_SECONDS):
+        found = await binding.read()
+        assert found is not None
+        status = found["status"]
+        assert status["holderIdentity"].startswith("second-"), status
+        (ready,) = (each for each in status["conditions"] if each["type"] == "Ready")
+        assert ready["status"] == "True", ready
+        await asyncio.sleep(1)
+    second.uninstall("second")
     await binding.gone(seconds=30)
