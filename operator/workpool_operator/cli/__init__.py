@@ -392,6 +392,39 @@ def validate(
 
 
 @app.command()
+def migrate(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="VALUES", help="The values of a prefect-worker release; - is standard input."
+        ),
+    ],
+    output: Annotated[
+        Literal["bindings", "values", "json"],
+        typer.Option(
+            "--output",
+            "-o",
+            help="The binding for kubectl, the chart's values with it in them, or both as JSON.",
+        ),
+    ] = "bindings",
+    namespace: Annotated[
+        str,
+        typer.Option("--namespace", "-n", metavar="NAME", help="The namespace of the release."),
+    ] = "",
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the binding. Default: by the work pool's.")
+    ] = "",
+) -> None:
+    """Turn the values of a prefect-worker chart into a binding and values of this chart.
+
+    What cannot be carried over is named on standard error, with what to do instead.
+    """
+    from workpool_operator.cli.migrate import Options, main
+
+    main(Options(file=file, namespace=namespace, name=name, output_format=output))
+
+
+@app.command()
 def unbind(
     namespace: NamespacesOption = None,
     all_namespaces: AllNamespacesOption = False,

@@ -45,9 +45,9 @@ def silence_logs() -> Iterator[None]:
         logging.disable(before)
 
 
-def echo(text: str = "") -> None:
-    """Print a part of the result."""
-    typer.echo(text, color=_colour())
+def echo(text: str = "", *, err: bool = False) -> None:
+    """Print a part of the result, or with `err` a line about it."""
+    typer.echo(text, err=err, color=_colour())
 
 
 def echo_note(text: str) -> None:
