@@ -188,6 +188,29 @@ async def test_uninstalling_leaves_the_crd_and_the_bindings_of_others(
     assert worker["name"].startswith("others.")
 
 
+@pytest.mark.extended
+@pytest.mark.parametrize(
+    ("policy", "when_uninstalled", "end"),
+    [
+        ("Orphan", "RUNNING", "COMPLETED"),
+        ("Drain", "COMPLETED", "COMPLETED"),
+        ("Cancel", "CANCELLED", "CANCELLED"),
+    ],
+)
+async def test_uninstalling_does_with_runs_in_flight_what_their_binding_says(
+    helm, values, spec, bound, deploy, api, left_of_the_release, policy, when_uninstalled, end
+):
+    spec["deletionPolicy"] = policy
+    helm.install(RELEASE, values("etl"))
+    await bound.ready(seconds=90)
+    run = await api.create_run((await deploy("sleep"))["id"], parameters={"seconds": 45})
+    await api.wait_for_state(run["id"], "RUNNING", seconds=150)
+    await asyncio.to_thread(helm.uninstall, RELEASE)
+    assert left_of_the_release() == []
+    assert (await api.read_run(run["id"]))["state_type"] == when_uninstalled
+    await api.wait_for_state(run["id"], end, seconds=90)
+
+
 async def test_uninstalling_works_although_no_operator_is_running(
     helm, values, bound, kubectl, left_of_the_release
 ):
