@@ -95,24 +95,38 @@ async def test_a_binding_that_cancels_ends_claimed_runs_and_leaves_others_schedu
 
 
 @pytest.mark.extended
+@pytest.mark.parametrize(
+    ("policy", "reason", "end"),
+    [("Drain", "Draining", "COMPLETED"), ("Cancel", "Cancelling", "CANCELLED")],
+)
 async def test_another_replica_continues_to_wait_when_the_holder_is_killed(
-    api: PrefectApi, kube: Kube, namespace: str, launch: Launch, binding: Bind, operator: Operate
+    policy: str,
+    reason: str,
+    end: str,
+    api: PrefectApi,
+    kube: Kube,
+    namespace: str,
+    launch: Launch,
+    binding: Bind,
+    operator: Operate,
 ) -> None:
     first = await operator()
-    served = await binding(deletionPolicy="Drain")
+    served = await binding(deletionPolicy=policy)
     await served.ready()
-    run = await launch(command=f"{QUICK} 20")
+    run = await launch(command=f"{QUICK} {20 if policy == 'Drain' else 300}")
     await api.wait_for_state(run["id"], "RUNNING")
     await served.delete()
-    await waits(served, "Draining")
+    await waits(served, reason)
     later = await launch(command=QUICK)
     first.kill()
     await operator()
-    await served.gone(seconds=90)
-    assert await state_of(api, run) == "COMPLETED"
+    await served.gone(seconds=150)
+    names = await api.state_names(run["id"])
+    assert names.count("Cancelling") <= 1
+    assert names[-1].upper() == end
     assert await state_of(api, later) == "SCHEDULED"
-    [job] = await kube.list("jobs", namespace)
-    assert job["spec"][TTL] == 3600, "its end was reported"
+    jobs = await kube.list("jobs", namespace)
+    assert [job["spec"][TTL] for job in jobs] == ([3600] if policy == "Drain" else [])
 
 
 @pytest.mark.extended
