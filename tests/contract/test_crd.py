@@ -144,6 +144,10 @@ REFUSED = {
         "spec.workPool: prefect-operator creates the pool of ref and keeps its template: leave "
         "creationPolicy and baseJobTemplate out",
     ),
+    "a template that is to be kept, and none is named": (
+        {"workPool": {"name": "etl", "syncPolicy": "IfUnchanged"}},
+        "spec.workPool: syncPolicy needs a template: set baseJobTemplate.configMapKeyRef",
+    ),
     "no pool": ({"workPool": None}, "spec.workPool: Required value"),
     "no server": ({"server": None}, f"spec.server: {ONE_ADDRESS}"),
     "an empty pool name": ({"workPool": {"name": ""}}, f'spec.workPool.name: "": {NAME_RULE}'),

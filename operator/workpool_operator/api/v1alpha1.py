@@ -310,8 +310,18 @@ class WorkPoolSpec(CrdModel):
     base_job_template: BaseJobTemplate | None = Field(
         default=None,
         description=(
-            "The base job template of a pool that the operator creates. Default: the operator's "
-            "own, that of pools of type kubernetes-operator."
+            "The base job template that the pool should have; the condition TemplateSynced says "
+            "whether it has it. creationPolicy and syncPolicy say when the operator writes it. "
+            "Default: none; a pool that is created gets the operator's own template, that of pools "
+            "of type kubernetes-operator."
+        ),
+    )
+    sync_policy: Literal["Never", "IfUnchanged"] = Field(
+        default="Never",
+        description=(
+            "Whether the operator updates the template of a pool that exists. IfUnchanged: if "
+            "baseJobTemplate changed and the pool still has the template that it had before. A "
+            "template that was edited in Prefect is reported and not overwritten. Default: Never."
         ),
     )
 
@@ -916,6 +926,12 @@ class Spec(CrdModel):
                 fieldPath=".workPool",
             ),
             rule(
+                "!has(self.workPool.syncPolicy) || self.workPool.syncPolicy == 'Never' || "
+                "has(self.workPool.baseJobTemplate)",
+                "syncPolicy needs a template: set baseJobTemplate.configMapKeyRef",
+                fieldPath=".workPool",
+            ),
+            rule(
                 f"!has(self.workPool.ref) || {ADDRESSES} == 0",
                 "workPool.ref names the server: leave url, urlFrom, cloud and ref out",
                 fieldPath=".server",
@@ -986,6 +1002,12 @@ class WorkPoolStatus(CrdModel):
     id: str | None = Field(default=None, description="The pool's id.")
     type: str | None = Field(default=None, description="The pool's type.")
     paused: bool | None = Field(default=None, description="Whether the pool is paused in Prefect.")
+    synced_template: str | None = Field(
+        default=None,
+        description=(
+            "The digest of the last template that workPool.baseJobTemplate and the pool both had."
+        ),
+    )
 
 
 class ServerStatus(CrdModel):

@@ -27,6 +27,7 @@ CLAIMING = "Claiming"
 # For information: they do not affect Ready.
 EVENTS_CONNECTED = "EventsConnected"
 POOL_SHARED = "PoolShared"
+TEMPLATE_SYNCED = "TemplateSynced"
 RIGHTS_GRANTED = rights.RIGHTS_GRANTED
 VERIFICATION_SKIPPED = "VerificationSkipped"
 CRD_OUTDATED = "CRDOutdated"

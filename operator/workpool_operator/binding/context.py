@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -34,9 +34,9 @@ CRD_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A `WorkPoolBinding`. `spec` and `generation` return current values; `status` is the status
-    that it had when it was read. `holds_lease` returns whether this process may act for it now,
-    `deletion` the deletionPolicy by which it is being deleted, "" if it is not."""
+    """A `WorkPoolBinding`. `spec`, `generation` and `annotations` return current values; `status`
+    is the status that it had when it was read. `holds_lease` returns whether this process may act
+    for it now, `deletion` the deletionPolicy by which it is being deleted, "" if it is not."""
 
     namespace: str
     name: str
@@ -46,6 +46,7 @@ class Binding:
     uid: str = ""
     holds_lease: Callable[[], bool] = lambda: True
     deletion: Callable[[], str] = lambda: ""
+    annotations: Callable[[], Mapping[str, str]] = dict
 
     @property
     def key(self) -> str:

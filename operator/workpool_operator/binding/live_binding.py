@@ -107,7 +107,7 @@ class LiveBinding:
         }
 
     def binding(self, *, holds_lease: Callable[[], bool]) -> Binding:
-        """Return the binding, whose spec and generation stay current."""
+        """Return the binding, whose spec, generation and annotations stay current."""
         return Binding(
             namespace=self.namespace,
             name=self.name,
@@ -117,6 +117,7 @@ class LiveBinding:
             uid=self.uid,
             holds_lease=holds_lease,
             deletion=lambda: self.deletion,
+            annotations=lambda: self._found["metadata"].get("annotations") or {},
         )
 
 

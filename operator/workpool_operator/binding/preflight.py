@@ -60,7 +60,7 @@ class Preflight:
     (None: unknown), `server_version` the server's version (None: not read, "": unknown).
     `unusable_at` is when the server or the pool was last found unusable, in monotonic seconds.
     `rights_reviewed` is set by each review of the rights in a namespace of Jobs. `reported()` is
-    called after each check and each poll.
+    called after each check and each poll. `pool_sync` creates the pool and keeps its template.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Preflight:
         self._kube = kube = context.kube
         self._job_namespace = binding.job_namespace
         self._run_secrets = run_secrets
-        self._pool_sync = PoolSync(binding, kube)
+        self.pool_sync = PoolSync(binding, kube)
         self._consent = Consent(
             kube,
             binding_namespace=binding.namespace,
@@ -158,8 +158,9 @@ class Preflight:
         self._checking = c.SERVER_REACHABLE
         try:
             pool = await preflight_checks.read_pool(api)
-            self.pool = pool or await self._pool_sync.create(api)
+            self.pool = await self.pool_sync.apply(pool, api)
         except OperatorError:
+            self.pool_sync.uncheck()
             self._failed_polls = 0  # the outage explains them
             raise
 
@@ -178,8 +179,8 @@ class Preflight:
         self._check_polls(api, fault)
         await self._record_connected(api)
         self._checking = c.WORK_POOL_FOUND
-        if self.pool is None and self._pool_sync.fault:
-            raise self._pool_sync.fault
+        if self.pool is None and self.pool_sync.fault:
+            raise self.pool_sync.fault
         pool = preflight_checks.check_pool_type(self.pool, spec, api)
         if fault:
             self.check_failed(fault)

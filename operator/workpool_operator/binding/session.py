@@ -447,6 +447,7 @@ class BindingSession(Subscriber):
             extra_conditions=self._extra_conditions(spec),
             server_version=preflight.server_version or None,
             pool=preflight.pool,
+            synced_template=preflight.pool_sync.base,
             job_namespaces=self._job_namespaces(),
             running=len(in_flight.running),
             pending=len(in_flight.pending),
@@ -502,6 +503,7 @@ class BindingSession(Subscriber):
             c.RIGHTS_GRANTED: self._rights,
             c.VERIFICATION_SKIPPED: skipped,
             c.CRD_OUTDATED: self._crd_outdated,
+            **self._preflight.pool_sync.conditions(),
         }
 
     def _connection_conditions(self, spec: Spec) -> dict[str, ConditionState]:

@@ -48,6 +48,7 @@ class StatusInput:
     holder: str = ""
     server_version: str | None = None
     pool: WorkPool | None = None
+    synced_template: str = ""  # "": as before
     job_namespaces: tuple[str, ...] = ()
     running: int = 0
     pending: int = 0
@@ -83,6 +84,7 @@ def build_status(inputs: StatusInput, *, before: dict[str, Any], now: datetime) 
             "id": str(pool.id) if pool else None,
             "type": pool.type if pool else None,
             "paused": pool.is_paused if pool else None,
+            "syncedTemplate": inputs.synced_template or synced_template(before) or None,
         },
         "jobNamespaces": [*inputs.job_namespaces] or None,
         "server": {"url": inputs.server_url, "version": inputs.server_version},
@@ -90,6 +92,12 @@ def build_status(inputs: StatusInput, *, before: dict[str, Any], now: datetime) 
         "lastPollTime": _poll_time(inputs.polled_at, before.get("lastPollTime")),
         "conditions": conditions,
     }
+
+
+def synced_template(status: Mapping[str, Any]) -> str:
+    """Return the digest of the last template that the binding's ConfigMap and its pool both had, ""
+    if there was none."""
+    return (status.get("workPool") or {}).get("syncedTemplate") or ""
 
 
 def _poll_time(polled_at: datetime | None, before: str | None) -> str | None:

@@ -106,6 +106,10 @@ class PrefectApi:
         body = {"name": self.pool, "type": type_, "base_job_template": base_job_template}
         await self.request("POST", "/work_pools/", body)
 
+    async def update_work_pool(self, **fields: Any) -> None:
+        """Change fields of the pool."""
+        await self.request("PATCH", self._pool_path, fields)
+
     async def work_queues(self) -> list[WorkQueue]:
         """List the pool's work queues."""
         path = f"{self._pool_path}/queues/filter"

@@ -1,4 +1,5 @@
-"""The template that a binding names for its pool: how it is read, and what is wrong with it."""
+"""The template that a binding names for its pool: how it is read, what is wrong with it, and when
+the pool gets it."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.support.templates import default_template
 from workpool_operator.binding import pool_template
-from workpool_operator.binding.pool_template import Template
+from workpool_operator.binding.pool_template import Comparison, Template, Verdict, decide
 from workpool_operator.jobs.configuration import default_base_job_template
 
 SOURCE = "key 'template' of ConfigMap 'etl'"
@@ -90,3 +91,55 @@ def test_of_many_errors_the_first_three_are_listed() -> None:
     errors = parse(changed(variables={"properties": {"none": {}}})).errors
     assert len(errors) == 4
     assert errors[-1].endswith(" more")
+
+
+# The comparison of the three templates
+
+
+@pytest.mark.parametrize(
+    ("wanted", "actual", "base", "when_off", "when_on"),
+    [
+        ("a", "a", "a", "SYNCED", "SYNCED"),
+        ("a", "a", "", "SYNCED", "SYNCED"),  # it was so before
+        ("b", "b", "a", "SYNCED", "SYNCED"),  # the same change in both: nothing is left to do
+        ("b", "a", "a", "OUT_OF_SYNC", "UPDATE"),  # the ConfigMap changed
+        ("a", "b", "a", "DRIFTED", "DRIFTED"),  # the pool changed
+        ("c", "b", "a", "DRIFTED", "DRIFTED"),  # both changed
+        ("a", "b", "", "OUT_OF_SYNC", "OUT_OF_SYNC"),  # nobody knows whose the pool's is
+    ],
+)
+def test_a_template_is_updated_only_if_the_configmap_alone_changed(
+    wanted: str, actual: str, base: str, when_off: str, when_on: str
+) -> None:
+    for syncs, verdict in ((False, when_off), (True, when_on)):
+        found = Comparison(wanted=wanted, actual=actual, base=base, syncs=syncs)
+        assert decide(found).name == verdict
+
+
+@pytest.mark.parametrize("base", ["", "a"])
+def test_a_change_in_prefect_is_overwritten_if_somebody_allowed_exactly_this_one(base: str) -> None:
+    def verdict(*, overwrite: str, syncs: bool = True) -> Verdict:
+        found = Comparison(wanted="c", actual="b", base=base, syncs=syncs, overwrite=overwrite)
+        return decide(found)
+
+    assert verdict(overwrite="b") is Verdict.UPDATE
+    assert verdict(overwrite="d") is not Verdict.UPDATE
+    assert verdict(overwrite="b", syncs=False) is not Verdict.UPDATE
+
+
+def test_a_difference_is_shown_with_its_paths_and_the_command_that_discards_it() -> None:
+    wanted = Template({"variables": {"a": [1, 2], "b": 1, "c": True}}, SOURCE)
+    actual = {"variables": {"a": [1, 3], "b": 1.0, "d": {}}}
+    found = pool_template.compare(wanted, actual, base="a", syncs=True, overwrite="")
+    state = pool_template.template_synced(found, pool="etl", source=SOURCE, binding="data/wpb")
+    assert (state.status, state.reason) == ("False", "Drifted")
+    assert f"{SOURCE} at variables.a[1], variables.b, variables.c. " in state.message
+    assert state.message.endswith(
+        "kubectl -n data annotate wpb wpb --overwrite "
+        f"workpool-operator.dev/overwrite-template={found.actual}"
+    )
+    assert found.actual == Template(actual, "").digest
+    off = pool_template.compare(wanted, actual, base="", syncs=False, overwrite="")
+    state = pool_template.template_synced(off, pool="etl", source=SOURCE, binding="data/wpb")
+    assert (state.status, state.reason) == ("False", "OutOfSync")
+    assert "set spec.workPool.syncPolicy to IfUnchanged" in state.message

@@ -28,7 +28,7 @@ def test_a_status_has_what_the_session_knows() -> None:
     assert status["observedGeneration"] == 3
     assert status["workerName"] == "etl.data@1234"
     pool_status = {"name": "etl", "id": str(UUID(int=7)), "type": "kubernetes", "paused": True}
-    assert status["workPool"] == pool_status
+    assert status["workPool"] == pool_status | {"syncedTemplate": None}
     assert status["server"] == {"url": "http://prefect/api", "version": "3.8.8"}
     assert status["runs"] == {"running": 1, "pending": 2, "queued": 3}
     assert [each["type"] for each in status["conditions"]][:2] == ["Ready", "Claiming"]
@@ -59,3 +59,9 @@ def test_the_time_of_the_last_poll_changes_every_30_seconds() -> None:
 def test_the_last_poll_of_an_earlier_process_is_kept_until_the_first_poll() -> None:
     earlier = {"lastPollTime": "2026-01-01T11:00:00Z"}
     assert build_status(INPUT, before=earlier, now=NOON)["lastPollTime"] == "2026-01-01T11:00:00Z"
+
+
+def test_the_template_that_both_had_is_remembered_without_a_session() -> None:
+    before = build_status(replace(INPUT, synced_template="4711"), before={}, now=NOON)
+    assert before["workPool"]["syncedTemplate"] == "4711"
+    assert build_status(INPUT, before=before, now=NOON)["workPool"]["syncedTemplate"] == "4711"

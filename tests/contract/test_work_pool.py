@@ -1,4 +1,4 @@
-"""A binding creates its work pool, with the operator's own template or that of a ConfigMap."""
+"""A binding creates its work pool, and keeps its template as a ConfigMap says."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.binding import Binding
+from tests.support.polling import poll
 from tests.support.prefect import PrefectApi, suspended_template
 from workpool_operator.jobs.configuration import default_base_job_template
 
@@ -126,3 +127,72 @@ async def test_what_the_server_answers_to_a_creation_is_reported(
     prefect_proxy.forget()
     await api.create_pool(absent)  # a person is faster than the next check
     await served.ready(seconds=AT_ONCE)
+
+
+def template(image: str) -> dict[str, Any]:
+    made = suspended_template()
+    made["variables"]["properties"]["image"]["default"] = image
+    return made
+
+
+async def synced(served: Binding, status: str, reason: str, *, seconds: float = SOON) -> str:
+    found = await served.condition("TemplateSynced", status, reason=reason, seconds=seconds)
+    return str(found["message"])
+
+
+async def test_a_pool_follows_the_configmap_until_it_is_changed_in_prefect(
+    api, binding, operator, kube, namespace, write, absent
+):
+    async def image() -> str:
+        pool = await api.read_pool(absent)
+        return str(pool["base_job_template"]["variables"]["properties"]["image"]["default"])
+
+    await write(json.dumps(template("a:1")))
+    process = await operator()
+    served = await binding(
+        workPool=creating(absent, baseJobTemplate=SOURCE, syncPolicy="IfUnchanged")
+    )
+    await synced(served, "True", "Synced")
+    await process.terminate()  # the status remembers the template that both had
+    await write(json.dumps(template("a:2")))
+    await operator()
+    await poll(image, until=lambda found: found == "a:2", seconds=SOON)
+    await synced(served, "True", "Synced")
+    edited = {"base_job_template": template("edited:1")}
+    await api.request("PATCH", f"/work_pools/{absent}", edited)
+    await write(json.dumps(template("a:3")))
+    said = await synced(served, "False", "Drifted")
+    assert "at variables.properties.image.default. The operator does not overwrite it." in said
+    await served.ready()
+    assert await image() == "edited:1"
+    command = said.rpartition("--overwrite ")[2]
+    annotation = dict([command.split("=")])
+    change = {"metadata": {"annotations": annotation}}
+    await kube.patch("workpoolbindings", namespace, served.name, change)
+    await synced(served, "True", "Synced")
+    assert await image() == "a:3"
+
+
+async def test_a_difference_is_shown_and_an_update_that_fails_stops_no_claims(
+    api, binding, operator, write, prefect_proxy, absent
+):
+    await api.create_pool(absent, template=template("a:1"))
+    await operator()
+    pool = {"name": absent, "baseJobTemplate": SOURCE}
+    served = await binding(workPool=pool, server={"url": prefect_proxy.url})
+    await synced(served, "False", "ConfigMapNotFound", seconds=AT_ONCE)
+    await served.ready()
+    await write(json.dumps(template("a:1")))
+    await synced(served, "True", "Synced")
+    await write(json.dumps(template("a:2")))
+    said = await synced(served, "False", "OutOfSync")
+    assert "set spec.workPool.syncPolicy to IfUnchanged" in said
+    prefect_proxy.on("PATCH", "/work_pools/").answer(403, json={"detail": "read only"})
+    await served.patch(workPool={"syncPolicy": "IfUnchanged"})
+    said = await synced(served, "False", "UpdateFailed")
+    assert "HTTP 403 read only" in said
+    await served.ready()
+    prefect_proxy.forget()
+    await synced(served, "True", "Synced")
+    found = (await api.read_pool(absent))["base_job_template"]
+    assert found == template("a:2")
