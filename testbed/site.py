@@ -27,6 +27,9 @@ ELSEWHERE = (
     "CHANGELOG.md",
 )
 DECISIONS = "decisions/index.md"
+#: What tests/support/pages.py reads above a block of commands. It is a comment on the forge.
+_MARK = re.compile(r"<!-- (run by|checked by|not run:) (.*) -->")
+_SHOWN = {"run by": "Run by", "checked by": "Checked by", "not run:": "Not run by a test:"}
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^()\s#]+)(?=[#)])")
 
 
@@ -39,10 +42,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Return the page with links that lead to a page of the site, or to the forge."""
+    """Return the page with links that lead to a page of the site, or to the forge, and with a line
+    above each block of commands that says how it is tested."""
     name = page.file.src_uri
     folder = posixpath.dirname(name if name in ELSEWHERE else f"docs/{name}")
-    return _LINK.sub(lambda link: _target(name, folder, link[1]), markdown)
+    tested = _MARK.sub(_caption, markdown)
+    return _LINK.sub(lambda link: _target(name, folder, link[1]), tested)
 
 
 def _target(page: str, folder: str, link: str) -> str:
@@ -54,6 +59,12 @@ def _target(page: str, folder: str, link: str) -> str:
         return posixpath.relpath(path.removeprefix("docs/"), posixpath.dirname(page) or ".")
     kind = "tree" if (CHECKOUT / path).is_dir() else "blob"
     return f"{FORGE}/{kind}/main/{path}"
+
+
+def _caption(mark: re.Match[str]) -> str:
+    link = rf'<a href="{FORGE}/blob/main/\g<0>">\g<0></a>'
+    how = re.sub(r"tests/\S+\.py", link, mark[2])
+    return f"<small>{_SHOWN[mark[1]]} {how}</small>\n"
 
 
 def _decisions() -> str:

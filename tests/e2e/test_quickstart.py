@@ -48,7 +48,7 @@ def release_removed(kubectl, fresh_cluster) -> Iterator[None]:
 
 
 def test_the_quick_start_runs_a_flow_to_completed(manifests_removed, type_commands, kubectl):
-    _, after_kind, _ = typed(PAGE, "With kind")
+    (after_kind,) = typed(PAGE, "With kind")
     assert COMPLETED in type_commands(after_kind)
     kubectl("wait", "--for=condition=Complete", *JOBS, "--timeout=30s")
 

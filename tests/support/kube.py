@@ -14,6 +14,7 @@ from tests.support.polling import NotYet, poll
 Object = dict[str, Any]
 APIS = {
     "configmaps": "/api/v1",
+    "deployments": "/apis/apps/v1",
     "events": "/api/v1",
     "namespaces": "/api/v1",
     "nodes": "/api/v1",

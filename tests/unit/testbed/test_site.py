@@ -59,6 +59,13 @@ def test_a_link_out_of_the_docs_leads_to_a_page_of_the_site_or_to_the_forge(site
     assert 'href="../../races/' in html(site, "decisions/0040-no-claim-in-vain")
 
 
+def test_a_block_of_commands_says_how_it_is_tested(site: Path) -> None:
+    page = html(site, "quickstart")
+    assert "Not run by a test: needs Docker and kind" in page
+    assert '<small>Run by <a href="' in page
+    assert "<!-- run" not in page
+
+
 def test_the_decisions_are_listed_by_their_titles(site: Path) -> None:
     listed = html(site, "decisions")
     for file in (CHECKOUT / "docs" / "decisions").glob("0*.md"):
