@@ -1,4 +1,5 @@
-"""Each right of the table, taken away by itself on the real API server: a condition names it."""
+"""Each right of the table, taken away by itself on the real API server: a condition names it, and
+`workpool-operator doctor`."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from workpool_operator.binding.consent import Consent
 from workpool_operator.binding.context import Binding
 from workpool_operator.binding.secrets import RunSecrets
 from workpool_operator.binding.server_source import find_server
+from workpool_operator.cli.doctor import check_rights
 from workpool_operator.errors import BindingFault
 from workpool_operator.kube import rights
 from workpool_operator.kube.client import KubernetesClient
@@ -130,3 +132,7 @@ async def test_each_verb_that_is_taken_away_is_named_with_its_grant(
             named = partial(says, verb=verb, resource=resource)
             text = await poll(read, until=named, seconds=5)
             assert "Grant it: " in text
+            results = await check_rights(client, scope, namespace)
+            [missing] = [result for result in results if result.message]
+            assert (missing.message + ", ").startswith(f"missing {verb} {resource},")
+            assert missing.fix

@@ -100,17 +100,24 @@ class TemplateDryRun:
         )
         if own.faults:
             return own
-        render_input = replace(_sample_run(pool, self._template_environment), overlay=overlay)
+        rendered = await self.render(pool, api)
+        if isinstance(rendered, TemplateFindings):
+            return rendered + own
+        return await self._dry_run(rendered, self._render_input(pool, overlay)) + own
+
+    async def render(self, pool: WorkPool, api: PrefectApi) -> dict[str, Any] | TemplateFindings:
+        """Return the Job of a run that sets no job variable, or why there is none."""
+        render_input = self._render_input(pool, self._overlay())
         identity = self._identity(pool, api)
         try:
-            rendered = await run_with_client(
+            return await run_with_client(
                 api.client, lambda client: _render(render_input, identity, client)
             )
         except OperatorError as error:
-            return TemplateFindings(not_checked=str(error)) + own
-        if isinstance(rendered, TemplateFindings):
-            return rendered + own
-        return await self._dry_run(rendered, render_input) + own
+            return TemplateFindings(not_checked=str(error))
+
+    def _render_input(self, pool: WorkPool, overlay: JobOverlay) -> RenderInput:
+        return replace(_sample_run(pool, self._template_environment), overlay=overlay)
 
     async def _dry_run(
         self, manifest: Mapping[str, Any], render_input: RenderInput

@@ -225,12 +225,26 @@ def doctor(
     operator: Annotated[
         str, typer.Option(metavar="URL", help="Address of the operator's probes.")
     ] = "",
+    patience_seconds: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait until operator and bindings are ready.")
+    ] = 30,
+    output: OutputOption = "text",
+    user: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            metavar="USER",
+            help="Check the rights of this account, such as system:serviceaccount:NS:NAME.",
+            rich_help_panel=CLUSTER_PANEL,
+        ),
+    ] = "",
     kubeconfig: KubeconfigOption = "",
     context: ContextOption = "",
 ) -> None:
-    """Check the CRD, the rights of an operator, and that it and its bindings are ready.
+    """Check an installation: CRD, rights, operator, and the server and Jobs of bindings.
 
-    The rights are the caller's: run it with the operator's account, as helm test does.
+    The rights are the caller's: helm test runs it with the operator's account.
+    Each fault is printed with its fix.
     """
     _require_one_scope(namespace, all_namespaces)
     from workpool_operator.cli.doctor import Options, main
@@ -243,7 +257,9 @@ def doctor(
             bindings=_keys(bindings),
             write_secrets=write_secrets,
             operator=operator,
-            kubeconfig=Kubeconfig(kubeconfig, context),
+            patience_seconds=patience_seconds,
+            output_format=output,
+            kubeconfig=Kubeconfig(kubeconfig, context, user),
         )
     )
 

@@ -1,14 +1,16 @@
 """`workpool-operator doctor`: checks an installation, with the fix of each fault on the next line.
 
-It asks with the caller's own rights. Run it with the operator's account, as `helm test` does.
+It asks with the caller's own rights: `helm test` runs it with the operator's account, and a person
+can with `--as`. A check that its caller has no right to make is skipped, and says so.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import aiohttp
 import typer
@@ -19,15 +21,15 @@ from workpool_operator.binding import crd_check
 from workpool_operator.binding.conditions import READY
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.cli import output
+from workpool_operator.cli.check_result import CheckResult, Status
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube import permissions, rights
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.kube.permissions import Role
-from workpool_operator.kube.rights import Scope
+from workpool_operator.kube.rights import Rule, Scope
 
 PROBE_SECONDS = 10.0
-READY_SECONDS = 30.0  # right after an installation, not all is ready yet
 RETRY_SECONDS = 1.0
 _ROLES = {
     Scope.BINDINGS: permissions.BINDINGS_ROLE,
@@ -35,6 +37,14 @@ _ROLES = {
     Scope.SECRETS: permissions.WRITE_SECRETS_ROLE,
     Scope.REPLICAS: permissions.REPLICAS_ROLE,
 }
+
+_LABELS: Mapping[Status, tuple[str, str]] = {
+    "ok": ("ok", "green"),
+    "warning": ("warn", "yellow"),
+    "skipped": ("skip", "yellow"),
+    "failed": ("FAIL", "red"),
+}
+_SUMMARY: tuple[Status, ...] = ("failed", "warning", "skipped", "ok")
 
 Object = dict[str, Any]
 
@@ -48,54 +58,64 @@ class Options:
     bindings: tuple[str, ...]
     write_secrets: bool
     operator: str
+    patience_seconds: float
+    output_format: Literal["text", "json"]
     kubeconfig: Kubeconfig
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What was checked, and what is wrong with it, "" if nothing is."""
-
-    subject: str
-    fault: str = ""
-    fix: str = ""
 
 
 def main(options: Options) -> None:
     """Print a line for each check; exit with 1 if one failed."""
     with output.errors_in_one_line(), output.silence_logs():
-        failed = asyncio.run(_report(options))
-    if failed:
+        results = asyncio.run(_report(options))
+    if any(result.status == "failed" for result in results):
         raise typer.Exit(1)
 
 
-async def _report(options: Options) -> int:
-    """Print the results as they come; return the number of those that failed."""
-    failed = passed = 0
+async def _report(options: Options) -> list[CheckResult]:
+    """Print the results, as text when they come; return them."""
+    results = []
+    as_text = options.output_format == "text"
     async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
         async for result in _checks(kube, options):
-            if result.fault:
-                failed += 1
-                output.echo(f"{output.styled('FAIL', 'red')}  {result.subject}: {result.fault}")
-                if result.fix:
-                    output.echo(f"      fix: {result.fix}")
-            else:
-                passed += 1
-                output.echo(f"{output.styled('ok', 'green')}    {result.subject}")
-    output.echo(f"{failed} failed, {passed} ok")
-    return failed
+            results.append(result)
+            if as_text:
+                output.echo(_text(result))
+    counts = Counter(result.status for result in results)
+    if as_text:
+        shown = [status for status in _SUMMARY if counts[status] or status in ("failed", "ok")]
+        output.echo(", ".join(f"{counts[status]} {status}" for status in shown))
+    else:
+        checks = [asdict(result) for result in results]
+        output.echo(output.as_json({"checks": checks, "counts": {s: counts[s] for s in _SUMMARY}}))
+    return results
 
 
-async def _checks(kube: KubernetesClient, options: Options) -> AsyncIterator[Result]:
+def _text(result: CheckResult) -> str:
+    label, colour = _LABELS[result.status]
+    message = f": {result.message}" if result.message else ""
+    fix = f"\n      fix: {result.fix}" if result.fix else ""
+    padding = " " * (6 - len(label))
+    return f"{output.styled(label, colour)}{padding}{result.subject}{message}{fix}"
+
+
+async def _checks(kube: KubernetesClient, options: Options) -> AsyncIterator[CheckResult]:
     problem = await crd_check.crd_problem(kube, options.namespaces)
     if not problem and (outdated := await crd_check.crd_outdated(kube)).status == "True":
         problem = outdated.message
-    yield Result(f"{v1alpha1.KIND} is served, and can be listed and watched", problem)
+    subject = f"{v1alpha1.KIND} is served with every field, and can be listed and watched"
+    yield CheckResult.of(subject, problem)
     for scope, namespace in _granted(kube, options):
-        yield await _rights(kube, scope, namespace)
+        for result in await check_rights(kube, scope, namespace):
+            yield result
     if options.operator:
-        yield await _operator(options.operator)
+        yield await _operator(options.operator, options.patience_seconds)
     for key in options.bindings:
-        yield await _binding(kube, key)
+        yield await _binding(kube, key, options.patience_seconds)
+    for key in options.bindings:
+        from workpool_operator.cli.server_checks import check_binding  # imports Prefect
+
+        async for result in check_binding(kube, key):
+            yield replace(result, subject=f"{key}: {result.subject}")
 
 
 def _granted(kube: KubernetesClient, options: Options) -> list[tuple[Scope, str]]:
@@ -108,27 +128,32 @@ def _granted(kube: KubernetesClient, options: Options) -> list[tuple[Scope, str]
     return found
 
 
-async def _rights(kube: KubernetesClient, scope: Scope, namespace: str) -> Result:
-    """Check the rights that the operator needs whatever its bindings name."""
+async def check_rights(kube: KubernetesClient, scope: Scope, namespace: str) -> list[CheckResult]:
+    """Check the rights in the namespace: those that every operator needs, and those that it needs
+    only for what its bindings name."""
     subject = f"rights in namespace {namespace} ({scope.value})"
+    of_fields = [rule for rule in rights.rules(scope) if rule.condition == rights.OF_THE_FIELD]
+    always = [rule for rule in rights.rules(scope) if rule.condition != rights.OF_THE_FIELD]
     role: Role = _ROLES[scope]
-    wanted = [
-        permission
-        for rule in rights.rules(scope)
-        if rule.condition != rights.OF_THE_FIELD
-        for permission in rule.permissions
-    ]
     try:
-        missing = await permissions.missing_permissions(kube, namespace, wanted)
-        if not missing:
-            return Result(subject)
-        fix = await permissions.how_to_grant(kube, namespace, role)
+        missing = [await _missing(kube, namespace, rules) for rules in (always, of_fields)]
+        fix = await permissions.how_to_grant(kube, namespace, role) if any(missing) else ""
     except OperatorError as error:
-        return Result(subject, str(error))
-    return Result(subject, f"missing {', '.join(missing)}", fix)
+        return [CheckResult(subject, str(error))]
+    results = [CheckResult.of(subject, missing[0] and f"missing {missing[0]}", missing[0] and fix)]
+    if missing[1]:
+        text = f"missing {missing[1]}, which only a binding needs that names such an object"
+        results.append(CheckResult(subject, text, fix, "warning"))
+    return results
 
 
-async def _operator(address: str) -> Result:
+async def _missing(kube: KubernetesClient, namespace: str, rules: Sequence[Rule]) -> str:
+    """Return the missing permissions of the rules as a list, such as `get jobs, list jobs`."""
+    wanted = [permission for rule in rules for permission in rule.permissions]
+    return ", ".join(await permissions.missing_permissions(kube, namespace, wanted))
+
+
+async def _operator(address: str, patience_seconds: float) -> CheckResult:
     """Check that a replica says that it is ready, or will soon."""
 
     async def unready() -> str:
@@ -143,12 +168,12 @@ async def _operator(address: str) -> Result:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return f"no answer: {connection_errors.explain(error)}"
 
-    fault = await _soon(unready)
+    fault = await _soon(unready, patience_seconds)
     fix = "kubectl get pods, and read the log of the operator's" if fault else ""
-    return Result(f"an operator is ready at {address}", fault, fix)
+    return CheckResult.of(f"an operator is ready at {address}", fault, fix)
 
 
-async def _binding(kube: KubernetesClient, key: str) -> Result:
+async def _binding(kube: KubernetesClient, key: str, patience_seconds: float) -> CheckResult:
     """Check that the binding is Ready, or will be soon."""
     namespace, _, name = key.partition("/")
 
@@ -157,14 +182,14 @@ async def _binding(kube: KubernetesClient, key: str) -> Result:
 
     subject = f"binding {key} is Ready"
     try:
-        return Result(subject, await _soon(unready))
+        return CheckResult.of(subject, await _soon(unready, patience_seconds))
     except OperatorError as error:
-        return Result(subject, str(error))
+        return CheckResult(subject, str(error))
 
 
-async def _soon(unready: Callable[[], Awaitable[str]]) -> str:
-    """Wait until it is ready; return why it is not after `READY_SECONDS`, "" if it is."""
-    ends = asyncio.get_running_loop().time() + READY_SECONDS
+async def _soon(unready: Callable[[], Awaitable[str]], patience_seconds: float) -> str:
+    """Wait until it is ready; return why it is not after these seconds, "" if it is."""
+    ends = asyncio.get_running_loop().time() + patience_seconds
     while True:
         fault = await unready()
         if not fault or asyncio.get_running_loop().time() > ends:

@@ -211,6 +211,7 @@ class _Writer:
             source = f"{prefix}.{'configuration' if given else 'existingConfigMapName'}"
             reference = {"configMapKeyRef": {"name": config_map, "key": _TEMPLATE_KEY}}
             self._set(("workPool", "creationPolicy"), "IfNotPresent", source)
+            self._set(("workPool", "syncPolicy"), "IfUnchanged", source)
             self._set(("workPool", "baseJobTemplate"), reference, source)
 
     def _server(self) -> None:

@@ -127,10 +127,12 @@ class KubernetesClient:
         *,
         namespace: str = "default",
         context: str = "",
+        user: str = "",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.namespace = namespace
         self.context = context
+        self._user = user
         self.requested: RequestObserver = ignore
         self.clock = ServerClock("the Kubernetes API server", clock=clock)
         self._configuration = configuration
@@ -155,10 +157,10 @@ class KubernetesClient:
         configuration.disable_strict_ssl_verification = not tls_strict()
         if kubeconfig.is_named or not _in_a_pod():
             context, namespace = await kubeconfig.load(configuration)
-            return cls(configuration, namespace=namespace, context=context)
+            return cls(configuration, namespace=namespace, context=context, user=kubeconfig.user)
         try:
             kube_config.load_incluster_config(client_configuration=configuration)
-            return cls(configuration, namespace=_own_namespace())
+            return cls(configuration, namespace=_own_namespace(), user=kubeconfig.user)
         except Exception as error:  # a broken mount can raise anything in the loader
             raise OperatorError(f"the pod's service account cannot be used: {error}") from error
 
@@ -342,7 +344,8 @@ class KubernetesClient:
     async def _authorization(self) -> dict[str, str]:
         """Return the headers for the next request: a service account's token rotates."""
         settings = (await self._configuration.auth_settings()).values()
-        return {s["key"]: s["value"] for s in settings if s["in"] == "header" and s["value"]}
+        found = {s["key"]: s["value"] for s in settings if s["in"] == "header" and s["value"]}
+        return found | ({"Impersonate-User": self._user} if self._user else {})
 
 
 def _in_a_pod() -> bool:

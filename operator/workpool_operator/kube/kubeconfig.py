@@ -20,10 +20,14 @@ DEFAULT = "~/.kube/config"
 
 @dataclass(frozen=True, slots=True)
 class Kubeconfig:
-    """The file and context that options name; if empty, KUBECONFIG and the current context."""
+    """The file and context that options name; if empty, KUBECONFIG and the current context.
+
+    `user` is whom requests impersonate, "" for nobody.
+    """
 
     file: str = ""
     context: str = ""
+    user: str = ""
 
     @property
     def location(self) -> str:

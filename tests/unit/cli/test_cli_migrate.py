@@ -136,7 +136,12 @@ def test_a_template_goes_into_a_config_map_of_its_own(template):
     [in_values] = found.all_values["extraObjects"]
     assert in_values == found.config_map
     reference = {"name": "k8s-etl-base-job-template", "key": "baseJobTemplate.json"}
-    assert found.binding["spec"]["workPool"]["baseJobTemplate"] == {"configMapKeyRef": reference}
+    assert found.binding["spec"]["workPool"] == {
+        "name": "K8s ETL",
+        "creationPolicy": "IfNotPresent",
+        "syncPolicy": "IfUnchanged",
+        "baseJobTemplate": {"configMapKeyRef": reference},
+    }
 
 
 def test_helm_leaves_the_placeholders_of_a_template_alone():
