@@ -1,4 +1,5 @@
-"""docs/status.md names the reasons of a binding's faults, and no others."""
+"""docs/status.md names each condition and reason that a binding's status can have, and no fault
+that does not exist."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import workpool_operator.binding
+from workpool_operator.binding import conditions
 from workpool_operator.binding.key_reference import FORBIDDEN
 
 PACKAGE = Path(next(iter(workpool_operator.binding.__path__)))
@@ -56,3 +58,23 @@ def test_the_page_names_every_reason_of_a_fault() -> None:
 def test_the_page_names_no_reason_that_does_not_exist() -> None:
     conditions = set(re.findall(r"^\| `([A-Za-z]+)` ", FAULTS, re.MULTILINE)) | {"Ready"}
     assert sorted(named(FAULTS) - conditions - set(reasons()) - OTHER_REASONS) == []
+
+
+def test_the_page_names_every_other_reason_and_every_condition() -> None:
+    found = set()
+    for folder in ("binding", "runs"):
+        for path in (PACKAGE.parent / folder).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                match node:
+                    case ast.Call(ast.Name("ConditionState"), [_, reason, *_]):
+                        found |= set(texts(reason))
+                    case ast.Call(ast.Name("Shortage"), [reason, *_]):
+                        found |= set(texts(reason))
+    assert {"Polling", "AtCapacity", "OtherBinding", "RightsMissing"} <= found
+    types = {
+        value
+        for name, value in vars(conditions).items()
+        if isinstance(value, str) and value.upper() == name.replace("_", "")
+    }
+    assert {"Ready", "PoolShared"} <= types
+    assert sorted(each for each in found | types if f"`{each}`" not in STATUS) == []
