@@ -53,6 +53,8 @@ class Program(TyperGroup):
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run the command; exit with 1 if the output cannot be written or Prefect is missing."""
+        if os.path.basename(sys.argv[0]) == "kubectl-workpool":
+            options["prog_name"] = "kubectl workpool"  # as the user typed it
         try:
             try:
                 return super().main(*args, **options)
