@@ -1,20 +1,26 @@
-"""The commands of README and docs/: each block says which test runs or checks it, or why none
-does; and our own program has the commands and options that they use."""
+"""What README and docs/ have their readers type: each block of commands says which test runs or
+checks it, or why none does; our own program has the commands and options, and the CRD the fields,
+that the pages use.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from testbed.state import CHECKOUT
 from tests.support.pages import PAGES, Block, blocks, typed
+from workpool_operator.api import crd
 from workpool_operator.cli import app
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
+SCHEMA = crd.schema()["properties"]["spec"]
 PROGRAM: Any = typer.main.get_command(app)
 #: The program's name, and its arguments up to the end of the command, in text or in a block.
 OURS = re.compile(r"(?:^|[`|>$] ?)workpool-operator ((?:[a-z]|--version|--install)[^`|\n]*)", re.M)
@@ -59,3 +65,46 @@ def test_our_program_has_the_options_that_a_page_uses(page: str) -> None:
             assert first in PROGRAM.commands, command
             named = PROGRAM.commands[first]
             named.make_parser(named.context_class(named)).parse_args(arguments)
+
+
+def specs(page: str) -> list[Any]:
+    """The specs of bindings in the YAML of a page, also as values of the chart."""
+    text = (CHECKOUT / page).read_text()
+    found = re.findall(r"^( *)```yaml\n(.*?)^ *```|<<EOF\n(.*?)^EOF$", text, re.M | re.S)
+    documents = [
+        document
+        for _, block, typed in found
+        for document in yaml.safe_load_all(textwrap.dedent(block or typed))
+        if isinstance(document, dict)
+    ]
+    bound = [each for document in documents for each in document.get("bindings", [document])]
+    return [
+        each["spec"]
+        for each in bound
+        if "spec" in each and each.get("kind", "WorkPoolBinding") == "WorkPoolBinding"
+    ]
+
+
+def unknown(value: Any, schema: Any, path: str) -> list[str]:
+    if isinstance(value, list):
+        return [each for item in value for each in unknown(item, schema.get("items", {}), path)]
+    if not isinstance(value, dict) or "properties" not in schema:
+        return []
+    fields = schema["properties"]
+    return [
+        wrong
+        for name, inner in value.items()
+        for wrong in (
+            unknown(inner, fields[name], f"{path}.{name}") if name in fields else [f"{path}.{name}"]
+        )
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_binding_that_a_page_shows_has_only_fields_that_exist(page: str) -> None:
+    assert [wrong for spec in specs(page) for wrong in unknown(spec, SCHEMA, "spec")] == []
+
+
+def test_the_bindings_of_pages_are_found_and_a_wrong_field_is_noticed() -> None:
+    assert sum(len(specs(page)) for page in PAGES) >= 15
+    assert unknown({"jobs": {"env": [{"nam": "A"}]}}, SCHEMA, "spec") == ["spec.jobs.env.nam"]
