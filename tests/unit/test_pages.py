@@ -67,6 +67,16 @@ def test_our_program_has_the_options_that_a_page_uses(page: str) -> None:
             named.make_parser(named.context_class(named)).parse_args(arguments)
 
 
+def test_the_targets_of_make_that_pages_name_exist() -> None:
+    makefile = (CHECKOUT / "Makefile").read_text()
+    lines = re.findall(r"^(.*?):.*##|^checks = (.*)$", makefile, re.M)
+    targets = {name for line in lines for name in " ".join(line).split()}
+    texts = [(CHECKOUT / page).read_text() for page in (*PAGES, "CONTRIBUTING.md")]
+    named = {name for text in texts for name in re.findall(r"(?:`|^)make ([a-z-]+)", text, re.M)}
+    assert {"check", "docs"} <= named
+    assert named - targets == set()
+
+
 def specs(page: str) -> list[Any]:
     """The specs of bindings in the YAML of a page, also as values of the chart."""
     text = (CHECKOUT / page).read_text()
