@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import pty
 import signal
+import subprocess
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.support.command import Command
 from tests.support.kube import APIS
+from tests.support.operator import PROGRAM
 from tests.support.polling import poll
 from tests.support.preloaded import Preloaded
 
@@ -147,6 +153,45 @@ async def test_watch_prints_what_has_changed_until_it_is_interrupted(
         assert process.wait(seconds=10) == 0
     finally:
         process.stop(number=signal.SIGKILL)
+
+
+def started(*arguments: str, stdout: int, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([PROGRAM, *arguments], stdout=stdout, env=env)
+
+
+async def test_on_a_terminal_the_table_is_live_and_its_last_state_stays(
+    crd, person, binding, namespace
+):
+    viewer = await person(VIEW)
+    await binding("etl", suspend=True)
+    primary, secondary = pty.openpty()
+    termios.tcsetwinsize(secondary, (40, 200))
+    os.set_blocking(primary, False)
+    env = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", **viewer.env}
+    arguments = ("status", "-n", namespace, "--watch", "--interval-seconds=0.5")
+    process = started(*arguments, stdout=secondary, env=env)
+    shown: list[str] = []
+
+    async def screen() -> str:
+        with suppress(BlockingIOError):
+            shown.append(os.read(primary, 1_000_000).decode())
+        return "".join(shown)
+
+    try:
+        await poll(screen, until=lambda text: "etl" in text)
+        await binding("later", suspend=True)
+        await poll(screen, until=lambda text: "later" in text)
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(process.wait, 10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(secondary)
+    text = await screen()
+    os.close(primary)
+    assert "\x1b[1mNAMESPACE" in text  # bold
+    assert "\x1b[?25h" in text  # the cursor is back
+    assert "Traceback" not in text
 
 
 async def test_what_cannot_be_read_at_all_is_one_error_with_the_fix(person, crd):

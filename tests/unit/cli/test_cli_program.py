@@ -183,7 +183,8 @@ def test_completion_is_shown_and_installed_for_the_current_shell(command):
     assert (command.home / ".bash_completions/workpool-operator.sh").exists()
 
 
-def test_an_unreachable_cluster_is_named_with_its_context(command):
+@pytest.mark.parametrize("arguments", [["unbind", "-A", "--dry-run"], ["status"]])
+def test_an_unreachable_cluster_is_named_with_its_context(command, arguments):
     cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}
     context = {"name": "prod", "context": {"cluster": "c", "user": "u"}}
     file = command.write(
@@ -195,8 +196,33 @@ def test_an_unreachable_cluster_is_named_with_its_context(command):
             "current-context": "prod",
         },
     )
-    result = command.run("unbind", "-A", "--dry-run", "--kubeconfig", file)
+    result = command.run(*arguments, "--kubeconfig", file)
     assert "error: cannot reach http://127.0.0.1:1 (context prod): " in result.error
+    checked = command.run(
+        "doctor", "-n", "data", "a/b", "--patience-seconds=0", "--kubeconfig", file
+    )
+    assert checked.code == 1
+    assert "the Kubernetes API does not answer" in checked.out
+    assert "FAIL  a/b: address and credentials: " in checked.out
+
+
+@pytest.mark.parametrize("arguments", [["unbind", "-A", "--dry-run"], ["status"], ["doctor", "-A"]])
+def test_a_missing_kubeconfig_is_one_error_with_the_fix(command, arguments):
+    result = command.run(*arguments)
+    assert result.error == (
+        "workpool-operator: error: the kubeconfig ~/.kube/config does not exist. "
+        "Set KUBECONFIG to a file that exists."
+    )
+
+
+def test_without_a_prefect_server_the_other_findings_of_a_deployment_file_are_shown(command):
+    deployments = [{"name": "a", "work_pool": {"name": "etl", "job_variables": {"image": "a"}}}, 7]
+    file = command.write("prefect.yaml", {"deployments": deployments})
+    result = command.run("validate", file)
+    assert result.code == 1
+    assert "no Prefect server: set PREFECT_API_URL, or select a profile" in result.out
+    assert "--template FILE checks without a server" in result.out
+    assert "deployments[1]: must be a mapping" in result.out
 
 
 @pytest.mark.parametrize(
