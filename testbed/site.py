@@ -30,6 +30,8 @@ DECISIONS = "decisions/index.md"
 #: What tests/support/pages.py reads above a block of commands. It is a comment on the forge.
 _MARK = re.compile(r"<!-- (run by|checked by|not run:) (.*) -->")
 _SHOWN = {"run by": "Run by", "checked by": "Checked by", "not run:": "Not run by a test:"}
+#: A page by its name: the chart's README is also shown where a relative link would not work.
+_NAMED = re.compile(r"(?<!\]\()(?<![\w/`\[])docs/[\w-]+\.md")
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^()\s#]+)(?=[#)])")
 
 
@@ -46,6 +48,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     above each block of commands that says how it is tested."""
     name = page.file.src_uri
     folder = posixpath.dirname(name if name in ELSEWHERE else f"docs/{name}")
+    if name in ELSEWHERE:
+        up = posixpath.relpath(".", folder or ".")
+        markdown = _NAMED.sub(rf"[\g<0>]({up}/\g<0>)", markdown)
     tested = _MARK.sub(_caption, markdown)
     return _LINK.sub(lambda link: _target(name, folder, link[1]), tested)
 

@@ -56,6 +56,7 @@ def test_a_link_out_of_the_docs_leads_to_a_page_of_the_site_or_to_the_forge(site
     forge = "https://github.com/workpool-operator/workpool-operator"
     assert f'href="{forge}/tree/main/tests/contract"' in html(site, "guarantees")
     assert f'href="{forge}/blob/main/examples/gpu-pool.json"' in html(site, "templates")
+    assert '<a href="../../tenancy/">docs/tenancy.md</a>' in html(site, "charts/workpool-operator")
     assert 'href="../../races/' in html(site, "decisions/0040-no-claim-in-vain")
 
 
