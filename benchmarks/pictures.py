@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -32,25 +33,52 @@ class Series:
     dashed: bool = False
 
 
-def lines(title: str, series: Sequence[Series], *, x: str, y: str, log_x: bool = False) -> str:
+def lines(
+    title: str,
+    series: Sequence[Series],
+    *,
+    x: str,
+    y: str,
+    log_x: bool = False,
+    height: int = HEIGHT,
+) -> str:
     """Draw the series in one chart; `x` and `y` label the axes and name the units."""
     horizontal = _Axis.of(
         [px for each in series for px, _ in each.points], LEFT, WIDTH - RIGHT, log_x
     )
-    vertical = _Axis.of([py for each in series for _, py in each.points], HEIGHT - BOTTOM, TOP)
+    bottom = height - BOTTOM
+    vertical = _Axis.of([py for each in series for _, py in each.points], bottom, TOP)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
         f"<title>{escape(title)}</title>",
         f"<style>{STYLE}</style>",
         _text(LEFT, 22, title, of="title"),
-        *_grid(horizontal, vertical),
-        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, x, anchor="middle"),
+        *_grid(horizontal, vertical, bottom),
+        _text((LEFT + WIDTH - RIGHT) / 2, height - 12, x, anchor="middle"),
         f'<text x="{LEFT - 54}" y="{TOP - 12}">{escape(y)}</text>',
     ]
     at = float(LEFT)
     for each, colour in zip(series, COLOURS, strict=False):
         parts += [_line(each, colour, horizontal.place, vertical.place), *_key(each, colour, at)]
         at += 50 + 7.5 * len(each.name)
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def grid(title: str, charts: Sequence[str], *, columns: int) -> str:
+    """Draw charts of the same size next to and below each other, each at half its size."""
+    size = re.search(r'viewBox="0 0 (\d+) (\d+)"', charts[0])
+    assert size is not None
+    width, height = int(size[1]) // 2, int(size[2]) // 2
+    rows = math.ceil(len(charts) / columns)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width * columns} {height * rows}"'
+        ' role="img">',
+        f"<title>{escape(title)}</title>",
+    ]
+    for number, chart in enumerate(charts):
+        row, column = divmod(number, columns)
+        place = f'x="{width * column}" y="{height * row}" width="{width}" height="{height}"'
+        parts.append(chart.replace("<svg ", f"<svg {place} ", 1).rstrip())
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -69,8 +97,9 @@ class _Axis:
             scale = (end - start) / (high - low)
             ticks = [10.0**power for power in range(low, high + 1)]
             return cls(lambda value: start + (math.log10(value) - low) * scale, ticks)
-        step = _round_step(max(values) / 5)
-        count = math.ceil(max(values) / step)
+        most = max(values, default=0) or 1
+        step = _round_step(most / 5)
+        count = math.ceil(most / step)
         return cls(
             lambda value: start + (end - start) * value / (step * count),
             [step * number for number in range(count + 1)],
@@ -83,9 +112,8 @@ def _round_step(least: float) -> float:
     return next(power * each for each in (1, 2, 2.5, 5, 10) if power * each >= least * 0.999)
 
 
-def _grid(x: _Axis, y: _Axis) -> list[str]:
-    top, bottom = TOP, HEIGHT - BOTTOM
-    parts = []
+def _grid(x: _Axis, y: _Axis, bottom: float) -> list[str]:
+    top, parts = TOP, []
     for tick in y.ticks:
         at = y.place(tick)
         kind = "grid" if tick else "axis"

@@ -184,6 +184,10 @@ class Metrics(Observer):
         yield from self._registry.collect()
         yield from self.gauges()
 
+    def value(self, name: str, **labels: str) -> float | None:
+        """Return the value of one series of a counter or histogram, None if it does not exist."""
+        return self._registry.get_sample_value(f"{PREFIX}_{name}", labels)
+
     def gauges(self) -> Iterator[Metric]:
         """Return what the bindings show at this moment."""
         made = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,10 +23,12 @@ from testbed import builds, clusters, images, quickstart
 from testbed.clusters import Cluster
 from testbed.quickstart import Addresses
 from testbed.state import CHECKOUT
+from tests.e2e.helm import CRD, RELEASE, Helm
 from tests.support import marks
 from tests.support.binding import Binding
 from tests.support.endpoint import Endpoint
 from tests.support.kube import Kube
+from tests.support.operator import PROGRAM
 
 PREFECT = Path(sys.executable).with_name("prefect")
 RUN_SECONDS = 120
@@ -82,6 +85,19 @@ def spec(pool: str, addresses: Addresses) -> dict[str, Any]:
 async def kube(fresh_cluster: Cluster) -> AsyncIterator[Kube]:
     async with Kube(Endpoint.of_kubeconfig(fresh_cluster.kubeconfig)) as client:
         yield client
+
+
+@pytest.fixture
+def helm(fresh_cluster, namespace) -> Iterator[Helm]:
+    """Yield Helm; at the end, delete the release and what Helm leaves: bindings and the CRD."""
+    helm = Helm(fresh_cluster.kubeconfig, namespace)
+    yield helm
+    if helm.has(RELEASE):
+        helm.uninstall(RELEASE)
+    environment = os.environ | {"KUBECONFIG": str(fresh_cluster.kubeconfig)}
+    unbind = [str(PROGRAM), "unbind", "--all-namespaces", "--yes", "--patience-seconds=0"]
+    subprocess.run(unbind, env=environment, check=True)
+    fresh_cluster.kubectl.run("delete", "crd", CRD, "--timeout=30s")
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from testbed import builds
 from testbed.state import CHECKOUT
 
 CHART = CHECKOUT / "charts" / "workpool-operator"
+RELEASE = "test"
+CRD = "workpoolbindings.workpool-operator.dev"
 #: As a user has it who installed before the chart had a hook for its CRD.
 PREVIOUS_CHART = Path(__file__).with_name("previous-chart.tgz")
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,23 +13,20 @@ from typing import Any
 import pytest
 
 from tests.e2e.enforcer import network_policies_enforced
-from tests.e2e.helm import PREVIOUS_CHART, Helm, write_values
+from tests.e2e.helm import CRD, PREVIOUS_CHART, RELEASE, Helm, write_values
 from tests.support.binding import Binding
 from tests.support.load import Load
-from tests.support.operator import PROGRAM
 from tests.support.suspended_pool import suspended_template
 from workpool_operator.api.crd import VERSION_ANNOTATION
 from workpool_operator.kube.models import BINDING_LABEL
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
-RELEASE = "test"
 OPERATOR = "deployment/test-workpool-operator"
 GAP_SECONDS = 5
 SETTLED_SECONDS = 20  # in which an operator without rights would try, and report, again
 #: Pods that do not meet it are then refused.
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
-CRD = "workpoolbindings.workpool-operator.dev"
 #: What a release can create; the pods and ReplicaSets of a Deployment are deleted with it.
 MADE = (
     "deployments,poddisruptionbudgets,services,jobs,serviceaccounts,roles,rolebindings,"
@@ -51,19 +46,6 @@ def values(tmp_path: Path, operator_image, spec) -> Callable[..., Path]:
         return write_values(file, image=operator_image, bindings=bindings, **more)
 
     return write
-
-
-@pytest.fixture
-def helm(fresh_cluster, namespace) -> Iterator[Helm]:
-    """Yield Helm; at the end, delete the release and what Helm leaves: bindings and the CRD."""
-    helm = Helm(fresh_cluster.kubeconfig, namespace)
-    yield helm
-    if helm.has(RELEASE):
-        helm.uninstall(RELEASE)
-    environment = os.environ | {"KUBECONFIG": str(fresh_cluster.kubeconfig)}
-    unbind = [str(PROGRAM), "unbind", "--all-namespaces", "--yes", "--patience-seconds=0"]
-    subprocess.run(unbind, env=environment, check=True)
-    fresh_cluster.kubectl.run("delete", "crd", CRD, "--timeout=30s")
 
 
 @pytest.fixture

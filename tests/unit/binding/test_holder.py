@@ -19,6 +19,7 @@ from workpool_operator.binding.live_binding import LiveBinding
 from workpool_operator.errors import Cause, KubernetesForbidden, KubernetesUnavailable
 from workpool_operator.kube.leases import LEASE_SECONDS
 from workpool_operator.kube.permissions import Role
+from workpool_operator.metrics import Metrics
 
 NAME = ("data", "workpoolbinding-etl")
 FOUND = {"metadata": {"namespace": "data", "name": "etl", "uid": "u", "resourceVersion": "1"}}
@@ -62,7 +63,8 @@ class Replica:
 
     def __init__(self, api: LeaseApi) -> None:
         self.api, self.clock, self.served = api, FakeClock(), Serving()
-        context = operator_context(api.client, clock=self.clock)
+        self.metrics = Metrics(clock=self.clock)
+        context = operator_context(api.client, clock=self.clock, observer=self.metrics)
         self.holder = BindingHolder(LiveBinding(FOUND), context, is_alone=lambda: True)
         self.holder.lifecycle = cast("Lifecycle", self.served)
 
@@ -167,6 +169,8 @@ async def test_a_lost_lease_ends_the_session_and_is_not_released(
         await quiet()
         assert api.read(*NAME).holder == "other"
     assert "lost its Lease data/workpoolbinding-etl: other holds it" in caplog.text
+    lost = {"binding_namespace": "data", "binding": "etl"}
+    assert replica.metrics.value("leases_lost_total", **lost) == 1
 
 
 async def test_an_outage_of_the_api_server_keeps_the_session_but_not_the_right_to_act(

@@ -14,14 +14,16 @@ import pytest
 from tests.support.cluster_cache import synced_cluster, unsynced_cluster
 from tests.support.controller import OfflineController
 from tests.support.snapshots import RUN_ID, job, pod, run
-from workpool_operator.errors import OperatorError, PrefectUnavailable
+from workpool_operator.errors import KubernetesForbidden, OperatorError, PrefectUnavailable
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.kube.models import Job
+from workpool_operator.metrics import Metrics
 from workpool_operator.runs import actions
 from workpool_operator.runs.executor import Executor
 from workpool_operator.runs.job_creator import JobCreator
 from workpool_operator.runs.listener import Listener
+from workpool_operator.runs.progress import RunObserver
 from workpool_operator.runs.reconciler import REPEATS
 from workpool_operator.runs.settings import RunSettings
 from workpool_operator.runs.state_proposals import StateProposals
@@ -90,12 +92,15 @@ class Bench(Listener):
         *,
         cluster: ClusterCache | None = None,
         holds_lease: Callable[[], bool] = lambda: True,
+        observer: RunObserver | None = None,
     ) -> None:
         cluster = cluster or synced_cluster()
         self.jobs, self.pods = cluster.jobs, cluster.pods
         self.freed = self.expired = 0
         self.reported: list[OperatorError] = []
-        self.controller = Controller(do, cluster=cluster, listener=self, holds_lease=holds_lease)
+        self.controller = Controller(
+            do, cluster=cluster, listener=self, holds_lease=holds_lease, observer=observer
+        )
         self.queue, self.store = self.controller.queue, self.controller.store
         self.executor = cast("FakeExecutor", self.controller._executor)
 
@@ -196,6 +201,27 @@ async def test_a_failed_action_delays_its_run_and_is_reported() -> None:
     assert [str(error) for error in bench.reported] == ["no answer"]
     bench.queue.add(RUN_ID)
     assert len(bench.queue) == 0
+    bench.queue.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (PrefectUnavailable("no answer"), "prefect"),
+        (KubernetesForbidden("no right"), "kubernetes"),
+        (ValueError("a bug"), "operator"),
+    ],
+)
+async def test_a_failed_action_is_counted_by_its_cause(error: Exception, cause: str) -> None:
+    def do(run_id: UUID, action: actions.Action) -> None:
+        raise error
+
+    metrics = Metrics()
+    bench = Bench(do, observer=metrics.runs_of("data", "etl"))
+    bench.know(run("RUNNING"))
+    await bench.work()
+    labels = {"binding_namespace": "data", "binding": "etl", "cause": cause}
+    assert metrics.value("action_failures_total", **labels) == 1
     bench.queue.close()
 
 
