@@ -9,7 +9,9 @@ import pytest
 
 from testbed.clusters import Cluster
 from tests.support.command import Command
+from tests.support.fault_proxy import FaultProxy
 from tests.support.prefect import stock_template
+from tests.support.private_ca import PrivateCA
 from workpool_operator.kube import rights
 from workpool_operator.kube.rights import Scope
 
@@ -113,6 +115,32 @@ async def test_each_fault_of_a_server_is_found_by_the_check_of_its_own(
         found = subjects(done, f"{namespace}/{name}")
         assert found[subject]["status"] == "failed", found
         assert message in found[subject]["message"] + found[subject]["fix"]
+
+
+async def test_what_delays_runs_is_a_warning_and_fails_no_installation(
+    api, pool, command, crd, binding, namespace, prefect_proxy
+):
+    prefect_proxy.on("*", "/events/out").answer(403)
+    await api.one("PATCH", f"/work_pools/{pool}", {"is_paused": True})
+    await binding("etl", server={"url": prefect_proxy.url})
+    key, options = f"{namespace}/etl", ("-n", namespace, "-o", "json", "--patience-seconds=0")
+    found = subjects(await command("doctor", key, *options), key)
+    paused = found[f"work pool {pool!r} exists and has type 'kubernetes'"]
+    assert (paused["status"], paused["fix"]) == ("warning", f"prefect work-pool resume {pool!r}")
+    assert found["events"]["status"] == "warning"
+    assert "HTTP 403. Runs are found by polling every 10 s only" in found["events"]["message"]
+
+
+async def test_a_certificate_that_is_not_trusted_is_found(
+    command, crd, binding, namespace, prefect_server, tmp_path
+):
+    ca = PrivateCA.make(tmp_path, host="127.0.0.1")
+    with FaultProxy(prefect_server, tls=ca.server) as proxy:
+        await binding("etl", server={"url": proxy.url})
+        key, options = f"{namespace}/etl", ("-n", namespace, "-o", "json", "--patience-seconds=0")
+        found = subjects(await command("doctor", key, *options), key)
+    assert found["TLS"]["status"] == "failed"
+    assert "spec.server.caBundle" in found["TLS"]["message"]
 
 
 async def test_what_the_cluster_would_refuse_of_a_pod_is_found_by_a_dry_run(

@@ -74,14 +74,14 @@ def main(options: Options) -> None:
 async def _report(options: Options) -> list[CheckResult]:
     """Print the results, as text when they come; return them."""
     results = []
-    as_text = options.output_format == "text"
+    is_text = options.output_format == "text"
     async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
         async for result in _checks(kube, options):
             results.append(result)
-            if as_text:
-                output.echo(_text(result))
+            if is_text:
+                output.echo(as_text(result))
     counts = Counter(result.status for result in results)
-    if as_text:
+    if is_text:
         shown = [status for status in _SUMMARY if counts[status] or status in ("failed", "ok")]
         output.echo(", ".join(f"{counts[status]} {status}" for status in shown))
     else:
@@ -90,7 +90,8 @@ async def _report(options: Options) -> list[CheckResult]:
     return results
 
 
-def _text(result: CheckResult) -> str:
+def as_text(result: CheckResult) -> str:
+    """Return the result as one line, or two with its fix."""
     label, colour = _LABELS[result.status]
     message = f": {result.message}" if result.message else ""
     fix = f"\n      fix: {result.fix}" if result.fix else ""

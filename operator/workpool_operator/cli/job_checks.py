@@ -57,7 +57,7 @@ async def check_jobs(
         yield CheckResult(subject, str(error))
         return
     if findings.not_checked:
-        yield _not_accepted(subject, findings.not_checked, binding.job_namespace)
+        yield not_accepted(subject, findings.not_checked, binding.job_namespace)
     elif findings.crashes:
         text = f"a run that sets no job variable crashes: {'; '.join(findings.crashes[:3])}"
         yield CheckResult(subject, text, "correct the pool's template or its defaults", "warning")
@@ -89,7 +89,7 @@ async def _pod(kube: KubernetesClient, job: Object) -> CheckResult:
             return CheckResult(subject, text, fix, "skipped")
         await kube.dry_run(PODS, namespace, _pod_of(job))
     except KubernetesRefused as refused:
-        return _not_accepted(subject, str(refused), namespace)
+        return not_accepted(subject, str(refused), namespace)
     except OperatorError as error:
         return CheckResult(subject, str(error))
     return CheckResult(subject, status="ok")
@@ -101,7 +101,7 @@ def _pod_of(job: Object) -> Object:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
 
 
-def _not_accepted(subject: str, text: str, namespace: str) -> CheckResult:
+def not_accepted(subject: str, text: str, namespace: str) -> CheckResult:
     """Return the result of a refused dry run, with the fix of the usual reasons."""
     if _POD_SECURITY in text:
         return CheckResult(

@@ -84,7 +84,7 @@ async def check_api(api: PrefectApi, binding: Binding) -> tuple[list[CheckResult
         async with asyncio.timeout(SECONDS):
             pool = await preflight_checks.read_pool(api)
     except BindingFault as fault:
-        return [_failed_request(fault, server)], None
+        return [failed_request(fault, server)], None
     except TimeoutError:
         return [CheckResult(f"API: {server.address}", f"no answer within {SECONDS:g} s")], None
     results = [*_trusted(server), await _version(api), _accepted(server)]
@@ -104,7 +104,8 @@ async def check_api(api: PrefectApi, binding: Binding) -> tuple[list[CheckResult
     return results, pool
 
 
-def _failed_request(fault: BindingFault, server: PrefectEndpoint) -> CheckResult:
+def failed_request(fault: BindingFault, server: PrefectEndpoint) -> CheckResult:
+    """Return the result of the check that the fault of a request belongs to."""
     if fault.condition == c.CREDENTIALS_VALID:
         return CheckResult("credentials", str(fault))
     if fault.reason == "CertificateNotTrusted":
