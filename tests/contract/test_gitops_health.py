@@ -6,12 +6,17 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from datetime import UTC, datetime
 
 import pytest
 import yaml
 
 from testbed import builds
 from testbed.state import CHECKOUT
+from workpool_operator.binding import conditions
+from workpool_operator.binding.conditions import ConditionState, ServingState
+from workpool_operator.binding.status import StatusInput, build_status
+from workpool_operator.runs.capacity import Shortage
 
 PAGE = (CHECKOUT / "docs" / "gitops.md").read_text()
 KEY = "resource.customizations.health.workpool-operator.dev_WorkPoolBinding"
@@ -70,3 +75,46 @@ async def test_each_state_of_a_binding_has_the_health_that_the_page_says(binding
     ]
     assert found[0][2] == "No operator has reported on this binding"
     assert "spec.server.url" in found[3][2], "Argo CD shows the field to correct"
+
+
+WAITS = {
+    "PoolPaused": ServingState(synced=True, pool_paused=True),
+    **{
+        reason: ServingState(synced=True, shortage=Shortage(reason, "Due runs wait."))
+        for reason in ("AtCapacity", "QuotaExceeded", "TooManyRequests")
+    },
+    "PollOverdue": ServingState(synced=True, overdue_since=datetime(2026, 1, 1, tzinfo=UTC)),
+    "Starting": ServingState(),
+}
+
+
+def test_a_wait_has_the_health_that_the_page_says(health):
+    found = health([binding_that(serving) for serving in WAITS.values()])
+    shown = {reason: each[:2] for reason, each in zip(WAITS, found, strict=True)}
+    assert shown == {
+        "PoolPaused": ("Current", "Suspended"),
+        "AtCapacity": ("Current", "Healthy"),
+        "QuotaExceeded": ("Current", "Healthy"),
+        "TooManyRequests": ("Current", "Healthy"),
+        "PollOverdue": ("InProgress", "Progressing"),
+        "Starting": ("InProgress", "Progressing"),
+    }
+    assert found[1][2] == "Due runs wait."
+
+
+def binding_that(serving):
+    """A binding with the status that the operator builds."""
+    inputs = StatusInput(
+        generation=1,
+        worker_name="etl.data@1234",
+        pool_name="etl",
+        server_url="http://prefect/api",
+        states={name: ConditionState("True", "Fine") for name in conditions.ORDER},
+        serving=serving,
+    )
+    return {
+        "apiVersion": "workpool-operator.dev/v1alpha1",
+        "kind": "WorkPoolBinding",
+        "metadata": {"name": "etl", "namespace": "data", "generation": 1},
+        "status": build_status(inputs, before={}, now=datetime(2026, 1, 1, tzinfo=UTC)),
+    }
