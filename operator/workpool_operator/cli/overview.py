@@ -16,7 +16,7 @@ from typing import Any
 from workpool_operator.cli.binding_list import key_of, list_bindings
 from workpool_operator.cli.runs_in_flight import RunInFlight, runs_in_flight
 from workpool_operator.cli.status_report import runs_of
-from workpool_operator.errors import KubernetesForbidden, OperatorError
+from workpool_operator.errors import OperatorError
 from workpool_operator.jobs.field_errors import get_path
 from workpool_operator.kube.client import EVENTS, JOBS, PODS, KubernetesClient
 from workpool_operator.kube.models import BINDING_LABEL, Job, Pod
@@ -26,6 +26,7 @@ MOST_EVENTS = 50  # runs whose Events are read
 CONCURRENT = 8
 
 Object = dict[str, Any]
+Page = tuple[tuple[Job, ...], tuple[Pod, ...], dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,33 +92,43 @@ def job_namespaces(binding: Object) -> set[str]:
 
 async def _read_runs(kube: KubernetesClient, found: Overview, *, everywhere: bool) -> None:
     shown = {key_of(binding) for binding in found.bindings}
-    wanted = sorted(set().union(*map(job_namespaces, found.bindings)))
-    try:
-        pages = [await _list(kube, "")] if everywhere and wanted else None
-    except KubernetesForbidden:
-        pages = None
-    slots = asyncio.Semaphore(CONCURRENT)
-
-    async def list_one(namespace: str) -> tuple[tuple[Job, ...], tuple[Pod, ...], dict[str, str]]:
-        try:
-            async with slots:
-                return await _list(kube, namespace)
-        except OperatorError as error:
-            found.notes.append(f"runs in namespace {namespace} are missing: {error}")
-            return (), (), {}
-
+    wanted = sorted(set[str]().union(*map(job_namespaces, found.bindings)))
+    pages = await _list_everywhere(kube) if everywhere and wanted else None
     if pages is None:
-        pages = list(await asyncio.gather(*map(list_one, wanted)))
-    now = found.now = kube.clock.now()
+        pages = await _list_each(kube, wanted, found.notes)
+    found.now = kube.clock.now()
     for jobs, pods, names in pages:
-        runs = runs_in_flight(jobs, pods, names=names, now=now)
+        runs = runs_in_flight(jobs, pods, names=names, now=found.now)
         found.runs += [run for run in runs if run.binding in shown]
     found.runs = await _explained(kube, found.runs)
 
 
-async def _list(
-    kube: KubernetesClient, namespace: str
-) -> tuple[tuple[Job, ...], tuple[Pod, ...], dict[str, str]]:
+async def _list_everywhere(kube: KubernetesClient) -> list[Page] | None:
+    """Return the objects of all namespaces, None if they cannot be listed together."""
+    try:
+        return [await list_objects(kube, "")]
+    except OperatorError:
+        return None
+
+
+async def _list_each(
+    kube: KubernetesClient, namespaces: Sequence[str], notes: list[str]
+) -> list[Page]:
+    """Return the objects of the namespaces that can be listed, and add a note for each other."""
+    slots = asyncio.Semaphore(CONCURRENT)
+
+    async def list_one(namespace: str) -> Page:
+        try:
+            async with slots:
+                return await list_objects(kube, namespace)
+        except OperatorError as error:
+            notes.append(f"runs in namespace {namespace} are missing: {error}")
+            return (), (), {}
+
+    return await asyncio.gather(*map(list_one, namespaces))
+
+
+async def list_objects(kube: KubernetesClient, namespace: str) -> Page:
     """Return the Jobs and pods of runs there, and the names of the runs by the UID of their Job."""
     query = {"labelSelector": BINDING_LABEL}
     bodies = await asyncio.gather(
@@ -154,18 +165,21 @@ async def _explained(kube: KubernetesClient, runs: list[RunInFlight]) -> list[Ru
 
 async def _add_claims(kube: KubernetesClient, found: Overview) -> None:
     """Add the claimed runs without a Job of each binding whose status counts more runs."""
-    for binding in found.bindings:
-        key = key_of(binding)
-        counts = runs_of(binding)
-        counted = counts["running"] + counts["pending"]
+    slots = asyncio.Semaphore(CONCURRENT)
+
+    async def add(binding: Object) -> None:
+        key, counts = key_of(binding), runs_of(binding)
         with_job = {run.run_id for run in found.runs if run.binding == key}
-        if counted <= len(with_job):
-            continue
+        number = counts["running"] + counts["pending"] - len(with_job)
+        if number <= 0:
+            return
         from workpool_operator.cli.claimed_runs import read_claims  # imports Prefect
 
         try:
-            found.runs += await read_claims(kube, binding, without=with_job)
+            async with slots:
+                found.runs += await read_claims(kube, binding, without=with_job)
         except OperatorError as error:
-            number = counted - len(with_job)
             what = "a claimed run has" if number == 1 else f"{number} claimed runs have"
             found.notes.append(f"{key}: {what} no Job, and Prefect cannot be asked why: {error}")
+
+    await asyncio.gather(*map(add, found.bindings))

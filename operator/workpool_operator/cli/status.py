@@ -67,8 +67,8 @@ async def _print_changes(options: Options) -> None:
     """Print the overview again each time it has changed; JSON as one line."""
     before = ""
     async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
+        found = await _read(kube, options)
         while True:
-            found = await _read(kube, options)
             document = json.dumps(_document(found))
             if document != before and options.output_format == "json":
                 output.echo(document)
@@ -77,7 +77,16 @@ async def _print_changes(options: Options) -> None:
                 output.echo()
             sys.stdout.flush()
             before = document
-            await asyncio.sleep(options.interval_seconds)
+            found = await _read_again(kube, options, found)
+
+
+async def _read_again(kube: KubernetesClient, options: Options, found: Overview) -> Overview:
+    """Return the next overview; if it cannot be read, the last one with a note that says so."""
+    await asyncio.sleep(options.interval_seconds)
+    try:
+        return await _read(kube, options)
+    except OperatorError as error:
+        return replace(found, notes=[f"not up to date: {error}"])
 
 
 def _print(found: Overview, options: Options) -> None:
@@ -117,18 +126,14 @@ def _explanations(found: Overview) -> list[str]:
 
 
 async def _show_live(options: Options) -> None:
-    """Show the overview in place; if a later read fails, say so and keep what is shown."""
+    """Show the overview in place."""
     from rich.live import Live
 
     async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
         found = await _read(kube, options)
         with Live(_renderable(found), auto_refresh=False) as live:
             while True:
-                await asyncio.sleep(options.interval_seconds)
-                try:
-                    found = await _read(kube, options)
-                except OperatorError as error:
-                    found = replace(found, notes=[f"not up to date: {error}"])
+                found = await _read_again(kube, options, found)
                 live.update(_renderable(found), refresh=True)
 
 

@@ -24,7 +24,7 @@ from workpool_operator.jobs.field_errors import Path, format_path
 if TYPE_CHECKING:
     from workpool_operator.cli.pool_templates import PoolTemplates
 
-_EXPECTED = f"expected a {v1alpha1.KIND} or a base job template"
+_EXPECTED = f"expected a {v1alpha1.KIND}, a base job template or a prefect.yaml"
 _NONE = f"contains no {v1alpha1.KIND} and no base job template"
 _COLOURS: Mapping[Severity, str] = {"error": "red", "warning": "yellow"}
 

@@ -15,6 +15,7 @@ from tests.support.operator import PROGRAM
 from tests.support.prefect import stock_template
 
 CHECKOUT = Path(__file__).parents[3]
+EXPECTED = "expected a WorkPoolBinding, a base job template or a prefect.yaml"
 GOOD = """\
 apiVersion: workpool-operator.dev/v1alpha1
 kind: WorkPoolBinding
@@ -52,12 +53,15 @@ def test_the_examples_are_valid(command):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("", "-:1:1: error: is empty; expected a WorkPoolBinding or a base job template"),
-        ("- 1", "-:1:1: error: expected a WorkPoolBinding or a base job template"),
-        ("a: 1", "-:1:1: error: expected a WorkPoolBinding or a base job template"),
+        (
+            "",
+            f"-:1:1: error: is empty; {EXPECTED}",
+        ),
+        ("- 1", f"-:1:1: error: {EXPECTED}"),
+        ("a: 1", f"-:1:1: error: {EXPECTED}"),
         (
             "apiVersion: v1\nkind: Secret\n",
-            "-:1:1: error: is a Secret; expected a WorkPoolBinding or a base job template",
+            f"-:1:1: error: is a Secret; {EXPECTED}",
         ),
         (
             GOOD.replace("WorkPoolBinding", "WorkPoolBindng"),
