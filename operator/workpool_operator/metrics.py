@@ -259,8 +259,8 @@ class RunMetrics:
         )
         self.crash_report_delay = self._delay(
             "crash_report",
-            "From the end of a Job that left its run unfinished until the run is Crashed in "
-            "Prefect.",
+            "From the end of a flow's container or Job that left its run unfinished until the run "
+            "is Crashed in Prefect.",
         )
         self.job_failures = self._counter(
             "job_creation_failures",

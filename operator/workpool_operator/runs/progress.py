@@ -72,6 +72,7 @@ class _Seen:
     started_at: float | None = None
     running: bool = False
     over_at: float | None = None
+    ended: bool = False
     refused_claims: int = 0
     refusals: int = 0
     faulty: bool = False
@@ -113,6 +114,7 @@ class Progress:
         self._note_refusals(run_id, record, seen)
         self._note_job(run_id, claim, jobs, seen, now)
         self._note_start(run_id, pods, seen, now)
+        self._note_over(jobs, pods, seen, now)
         self._note_running(run_id, record, seen, now, wall)
 
     def _begin(self, run_id: UUID, claim: Claim | None, record: RunRecord) -> _Seen:
@@ -153,18 +155,28 @@ class Progress:
     def _note_job(
         self, run_id: UUID, claim: Claim, jobs: Sequence[Job], seen: _Seen, now: float
     ) -> None:
+        if seen.job:
+            return
+        job = next((job for job in jobs if job.claim_id == str(claim.id)), None)
+        if job is None:
+            return
+        seen.job = job.name
+        if seen.claimed_at is not None:
+            seen.created_at = now
+            self._observer.job_created(run_id, delay=now - seen.claimed_at)
+
+    def _note_over(self, jobs: Sequence[Job], pods: Sequence[Pod], seen: _Seen, now: float) -> None:
+        """Note since when the Job or the flow in it has ended: a pod ends before its Job, and a Job
+        can replace its pod."""
         if not seen.job:
-            job = next((job for job in jobs if job.claim_id == str(claim.id)), None)
-            if job is None:
-                return
-            seen.job = job.name
-            if seen.claimed_at is not None:
-                seen.created_at = now
-                self._observer.job_created(run_id, delay=now - seen.claimed_at)
+            return
+        job = next((job for job in jobs if job.name == seen.job), None)
+        own = [pod for pod in pods if pod.job_name == seen.job]
+        is_over = job is None or job.ended or (bool(own) and all(pod.flow_ended for pod in own))
+        if not is_over:
+            seen.over_at = None
         elif seen.over_at is None:
-            found = next((job for job in jobs if job.name == seen.job), None)
-            if found is None or found.ended:
-                seen.over_at = now
+            seen.over_at = now
 
     def _note_start(self, run_id: UUID, pods: Sequence[Pod], seen: _Seen, now: float) -> None:
         if seen.started or not seen.job:
@@ -189,11 +201,14 @@ class Progress:
             self._observer.running(run_id, delay=max(0.0, now - age - seen.started_at))
 
     def _note_end(self, run_id: UUID, record: RunRecord, seen: _Seen, now: float) -> None:
-        """Count the end of a claimed run once."""
-        if seen.claim is None:
+        """Report once the end of a claimed run, or of one that the operator crashed although its
+        own process had rescheduled it (docs/races.md, 11)."""
+        if seen.ended:
             return
+        seen.ended = True
         reason = record.crash_reason if record.state_type == "CRASHED" else ""
+        if seen.claim is None and not reason:
+            return
         self._observer.ended(run_id, record.state_type, reason)
         if reason and seen.over_at is not None:
             self._observer.crash_reported(run_id, delay=now - seen.over_at)
-        self._begin(run_id, None, record)

@@ -18,6 +18,7 @@ from tests.support.snapshots import (
     RUN_ID,
     WALL,
     claim,
+    container,
     id_of,
     job,
     pending,
@@ -105,6 +106,37 @@ def test_a_crash_has_its_reason_and_the_delay_of_its_report(bench: Bench) -> Non
     assert bench.update(RUNNING, jobs=(job(ended="Failed"),), after=10) == []
     reported = bench.update(CRASHED, jobs=(job(ended="Failed"),), after=12)
     assert reported == [("ended", "CRASHED", "OOMKilled"), ("crash_reported", 2.0)]
+
+
+def test_the_delay_of_a_crash_begins_with_the_end_of_the_flow_not_of_the_job(bench: Bench) -> None:
+    bench.update(SCHEDULED)
+    bench.update(CLAIMED)
+    bench.update(CLAIMED, jobs=(job(),), pods=(STARTED,), after=1)
+    ended = pod(phase="Running", containers=[container(exit_code=1), container("sidecar")])
+    bench.update(CLAIMED, jobs=(job(),), pods=(ended,), after=3)
+    assert ("crash_reported", 2.0) in bench.update(CRASHED, jobs=(job(),), after=5)
+
+
+def test_a_pod_that_its_job_replaces_does_not_begin_the_delay(bench: Bench) -> None:
+    bench.update(SCHEDULED)
+    bench.update(CLAIMED)
+    first, second = pod(phase="Failed", exit_code=1), pod(phase="Running", number=2)
+    bench.update(CLAIMED, jobs=(job(),), pods=(first,), after=1)
+    bench.update(CLAIMED, jobs=(job(),), pods=(first, second), after=2)
+    bench.update(CLAIMED, jobs=(job(ended="Failed"),), pods=(first, second), after=8)
+    assert ("crash_reported", 1.0) in bench.update(CRASHED, after=9)
+
+
+def test_a_run_that_exceeded_its_deadline_is_counted_although_it_had_rescheduled_itself(
+    bench: Bench,
+) -> None:
+    bench.update(SCHEDULED)
+    bench.update(CLAIMED)
+    again = record(run(state("SCHEDULED", "AwaitingRetry")))
+    assert bench.update(again) == []
+    crashed = record(run("CRASHED"), crash_reason="DeadlineExceeded")
+    assert bench.update(crashed) == [("ended", "CRASHED", "DeadlineExceeded")]
+    assert bench.update(crashed, after=1) == []
 
 
 def test_a_crash_that_the_run_reported_itself_has_no_reason(bench: Bench) -> None:
