@@ -131,8 +131,8 @@ async def test_a_claimed_run_without_a_job_is_explained_by_prefect_if_it_can_be_
     assert "cannot reach http://127.0.0.1:1/api (PREFECT_API_URL)" in alone.err
 
 
-async def test_watch_prints_what_has_changed_until_it_is_interrupted(
-    crd, person, binding, namespace, tmp_path
+async def test_watch_prints_what_has_changed_and_outlives_a_failed_request(
+    crd, person, binding, namespace, kube_proxy, tmp_path
 ):
     viewer = await person(VIEW)
     await binding("etl", suspend=True)
@@ -141,14 +141,21 @@ async def test_watch_prints_what_has_changed_until_it_is_interrupted(
     process = Preloaded(arguments, log=log, env=env)
     process.start()
 
+    async def documents() -> list[dict]:
+        return [json.loads(line) for line in log.read_text().splitlines()]
+
     async def shown() -> list[list[str]]:
-        lines = log.read_text().splitlines()
-        return [[each["name"] for each in json.loads(line)["bindings"]] for line in lines]
+        return [[each["name"] for each in found["bindings"]] for found in await documents()]
 
     try:
         await poll(shown, until=lambda it: it == [["etl"]])
         await binding("later", suspend=True)
         await poll(shown, until=lambda it: it == [["etl"], ["etl", "later"]])
+        kube_proxy.on("GET", "/workpoolbindings$").once().answer(503)
+        [*_, failed, later] = await poll(documents, until=lambda it: len(it) == 4)
+        assert failed["notes"][0].startswith("not up to date: cannot reach ")
+        assert later["notes"] == []
+        assert failed["bindings"] == later["bindings"]
         process.send(signal.SIGINT)
         assert process.wait(seconds=10) == 0
     finally:
