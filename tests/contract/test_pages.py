@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import subprocess
 
 import pytest
 
-from tests.support.pages import typed
+from testbed import builds
+from tests.support.pages import PAGES, commands, typed
 from tests.support.private_ca import PrivateCA
 
 ANNOTATION = "workpool-operator.dev/allowed-binding-namespaces"
@@ -120,6 +122,33 @@ async def test_the_objects_that_a_binding_names_are_created(
     operator = await kube.get("deployments", namespace, "workpool-operator")
     (container,) = operator["spec"]["template"]["spec"]["containers"]
     assert {each["name"] for each in container["env"]} == {"HTTPS_PROXY", "NO_PROXY"}
+
+
+@pytest.mark.parametrize("program", ["kubectl", "helm"])
+def test_a_command_has_only_options_that_exist(program):
+    named = {command for page in PAGES for command in commands(page, program)}
+    assert len(named) > 5
+    wrong = {
+        command: error for command in named if (error := refusal(builds.tool(program), command))
+    }
+    assert wrong == {}
+
+
+def test_an_option_that_does_not_exist_is_refused():
+    assert "unknown flag: --al" in refusal(builds.tool("kubectl"), "kubectl get wpb --al")
+
+
+def refusal(program, command):
+    """What the program says of the command's options; they are read, and nothing is done."""
+    arguments = shlex.split(command)[1:]
+    if (
+        arguments[0] == "workpool"
+    ):  # a plugin, which is the program that tests/unit/test_pages.py parses
+        return ""
+    done = subprocess.run(
+        [program, *arguments, "--help"], capture_output=True, text=True, check=False
+    )
+    return done.stderr if done.returncode else ""
 
 
 def deployment(name):

@@ -24,6 +24,8 @@ _PART = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
+_FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -53,3 +55,13 @@ def typed(page: str, heading: str) -> list[str]:
         for block in blocks(page)
         if block.heading == heading and not block.mark.startswith("not run:")
     ]
+
+
+def commands(page: str, program: str) -> list[str]:
+    """Return the commands of a program in the page's blocks, sessions and sentences, each with the
+    program's name and up to a pipe, a redirection or a comment."""
+    text = (CHECKOUT / page).read_text().replace("\\\n", " ")
+    fenced = "\n".join(_FENCE.findall(text))
+    lines = re.findall(rf"(?:^ *(?:\$ )?|\| )({program} .*)$", fenced, re.MULTILINE)
+    named = re.findall(rf"`(?:[^`|]*\| )?({program} [^`]*)`", _FENCE.sub("", text))
+    return [" ".join(re.split(r" [|>#<&]", command)[0].split()) for command in (*lines, *named)]

@@ -15,15 +15,13 @@ import typer
 import yaml
 
 from testbed.state import CHECKOUT
-from tests.support.pages import PAGES, Block, blocks, typed
+from tests.support.pages import PAGES, Block, blocks, commands, typed
 from workpool_operator.api import crd
 from workpool_operator.cli import app
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 SCHEMA = crd.schema()["properties"]["spec"]
 PROGRAM: Any = typer.main.get_command(app)
-#: The program's name, and its arguments up to the end of the command, in text or in a block.
-OURS = re.compile(r"(?:^|[`|>$] ?)workpool-operator ((?:[a-z]|--version|--install)[^`|\n]*)", re.M)
 
 
 def name(block: Block) -> str:
@@ -51,16 +49,10 @@ def test_what_is_marked_as_not_run_is_not_typed() -> None:
     ]
 
 
-def commands(page: str) -> list[str]:
-    text = re.sub(r"\\\n *", "", (CHECKOUT / page).read_text())
-    text = re.sub(r"(?<=`)([^`\n]*)\n *([^`\n]*)(?=`)", r"\1 \2", text)  # broken in two lines
-    return [found.partition(" #")[0] for found in OURS.findall(text)]
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_our_program_has_the_options_that_a_page_uses(page: str) -> None:
-    for command in commands(page):
-        first, *arguments = shlex.split(command.replace("...", ""))
+    for command in commands(page, "workpool-operator"):
+        first, *arguments = shlex.split(command)[1:]
         if not first.startswith("--"):
             assert first in PROGRAM.commands, command
             named = PROGRAM.commands[first]
