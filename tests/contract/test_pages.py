@@ -126,7 +126,7 @@ async def test_the_objects_that_a_binding_names_are_created(
 
 @pytest.mark.parametrize("program", ["kubectl", "helm"])
 def test_a_command_has_only_options_that_exist(program):
-    named = {command for page in PAGES for command in commands(page, program)}
+    named = {each for page in PAGES for each in commands(page, program) if " -" in each}
     assert len(named) > 5
     wrong = {
         command: error for command in named if (error := refusal(builds.tool(program), command))
