@@ -57,7 +57,20 @@ def test_every_alert_has_a_case() -> None:
 
 
 @pytest.fixture
-async def scraped(fresh_cluster, helm, operator_image, namespace, spec, kube, tmp_path):
+async def deployments(deploy) -> list[dict[str, Any]]:
+    """Deployments whose runs complete, crash, and do not start; created before an operator writes,
+    because the server's SQLite refuses writes that come together."""
+    return [
+        await deploy("hello"),
+        await deploy("sleep", command="sh -c 'exit 7'"),
+        await deploy("raise_error", image="registry.invalid/none:1"),
+    ]
+
+
+@pytest.fixture
+async def scraped(
+    fresh_cluster, deployments, helm, operator_image, namespace, spec, kube, tmp_path
+):
     """Install the operator with a certificate and a token for its metrics, and a NodePort; return
     the entries of `scrape_configs` that the chart's ServiceMonitor stands for, and one without the
     token."""
@@ -116,7 +129,7 @@ def scrapes(address: str, metrics: dict[str, Any], *, ca: Path, host: str) -> li
 
 
 async def test_prometheus_scrapes_an_operator_of_the_chart_and_evaluates_alerts_and_dashboard(
-    scraped, tmp_path, api, deploy, kube, namespace, spec
+    scraped, deployments, tmp_path, api, kube, namespace, spec
 ):
     async with Prometheus.running(tmp_path, scrapes=scraped, rules=[RULES]) as prometheus:
         await prometheus.wait("workpool_operator_build_info")
@@ -124,11 +137,7 @@ async def test_prometheus_scrapes_an_operator_of_the_chart_and_evaluates_alerts_
         targets = await prometheus.targets()
         assert targets["operator"]["health"] == "up"
         assert "401 Unauthorized" in targets["without-token"]["lastError"]
-        hello, broken, unpulled = (
-            await deploy("hello"),
-            await deploy("sleep", command="sh -c 'exit 7'"),
-            await deploy("raise_error", image="registry.invalid/none:1"),
-        )
+        hello, broken, unpulled = deployments
         for deployment in (unpulled, hello, broken, hello):
             await create_run(api, deployment)
         faulty = Binding(kube, namespace, "faulty")
@@ -158,7 +167,7 @@ async def test_prometheus_scrapes_an_operator_of_the_chart_and_evaluates_alerts_
 
 
 async def create_run(api: PrefectApi, deployment: dict[str, Any]) -> None:
-    """Create a run as soon as the server can: its SQLite refuses writes that come together."""
+    """Create a run as soon as the server can."""
 
     async def created() -> bool:
         try:
