@@ -7,10 +7,12 @@ again from Prefect and Kubernetes.
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from uuid import UUID
 
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
+from workpool_operator.binding.claim_events import ClaimEvents
 from workpool_operator.binding.context import Binding, OperatorContext
 from workpool_operator.binding.preflight import Preflight
 from workpool_operator.clock import Clocks
@@ -23,7 +25,7 @@ from workpool_operator.errors import (
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.heartbeat import Heartbeat
-from workpool_operator.prefect_api.models import WorkPool
+from workpool_operator.prefect_api.models import Run, WorkPool
 from workpool_operator.runs.claims import Owner
 from workpool_operator.runs.controller import RunController
 from workpool_operator.runs.listener import Listener
@@ -59,6 +61,7 @@ class Connection(Listener):
         self._owner = owner
         self._preflight = preflight
         self._fields = _connection_fields(binding.spec())
+        self._claim_events = ClaimEvents(context.kube, binding, clock=context.kube.clock)
         self._needs_resync = False  # an outage may have hidden changes that polls do not show
         self.events_lost: str | None = ""  # why the event stream is not open; None if it is
         self.controller = RunController(
@@ -113,6 +116,7 @@ class Connection(Listener):
                 group.create_task(self.controller.run(), name="controller")
                 group.create_task(self._poll_once_adopted(), name="polls")
                 group.create_task(heartbeat.run(), name="heartbeat")
+                group.create_task(self._claim_events.run(), name="claim-events")
                 group.create_task(self._check_loop(), name="checks")
         except* _Outdated as reasons:
             reason = str(reasons.exceptions[0])
@@ -196,6 +200,10 @@ class Connection(Listener):
     def offer_closed(self, run_id: UUID) -> None:
         """Poll if the offered runs run out."""
         self.poller.offer_closed(run_id)
+
+    def claim_refused(self, run: Run, until: datetime, why: str) -> None:
+        """Publish how long the run is put off: Prefect does not know."""
+        self._claim_events.claim_refused(run, until=until, why=why)
 
     def capacity_freed(self) -> None:
         """Poll if the last poll left due runs unclaimed because no slot was free."""

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from workpool_operator.api import v1alpha1
 from workpool_operator.api.v1alpha1 import CrdModel, Spec
 from workpool_operator.binding.conditions import ConditionState
 from workpool_operator.binding.observer import Observer
@@ -52,6 +53,17 @@ class Binding:
     def key(self) -> str:
         """NAMESPACE/NAME."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def reference(self) -> dict[str, str]:
+        """How its Events refer to it."""
+        return {
+            "apiVersion": v1alpha1.API_VERSION,
+            "kind": v1alpha1.KIND,
+            "namespace": self.namespace,
+            "name": self.name,
+            "uid": self.uid,
+        }
 
     def check_lease(self) -> None:
         """

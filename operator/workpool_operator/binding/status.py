@@ -163,15 +163,8 @@ class StatusWriter:
             await self._post(ready)
 
     async def _post(self, ready: ConditionState) -> None:
-        about = {
-            "apiVersion": v1alpha1.API_VERSION,
-            "kind": v1alpha1.KIND,
-            "namespace": self._binding.namespace,
-            "name": self._binding.name,
-            "uid": self._binding.uid,
-        }
         event = events.event(
-            about,
+            self._binding.reference,
             type_="Normal" if ready.status == "True" else "Warning",
             reason=ready.reason,
             message=ready.message or ready.reason,

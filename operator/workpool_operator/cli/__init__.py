@@ -384,6 +384,54 @@ def render(
 
 
 @app.command()
+def explain(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="Id or name of a flow run, or FLOW/DEPLOYMENT for its latest run.",
+        ),
+    ],
+    binding: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE[#NAME]|NS/NAME",
+            help="Use the Prefect server of this WorkPoolBinding.",
+        ),
+    ] = "",
+    namespace: Annotated[
+        str,
+        typer.Option(
+            "--namespace",
+            "-n",
+            metavar="NAME",
+            help="Read only this namespace. Default: all, or those that you may read.",
+        ),
+    ] = "",
+    output: OutputOption = "text",
+    kubeconfig: KubeconfigOption = "",
+    context: ContextOption = "",
+) -> None:
+    """Explain why a flow run is, or is not, running.
+
+    It reads Prefect and the cluster with your own rights. The exit code is 1 if
+    there is no answer, and 3 if a part could not be read.
+    """
+    from workpool_operator.cli.explain import Options, main
+    from workpool_operator.kube.kubeconfig import Kubeconfig
+
+    main(
+        Options(
+            run=run,
+            binding=binding,
+            namespace=namespace,
+            output_format=output,
+            kubeconfig=Kubeconfig(kubeconfig, context),
+        )
+    )
+
+
+@app.command()
 def validate(
     files: Annotated[
         list[str],

@@ -348,6 +348,17 @@ class Job:
         return self.metadata.annotations.get(CLAIM_ANNOTATION) or created_by
 
     @property
+    def binding(self) -> str:
+        """NAMESPACE/NAME of the binding that created the Job; "" without one."""
+        return self.metadata.annotations.get(BINDING_ANNOTATION, "")
+
+    @property
+    def server(self) -> str:
+        """The address of the Prefect server of its run, as the operator reaches it; "" if it is
+        unknown."""
+        return self.metadata.annotations.get(SERVER_ANNOTATION, "")
+
+    @property
     def queue(self) -> str:
         """The Kueue queue in which the Job waits; "" without one."""
         return self.metadata.labels.get(QUEUE_LABEL, "")
@@ -429,6 +440,15 @@ class Event:
     reason: str = ""
     message: str = ""
     type: str = ""
+    count: int | None = None
+    event_time: datetime | None = None
+    first_timestamp: datetime | None = None
+    last_timestamp: datetime | None = None
+
+    @property
+    def time(self) -> datetime | None:
+        """When it happened last."""
+        return self.last_timestamp or self.event_time or self.first_timestamp
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)

@@ -1,4 +1,5 @@
-"""Looks up pools, deployments and flows by the names that people use, and suggests similar names.
+"""Looks up runs, pools, deployments and flows by the names that people use, and suggests similar
+names.
 
 It only reads, and returns the server's own JSON, from which a Job can be rendered.
 """
@@ -12,14 +13,20 @@ from uuid import UUID
 
 from workpool_operator.errors import OperatorError, PrefectNotFound
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
+from workpool_operator.prefect_api.models import Run
 from workpool_operator.suggestions import close_matches
 
 Object = dict[str, Any]
+NEWEST_FIRST = "EXPECTED_START_TIME_DESC"
 _SHOWN = 5
 
 
 class NotFound(OperatorError):
     """The server has no object of that name; the text suggests similar names."""
+
+
+class Ambiguous(OperatorError):
+    """Several objects have that name; the text has their ids."""
 
 
 async def pool(api: PrefectApi, name: str) -> Object:
@@ -42,13 +49,43 @@ async def deployment(api: PrefectApi, name: str) -> Object:
         NotFound: the server has none.
     """
     chosen: Object = {"deployments": {"id": {"any_": [name]}}}
-    if not _is_id(name):
+    if not is_id(name):
         flow, _, rest = name.partition("/")
         chosen = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [rest]}}}
     if found := await _page(api, "deployments", **chosen):
         return found[0]
     known = await _deployment_names(api)
     raise NotFound(f"{api.server.url} has no deployment {name!r}.{_hint(name, known)}")
+
+
+async def run(api: PrefectApi, name: str) -> Run:
+    """Return the flow run of that name, among the 200 that were due last.
+
+    Raises:
+        NotFound: the server has none.
+        Ambiguous: the server has several.
+    """
+    by_name = {"flow_runs": {"name": {"any_": [name]}}, "sort": NEWEST_FIRST}
+    found = await api.filter_runs(by_name)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        which = ", ".join(f"{each.id} ({each.state_name})" for each in found[:_SHOWN])
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        text = f"{len(found)} flow runs are named {name!r}: name one by its id: {which}{more}"
+        raise Ambiguous(text)
+    known = [each.name for each in await api.filter_runs({"sort": NEWEST_FIRST})]
+    raise NotFound(f"{api.server.url} has no flow run {name!r}.{_hint(name, known)}")
+
+
+async def latest_run(api: PrefectApi, deployment_id: str) -> Run | None:
+    """Return the deployment's run that was due last; if none was due yet, the next one; None if it
+    has no run."""
+    chosen = {"deployments": {"id": {"any_": [deployment_id]}}, "limit": 1}
+    due = {"expected_start_time": {"before_": api.clock.now().isoformat()}}
+    past = await api.filter_runs({**chosen, "flow_runs": due, "sort": NEWEST_FIRST})
+    later = past or await api.filter_runs({**chosen, "sort": "EXPECTED_START_TIME_ASC"})
+    return later[0] if later else None
 
 
 async def flow(api: PrefectApi, flow_id: str) -> Object:
@@ -79,7 +116,8 @@ def _hint(name: str, known: list[str]) -> str:
     return f" It has {', '.join(repr(each) for each in sorted(known)[:_SHOWN])}{more}."
 
 
-def _is_id(text: str) -> bool:
+def is_id(text: str) -> bool:
+    """Return whether the text is an id of Prefect's."""
     try:
         UUID(text)
     except ValueError:

@@ -129,6 +129,7 @@ class RunController(Subscriber):
             api=self._prefect,
             run_log=self.run_log,
             store=self.store,
+            claim_refused=self._listener.claim_refused,
             clock=self._clocks.prefect,
         )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 from workpool_operator.errors import OperatorError, PrefectUnavailable
+from workpool_operator.prefect_api.models import Run
 
 
 class Listener:
@@ -30,6 +32,9 @@ class Listener:
 
     def offer_closed(self, run_id: UUID) -> None:
         """Handle that the offered run was claimed, refused or dropped: another can be offered."""
+
+    def claim_refused(self, run: Run, until: datetime, why: str) -> None:
+        """Handle that the run is not claimed before `until`, which Prefect does not know."""
 
     def capacity_freed(self) -> None:
         """Handle that a run takes less than before: another one may be claimed."""

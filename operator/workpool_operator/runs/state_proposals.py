@@ -7,8 +7,9 @@ transition ids and by nothing else (docs/races.md, 3).
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -40,7 +41,11 @@ LEASE_SECONDS = 300
 
 
 class StateProposals:
-    """Reads and changes runs on the server; what it did goes to the run's log through `run_log`."""
+    """Reads and changes runs on the server; what it did goes to the run's log through `run_log`.
+
+    `claim_refused(run, until, why)` is called for a refused claim if Prefect gave the run no later
+    time.
+    """
 
     def __init__(
         self,
@@ -49,9 +54,11 @@ class StateProposals:
         api: PrefectApi,
         run_log: RunLogSender,
         store: RunStore,
+        claim_refused: Callable[[Run, datetime, str], None] = lambda *_: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._owner = owner
+        self._claim_refused = claim_refused
         self._api = api
         self._run_log = run_log
         self.store = store
@@ -133,15 +140,15 @@ class StateProposals:
             raise
         except PrefectNotFound:
             raise
-        except PrefectRefused:
-            self._defer(run_id, None)
+        except PrefectRefused as refused:
+            self._defer(run_id, None, why=str(refused))
             raise
         # Also if a read overtook the answer: the next one shows the claim.
         self.store.update(run_id, claimed_here=self._owner.is_granted(answer))
         if self.store.of(run_id).claim is not None:
             self.store.update(run_id, lease_renewed_at=asked_at)
         if answer.state.type == "SCHEDULED":
-            self._defer(run_id, answer.state)
+            self._defer(run_id, answer.state, why=f"{answer.status}: {answer.reason}")
             log.debug("run %s was not claimed: %s: %s", run_id, answer.status, answer.reason)
 
     async def revert_claim(self, run_id: UUID) -> None:
@@ -257,9 +264,12 @@ class StateProposals:
         if fact:
             self._run_log.write(run_id, fact, level=level)
 
-    def _defer(self, run_id: UUID, state: State | None) -> None:
-        record = self.store.of(run_id)
-        self.store.put(run_id, record.defer(state, wall=self._clock.now()))
+    def _defer(self, run_id: UUID, state: State | None, *, why: str) -> None:
+        record = self.store.of(run_id).defer(state, wall=self._clock.now())
+        self.store.put(run_id, record)
+        known = state.state_details.scheduled_time if state else None
+        if record.run and record.not_before and record.not_before != known:
+            self._claim_refused(record.run, record.not_before, why)
 
     async def _finish(self, run_id: UUID, proposal: dict[str, str], *, level: int) -> None:
         answer = await self._propose(run_id, proposal)

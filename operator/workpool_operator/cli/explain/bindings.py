@@ -1,0 +1,88 @@
+"""Why a binding claims no runs now. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from workpool_operator.cli.explain.reason import Reason, sentences, since
+from workpool_operator.cli.explain.snapshot import BindingFacts
+
+LOGS = "kubectl -n workpool-operator logs --selector=app.kubernetes.io/name=workpool-operator"
+PODS = "kubectl get pods -A -l app.kubernetes.io/name=workpool-operator"
+
+
+def hold(binding: BindingFacts, *, now: datetime) -> Reason | None:
+    """Return what keeps the binding from claiming runs; None if it claims them."""
+    if binding.suspended:
+        return _suspended(binding)
+    return unserved(binding, now=now) or _not_ready(binding) or _full(binding) or _waiting(binding)
+
+
+def unserved(binding: BindingFacts, *, now: datetime) -> Reason | None:
+    """Return why no operator acts for the binding; None if one does."""
+    ready = binding.ready
+    if ready is None:
+        text = f"No operator serves binding {binding.key}: it has no status"
+        step = f"start an operator that watches namespace {binding.namespace}: {PODS}"
+        return Reason(reason="NoOperator", message=sentences(text), next_step=step)
+    if binding.deleting:
+        text = f"Binding {binding.key} is being deleted: it claims no runs"
+        step = f"kubectl -n {binding.namespace} describe wpb {binding.name}"
+        return Reason(reason="BindingDeleting", message=sentences(text), next_step=step)
+    if not binding.operator or ready.reason == "NotSelected":
+        text = f"No operator serves binding {binding.key} ({ready.reason})"
+        message = sentences(text, ready.message)
+        return Reason(reason="NoOperator", message=message, next_step=PODS)
+    if binding.is_silent(now):
+        text = f"No operator has polled for binding {binding.key} {since(binding.last_poll, now)}"
+        message = sentences(text, "The operator has ended, or cannot reach the cluster")
+        return Reason(reason="OperatorSilent", message=message, next_step=PODS)
+    return None
+
+
+def _suspended(binding: BindingFacts) -> Reason:
+    change = """--type=merge -p '{"spec":{"suspend":false}}'"""
+    return Reason(
+        reason="BindingSuspended",
+        message=f"Binding {binding.key} is suspended: spec.suspend is true.",
+        next_step=f"kubectl -n {binding.namespace} patch wpb {binding.name} {change}",
+    )
+
+
+def _not_ready(binding: BindingFacts) -> Reason | None:
+    ready, claiming = binding.ready, binding.claiming
+    if ready is None or ready.status == "True" or (claiming and claiming.status == "True"):
+        return None
+    text = f"Binding {binding.key} is not Ready ({ready.reason})"
+    return Reason(
+        reason="BindingNotReady",
+        message=sentences(text, ready.message),
+        next_step=f"kubectl -n {binding.namespace} describe wpb {binding.name}",
+    )
+
+
+def _full(binding: BindingFacts) -> Reason | None:
+    claiming = binding.claiming
+    if claiming is None or claiming.status == "True" or claiming.reason != "AtCapacity":
+        return None
+    change = """--type=merge -p '{"spec":{"concurrencyLimit":N}}'"""
+    command = f"kubectl -n {binding.namespace} patch wpb {binding.name} {change}"
+    return Reason(
+        reason="BindingAtCapacity",
+        message=sentences(f"Binding {binding.key}", claiming.message).replace(". ", ": ", 1),
+        next_step=f"wait until one is free, or raise the limit: {command}",
+        holders=binding.in_flight,
+    )
+
+
+def _waiting(binding: BindingFacts) -> Reason | None:
+    """Return what else keeps it from claiming: the work pool, a quota, the API server."""
+    claiming = binding.claiming
+    if claiming is None or claiming.status == "True":
+        return None
+    text = f"Binding {binding.key} claims no runs now ({claiming.reason})"
+    return Reason(
+        reason="BindingNotClaiming",
+        message=sentences(text, claiming.message),
+        next_step=f"kubectl -n {binding.namespace} describe wpb {binding.name}",
+    )
