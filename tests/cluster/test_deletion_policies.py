@@ -71,15 +71,16 @@ async def test_a_binding_that_cancels_ends_claimed_runs_and_leaves_others_schedu
     operator: Operate,
 ) -> None:
     made = template_with_flows()
-    made["job_configuration"]["job_manifest"]["spec"]["suspend"] = True
+    made["job_configuration"]["job_manifest"]["spec"]["suspend"] = "{{ suspend }}"
+    made["variables"]["properties"]["suspend"] = {"type": "boolean", "default": False}
+    await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": made})
     await operator()
     served = await binding(deletionPolicy="Cancel", concurrencyLimit=1)
     await served.ready()
     unschedulable = await launch(cpu_request="900")
     await api.wait(unschedulable["id"], until=lambda run: run["state_name"] == "Unschedulable")
-    await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": made})
     await served.patch(concurrencyLimit=2)
-    suspended = await launch()
+    suspended = await launch(suspend=True)
     await api.wait(suspended["id"], until=lambda run: run["state_name"] == "JobSuspended")
     await served.patch(concurrencyLimit=1)
     unclaimed = await launch()
