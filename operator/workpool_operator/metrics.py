@@ -42,7 +42,7 @@ LAG_SECONDS = 1.0  # between measurements of the event loop's lag
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "lease_held": (
         "1 if this replica holds the binding's Lease and serves the binding, otherwise 0. The sum "
-        "over all replicas is 1, or 0 while nobody serves it.",
+        "over all replicas is 1, or 0 while none serves it.",
         BINDING,
     ),
     "binding_condition": (

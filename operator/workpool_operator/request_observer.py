@@ -16,4 +16,4 @@ class RequestObserver(Protocol):
 
 
 def ignore(verb: str, status: int, seconds: float) -> None:
-    """Do nothing: nobody counts the requests."""
+    """Do nothing: the requests are not counted."""

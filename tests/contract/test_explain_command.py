@@ -17,7 +17,7 @@ import yaml
 from tests.support.command import Command, CommandResult
 from tests.support.prefect import Object, stock_template
 
-NOBODY = "00000000-0000-4000-8000-000000000001"
+UNKNOWN = "00000000-0000-4000-8000-000000000001"
 LONG_AGO = "2026-01-01T00:00:00Z"
 KIND = {"apiVersion": "workpool-operator.dev/v1alpha1", "kind": "WorkPoolBinding"}
 RBAC = "rbac.authorization.k8s.io"
@@ -357,17 +357,17 @@ async def _explained_without_prefect(explain, run, namespace, command) -> None:
     alone = await explain(run["id"], "--binding", str(other), code=3)
     assert f"Job {namespace}/" in alone.answer("JobSuspended")["message"]
     assert closed in alone.unread
-    (await explain(NOBODY, "--binding", str(other), code=1)).answer("NoJob")
+    (await explain(UNKNOWN, "--binding", str(other), code=1)).answer("NoJob")
 
 
 async def test_a_run_that_is_not_there_is_reported_with_the_names_that_are(
     api, explain, make, command, server_of, namespace, kube
 ):
     first = await make()
-    missing = (await explain(NOBODY, code=1)).answer("NotFound")
+    missing = (await explain(UNKNOWN, code=1)).answer("NotFound")
     assert "It was deleted, or is a run of another server" in missing["message"]
-    await kube.create("jobs", namespace, _job_of(NOBODY, server="http://other.example/api"))
-    other = await explain(NOBODY)
+    await kube.create("jobs", namespace, _job_of(UNKNOWN, server="http://other.example/api"))
+    other = await explain(UNKNOWN)
     assert "http://other.example/api" in other.answer("OtherServer")["message"]
     second = await api.create_run(first["deployment_id"], name=first["name"])
     options = ("--binding", server_of)

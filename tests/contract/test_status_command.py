@@ -202,8 +202,8 @@ async def test_on_a_terminal_the_table_is_live_and_its_last_state_stays(
 
 
 async def test_what_cannot_be_read_at_all_is_one_error_with_the_fix(person, crd):
-    nobody = await person([])
-    done = await nobody("status", "-A")
+    stranger = await person([])
+    done = await stranger("status", "-A")
     assert "workpoolbindings.workpool-operator.dev is forbidden" in done.error
     assert "Name the namespaces that you may read: --namespace NAME" in done.error
 

@@ -86,7 +86,7 @@ async def test_a_token_or_certificate_that_cannot_be_used_ends_the_start(
     assert all(part in str(error.value) for part in parts)
 
 
-async def test_an_empty_token_lets_nobody_in(tmp_path: Path) -> None:
+async def test_an_empty_token_admits_no_scrape(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("\n")
     with pytest.raises(OperatorError, match="the file is empty"):
         async with exposition.serve(0, render=render, token_file=str(tmp_path / "token")):

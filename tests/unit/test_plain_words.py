@@ -33,7 +33,7 @@ PATHS = (
 NEVER = {
     r"\btold\b": "reported, said, known",
     r"\bheard\b": "read, received",
-    r"\bby nobody\b": "name who acts",
+    r"\b(nobody|anybody)\b": "name who acts; everyone who",
     r"\bwhose an? \w+ is\b": "who set it, who caused it",
     r"\bto be had\b": "available",
     r"\b(for )?want of\b": "without, out of",

@@ -11,7 +11,7 @@ class Observer:
     block."""
 
     def runs_of(self, namespace: str, name: str) -> RunObserver | None:
-        """Return the observer of the binding's runs, None if nobody wants to know."""
+        """Return the observer of the binding's runs, None if it is not observed."""
 
     def requests_to(self, target: str) -> RequestObserver:
         """Return the observer of requests to "prefect" or "kubernetes"."""

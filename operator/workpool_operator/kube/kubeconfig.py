@@ -22,7 +22,7 @@ DEFAULT = "~/.kube/config"
 class Kubeconfig:
     """The file and context that options name; if empty, KUBECONFIG and the current context.
 
-    `user` is whom requests impersonate, "" for nobody.
+    `user` is the account that requests impersonate; "" impersonates none.
     """
 
     file: str = ""

@@ -101,7 +101,7 @@ class RunController(Subscriber):
         )
         # What the runs in flight take: changes with the store and with the cluster's objects.
         self._capacity = Capacity()
-        # How far the runs are, if anybody wants to know.
+        # How far the runs are, if an observer wants to know.
         self._progress = Progress(observer) if observer else None
         # What the API server refuses for now: claims wait for it.
         self._back_pressure = BackPressure()

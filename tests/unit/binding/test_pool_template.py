@@ -105,7 +105,7 @@ def test_of_many_errors_the_first_three_are_listed() -> None:
         ("b", "a", "a", "OUT_OF_SYNC", "UPDATE"),  # the ConfigMap changed
         ("a", "b", "a", "DRIFTED", "DRIFTED"),  # the pool changed
         ("c", "b", "a", "DRIFTED", "DRIFTED"),  # both changed
-        ("a", "b", "", "OUT_OF_SYNC", "OUT_OF_SYNC"),  # nobody knows whose the pool's is
+        ("a", "b", "", "OUT_OF_SYNC", "OUT_OF_SYNC"),  # it is unknown whose the pool's is
     ],
 )
 def test_a_template_is_updated_only_if_the_configmap_alone_changed(

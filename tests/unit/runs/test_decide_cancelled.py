@@ -80,7 +80,7 @@ CASES = [
         objects(job("old", deleting=True), pod("old", phase="Running")),
     ),
     Case(
-        "a run that nobody has claimed stays scheduled",
+        "a run that is not claimed stays scheduled",
         record(run(SCHEDULED)),
         ForgetRun(),
         objects(),

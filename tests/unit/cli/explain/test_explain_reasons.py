@@ -198,7 +198,7 @@ def with_job(*pods: Any, **fields: Any) -> dict[str, Any]:
 
 PENDING: dict[str, tuple[Snapshot, list[str]]] = {
     "a client has it": (snapshot(state("PENDING")), ["HeldByClient"]),
-    "nobody can say who": (
+    "who is unknown": (
         snapshot(state("PENDING"), **of_bindings(bindings_readable=False)),
         ["Claimed"],
     ),
