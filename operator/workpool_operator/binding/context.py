@@ -92,7 +92,9 @@ class Binding:
         """Return the path of the field that names a namespace of Jobs."""
         if job_namespace == self.job_namespace:
             return "spec.jobs.namespace"
-        allowed = self.spec().jobs.allowed_namespaces or ()
+        allowed = [*(self.spec().jobs.allowed_namespaces or ())]
+        if job_namespace not in allowed:  # it was taken off the list during the check
+            return "spec.jobs.allowedNamespaces"
         return f"spec.jobs.allowedNamespaces[{allowed.index(job_namespace)}]"
 
     @property
@@ -206,12 +208,12 @@ class OperatorContext:
     """What all sessions of a process share.
 
     `identity`: the name of this process in the Leases that it holds. `template_environment`: the
-    names of the operator's environment variables that templates may read. `observer`: what counts
-    what happens. `consumers`: which queues
-    of which pool each binding serves. `check_slots` limits the concurrent checks of one
-    server, by its URL: if a hundred bindings start together, a small server would answer none of
-    them in time. `versions`: the servers' versions, "" if unknown. `workers`: the names of a pool's
-    online workers, None if unknown. `crd_outdated`: the condition, which is the same for all.
+    names of the operator's environment variables that templates may read. `observer` handles what
+    happens in the process. `consumers`: which queues of which pool each binding serves.
+    `check_slots` limits the concurrent checks of one server, by its URL: if a hundred bindings
+    start together, a small server would answer none of them in time. `versions`: the servers'
+    versions, "" if unknown. `workers`: the names of a pool's online workers, None if unknown.
+    `crd_outdated`: the condition, which is the same for all.
     """
 
     kube: KubernetesClient

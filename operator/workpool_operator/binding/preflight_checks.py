@@ -198,8 +198,10 @@ def _how_to_create(spec: Spec) -> str:
     name = spec.work_pool.pool_name
     if spec.work_pool.ref:
         return f"prefect-operator creates it: kubectl describe prefectworkpool {name} says why not."
-    command = f"prefect work-pool create {name!r} --type {spec.work_pool.type}"
-    return f"Create it: {command}, or set spec.workPool.creationPolicy to IfNotPresent."
+    create = f"Create it: prefect work-pool create {name!r} --type {spec.work_pool.type}"
+    if spec.work_pool.creation_policy != "Never":  # the operator creates none during a deletion
+        return f"{create}."
+    return f"{create}, or set spec.workPool.creationPolicy to IfNotPresent."
 
 
 async def check_queues(

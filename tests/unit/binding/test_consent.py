@@ -84,7 +84,11 @@ class Absent:
 
 @pytest.mark.parametrize(
     ("namespace", "field"),
-    [("runs", "spec.jobs.namespace"), ("more", "spec.jobs.allowedNamespaces[1]")],
+    [
+        ("runs", "spec.jobs.namespace"),
+        ("more", "spec.jobs.allowedNamespaces[1]"),
+        ("gone", "spec.jobs.allowedNamespaces"),  # taken off the list during the check
+    ],
 )
 async def test_a_missing_namespace_is_reported_with_the_field_that_names_it(
     namespace: str, field: str

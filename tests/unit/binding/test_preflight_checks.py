@@ -59,6 +59,8 @@ def reference(name: str, key: str) -> dict[str, Any]:
 class Api:
     """A client whose requests all raise one error."""
 
+    pool = "etl"
+
     def __init__(self, error: OperatorError, server: PrefectEndpoint) -> None:
         self.server = server
         self._error = error
@@ -292,3 +294,15 @@ async def test_headers_of_run_pods_must_be_json_as_prefects_client_reads_it(valu
         return
     with pytest.raises(BindingFault, match="is not a JSON object like"):
         await key.headers(kube)
+
+
+@pytest.mark.parametrize(("policy", "advised"), [("Never", True), ("IfNotPresent", False)])
+def test_a_missing_pool_is_reported_with_the_policies_that_would_create_it(
+    policy: str, advised: bool
+) -> None:
+    pool = {"name": "etl", "creationPolicy": policy}
+    wanted = Spec.model_validate({"workPool": pool, "server": {"url": INSIDE}})
+    api: Any = Api(DOWN, PrefectEndpoint(INSIDE))
+    with pytest.raises(BindingFault, match="prefect work-pool create 'etl'") as raised:
+        preflight_checks.check_pool_type(None, wanted, api)
+    assert ("set spec.workPool.creationPolicy" in str(raised.value)) is advised
