@@ -127,7 +127,7 @@ class App:
             self._problems.report(NOT_LISTED, self._crd_problem)
         else:
             self._problems.resolved(NOT_LISTED)
-            outdated = await crd_check.crd_outdated(self._context.kube)
+            outdated = await crd_check.cached(self._context)
             if outdated.status == "True":
                 log.warning("%s", outdated.message)
         return not self._crd_problem

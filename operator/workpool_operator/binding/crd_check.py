@@ -11,6 +11,7 @@ from typing import Any
 from workpool_operator import settings
 from workpool_operator.api import crd, v1alpha1
 from workpool_operator.binding.conditions import ConditionState
+from workpool_operator.binding.context import OperatorContext
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.errors import (
     KubernetesForbidden,
@@ -43,6 +44,12 @@ async def crd_outdated(kube: KubernetesClient) -> ConditionState:
         f"{', '.join(lacking[:_MOST_FIELDS])}{more}. {_upgrade()}"
     )
     return ConditionState("True", "FieldsMissing", text)
+
+
+async def cached(context: OperatorContext) -> ConditionState:
+    """Return CRDOutdated as the process read it last, at most `CRD_SECONDS` ago: the document has
+    more than 100 kB."""
+    return await context.crd_outdated.get(context.kube, lambda: crd_outdated(context.kube))
 
 
 def missing_fields(served: Object) -> list[str]:

@@ -407,9 +407,7 @@ class BindingSession(Subscriber):
                 log.warning("%s: %s", self._binding.key, found.message)
             before = self._rights, self._crd_outdated
             self._rights = found
-            self._crd_outdated = await self._context.crd_outdated.get(
-                self._context.kube, lambda: crd_check.crd_outdated(self._context.kube)
-            )
+            self._crd_outdated = await crd_check.cached(self._context)
             if before != (self._rights, self._crd_outdated):
                 self._reported.set()
             self._preflight.rights_reviewed.clear()
