@@ -175,14 +175,11 @@ class Metrics(Observer):
         """
         async with self._rendering:
             encode, kind = choose_encoder(accept)
-            gauges = tuple(self.gauges())
-            everything = _Everything(self._registry, gauges)
-            return await asyncio.to_thread(partial(encode, everything)), kind
+            return await asyncio.to_thread(partial(encode, self.all())), kind
 
-    def families(self) -> Iterator[Metric]:
-        """Return every family of metrics with its samples."""
-        yield from self._registry.collect()
-        yield from self.gauges()
+    def all(self) -> Collector:
+        """Return every metric, the gauges as they are at this moment."""
+        return _Everything(self._registry, tuple(self.gauges()))
 
     def value(self, name: str, **labels: str) -> float | None:
         """Return the value of one series of a counter or histogram, None if it does not exist."""

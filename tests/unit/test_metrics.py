@@ -45,7 +45,7 @@ def samples(metrics: Metrics) -> Samples:
     """Return every series of the operator's own, as `name{label="value",...}` without prefix."""
     return {
         _series(each.name, each.labels): each.value
-        for family in metrics.families()
+        for family in metrics.all().collect()
         for each in family.samples
         if each.name.startswith("workpool_operator_")
     }
@@ -184,7 +184,7 @@ async def test_the_lag_of_the_event_loop_is_measured(
 
 def test_every_metric_has_a_test_above_that_makes_it_move(metrics: Metrics) -> None:
     moved = {re.sub(r"(_total|_sum)?\{.*$", "", series) for series, _ in (*EVENTS, *SHOWN)}
-    names = {family.name for family in metrics.families() if "workpool" in family.name}
+    names = {family.name for family in metrics.all().collect() if "workpool" in family.name}
     own = {name.removeprefix("workpool_operator_") for name in names}
     assert own == moved | {"event_loop_lag_seconds", "build_info"}
 
@@ -280,7 +280,7 @@ async def test_the_text_is_what_a_parser_of_prometheus_reads() -> None:
 
 
 def test_names_follow_the_conventions_of_prometheus(metrics: Metrics) -> None:
-    for family in metrics.families():
+    for family in metrics.all().collect():
         if family.name.startswith("workpool_operator_"):
             assert re.fullmatch(r"[a-z_]+", family.name)
             assert family.documentation.endswith(".")
@@ -301,7 +301,7 @@ def test_the_page_lists_every_metric_with_its_labels_and_meaning(metrics: Metric
 def table(metrics: Metrics) -> list[tuple[str, str, str]]:
     """Return name, labels and meaning of every metric, as the page has them."""
     rows = []
-    for family in metrics.families():
+    for family in metrics.all().collect():
         if not family.name.startswith("workpool_operator_"):
             continue
         name = family.name + ("_total" if family.type == "counter" else "")

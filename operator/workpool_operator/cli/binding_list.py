@@ -48,8 +48,3 @@ async def list_bindings(
     except KubernetesRefused as error:
         raise OperatorError(f"{kube.address}: {error}") from error
     return [binding for page in pages for binding in page["items"]]
-
-
-def key_of(binding: Object) -> str:
-    """Return NAMESPACE/NAME."""
-    return f"{binding['metadata']['namespace']}/{binding['metadata']['name']}"

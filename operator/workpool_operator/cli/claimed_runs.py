@@ -10,8 +10,8 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from workpool_operator.cli import connections
-from workpool_operator.cli.binding_list import key_of
 from workpool_operator.cli.binding_lookup import binding_of
+from workpool_operator.cli.objects import key_of
 from workpool_operator.cli.runs_in_flight import NO_JOB, RunInFlight
 from workpool_operator.errors import OperatorError
 from workpool_operator.jobs import names

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from workpool_operator import settings
 from workpool_operator.cli import flow_run_documents, template_check
 from workpool_operator.cli.binding_check import POOL_TYPES
 from workpool_operator.cli.findings import Finding
@@ -157,15 +156,7 @@ def _crash(path: Path, text: str, given: Object, pool: Object) -> Finding:
 
 def _render_input(given: Object, pool: Object) -> RenderInput:
     selector = RunSelector(template=pool["base_job_template"], variables=given)
-    found = flow_run_documents.sample_documents(selector)
-    return RenderInput(
-        found.run,
-        found.flow,
-        found.deployment,
-        found.pool,
-        worker_name="",
-        template_environment=settings.template_environment(),
-    )
+    return flow_run_documents.sample_input(selector)
 
 
 def _is_resolved_later(value: Any) -> bool:

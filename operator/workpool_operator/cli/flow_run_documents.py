@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from workpool_operator import settings
 from workpool_operator.errors import OperatorError
 from workpool_operator.jobs import documents
+from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.prefect_api import lookup
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import Run
@@ -83,6 +85,19 @@ def sample_documents(selector: RunSelector) -> RunDocuments:
     """Return documents without a server: placeholders, and what the selector has."""
     pool = {"id": str(SAMPLE_ID), "name": "work-pool", "type": "kubernetes"}
     return _of_pool(pool | {"base_job_template": selector.template}, selector)
+
+
+def sample_input(selector: RunSelector) -> RenderInput:
+    """Return what a Job without a binding is rendered from, without a server."""
+    found = sample_documents(selector)
+    return RenderInput(
+        found.run,
+        found.flow,
+        found.deployment,
+        found.pool,
+        worker_name="",
+        template_environment=settings.template_environment(),
+    )
 
 
 async def fetch_documents(selector: RunSelector, api: PrefectApi) -> RunDocuments:

@@ -202,11 +202,8 @@ class _Writer:
         if given:
             config_map = f"{self._name}-base-job-template"
             text = given if isinstance(given, str) else json.dumps(given, indent=2)
-            metadata = {"name": config_map} | (
-                {"namespace": self._namespace} if self._namespace else {}
-            )
-            kind = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
-            self.result.config_map = {**kind, "data": {_TEMPLATE_KEY: text}}
+            head = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": self._metadata(config_map)}
+            self.result.config_map = {**head, "data": {_TEMPLATE_KEY: text}}
         if config_map:
             source = f"{prefix}.{'configuration' if given else 'existingConfigMapName'}"
             reference = {"configMapKeyRef": {"name": config_map, "key": _TEMPLATE_KEY}}

@@ -61,6 +61,11 @@ def is_binding(value: Any) -> bool:
     return isinstance(value, Mapping) and value.get("kind") == v1alpha1.KIND
 
 
+def key_of(binding: Mapping[str, Any]) -> str:
+    """Return NAMESPACE/NAME of a binding in a cluster."""
+    return f"{binding['metadata']['namespace']}/{binding['metadata']['name']}"
+
+
 def pool_name(spec: Any) -> str:
     """Return the name in Prefect of the work pool of a binding's spec; "" without one."""
     for path in (("workPool", "name"), ("workPool", "ref", "name")):

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from workpool_operator.cli.binding_list import key_of, list_bindings
+from workpool_operator.cli.binding_list import list_bindings
+from workpool_operator.cli.objects import key_of
 from workpool_operator.cli.runs_in_flight import RunInFlight, runs_in_flight
 from workpool_operator.cli.status_report import runs_of
 from workpool_operator.errors import OperatorError

@@ -9,7 +9,7 @@ from datetime import datetime
 from workpool_operator.jobs import diagnosis
 from workpool_operator.jobs.diagnosis import WaitReason
 from workpool_operator.jobs.disruption import explain_disruption
-from workpool_operator.kube.models import BINDING_ANNOTATION, Event, Job, Pod
+from workpool_operator.kube.models import Event, Job, Pod
 from workpool_operator.runs.capacity import Stage, stage_of
 
 NO_JOB = "NoJob"
@@ -91,7 +91,7 @@ def _run(
     return RunInFlight(
         run_id=job.run_id,
         name=names.get(job.metadata.uid, ""),
-        binding=job.metadata.annotations.get(BINDING_ANNOTATION, ""),
+        binding=job.binding,
         namespace=job.metadata.namespace,
         phase=_ENDING if ending else _PHASES[stage],
         since=job.metadata.creation_timestamp,

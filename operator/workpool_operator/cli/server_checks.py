@@ -69,7 +69,7 @@ async def check_name(server: PrefectEndpoint) -> CheckResult:
         async with asyncio.timeout(SECONDS):
             found = await loop.getaddrinfo(host, parts.port, type=socket.SOCK_STREAM)
     except (OSError, TimeoutError) as error:
-        fault = f"{connection_errors.explain(error)}"
+        fault = connection_errors.explain(error)
         fix = f"correct {server.setting}, and check the DNS of the cluster. {_ELSEWHERE}"
         return CheckResult(f"DNS: {host}", fault, fix)
     addresses = sorted({str(each[4][0]) for each in found})

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from workpool_operator.cli.objects import pool_name
+from workpool_operator.binding.conditions import CLAIMING, READY
+from workpool_operator.cli.objects import key_of, pool_name
 from workpool_operator.cli.runs_in_flight import RunInFlight
 from workpool_operator.jobs.field_errors import get_path
 
-READY, CLAIMING = "Ready", "Claiming"
 UNSERVED = "no operator serves it: check the namespaces and the selector of the operator"
 _COLOURS = {
     "True": "green",
@@ -89,7 +89,7 @@ def _run_row(run: RunInFlight, now: datetime) -> tuple[str, ...]:
 def explanations(bindings: Iterable[Object], runs: Iterable[RunInFlight]) -> Iterator[str]:
     """Yield why a binding does not claim runs, and why a run waits, each with what to do."""
     for binding in bindings:
-        name = f"{binding['metadata']['namespace']}/{binding['metadata']['name']}"
+        name = key_of(binding)
         if not get_path(binding, ("status", "conditions")):
             yield f"{name}: {UNSERVED}"
         shown = set[str]()

@@ -27,7 +27,6 @@ from workpool_operator.jobs import validation
 from workpool_operator.jobs.attribution import template_path
 from workpool_operator.jobs.field_errors import FieldError, FieldWarning, Path, parse_path
 from workpool_operator.jobs.ineffective_variables import OF_THE_STOCK_WORKER
-from workpool_operator.jobs.inputs import RenderInput
 from workpool_operator.jobs.manifest import Identity
 from workpool_operator.jobs.references import is_placeholder, schemas, used_variables
 from workpool_operator.jobs.render import render_manifest
@@ -66,15 +65,7 @@ def check_default_run(template: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield what crashes a run that sets no job variable, if the template itself has no error."""
     if template_errors(template):
         return
-    found = flow_run_documents.sample_documents(RunSelector(template=template))
-    render_input = RenderInput(
-        found.run,
-        found.flow,
-        found.deployment,
-        found.pool,
-        worker_name="",
-        template_environment=settings.template_environment(),
-    )
+    render_input = flow_run_documents.sample_input(RunSelector(template=template))
     try:
         job = asyncio.run(
             render_manifest(render_input, IDENTITY, client=cast("PrefectClient", _NO_SERVER))

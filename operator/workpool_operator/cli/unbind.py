@@ -22,9 +22,9 @@ from pydantic import ValidationError
 from workpool_operator.binding import finalizers, secrets
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.cli import output
-from workpool_operator.cli.binding_list import NotInstalled, key_of, list_bindings
+from workpool_operator.cli.binding_list import NotInstalled, list_bindings
 from workpool_operator.cli.binding_lookup import binding_of
-from workpool_operator.cli.objects import pool_name
+from workpool_operator.cli.objects import key_of, pool_name
 from workpool_operator.errors import (
     KubernetesConflict,
     KubernetesNotFound,

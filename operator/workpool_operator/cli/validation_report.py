@@ -107,12 +107,11 @@ class ValidationReport:
             self.other_objects += 1
             return
         self.checked.append(found)
-        for finding in self._check_project(found) or _check(found):
+        is_project = found.kind == "deployment file"
+        for finding in self._check_project(found) if is_project else _check(found):
             self.add_finding(found, finding)
 
-    def _check_project(self, found: KubernetesObject) -> Iterator[Finding] | None:
-        if found.kind != "deployment file":
-            return None
+    def _check_project(self, found: KubernetesObject) -> Iterator[Finding]:
         from workpool_operator.cli import deployment_check  # imports Prefect
 
         return deployment_check.check(found.value, self._pools.read)

@@ -20,6 +20,7 @@ from workpool_operator.prefect_api.models import ConcurrencyLimit, Run
 
 UNLIMITED = float("inf")
 FULL_SECONDS = 30.0  # for which Prefect delays a run whose claim it refuses
+LEASE_SECONDS = 300  # a slot that its run does not renew is free after that
 
 
 @dataclass(frozen=True, slots=True)

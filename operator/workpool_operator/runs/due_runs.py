@@ -19,7 +19,8 @@ from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import Run, WorkPool, WorkQueue
 
 UNLIMITED = float("inf")
-_ACTIVE = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
+#: What a poll counts against the limits of pool and queues.
+ACTIVE = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
 
 
 class DueRuns:
@@ -91,7 +92,7 @@ class DueRuns:
     async def _room(self, limit: int | None, where: dict[str, Any]) -> float:
         if limit is None:
             return UNLIMITED
-        return max(0, limit - await self._prefect.count_runs({**where, "flow_runs": _ACTIVE}))
+        return max(0, limit - await self._prefect.count_runs({**where, "flow_runs": ACTIVE}))
 
     async def _in_queue(
         self, queue: WorkQueue, limit: int, *, known: Collection[UUID], full: Collection[UUID]

@@ -33,11 +33,10 @@ from workpool_operator.runs.claims import (
     is_stray_substate,
     overwritten_state,
 )
+from workpool_operator.runs.deployment_limits import LEASE_SECONDS
 from workpool_operator.runs.store import RunStore
 
 log = logging.getLogger(__name__)
-
-LEASE_SECONDS = 300
 
 
 class StateProposals:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from workpool_operator.cli.explain.reason import Reason, sentences, since
+from workpool_operator.cli.explain.reason import Reason, describe, sentences, since
 from workpool_operator.cli.explain.snapshot import BindingFacts
 
 LOGS = "kubectl -n workpool-operator logs --selector=app.kubernetes.io/name=workpool-operator"
@@ -27,7 +27,7 @@ def unserved(binding: BindingFacts, *, now: datetime) -> Reason | None:
         return Reason(reason="NoOperator", message=sentences(text), next_step=step)
     if binding.deleting:
         text = f"Binding {binding.key} is being deleted: it claims no runs"
-        step = f"kubectl -n {binding.namespace} describe wpb {binding.name}"
+        step = describe("wpb", binding.namespace, binding.name)
         return Reason(reason="BindingDeleting", message=sentences(text), next_step=step)
     if not binding.operator or ready.reason == "NotSelected":
         text = f"No operator serves binding {binding.key} ({ready.reason})"
@@ -57,7 +57,7 @@ def _not_ready(binding: BindingFacts) -> Reason | None:
     return Reason(
         reason="BindingNotReady",
         message=sentences(text, ready.message),
-        next_step=f"kubectl -n {binding.namespace} describe wpb {binding.name}",
+        next_step=describe("wpb", binding.namespace, binding.name),
     )
 
 
@@ -69,7 +69,7 @@ def _full(binding: BindingFacts) -> Reason | None:
     command = f"kubectl -n {binding.namespace} patch wpb {binding.name} {change}"
     return Reason(
         reason="BindingAtCapacity",
-        message=sentences(f"Binding {binding.key}", claiming.message).replace(". ", ": ", 1),
+        message=sentences(f"Binding {binding.key}: {claiming.message}"),
         next_step=f"wait until one is free, or raise the limit: {command}",
         holders=binding.in_flight,
     )
@@ -84,5 +84,5 @@ def _waiting(binding: BindingFacts) -> Reason | None:
     return Reason(
         reason="BindingNotClaiming",
         message=sentences(text, claiming.message),
-        next_step=f"kubectl -n {binding.namespace} describe wpb {binding.name}",
+        next_step=describe("wpb", binding.namespace, binding.name),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from workpool_operator.cli.explain import bindings
-from workpool_operator.cli.explain.reason import Reason, at, listed, sentences, since
+from workpool_operator.cli.explain.reason import Reason, at, describe, listed, sentences, since
 from workpool_operator.cli.explain.snapshot import Claimant, PrefectFacts, Snapshot
 from workpool_operator.jobs import diagnosis, kueue
 from workpool_operator.kube.models import Event, Job, Pod
@@ -84,7 +84,7 @@ def _in_cluster(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Iterator
         yield Reason(
             reason=wait.category,
             message=sentences(f"Pod {pod.metadata.name}: {wait.message}"),
-            next_step=_describe("pod", pod.metadata.namespace, pod.metadata.name),
+            next_step=describe("pod", pod.metadata.namespace, pod.metadata.name),
         )
     elif pod.ended:
         yield _pod_ended(snapshot, job)
@@ -119,7 +119,7 @@ def _by_state(run: Run, prefect: PrefectFacts, job: Job | None) -> Reason:
     name = "Claimed" if run.state_name in _QUIET else run.state_name
     where = f"Its Job is {job.metadata.namespace}/{job.name}" if job else ""
     text = f"{run.state_name} {began}"
-    step = _describe("job", job.metadata.namespace, job.name) if job else _fix_in_message(message)
+    step = describe("job", job.metadata.namespace, job.name) if job else _fix_in_message(message)
     return Reason(reason=name, message=sentences(text, message, where), next_step=step)
 
 
@@ -142,7 +142,7 @@ def _suspended(snapshot: Snapshot, job: Job) -> Reason:
 
 def _without_pod(snapshot: Snapshot, job: Job) -> Reason:
     wait = diagnosis.no_pods_reason(snapshot.events_of(job.name), what=f"Job {job.name}")
-    step = _describe("job", job.metadata.namespace, job.name)
+    step = describe("job", job.metadata.namespace, job.name)
     if wait:
         return Reason(reason=wait.category, message=wait.message, next_step=step)
     text = f"Job {job.metadata.namespace}/{job.name} has no pod yet"
@@ -167,7 +167,7 @@ def _starting(pod: Pod, snapshot: Snapshot) -> Reason:
 def _progressing(snapshot: Snapshot, pod: Pod) -> Reason:
     node = f" on node {pod.spec.node_name}" if pod.spec.node_name else ""
     text = f"Pod {pod.metadata.name}{node} is {pod.status.phase}"
-    step = _describe("pod", pod.metadata.namespace, pod.metadata.name)
+    step = describe("pod", pod.metadata.namespace, pod.metadata.name)
     return Reason(
         reason="PodStarting",
         message=sentences(text, _last(snapshot, pod)),
@@ -184,10 +184,6 @@ def _last(snapshot: Snapshot, pod: Pod) -> str:
 
 def _words(event: Event) -> str:
     return f"{event.reason}: {event.message}" if event.message else event.reason
-
-
-def _describe(kind: str, namespace: str, name: str) -> str:
-    return f"kubectl -n {namespace} describe {kind} {name}"
 
 
 # After the flow has started
@@ -250,5 +246,5 @@ def explain_ended(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Iterat
     yield Reason(reason=run.state_name, message=text, next_step=step, holds=False)
     for pod in snapshot.live_pods:
         text = f"Pod {pod.metadata.namespace}/{pod.metadata.name} of the run has not ended yet"
-        step = _describe("pod", pod.metadata.namespace, pod.metadata.name)
+        step = describe("pod", pod.metadata.namespace, pod.metadata.name)
         yield Reason(reason="PodLeft", message=sentences(text), next_step=step, holds=False)

@@ -31,13 +31,13 @@ from workpool_operator.cli.runs_in_flight import RunInFlight, runs_in_flight
 from workpool_operator.errors import KubernetesForbidden, KubernetesNotFound, OperatorError
 from workpool_operator.jobs import kueue, names
 from workpool_operator.jobs.field_errors import get_path
+from workpool_operator.jobs.manifest import FLOW_RUN_ID_KEY
 from workpool_operator.kube.client import EVENTS, JOBS, PODS, KubernetesClient, Resource
 from workpool_operator.kube.models import RUN_LABEL, Condition, Event, Job, Pod
 
 T = TypeVar("T")
 Object = dict[str, Any]
 
-STOCK_LABEL = "prefect.io/flow-run-id"  # of the Jobs and pods of a stock worker
 _MOST_PODS = 3  # whose Events are read, newest first
 _conditions = TypeAdapter(tuple[Condition, ...])
 
@@ -183,7 +183,8 @@ class ClusterReader:
         ours = await self.kube.list(resource, namespace, label_selector=f"{RUN_LABEL}={run_id}")
         if ours:
             return ours
-        return await self.kube.list(resource, namespace, label_selector=f"{STOCK_LABEL}={run_id}")
+        stock = f"{FLOW_RUN_ID_KEY}={run_id}"
+        return await self.kube.list(resource, namespace, label_selector=stock)
 
     async def _events(
         self, jobs: Iterable[Job], pods: Iterable[Pod]
@@ -203,14 +204,10 @@ class ClusterReader:
         fields = f"involvedObject.uid={item.metadata.uid}"
         return tuple(sorted(await self._list(EVENTS, namespace, fields=fields), key=_event_time))
 
-    async def _list(
-        self, resource: Resource[T], namespace: str, *, labels: str = "", fields: str = ""
-    ) -> tuple[T, ...]:
+    async def _list(self, resource: Resource[T], namespace: str, *, fields: str) -> tuple[T, ...]:
         """Return the objects; note and return none if they cannot be read."""
         try:
-            return await self.kube.list(
-                resource, namespace, label_selector=labels, field_selector=fields
-            )
+            return await self.kube.list(resource, namespace, field_selector=fields)
         except OperatorError as error:
             self._note(resource.plural, namespace, error)
             return ()

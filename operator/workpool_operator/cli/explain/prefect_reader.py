@@ -5,7 +5,7 @@ What cannot be read is noted and left out; only the run itself is needed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
@@ -21,13 +21,12 @@ from workpool_operator.errors import OperatorError
 from workpool_operator.prefect_api import lookup
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import Run
-from workpool_operator.runs import deployment_limits
+from workpool_operator.runs import deployment_limits, due_runs
 
 T = TypeVar("T")
 Object = dict[str, Any]
 
-_OCCUPIED = ("PENDING", "RUNNING")  # what a poll counts against the limits of pool and queue
-_LEASED = (*_OCCUPIED, "CANCELLING")
+_LEASED = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
 _LISTED = 50
 
 
@@ -115,7 +114,7 @@ class PrefectReader:
         holders: tuple[Holder, ...] = ()
         taken = 0
         if limit is not None:
-            filters = {**where, "flow_runs": _of_types(_OCCUPIED)}
+            filters = {**where, "flow_runs": due_runs.ACTIVE}
             taken = await self._try(f"the runs of '{name}'", self.api.count_runs(filters), 0)
             holders = await self._holders(filters)
         return Limit(name=name, paused=paused, limit=limit, taken=taken, holders=holders)
@@ -156,7 +155,7 @@ class PrefectReader:
         sharing = await self._sharing(document, limit)
         filters = {
             "deployments": {"id": {"any_": sharing}},
-            "flow_runs": _of_types(_LEASED),
+            "flow_runs": _LEASED,
         }
         return Limit(
             name=str(limit.get("name") or ""),
@@ -199,10 +198,6 @@ class PrefectReader:
         except OperatorError as error:
             self.unread.append(Unread(f"{what} (Prefect)", str(error)))
             return default
-
-
-def _of_types(types: Sequence[str]) -> dict[str, Any]:
-    return {"state": {"type": {"any_": list(types)}}}
 
 
 def _holder(run: Run) -> Holder:

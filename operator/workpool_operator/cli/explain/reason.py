@@ -10,7 +10,7 @@ from workpool_operator.cli.explain.snapshot import Holder
 from workpool_operator.cli.status_report import age_of
 
 MOST_LISTED = 5
-_DAY = timedelta(hours=20)
+_SAME_DAY = timedelta(hours=20)  # a time of day that is nearer can mean no other day
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +28,11 @@ class Reason:
 
 
 def at(time: datetime | None, now: datetime) -> str:
-    """Return the time of day in UTC, with the date if that is not today."""
+    """Return the time of day in UTC, with the date if it is far from now."""
     if time is None:
         return "an unknown time"
     utc = time.astimezone(UTC)
-    day = "" if abs(now - time) < _DAY else f"{utc:%Y-%m-%d} "
+    day = "" if abs(now - time) < _SAME_DAY else f"{utc:%Y-%m-%d} "
     return f"{day}{utc:%H:%M:%S} UTC"
 
 
@@ -45,6 +45,11 @@ def sentences(*parts: str | None) -> str:
     """Return the parts, each of which ends with a full stop, as one line."""
     texts = (" ".join((part or "").split()).rstrip(".") for part in parts)
     return " ".join(f"{text}." for text in texts if text)
+
+
+def describe(kind: str, namespace: str, name: str) -> str:
+    """Return the command that shows everything about an object."""
+    return f"kubectl -n {namespace} describe {kind} {name}"
 
 
 def listed(names: Iterable[str], *, most: int = MOST_LISTED) -> str:

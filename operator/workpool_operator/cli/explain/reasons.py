@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from workpool_operator.cli.explain import claimed, scheduled
-from workpool_operator.cli.explain.reason import Reason, listed, sentences
+from workpool_operator.cli.explain.reason import Reason, describe, listed, sentences
 from workpool_operator.cli.explain.snapshot import Deployment, PrefectFacts, Snapshot
 from workpool_operator.jobs import diagnosis
 from workpool_operator.prefect_api.models import Run
@@ -66,7 +66,7 @@ def _of_job(snapshot: Snapshot, prefect: PrefectFacts, text: str) -> Reason:
         known = f"{where}, and its operator calls its server {job.server}"
         message = sentences(text, known, "If that is the same server, the run was deleted")
         return Reason(reason="OtherServer", message=message, next_step=step)
-    step = f"kubectl -n {job.metadata.namespace} describe job {job.name}"
+    step = describe("job", job.metadata.namespace, job.name)
     message = sentences(text, "It was deleted", f"{where} still: its operator deletes it")
     return Reason(reason="RunDeleted", message=message, next_step=step)
 
@@ -122,7 +122,7 @@ def _by_cluster(snapshot: Snapshot) -> Iterator[Reason]:
             next_step="make the Prefect server reachable, and run this again",
         )
         return
-    step = f"kubectl -n {job.metadata.namespace} describe job {job.name}"
+    step = describe("job", job.metadata.namespace, job.name)
     where = f"Job {job.metadata.namespace}/{job.name}"
     wait = diagnosis.wait_reason(pod, cluster.now)
     if job.suspended:

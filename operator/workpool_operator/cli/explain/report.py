@@ -90,11 +90,8 @@ def heading(report: Report) -> list[str]:
         return [f"flow run {snapshot.run_id}"] if snapshot.run_id else []
     of = f" of {prefect.deployment.name}" if prefect.deployment else ""
     lines = [f"flow run '{run.name}' ({run.id}){of}"]
-    state = (
-        run.state_name
-        if run.state_name.upper() == run.state_type
-        else (f"{run.state_name} ({run.state_type})")
-    )
+    is_plain = run.state_name.upper() == run.state_type
+    state = run.state_name if is_plain else f"{run.state_name} ({run.state_type})"
     began = since(run.state.timestamp if run.state else None, prefect.now)
     lines.append(f"{state} {began}{_pool(snapshot)}")
     if claimant := snapshot.claimant:

@@ -14,8 +14,8 @@ from workpool_operator.cli.explain.snapshot import BindingFacts, Limit, PrefectF
 from workpool_operator.cli.status_report import duration
 from workpool_operator.jobs.diagnosis import INFRASTRUCTURE_RETRY
 from workpool_operator.prefect_api.models import Run
+from workpool_operator.runs.deployment_limits import LEASE_SECONDS
 
-LEASE_SECONDS = 300
 AWAITING_SLOT = "AwaitingConcurrencySlot"
 # Names that say only that the run waits for its time.
 _PLAIN = frozenset({"Scheduled", "Late"})

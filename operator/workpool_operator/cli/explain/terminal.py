@@ -34,7 +34,7 @@ def _heading(report: Report) -> RenderableType:
 
 def _reason(reason: Reason, by: list[str], *, is_answer: bool) -> RenderableType:
     colour = "yellow" if reason.holds else "green"
-    mark = ("●", "○")[not is_answer]
+    mark = "●" if is_answer else "○"
     table = Table.grid(padding=(0, 1))
     table.add_column(width=1)
     table.add_column(overflow="fold")

@@ -106,9 +106,9 @@ def job_impossible(given: ClaimedInput) -> Action | None:
             return ReportCancelled(f"{fault.message}: the run was cancelled.")
         case JobFaultReason.RENDERING_FAILED:
             text = f"The run's Job cannot be created. {fault.message}"
-            return ReportCrashed(Termination(text, "RenderingFailed"))
+            return ReportCrashed(Termination(text, fault.reason.value))
         case JobFaultReason.REFUSED:
-            return ReportCrashed(Termination(fault.message, "JobRefused"))
+            return ReportCrashed(Termination(fault.message, fault.reason.value))
 
 
 def refused_too_long(given: ClaimedInput) -> Action | None:
