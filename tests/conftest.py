@@ -76,6 +76,7 @@ def crd(cluster: Cluster) -> str:
         name = str(yaml.safe_load(manifest)["metadata"]["name"])
         cluster.kubectl.run("apply", "--server-side", "--force-conflicts", "-f-", stdin=manifest)
         cluster.kubectl.run("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+        cluster.kubectl.run("get", name, "-A")  # repeated while the storage is initialized (429)
         return {"name": name}
 
     return str(TestRun.current().once("CRD", apply)["name"])
