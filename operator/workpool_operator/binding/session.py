@@ -48,6 +48,7 @@ from workpool_operator.runs.rules import ended
 log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 1.0  # the status is built at most so often
+SETTLE_SECONDS = 0.25  # from a report to the status: a run that a poll found first gets its Job
 QUIET_STATUS_SECONDS = 5.0  # the same while nothing is reported: some of it depends on the time
 FAILED_STATUS_SECONDS = 3.0
 DELETION_SECONDS = 1.0  # between two counts of the runs that a deletion waits for
@@ -373,13 +374,13 @@ class BindingSession(Subscriber):
             await self._wait_for_report(closest=await self._write_status())
 
     async def _wait_for_report(self, *, closest: float) -> None:
-        """Wait until the status may have changed, at least `closest` seconds."""
+        """Wait until the status may have changed and nothing follows at once, at least `closest`
+        seconds."""
         earliest = self._context.clock.monotonic() + closest
         with suppress(TimeoutError):
             async with asyncio.timeout(QUIET_STATUS_SECONDS):
                 await self._reported.wait()
-        if (early := earliest - self._context.clock.monotonic()) > 0:
-            await asyncio.sleep(early)
+        await asyncio.sleep(max(SETTLE_SECONDS, earliest - self._context.clock.monotonic()))
 
     async def _write_status(self) -> float:
         """Write the status if it changed. Return the least number of seconds until the

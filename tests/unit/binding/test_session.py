@@ -57,6 +57,19 @@ async def test_what_is_reported_is_looked_up_at_once_but_not_too_often(
     assert all(0.19 < pause < 0.5 for pause in pauses), pauses
 
 
+async def test_a_poll_and_the_job_that_follows_it_are_reported_together_after_both() -> None:
+    session = Looking()
+    task = asyncio.create_task(session._keep_status())
+    await asyncio.sleep(0.3)
+    session.spec_changed()
+    await asyncio.sleep(0.15)
+    assert len(session.built_at) == 1, "the run that a poll found is being claimed"
+    await asyncio.sleep(0.25)
+    assert len(session.built_at) == 2
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_without_a_report_the_status_is_built_from_time_to_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
