@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Iterable
 from itertools import islice
 
-_MOST_COMPARED = 1000  # more would cost more time than a hint is worth
+MOST_COMPARED = 1000  # more would cost more time than a hint is worth
 
 
 def close_matches(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
     """Return the known names that are similar, best match first. Ignores case."""
-    by_folded = {each.casefold(): each for each in islice(known, _MOST_COMPARED)}
+    by_folded = {each.casefold(): each for each in islice(known, MOST_COMPARED)}
     found = difflib.get_close_matches(name.casefold(), by_folded, n=most, cutoff=0.6)
     return [by_folded[each] for each in found]
 

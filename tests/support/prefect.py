@@ -155,7 +155,7 @@ class PrefectApi:
 
     async def request(self, method: str, path: str, body: Any = None) -> Any:
         response = await self.http.request(method, path, json=body)
-        if response.is_error:
+        if not response.is_success:
             raise httpx.HTTPStatusError(
                 f"{response.status_code} {method} {path}: {response.text}",
                 request=response.request,

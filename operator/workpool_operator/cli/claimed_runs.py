@@ -46,14 +46,17 @@ async def read_claims(
     found = await connections.connect_server(valid, kube, named=key)
     chosen = {
         "work_pools": {"id": {"any_": [pool_id]}},
-        "flow_runs": {"state": {"type": {"any_": ["PENDING"]}}},
+        "flow_runs": {
+            "state": {"type": {"any_": ["PENDING"]}},
+            "id": {"not_any_": sorted(without)},
+        },
+        "limit": MOST_RUNS,
     }
     claimed = []
     with connections.explain_failures(found):
         try:
             async with asyncio.timeout(SECONDS), PrefectApi(found.server, pool="") as api:
-                pending = await api.filter_runs(chosen)
-                for run in [run for run in pending if str(run.id) not in without][:MOST_RUNS]:
+                for run in await api.filter_runs(chosen):
                     mine = names.transition_id(
                         cluster_id=cluster_id, binding=key, pool_id=UUID(pool_id), run_id=run.id
                     )

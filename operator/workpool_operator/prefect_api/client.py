@@ -37,6 +37,7 @@ from workpool_operator.request_observer import RequestObserver, ignore
 
 RUN_NOT_FOUND = "Flow run not found"  # the body of Prefect's own 404
 PAGE_SIZE = 200  # the server's limit for polls and filters
+MOST_OBJECTS = 10_000  # of one list that is read page by page
 
 T = TypeVar("T")
 
@@ -113,7 +114,7 @@ class PrefectApi:
     async def work_queues(self) -> list[WorkQueue]:
         """List the pool's work queues."""
         path = f"{self._pool_path}/queues/filter"
-        return await self._read(_queues.validate_python, "POST", path)
+        return await self._read_pages(_queues.validate_python, path)
 
     async def workers(self) -> list[Worker]:
         """Return at most 200 workers of the pool, as they last reported themselves."""
@@ -196,14 +197,35 @@ class PrefectApi:
         """Read flows by id; missing ones are left out."""
         return await self._by_id("flows", ids)
 
+    async def filter(self, kind: str, *, most: int = MOST_OBJECTS) -> list[dict[str, Any]]:
+        """Return every object of a kind, such as `deployments`; of many only the first `most`."""
+        return await self._read_pages(_objects.validate_python, f"/{kind}/filter", most=most)
+
     async def write_logs(self, entries: list[dict[str, Any]]) -> None:
         """Write entries to the logs of flow runs."""
         await self.request("POST", "/logs/", entries)
 
     async def _by_id(self, kind: str, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
         wanted = sorted(str(id_) for id_ in ids)
-        body = {kind: {"id": {"any_": wanted}}, "limit": PAGE_SIZE}
-        return await self._read(_ids, "POST", f"/{kind}/filter", body) if wanted else {}
+        found: dict[UUID, dict[str, Any]] = {}
+        for start in range(0, len(wanted), PAGE_SIZE):
+            batch = wanted[start : start + PAGE_SIZE]
+            body = {kind: {"id": {"any_": batch}}, "limit": PAGE_SIZE}
+            found |= await self._read(_ids, "POST", f"/{kind}/filter", body)
+        return found
+
+    async def _read_pages(
+        self, view: Callable[[Any], list[T]], path: str, *, most: int = MOST_OBJECTS
+    ) -> list[T]:
+        """Read one page after another of `POST path`."""
+        found: list[T] = []
+        while len(found) < most:
+            body = {"limit": PAGE_SIZE, "offset": len(found)}
+            page = await self._read(view, "POST", path, body)
+            found += page
+            if len(page) < PAGE_SIZE:
+                break
+        return found[:most]
 
     async def _read(self, view: Callable[[Any], T], method: str, path: str, body: Any = None) -> T:
         """Send one request and return the answer, decoded by `view`.

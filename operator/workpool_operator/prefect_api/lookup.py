@@ -12,9 +12,9 @@ from urllib.parse import quote
 from uuid import UUID
 
 from workpool_operator.errors import OperatorError, PrefectNotFound
-from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
+from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import Run
-from workpool_operator.suggestions import close_matches
+from workpool_operator.suggestions import MOST_COMPARED, close_matches
 
 Object = dict[str, Any]
 NEWEST_FIRST = "EXPECTED_START_TIME_DESC"
@@ -38,7 +38,7 @@ async def pool(api: PrefectApi, name: str) -> Object:
     with suppress(PrefectNotFound):
         found: Object = await api.request("GET", f"/work_pools/{quote(name, safe='')}")
         return found
-    known = [each["name"] for each in await _page(api, "work_pools")]
+    known = [each["name"] for each in await api.filter("work_pools", most=MOST_COMPARED)]
     raise NotFound(f"{api.server.url} has no work pool {name!r}.{_hint(name, known)}")
 
 
@@ -52,7 +52,8 @@ async def deployment(api: PrefectApi, name: str) -> Object:
     if not is_id(name):
         flow, _, rest = name.partition("/")
         chosen = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [rest]}}}
-    if found := await _page(api, "deployments", **chosen):
+    found: list[Object] = await api.request("POST", "/deployments/filter", chosen)
+    if found:
         return found[0]
     known = await _deployment_names(api)
     raise NotFound(f"{api.server.url} has no deployment {name!r}.{_hint(name, known)}")
@@ -95,16 +96,10 @@ async def flow(api: PrefectApi, flow_id: str) -> Object:
 
 
 async def _deployment_names(api: PrefectApi) -> list[str]:
-    deployments = await _page(api, "deployments")
+    deployments = await api.filter("deployments", most=MOST_COMPARED)
     ids = {UUID(each["flow_id"]) for each in deployments}
     flows = {str(key): each["name"] for key, each in (await api.flows(ids)).items()}
     return [f"{flows.get(each['flow_id'], '?')}/{each['name']}" for each in deployments]
-
-
-async def _page(api: PrefectApi, kind: str, **filters: Any) -> list[Object]:
-    body = {"limit": PAGE_SIZE, **filters}
-    found: list[Object] = await api.request("POST", f"/{kind}/filter", body)
-    return found
 
 
 def _hint(name: str, known: list[str]) -> str:

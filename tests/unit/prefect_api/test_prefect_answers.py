@@ -27,6 +27,7 @@ CALLS: dict[str, Callable[[PrefectApi], Awaitable[Any]]] = {
     "history": lambda api: api.history(RUN),
     "set_state": lambda api: api.set_state(RUN, {"type": "PENDING"}),
     "deployments": lambda api: api.deployments([RUN]),
+    "filter": lambda api: api.filter("automations"),
     "flows": lambda api: api.flows([RUN]),
 }
 FOREIGN = {

@@ -169,7 +169,7 @@ class PrefectReader:
         own = str(document["id"])
         if str(limit.get("name") or "").startswith("deployment:"):
             return [own]
-        read = self.api.request("POST", "/deployments/filter", {"limit": 200})
+        read = self.api.filter("deployments")
         every = await self._try("the deployments that share its limit", read, [])
         same = (d for d in every if (d.get("global_concurrency_limit") or {}).get("id"))
         ids = [d["id"] for d in same if d["global_concurrency_limit"]["id"] == limit.get("id")]
@@ -179,7 +179,7 @@ class PrefectReader:
         """Return the paused automations that would run the deployment, which the user named."""
         if found.deployment is None:
             return ()
-        read = self.api.request("POST", "/automations/filter", {"limit": 200})
+        read = self.api.filter("automations")
         every = await self._try("the automations", read, [])
         return tuple(
             each["name"]
