@@ -18,6 +18,7 @@ from workpool_operator.binding.figures import BindingFigures, queued_by_reason
 from workpool_operator.jobs import reasons
 from workpool_operator.metrics import GAUGES, Metrics
 from workpool_operator.runs.progress import RunObserver
+from workpool_operator.runs.store import JobFaultReason
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 TEXT = "text/plain"
@@ -220,6 +221,14 @@ def test_a_thousand_runs_and_made_up_reasons_add_no_series(metrics: Metrics) -> 
         work(number)
     assert set(samples(metrics)) == before
     assert samples(metrics)[f'runs_ended_total{{{B},state="crashed",reason="Other"}}'] == 1001
+
+
+@pytest.mark.parametrize("reason", JobFaultReason)
+def test_every_permanent_failure_to_create_a_job_is_counted_by_its_reason(
+    metrics: Metrics, reason: JobFaultReason
+) -> None:
+    metrics.runs_of("data", "etl").job_refused(RUN, reason.value)
+    assert samples(metrics)[f'job_creation_failures_total{{{B},reason="{reason.value}"}}'] == 1
 
 
 def test_a_replica_without_the_lease_shows_only_that() -> None:

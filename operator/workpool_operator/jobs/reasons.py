@@ -63,6 +63,7 @@ CRASHED: Mapping[str, str] = {
     "PodDeleted": "somebody deleted the pod",
     "JobVanished": "somebody deleted the Job",
     "RenderingFailed": "the run's own values make no valid Job",
+    "DeploymentNotFound": "the run's deployment was deleted; the run is Cancelled, not Crashed",
     "NotStarted": "the pod did not start in time, for no known reason",
 }
 
