@@ -321,12 +321,13 @@ def server_fault(error: OperatorError, server: PrefectEndpoint) -> BindingFault:
             f"{server.address}: {error}. If a private CA signed it, name a ConfigMap or Secret "
             "with the CA's certificate in spec.server.caBundle.",
         )
+    hints = _address_hints(server)
+    known = "" if hints else f", and that {server.setting} is its address as seen from the operator"
     return BindingFault(
         c.SERVER_REACHABLE,
         "ConnectionFailed",
         f"The operator cannot reach a Prefect API at {server.address} ({error}). Check that the "
-        f"server is running, and that {server.setting} is its address as seen from the operator."
-        f"{_address_hints(server)}{_certificate_hint(error, server)}{_proxy_hint(server)}",
+        f"server is running{known}.{hints}{_certificate_hint(error, server)}{_proxy_hint(server)}",
     )
 
 
@@ -366,7 +367,7 @@ def _redirected(error: PrefectRedirects, server: PrefectEndpoint) -> BindingFaul
 
 def _address_hints(server: PrefectEndpoint) -> str:
     warnings = addresses.address_warnings(server.address)
-    hints = [f"Check {server.setting}: it {warning}" for warning in warnings]
+    hints = [f"{server.setting} {warning}" for warning in warnings]
     if addresses.is_cloud(server.url) and not _authorized(server):
         hints.append("Prefect Cloud needs an API key: name its Secret in spec.server.apiKey")
     return "".join(f" {hint}." for hint in hints)

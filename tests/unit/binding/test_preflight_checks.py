@@ -84,7 +84,7 @@ NOT_PREFECT = PrefectRefused("GET /work_pools/etl: this is not the answer", stat
     ("url", "error", "cause"),
     [
         ("http://prefect:4200", NOT_PREFECT, "a Prefect API is at http://prefect:4200/api"),
-        ("http://localhost:4200/api", DOWN, "it points to localhost, which is the pod itself"),
+        ("http://localhost:4200/api", DOWN, "spec.server.url points to localhost, which is the pod"),
         ("https://app.prefect.cloud/account/a/workspace/b", NOT_PREFECT, "Prefect Cloud's UI"),
         ("https://api.prefect.cloud/api/x", NOT_PREFECT, "needs an API key"),
         (INSIDE, DOWN, "Check that the server is running"),
@@ -94,6 +94,12 @@ async def test_a_failed_connection_is_reported_with_its_likely_cause(url, error,
     found = await fault(error, url)
     assert (found.condition, found.reason) == ("ServerReachable", "ConnectionFailed")
     assert cause in str(found)
+
+
+async def test_a_failed_connection_names_the_field_of_the_address_once():
+    assert str(await fault(DOWN)).count("spec.server.url") == 1
+    assert str(await fault(DOWN, "http://localhost:4200")).count("points to localhost") == 1
+    assert "as seen from the operator" not in str(await fault(DOWN, "http://localhost:4200"))
 
 
 async def test_prefect_cloud_without_a_key_is_reported_to_need_one():
