@@ -244,6 +244,25 @@ async def test_what_holds_a_run_in_its_binding_is_named(
     assert "No operator has polled" in silent["message"]
 
 
+async def test_a_run_that_nothing_readable_holds_leads_to_the_log_of_its_own_operator(
+    api, kube, explain, make, suspended_pool, binding, namespace
+):
+    container = {"name": "operator", "image": "operator"}
+    pod = {"metadata": {"name": "its-operator"}, "spec": {"containers": [container]}}
+    pod["spec"] |= {"nodeSelector": {"no": "such-node"}, "automountServiceAccountToken": False}
+    await kube.create("pods", namespace, pod)
+    await binding(workPool={"name": suspended_pool["name"]})
+    identity = {"holderIdentity": f"its-operator_{uuid.uuid4()}"}
+    status = {"conditions": _ready(), "workPool": {"id": suspended_pool["id"]}, **identity}
+    await kube.patch(
+        "workpoolbindings", namespace, "pool", {"status": status}, subresource="status"
+    )
+    run = await make(due_in=-120)
+    unexplained = (await explain(run["id"])).answer("Unexplained")
+    logs = f"kubectl -n {namespace} logs its-operator | grep {run['id']}"
+    assert logs in unexplained["nextStep"]
+
+
 def _ready() -> list[Object]:
     """The status of a binding whose operator was killed."""
     condition = {"reason": "Polling", "message": "Due runs are claimed.", "status": "True"}

@@ -7,8 +7,18 @@ from datetime import datetime
 from workpool_operator.cli.explain.reason import Reason, describe, sentences, since
 from workpool_operator.cli.explain.snapshot import BindingFacts
 
-LOGS = "kubectl -n workpool-operator logs --selector=app.kubernetes.io/name=workpool-operator"
 PODS = "kubectl get pods -A -l app.kubernetes.io/name=workpool-operator"
+
+
+def read_log(run_id: str, binding: BindingFacts | None) -> str:
+    """Return how to read about the run in the log of the binding's operator."""
+    if binding is None or not binding.operator_pod:
+        return f"read the operator's log for {run_id}; it is one of: {PODS}"
+    pod, namespace = binding.operator_pod, binding.operator_namespace
+    if namespace:
+        return f"read the operator's log: kubectl -n {namespace} logs {pod} | grep {run_id}"
+    where = f"kubectl get pods -A --field-selector=metadata.name={pod}"
+    return f"read the log of the operator's pod {pod} for {run_id}; its namespace: {where}"
 
 
 def hold(binding: BindingFacts, *, now: datetime) -> Reason | None:

@@ -108,7 +108,7 @@ def _without_job(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Reason:
         message = sentences(f"It is claimed {began}", where)
         return Reason(reason="Claimed", message=message, next_step=_NO_ACCESS)
     text = "It is claimed, and its Job is not created yet"
-    step = f"wait some seconds; then read the operator's log for {run.id}: {bindings.LOGS}"
+    step = f"wait some seconds; then {_read_log(snapshot)}"
     return Reason(reason="JobPending", message=sentences(text), next_step=step)
 
 
@@ -121,6 +121,11 @@ def _by_state(run: Run, prefect: PrefectFacts, job: Job | None) -> Reason:
     text = f"{run.state_name} {began}"
     step = describe("job", job.metadata.namespace, job.name) if job else _fix_in_message(message)
     return Reason(reason=name, message=sentences(text, message, where), next_step=step)
+
+
+def _read_log(snapshot: Snapshot) -> str:
+    claimant = snapshot.claimant
+    return bindings.read_log(snapshot.run_id, claimant.binding if claimant else None)
 
 
 def _fix_in_message(message: str | None) -> str:
@@ -151,7 +156,7 @@ def _without_pod(snapshot: Snapshot, job: Job) -> Reason:
 
 def _pod_ended(snapshot: Snapshot, job: Job) -> Reason:
     end = diagnosis.termination(job, snapshot.pods_of_job)
-    step = f"wait some seconds: its operator reports the end. If it does not: {bindings.LOGS}"
+    step = f"wait some seconds: its operator reports the end. If not, {_read_log(snapshot)}"
     return Reason(reason="PodEnded", message=sentences(end.message), next_step=step)
 
 

@@ -113,10 +113,21 @@ class ClusterReader:
         full = claiming is not None and claiming.reason == "AtCapacity"
         return replace(
             binding,
+            operator_namespace=await self._operator_namespace(binding),
             transition_id=await self._transition_id(binding, pool_id, UUID(run_id)),
             refused_claim=await self._refused_claim(binding, run_id),
             in_flight=await self._in_flight(binding) if full else (),
         )
+
+    async def _operator_namespace(self, binding: BindingFacts) -> str:
+        """Return the namespace of the operator's pod, "" if it is not among those that this person
+        may list."""
+        by_name = f"metadata.name={binding.operator_pod}"
+        for namespace in ("", binding.namespace) if binding.operator_pod else ():
+            with suppress(OperatorError):
+                found = await self.kube.list(PODS, namespace, field_selector=by_name)
+                return next((pod.metadata.namespace for pod in found), "")
+        return ""
 
     async def _transition_id(
         self, binding: BindingFacts, pool_id: UUID, run_id: UUID

@@ -101,7 +101,8 @@ class BindingFacts:
     `queues` is None if it serves all of the pool. `transition_id` proves its claims on the run;
     it is None if the cluster's id could not be read. `refused_claim` is the message of its Event
     about a refused claim on the run. `in_flight` are the runs that take its slots. `operator` is
-    the replica that serves it, "" after it has ended regularly.
+    the replica that serves it, "" after it has ended regularly; `operator_namespace` is that of its
+    pod, "" if this user may not see it.
     """
 
     namespace: str
@@ -111,6 +112,7 @@ class BindingFacts:
     server_url: str = ""
     worker_name: str = ""
     operator: str = ""
+    operator_namespace: str = ""
     queues: tuple[str, ...] | None = None
     suspended: bool = False
     deleting: bool = False
@@ -126,6 +128,11 @@ class BindingFacts:
     def key(self) -> str:
         """NAMESPACE/NAME."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def operator_pod(self) -> str:
+        """The name of the operator's pod, which its identity begins with."""
+        return self.operator.partition("_")[0]
 
     @property
     def ready(self) -> Condition | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.explained import binding, claimed, conditions, scheduled, snapshot
-from tests.support.snapshots import WALL, container, job, pod, state
+from tests.support.snapshots import RUN_ID, WALL, container, job, pod, state
 from workpool_operator.cli.explain.reasons import explain
 from workpool_operator.cli.explain.snapshot import Deployment, Holder, Limit, Snapshot
 from workpool_operator.kube.models import BINDING_ANNOTATION, Event
@@ -185,6 +185,29 @@ def test_a_run_that_is_not_claimed_is_explained_by_the_first_thing_that_holds_it
     assert words(given) == expected
     assert all(reason.message.endswith(".") for reason in explain(given) if reason.holders == ())
     assert all(reason.next_step for reason in explain(given))
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (
+            {"operator": "pools-1_uid", "operator_namespace": "platform"},
+            f"read the operator's log: kubectl -n platform logs pools-1 | grep {RUN_ID}",
+        ),
+        (
+            {"operator": "pools-1_uid"},
+            f"read the log of the operator's pod pools-1 for {RUN_ID}; its namespace: "
+            "kubectl get pods -A --field-selector=metadata.name=pools-1",
+        ),
+    ],
+)
+def test_the_log_to_read_is_that_of_the_operator_that_serves_the_binding(known, expected):
+    claimed_soon = snapshot(**claimed(), **of_bindings(binding(**known)))
+    not_claimed = snapshot(
+        scheduled(), next_scheduled_start_time=LONG_AGO, **of_bindings(binding(**known))
+    )
+    assert explain(not_claimed)[0].next_step == expected
+    assert explain(claimed_soon)[0].next_step == f"wait some seconds; then {expected}"
 
 
 UNSCHEDULABLE = pod(unschedulable="0/3 nodes are available: 3 Insufficient cpu.")
