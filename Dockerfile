@@ -61,7 +61,8 @@ COPY --from=system /system /
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=package /staging /
-ENV PATH=/opt/venv/bin:/usr/bin PYTHONUNBUFFERED=1
+# Prefect would create a home that does not exist, which a read-only file system refuses.
+ENV PATH=/opt/venv/bin:/usr/bin PYTHONUNBUFFERED=1 PREFECT_HOME=/
 LABEL org.opencontainers.image.title="workpool-operator" \
       org.opencontainers.image.description="A Kubernetes operator that is a Prefect worker" \
       org.opencontainers.image.version="0.1.0" \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from testbed.kubernetes_schemas import RELEASES
 from testbed.state import CHECKOUT
 from tests.support import chart, kubernetes_schemas
 from tests.support.chart import CHART, SPEC, VARIANTS, Object, Refused
+from workpool_operator import label_selector
 from workpool_operator.binding.consent import ANNOTATION
 
 ETL = {"name": "etl", "spec": SPEC}
@@ -334,6 +336,11 @@ REFUSED = {
         "at '/networkPolicy/prefect': additional properties 'cidr' not allowed",
     ),
     "a group of values that is null": ({"rbac": None}, "missing property 'rbac'"),
+    "a selector that the operator refuses": ({"selector": "shard in a"}, "at '/selector'"),
+    "two bindings with one name": (
+        {"bindings": [ETL, ETL | {"namespace": "home"}]},
+        "bindings has home/etl twice: remove one of the two, or rename it",
+    ),
     "an invalid digest": ({"image": {"digest": "1.2"}}, "at '/image/digest'"),
     "a mapping of a name to a number": ({"podLabels": {"a": 1}}, "at '/podLabels/a': got number"),
     "a probe with a handler": (
@@ -465,6 +472,16 @@ REFUSED = {
         "jobNamespaces to [home, b]",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "selector",
+    ["shard=a", "shard in (a, b), !old", "example.com/shard!=a", "shard", "a==b,c notin (d,)", ""],
+)
+def test_a_selector_that_the_operator_takes_is_no_wrong_value(selector):
+    assert label_selector.invalid_requirement(selector) is None
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]["selector"]
+    assert re.search(schema["pattern"], selector)
 
 
 @pytest.mark.parametrize(("values", "expected"), REFUSED.values(), ids=REFUSED.keys())

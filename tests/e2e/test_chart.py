@@ -158,6 +158,7 @@ async def test_uninstalling_leaves_the_crd_and_the_bindings_of_others(
     checked = helm.test(RELEASE)
     assert f"ok    binding {namespace}/etl is Ready" in checked
     assert "0 failed" in checked
+    assert "Warning" not in checked
     others = Binding(kube, namespace, "others")
     await others.apply(**spec)
     await others.ready()

@@ -36,7 +36,8 @@ _INSTEAD = {
         "set SSL_CERT_FILE for all bindings, or spec.server.caBundle of each"
     ),
     "PREFECT_API_TLS_INSECURE_SKIP_VERIFY": (
-        "certificates are always verified; name the CA in spec.server.caBundle of each binding"
+        "name the CA in spec.server.caBundle of each binding, or set its "
+        "spec.server.tls.insecureSkipVerify"
     ),
 }
 

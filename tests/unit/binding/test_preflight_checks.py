@@ -84,7 +84,11 @@ NOT_PREFECT = PrefectRefused("GET /work_pools/etl: this is not the answer", stat
     ("url", "error", "cause"),
     [
         ("http://prefect:4200", NOT_PREFECT, "a Prefect API is at http://prefect:4200/api"),
-        ("http://localhost:4200/api", DOWN, "spec.server.url points to localhost, which is the pod"),
+        (
+            "http://localhost:4200/api",
+            DOWN,
+            "spec.server.url points to localhost, which is the pod",
+        ),
         ("https://app.prefect.cloud/account/a/workspace/b", NOT_PREFECT, "Prefect Cloud's UI"),
         ("https://api.prefect.cloud/api/x", NOT_PREFECT, "needs an API key"),
         (INSIDE, DOWN, "Check that the server is running"),
