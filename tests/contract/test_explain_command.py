@@ -248,9 +248,8 @@ async def test_a_run_that_nothing_readable_holds_leads_to_the_log_of_its_own_ope
     api, kube, explain, make, suspended_pool, binding, namespace
 ):
     container = {"name": "operator", "image": "operator"}
-    pod = {"metadata": {"name": "its-operator"}, "spec": {"containers": [container]}}
-    pod["spec"] |= {"nodeSelector": {"no": "such-node"}, "automountServiceAccountToken": False}
-    await kube.create("pods", namespace, pod)
+    spec = {"containers": [container], "nodeSelector": {"no": "such-node"}}
+    await kube.create("pods", namespace, {"metadata": {"name": "its-operator"}, "spec": spec})
     await binding(workPool={"name": suspended_pool["name"]})
     identity = {"holderIdentity": f"its-operator_{uuid.uuid4()}"}
     status = {"conditions": _ready(), "workPool": {"id": suspended_pool["id"]}, **identity}

@@ -200,7 +200,7 @@ def _free(snapshot: Snapshot, run: Run, prefect: PrefectFacts, binding: BindingF
         step = f"wait for it: at most {binding.poll_seconds} s"
         return Reason(reason="Due", message=sentences(text), next_step=step, holds=False)
     text = f"It has been due {since(due, prefect.now)}, and nothing that can be read here holds it"
-    step = bindings.read_log(run.id, binding)
+    step = bindings.read_log(snapshot.run_id, binding)
     return Reason(reason="Unexplained", message=sentences(text), next_step=step)
 
 
