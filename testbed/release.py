@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 import tarfile
+import tempfile
 from io import BytesIO
 from pathlib import Path
 
@@ -24,8 +25,11 @@ from testbed import builds, images, sbom, state, version
 from testbed.state import CHECKOUT
 
 DIST = CHECKOUT / "dist"
+CHART = CHECKOUT / "charts" / "workpool-operator"
 #: In the environment of a workflow: the tag that it releases.
 TAG = "RELEASE_TAG"
+#: And the repository to which it publishes the image, which the chart then names.
+IMAGE = "RELEASE_IMAGE"
 
 
 def main() -> None:
@@ -43,7 +47,7 @@ def build(folder: Path) -> None:
     images.build(images.OPERATOR)
     with progress.step("packing wheel, chart, image and SBOM"):
         wheel(folder)
-        chart(folder)
+        chart(folder, image=os.environ.get(IMAGE, ""))
         architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "other")
         archive = folder / f"workpool-operator-{version.current()}-linux-{architecture}.tar"
         images.save(images.OPERATOR, archive, name=f"workpool-operator:{version.current()}")
@@ -78,10 +82,15 @@ def wheel(folder: Path) -> None:
     )
 
 
-def chart(folder: Path) -> None:
-    """Package the chart, and give its files a fixed time instead of Helm's present."""
-    source = CHECKOUT / "charts" / "workpool-operator"
-    commands.run([builds.tool("helm"), "package", source, f"--destination={folder}"])
+def chart(folder: Path, *, image: str = "") -> None:
+    """Package the chart, with the repository of the published image if there is one, and give its
+    files a fixed time instead of Helm's present."""
+    with tempfile.TemporaryDirectory() as scratch:
+        source = shutil.copytree(CHART, Path(scratch, CHART.name))
+        if image:
+            _set_image(source / "values.yaml", "  repository: workpool-operator", image)
+            _set_image(source / "README.md", '| `image.repository` | `"workpool-operator"`', image)
+        commands.run([builds.tool("helm"), "package", source, f"--destination={folder}"])
     (package,) = folder.glob("*.tgz")
     packed = BytesIO(gzip.decompress(package.read_bytes()))
     timeless = BytesIO()
@@ -90,6 +99,14 @@ def chart(folder: Path) -> None:
             member.mtime = 0
             changed.addfile(member, made.extractfile(member))
     package.write_bytes(gzip.compress(timeless.getvalue(), mtime=0))
+
+
+def _set_image(file: Path, before: str, image: str) -> None:
+    """Name the image in the one line of the file that begins so."""
+    text = file.read_text()
+    if text.count(f"\n{before}") != 1:
+        raise SetupError(f"{file.name}: no line, or several, begin with {before!r}")
+    file.write_text(text.replace(before, before.replace("workpool-operator", image)))
 
 
 def _checksum(file: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import stat
 import tarfile
 import venv
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from localnode import commands
-from testbed import environments, images, release, version
+from testbed import builds, environments, images, release, version
 from testbed.environments import Environment
 from testbed.images.buildah import Buildah
 from testbed.state import CHECKOUT
@@ -78,6 +79,18 @@ def test_a_second_wheel_and_a_second_chart_have_the_same_bytes(dist, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
     for file in tmp_path.iterdir():
         assert file.read_bytes() == (dist / file.name).read_bytes()
+
+
+def test_the_chart_of_a_release_names_the_published_image(tmp_path):
+    release.chart(tmp_path, image="ghcr.io/example/workpool-operator")
+    (package,) = tmp_path.glob("*.tgz")
+    rendered = commands.run(
+        [builds.tool("helm"), "template", "etl", package, "--kube-version=1.36.0"]
+    )
+    named = set(re.findall(r"image: (.*)", rendered))
+    assert named == {f"ghcr.io/example/workpool-operator:{version.current()}"}
+    shown = commands.run([builds.tool("helm"), "show", "readme", package])
+    assert '| `image.repository` | `"ghcr.io/example/workpool-operator"` |' in shown
 
 
 def test_the_image_has_less_than_200_mb_unpacked(files):
