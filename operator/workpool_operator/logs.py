@@ -1,6 +1,8 @@
-"""The operator's log: one line per change, as text or JSON, never a secret.
+"""The operator's log: one line per decision, as text or JSON, never a secret.
 
-A problem is logged when it begins, when its cause changes, and when it is resolved.
+A message says to people what it is about. To collectors, a JSON line says it in fields of its own,
+which `about` sets for a whole task, so that the lines of libraries have them, too. A problem is
+logged when it begins, when its cause changes, and when it is resolved.
 """
 
 from __future__ import annotations
@@ -8,8 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 _LEVELS = {
     # They log every request, task or tick.
@@ -22,13 +27,39 @@ _LEVELS = {
 }
 
 
+# What a line is about. Objects of Kubernetes are NAMESPACE/NAME, as in its own structured logs.
+FIELDS = ("binding", "run", "flow_run_name", "job")
+
+_about: ContextVar[Mapping[str, str]] = ContextVar("about")
+
+
+@contextmanager
+def about(
+    *, binding: str = "", run: object = "", flow_run_name: str = "", job: str = ""
+) -> Iterator[None]:
+    """Give these fields to the lines that are logged in the block and in tasks created by it."""
+    given = zip(FIELDS, (binding, run, flow_run_name, job), strict=True)
+    known = {name: str(value) for name, value in given if value}
+    token = _about.set({**_about.get({}), **known})
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+def first_line(message: str) -> str:
+    """Return what a line of the log says of a message that goes on with a container's log."""
+    return message.partition("\n")[0]
+
+
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        entry = {
+        entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            **_about.get({}),
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)

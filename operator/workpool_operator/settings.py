@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     """`json` for log collectors: one object per line."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """INFO logs one line per change; DEBUG also logs each action on a run."""
+    """INFO logs one line per decision; DEBUG also logs each action on a run."""
 
     reconcilers: int = Field(default=16, ge=1, le=64)
     """Number of runs of one binding that are handled at the same time. Prefect's client opens at

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from workpool_operator import logs
 from workpool_operator.binding.assignment import assign
 from workpool_operator.binding.context import OperatorContext
 from workpool_operator.binding.holder import BindingHolder
@@ -136,8 +137,9 @@ class BindingHolders:
             self._tasks[holder.live.key] = self._group.create_task(self._run(holder), name=name)
 
     async def _run(self, holder: BindingHolder) -> None:
-        await holder.run()
         key = holder.live.key
+        with logs.about(binding=key):
+            await holder.run()
         del self._holders[key], self._by_lease[holder.lease], self._tasks[key]
         self._context.consumers.remove(key)
         self._context.observer.binding_gone(holder.live.namespace, holder.live.name)

@@ -15,6 +15,7 @@ from workpool_operator.binding.context import Binding
 from workpool_operator.binding.pool_sharing import PoolConsumer
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube.models import is_uuid, version_of
+from workpool_operator.logs import about
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class LiveBinding:
 
     def __init__(self, found: Object) -> None:
         self._found = found
-        self._spec = LiveSpec()
+        self._spec = LiveSpec(self.key)
         self.update(found)
 
     def update(self, found: Object) -> None:
@@ -127,7 +128,8 @@ class LiveSpec:
     An invalid spec, which only an older CRD admits, is logged, and the last valid one stays in use.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, binding: str) -> None:
+        self._binding = binding
         self._raw: Mapping[str, Any] | None = None
         self._is_parsed = False
         self._parsed: Spec | None = None
@@ -158,7 +160,8 @@ class LiveSpec:
             fields = (".".join(map(str, e["loc"])) + ": " + e["msg"] for e in error.errors())
             fix = "apply the current CRD, then correct the spec"
             self._error = f"the spec is invalid: {'; '.join(fields)}; {fix}"
-            log.error(self._error)
+            with about(binding=self._binding):
+                log.error("%s: %s", self._binding, self._error)
 
 
 def _version(found: Object) -> int:

@@ -85,6 +85,11 @@ class Metadata:
     annotations: ReadLabels = Field(default_factory=dict)
 
     @property
+    def key(self) -> str:
+        """NAMESPACE/NAME."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
     def version(self) -> int:
         """See `version_of`."""
         return version_of(self.resource_version)

@@ -26,6 +26,7 @@ from workpool_operator.kube import events, models
 from workpool_operator.kube.client import EVENTS, JOBS, PODS, KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.kube.models import Event, Job, Pod
+from workpool_operator.logs import first_line
 from workpool_operator.prefect_api.models import Run, State
 from workpool_operator.runs import actions
 from workpool_operator.runs.job_creator import JobCreator
@@ -169,6 +170,7 @@ class Executor:
             case actions.AdoptJob(job=job, claim=claim):
                 annotations = {models.CLAIM_ANNOTATION: str(claim.id)}
                 await self._patch(job, metadata={"annotations": annotations})
+                log.info("run %s goes on in Job %s", run_id, job.metadata.key)
             case actions.ReadEvents(kind=kind, name=name):
                 await self._read_events(run_id, kind, name)
             case actions.ReadQueueEvents(name=name):
@@ -178,12 +180,15 @@ class Executor:
             case actions.DeleteJob(job=job, final=final, note=note):
                 await self._delete_job(job, final)
                 self._proposals.log(run_id, note)
+                text = "run %s is %s: deleted its Job %s"
+                log.info(text, run_id, self._state(run_id), job.metadata.key)
             case actions.StopRetries(job=job):
                 await self._patch(job, spec={"backoffLimit": 0})
+                log.info("run %s: Job %s replaces no more pods", run_id, job.metadata.key)
             case actions.RetryPods(job=job):
                 await self._retry_pods(run_id, job)
             case actions.EndPod(pod=pod):
-                await self._end_pod(pod)
+                await self._end_pod(run_id, pod)
             case actions.PostWaitEvent(wait=wait, job=job, pod=pod):
                 await self._post_wait_event(run_id, wait, job=job, pod=pod)
             case actions.SetJobTTL(job=job, note=note):
@@ -263,15 +268,17 @@ class Executor:
             log.debug("cannot create an Event on Job %s: %s", job.name, error)
         reported = (pod.metadata.name, wait.category)
         self._store.update(run_id, reported=reported)
-        text = f"Pod {pod.metadata.name} does not start. {wait.category}: {wait.message}"
-        self._proposals.log(run_id, "" if known else text, level=wait.level)
+        if not known:
+            text = f"Pod {pod.metadata.name} does not start. {wait.category}: {wait.message}"
+            self._proposals.log(run_id, text, level=wait.level)
+            log.info("run %s waits: %s", run_id, first_line(text))
 
     async def _retry_pods(self, run_id: UUID, job: Job) -> None:
         self._store.update(run_id, pods_retried_at=self._clock.monotonic())
         annotations = {models.POD_RETRY_ANNOTATION: self._clock.now().isoformat()}
         await self._patch(job, metadata={"annotations": annotations})
 
-    async def _end_pod(self, pod: Pod) -> None:
+    async def _end_pod(self, run_id: UUID, pod: Pod) -> None:
         """Have the kubelet end the pod as if its deadline had passed; the pod and its log are
         kept."""
         name, namespace, uid = pod.metadata.name, pod.metadata.namespace, pod.metadata.uid
@@ -281,6 +288,7 @@ class Executor:
         }
         try:
             self._cluster.pods.put_if_newer(await self._kube.patch(PODS, namespace, name, change))
+            log.info("run %s: has the kubelet end pod %s", run_id, pod.metadata.key)
         except (KubernetesNotFound, KubernetesConflict):
             self._cluster.pods.remove(uid)
 
@@ -317,6 +325,13 @@ class Executor:
         failed = ended in ("FAILED", "CRASHED") or (job.failed and ended != "COMPLETED")
         ttl = self._settings().ttl(failed=failed) if own is None else own
         await self._patch(job, spec={"ttlSecondsAfterFinished": ttl})
+        text = "run %s is %s: its Job %s is kept for %s s"
+        log.info(text, run_id, self._state(run_id), job.metadata.key, ttl)
+
+    def _state(self, run_id: UUID) -> str:
+        """Return the name of the run's state, for the log."""
+        run = self._store.of(run_id).run
+        return run.state_name if run else "gone"
 
     async def _patch(self, job: Job, **change: dict[str, Any]) -> None:
         """Patch exactly this Job, if it still exists."""

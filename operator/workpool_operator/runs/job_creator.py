@@ -47,6 +47,7 @@ from workpool_operator.kube import permissions, secrets
 from workpool_operator.kube.client import JOBS, KubernetesClient
 from workpool_operator.kube.cluster import Cache
 from workpool_operator.kube.models import Job
+from workpool_operator.logs import about
 from workpool_operator.prefect_api.run_logs import RunLogSender
 from workpool_operator.runs.back_pressure import BackPressure
 from workpool_operator.runs.claims import ClaimedRun
@@ -146,6 +147,8 @@ class JobCreator:
         )
         self._job_cache.put_if_newer(created.job)
         self._run_log.write(run_id, _success(created))
+        with about(job=created.job.metadata.key):
+            log.info("run %s: created Job %s", run_id, created.job.metadata.key)
         for text in await run_in_thread(
             ineffective_variables.ineffective, made.render_input, namespace=made.fixed_namespace
         ):
@@ -203,7 +206,7 @@ class JobCreator:
 
 
 def _success(created: CreatedJob) -> str:
-    job = f"{created.job.metadata.namespace}/{created.job.name}"
+    job = created.job.metadata.key
     secret = f"; its environment is in Secret {created.secret}" if created.secret else ""
     return f"Created Kubernetes Job {job}{secret}."
 

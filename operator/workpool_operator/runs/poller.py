@@ -24,6 +24,7 @@ from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import OperatorError
+from workpool_operator.logs import about
 from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
 from workpool_operator.prefect_api.models import Run
 from workpool_operator.runs.controller import RunController
@@ -335,6 +336,8 @@ class Poller:
             if reason and run.id not in self._logged:
                 self._logged.add(run.id)
                 self._controller.run_log.write(run.id, reason)
+                with about(run=run.id, flow_run_name=run.name):
+                    log.info("run %s (%s) is not claimed: %s", run.id, run.name, reason)
 
     def _candidates(self, poll: _Poll, page: Sequence[Run]) -> list[Run]:
         """Return the runs that are not in flight or left out."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from uuid import UUID
 
+from workpool_operator import logs
 from workpool_operator.clock import Clocks
 from workpool_operator.errors import (
     KubernetesRefused,
@@ -88,11 +90,14 @@ class Reconciler:
                 delay = self._queue.add_rate_limited(run_id, at_least=wait)
                 level = logging.DEBUG if isinstance(error, Unavailable) else logging.WARNING
                 self._observer.attempt_failed(run_id, _cause(error))
-                log.log(level, "run %s: %s; retrying in %.0f s", run_id, error, delay)
+                with self._about(run_id):
+                    log.log(level, "run %s: %s; retrying in %.0f s", run_id, error, delay)
             except Exception:
                 delay = self._queue.add_rate_limited(run_id)
                 self._observer.attempt_failed(run_id, "operator")
-                log.exception("run %s: a bug in the operator; retrying in %.0f s", run_id, delay)
+                with self._about(run_id):
+                    text = "run %s: a bug in the operator; retrying in %.0f s"
+                    log.exception(text, run_id, delay)
             finally:
                 self._queue.done(run_id)
                 self._reconciled(run_id)
@@ -106,8 +111,16 @@ class Reconciler:
             if taken.count(action) == REPEATS:
                 raise OperatorError(f"{type(action).__name__} has no effect")
             taken.append(action)
-            log.debug("run %s: %s", run_id, type(action).__name__)
-            again = await self._executor.execute(run_id, action)
+            with self._about(run_id):
+                log.debug("run %s: %s", run_id, type(action).__name__)
+                again = await self._executor.execute(run_id, action)
+
+    def _about(self, run_id: UUID) -> AbstractContextManager[None]:
+        """Name the run in the lines that are logged meanwhile."""
+        record = self._store.of(run_id)
+        jobs = self._cluster.jobs.by_run(str(run_id))
+        job = next((job.metadata.key for job in jobs if job.name == record.observed_name), "")
+        return logs.about(run=run_id, flow_run_name=record.name, job=job or record.recorded_job_key)
 
     def _decide(self, run_id: UUID) -> Action:
         if held := self._hold(run_id):

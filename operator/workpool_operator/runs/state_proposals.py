@@ -21,6 +21,7 @@ from workpool_operator.errors import (
     PrefectUnavailable,
 )
 from workpool_operator.jobs.diagnosis import WaitReason
+from workpool_operator.logs import first_line
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import Run, SetStateResult, State
 from workpool_operator.prefect_api.run_logs import RunLogSender
@@ -76,7 +77,10 @@ class StateProposals:
         run = await self._api.read_run(run_id)
         if run is None:
             await self.check_pool()
+        known = self.store.of(run_id).claim
         self.store.apply(run_id, run, asked_at=asked_at)
+        if known is None:
+            self._log_claim(run_id)
 
     async def check_pool(self) -> None:
         """Check that the server has our pool: only then does a 404 prove that a run was deleted.
@@ -144,11 +148,13 @@ class StateProposals:
             raise
         # Also if a read overtook the answer: the next one shows the claim.
         self.store.update(run_id, claimed_here=self._owner.is_granted(answer))
-        if self.store.of(run_id).claim is not None:
+        record = self.store.of(run_id)
+        if record.claim is not None:
             self.store.update(run_id, lease_renewed_at=asked_at)
         if answer.state.type == "SCHEDULED":
             self._defer(run_id, answer.state, why=f"{answer.status}: {answer.reason}")
-            log.debug("run %s was not claimed: %s: %s", run_id, answer.status, answer.reason)
+        else:
+            self._log_claim(run_id)
 
     async def revert_claim(self, run_id: UUID) -> None:
         """Restore the state that a late state of ours overwrote, with its data (docs/races.md,
@@ -175,6 +181,7 @@ class StateProposals:
         answer = await self._propose(run_id, proposal)
         if answer.accepted:
             self._run_log.write(run_id, f"Restored the run's state {state.name}.")
+            log.info("run %s: restored its state %s", run_id, state.name)
 
     async def renew_lease(self, run_id: UUID, lease_id: UUID) -> None:
         """Keep the deployment's concurrency slot that came with the claim.
@@ -204,6 +211,7 @@ class StateProposals:
         """Have polls return a run whose process was to retry it and has ended."""
         policy = {**run.empirical_policy, "retry_type": "reschedule"}
         await self._change(run.id, empirical_policy=policy)
+        log.info("run %s is scheduled again: the process that was to retry it has ended", run.id)
 
     async def name_substate(
         self, run_id: UUID, claim: Claim, name: str, message: str | None = None
@@ -221,7 +229,9 @@ class StateProposals:
         """Report what the run waits for, as the name of the claim's sub-state."""
         answer = await self.name_substate(run_id, claim, wait.category, wait.message)
         if answer.accepted and not self.store.of(run_id).stray_claim:
-            self._run_log.write(run_id, f"{wait.category}: {wait.message}", level=wait.level)
+            text = f"{wait.category}: {wait.message}"
+            self._run_log.write(run_id, text, level=wait.level)
+            log.info("run %s waits: %s", run_id, first_line(text))
 
     async def postpone(self, run_id: UUID, wait: WaitReason, *, delay: float) -> None:
         """Make the run SCHEDULED again, due in `delay` seconds."""
@@ -238,7 +248,9 @@ class StateProposals:
         answer = await self._propose(run_id, proposal)
         if answer.accepted:
             self.store.update(run_id, not_before=due)
-            self._run_log.write(run_id, f"{wait.category}: {wait.message}", level=logging.WARNING)
+            text = f"{wait.category}: {wait.message}"
+            self._run_log.write(run_id, text, level=logging.WARNING)
+            log.info("run %s is scheduled again: %s", run_id, first_line(text))
 
     async def cancel(self, run_id: UUID) -> None:
         """Propose CANCELLING. Prefect makes it CANCELLED if the run has no infrastructure."""
@@ -247,6 +259,7 @@ class StateProposals:
         answer = await self._propose(run_id, proposal)
         if answer.accepted:
             self._run_log.write(run_id, message, level=logging.WARNING)
+            log.info("run %s is cancelled: its binding is being deleted", run_id)
 
     async def report_crashed(self, run_id: UUID, message: str) -> None:
         """End the run Crashed."""
@@ -263,9 +276,20 @@ class StateProposals:
         if fact:
             self._run_log.write(run_id, fact, level=level)
 
+    def _log_claim(self, run_id: UUID) -> None:
+        """Log the claim that this process made, also if its answer was lost."""
+        record = self.store.of(run_id)
+        if record.claimed_here and record.claim and record.state_type == "PENDING":
+            log.info("run %s (%s) is claimed", run_id, record.name)
+
     def _defer(self, run_id: UUID, state: State | None, *, why: str) -> None:
-        record = self.store.of(run_id).defer(state, wall=self._clock.now())
+        before = self.store.of(run_id)
+        record = before.defer(state, wall=self._clock.now())
         self.store.put(run_id, record)
+        level = logging.DEBUG if before.refused_claims else logging.INFO  # not for each attempt
+        until = record.not_before.isoformat(timespec="seconds") if record.not_before else ""
+        text = "run %s is not claimed: %s; tried again from %s on"
+        log.log(level, text, run_id, first_line(why), until)
         known = state.state_details.scheduled_time if state else None
         if record.run and record.not_before and record.not_before != known:
             self._claim_refused(record.run, record.not_before, why)
@@ -275,7 +299,7 @@ class StateProposals:
         if answer.accepted:
             message = proposal["message"]
             self._run_log.write(run_id, message, level=level)
-            log.info("run %s ended %s: %s", run_id, proposal["name"], message.split("\n")[0])
+            log.info("run %s ended %s: %s", run_id, proposal["name"], first_line(message))
 
     async def _propose(self, run_id: UUID, proposal: dict[str, Any]) -> SetStateResult:
         asked_at = self._clock.monotonic()

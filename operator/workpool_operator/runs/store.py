@@ -119,6 +119,17 @@ class RunRecord:
         return self.run.state_type if self.run else ""
 
     @property
+    def name(self) -> str:
+        """The run's name; "" without a run."""
+        return self.run.name if self.run else ""
+
+    @property
+    def recorded_job_key(self) -> str:
+        """NAMESPACE/NAME of the claim's Job in `infrastructure_pid`; "" without one."""
+        namespace = self.claimed_run.recorded_namespace if self.claimed_run else ""
+        return f"{namespace}/{recorded_job(self.run)}" if namespace else ""
+
+    @property
     def claimed_run(self) -> ClaimedRun | None:
         """The run with its claim; None unless both are known."""
         return ClaimedRun(self.run, self.claim) if self.run and self.claim else None
