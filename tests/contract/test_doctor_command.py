@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from testbed.clusters import Cluster
 from tests.support.command import Command
@@ -51,6 +52,22 @@ async def test_an_installation_in_order_passes(command, operator, binding, names
         *("DNS:", "API:", "credentials:", "work", "events:", "clocks"),
         *("template:", "pod:", "image"),
     ]
+
+
+async def test_without_a_namespace_the_current_one_and_all_its_bindings_are_checked(
+    command, crd, binding, namespace, cluster, tmp_path
+):
+    await binding("etl")
+    named = await command("doctor", f"{namespace}/etl", "--patience-seconds=0")
+    kubeconfig = yaml.safe_load(cluster.kubeconfig.read_text())
+    kubeconfig["contexts"][0]["context"]["namespace"] = namespace
+    file = tmp_path / "current"
+    file.write_text(yaml.safe_dump(kubeconfig))
+    current = await command("doctor", "--patience-seconds=0", KUBECONFIG=str(file))
+    for done in (named, current):
+        assert f"rights in namespace {namespace} (bindings)" in done.out
+        assert f"binding {namespace}/etl is Ready: it has no status" in done.out
+        assert f"{namespace}/etl: template" in done.out
 
 
 async def test_every_missing_right_is_named_with_its_fix(crd, command_without_rights, namespace):

@@ -43,6 +43,7 @@ NamespacesOption = Annotated[
 AllNamespacesOption = Annotated[
     bool, typer.Option("--all-namespaces", "-A", help="The bindings of all namespaces.")
 ]
+ONE_SCOPE = "set either --namespace or --all-namespaces"
 OutputOption = Annotated[
     Literal["text", "json"], typer.Option("--output", "-o", help="Output format.")
 ]
@@ -92,11 +93,6 @@ def _print_version(requested: bool) -> None:
         prefect = f"Prefect {prefect_version()}" if prefect_version() else "without Prefect"
         typer.echo(f"workpool-operator {version('workpool-operator')}, {prefect}")
         raise typer.Exit
-
-
-def _require_one_scope(namespaces: list[str] | None, all_namespaces: bool) -> None:
-    if bool(namespaces) == all_namespaces:
-        raise typer.BadParameter("set either --namespace or --all-namespaces")
 
 
 def _keys(given: list[str] | None) -> tuple[str, ...]:
@@ -213,7 +209,11 @@ def status(
 def doctor(
     bindings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NS/NAME]...", help="Bindings that must be Ready."),
+        typer.Argument(
+            metavar="[NS/NAME]...",
+            help="Bindings that must be Ready. Default without a namespace: those of the current "
+            "one.",
+        ),
     ] = None,
     namespace: NamespacesOption = None,
     all_namespaces: AllNamespacesOption = False,
@@ -248,13 +248,14 @@ def doctor(
     The rights are the caller's: helm test runs it with the operator's account.
     Each fault is printed with its fix.
     """
-    _require_one_scope(namespace, all_namespaces)
+    if namespace and all_namespaces:
+        raise typer.BadParameter(ONE_SCOPE)
     from workpool_operator.cli.doctor import Options, main
     from workpool_operator.kube.kubeconfig import Kubeconfig
 
     main(
         Options(
-            namespaces=tuple(namespace or ()),
+            namespaces=tuple(namespace or ()) if namespace or all_namespaces else None,
             job_namespaces=tuple(job_namespace or ()),
             bindings=_keys(bindings),
             write_secrets=write_secrets,
@@ -515,7 +516,8 @@ def unbind(
     context: ContextOption = "",
 ) -> None:
     """Delete WorkPoolBindings; remove the finalizer if no operator is running."""
-    _require_one_scope(namespace, all_namespaces)
+    if bool(namespace) == all_namespaces:
+        raise typer.BadParameter(ONE_SCOPE)
     if not (yes or dry_run or (sys.stdin and sys.stdin.isatty())):
         text = "standard input is not a terminal: add --yes to delete, or --dry-run to only list"
         raise typer.BadParameter(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -21,7 +22,9 @@ from workpool_operator.binding import crd_check
 from workpool_operator.binding.conditions import READY
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.cli import output
+from workpool_operator.cli.binding_list import list_bindings
 from workpool_operator.cli.check_result import CheckResult, Status
+from workpool_operator.cli.objects import key_of
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube import permissions, rights
 from workpool_operator.kube.client import KubernetesClient
@@ -51,9 +54,10 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of the command. Without `namespaces` the operator serves all."""
+    """The options of the command. `namespaces` are those whose bindings the operator serves: empty
+    for all, None for those of the `bindings`."""
 
-    namespaces: tuple[str, ...]
+    namespaces: tuple[str, ...] | None
     job_namespaces: tuple[str, ...]
     bindings: tuple[str, ...]
     write_secrets: bool
@@ -76,7 +80,8 @@ async def _report(options: Options) -> list[CheckResult]:
     results = []
     is_text = options.output_format == "text"
     async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
-        async for result in _checks(kube, options):
+        namespaces, keys = await _scope(kube, options)
+        async for result in _checks(kube, replace(options, namespaces=namespaces, bindings=keys)):
             results.append(result)
             if is_text:
                 output.echo(as_text(result))
@@ -90,6 +95,22 @@ async def _report(options: Options) -> list[CheckResult]:
     return results
 
 
+async def _scope(
+    kube: KubernetesClient, options: Options
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the namespaces and bindings to check. Without either, all bindings of the current
+    namespace; if they cannot be listed, the check of the CRD says why."""
+    if options.namespaces is not None:
+        return options.namespaces, options.bindings
+    if options.bindings:
+        named = dict.fromkeys(key.partition("/")[0] for key in options.bindings)
+        return tuple(named), options.bindings
+    with suppress(OperatorError):
+        found = await list_bindings(kube, [kube.namespace])
+        return (kube.namespace,), tuple(map(key_of, found))
+    return (kube.namespace,), ()
+
+
 def as_text(result: CheckResult) -> str:
     """Return the result as one line, or two with its fix."""
     label, colour = _LABELS[result.status]
@@ -100,7 +121,7 @@ def as_text(result: CheckResult) -> str:
 
 
 async def _checks(kube: KubernetesClient, options: Options) -> AsyncIterator[CheckResult]:
-    problem = await crd_check.crd_problem(kube, options.namespaces)
+    problem = await crd_check.crd_problem(kube, options.namespaces or ())
     if not problem and (outdated := await crd_check.crd_outdated(kube)).status == "True":
         problem = outdated.message
     subject = f"{v1alpha1.KIND} is served with every field, and can be listed and watched"
@@ -122,7 +143,7 @@ async def _checks(kube: KubernetesClient, options: Options) -> AsyncIterator[Che
 def _granted(kube: KubernetesClient, options: Options) -> list[tuple[Scope, str]]:
     """Return in which namespaces the operator needs which rights."""
     found = [(Scope.REPLICAS, kube.namespace)]
-    found += [(Scope.BINDINGS, namespace) for namespace in options.namespaces]
+    found += [(Scope.BINDINGS, namespace) for namespace in options.namespaces or ()]
     found += [(Scope.JOBS, namespace) for namespace in options.job_namespaces]
     if options.write_secrets:
         found += [(Scope.SECRETS, namespace) for namespace in options.job_namespaces]
