@@ -48,7 +48,7 @@ def about(
 
 
 def first_line(message: str) -> str:
-    """Return what a line of the log says of a message that goes on with a container's log."""
+    """Return what a line of the log says of a message that continues with a container's log."""
     return message.partition("\n")[0]
 
 

@@ -170,7 +170,7 @@ class Executor:
             case actions.AdoptJob(job=job, claim=claim):
                 annotations = {models.CLAIM_ANNOTATION: str(claim.id)}
                 await self._patch(job, metadata={"annotations": annotations})
-                log.info("run %s goes on in Job %s", run_id, job.metadata.key)
+                log.info("run %s continues in Job %s", run_id, job.metadata.key)
             case actions.ReadEvents(kind=kind, name=name):
                 await self._read_events(run_id, kind, name)
             case actions.ReadQueueEvents(name=name):
