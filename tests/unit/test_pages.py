@@ -17,7 +17,8 @@ import yaml
 from testbed.state import CHECKOUT
 from tests.support.pages import PAGES, Block, blocks, commands, typed
 from workpool_operator.api import crd
-from workpool_operator.cli import app
+from workpool_operator.api.v1alpha1 import API_VERSION, KIND
+from workpool_operator.cli import app, binding_check
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 SCHEMA = crd.schema()["properties"]["spec"]
@@ -105,6 +106,28 @@ def unknown(value: Any, schema: Any, path: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_a_binding_that_a_page_shows_has_only_fields_that_exist(page: str) -> None:
     assert [wrong for spec in specs(page) for wrong in unknown(spec, SCHEMA, "spec")] == []
+
+
+def wishes() -> list[str]:
+    """What docs/bindings.md shows as parts of a spec."""
+    rows = re.findall(r"^\| [^|`]*? \| (.*?) \|", (CHECKOUT / "docs/bindings.md").read_text(), re.M)
+    codes = [code for row in rows for code in re.findall(r"`(.*?)`", row)]
+    return [code for code in codes if re.match(r"[a-zA-Z]+: ", code)]
+
+
+@pytest.mark.parametrize("wish", wishes())
+def test_each_part_of_a_spec_that_expresses_a_wish_makes_a_valid_binding(wish: str) -> None:
+    smallest: dict[str, Any] = {
+        "workPool": {"name": "etl"},
+        "server": {"url": "http://prefect.prefect.svc:4200/api"},
+    }
+    spec = smallest | yaml.safe_load(wish)
+    if "clientCertificate" in wish:
+        spec["jobs"] = {"serverURL": smallest["server"]["url"]}
+    binding = {"apiVersion": API_VERSION, "kind": KIND, "spec": spec}
+    binding["metadata"] = {"name": "etl", "namespace": "data"}
+    found = binding_check.check(binding)
+    assert [each for each in found if each.severity == "error"] == []
 
 
 def test_the_bindings_of_pages_are_found_and_a_wrong_field_is_noticed() -> None:
