@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 LEAVE_SECONDS = 1.0
 NOT_KEPT = "cannot keep its Lease"
 NOT_FOLLOWED = "cannot follow the Leases of the other replicas"
+SHARED = "shares its bindings with another installation"
 
 
 def new_identity() -> str:
@@ -74,6 +75,7 @@ class Replicas:
         self._clock = clock
         self._known: dict[str, ObservedLease] = {}  # by uid
         self._problems = ProblemLogger(log, "operator")
+        self._is_pod = pod is not None
         self._listed = asyncio.Event()
         self._joined = asyncio.Event()  # or failed to
         self._left = False
@@ -145,6 +147,22 @@ class Replicas:
         elif isinstance(error, KubernetesRefused):  # an outage is logged with NOT_KEPT
             self._problems.report(NOT_FOLLOWED, error)
 
+    def _report_installations(self) -> None:
+        """Log which other Deployments serve the same bindings: the chart may be installed twice."""
+        if not self._is_pod:
+            return
+        others = {_deployment(each) for each in self.live()} - {_deployment(self._identity)}
+        if not others:
+            self._problems.resolved(SHARED)
+            return
+        self._problems.report(
+            SHARED,
+            f"Deployment {', '.join(sorted(others))} in namespace {self._kube.namespace} serves "
+            "the same namespaces. Each binding has one holder, as with replicas of one "
+            "installation. "
+            "If that is not intended, uninstall one of them, or set its namespaces or selector.",
+        )
+
     async def _report(self, what: str, error: OperatorError) -> None:
         text = str(error)
         if isinstance(error, KubernetesForbidden):
@@ -166,11 +184,13 @@ class Replicas:
         before = seen.holder if seen.seconds_left > 0 else ""
         seen.observe(lease)
         if seen.holder != before:
+            self._report_installations()
             self._changed()
 
     def remove(self, uid: str) -> None:
         """See `kube.reflector.Store`."""
         if self._known.pop(uid, None):
+            self._report_installations()
             self._changed()
 
     def uids(self, _: str) -> set[str]:
@@ -180,6 +200,11 @@ class Replicas:
 
 def _lease_name(identity: str) -> str:
     return f"workpool-operator-{slugify(identity, max_length=200)}"
+
+
+def _deployment(identity: str) -> str:
+    """Return the name of the Deployment whose pod has the identity."""
+    return identity.partition("_")[0].rsplit("-", 2)[0]
 
 
 def _metadata(group: str, pod: dict[str, str] | None) -> dict[str, Any]:

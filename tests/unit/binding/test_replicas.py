@@ -22,13 +22,13 @@ def lease(holder: str | None, *, version: int = 1, uid: str = "other") -> Lease:
 class Watched(Replicas):
     """Replicas that a test reports, as a watch does."""
 
-    def __init__(self) -> None:
+    def __init__(self, identity: str = "mine", *, pod: dict[str, str] | None = None) -> None:
         self.clock, self.changes = FakeClock(), 0
         super().__init__(
             LeaseApi().client,
-            identity="mine",
+            identity=identity,
             group="group",
-            pod=None,
+            pod=pod,
             changed=self._count,
             clock=self.clock,
         )
@@ -80,6 +80,22 @@ async def test_a_replica_that_leaves_does_not_count_itself() -> None:
     replicas.put(lease("other"))
     await replicas.leave()
     assert replicas.live() == {"other"}
+
+
+def test_another_installation_that_serves_the_same_bindings_is_logged_once(caplog) -> None:
+    caplog.set_level("INFO")
+    replicas = Watched("etl-operator-65d8d56b58-k9q7p_1", pod={"kind": "Pod"})
+    replicas.put(lease("etl-operator-65d8d56b58-slp2r_2", uid="same"))
+    replicas.put(lease("etl-operator-7c9f7b6f5d-x2x2x_3", uid="next version"))
+    assert caplog.messages == []
+    replicas.put(lease("etl-again-operator-5bcfcf698f-9996r_4", uid="a"))
+    replicas.put(lease("etl-again-operator-5bcfcf698f-scrtc_5", uid="b"))
+    [found] = caplog.messages
+    assert "another installation: Deployment etl-again-operator in namespace operator" in found
+    assert "uninstall one of them, or set its namespaces or selector" in found
+    replicas.remove("a")
+    replicas.remove("b")
+    assert "resolved" in caplog.messages[1]
 
 
 def test_only_replicas_that_serve_the_same_bindings_are_a_group() -> None:
