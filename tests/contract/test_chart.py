@@ -126,6 +126,17 @@ def test_the_operator_can_read_only_the_named_secrets_of_run_pods():
     assert ("secrets", "get") not in rights([roles["c"]])
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_no_rendered_role_has_a_wildcard_or_lists_secrets_that_it_may_not_write(name):
+    values = VARIANTS[name] | {"rbac": {"create": True, "aggregateToUserRoles": True}}
+    roles = [each for each in render(**values) if each["kind"] in ("Role", "ClusterRole")]
+    assert roles
+    rules = [rule for role in roles for rule in role["rules"]]
+    assert not [rule for rule in rules if "*" in [each for part in rule.values() for each in part]]
+    listed = rights(roles) & {("secrets", "list"), ("secrets", "watch")}
+    assert listed == ({("secrets", "list")} if values.get("writeSecrets") else set())
+
+
 def test_chart_and_manifests_give_the_same_rights():
     manifest = yaml.safe_load_all((CHECKOUT / "manifests" / "base" / "rbac.yaml").read_text())
     base = [document for document in manifest if document["kind"] == "ClusterRole"]
