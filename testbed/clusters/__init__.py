@@ -29,8 +29,9 @@ class Selection:
 def select(environ: Mapping[str, str]) -> Selection:
     """Return the cluster that `CLUSTER` names; without it kind if Docker answers, else a node."""
     folder = state.folder(environ)
-    if (version := environ.get("KUBERNETES")) and environ.get("CLUSTER") != "local":
-        fix = "set CLUSTER=local, too, or unset KUBERNETES and use a cluster of that version"
+    version = environ.get("KUBERNETES")
+    if version and environ.get("CLUSTER") not in (None, "", "local"):
+        fix = "unset CLUSTER, or unset KUBERNETES and use a cluster of that version"
         raise SetupError(f"KUBERNETES={version} needs a node that is built from source: {fix}")
     match environ.get("CLUSTER", ""):
         case "local":
@@ -39,6 +40,9 @@ def select(environ: Mapping[str, str]) -> Selection:
             return Selection(KindCluster(folder), "CLUSTER=kind asks for it")
         case "existing":
             return Selection(ExistingCluster.of(environ), "CLUSTER=existing asks for it")
+        case "" if version:
+            reason = f"KUBERNETES={version} needs a node that is built from source"
+            return Selection(local(environ), reason)
         case "" if commands.succeeds_if_installed(["docker", "info"]):
             return Selection(KindCluster(folder), "'docker info' answers")
         case "":
