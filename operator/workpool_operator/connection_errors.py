@@ -33,6 +33,21 @@ def is_untrusted(error: BaseException) -> bool:
     return any(isinstance(each, ssl.SSLCertVerificationError) for each in _chain(error))
 
 
+def repair_untrusted(error: BaseException, *, trust: str) -> str:
+    """Return what to do about a certificate that was not accepted; `trust` is how to name a CA."""
+    text = str(error)
+    if "expired" in text:
+        return (
+            "Renew it: the certificate of the server, of a proxy in front of it, or of the CA that "
+            "signed it."
+        )
+    if "not yet valid" in text:
+        return "Correct the clock of this machine, or the certificate."
+    if "not valid for" in text:
+        return "Use an address that the certificate names, or add this one to the certificate."
+    return f"If a private CA signed it, {trust}."
+
+
 def is_disconnected(error: BaseException) -> bool:
     """Return whether the server closed the connection without an answer."""
     names = ("ServerDisconnectedError", "ConnectionResetError")

@@ -174,6 +174,7 @@ def pod(
     created: datetime = WALL,
     deleting: bool | datetime = False,
     recorded: str = "",
+    defaults: str = "",
     version: str = "1",
     **flow: Any,
 ) -> Pod:
@@ -184,6 +185,10 @@ def pod(
     listed = list(containers) or [container(**flow)]
     blocked = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
     labels = {models.RUN_LABEL: str(RUN_ID), models.JOB_NAME_LABEL: job_name(id_)}
+    annotations = {
+        models.CONTAINER_ANNOTATION: recorded,
+        models.LIMIT_RANGE_ANNOTATION: defaults and f"LimitRanger plugin set: {defaults}",
+    }
     suffix = "" if number == 1 else f"-{number}"
     return _pod.validate_python(
         {
@@ -195,7 +200,7 @@ def pod(
                 "creationTimestamp": created,
                 "deletionTimestamp": WALL if deleting is True else deleting or None,
                 "labels": labels,
-                "annotations": {models.CONTAINER_ANNOTATION: recorded} if recorded else {},
+                "annotations": {name: text for name, text in annotations.items() if text},
             },
             "spec": {"containers": listed, "initContainers": list(init), **(spec or {})},
             "status": {

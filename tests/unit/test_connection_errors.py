@@ -100,6 +100,23 @@ async def test_a_certificate_that_is_not_trusted_is_reported_as_such(call, tmp_p
     assert text.startswith("the certificate is not trusted: unable to get local issuer")
 
 
+@pytest.mark.parametrize(
+    ("refusal", "repair"),
+    [
+        ("certificate has expired", "Renew it: the certificate of the server, of a proxy"),
+        ("certificate is not yet valid", "Correct the clock"),
+        ("Hostname mismatch, certificate is not valid for 'b'", "Use an address that"),
+        ("IP address mismatch, certificate is not valid for '::1'", "Use an address that"),
+        ("self-signed certificate", "If a private CA signed it, name it there."),
+        ("unable to get local issuer certificate", "If a private CA signed it, name it there."),
+    ],
+)
+def test_the_repair_of_a_refused_certificate_follows_from_what_is_wrong_with_it(refusal, repair):
+    error = OSError(f"the certificate is not trusted: {refusal}")
+    found = connection_errors.repair_untrusted(error, trust="name it there")
+    assert found.startswith(repair)
+
+
 def test_a_header_with_a_line_break_is_never_quoted():
     """h11's own message contains the value."""
     error = httpx.LocalProtocolError(f"Illegal header value b'Bearer {SECRET}\\nmore'")

@@ -23,6 +23,7 @@ from workpool_operator.binding.key_reference import KeyReference, key_reference
 from workpool_operator.binding.server_source import ServerSource
 from workpool_operator.binding.template_dry_run import TemplateDryRun
 from workpool_operator.binding.template_findings import MAX_LISTED
+from workpool_operator.connection_errors import repair_untrusted
 from workpool_operator.errors import (
     BindingFault,
     KubernetesRefused,
@@ -301,6 +302,9 @@ def poll_fault(error: OperatorError, api: PrefectApi) -> BindingFault:
     )
 
 
+_TRUST = "name a ConfigMap or Secret with the CA's certificate in spec.server.caBundle"
+
+
 def server_fault(error: OperatorError, server: PrefectEndpoint) -> BindingFault:
     """Return the fault of the binding that a failed request to Prefect shows."""
     if isinstance(error, PrefectUnauthorized | PrefectForbidden):
@@ -318,8 +322,7 @@ def server_fault(error: OperatorError, server: PrefectEndpoint) -> BindingFault:
         return BindingFault(
             c.SERVER_REACHABLE,
             "CertificateNotTrusted",
-            f"{server.address}: {error}. If a private CA signed it, name a ConfigMap or Secret "
-            "with the CA's certificate in spec.server.caBundle.",
+            f"{server.address}: {error}. {repair_untrusted(error, trust=_TRUST)}",
         )
     hints = _address_hints(server)
     known = "" if hints else f", and that {server.setting} is its address as seen from the operator"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from workpool_operator.binding import addresses, preflight_checks
 from workpool_operator.binding.context import Binding
 from workpool_operator.binding.server_source import ServerSource
+from workpool_operator.connection_errors import repair_untrusted
 from workpool_operator.errors import (
     OperatorError,
     PrefectForbidden,
@@ -120,8 +121,8 @@ def explain_failures(found: ServerConnection) -> Iterator[None]:
     try:
         yield
     except PrefectUntrusted as error:
-        text = f"{where}: {_reason(error)}. If a private CA signed it, set the CA in {found.ca}"
-        raise OperatorError(text) from error
+        repair = repair_untrusted(error, trust=f"set the CA in {found.ca}").rstrip(".")
+        raise OperatorError(f"{where}: {_reason(error)}. {repair}") from error
     except PrefectUnavailable as error:
         text = (
             f"cannot reach {where}: {_reason(error)}. Is the server running, and the address right"

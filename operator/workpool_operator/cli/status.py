@@ -106,7 +106,7 @@ def _print(found: Overview, options: Options) -> None:
 
 
 def _document(found: Overview) -> dict[str, object]:
-    return status_report.as_document(found.bindings, found.runs, found.notes)
+    return status_report.as_document(found.bindings, found.runs, found.notes, found.now)
 
 
 def _tables(found: Overview) -> list[Table]:
@@ -119,7 +119,7 @@ def _tables(found: Overview) -> list[Table]:
 
 
 def _explanations(found: Overview) -> list[str]:
-    return list(status_report.explanations(found.bindings, found.runs))
+    return list(status_report.explanations(found.bindings, found.runs, found.now))
 
 
 # On a terminal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from workpool_operator.binding.conditions import CLAIMING, READY
@@ -13,6 +13,12 @@ from workpool_operator.cli.runs_in_flight import RunInFlight
 from workpool_operator.jobs.field_errors import get_path
 
 UNSERVED = "no operator serves it: check the namespaces and the selector of the operator"
+SILENT = (
+    "The operator has ended, cannot reach the cluster, or may not write the binding's status any "
+    "more"
+)
+SILENT_SECONDS = 90.0  # a served binding writes its last poll every 30 s
+DEFAULT_INTERVAL = 10
 _COLOURS = {
     "True": "green",
     "False": "red",
@@ -58,7 +64,7 @@ def bindings_table(bindings: Iterable[Object], now: datetime) -> Table:
 
 
 def _binding_row(binding: Object, now: datetime) -> tuple[str, ...]:
-    ready, claiming = condition(binding, READY), condition(binding, CLAIMING)
+    ready, claiming = present(binding, READY, now), present(binding, CLAIMING, now)
     runs = runs_of(binding)
     limit = get_path(binding, ("spec", "concurrencyLimit"))
     return (
@@ -86,7 +92,9 @@ def _run_row(run: RunInFlight, now: datetime) -> tuple[str, ...]:
     return name, run.binding, run.phase, age_of(run.since, now), run.reason, job
 
 
-def explanations(bindings: Iterable[Object], runs: Iterable[RunInFlight]) -> Iterator[str]:
+def explanations(
+    bindings: Iterable[Object], runs: Iterable[RunInFlight], now: datetime
+) -> Iterator[str]:
     """Yield why a binding does not claim runs, and why a run waits, each with what to do."""
     for binding in bindings:
         name = key_of(binding)
@@ -94,7 +102,7 @@ def explanations(bindings: Iterable[Object], runs: Iterable[RunInFlight]) -> Ite
             yield f"{name}: {UNSERVED}"
         shown = set[str]()
         for type_ in (READY, CLAIMING):
-            found = condition(binding, type_)
+            found = present(binding, type_, now)
             message = str(found.get("message", ""))
             if found.get("status", "True") != "True" and message not in shown:
                 shown.add(message)
@@ -105,23 +113,26 @@ def explanations(bindings: Iterable[Object], runs: Iterable[RunInFlight]) -> Ite
 
 
 def as_document(
-    bindings: Iterable[Object], runs: Iterable[RunInFlight], notes: Sequence[str]
+    bindings: Iterable[Object],
+    runs: Iterable[RunInFlight],
+    notes: Sequence[str],
+    now: datetime,
 ) -> Object:
     """Return everything as one JSON document."""
     return {
-        "bindings": [_binding_document(binding) for binding in bindings],
+        "bindings": [_binding_document(binding, now) for binding in bindings],
         "runs": [_run_document(run) for run in runs],
         "notes": list(notes),
     }
 
 
-def _binding_document(binding: Object) -> Object:
+def _binding_document(binding: Object, now: datetime) -> Object:
     return {
         "namespace": binding["metadata"]["namespace"],
         "name": binding["metadata"]["name"],
         "workPool": pool_name(binding.get("spec")),
-        "ready": _condition_document(condition(binding, READY)),
-        "claiming": _condition_document(condition(binding, CLAIMING)),
+        "ready": _condition_document(present(binding, READY, now)),
+        "claiming": _condition_document(present(binding, CLAIMING, now)),
         "concurrencyLimit": get_path(binding, ("spec", "concurrencyLimit")) or None,
         "runs": runs_of(binding),
         "lastPollTime": get_path(binding, ("status", "lastPollTime")) or None,
@@ -149,6 +160,27 @@ def condition(binding: Object, type_: str) -> Object:
     return next((each for each in found if each.get("type") == type_), {})
 
 
+def present(binding: Object, type_: str, now: datetime) -> Object:
+    """Return the condition as it is to be shown: Unknown if the status is from before a fault that
+    keeps the operator from writing it."""
+    last, ready = get_path(binding, ("status", "lastPollTime")), condition(binding, READY)
+    polled = _time(last)
+    interval = get_path(binding, ("spec", "poll", "intervalSeconds"))
+    seconds = interval if isinstance(interval, int) else DEFAULT_INTERVAL
+    if polled is None or ready.get("status") != "True":
+        return condition(binding, type_)
+    if not is_overdue(polled, now, interval=seconds):
+        return condition(binding, type_)
+    age = duration((now - polled).total_seconds())
+    text = f"No operator has polled for it for {age}, and its status is from then. {SILENT}."
+    return {"status": "Unknown", "reason": "OperatorSilent", "message": text}
+
+
+def is_overdue(polled: datetime, now: datetime, *, interval: int) -> bool:
+    """Return whether a binding that is served would have been polled again since."""
+    return now - polled > timedelta(seconds=interval + SILENT_SECONDS)
+
+
 def runs_of(binding: Object) -> dict[str, int]:
     """Return the numbers of runs that the status counts, by `running`, `pending` and `queued`."""
     runs = get_path(binding, ("status", "runs"))
@@ -159,12 +191,17 @@ def runs_of(binding: Object) -> dict[str, int]:
 
 def age_of(time: object, now: datetime) -> str:
     """Return how long ago the time was, "-" if it is unknown."""
-    if isinstance(time, str):
+    then = _time(time)
+    return duration((now - then).total_seconds()) if then else "-"
+
+
+def _time(given: object) -> datetime | None:
+    if isinstance(given, str):
         try:
-            time = datetime.fromisoformat(time)
+            return datetime.fromisoformat(given)
         except ValueError:
-            return "-"
-    return duration((now - time).total_seconds()) if isinstance(time, datetime) else "-"
+            return None
+    return given if isinstance(given, datetime) else None
 
 
 def duration(seconds: float) -> str:

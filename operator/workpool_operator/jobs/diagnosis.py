@@ -16,6 +16,7 @@ from workpool_operator.jobs.disruption import (
     explain_disruption,
 )
 from workpool_operator.kube.models import (
+    LIMIT_RANGE_ANNOTATION,
     ContainerSpec,
     ContainerStatus,
     Event,
@@ -441,7 +442,8 @@ def _sentence(pod: Pod, status: ContainerStatus, terminated: Terminated) -> str:
         )  # its parent survived and exited with 0
         return (
             f"{killed} was killed for using more memory than its limit"
-            f"{f' of {limit}' if limit else ''} (OOMKilled, exit code {code}). Raise the limit."
+            f"{f' of {limit}' if limit else ''} (OOMKilled, exit code {code}). "
+            f"{_raise_memory_limit(pod, status.name)}"
         )
     cause = explain_disruption(pod)
     if code == 0 and not cause:
@@ -465,6 +467,19 @@ def _sentence(pod: Pod, status: ContainerStatus, terminated: Terminated) -> str:
 def _is_from_deletion(terminated: Terminated) -> bool:
     """Return whether a pod's deletion alone explains the exit code: then it is not a cause."""
     return terminated.exit_code in (137, 143) and terminated.reason != "OOMKilled"
+
+
+def _raise_memory_limit(pod: Pod, container: str) -> str:
+    defaults = pod.metadata.annotations.get(LIMIT_RANGE_ANNOTATION, "").partition(": ")[2]
+    of = f" limit for container {container}"  # after the names of the resources: "cpu, memory"
+    own = (part.removesuffix(of) for part in defaults.split("; ") if part.endswith(of))
+    if not any("memory" in names.split(", ") for names in own):
+        return "Raise the limit."
+    return (
+        "The limit is the default of a LimitRange of the namespace, because the Job sets none: set "
+        "one by the pool's template or a job variable, or raise the default "
+        f"(kubectl -n {pod.metadata.namespace} get limitrange -o yaml)."
+    )
 
 
 def _memory_limit(pod: Pod, container: str) -> str:

@@ -39,6 +39,7 @@ FINAL_STATE_ANNOTATION = PREFIX + "final-state"
 POD_RETRY_ANNOTATION = PREFIX + "pod-retried-at"  # a change has the Job controller sync the Job
 CONTAINER_ANNOTATION = PREFIX + "container"
 CLAIM_ANNOTATION = CLAIM_LABEL  # the claim that adopted a Job of an earlier claim
+LIMIT_RANGE_ANNOTATION = "kubernetes.io/limit-ranger"  # which defaults of a LimitRange a pod got
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 PENDING_TIMEOUT_ANNOTATION = PREFIX + "pending-timeout-seconds"
 SECRET_LABEL = PREFIX + "secret"
@@ -62,7 +63,7 @@ def _read(labels: Any) -> Any:
     return {k: v for k, v in labels.items() if k.startswith(PREFIX) or k in _READ_KEYS}
 
 
-_READ_KEYS = frozenset({QUEUE_LABEL, JOB_NAME_LABEL})
+_READ_KEYS = frozenset({QUEUE_LABEL, JOB_NAME_LABEL, LIMIT_RANGE_ANNOTATION})
 ReadLabels = Annotated[dict[str, str], BeforeValidator(_read)]
 Strings = Annotated[dict[str, str], BeforeValidator(lambda value: value or {})]
 # The API sends an absent list as null or not at all.

@@ -130,10 +130,17 @@ async def test_a_redirect_to_a_login_page_is_reported_with_the_field_for_headers
 
 
 async def test_an_untrusted_certificate_is_reported_with_the_field_for_its_ca():
-    found = await fault(PrefectUntrusted("GET /api: the certificate is not trusted: expired"))
+    found = await fault(PrefectUntrusted("GET /api: the certificate is not trusted: self-signed"))
     assert found.reason == "CertificateNotTrusted"
-    assert "not trusted: expired" in str(found)
+    assert "not trusted: self-signed" in str(found)
     assert "spec.server.caBundle" in str(found)
+
+
+async def test_an_expired_certificate_is_to_be_renewed_not_to_be_trusted():
+    text = "GET /api: the certificate is not trusted: certificate has expired"
+    found = await fault(PrefectUntrusted(text))
+    assert "Renew it: the certificate of the server, of a proxy in front of it" in str(found)
+    assert "caBundle" not in str(found)
 
 
 async def test_a_gateway_that_refuses_is_reported_with_the_field_for_its_headers():

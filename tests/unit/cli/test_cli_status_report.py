@@ -62,7 +62,7 @@ def test_the_tables_are_aligned_columns_that_other_programs_can_read():
 
 
 def test_each_wait_is_explained_in_a_line():
-    assert list(status_report.explanations([SERVED], [RUN])) == [
+    assert list(status_report.explanations([SERVED], [RUN], NOW)) == [
         f"data/etl: AtCapacity: {WAITS}",
         "slow-crab: ImagePullBackOff: Container 'prefect-job': no such image",
     ]
@@ -70,8 +70,10 @@ def test_each_wait_is_explained_in_a_line():
 
 def test_one_fault_that_both_conditions_name_is_explained_once():
     fault = ("False", "WorkPoolNotFound", "There is no such pool.")
-    found = status_report.explanations([binding(("Ready", *fault), ("Claiming", *fault))], [])
-    assert list(found) == ["data/etl: WorkPoolNotFound: There is no such pool."]
+    bound = binding(("Ready", *fault), ("Claiming", *fault))
+    assert list(status_report.explanations([bound], [], NOW)) == [
+        "data/etl: WorkPoolNotFound: There is no such pool."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -82,8 +84,25 @@ def test_a_binding_without_a_usable_status_is_unserved(status):
     row = dict(zip(*_row(found), strict=True))
     assert (row["READY"], row["STATUS"], row["SLOTS"]) == ("Unknown", "Unserved", "0/2")
     assert row["LAST POLL"] == "-"
-    [document] = status_report.as_document([found], [], [])["bindings"]
+    [document] = status_report.as_document([found], [], [], NOW)["bindings"]
     assert document["ready"] == {"status": "Unknown", "reason": "", "message": ""}
+
+
+def test_a_status_that_no_operator_writes_any_more_is_not_repeated_as_if_it_were_true():
+    late = SERVED | {"status": {**SERVED["status"], "lastPollTime": "2026-01-01T11:55:00Z"}}
+    row = dict(zip(*_row(late), strict=True))
+    assert (row["READY"], row["STATUS"], row["LAST POLL"]) == ("Unknown", "OperatorSilent", "5m")
+    [line] = status_report.explanations([late], [], NOW)
+    assert line.startswith("data/etl: OperatorSilent: No operator has polled for it for 5m")
+    assert "may not write the binding's status any more" in line
+    [document] = status_report.as_document([late], [], [], NOW)["bindings"]
+    assert document["ready"]["reason"] == "OperatorSilent"
+
+
+def test_a_fault_stays_although_it_keeps_the_operator_from_polling():
+    fault = ("False", "ConnectionFailed", "The operator cannot reach a Prefect API.")
+    found = binding(("Ready", *fault), lastPollTime="2026-01-01T11:55:00Z")
+    assert dict(zip(*_row(found), strict=True))["READY"] == "False"
 
 
 def _row(found):
@@ -92,7 +111,7 @@ def _row(found):
 
 
 def test_the_document_has_the_same_facts():
-    document = status_report.as_document([SERVED], [RUN], ["a note"])
+    document = status_report.as_document([SERVED], [RUN], ["a note"], NOW)
     [found] = document["bindings"]
     assert found["claiming"] == {"status": "False", "reason": "AtCapacity", "message": WAITS}
     assert (found["concurrencyLimit"], found["runs"]["queued"]) == (2, 3)

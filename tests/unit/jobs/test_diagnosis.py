@@ -126,6 +126,26 @@ def test_an_out_of_memory_kill_is_reported_even_if_the_container_exits_0() -> No
     assert diagnosis.out_of_memory([failed_pod(137, reason="Error")]) == ""
 
 
+@pytest.mark.parametrize(
+    ("defaults", "advice"),
+    [
+        ("memory limit for container prefect-job", "the default of a LimitRange"),
+        ("cpu, memory limit for container prefect-job", "the default of a LimitRange"),
+        ("cpu limit for container prefect-job", "Raise the limit"),
+        ("memory request for container prefect-job", "Raise the limit"),
+        ("memory limit for container proxy", "Raise the limit"),
+        ("memory limit for init container prefect-job", "Raise the limit"),
+    ],
+)
+def test_a_memory_limit_that_the_namespace_set_is_not_looked_for_in_the_job(
+    defaults: str, advice: str
+) -> None:
+    killed = pod(
+        phase="Failed", exit_code=137, reason="OOMKilled", memory_limit="64Mi", defaults=defaults
+    )
+    assert advice in diagnosis.termination(FAILED, [killed]).message
+
+
 # Which end counts
 
 SOON = WALL + timedelta(seconds=5)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from workpool_operator.cli.explain.reason import Reason, describe, sentences, since
 from workpool_operator.cli.explain.snapshot import BindingFacts
+from workpool_operator.cli.status_report import SILENT
 
 PODS = "kubectl get pods -A -l app.kubernetes.io/name=workpool-operator"
 
@@ -45,8 +46,9 @@ def unserved(binding: BindingFacts, *, now: datetime) -> Reason | None:
         return Reason(reason="NoOperator", message=message, next_step=PODS)
     if binding.is_silent(now):
         text = f"No operator has polled for binding {binding.key} {since(binding.last_poll, now)}"
-        message = sentences(text, "The operator has ended, or cannot reach the cluster")
-        return Reason(reason="OperatorSilent", message=message, next_step=PODS)
+        message = sentences(text, SILENT)
+        step = f"if its pods run, their log says which right is missing: {PODS}"
+        return Reason(reason="OperatorSilent", message=message, next_step=step)
     return None
 
 

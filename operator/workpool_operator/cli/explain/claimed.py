@@ -213,10 +213,22 @@ def explain_running(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Iter
         yield _pod_ended(snapshot, job)
     else:
         text = f"Prefect has it as Running {began}, and it has no pod in {cluster.address}"
-        step = "wait: an operator that claimed it ends it. A flow that runs elsewhere has no pod"
-        yield Reason(reason="PodGone", message=sentences(text), next_step=step)
+        yield Reason(
+            reason="PodGone", message=sentences(text), next_step=_end_by_hand(snapshot, run)
+        )
     if held := _claimant_gone(snapshot, snapshot.claimant, run, prefect):
         yield held
+
+
+def _end_by_hand(snapshot: Snapshot, run: Run) -> str:
+    if snapshot.claimant and snapshot.claimant.binding:
+        return "wait: the operator that claimed it ends it"
+    body = '{"state": {"type": "CRASHED", "message": "Its process is gone."}, "force": true}'
+    command = f"prefect api POST /flow_runs/{run.id}/set_state --data '{body}'"
+    return (
+        "ask whoever started it: no binding that can be read here claimed it, so it runs elsewhere "
+        f"or not at all. If nothing runs it any more, end it, which frees its slots: {command}"
+    )
 
 
 def explain_paused(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Iterator[Reason]:

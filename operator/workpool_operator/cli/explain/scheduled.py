@@ -37,7 +37,12 @@ def explain(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Iterator[Rea
     ]
     yield from held
     served = list(_serving(snapshot, run, prefect))
-    yield from served if not held else (reason for reason in served if reason.holds)
+    yield from served if not held else (reason for reason in served if _adds(reason))
+
+
+def _adds(reason: Reason) -> bool:
+    """Return whether what the bindings say adds to what Prefect holds the run by."""
+    return reason.holds and reason.reason != "Unexplained"
 
 
 def _retries_in_process(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Reason:
@@ -134,9 +139,15 @@ def _full(reason: str, what: str, limit: Limit, fix: str) -> Reason:
     return Reason(
         reason=reason,
         message=sentences(text[0].upper() + text[1:]),
-        next_step=f"wait until one is free, or raise the limit: {fix}",
+        next_step=f"{_whether_it_runs(limit)}wait until one is free, or raise the limit: {fix}",
         holders=limit.holders,
     )
+
+
+def _whether_it_runs(limit: Limit) -> str:
+    """Return the command that says whether the first holder still runs; "" without one."""
+    first = next(iter(limit.holders), None)
+    return f"does it run? workpool-operator explain {first.id}; " if first else ""
 
 
 def _deployment(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Reason | None:
@@ -154,7 +165,8 @@ def _deployment(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Reason |
     return Reason(
         reason="DeploymentFull",
         message=sentences(f"Deployment {found.name}: {why}", lease),
-        next_step=f"wait until one is free, or raise the limit: {_raise(found.limit_name)}",
+        next_step=f"{_whether_it_runs(slots)}wait until one is free, or raise the limit: "
+        f"{_raise(found.limit_name)}",
         holders=slots.holders,
     )
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from workpool_operator.binding.conditions import CLAIMING, READY
+from workpool_operator.cli.status_report import is_overdue
 from workpool_operator.kube.models import Condition, Event, Job, Pod
 from workpool_operator.prefect_api.models import Run, State
 from workpool_operator.runs.claims import find_claim, in_order
 
 WORKER_LABEL = "prefect.worker.name"  # of a run that a worker of Prefect's own has claimed
-SILENT_SECONDS = 90.0  # a served binding writes its last poll every 30 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class BindingFacts:
         no fault keeps it from polling."""
         if self.last_poll is None or (self.ready and self.ready.status == "False"):
             return False
-        return now - self.last_poll > timedelta(seconds=self.poll_seconds + SILENT_SECONDS)
+        return is_overdue(self.last_poll, now, interval=self.poll_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,6 +90,10 @@ SCHEDULED: dict[str, tuple[Snapshot, list[str]]] = {
         snapshot(scheduled(), prefect={"queue": FULL, "pool": FULL}, **DUE),
         ["QueueFull", "WorkPoolFull"],
     ),
+    "full pool for long": (
+        snapshot(scheduled(), prefect={"pool": FULL}, next_scheduled_start_time=LONG_AGO),
+        ["WorkPoolFull"],
+    ),
     "no binding": (snapshot(scheduled(), **of_bindings(), **DUE), ["NotServed"]),
     "a binding of another pool": (
         snapshot(scheduled(), **of_bindings(binding(pool_id="", pool_name="other")), **DUE),
@@ -341,6 +345,17 @@ LATER_STATES: dict[str, tuple[Snapshot, list[str]]] = {
 def test_a_run_that_has_started_or_ended_or_does_not_exist_is_explained(what):
     given, expected = LATER_STATES[what]
     assert words(given) == expected
+
+
+def test_a_run_that_no_operator_ends_has_the_command_that_does():
+    [left] = explain(snapshot(RUNNING))
+    assert "prefect api POST /flow_runs/" in left.next_step
+    assert '"type": "CRASHED"' in left.next_step
+
+
+def test_the_first_run_that_takes_a_slot_is_the_next_one_to_explain():
+    given = snapshot(scheduled(), prefect={"pool": FULL}, **DUE)
+    assert "workpool-operator explain 22222222; wait" in next(iter(explain(given))).next_step
 
 
 def test_a_lease_without_a_run_is_named():
