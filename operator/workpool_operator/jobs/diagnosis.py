@@ -51,7 +51,9 @@ _PERMANENT = frozenset({"InvalidImageName"})
 _REMEDIES = {
     "ImagePullBackOff": "Check the image's name and tag, and the pull secret of the namespace.",
     "InvalidImageName": "Correct the image in the deployment's job variables or the template.",
-    "CreateContainerConfigError": "Create the missing Secret or ConfigMap, or correct its name.",
+    "CreateContainerConfigError": (
+        "Create the missing Secret, ConfigMap or key, or correct its name where the Job has it."
+    ),
     "Unschedulable": "Lower the resource requests, or add a node that fits.",
     INITIALIZING: (
         "This time does not count towards pendingTimeoutSeconds. To end an init container that "

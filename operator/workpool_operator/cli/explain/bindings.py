@@ -93,8 +93,10 @@ def _waiting(binding: BindingFacts) -> Reason | None:
     if claiming is None or claiming.status == "True":
         return None
     text = f"Binding {binding.key} claims no runs now ({claiming.reason})"
+    step = describe("wpb", binding.namespace, binding.name)
+    if claiming.reason == "QuotaExceeded":
+        where = next(iter(binding.job_namespaces), binding.namespace)
+        step = f"see what takes the quota: kubectl -n {where} get resourcequota,jobs,pods"
     return Reason(
-        reason="BindingNotClaiming",
-        message=sentences(text, claiming.message),
-        next_step=describe("wpb", binding.namespace, binding.name),
+        reason="BindingNotClaiming", message=sentences(text, claiming.message), next_step=step
     )

@@ -353,6 +353,12 @@ def test_a_run_that_no_operator_ends_has_the_command_that_does():
     assert '"type": "CRASHED"' in left.next_step
 
 
+def test_a_quota_that_is_exhausted_has_the_command_that_shows_what_takes_it():
+    full = binding(conditions=NO_QUOTA, job_namespaces=("runs",))
+    [reason] = explain(snapshot(scheduled(), **of_bindings(full), **DUE))
+    assert reason.next_step.endswith("kubectl -n runs get resourcequota,jobs,pods")
+
+
 def test_the_first_run_that_takes_a_slot_is_the_next_one_to_explain():
     given = snapshot(scheduled(), prefect={"pool": FULL}, **DUE)
     assert "workpool-operator explain 22222222; wait" in next(iter(explain(given))).next_step
