@@ -5,7 +5,7 @@
   - apiGroups: [""]
     resources: [configmaps]
     verbs: [get]
-  # report changes of Ready
+  # report changes of Ready, refused claims, and crashed runs without a Job
   - apiGroups: [""]
     resources: [events]
     verbs: [create]
@@ -42,7 +42,7 @@
 {{- end }}
 
 {{- define "workpool-operator.rules.jobs" }}
-  # find why a pod does not start, and report it on the Job of a running run
+  # find why a pod does not start, and report on a Job what its run waits for or how it ended
   - apiGroups: [""]
     resources: [events]
     verbs: [list, create]
@@ -104,8 +104,8 @@
   - apiGroups: [""]
     resources: [configmaps]
     verbs: [get]
-  # report changes of Ready
-  # find why a pod does not start, and report it on the Job of a running run
+  # report changes of Ready, refused claims, and crashed runs without a Job
+  # find why a pod does not start, and report on a Job what its run waits for or how it ended
   - apiGroups: [""]
     resources: [events]
     verbs: [create, list]

@@ -7,12 +7,11 @@ again from Prefect and Kubernetes.
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from workpool_operator.api.v1alpha1 import Spec
 from workpool_operator.binding import conditions as c
-from workpool_operator.binding.claim_events import ClaimEvents
 from workpool_operator.binding.context import Binding, OperatorContext
 from workpool_operator.binding.preflight import Preflight
 from workpool_operator.clock import Clocks
@@ -22,7 +21,9 @@ from workpool_operator.errors import (
     PrefectUnavailable,
     Unavailable,
 )
+from workpool_operator.kube import events
 from workpool_operator.kube.cluster import ClusterCache
+from workpool_operator.kube.event_recorder import EventRecorder
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.heartbeat import Heartbeat
 from workpool_operator.prefect_api.models import Run, WorkPool
@@ -61,7 +62,7 @@ class Connection(Listener):
         self._owner = owner
         self._preflight = preflight
         self._fields = _connection_fields(binding.spec())
-        self._claim_events = ClaimEvents(context.kube, binding, clock=context.kube.clock)
+        self._events = EventRecorder(context.kube, clock=context.kube.clock)
         self._needs_resync = False  # an outage may have hidden changes that polls do not show
         self.events_lost: str | None = ""  # why the event stream is not open; None if it is
         self.controller = RunController(
@@ -116,7 +117,7 @@ class Connection(Listener):
                 group.create_task(self.controller.run(), name="controller")
                 group.create_task(self._poll_once_adopted(), name="polls")
                 group.create_task(heartbeat.run(), name="heartbeat")
-                group.create_task(self._claim_events.run(), name="claim-events")
+                group.create_task(self._events.run(), name="kubernetes-events")
                 group.create_task(self._check_loop(), name="checks")
         except* _Outdated as reasons:
             reason = str(reasons.exceptions[0])
@@ -203,7 +204,16 @@ class Connection(Listener):
 
     def claim_refused(self, run: Run, until: datetime, why: str) -> None:
         """Publish how long the run is put off: Prefect does not know."""
-        self._claim_events.claim_refused(run, until=until, why=why)
+        when = until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        text = f"Flow run {run.name!r} ({run.id}) is claimed not before {when}: {why}"
+        self._events.event(self._binding.reference, "Warning", events.CLAIM_REFUSED, text)
+
+    def ended_without_job(self, run: Run, reason: str) -> None:
+        """Publish that the run crashed without a Job. Its message may quote the deployment's
+        values, which not everybody who reads Events may see."""
+        ask = f"workpool-operator explain {run.id}"
+        text = f"Flow run {run.name!r} is Crashed: {reason}. Its state in Prefect says more: {ask}"
+        self._events.event(self._binding.reference, "Warning", events.RUN_WITHOUT_JOB, text)
 
     def capacity_freed(self) -> None:
         """Poll if the last poll left due runs unclaimed because no slot was free."""

@@ -113,7 +113,7 @@ RULES = (
         "",
         "events",
         ("create",),
-        "report changes of Ready",
+        "report changes of Ready, refused claims, and crashed runs without a Job",
     ),
     Rule(
         Scope.BINDINGS,
@@ -183,7 +183,7 @@ RULES = (
         "",
         "events",
         ("list", "create"),
-        "find why a pod does not start, and report it on the Job of a running run",
+        "find why a pod does not start, and report on a Job what its run waits for or how it ended",
     ),
     Rule(
         Scope.JOBS,

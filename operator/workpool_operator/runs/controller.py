@@ -18,6 +18,7 @@ from workpool_operator.clock import SYSTEM_CLOCKS, Clocks
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache, Subscriber
+from workpool_operator.kube.event_recorder import EventRecorder
 from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.events import EventStream, StateChange
 from workpool_operator.prefect_api.models import FINAL, Run
@@ -49,6 +50,7 @@ from workpool_operator.slices import in_slices
 
 log = logging.getLogger(__name__)
 
+JOB_EVENTS = 50  # at once, and then one per second
 LISTENING_SECONDS = 2.0  # for the event stream to open before the first resync
 
 
@@ -117,6 +119,10 @@ class RunController(Subscriber):
         # Reads and writes runs in Prefect, and stores the answers.
         self.proposals = self._make_proposals()
         # Carries out decisions, each as one step that can be repeated.
+        # What a person should find on a Job: a Job has one Event of these at most.
+        self._recorder = EventRecorder(
+            kube, burst=JOB_EVENTS, refill_seconds=1.0, clock=clocks.kubernetes
+        )
         self._executor = self._make_executor(renderer, consent)
         # Lists runs, Jobs and pods: at the start, after gaps, and every few minutes.
         self._resync = self._make_resync()
@@ -162,6 +168,7 @@ class RunController(Subscriber):
             job_creator=job_creator,
             settings=self._settings,
             listener=self._listener,
+            recorder=self._recorder,
             holds_lease=self._holds_lease,
             clock=self._clocks.kubernetes,
         )
@@ -223,6 +230,7 @@ class RunController(Subscriber):
                     group.create_task(self._make_events().run(), name="events")
                     group.create_task(self._resync_once_listening(), name="resync")
                     group.create_task(self.run_log.run(), name="run-log")
+                    group.create_task(self._recorder.run(), name="kubernetes-events")
                     group.create_task(self._secret_collector.run(), name="secret-collector")
                     for number in range(self._workers):
                         loop = self._make_reconciler().run()

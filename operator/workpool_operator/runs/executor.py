@@ -25,6 +25,7 @@ from workpool_operator.jobs.diagnosis import Termination, WaitReason
 from workpool_operator.kube import events, models
 from workpool_operator.kube.client import EVENTS, JOBS, PODS, KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache
+from workpool_operator.kube.event_recorder import EventRecorder
 from workpool_operator.kube.models import Event, Job, Pod
 from workpool_operator.logs import first_line
 from workpool_operator.prefect_api.models import Run, State
@@ -66,6 +67,7 @@ class Executor:
         job_creator: JobCreator,
         settings: Callable[[], RunSettings],
         listener: Listener,
+        recorder: EventRecorder,
         holds_lease: Callable[[], bool] = lambda: True,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -79,6 +81,7 @@ class Executor:
         self._job_creator = job_creator
         self._settings = settings
         self._listener = listener
+        self._recorder = recorder
         self._clock = clock
 
     async def execute(self, run_id: UUID, action: actions.Action) -> bool:
@@ -160,6 +163,7 @@ class Executor:
                 text = diagnosis.with_logs(end, await self._last_lines(run_id, end))
                 self._store.update(run_id, crash_reason=end.reason)
                 await propose.report_crashed(run_id, text)
+                self._announce_crash(run_id, first_line(text))
             case _:
                 await self._execute_in_kubernetes(run_id, action)
 
@@ -182,6 +186,7 @@ class Executor:
                 self._proposals.log(run_id, note)
                 text = "run %s is %s: deleted its Job %s"
                 log.info(text, run_id, self._state(run_id), job.metadata.key)
+                self._announce_deletion(run_id, job)
             case actions.StopRetries(job=job):
                 await self._patch(job, spec={"backoffLimit": 0})
                 log.info("run %s: Job %s replaces no more pods", run_id, job.metadata.key)
@@ -317,6 +322,25 @@ class Executor:
             self._cluster.jobs.remove(job.metadata.uid)
         else:
             self._cluster.jobs.put_if_newer(left)
+
+    def _announce_crash(self, run_id: UUID, message: str) -> None:
+        """Post the crash where a person looks for it: on the Job, or without one on the binding."""
+        record = self._store.of(run_id)
+        if record.run is None or record.state_type != "CRASHED":
+            return
+        jobs = self._cluster.jobs.by_run_with_tombstones(str(run_id))
+        job = next((job for job in jobs if job.name == record.observed_name), None)
+        if job is None:
+            self._listener.ended_without_job(record.run, record.crash_reason)
+            return
+        text = f"Flow run {record.name!r} is Crashed: {message}"
+        self._recorder.event(events.job_reference(job), "Warning", events.RUN_CRASHED, text)
+
+    def _announce_deletion(self, run_id: UUID, job: Job) -> None:
+        run = self._store.of(run_id).run
+        name = f"Flow run {run.name!r}" if run else "Its flow run"
+        text = f"{name} is {self._state(run_id)}: the operator deletes the Job."
+        self._recorder.event(events.job_reference(job), "Normal", events.RUN_ENDED, text)
 
     async def _set_job_ttl(self, run_id: UUID, job: Job) -> None:
         run, own = self._store.of(run_id).run, manifest.ttl_of(job.metadata.annotations)

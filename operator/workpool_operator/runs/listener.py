@@ -36,6 +36,9 @@ class Listener:
     def claim_refused(self, run: Run, until: datetime, why: str) -> None:
         """Handle that the run is not claimed before `until`, which Prefect does not know."""
 
+    def ended_without_job(self, run: Run, reason: str) -> None:
+        """Handle that the run was reported Crashed, and has no Job that could show it."""
+
     def capacity_freed(self) -> None:
         """Handle that a run takes less than before: another one may be claimed."""
 

@@ -55,6 +55,7 @@ class Controller(OfflineController):
             job_creator=absent,
             settings=self._settings,
             listener=self._listener,
+            recorder=absent,
             clock=self.clock,
         )
 

@@ -17,6 +17,7 @@ from tests.support.snapshots import RUN_ID, job, pod, run
 from workpool_operator.errors import KubernetesForbidden, OperatorError, PrefectUnavailable
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.cluster import ClusterCache
+from workpool_operator.kube.event_recorder import EventRecorder
 from workpool_operator.kube.models import Job
 from workpool_operator.metrics import Metrics
 from workpool_operator.runs import actions
@@ -40,6 +41,7 @@ class FakeExecutor(Executor):
             proposals=cast("StateProposals", self),
             job_creator=cast("JobCreator", absent),
             settings=RunSettings,
+            recorder=cast("EventRecorder", absent),
             **parts,
         )
         self.taken: list[actions.Action] = []

@@ -16,7 +16,6 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from workpool_operator.api import v1alpha1
-from workpool_operator.binding.claim_events import CLAIM_REFUSED
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.cli import objects
 from workpool_operator.cli.explain.snapshot import (
@@ -32,6 +31,7 @@ from workpool_operator.errors import KubernetesForbidden, KubernetesNotFound, Op
 from workpool_operator.jobs import kueue, names
 from workpool_operator.jobs.field_errors import get_path
 from workpool_operator.jobs.manifest import FLOW_RUN_ID_KEY
+from workpool_operator.kube import events
 from workpool_operator.kube.client import EVENTS, JOBS, PODS, KubernetesClient, Resource
 from workpool_operator.kube.models import RUN_LABEL, Condition, Event, Job, Pod
 
@@ -143,7 +143,7 @@ class ClusterReader:
 
     async def _refused_claim(self, binding: BindingFacts, run_id: str) -> str:
         """Return the message of the Event about a refused claim that still delays the run."""
-        about = f"involvedObject.name={binding.name},reason={CLAIM_REFUSED}"
+        about = f"involvedObject.name={binding.name},reason={events.CLAIM_REFUSED}"
         found = await self._list(EVENTS, binding.namespace, fields=about)
         of_run = [each for each in found if run_id in each.message]
         last = max(of_run, key=_event_time, default=None)
@@ -234,7 +234,7 @@ class ClusterReader:
             self.unread.append(found)
 
 
-#: As `binding.claim_events` writes it.
+#: As `binding.connection` writes it.
 _UNTIL = re.compile(r"not before (\S+Z)")
 
 
