@@ -310,6 +310,12 @@ def test_the_notes_name_namespaces_that_are_not_watched_or_have_to_consent(notes
     assert f"kubectl annotate namespace runs {ANNOTATION}=home" in text
 
 
+def test_the_notes_say_that_an_image_without_a_registry_must_be_on_the_nodes(notes):
+    assert f"image workpool-operator:{chart.VERSION} has no registry" in notes()
+    named = notes(image={"repository": "registry.example/workpool-operator"})
+    assert "registry" not in named
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_what_the_chart_renders_is_what_was_reviewed(name):
     path, text = chart.golden(name)
