@@ -274,9 +274,16 @@ class BindingHolder:
                 delay = RETRY_RENEWAL_SECONDS
         self._context.observer.lease_lost(self.live.namespace, self.live.name)
         text = "%s: lost its Lease %s: %s; stops serving"
-        holder = self._lock.holder
-        why = f"{holder} holds it" if holder else "it was deleted, or edited by hand"
-        log.warning(text, self.live.key, self._lock.name, why)
+        log.warning(text, self.live.key, self._lock.name, self._why_lost())
+
+    def _why_lost(self) -> str:
+        match self._lock.holder:
+            case self._identity:
+                return "it has expired, because it may not be renewed"
+            case "":
+                return "it was deleted, or edited by hand"
+            case holder:
+                return f"{holder} holds it"
 
     async def _wait_while_held(self, seconds: float) -> None:
         """Wait, at most until a watch shows that the Lease changed hands."""

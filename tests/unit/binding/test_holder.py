@@ -173,6 +173,18 @@ async def test_a_lost_lease_ends_the_session_and_is_not_released(
     assert replica.metrics.value("leases_lost_total", **lost) == 1
 
 
+async def test_a_lease_that_may_no_longer_be_renewed_is_lost_when_it_expires(
+    api: LeaseApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(api) as replica:
+        await replica.until(lambda: replica.served.serving)
+        api.error = KubernetesForbidden("leases is forbidden")
+        replica.let_pass(60)
+        await replica.until(lambda: replica.served.ends == ["lost"])
+    why = "it has expired, because it may not be renewed; stops serving"
+    assert f"lost its Lease data/workpoolbinding-etl: {why}" in caplog.text
+
+
 async def test_an_outage_of_the_api_server_keeps_the_session_but_not_the_right_to_act(
     api: LeaseApi,
 ) -> None:
