@@ -95,7 +95,8 @@ def _run_row(run: RunInFlight, now: datetime) -> tuple[str, ...]:
 def explanations(
     bindings: Iterable[Object], runs: Iterable[RunInFlight], now: datetime
 ) -> Iterator[str]:
-    """Yield why a binding does not claim runs, and why a run waits, each with what to do."""
+    """Yield why a binding does not claim runs, and why runs wait, each with what to do. Runs of a
+    binding that wait for the same reason share a line."""
     for binding in bindings:
         name = key_of(binding)
         if not get_path(binding, ("status", "conditions")):
@@ -107,9 +108,15 @@ def explanations(
             if found.get("status", "True") != "True" and message not in shown:
                 shown.add(message)
                 yield f"{name}: {found.get('reason')}: {message}"
+    waiting: dict[tuple[str, ...], list[RunInFlight]] = {}
     for run in runs:
         if run.message:
-            yield f"{run.name or run.run_id}: {run.reason}: {' '.join(run.message.split())}"
+            message = run.message.replace(run.job, "") if run.job else run.message
+            waiting.setdefault((run.binding, run.reason, message), []).append(run)
+    for first, *others in waiting.values():
+        more = f" and {len(others)} more" if others else ""
+        text = " ".join(first.message.split())
+        yield f"{first.name or first.run_id}{more}: {first.reason}: {text}"
 
 
 def as_document(

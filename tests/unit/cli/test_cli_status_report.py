@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -64,6 +65,21 @@ def test_the_tables_are_aligned_columns_that_other_programs_can_read():
 def test_each_wait_is_explained_in_a_line():
     assert list(status_report.explanations([SERVED], [RUN], NOW)) == [
         f"data/etl: AtCapacity: {WAITS}",
+        "slow-crab: ImagePullBackOff: Container 'prefect-job': no such image",
+    ]
+
+
+def test_runs_of_a_binding_that_wait_for_the_same_reason_share_a_line():
+    resume = "To resume it: kubectl patch job"
+    suspended = [
+        replace(RUN, name=name, job=f"{name}-x", binding=key, message=f"{resume} {name}-x")
+        for name, key in (("a", "data/etl"), ("b", "data/etl"), ("c", "data/ml"))
+    ]
+    elsewhere = replace(RUN, name="d", message="another image")
+    assert list(status_report.explanations([], [*suspended, elsewhere, RUN], NOW)) == [
+        f"a and 1 more: ImagePullBackOff: {resume} a-x",
+        f"c: ImagePullBackOff: {resume} c-x",
+        "d: ImagePullBackOff: another image",
         "slow-crab: ImagePullBackOff: Container 'prefect-job': no such image",
     ]
 
