@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 import httpx
 
@@ -20,7 +19,7 @@ from tests.support.kube import Kube, Object, path
 WATCH_SECONDS = 7200
 #: Without spec and status, which a Job's events repeat.
 METADATA = {"Accept": "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"}
-ADDED = '{"type":"ADDED"'
+ADDED, ERROR = '{"type":"ADDED"', '{"type":"ERROR"'
 
 
 class JobWatch:
@@ -33,21 +32,29 @@ class JobWatch:
         self._changed = asyncio.Event()
 
     async def follow(self, kube: Kube, namespace: str) -> None:
-        """Record every new Job until the watch ends."""
-        query: dict[str, Any] = {"watch": "true", "timeoutSeconds": WATCH_SECONDS}
-        jobs = path("jobs", namespace)
+        """Record every new Job, in one watch after another: the API server ends one that is slow to
+        read, too."""
+        last = ""
         try:
-            async with kube.http.stream(
-                "GET", jobs, params=query, headers=METADATA, timeout=None
-            ) as response:
-                response.raise_for_status()
-                async for line in response.aiter_lines():
-                    if line.startswith(ADDED):
-                        self.seen.append((time.time(), line))
-                        self._changed.set()
+            while not last.startswith(ERROR):
+                last = await self._watch(kube, namespace, since=_version(last)) or last
         finally:
             self._ended = True
             self._changed.set()
+
+    async def _watch(self, kube: Kube, namespace: str, *, since: str) -> str:
+        """Record the Jobs of one watch; return its last line."""
+        query = {"watch": "true", "timeoutSeconds": str(WATCH_SECONDS), "resourceVersion": since}
+        jobs, line = path("jobs", namespace), ""
+        async with kube.http.stream(
+            "GET", jobs, params=query, headers=METADATA, timeout=None
+        ) as response:
+            response.raise_for_status()
+            async for line in response.aiter_lines():
+                if line.startswith(ADDED):
+                    self.seen.append((time.time(), line))
+                    self._changed.set()
+        return line
 
     async def first(self, run_id: str) -> float:
         """Wait for the run's Job, and return when it was first seen."""
@@ -74,6 +81,11 @@ class JobWatch:
     def _find(self, run_id: str) -> float | None:
         """A Job has the id of its run in several places."""
         return next((seen for seen, line in reversed(self.seen) if run_id in line), None)
+
+
+def _version(line: str) -> str:
+    """Return the resourceVersion of a watch's line; without a line, that of the beginning."""
+    return str(json.loads(line)["object"]["metadata"]["resourceVersion"]) if line else ""
 
 
 @asynccontextmanager
