@@ -83,7 +83,7 @@ def launch(api: PrefectApi, deploy: Deployer, namespace: str, prefect_server: En
 async def test_a_worker_started_by_prefects_cli_runs_a_flow_to_its_end(
     api: PrefectApi, kube: Kube, namespace: str, work: Work, launch: Launch
 ) -> None:
-    """docs/conformance.md, 8, 16; and one Job, whose TTL begins with the report."""
+    """docs/conformance.md, 8, 16, 51; and one Job, whose TTL begins with the report."""
     await work()
     async with ObjectHistory(kube, "jobs", namespace) as jobs:
         run = await launch("hello")
@@ -95,6 +95,13 @@ async def test_a_worker_started_by_prefects_cli_runs_a_flow_to_its_end(
     assert run["infrastructure_pid"] == f"{namespace}:{job['metadata']['name']}"
     assert run["labels"]["prefect.worker.type"] == TYPE
     assert job["spec"]["ttlSecondsAfterFinished"] == 3600
+    events = await api.pod_events(run["id"], count=3)
+    assert [event["event"].rpartition(".")[2] for event in events] == [
+        "pending",
+        "running",
+        "succeeded",
+    ]
+    assert events[0]["related"][-1]["prefect.worker-type"] == TYPE
 
 
 @pytest.mark.parametrize(

@@ -341,6 +341,7 @@ async def test_the_api_server_sets_defaults(create):
         "finishedGraceSeconds": 3600,
         "infrastructureRetries": 3,
         "environmentSecret": False,
+        "replicatePodEvents": True,
     }
     assert spec["suspend"] is False
 

@@ -145,6 +145,23 @@ class PrefectApi:
                 f"flow run {run_id} after {seconds:g} s has only:\n{history}"
             ) from None
 
+    async def pod_events(self, run_id: str, *, count: int) -> list[Object]:
+        """Return the events of the run's pods, oldest first, once there are so many."""
+        body = {
+            "filter": {
+                "event": {"prefix": ["prefect.kubernetes.pod."]},
+                "related": {"id": [f"prefect.flow-run.{run_id}"]},
+                "order": "ASC",
+            },
+            "limit": 50,
+        }
+
+        async def read() -> list[Object]:
+            found: list[Object] = (await self.one("POST", "/events/filter", body))["events"]
+            return found
+
+        return await poll(read, until=lambda found: len(found) >= count)
+
     async def one(self, method: str, path: str, body: Any = None) -> Object:
         found: Object = await self.request(method, path, body)
         return found

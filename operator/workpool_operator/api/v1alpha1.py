@@ -686,6 +686,14 @@ class JobsSpec(CrdModel):
             "Default: false."
         ),
     )
+    replicate_pod_events: bool = Field(
+        default=True,
+        description=(
+            "Send the phases of run pods to Prefect as events prefect.kubernetes.pod.*, which show "
+            "in a run's timeline and start automations, as the stock worker does. Each run has "
+            "three or four. Default: true."
+        ),
+    )
     env: tuple[EnvVar, ...] | None = Field(
         default=None,
         max_length=100,

@@ -128,6 +128,7 @@ class Binding:
             binding=self.key,
             binding_id=names.binding_id(cluster_id=cluster_id, binding=self.key),
             worker_name=self.worker_name(cluster_id),
+            worker_type=spec.work_pool.type,
             namespace=self.job_namespace,
             allowed_namespaces=self.allowed_namespaces,
             server_url=server_url,
@@ -163,6 +164,7 @@ class Binding:
             job_ttl=jobs.ttl_seconds_after_finished,
             failed_job_ttl=jobs.ttl_seconds_after_failed,
             environment_secret=jobs.environment_secret,
+            replicate_pod_events=jobs.replicate_pod_events,
             claims=not self.deletion(),
             cancels=self.deletion() == "Cancel",
         )
@@ -189,6 +191,7 @@ def _run_settings(
     job_ttl: int,
     failed_job_ttl: int | None,
     environment_secret: bool,
+    replicate_pod_events: bool,
     claims: bool,
     cancels: bool,
     **timeouts: int,
@@ -198,6 +201,7 @@ def _run_settings(
         job_ttl=job_ttl,
         failed_job_ttl=failed_job_ttl,
         environment_secret=environment_secret,
+        replicate_pod_events=replicate_pod_events,
         claims=claims,
         cancels=cancels,
     )

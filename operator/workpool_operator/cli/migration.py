@@ -22,6 +22,8 @@ _TEMPLATE_KEY = "baseJobTemplate.json"  # of the ConfigMaps of prefect-worker
 _ESCAPED = '{{ "{{" }}'  # Helm renders the objects in its values, and placeholders are to stay
 # Of PREFECT_ settings: what the operator sets for run pods, and what only a worker reads.
 _SET_BY_OPERATOR = re.compile(r"PREFECT_API_(URL|KEY|AUTH_STRING|SSL_CERT_FILE|TLS_.*)$")
+_POD_EVENTS = "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_REPLICATE_POD_EVENTS"
+_FALSE = ("0", "f", "false", "n", "no", "off")  # as Prefect reads a setting
 _OF_WORKERS = re.compile(r"PREFECT_(WORKER|KUBERNETES|INTEGRATIONS)_")
 
 Object = dict[str, Any]
@@ -312,6 +314,9 @@ class _Writer:
                 self._refuse(source, "must be a mapping with a name")
             elif _SET_BY_OPERATOR.match(name):
                 self._warn(source, f"{name} is not carried over: spec.server of the binding has it")
+            elif name == _POD_EVENTS and "value" in entry:
+                if str(entry["value"]).lower() in _FALSE:
+                    self._set(("jobs", "replicatePodEvents"), False, source)
             elif _OF_WORKERS.match(name):
                 self._warn(source, f"{name} is not carried over: it is a setting of a worker")
             elif name.startswith("PREFECT_"):

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 from pydantic import (
     AliasGenerator,
+    AliasPath,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -65,6 +66,26 @@ def _read(labels: Any) -> Any:
 
 _READ_KEYS = frozenset({QUEUE_LABEL, JOB_NAME_LABEL, LIMIT_RANGE_ANNOTATION})
 ReadLabels = Annotated[dict[str, str], BeforeValidator(_read)]
+
+
+def _describing(labels: Any) -> Any:
+    """Keep the labels that name a pod's run, deployment, flow, work pool and worker in Prefect."""
+    if not isinstance(labels, dict):
+        return labels or {}
+    return {k: v for k, v in labels.items() if k in _DESCRIBING}
+
+
+_DESCRIBING = frozenset(
+    f"prefect.io/{key}"
+    for key in (
+        "flow-run-name",
+        *("deployment-id", "deployment-name"),
+        *("flow-id", "flow-name"),
+        *("work-pool-id", "work-pool-name"),
+        "worker-name",
+    )
+)
+PrefectLabels = Annotated[dict[str, str], BeforeValidator(_describing)]
 Strings = Annotated[dict[str, str], BeforeValidator(lambda value: value or {})]
 # The API sends an absent list as null or not at all.
 Items = Annotated[tuple[V, ...], BeforeValidator(lambda value: value or ())]
@@ -167,6 +188,7 @@ class PodStatus:
     phase: str = "Pending"
     reason: str = ""
     message: str = ""
+    start_time: datetime | None = None
     conditions: Items[Condition] = ()
     init_container_statuses: Items[ContainerStatus] = ()
     container_statuses: Items[ContainerStatus] = ()
@@ -202,6 +224,9 @@ class Pod:
     metadata: Metadata
     spec: PodSpec = Field(default_factory=PodSpec)
     status: PodStatus = Field(default_factory=PodStatus)
+    prefect_labels: PrefectLabels = Field(
+        default_factory=dict, validation_alias=AliasPath("metadata", "labels")
+    )
 
     @property
     def run_id(self) -> str:

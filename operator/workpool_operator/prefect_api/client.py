@@ -8,7 +8,7 @@ never raised.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 from uuid import UUID
@@ -205,6 +205,20 @@ class PrefectApi:
         """Write entries to the logs of flow runs."""
         await self.request("POST", "/logs/", entries)
 
+    async def write_events(self, events: list[dict[str, Any]]) -> None:
+        """Record events."""
+        await self.request("POST", "/events", events)
+
+    async def existing_events(self, ids: Sequence[UUID], *, since: datetime) -> frozenset[UUID]:
+        """Return which of at most 50 events are recorded, if they occurred after `since`."""
+        until = self.clock.now() + timedelta(days=1)  # the clock of the events can be ahead
+        occurred = {"since": since.isoformat(), "until": until.isoformat()}
+        body = {
+            "filter": {"id": {"id": [str(id_) for id_ in ids]}, "occurred": occurred},
+            "limit": len(ids),
+        }
+        return await self._read(_event_ids, "POST", "/events/filter", body)
+
     async def _by_id(self, kind: str, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
         wanted = sorted(str(id_) for id_ in ids)
         found: dict[UUID, dict[str, Any]] = {}
@@ -261,6 +275,10 @@ def _runs(answer: Any) -> list[Run]:
 
 def _polled(answer: Any) -> list[Run]:
     return [Run.of(item["flow_run"]) for item in _objects.validate_python(answer)]
+
+
+def _event_ids(answer: Any) -> frozenset[UUID]:
+    return frozenset(UUID(event["id"]) for event in answer["events"])
 
 
 def _ids(answer: Any) -> dict[UUID, dict[str, Any]]:

@@ -93,6 +93,7 @@ class Owner:
     template_environment: frozenset[str] = frozenset()  # variables that templates may read
     shares_transition_ids: bool = False
     allowed_namespaces: frozenset[str] = frozenset()
+    worker_type: str = "kubernetes"  # as Prefect lists it
     overlay: JobOverlay = field(default_factory=JobOverlay)
 
     @property
@@ -121,7 +122,7 @@ class Owner:
     def transition_ids(self, run_id: UUID, jobs: Iterable[Job]) -> Set[UUID]:
         """Return every id that proves a claim of ours: also for the pools in the labels of the
         run's Jobs. A pool that was deleted and created again has a new id; its runs continue."""
-        pools = {pool for job in jobs if self._is_of_server(job) and (pool := _pool_of(job))}
+        pools = {pool for job in jobs if self.is_of_server(job) and (pool := _pool_of(job))}
         return {self._transition_id(run_id, pool) for pool in {self.pool_id, *pools}}
 
     def identity(self, run_id: UUID, claim: Claim, *, namespace: str = "") -> Identity:
@@ -140,9 +141,10 @@ class Owner:
     def owns(self, job: Job) -> bool:
         """Return whether the Job was created for this pool on this server: after a change of the
         URL, the Jobs of the previous server must not be deleted."""
-        return self._is_of_server(job) and _pool_of(job) == self.pool_id
+        return self.is_of_server(job) and _pool_of(job) == self.pool_id
 
-    def _is_of_server(self, job: Job) -> bool:
+    def is_of_server(self, job: Job) -> bool:
+        """Return whether the Job was created for a run of this server."""
         return job.metadata.annotations.get(models.SERVER_ANNOTATION) == self.server_url
 
 

@@ -37,6 +37,7 @@ from workpool_operator.runs.executor import Executor
 from workpool_operator.runs.handle import RunHandle
 from workpool_operator.runs.job_creator import JobCreator, JobWriter, always_consents
 from workpool_operator.runs.listener import Listener
+from workpool_operator.runs.pod_events import PodEvents
 from workpool_operator.runs.progress import Progress, RunObserver
 from workpool_operator.runs.reconciler import Reconciler
 from workpool_operator.runs.renderer import JobRenderer
@@ -116,6 +117,10 @@ class RunController(Subscriber):
         self._unlisted: set[UUID] = set()
         # Sends lines to the runs' own logs in Prefect.
         self.run_log = RunLogSender(prefect, clock=clocks.prefect)
+        # Sends the phases of the runs' pods as events.
+        self._pod_events = PodEvents(
+            owner, api=prefect, is_enabled=self._replicates_pods, clock=clocks.kubernetes
+        )
         # Reads and writes runs in Prefect, and stores the answers.
         self.proposals = self._make_proposals()
         # Carries out decisions, each as one step that can be repeated.
@@ -231,6 +236,7 @@ class RunController(Subscriber):
                     group.create_task(self._resync_once_listening(), name="resync")
                     group.create_task(self.run_log.run(), name="run-log")
                     group.create_task(self._recorder.run(), name="kubernetes-events")
+                    group.create_task(self._pod_events.run(), name="pod-events")
                     group.create_task(self._secret_collector.run(), name="secret-collector")
                     for number in range(self._workers):
                         loop = self._make_reconciler().run()
@@ -248,10 +254,10 @@ class RunController(Subscriber):
             log.warning("actions still in progress after %.0f s are cut off", seconds)
 
     async def flush(self, seconds: float) -> None:
-        """Send the remaining log lines, after `drain`."""
+        """Send the remaining log lines and events, after `drain`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self.run_log.flush()
+                await asyncio.gather(self.run_log.flush(), self._pod_events.flush())
 
     async def _resync_once_listening(self) -> None:
         """Listen first: what was listed before the stream opened would have to be listed again."""
@@ -451,6 +457,7 @@ class RunController(Subscriber):
         if self.clock.monotonic() - answered_at > self._settings().timeouts.state_age:
             self.store.mark_stale(handle.run_id)  # it may have been cancelled since
         self._update(handle)
+        self._replicate_pods(handle.run_id)
         self.enqueue(handle.run_id)
 
     def _closed(self, handle: RunHandle) -> None:
@@ -477,6 +484,7 @@ class RunController(Subscriber):
     def changed(self, run_id: UUID) -> None:
         """See `kube.cluster.Subscriber`."""
         self._count(run_id)
+        self._replicate_pods(run_id)
         if handle := self._handles.get(run_id):
             self._update(handle)
         self.enqueue(run_id)
@@ -523,6 +531,7 @@ class RunController(Subscriber):
         """Count the runs that have Jobs or pods already."""
         async for run_id in in_slices(self._cluster.run_ids()):
             self._count(run_id)
+            self._replicate_pods(run_id)
 
     def _count(self, run_id: UUID) -> None:
         """Count the run by what is known of it now."""
@@ -541,6 +550,17 @@ class RunController(Subscriber):
         if freed:
             self._listener.capacity_freed()
 
+    def _replicate_pods(self, run_id: UUID) -> None:
+        """Queue events for what is new about the run's pods. A worker sends those of the runs that
+        it follows: another worker of its pool sends the others."""
+        is_mine = not self._owner.shares_transition_ids or run_id in self._handles
+        if not (is_mine or self._pod_events.follows(run_id)):
+            return
+        jobs = self._cluster.jobs.by_run_with_tombstones(str(run_id))
+        pods = self._cluster.pods.by_run(str(run_id))
+        claimed_here = self.store.of(run_id).claimed_here
+        self._pod_events.update(run_id, jobs, pods, claimed_here=claimed_here)
+
     def _asked_to_wait(self, seconds: float) -> None:
         """Send no Job for so long; have a poll claim runs again then."""
         rest = self._back_pressure.note_retry_after(seconds, now=self.clock.monotonic())
@@ -553,6 +573,9 @@ class RunController(Subscriber):
 
     def _environment_secret(self) -> bool:
         return self._settings().environment_secret
+
+    def _replicates_pods(self) -> bool:
+        return self._settings().replicate_pod_events
 
 
 def _is_known(change: StateChange, record: RunRecord) -> bool:

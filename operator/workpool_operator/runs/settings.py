@@ -41,13 +41,15 @@ class RunSettings:
     `job_ttl` is the number of seconds for which a Job is kept after its run's end was reported,
     unless its template sets a TTL; `failed_job_ttl` the same for a failure (None: `job_ttl`). With
     `environment_secret` the plain environment of a Job goes into a Secret. Offered runs are claimed
-    if `claims`; runs in flight are cancelled if `cancels`.
+    if `claims`; runs in flight are cancelled if `cancels`. With `replicate_pod_events` Prefect gets
+    an event for each phase of a pod.
     """
 
     timeouts: Timeouts = field(default_factory=Timeouts)
     job_ttl: int = 3600
     failed_job_ttl: int | None = None
     environment_secret: bool = False
+    replicate_pod_events: bool = True
     claims: bool = True
     cancels: bool = False
 

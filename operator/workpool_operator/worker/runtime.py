@@ -236,6 +236,7 @@ class WorkerRuntime(Listener, Subscriber):
             binding=f"worker:{self._pool}",  # unlike any binding: names cannot contain a ":"
             binding_id=names.binding_id(cluster_id=cluster_id, binding=f"worker:{pool_id}"),
             worker_name=self._worker_name,
+            worker_type=self._work_pool().type,
             namespace="",
             server_url=self._inherited.server.url,
             pool_id=pool_id,

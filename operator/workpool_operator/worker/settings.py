@@ -1,7 +1,8 @@
 """Settings of the worker type: what a binding has in its spec.
 
 Each is read from the environment variable `WORKPOOL_OPERATOR_WORKER_<NAME>`; settings of Secrets
-also from the variables of the stock Kubernetes worker, so that its Deployment can be reused.
+and pod events also from the variables of the stock Kubernetes worker, so that its Deployment can be
+reused.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from workpool_operator.runs.settings import RunSettings, Timeouts
 
 PREFIX = "WORKPOOL_OPERATOR_WORKER_"
 STOCK_PREFIX = "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_"
+STOCK_OBSERVER_PREFIX = "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_"
 
 
 def _names(name: str) -> AliasChoices:
@@ -48,6 +50,14 @@ class WorkerSettings(BaseSettings):
     store_env_as_secret: bool = Field(default=False, validation_alias=_names("STORE_ENV_AS_SECRET"))
     """Whether the plain environment of a Job goes into a Secret that belongs to the Job."""
 
+    replicate_pod_events: bool = Field(
+        default=True,
+        validation_alias=AliasChoices(
+            f"{PREFIX}REPLICATE_POD_EVENTS", f"{STOCK_OBSERVER_PREFIX}REPLICATE_POD_EVENTS"
+        ),
+    )
+    """Whether the phases of the runs' pods are sent to Prefect as events."""
+
     api_key_secret_name: str | None = _as_stock("API_KEY_SECRET_NAME")
     """A Secret of the Jobs' namespace that holds the API key; without one the worker keeps it."""
 
@@ -69,4 +79,5 @@ class WorkerSettings(BaseSettings):
             job_ttl=self.job_ttl_seconds,
             failed_job_ttl=self.failed_job_ttl_seconds,
             environment_secret=self.store_env_as_secret,
+            replicate_pod_events=self.replicate_pod_events,
         )

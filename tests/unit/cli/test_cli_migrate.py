@@ -173,6 +173,14 @@ def test_the_environment_reaches_whom_it_reached():
     }
 
 
+@pytest.mark.parametrize(("value", "jobs"), [("false", {"replicatePodEvents": False}), ("1", {})])
+def test_the_switch_of_pod_events_becomes_that_of_the_binding(value, jobs):
+    variable = "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_REPLICATE_POD_EVENTS"
+    found = of({"extraEnvVars": [{"name": variable, "value": value}]})
+    assert found.binding["spec"].get("jobs", {}) == jobs
+    assert list(warnings(found)) == []
+
+
 def test_values_that_mean_the_same_are_carried_over():
     found = of(
         {"nodeSelector": {"a": "b"}, "image": {"pullSecrets": ["r"]}, "replicaCount": 3}

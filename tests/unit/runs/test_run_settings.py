@@ -32,6 +32,7 @@ def test_a_spec_that_sets_everything_gives_its_values() -> None:
         "ttlSecondsAfterFinished": 14,
         "ttlSecondsAfterFailed": 15,
         "environmentSecret": True,
+        "replicatePodEvents": False,
         "maxPendingPods": 5,
     }
     timeouts = Timeouts(pending_timeout=11, infrastructure_retries=12, finished_grace=13)
@@ -39,7 +40,11 @@ def test_a_spec_that_sets_everything_gives_its_values() -> None:
         jobs=jobs, concurrencyLimit=2, poll={"intervalSeconds": 3, "prefetchSeconds": 4}
     )
     assert given.run_settings() == RunSettings(
-        timeouts, job_ttl=14, failed_job_ttl=15, environment_secret=True
+        timeouts,
+        job_ttl=14,
+        failed_job_ttl=15,
+        environment_secret=True,
+        replicate_pod_events=False,
     )
     assert given.poll_settings() == PollSettings(
         interval=3, prefetch=4, concurrency_limit=2, max_pending_pods=5
@@ -65,11 +70,26 @@ def test_the_environment_of_a_worker_gives_its_values(monkeypatch: pytest.Monkey
         "JOB_TTL_SECONDS": "14",
         "FAILED_JOB_TTL_SECONDS": "15",
         "STORE_ENV_AS_SECRET": "true",
+        "REPLICATE_POD_EVENTS": "false",
     }.items():
         monkeypatch.setenv(PREFIX + name, value)
     timeouts = Timeouts(pending_timeout=11, finished_grace=13)
-    expected = RunSettings(timeouts, job_ttl=14, failed_job_ttl=15, environment_secret=True)
+    expected = RunSettings(
+        timeouts,
+        job_ttl=14,
+        failed_job_ttl=15,
+        environment_secret=True,
+        replicate_pod_events=False,
+    )
     assert WorkerSettings().run_settings() == expected
+
+
+def test_a_worker_reads_the_stock_workers_switch_of_pod_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    variable = "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_REPLICATE_POD_EVENTS"
+    monkeypatch.setenv(variable, "false")
+    assert not WorkerSettings().run_settings().replicate_pod_events
 
 
 def test_a_failed_job_is_kept_for_its_own_time_if_the_spec_sets_one() -> None:
