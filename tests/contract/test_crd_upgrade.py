@@ -88,6 +88,17 @@ async def test_a_cluster_without_the_crd_gets_none(hook: Command, kube_proxy: Fa
 
 
 async def test_a_refused_upgrade_fails_with_the_reason(crd: str, hook: Command, kube_proxy):
-    refusal = {"kind": "Status", "message": f"{CRDS} {crd!r} is forbidden"}
-    kube_proxy.on("PATCH", crd).answer(403, json=refusal)
+    refusal = {"kind": "Status", "message": f"{CRDS} {crd!r} is invalid"}
+    kube_proxy.on("PATCH", crd).answer(422, json=refusal)
     assert "the API server refuses the CRD" in (await hook("crd", "--upgrade")).error
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+async def test_an_upgrade_without_the_right_to_it_names_both_ways_out(
+    crd: str, hook: Command, kube_proxy, method
+):
+    refusal = {"kind": "Status", "message": f"{CRDS} {crd!r} is forbidden"}
+    kube_proxy.on(method, crd).answer(403, json=refusal)
+    error = (await hook("crd", "--upgrade")).error
+    assert "is forbidden. Grant get and patch of this CRD, or set the chart's crds.upgrade" in error
+    assert "workpool-operator crd | kubectl apply --server-side --force-conflicts -f -" in error

@@ -13,12 +13,21 @@ from typing import Any
 
 from workpool_operator.api import crd
 from workpool_operator.cli import output
-from workpool_operator.errors import KubernetesNotFound, KubernetesRefused, OperatorError
+from workpool_operator.errors import (
+    KubernetesForbidden,
+    KubernetesNotFound,
+    KubernetesRefused,
+    OperatorError,
+)
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
 
 APPLY_PATCH = "application/apply-patch+yaml"
 _APPLY = {"fieldManager": "workpool-operator", "force": "true"}
+_WITHOUT_THE_RIGHT = (
+    "Grant get and patch of this CRD, or set the chart's crds.upgrade to false and apply the CRD "
+    "yourself: workpool-operator crd | kubectl apply --server-side --force-conflicts -f -"
+)
 _PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 Object = dict[str, Any]
@@ -27,7 +36,14 @@ Object = dict[str, Any]
 def main(kubeconfig: Kubeconfig) -> None:
     """Upgrade the CRD; exit with 1 if the API server refuses it."""
     with output.errors_in_one_line(), output.silence_logs():
-        asyncio.run(_upgrade(kubeconfig))
+        asyncio.run(_run(kubeconfig))
+
+
+async def _run(kubeconfig: Kubeconfig) -> None:
+    try:
+        await _upgrade(kubeconfig)
+    except KubernetesForbidden as refused:
+        raise OperatorError(f"{refused}. {_WITHOUT_THE_RIGHT}") from refused
 
 
 async def _upgrade(kubeconfig: Kubeconfig) -> None:
@@ -53,6 +69,8 @@ async def _apply(kube: KubernetesClient, name: str, manifest: Object) -> None:
         await kube.request(
             "PATCH", f"{_PATH}/{name}", query=_APPLY, body=manifest, content_type=APPLY_PATCH
         )
+    except KubernetesForbidden:
+        raise
     except KubernetesRefused as refused:
         raise OperatorError(f"the API server refuses the CRD: {refused}") from refused
 
