@@ -24,7 +24,7 @@ NOT_COUNTED = {
     r"GET /work_pools/[^/]+": "refresh of the pool",
     r"GET /(admin/version|health|csrf-token)": "check of the server",
     r"POST /logs/?": "log batch",
-    r"POST /events/?": "event batch",
+    r"POST /events(/filter)?": "event batch",
     r"GET .*/(events/in|events/out|connect)": "websocket",
     r"POST /flow_runs/filter": "resync",
 }

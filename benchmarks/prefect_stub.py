@@ -106,6 +106,8 @@ class Stub:
                 web.post("/api/flow_runs/{run}/set_state", self._set_state),
                 web.get("/api/flow_run_states/", self._history),
                 web.post("/api/logs/", _empty),
+                web.post("/api/events", _empty),
+                web.post("/api/events/filter", _constant({"events": []})),
                 web.post("/stub/{pool}/runs", self._queue_runs),
                 web.post("/stub/{pool}/states", self._enter_state),
                 web.post("/stub/delay", self._set_delay),
