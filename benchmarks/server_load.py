@@ -17,24 +17,34 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
+from pydantic import TypeAdapter
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from benchmarks.processes import Machine
 from testbed.postgres import USER, program
 from testbed.prefect_server import PrefectServer
+from tests.corpus import pods
+from tests.support.polling import poll
 from tests.support.prefect import Object, PrefectApi
+from workpool_operator.jobs.pod_event import pod_event, read_phase
+from workpool_operator.kube.models import Pod
+
+_pod = TypeAdapter(Pod)
 
 RUNS = 200
 COUNTED_RUNS = 20  # of which the statements are logged, not timed
 AT_A_TIME = 8
 IDLE_SECONDS = 8.0
+POD_EVENTS = 50  # in one request
 SETTLE_SECONDS = 4.0  # the services write events in batches, every few seconds
 
 
@@ -156,7 +166,7 @@ class Life:
     def requests(self, number: int) -> dict[str, Callable[[], Awaitable[None]]]:
         """Return each kind of request, to send in this order, `number` of each."""
         api, runs = self._api, list[str]()
-        poll = f"/work_pools/{self._pool}/get_scheduled_flow_runs"
+        due = f"/work_pools/{self._pool}/get_scheduled_flow_runs"
 
         async def create(_: int) -> None:
             runs.append((await api.create_run(self._deployment))["id"])
@@ -164,8 +174,17 @@ class Life:
         def on_run(send: Callable[[str], Awaitable[object]]) -> Callable[[int], Awaitable[object]]:
             return lambda index: send(runs[index])
 
+        async def record(index: int) -> None:
+            await api.request("POST", "/events", _events(index))
+            if index == number - 1:  # the server stores them afterwards, in small batches
+                await poll(
+                    lambda: api.one("POST", "/events/filter", _ask(index)),
+                    until=lambda page: len(page["events"]) == POD_EVENTS,
+                    seconds=120,
+                )
+
         kinds: dict[str, Callable[[int], Awaitable[object]]] = {
-            "poll, nothing due": lambda _: api.many("POST", poll, {"limit": 10}),
+            "poll, nothing due": lambda _: api.many("POST", due, {"limit": 10}),
             "heartbeat": lambda _: api.request(
                 "POST", f"/work_pools/{self._pool}/workers/heartbeat", {"name": "load"}
             ),
@@ -174,12 +193,14 @@ class Life:
                 "POST", f"/work_pools/{self._pool}/queues/filter", {}
             ),
             "create a run": create,
-            "poll, 10 runs due": lambda _: api.many("POST", poll, {"limit": 10}),
+            "poll, 10 runs due": lambda _: api.many("POST", due, {"limit": 10}),
             "claim": on_run(lambda run: api.set_state(run, "PENDING")),
             "record the pid": on_run(lambda run: api.update_run(run, infrastructure_pid="data:j")),
             "read a run": on_run(api.read_run),
             "state RUNNING": on_run(lambda run: api.set_state(run, "RUNNING")),
             "state COMPLETED": on_run(lambda run: api.set_state(run, "COMPLETED")),
+            "record 50 pod events": record,
+            "ask for 50 pod events": lambda index: api.one("POST", "/events/filter", _ask(index)),
         }
         return {name: partial(_some_at_a_time, send, number) for name, send in kinds.items()}
 
@@ -200,8 +221,31 @@ class Life:
         await api.read_run(run_id)  # the operator, at the end
 
 
-async def measure_requests(folder: Path, *, runs: int) -> dict[str, tuple[float, float]]:
-    """Return the CPU milliseconds of server and database that each kind of request takes."""
+def _events(index: int) -> list[Object]:
+    """Return the events of 50 pods that run."""
+    made = []
+    for number in range(POD_EVENTS):
+        pod = _pod.validate_python(
+            pods.pod("Running", pods.running(), uid=str(UUID(int=1000 * index + number)))
+        )
+        phase = read_phase(pod)
+        now = datetime.now(UTC)
+        made.append(pod_event(pod, phase, at=now, follows=None, worker_type="kubernetes"))
+    return made
+
+
+def _ask(index: int) -> Object:
+    """Return the question which of these events are recorded."""
+    since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    ids = [event["id"] for event in _events(index)]
+    return {"filter": {"id": {"id": ids}, "occurred": {"since": since}}, "limit": POD_EVENTS}
+
+
+async def measure_requests(
+    folder: Path, *, runs: int, only: Sequence[str] = ()
+) -> dict[str, tuple[float, float, float]]:
+    """Return the CPU milliseconds of server and database that each kind of request takes, and the
+    KiB that it adds to the database."""
     with PrefectServer(folder) as server:
         async with PrefectApi(server.url) as api:
             life = await Life.of(api)
@@ -210,10 +254,14 @@ async def measure_requests(folder: Path, *, runs: int) -> dict[str, tuple[float,
             idle = await _used(server, asyncio.sleep(IDLE_SECONDS))
             taken = {}
             for name, send in life.requests(runs).items():
+                if only and not any(text in name for text in only):
+                    continue
+                size = _size(server)
                 used = await _used(server, send())
                 taken[name] = (
                     (used[0] - idle[0] / idle[2] * used[2]) / runs * 1000,
                     (used[1] - idle[1] / idle[2] * used[2]) / runs * 1000,
+                    (_size(server) - size) / runs / 1024,
                 )
     return taken
 
@@ -281,14 +329,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.server_load")
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--only", type=int, nargs="*", help="numbers of variants, from 0")
-    parser.add_argument("--requests", action="store_true", help="measure each kind of request")
+    parser.add_argument(
+        "--requests",
+        nargs="*",
+        metavar="TEXT",
+        help="measure each kind of request, or those whose name has a text",
+    )
     options = parser.parse_args()
-    if options.requests:
+    if options.requests is not None:
         with tempfile.TemporaryDirectory(prefix="server-load-") as folder:
-            taken = asyncio.run(measure_requests(Path(folder), runs=options.runs))
-        print("| request | CPU of the server | CPU of PostgreSQL |\n|---|---|---|")
-        for name, (ours, database) in taken.items():
-            print(f"| {name} | {ours:.1f} ms | {database:.1f} ms |")
+            taken = asyncio.run(
+                measure_requests(Path(folder), runs=options.runs, only=options.requests)
+            )
+        print("| request | CPU of the server | CPU of PostgreSQL | stored |\n|---|---|---|---|")
+        for name, (ours, database, stored) in taken.items():
+            print(f"| {name} | {ours:.1f} ms | {database:.1f} ms | {stored:.1f} KiB |")
         return
     chosen = options.only or range(len(VARIANTS))
     rows = [HEAD]
