@@ -27,9 +27,12 @@ async def test_the_phases_of_pods_are_events_which_the_next_operator_does_not_re
     operator: Callable[..., Awaitable[Operator]],
     prefect_proxy: FaultProxy,
 ) -> None:
-    """docs/conformance.md, 51, 53, 56, 60."""
+    """docs/conformance.md, 51, 53, 56, 60. No run waits for its events."""
+    held = prefect_proxy.on("POST", r"/events$").once().hold()
     process = await serve(server={"url": prefect_proxy.url})
     blocked, completed = await launch(image="localhost/no-such-image:1"), await launch("hello")
+    await api.wait_for_state(completed["id"], "COMPLETED")
+    held.release()
     happy = await api.pod_events(completed["id"], count=3)
     stuck = await api.pod_events(blocked["id"], count=2)
     assert [names(event) for event in happy] == [

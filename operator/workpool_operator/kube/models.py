@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from datetime import datetime
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
@@ -69,10 +70,14 @@ ReadLabels = Annotated[dict[str, str], BeforeValidator(_read)]
 
 
 def _describing(labels: Any) -> Any:
-    """Keep the labels that name a pod's run, deployment, flow, work pool and worker in Prefect."""
+    """Keep the labels that name a pod's run, deployment, flow, work pool and worker in Prefect.
+
+    Most are the same for many pods: each text is kept once.
+    """
     if not isinstance(labels, dict):
         return labels or {}
-    return {k: v for k, v in labels.items() if k in _DESCRIBING}
+    kept = ((k, v) for k, v in labels.items() if k in _DESCRIBING)
+    return {sys.intern(k): sys.intern(v) if isinstance(v, str) else v for k, v in kept}
 
 
 _DESCRIBING = frozenset(

@@ -85,7 +85,7 @@ class PodEvents:
         self._api = api
         self._is_enabled = is_enabled
         self._clock = clock
-        self._known: dict[UUID, dict[str, _Known]] = {}  # by run and pod UID
+        self._known: dict[UUID, tuple[_Known, ...]] = {}  # by run; a dict would take more memory
         self._queued: deque[_Queued] = deque()
         self._added = asyncio.Event()
         self._lost: set[UUID] = set()  # events that were dropped: no event may follow them
@@ -100,13 +100,13 @@ class PodEvents:
     ) -> None:
         """Queue the events of what is new about the run's pods. `claimed_here`: this process
         claimed the run, so that no other one has sent them."""
-        before = self._known.get(run_id, {})
+        before = {known.phase.uid: known for known in self._known.get(run_id, ())}
         ours = {job.name for job in jobs if self._owner.is_of_server(job)}
-        now = {
-            pod.metadata.uid: self._note(pod, before.get(pod.metadata.uid), not claimed_here)
+        now = tuple(
+            self._note(pod, before.get(pod.metadata.uid), not claimed_here)
             for pod in pods
             if pod.metadata.uid in before or pod.job_name in ours
-        }
+        )
         if now:
             self._known[run_id] = now
         else:
