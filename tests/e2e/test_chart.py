@@ -100,11 +100,11 @@ def left_of_the_release(kubectl) -> Callable[[], list[str]]:
 async def test_an_upgrade_from_the_previous_chart_loses_no_run_and_deletes_a_binding_taken_out(
     helm, values, bound, deploy, api, kube, namespace, kubectl
 ):
+    deployment = await deploy("sleep")  # SQLite answers 503 to two writers
     helm.install(RELEASE, values("etl", suspended="taken-out"), chart=PREVIOUS_CHART)
     await bound.ready(seconds=90)
     installed = await kube.get("customresourcedefinitions", "", CRD)
     assert "annotations" not in installed["metadata"]
-    deployment = await deploy("sleep")
     runs = [
         await api.create_run(deployment["id"], parameters={"seconds": seconds})
         for seconds in (1, 25)
@@ -184,9 +184,10 @@ async def test_uninstalling_does_with_runs_in_flight_what_their_binding_says(
     helm, values, spec, bound, deploy, api, left_of_the_release, policy, when_uninstalled, end
 ):
     spec["deletionPolicy"] = policy
+    deployment = await deploy("sleep")
     helm.install(RELEASE, values("etl"))
     await bound.ready(seconds=90)
-    run = await api.create_run((await deploy("sleep"))["id"], parameters={"seconds": 45})
+    run = await api.create_run(deployment["id"], parameters={"seconds": 45})
     await api.wait_for_state(run["id"], "RUNNING", seconds=150)
     await asyncio.to_thread(helm.uninstall, RELEASE)
     assert left_of_the_release() == []
@@ -217,6 +218,7 @@ async def test_under_the_network_policy_the_operator_works_and_reaches_nothing_e
     networks_behind,
     reaches_this_machine,
 ):
+    deployment = await deploy("hello")
     helm.install(RELEASE, values("etl"))
     await bound.ready(seconds=90)
     assert reaches_this_machine()
@@ -230,7 +232,6 @@ async def test_under_the_network_policy_the_operator_works_and_reaches_nothing_e
     kubectl("rollout", "restart", OPERATOR)  # connections that exist are not ended by a policy
     kubectl("rollout", "status", OPERATOR, "--timeout=90s")
     assert not reaches_this_machine()
-    deployment = await deploy("hello")
     run_deployment(f"hello/{deployment['name']}")
     assert "0 failed" in helm.test(RELEASE)
 

@@ -57,6 +57,7 @@ def in_one_namespace(operator_image: str, type_commands, fresh_cluster) -> Itera
 async def test_a_flow_completes_once_its_namespace_is_granted(
     installed, fresh_cluster, namespace, bound, spec, deploy, run_deployment
 ):
+    deployment = await deploy("hello")  # SQLite answers 503 to two writers
     kubectl = fresh_cluster.kubectl
     kubectl.run("rollout", "status", "deployment/workpool-operator", HOME, "--timeout=90s")
     await bound.apply(**spec)
@@ -65,7 +66,6 @@ async def test_a_flow_completes_once_its_namespace_is_granted(
     assert command.endswith("--serviceaccount=platform:workpool-operator")
     kubectl.run(*command.split())
     await bound.ready(seconds=60)
-    deployment = await deploy("hello")
     run_deployment(f"hello/{deployment['name']}")
     assert "Traceback" not in kubectl.run("logs", "deployment/workpool-operator", HOME)
     await bound.delete()
@@ -78,10 +78,10 @@ async def test_a_flow_completes_in_an_installation_without_any_clusterrole(
 ):
     kubectl = fresh_cluster.kubectl.run
     assert "workpool-operator" not in kubectl("get", "clusterroles,clusterrolebindings", "-o=name")
+    deployment = await replace(deploy, namespace=in_one_namespace)("hello")
     binding = Binding(kube, in_one_namespace, "etl")
     await binding.apply(**spec)
     await binding.ready(seconds=60)
-    deployment = await replace(deploy, namespace=in_one_namespace)("hello")
     run_deployment(f"hello/{deployment['name']}")
     log = kubectl("logs", "deployment/workpool-operator", f"--namespace={in_one_namespace}")
     assert "forbidden" not in log.lower()
