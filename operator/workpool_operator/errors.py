@@ -3,6 +3,7 @@
     OperatorError
     ├── Unavailable            no usable answer: try again later
     │   ├── KubernetesUnavailable
+    │   │   └── KubernetesThrottled
     │   ├── LeaseNotHeld       another replica may serve the binding: do not act
     │   └── PrefectUnavailable
     │       ├── PrefectThrottled
@@ -73,7 +74,11 @@ class Cause:
 
 
 class KubernetesUnavailable(Unavailable):
-    """The Kubernetes API did not answer, or answered 429 or 5xx."""
+    """The Kubernetes API did not answer, or answered 408, 429 or 5xx."""
+
+
+class KubernetesThrottled(KubernetesUnavailable):
+    """The Kubernetes API limits the rate of requests (429): this one had no effect."""
 
 
 class LeaseNotHeld(Unavailable):

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.support.command import Command
 from tests.support.deployments import QUICK
+from tests.support.polling import poll
+from workpool_operator.kube.models import RUN_LABEL
 
+NO_PREFECT = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
 MISSING_IMAGE = "localhost/no-such-image:1"
 
 
@@ -20,10 +24,10 @@ def explain(cluster, tmp_path, namespace):
     """`await explain(run)`: the document that the command prints, by the binding of the test."""
     command = Command(tmp_path, {"KUBECONFIG": str(cluster.kubeconfig)})
 
-    async def run(flow_run: Any) -> Any:
+    async def run(flow_run: Any, *, code: int = 0, **env: str) -> Any:
         words = ["explain", flow_run["id"], "--binding", f"{namespace}/pool", "-o", "json"]
-        result = await asyncio.to_thread(command.here, *words)
-        assert result.code == 0, result.everything
+        result = await asyncio.to_thread(replace(command, env={**command.env, **env}).here, *words)
+        assert result.code == code, result.everything
         return json.loads(result.out)
 
     return run
@@ -47,3 +51,44 @@ async def test_a_run_is_explained_while_its_image_is_missing_and_after_it_comple
     shown = [f"{each['source']} {each['what']}" for each in ended["timeline"]]
     order = ["Prefect Pending", "Job Created", "Pod Created", "Pod Started", "Prefect Running"]
     assert [each for each in shown if each in order] == order, shown
+    assert (await explain(done, code=3, **NO_PREFECT))["answer"]["reason"] == "JobEnded"
+
+
+async def test_a_run_is_explained_from_its_first_container_to_the_pod_that_is_left(
+    api, kube, serve, launch, explain, namespace
+):
+    async def reasons(flow_run: Any, **options: Any) -> list[str]:
+        return [each["reason"] for each in (await explain(flow_run, **options))["reasons"]]
+
+    async def pod_is(phase: str, flow_run: Any) -> None:
+        def found(pods: list[Any]) -> bool:
+            return any(_is_of(flow_run, each) and each["status"]["phase"] == phase for each in pods)
+
+        await poll(lambda: kube.list("pods", namespace), until=found, seconds=60)
+
+    process = await serve()
+    run = await launch(command="sleep 600")
+    await pod_is("Running", run)
+    assert await reasons(run) == ["Starting"]
+    await api.set_state(run["id"], "RUNNING")
+    assert await reasons(run) == ["Running"]
+    assert await reasons(run, code=3, **NO_PREFECT) == ["JobActive"]
+    failing = await launch(command="sh -c 'sleep 8; exit 3'")
+    await pod_is("Running", failing)
+    process.kill()
+    path = f"/flow_runs/{run['id']}"
+    await api.set_state(run["id"], "SCHEDULED", name="AwaitingRetry", force=True)
+    assert await reasons(run) == ["PreviousPod"]
+    await api.request("PATCH", path, {"empirical_policy": {"retry_type": "in_process"}})
+    assert await reasons(run) == ["RetriesInProcess"]
+    await api.set_state(run["id"], "CRASHED", force=True)
+    assert await reasons(run) == ["Crashed", "PodLeft"]
+    await api.request("DELETE", path)
+    assert await reasons(run) == ["RunDeleted"]
+    await pod_is("Failed", failing)
+    assert await reasons(failing) == ["PodEnded"]
+    assert await reasons(failing, code=3, **NO_PREFECT) == ["JobFailed"]
+
+
+def _is_of(run: Any, pod: Any) -> bool:
+    return bool(pod["metadata"]["labels"].get(RUN_LABEL) == run["id"])

@@ -141,6 +141,11 @@ async def test_the_latest_run_of_a_deployment_is_explained_and_what_keeps_the_ne
     )
     inactive = (await explain(name)).answer("SchedulePaused")
     assert f"resume '{name}' {schedule['id']}" in inactive["nextStep"]
+    alone = await api.create_deployment(
+        flow="hello", name=uuid.uuid4().hex[:8], pool=suspended_pool["name"]
+    )
+    start = f"prefect deployment run 'hello/{alone['name']}'"
+    assert (await explain(f"hello/{alone['name']}")).answer("NotScheduled")["nextStep"] == start
     trigger = {"type": "event", "posture": "Reactive", "expect": ["x"], "threshold": 1, "within": 0}
     action = {"type": "run-deployment", "source": "selected", "deployment_id": made["id"]}
     automation = {
@@ -396,6 +401,96 @@ async def test_a_run_that_is_not_there_is_reported_with_the_names_that_are(
     assert f"Did you mean '{first['name']}'" in unknown.error
     nowhere = await asyncio.to_thread(command.here, "explain", "hello/nothing-at-all", *options)
     assert "has no deployment 'hello/nothing-at-all'" in nowhere.error
+
+
+async def test_a_limit_whose_slot_has_a_lease_and_no_run_names_the_lease(api, explain, make):
+    run = await make(concurrency_limit=1)
+    lease = {"names": [f"deployment:{run['deployment_id']}"], "slots": 1, "lease_duration": 60}
+    await api.request("POST", "/v2/concurrency_limits/increment-with-lease", lease)
+    full = (await explain(run["id"])).answer("DeploymentFull")
+    assert "1 of them have a lease and no run that is active" in full["message"]
+    assert full["holders"] == []
+
+
+async def test_a_binding_without_quota_or_that_is_being_deleted_claims_no_further_run(
+    api, kube, explain, make, suspended_pool, operator, binding, namespace
+):
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}}
+    quota["spec"] = {"hard": {"count/jobs.batch": "0"}}
+    await kube.apply("resourcequotas", namespace, quota)
+    await kube.wait(
+        "resourcequotas", namespace, "none", until=lambda it: it.get("status", {}).get("hard")
+    )
+    await operator()
+    served = await binding(
+        workPool={"name": suspended_pool["name"]},
+        poll={"intervalSeconds": 1},
+        deletionPolicy="Drain",
+    )
+    await served.ready()
+    claimed = await make()
+    await served.condition("Claiming", "False", reason="QuotaExceeded")
+    run = await make()
+    refused = (await explain(claimed["id"])).answer("QuotaExceeded")
+    assert "exceeded quota: none" in refused["message"]
+    full = (await explain(run["id"])).answer("BindingNotClaiming")
+    assert "ResourceQuota none is exhausted" in full["message"]
+    assert f"kubectl -n {namespace} get resourcequota,jobs,pods" in full["nextStep"]
+    await served.delete()
+    (await explain(run["id"])).answer("BindingDeleting")
+
+
+async def test_how_far_a_claimed_run_is_shows_before_its_container_has_started(
+    kube, explain, make, suspended_pool, operator, binding, kube_proxy, account, namespace, tmp_path
+):
+    creation = kube_proxy.on("POST", "/jobs$").hold()
+    process = await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "operator"))
+    served = await binding(workPool={"name": suspended_pool["name"]}, poll={"intervalSeconds": 1})
+    await served.ready()
+    run = await make()
+    await creation.wait()
+    pending = await explain(run["id"])
+    assert "its Job is not created yet" in pending.answer("JobPending")["message"]
+    assert pending.document["claimedBy"]["name"] == f"binding {namespace}/pool"
+    limited = await account(reads("workpoolbindings"))
+    assert (
+        "It is claimed since"
+        in (await explain(run["id"], *limited, code=3)).answer("Claimed")["message"]
+    )
+    process.kill()
+    job = _job_of(run["id"], server="any")
+    job["spec"] |= {"suspend": False, "parallelism": 0}  # no pod is created for it
+    await kube.create("jobs", namespace, job)
+    assert (
+        f"Job {namespace}/other has no pod yet"
+        in (await explain(run["id"])).answer("PodPending")["message"]
+    )
+    labels = {**job["metadata"]["labels"], "batch.kubernetes.io/job-name": "other"}
+    pod = {**job["spec"]["template"]["spec"], "nodeName": "no-such-node"}
+    await kube.create("pods", namespace, {"metadata": {"name": "a", "labels": labels}, "spec": pod})
+    starting = (await explain(run["id"])).answer("PodStarting")
+    assert "Pod a on node no-such-node is Pending" in starting["message"]
+
+
+async def test_a_request_that_a_server_puts_off_is_sent_again_for_the_person_who_asks(
+    explain, make, command, prefect_proxy, kube_proxy
+):
+    run = await make()
+    soon = {"Retry-After": "1"}
+    refusals = [
+        prefect_proxy.on("GET", rf"{run['id']}$").once().answer(429, headers=soon),
+        kube_proxy.on("GET", "/jobs$").once().answer(429, headers=soon),
+    ]
+    spec = {"workPool": {"name": "any"}, "server": {"url": prefect_proxy.url}}
+    file = command.write("limited.yaml", {**KIND, "metadata": {"name": "any"}, "spec": spec})
+    kubeconfig = kube_proxy.write_kubeconfig(command.home / "limited")
+    found = await explain(run["id"], "--binding", str(file), "--kubeconfig", str(kubeconfig))
+    found.answer("NotServed")
+    assert found.document["unread"] == []
+    assert all(refusal.fired for refusal in refusals)
+    prefect_proxy.on("GET", rf"{run['id']}$").answer(429, headers={"Retry-After": "30"})
+    later = await explain(run["id"], "--binding", str(file), code=1)
+    assert "limits the rate of requests: try again in 30 s" in later.unread
 
 
 def _job_of(run_id: str, *, server: str) -> Object:

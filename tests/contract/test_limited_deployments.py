@@ -79,6 +79,8 @@ async def test_race_06_a_run_behind_those_of_a_deployment_without_a_free_slot_is
     await claimed(api, [free])
     await claimed(api, [holder])
     await served.wait(lambda status: status["runs"]["queued"] == PARKED, seconds=SOON)
+    claiming = await served.condition("Claiming", "True")
+    assert "for that of their deployment" in claiming["message"]
     assert claims_of(prefect_proxy, parked) == []
 
 
@@ -125,6 +127,8 @@ async def test_a_slot_of_a_work_queue_is_filled_at_once_and_the_runs_that_wait_f
     served = await serve(poll={"intervalSeconds": 55})
     await claimed(api, [holder])
     await served.wait(lambda status: status["runs"]["queued"] == len(waiting), seconds=SOON)
+    claiming = await served.condition("Claiming", "True")
+    assert "2 for that of the work pool or of a work queue" in claiming["message"]
     for run in waiting:
         await api.set_state(holder["id"], "COMPLETED")
         began = time.monotonic()

@@ -23,6 +23,7 @@ TEMPLATE_VALID = "TemplateValid"
 JOBS_PERMITTED = rights.JOBS_PERMITTED
 READY = "Ready"
 CLAIMING = "Claiming"
+DUE_RUNS_ARE_CLAIMED = "Due runs are claimed."  # all of them, as far as is known
 
 # For information: they do not affect Ready.
 EVENTS_CONNECTED = "EventsConnected"
@@ -63,7 +64,9 @@ class ServingState:
 
     `shortage` says why further runs wait although nothing is wrong. `overdue_since` is the time of
     the last successful poll, if another one should have followed it. `unserved` says why the
-    binding has no session, `deletion` what its deletion waits for.
+    binding has no session, `deletion` what its deletion waits for. `behind_pool_limit` and
+    `behind_deployment_limit` are the numbers of due runs that wait for a concurrency limit of
+    Prefect's: that of the pool or of a work queue, and that of their deployment.
     """
 
     suspended: bool = False
@@ -74,6 +77,8 @@ class ServingState:
     stopped: bool = False
     unserved: ConditionState | None = None
     deletion: ConditionState | None = None
+    behind_pool_limit: int = 0
+    behind_deployment_limit: int = 0
 
 
 #: Written by the operator that served the binding, before another one may take its Lease.
@@ -146,7 +151,7 @@ def ready(states: Mapping[str, ConditionState], serving: ServingState) -> Condit
         or next(failed, None)
         or _unknown(states, serving)
         or _waiting(serving)
-        or ConditionState("True", "Polling", "Due runs are claimed.")
+        or ConditionState("True", "Polling", DUE_RUNS_ARE_CLAIMED)
     )
 
 
@@ -163,7 +168,22 @@ def claiming(states: Mapping[str, ConditionState], serving: ServingState) -> Con
     for state in failed:
         text = f"Due runs of the other queues are claimed. {state.message}"
         return ConditionState("True", state.reason, text)
-    return ConditionState("True", "Polling", "Due runs are claimed.")
+    return ConditionState("True", "Polling", _limited_by_prefect(serving) or DUE_RUNS_ARE_CLAIMED)
+
+
+def _limited_by_prefect(serving: ServingState) -> str:
+    """Return for which limits of Prefect due runs wait, "" if for none."""
+    limits = (
+        (serving.behind_pool_limit, "that of the work pool or of a work queue"),
+        (serving.behind_deployment_limit, "that of their deployment"),
+    )
+    waiting = " and ".join(f"{count} for {limit}" for count, limit in limits if count)
+    if not waiting:
+        return ""
+    return (
+        f"Due runs are claimed as far as Prefect's concurrency limits allow. Of those that wait, "
+        f"{waiting}. `workpool-operator explain RUN` names the runs that take the slots."
+    )
 
 
 def _unknown(states: Mapping[str, ConditionState], serving: ServingState) -> ConditionState | None:

@@ -115,12 +115,16 @@ async def read_credentials(
 
 
 def client(
-    spec: Spec, server: PrefectEndpoint, *, requested: RequestObserver = ignore
+    spec: Spec,
+    server: PrefectEndpoint,
+    *,
+    requested: RequestObserver = ignore,
+    kind: type[PrefectApi] = PrefectApi,
 ) -> PrefectApi:
     """Return a client of the server. Sends no request yet."""
     try:
         _ = urlsplit(server.url).port  # httpx accepts any number as a port
-        return PrefectApi(server, pool=spec.work_pool.pool_name, requested=requested)
+        return kind(server, pool=spec.work_pool.pool_name, requested=requested)
     except (httpx.InvalidURL, ValueError) as error:
         raise _invalid_url(server.url, server.setting) from error
 

@@ -425,6 +425,7 @@ class BindingSession(Subscriber):
         if connection:
             shortage = connection.controller.shortage(self._binding.poll_settings())
         polled = connection.poller.last if connection else None
+        limited = min(polled.limited, polled.queued) if polled else 0
         is_overdue = connection is not None and connection.is_poll_overdue()
         return StatusInput(
             generation=preflight.generation,
@@ -442,6 +443,8 @@ class BindingSession(Subscriber):
                 stopped=stopped,
                 unserved=unserved,
                 deletion=self._deletion.state() if self._deletion.has_begun else None,
+                behind_pool_limit=polled.queued - limited if polled and polled.hidden else 0,
+                behind_deployment_limit=limited,
             ),
             extra_conditions=self._extra_conditions(spec),
             server_version=preflight.server_version or None,

@@ -12,6 +12,7 @@ from workpool_operator.errors import (
     KubernetesForbidden,
     KubernetesNotFound,
     KubernetesRefused,
+    KubernetesThrottled,
     OperatorError,
     Unavailable,
 )
@@ -37,6 +38,8 @@ async def list_bindings(
     paths = [BINDINGS.path(namespace) for namespace in namespaces or [""]]
     try:
         pages = [json.loads(await kube.request("GET", path, query=query)) for path in paths]
+    except KubernetesThrottled as error:
+        raise OperatorError(f"{kube.address} limits the rate of requests: {error}") from error
     except Unavailable as error:
         raise OperatorError(f"cannot reach {kube.address}: {error}") from error
     except KubernetesNotFound as error:

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 
 from workpool_operator.cli import connections
 from workpool_operator.cli.binding_lookup import binding_of
+from workpool_operator.cli.connections import PatientPrefectApi
 from workpool_operator.cli.objects import key_of
 from workpool_operator.cli.runs_in_flight import NO_JOB, RunInFlight
 from workpool_operator.errors import OperatorError
 from workpool_operator.jobs import names
 from workpool_operator.jobs.field_errors import get_path
 from workpool_operator.kube.client import KubernetesClient
-from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import Run
 from workpool_operator.runs.claims import find_claim
 
@@ -55,7 +55,10 @@ async def read_claims(
     claimed = []
     with connections.explain_failures(found):
         try:
-            async with asyncio.timeout(SECONDS), PrefectApi(found.server, pool="") as api:
+            async with (
+                asyncio.timeout(SECONDS),
+                PatientPrefectApi(found.server, pool="") as api,
+            ):
                 for run in await api.filter_runs(chosen):
                     mine = names.transition_id(
                         cluster_id=cluster_id, binding=key, pool_id=UUID(pool_id), run_id=run.id

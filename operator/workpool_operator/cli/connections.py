@@ -11,16 +11,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from workpool_operator.binding import addresses, preflight_checks
 from workpool_operator.binding.context import Binding
 from workpool_operator.binding.server_source import ServerSource
+from workpool_operator.cli.patience import Patience, PatientKubernetesClient
 from workpool_operator.connection_errors import repair_untrusted
 from workpool_operator.errors import (
     OperatorError,
     PrefectForbidden,
     PrefectRedirects,
     PrefectRefused,
+    PrefectThrottled,
     PrefectUnauthorized,
     PrefectUnavailable,
     PrefectUntrusted,
@@ -28,6 +32,7 @@ from workpool_operator.errors import (
 from workpool_operator.jobs.secrets import API_KEY, AUTH_STRING, VARIABLES
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.prefect_api import profile
+from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
 from workpool_operator.prefect_api.profile import SSL_CERT_FILE, URL
 
@@ -46,6 +51,18 @@ class ServerConnection:
     url: str
     credentials: str
     ca: str
+
+
+class PatientPrefectApi(PrefectApi):
+    """Repeats a request that the server did not accept yet."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._patience = Patience()
+
+    async def request(self, method: str, path: str, body: Any = None) -> Any:
+        """See `PrefectApi.request`."""
+        return await self._patience.outlast(partial(super().request, method, path, body))
 
 
 async def connect_server(
@@ -123,6 +140,9 @@ def explain_failures(found: ServerConnection) -> Iterator[None]:
     except PrefectUntrusted as error:
         repair = repair_untrusted(error, trust=f"set the CA in {found.ca}").rstrip(".")
         raise OperatorError(f"{where}: {_reason(error)}. {repair}") from error
+    except PrefectThrottled as error:
+        wait = f": try again in {error.retry_after:.0f} s" if error.retry_after else ""
+        raise OperatorError(f"{where} limits the rate of requests{wait}") from error
     except PrefectUnavailable as error:
         text = (
             f"cannot reach {where}: {_reason(error)}. Is the server running, and the address right"
@@ -160,6 +180,6 @@ def _warnings(found: ServerConnection) -> str:
 async def connect_cluster() -> KubernetesClient | None:
     """Return a client of the kubeconfig's cluster; None if the kubeconfig cannot be used."""
     try:
-        return await KubernetesClient.from_environment()
+        return await PatientKubernetesClient.from_environment()
     except OperatorError:
         return None

@@ -13,6 +13,7 @@ from typing import Any
 
 from workpool_operator.api import crd
 from workpool_operator.cli import output
+from workpool_operator.cli.patience import PatientKubernetesClient
 from workpool_operator.errors import (
     KubernetesForbidden,
     KubernetesNotFound,
@@ -49,7 +50,7 @@ async def _run(kubeconfig: Kubeconfig) -> None:
 async def _upgrade(kubeconfig: Kubeconfig) -> None:
     manifest = crd.manifest()
     name = manifest["metadata"]["name"]
-    async with await KubernetesClient.from_environment(kubeconfig) as kube:
+    async with await PatientKubernetesClient.from_environment(kubeconfig) as kube:
         try:
             found = json.loads(await kube.request("GET", f"{_PATH}/{name}"))
         except KubernetesNotFound:

@@ -25,6 +25,7 @@ from workpool_operator.cli import output
 from workpool_operator.cli.binding_list import list_bindings
 from workpool_operator.cli.check_result import CheckResult, Status
 from workpool_operator.cli.objects import key_of
+from workpool_operator.cli.patience import PatientKubernetesClient
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube import permissions, rights
 from workpool_operator.kube.client import KubernetesClient
@@ -79,7 +80,7 @@ async def _report(options: Options) -> list[CheckResult]:
     """Print the results, as text when they come; return them."""
     results = []
     is_text = options.output_format == "text"
-    async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
+    async with await PatientKubernetesClient.from_environment(options.kubeconfig) as kube:
         namespaces, keys = await _scope(kube, options)
         async for result in _checks(kube, replace(options, namespaces=namespaces, bindings=keys)):
             results.append(result)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from workpool_operator.cli import connections, flow_run_documents
+from workpool_operator.cli.connections import PatientPrefectApi
 from workpool_operator.errors import OperatorError
 from workpool_operator.prefect_api import lookup
-from workpool_operator.prefect_api.client import PrefectApi
 
 SECONDS = 20.0
 _OFFLINE = "--template FILE checks without a server"
@@ -54,7 +54,10 @@ async def _read(name: str) -> Object:
     found = await connections.connect_server(None, None, named="")
     with connections.explain_failures(found):
         try:
-            async with asyncio.timeout(SECONDS), PrefectApi(found.server, pool="") as api:
+            async with (
+                asyncio.timeout(SECONDS),
+                PatientPrefectApi(found.server, pool="") as api,
+            ):
                 return await lookup.pool(api, name)
         except TimeoutError as error:
             raise OperatorError(f"{found.server.address}: no answer in {SECONDS:g} s") from error

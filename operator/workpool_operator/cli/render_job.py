@@ -20,8 +20,9 @@ from workpool_operator.cli import (
     output,
     template_check,
 )
-from workpool_operator.cli.connections import ServerConnection
+from workpool_operator.cli.connections import PatientPrefectApi, ServerConnection
 from workpool_operator.cli.flow_run_documents import RunDocuments, RunSelector
+from workpool_operator.cli.patience import PatientKubernetesClient
 from workpool_operator.cli.redacting_client import RedactingClient
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.errors import OperatorError, RenderError
@@ -127,7 +128,7 @@ async def _unpatched(
 async def _binding(context: RenderContext) -> Binding | None:
     in_cluster = binding_lookup.is_in_cluster(context.binding)
     if context.needs_cluster or in_cluster or context.kubeconfig.file or context.kubeconfig.context:
-        context.kube = await KubernetesClient.from_environment(context.kubeconfig)
+        context.kube = await PatientKubernetesClient.from_environment(context.kubeconfig)
     elif context.binding and context.selector.needs_server:
         # for the binding's Secrets; the environment can have its credentials, too
         context.kube = await connections.connect_cluster()
@@ -154,7 +155,7 @@ async def _open(
         raise OperatorError(text) from error
     server = context.connection.server
     context.redaction.add([server.api_key, server.auth_string, *dict(server.headers).values()])
-    api = PrefectApi(server, pool="")  # each lookup names its pool
+    api = PatientPrefectApi(server, pool="")  # each lookup names its pool
     return server, await context.stack.enter_async_context(api)
 
 

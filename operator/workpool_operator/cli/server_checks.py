@@ -38,7 +38,9 @@ async def check_binding(kube: KubernetesClient, key: str) -> AsyncIterator[Check
     try:
         binding = await binding_lookup.find_binding(key, kube=kube)
         found = await connections.connect_server(binding, kube, named=key)
-        api = preflight_checks.client(binding.spec(), found.server)
+        api = preflight_checks.client(
+            binding.spec(), found.server, kind=connections.PatientPrefectApi
+        )
     except (OperatorError, ValidationError) as error:
         yield CheckResult("address and credentials", str(error))
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from workpool_operator.cli import output, overview, status_report
 from workpool_operator.cli.overview import Overview, Selection
+from workpool_operator.cli.patience import PatientKubernetesClient
 from workpool_operator.cli.status_report import Table
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube.client import KubernetesClient
@@ -47,7 +48,7 @@ def main(options: Options) -> None:
 
 
 async def _print_once(options: Options) -> None:
-    async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
+    async with await PatientKubernetesClient.from_environment(options.kubeconfig) as kube:
         found = await _read(kube, options)
     _print(found, options)
 
@@ -66,7 +67,7 @@ async def _read(kube: KubernetesClient, options: Options) -> Overview:
 async def _print_changes(options: Options) -> None:
     """Print the overview again each time it has changed; JSON as one line."""
     before = ""
-    async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
+    async with await PatientKubernetesClient.from_environment(options.kubeconfig) as kube:
         found = await _read(kube, options)
         while True:
             document = json.dumps(_document(found))
@@ -129,7 +130,7 @@ async def _show_live(options: Options) -> None:
     """Show the overview in place."""
     from rich.live import Live
 
-    async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
+    async with await PatientKubernetesClient.from_environment(options.kubeconfig) as kube:
         found = await _read(kube, options)
         with Live(_renderable(found), auto_refresh=False) as live:
             while True:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from workpool_operator.binding.conditions import CLAIMING, READY
+from workpool_operator.binding.conditions import CLAIMING, DUE_RUNS_ARE_CLAIMED, READY
 from workpool_operator.cli.objects import key_of, pool_name
 from workpool_operator.cli.runs_in_flight import RunInFlight
 from workpool_operator.jobs.field_errors import get_path
@@ -105,7 +105,8 @@ def explanations(
         for type_ in (READY, CLAIMING):
             found = present(binding, type_, now)
             message = str(found.get("message", ""))
-            if found.get("status", "True") != "True" and message not in shown:
+            is_quiet = found.get("status", "True") == "True" and not _is_limited(found)
+            if not is_quiet and message not in shown:
                 shown.add(message)
                 yield f"{name}: {found.get('reason')}: {message}"
     waiting: dict[tuple[str, ...], list[RunInFlight]] = {}
@@ -117,6 +118,12 @@ def explanations(
         more = f" and {len(others)} more" if others else ""
         text = " ".join(first.message.split())
         yield f"{first.name or first.run_id}{more}: {first.reason}: {text}"
+
+
+def _is_limited(found: Object) -> bool:
+    """Return whether due runs wait although the binding claims runs."""
+    polls = found.get("type") == CLAIMING and found.get("reason") == "Polling"
+    return polls and found.get("message") != DUE_RUNS_ARE_CLAIMED
 
 
 def as_document(

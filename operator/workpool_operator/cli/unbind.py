@@ -25,6 +25,7 @@ from workpool_operator.cli import output
 from workpool_operator.cli.binding_list import NotInstalled, list_bindings
 from workpool_operator.cli.binding_lookup import binding_of
 from workpool_operator.cli.objects import key_of, pool_name
+from workpool_operator.cli.patience import PatientKubernetesClient
 from workpool_operator.errors import (
     KubernetesConflict,
     KubernetesNotFound,
@@ -84,7 +85,7 @@ def _confirm(number: int) -> None:
 
 
 async def _show(options: Options) -> list[Object]:
-    async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
+    async with await PatientKubernetesClient.from_environment(options.kubeconfig) as kube:
         try:
             found = await _listed(kube, options)
         except NotInstalled as missing:
@@ -113,7 +114,7 @@ def _describe(binding: Object) -> str:
 
 async def _delete(bindings: Sequence[Object], options: Options) -> list[Object]:
     """Delete the bindings; return those that remain."""
-    async with await KubernetesClient.from_environment(options.kubeconfig) as kube:
+    async with await PatientKubernetesClient.from_environment(options.kubeconfig) as kube:
         for binding in bindings:
             await _delete_if_unchanged(kube, binding)
         left = await _wait_until_deleted(options.patience_seconds, bindings, kube, options)

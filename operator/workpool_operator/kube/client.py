@@ -33,6 +33,7 @@ from workpool_operator.errors import (
     KubernetesInvalid,
     KubernetesNotFound,
     KubernetesRefused,
+    KubernetesThrottled,
     KubernetesUnauthorized,
     KubernetesUnavailable,
     OperatorError,
@@ -369,7 +370,8 @@ def _error(
     if response.status in (408, 429) or response.status >= 500:
         named = response.headers.get("Retry-After", "")
         wait = float(named) if named.isdecimal() else status.details.retry_after_seconds
-        return KubernetesUnavailable(text, retry_after=wait or None)
+        kind = KubernetesThrottled if response.status == 429 else KubernetesUnavailable
+        return kind(text, retry_after=wait or None)
     causes = [Cause(each.field, each.message, each.reason) for each in status.details.causes]
     return _REFUSALS.get(response.status, KubernetesRefused)(text, causes=causes)
 

@@ -138,6 +138,18 @@ def test_a_partial_fault_makes_the_binding_not_ready_and_still_allows_claims() -
     assert claiming(states, ServingState(synced=True, suspended=True)).reason == "Suspended"
 
 
+def test_claiming_says_how_many_due_runs_wait_for_which_limit_of_prefect() -> None:
+    serving = ServingState(synced=True, behind_pool_limit=3, behind_deployment_limit=1)
+    states = all_true().states()
+    now = claiming(states, serving)
+    assert (now.status, now.reason) == ("True", "Polling")
+    assert (
+        "Of those that wait, 3 for that of the work pool or of a work queue and 1 for that of "
+        "their deployment. `workpool-operator explain RUN` names"
+    ) in now.message
+    assert ready(states, serving).message == "Due runs are claimed."
+
+
 def test_a_full_fault_besides_a_partial_one_stops_claims() -> None:
     conditions = all_true()
     conditions.set_false(c.WORK_POOL_FOUND, "QueueNotFound", "no queue 'high'", partial=True)

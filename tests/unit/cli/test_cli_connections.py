@@ -13,6 +13,7 @@ from workpool_operator.errors import (
     OperatorError,
     PrefectNotFound,
     PrefectRedirects,
+    PrefectThrottled,
     PrefectUnauthorized,
     PrefectUnavailable,
     PrefectUntrusted,
@@ -90,3 +91,12 @@ def test_an_error_says_what_is_probably_wrong_with_the_address(url, warning):
     text = explained(found, PrefectNotFound("GET /x: HTTP 404", status=404))
     assert warning in text
     assert "pod" not in text
+
+
+async def test_a_rate_limit_is_reported_with_the_time_that_the_server_named():
+    error = PrefectThrottled("GET /x: HTTP 429", retry_after=30)
+    text = explained(await of_binding(), error)
+    assert (
+        text
+        == f"{URL} (spec.server.url of good.yaml) limits the rate of requests: try again in 30 s"
+    )

@@ -38,6 +38,13 @@ SERVED = binding(
     runs={"running": 1, "pending": 1, "queued": 3},
     lastPollTime="2026-01-01T11:59:56Z",
 )
+LIMIT = "Due runs are claimed as far as Prefect's concurrency limits allow."
+LIMITED = binding(
+    ("Ready", "True", "Polling", "Due runs are claimed."),
+    ("Claiming", "True", "Polling", LIMIT),
+    runs={"running": 0, "pending": 0, "queued": 3},
+    lastPollTime="2026-01-01T11:59:56Z",
+)
 RUN = RunInFlight(
     run_id="7a1e87ec",
     name="slow-crab",
@@ -144,3 +151,8 @@ def test_the_document_has_the_same_facts():
 )
 def test_durations_are_as_kubectl_shows_them(seconds, text):
     assert status_report.duration(seconds) == text
+
+
+def test_due_runs_that_wait_for_a_limit_of_prefect_are_explained():
+    found = list(status_report.explanations([LIMITED], [], NOW))
+    assert found == [f"data/etl: Polling: {LIMIT}"]

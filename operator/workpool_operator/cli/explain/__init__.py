@@ -18,17 +18,18 @@ import typer
 
 from workpool_operator.binding.context import Binding
 from workpool_operator.cli import binding_lookup, connections, output
+from workpool_operator.cli.connections import PatientPrefectApi
 from workpool_operator.cli.explain import reasons, report, timeline
 from workpool_operator.cli.explain.cluster_reader import ClusterReader
 from workpool_operator.cli.explain.prefect_reader import Found, PrefectReader, find_run
 from workpool_operator.cli.explain.report import Report
 from workpool_operator.cli.explain.snapshot import ClusterFacts, PrefectFacts, Snapshot, Unread
+from workpool_operator.cli.patience import PatientKubernetesClient
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.errors import OperatorError
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.prefect_api import lookup
-from workpool_operator.prefect_api.client import PrefectApi
 
 Format = Literal["text", "json"]
 PARTIAL = 3  # the exit code if something could not be read
@@ -85,7 +86,7 @@ class _Reading:
 
     async def _cluster(self, stack: AsyncExitStack) -> KubernetesClient | None:
         try:
-            kube = await KubernetesClient.from_environment(self.options.kubeconfig)
+            kube = await PatientKubernetesClient.from_environment(self.options.kubeconfig)
         except OperatorError as error:
             self.unread.append(Unread("the cluster", str(error)))
             return None
@@ -105,7 +106,7 @@ class _Reading:
             connection = await connections.connect_server(binding, kube, named=named)
             server = connection.server
             self.redaction.add([server.api_key, server.auth_string, *dict(server.headers).values()])
-            api = await stack.enter_async_context(PrefectApi(server, pool=""))
+            api = await stack.enter_async_context(PatientPrefectApi(server, pool=""))
             with connections.explain_failures(connection):
                 found = await find_run(api, self.options.run)
                 reader = PrefectReader(api, self.unread)

@@ -36,7 +36,7 @@ def explain(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Iterator[Rea
 
 def _held_by_client(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Reason:
     began = since(run.state.timestamp if run.state else None, prefect.now)
-    if snapshot.cluster is None or not snapshot.cluster.bindings_readable:
+    if not snapshot.claims_readable:
         text = f"It is claimed {began}; Prefect does not know by whom"
         return Reason(reason="Claimed", message=sentences(text), next_step=_NO_ACCESS)
     text = (
@@ -76,6 +76,8 @@ def _in_cluster(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Iterator
         yield _without_job(snapshot, run, prefect)
     elif job.suspended:
         yield _suspended(snapshot, job)
+    elif pod is None and job.ended:
+        yield _pod_ended(snapshot, job)
     elif pod is None and not cluster.pods_readable:
         yield _by_state(run, prefect, job)
     elif pod is None:

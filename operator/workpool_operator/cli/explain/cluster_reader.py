@@ -135,7 +135,8 @@ class ClusterReader:
         try:
             cluster_id = await self.kube.namespace_uid(binding.namespace)
         except OperatorError as error:
-            self._note(f"namespace {binding.namespace}", "", error)
+            what = f"namespace {binding.namespace}"
+            self._note(what, "", error, step=f"ask for the right to get {what}")
             return None
         return names.transition_id(
             cluster_id=cluster_id, binding=binding.key, pool_id=pool_id, run_id=run_id
@@ -223,10 +224,9 @@ class ClusterReader:
             self._note(resource.plural, namespace, error)
             return ()
 
-    def _note(self, what: str, namespace: str, error: OperatorError) -> None:
+    def _note(self, what: str, namespace: str, error: OperatorError, *, step: str = "") -> None:
         where = f" in namespace {namespace}" if namespace else ""
-        step = ""
-        if isinstance(error, KubernetesForbidden):
+        if isinstance(error, KubernetesForbidden) and not step:
             flag = f"-n {namespace}" if namespace and "," not in namespace else "-A"
             step = f"ask for the right to get and list them: kubectl auth can-i list {what} {flag}"
         found = Unread(f"{what}{where}", str(error), step)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
 
+from workpool_operator.cli.connections import PatientPrefectApi
 from workpool_operator.cli.explain.snapshot import (
     Deployment,
     Holder,
@@ -88,7 +89,7 @@ class PrefectReader:
     ) -> tuple[Limit | None, UUID | None, Limit | None, tuple[str, ...] | None]:
         if run is None or not name:
             return None, None, None, None
-        async with PrefectApi(self.api.server, pool=name) as api:
+        async with PatientPrefectApi(self.api.server, pool=name) as api:
             found = await self._try(f"work pool '{name}'", api.work_pool(), None)
             if found is None:
                 return None, None, None, None

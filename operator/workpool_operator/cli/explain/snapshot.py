@@ -232,6 +232,15 @@ class Snapshot:
         return tuple(each for each in self.cluster.bindings if each.has_pool(pool_id, name))
 
     @property
+    def claims_readable(self) -> bool:
+        """Whether a claim of any binding of the run's pool would be recognised."""
+        return (
+            self.cluster is not None
+            and self.cluster.bindings_readable
+            and all(each.transition_id for each in self.bindings_of_pool)
+        )
+
+    @property
     def newest_job(self) -> Job | None:
         """The Job that was created last."""
         jobs = self.cluster.jobs if self.cluster else ()

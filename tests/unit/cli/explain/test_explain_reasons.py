@@ -229,6 +229,10 @@ PENDING: dict[str, tuple[Snapshot, list[str]]] = {
         snapshot(state("PENDING"), **of_bindings(bindings_readable=False)),
         ["Claimed"],
     ),
+    "whether its binding claimed it is unknown": (
+        snapshot(state("PENDING"), **of_bindings(binding(transition_id=None))),
+        ["Claimed"],
+    ),
     "a worker that is offline": (
         snapshot(state("PENDING"), labels={"prefect.worker.name": "stock"}),
         ["WorkerOffline", "JobPending"],
@@ -256,6 +260,10 @@ PENDING: dict[str, tuple[Snapshot, list[str]]] = {
         ["JobSuspended"],
     ),
     "a Job without a pod": (snapshot(**claimed(), **with_job()), ["PodPending"]),
+    "a Job that failed and whose pod is gone": (
+        snapshot(**claimed(), **with_job(jobs=(job(ended="Failed"),))),
+        ["PodEnded"],
+    ),
     "a pod that the API server refuses": (
         snapshot(**claimed(), **with_job(events={JOB.name: (WARNING,)})),
         ["FailedCreate"],
