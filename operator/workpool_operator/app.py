@@ -55,13 +55,14 @@ Object = Mapping[str, Any]
 
 class App:
     """The operator's process, as an async context manager, for the bindings in `namespaces` (if
-    there are none, in all) whose labels match `selector`. Call `run` once."""
+    there are none, in all, which "" stands for) whose labels match `selector`. Call `run` once."""
 
     def __init__(
         self, settings: Settings, *, namespaces: Sequence[str], selector: str = ""
     ) -> None:
-        self.namespaces = namespaces
+        self.namespaces = namespaces or [""]
         self.selector = selector
+        self._group = group_of(namespaces, selector)
         self._settings = settings
         self._stack = AsyncExitStack()
         self._watchdog = health.Watchdog()
@@ -69,7 +70,7 @@ class App:
         self._metrics = Metrics(self._figures) if served else None
         self._observer = self._metrics or Observer()
         self._problems = ProblemLogger(log, "operator")
-        self._crd_problem = "starting"
+        self._unwatched = dict.fromkeys(self.namespaces, "starting")  # by namespace: why
         self._unfollowed: dict[str, str] = {}  # by namespace: why its Leases are not followed
 
     async def __aenter__(self) -> Self:
@@ -97,7 +98,7 @@ class App:
         self._replicas = Replicas(
             kube,
             identity=self._context.identity,
-            group=group_of(self.namespaces, self.selector),
+            group=self._group,
             pod=self._settings.pod,
             changed=changed.set,
             restarted=self._observer.watch_restarted,
@@ -120,17 +121,21 @@ class App:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def can_watch_bindings(self) -> bool:
-        """Return whether the API server lists bindings. If not, the log and /readyz say why."""
-        self._crd_problem = await crd_check.crd_problem(self._context.kube, self.namespaces)
-        if self._crd_problem:
-            self._problems.report(NOT_LISTED, self._crd_problem)
+    async def watchable_namespaces(self) -> list[str]:
+        """Return those of the `namespaces` where the API server lists bindings. The log and /readyz
+        say why of the others."""
+        self._unwatched = await crd_check.unwatchable(self._context.kube, self.namespaces)
+        if self._unwatched:
+            self._problems.report(NOT_LISTED, "; ".join(dict.fromkeys(self._unwatched.values())))
         else:
             self._problems.resolved(NOT_LISTED)
-            outdated = await crd_check.cached(self._context)
-            if outdated.status == "True":
-                log.warning("%s", outdated.message)
-        return not self._crd_problem
+        return [namespace for namespace in self.namespaces if namespace not in self._unwatched]
+
+    async def check_crd(self) -> None:
+        """Log it if the CRD lacks fields of this version."""
+        outdated = await crd_check.cached(self._context)
+        if outdated.status == "True":
+            log.warning("%s", outdated.message)
 
     def watch_failed(self) -> None:
         """Take note that the watch of bindings ended by an error and is opened again."""
@@ -149,7 +154,7 @@ class App:
         log.info("this replica is %s", self._context.identity)
         async with asyncio.TaskGroup() as group:
             loops = [self._replicas.run(), self._holders.run(), self._relist_loop()]
-            loops += [self._lease_reflector(each).run() for each in self.namespaces or [""]]
+            loops += [self._lease_reflector(each).run() for each in self.namespaces]
             loops += [self._metrics.run()] if self._metrics else []
             tasks = [group.create_task(loop) for loop in loops]
             await stop.wait()
@@ -190,19 +195,18 @@ class App:
     async def _relist_loop(self) -> None:
         while True:
             await asyncio.sleep(RELIST_SECONDS)
-            with suppress(OperatorError):
-                for namespace in self.namespaces or [""]:
+            for namespace in self.namespaces:
+                with suppress(OperatorError):
                     await self._holders.relist(namespace, selector=self.selector)
 
     def _figures(self) -> list[BindingFigures]:
         return [holder.figures() for holder in self._holders]
 
     def _unready(self) -> list[str]:
-        if self._crd_problem:
-            return [self._crd_problem]
         sessions = {each.live.key: each.lifecycle.session for each in self._holders}
         serving = {key: session for key, session in sessions.items() if session}
-        problems = [self._replicas.problem] if self._replicas.problem else []
+        problems = list(dict.fromkeys(self._unwatched.values()))
+        problems += [self._replicas.problem] if self._replicas.problem else []
         problems += self._unfollowed.values()
         problems += [session.unwritten for session in serving.values() if session.unwritten]
         return problems + [

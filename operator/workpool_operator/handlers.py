@@ -21,6 +21,7 @@ from workpool_operator.app import App
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 3.0
+REVIEW_SECONDS = 10.0  # of a namespace whose bindings may not be watched
 # Without one, kopf looks up the user's name and fails if the UID has none, as in a container.
 _IDENTITY = cast("Any", "workpool-operator")
 
@@ -39,8 +40,9 @@ async def _keep_watching(app: App, stop: asyncio.Event) -> None:
     so it is restarted here."""
     while not stop.is_set():
         try:
-            if await app.can_watch_bindings():
-                await _watch(app, stop)
+            if namespaces := await app.watchable_namespaces():
+                await app.check_crd()
+                await _watch(app, namespaces, stop)
         except Exception as error:
             app.watch_failed()
             log.warning("the watch of WorkPoolBindings ended and is restarted: %s", error)
@@ -48,17 +50,20 @@ async def _keep_watching(app: App, stop: asyncio.Event) -> None:
             await asyncio.wait_for(stop.wait(), RETRY_SECONDS)
 
 
-async def _watch(app: App, stop: asyncio.Event) -> None:
-    """Run kopf until `stop` is set or kopf ends by itself."""
+async def _watch(app: App, namespaces: list[str], stop: asyncio.Event) -> None:
+    """Run kopf until `stop` is set, kopf ends by itself, or further namespaces can be watched."""
+    is_clusterwide = namespaces == [""]
     tasks = await kopf.spawn_tasks(
         registry=registry(app),
-        namespaces=app.namespaces,
-        clusterwide=not app.namespaces,
+        namespaces=() if is_clusterwide else namespaces,
+        clusterwide=is_clusterwide,
         standalone=True,
         identity=_IDENTITY,
         stop_flag=stop,
     )
     _set_on_signal(stop)  # replaces kopf's own handlers, which outlive it
+    if len(namespaces) < len(app.namespaces):
+        tasks = [*tasks, asyncio.create_task(_until_more_than(namespaces, app))]
     try:
         # Not kopf.run_tasks, which at its end cancels every task that was created meanwhile: the
         # sessions go on while the watch is restarted.
@@ -70,6 +75,14 @@ async def _watch(app: App, stop: asyncio.Event) -> None:
     for result in results:
         if isinstance(result, Exception):
             raise result
+
+
+async def _until_more_than(watched: list[str], app: App) -> None:
+    """Return once a namespace that is not watched can be."""
+    while True:
+        await asyncio.sleep(REVIEW_SECONDS)
+        if set(await app.watchable_namespaces()) - set(watched):
+            return
 
 
 def _set_on_signal(stop: asyncio.Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.binding import Binding
 from workpool_operator.binding.consent import ANNOTATION
 
 MARGIN_SECONDS = 4  # for a machine that tests load
@@ -144,6 +145,29 @@ async def test_an_operator_that_may_not_list_bindings_says_so_and_starts_once_it
     await restricted.grant(SEES_BINDINGS + MAKES_JOBS)
     await served.ready(seconds=SOON)
     assert process.log.count("cannot list WorkPoolBindings") == 2  # when it begins, when it ends
+
+
+async def test_a_namespace_without_rights_keeps_no_other_one_unserved(
+    kube, binding, operator, restricted, namespace, pool, prefect_server
+):
+    elsewhere = f"{namespace}-more"
+    kubeconfig = await restricted(SEES_BINDINGS + MAKES_JOBS)
+    process = await operator(also_in=elsewhere, kubeconfig=kubeconfig, ready=False)
+    await (await binding()).ready()
+    assert f'in the namespace "{elsewhere}"' in await process.complaint("readyz")
+    await kube.create("namespaces", "", {"metadata": {"name": elsewhere}})
+    rules = READS_THE_NAMESPACE + SEES_BINDINGS + MAKES_JOBS
+    await kube.create("roles", elsewhere, {"metadata": {"name": "operator"}, "rules": rules})
+    subject = {"kind": "ServiceAccount", "name": "operator", "namespace": namespace}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"}
+    bound = {"metadata": {"name": "operator"}, "roleRef": reference, "subjects": [subject]}
+    await kube.create("rolebindings", elsewhere, bound)
+    late = Binding(kube, elsewhere, "late")
+    await late.apply(workPool={"name": pool}, server={"url": prefect_server.url})
+    await late.ready(seconds=SOON)
+    await process.ready()
+    await late.remove()
+    await kube.delete("namespaces", "", elsewhere)
 
 
 async def test_an_operator_that_may_not_hold_leases_says_so_on_the_binding_and_when_probed(

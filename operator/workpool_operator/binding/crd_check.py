@@ -83,24 +83,25 @@ def _upgrade() -> str:
     return f"Replace it: {apply}"
 
 
-async def crd_problem(kube: KubernetesClient, namespaces: Sequence[str]) -> str:
-    """Return why the operator cannot list bindings in these namespaces, "" if it can.
-
-    Without `namespaces` it has to list those of the whole cluster.
-    """
-    paths = [BINDINGS.path(namespace) for namespace in namespaces or [""]]
+async def unwatchable(kube: KubernetesClient, namespaces: Sequence[str]) -> dict[str, str]:
+    """Return why the operator cannot list and watch bindings, for each namespace where it cannot;
+    "" among the namespaces is the whole cluster."""
     try:
-        for path in paths:
-            await kube.request("GET", path, query={"limit": "1"})
-        for namespace in namespaces or [""]:
-            if not await _may_watch(kube, namespace):
-                where = f"namespace {namespace!r}" if namespace else "all namespaces"
-                return f"the operator may not watch {v1alpha1.PLURAL} in {where}; {_fix()}"
+        problems = {namespace: await _problem(kube, namespace) for namespace in namespaces}
     except KubernetesUnavailable as error:
-        return f"the Kubernetes API does not answer: {error}"
+        return dict.fromkeys(namespaces, f"the Kubernetes API does not answer: {error}")
+    return {namespace: problem for namespace, problem in problems.items() if problem}
+
+
+async def _problem(kube: KubernetesClient, namespace: str) -> str:
+    try:
+        await kube.request("GET", BINDINGS.path(namespace), query={"limit": "1"})
+        if await _may_watch(kube, namespace):
+            return ""
     except KubernetesRefused as refused:
         return _refusal(refused)
-    return ""
+    where = f"namespace {namespace!r}" if namespace else "all namespaces"
+    return f"the operator may not watch {v1alpha1.PLURAL} in {where}; {_fix()}"
 
 
 def _refusal(refused: KubernetesRefused) -> str:

@@ -122,7 +122,8 @@ def as_text(result: CheckResult) -> str:
 
 
 async def _checks(kube: KubernetesClient, options: Options) -> AsyncIterator[CheckResult]:
-    problem = await crd_check.crd_problem(kube, options.namespaces or ())
+    unwatchable = await crd_check.unwatchable(kube, options.namespaces or [""])
+    problem = "; ".join(dict.fromkeys(unwatchable.values()))
     if not problem and (outdated := await crd_check.crd_outdated(kube)).status == "True":
         problem = outdated.message
     subject = f"{v1alpha1.KIND} is served with every field, and can be listed and watched"
