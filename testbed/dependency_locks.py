@@ -15,9 +15,9 @@ COMMON = (
 )
 #: The sources of each lock; a later one agrees with an earlier one on what they share.
 LOCKS = {
-    "requirements.lock": ("pyproject.toml", "--extra=client"),
+    "requirements.lock": ("pyproject.toml", "--extra=client", "--extra=tracing"),
     "requirements-dev.lock": (
-        *("pyproject.toml", "--extra=worker", "--group=dev", "--group=docs"),
+        *("pyproject.toml", "--extra=worker", "--extra=tracing", "--group=dev", "--group=docs"),
         "--constraint=requirements.lock",
     ),
     "requirements-peer.lock": ("--group=peer", "--constraint=requirements-dev.lock"),

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from workpool_operator import exposition, health
 from workpool_operator.api import v1alpha1
@@ -40,9 +40,13 @@ from workpool_operator.logs import ProblemLogger
 from workpool_operator.metrics import Metrics
 from workpool_operator.settings import Settings
 
+if TYPE_CHECKING:
+    from workpool_operator.tracing import Tracing
+
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 4.5  # for the sessions to end: the process exits within 5 s of SIGTERM
+SPANS_SECONDS = 0.5  # for the spans that are left
 RELIST_SECONDS = 300.0
 # Threads that resolve names. A name whose server does not answer holds one for up to half a minute,
 # and asyncio's own few would soon be held for all bindings.
@@ -58,7 +62,12 @@ class App:
     there are none, in all, which "" stands for) whose labels match `selector`. Call `run` once."""
 
     def __init__(
-        self, settings: Settings, *, namespaces: Sequence[str], selector: str = ""
+        self,
+        settings: Settings,
+        *,
+        namespaces: Sequence[str],
+        selector: str = "",
+        tracing: Tracing | None = None,
     ) -> None:
         self.namespaces = namespaces or [""]
         self.selector = selector
@@ -69,6 +78,7 @@ class App:
         served = settings.metrics_port is not None
         self._metrics = Metrics(self._figures) if served else None
         self._observer = self._metrics or Observer()
+        self._tracing = tracing
         self._problems = ProblemLogger(log, "operator")
         self._unwatched = dict.fromkeys(self.namespaces, "starting")  # by namespace: why
         self._unfollowed: dict[str, str] = {}  # by namespace: why its Leases are not followed
@@ -93,6 +103,7 @@ class App:
             identity=new_identity(),
             template_environment=self._settings.template_environment,
             observer=self._observer,
+            tracing=self._tracing,
         )
         changed = asyncio.Event()
         self._replicas = Replicas(
@@ -159,6 +170,8 @@ class App:
             tasks = [group.create_task(loop) for loop in loops]
             await stop.wait()
             await self._stop()
+            if self._tracing:
+                await self._tracing.stop(SPANS_SECONDS)
             for task in tasks:
                 task.cancel()
 

@@ -20,6 +20,10 @@ _LEVELS = {
     # They log every request, task or tick.
     **dict.fromkeys(("httpx", "httpcore", "websockets", "asyncio", "prefect"), logging.WARNING),
     "kubernetes_asyncio": logging.ERROR,
+    # `tracing` logs once that spans are not sent, and once that they are again.
+    "opentelemetry.sdk._shared_internal": logging.CRITICAL,
+    "opentelemetry.exporter": logging.CRITICAL,
+    "urllib3": logging.ERROR,
     # kopf also raises what makes it end; it is logged where it is caught.
     "kopf": logging.CRITICAL,
     "kopf.objects": logging.WARNING,
@@ -28,17 +32,22 @@ _LEVELS = {
 
 
 # What a line is about. Objects of Kubernetes are NAMESPACE/NAME, as in its own structured logs.
-FIELDS = ("binding", "run", "flow_run_name", "job")
+FIELDS = ("binding", "run", "flow_run_name", "job", "trace_id")
 
 _about: ContextVar[Mapping[str, str]] = ContextVar("about")
 
 
 @contextmanager
 def about(
-    *, binding: str = "", run: object = "", flow_run_name: str = "", job: str = ""
+    *,
+    binding: str = "",
+    run: object = "",
+    flow_run_name: str = "",
+    job: str = "",
+    trace_id: str = "",
 ) -> Iterator[None]:
     """Give these fields to the lines that are logged in the block and in tasks created by it."""
-    given = zip(FIELDS, (binding, run, flow_run_name, job), strict=True)
+    given = zip(FIELDS, (binding, run, flow_run_name, job, trace_id), strict=True)
     known = {name: str(value) for name, value in given if value}
     token = _about.set({**_about.get({}), **known})
     try:

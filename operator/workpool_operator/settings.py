@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     metrics_token_file: str = ""
     """File with a bearer token that every scrape must carry, read for each."""
 
+    tracing: bool = False
+    """Sends [spans](logs.md#traces) of each run's way to an OpenTelemetry collector, which
+    OpenTelemetry's own variables name."""
+
     log_format: Literal["text", "json"] = "text"
     """`json` for log collectors: one object per line."""
 

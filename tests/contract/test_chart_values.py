@@ -134,6 +134,18 @@ CHANGES: list[tuple[Object, str, str, Any]] = [
         {"httpGet": {"path": "/healthz", "port": "health"}, "timeoutSeconds": 9},
     ),
     (
+        {"tracing": {"enabled": True}},
+        "Deployment",
+        f"{OPERATOR}.env.-1",
+        {"name": "WORKPOOL_OPERATOR_TRACING", "value": "true"},
+    ),
+    (
+        {"tracing": {"enabled": True, "endpoint": "http://otel:4318"}},
+        "Deployment",
+        f"{OPERATOR}.env.-1",
+        {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://otel:4318"},
+    ),
+    (
         {"metrics": {"enabled": True, "port": 9100}},
         "Deployment",
         f"{OPERATOR}.ports.-1",

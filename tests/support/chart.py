@@ -134,6 +134,7 @@ VARIANTS: dict[str, Object] = {
             "ingressFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
             "metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
         },
+        "tracing": {"enabled": True, "endpoint": "http://otel-collector.monitoring.svc:4318"},
         "metrics": {
             "enabled": True,
             "port": 9100,

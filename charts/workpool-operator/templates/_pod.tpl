@@ -78,6 +78,14 @@ volumeMounts: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if .Values.tracing.enabled }}
+{{- $_ := set $set "WORKPOOL_OPERATOR_TRACING" "tracing.enabled" }}
+- {name: WORKPOOL_OPERATOR_TRACING, value: "true"}
+{{- with .Values.tracing.endpoint }}
+{{- $_ := set $set "OTEL_EXPORTER_OTLP_ENDPOINT" "tracing.endpoint" }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
 {{- range .Values.extraEnv }}
 {{- if hasKey $set .name }}
 {{- fail (printf "extraEnv sets %s, which the chart sets already: use the value %s" .name (get $set .name)) }}

@@ -74,7 +74,7 @@ class Connection(Listener):
             settings=binding.run_settings,
             listener=self,
             workers=context.reconcilers,
-            observer=context.observer.runs_of(binding.namespace, binding.name),
+            observer=context.runs_of(binding),
             consent=self._check_creation,
             holds_lease=binding.holds_lease,
             clocks=Clocks(context.clock, kubernetes=context.kube.clock, prefect=api.clock),

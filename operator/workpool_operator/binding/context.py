@@ -24,6 +24,7 @@ from workpool_operator.jobs.overlay import JobOverlay
 from workpool_operator.jobs.secrets import Credentials
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.runs.claims import Owner
+from workpool_operator.runs.progress import RunObserver, RunObservers
 from workpool_operator.runs.settings import PollSettings, RunSettings, Timeouts
 from workpool_operator.ttl_cache import TTLCache
 
@@ -213,7 +214,8 @@ class OperatorContext:
 
     `identity`: the name of this process in the Leases that it holds. `template_environment`: the
     names of the operator's environment variables that templates may read. `observer` handles what
-    happens in the process. `consumers`: which queues of which pool each binding serves.
+    happens in the process, `tracing` what happens to runs.
+    `consumers`: which queues of which pool each binding serves.
     `check_slots` limits the concurrent checks of one server, by its URL: if a hundred bindings
     start together, a small server would answer none of them in time. `versions`: the servers'
     versions, "" if unknown. `workers`: the names of a pool's online workers, None if unknown.
@@ -228,6 +230,7 @@ class OperatorContext:
     template_environment: frozenset[str] = frozenset()
     clock: Clock = SYSTEM_CLOCK
     observer: Observer = field(default_factory=Observer)
+    tracing: Observer | None = None
     consumers: PoolConsumers = field(default_factory=PoolConsumers)
     check_slots: dict[str, asyncio.Semaphore] = field(
         default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(CONCURRENT_CHECKS))
@@ -239,6 +242,13 @@ class OperatorContext:
     crd_outdated: TTLCache[ConditionState] = field(
         default_factory=lambda: TTLCache(seconds=CRD_SECONDS)
     )
+
+    def runs_of(self, binding: Binding) -> RunObserver | None:
+        """Return the observer of the binding's runs, None if there is none."""
+        observers = filter(None, (self.observer, self.tracing))
+        found = [each.runs_of(binding.namespace, binding.name) for each in observers]
+        several = [each for each in found if each]
+        return RunObservers(*several) if len(several) > 1 else next(iter(several), None)
 
     @asynccontextmanager
     async def check_slot(self, url: str, *, waiting: Callable[[], None]) -> AsyncIterator[None]:

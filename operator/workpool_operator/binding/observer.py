@@ -1,4 +1,4 @@
-"""What a process reports while it serves bindings, for metrics. Pure."""
+"""What a process reports while it serves bindings, for metrics and traces. Pure."""
 
 from __future__ import annotations
 

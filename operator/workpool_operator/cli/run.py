@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from workpool_operator.cli.output import errors_in_one_line
+from workpool_operator.errors import OperatorError
 from workpool_operator.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+    from workpool_operator.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +60,25 @@ def main(*, namespaces: Sequence[str], health_port: int | None, selector: str | 
     for text in ignored:
         log.warning("%s", text)
     with errors_in_one_line():
-        asyncio.run(operate(App(settings, namespaces=namespaces, selector=settings.selector)))
+        tracing = make_tracing(settings) if settings.tracing else None
+        app = App(settings, namespaces=namespaces, selector=settings.selector, tracing=tracing)
+        asyncio.run(operate(app))
+
+
+def make_tracing(settings: Settings) -> Tracing:
+    """Return what makes spans. It is imported only if spans are wanted, because it takes memory.
+
+    Raises:
+        OperatorError: its packages are not installed.
+    """
+    try:
+        from workpool_operator.tracing import Tracing
+    except ModuleNotFoundError as error:
+        raise OperatorError(
+            f"{ENV_PREFIX}TRACING is set, but {error.name} is not installed: "
+            "pip install 'workpool-operator[tracing]'"
+        ) from error
+    return Tracing(pod=settings.pod_name, uid=settings.pod_uid)
 
 
 def collect_garbage_rarely() -> None:

@@ -184,6 +184,10 @@ class PrefectApi:
         """Change fields of a flow run."""
         await self.request("PATCH", f"/flow_runs/{run_id}", changes)
 
+    async def update_run_labels(self, run_id: UUID, labels: dict[str, str]) -> None:
+        """Set these labels of a flow run; the others stay."""
+        await self.request("PATCH", f"/flow_runs/{run_id}/labels", labels)
+
     async def renew_lease(self, lease_id: UUID, *, seconds: int) -> None:
         """Renew a concurrency lease."""
         path = f"/v2/concurrency_limits/leases/{lease_id}/renew"

@@ -12,6 +12,8 @@ from pydantic.dataclasses import dataclass
 
 _CONFIG = ConfigDict(extra="ignore")
 
+# Where Prefect keeps the W3C trace context of a run: prefect.telemetry.run_telemetry.
+TRACEPARENT_LABEL = "__OTEL_TRACEPARENT"
 FINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 
@@ -61,11 +63,15 @@ class Run:
     next_scheduled_start_time: datetime | None = None
     work_queue_id: UUID | None = None
     empirical_policy: dict[str, Any] = field(default_factory=dict)
+    traceparent: str = ""
     document: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> Self:
-        return _run.validate_python({**document, "document": document})  # type: ignore[return-value]
+        labels = document.get("labels")
+        traceparent = labels.get(TRACEPARENT_LABEL) if isinstance(labels, dict) else None
+        known = {**document, "traceparent": str(traceparent or ""), "document": document}
+        return _run.validate_python(known)  # type: ignore[return-value]
 
     def with_state(self, state: State) -> Self:
         """Return the run with another state."""

@@ -123,11 +123,11 @@ class RunController(Subscriber):
         )
         # Reads and writes runs in Prefect, and stores the answers.
         self.proposals = self._make_proposals()
-        # Carries out decisions, each as one step that can be repeated.
-        # What a person should find on a Job: a Job has one Event of these at most.
+        # Posts what a person should find on a Job.
         self._recorder = EventRecorder(
             kube, burst=JOB_EVENTS, refill_seconds=1.0, clock=clocks.kubernetes
         )
+        # Carries out decisions, each as one step that can be repeated.
         self._executor = self._make_executor(renderer, consent)
         # Lists runs, Jobs and pods: at the start, after gaps, and every few minutes.
         self._resync = self._make_resync()
@@ -174,6 +174,7 @@ class RunController(Subscriber):
             settings=self._settings,
             listener=self._listener,
             recorder=self._recorder,
+            traceparent=self._observer.traceparent if self._observer else lambda _: "",
             holds_lease=self._holds_lease,
             clock=self._clocks.kubernetes,
         )

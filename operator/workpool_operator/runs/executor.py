@@ -68,6 +68,7 @@ class Executor:
         settings: Callable[[], RunSettings],
         listener: Listener,
         recorder: EventRecorder,
+        traceparent: Callable[[UUID], str] = lambda _: "",
         holds_lease: Callable[[], bool] = lambda: True,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -82,6 +83,7 @@ class Executor:
         self._settings = settings
         self._listener = listener
         self._recorder = recorder
+        self._traceparent = traceparent
         self._clock = clock
 
     async def execute(self, run_id: UUID, action: actions.Action) -> bool:
@@ -147,6 +149,7 @@ class Executor:
                 await propose.record_infrastructure_pid(
                     run_id, f"{self._namespace_of(run_id)}:{name}"
                 )
+                await propose.hand_over_trace(run_id, self._traceparent(run_id))
             case actions.ReportWaiting(wait=wait, claim=claim):
                 await propose.report_waiting(run_id, wait, claim)
             case actions.Postpone(wait=wait, delay=delay):

@@ -9,16 +9,19 @@ restart finds halfway, it reports the end, but no delay.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from workpool_operator.jobs.diagnosis import INFRASTRUCTURE_RETRY, OUTAGE
 from workpool_operator.kube.models import Job, Pod
 from workpool_operator.prefect_api.models import FINAL
-from workpool_operator.runs.claims import Claim
+from workpool_operator.runs.claims import Claim, ClaimedRun
 from workpool_operator.runs.store import RunRecord
+
+TRACE_ID = slice(3, 35)  # of a traceparent, after the version
 
 
 class RunObserver:
@@ -27,17 +30,26 @@ class RunObserver:
     No method may block: the controller's loops call them.
     """
 
+    def begun(self, claimed: ClaimedRun) -> None:
+        """Handle that the run is under this claim: a new one, or one that a restart found."""
+
     def claimed(self, run_id: UUID, *, delay: float) -> None:
         """Handle that this process claimed the run, so long after it was due."""
 
     def claim_refused(self, run_id: UUID) -> None:
         """Handle that Prefect refused the claim."""
 
+    def job_found(self, run_id: UUID, job: Job) -> None:
+        """Handle that the Job of the run's claim is known."""
+
     def job_created(self, run_id: UUID, *, delay: float) -> None:
         """Handle that the run's Job exists, so long after the claim."""
 
     def job_refused(self, run_id: UUID, reason: str) -> None:
         """Handle that an attempt to create the Job failed."""
+
+    def pod_found(self, run_id: UUID, pod: Pod) -> None:
+        """Handle that this pod has started the flow container."""
 
     def started(self, run_id: UUID, *, delay: float, since_due: float) -> None:
         """Handle that the flow container has started, so long after the Job was created."""
@@ -48,6 +60,9 @@ class RunObserver:
     def retried(self, run_id: UUID) -> None:
         """Handle that the run gets a new Job, because the infrastructure ended its pod."""
 
+    def put_back(self, run_id: UUID) -> None:
+        """Handle that the run is scheduled again: the claim is over."""
+
     def ended(self, run_id: UUID, state_type: str, reason: str) -> None:
         """Handle the end of a claimed run. `reason` is "" if the run reported it itself."""
 
@@ -57,6 +72,37 @@ class RunObserver:
 
     def crash_reported(self, run_id: UUID, *, delay: float) -> None:
         """Handle that Prefect took a Crashed, so long after the run's Job was seen to end."""
+
+    def forgotten(self, run_id: UUID) -> None:
+        """Handle that nothing is left to do for the run."""
+
+    def traceparent(self, run_id: UUID) -> str:
+        """Return the W3C trace context of the run's claim, "" if the run is not traced."""
+        return ""
+
+
+class RunObservers(RunObserver):
+    """Has each of several observers handle everything."""
+
+    def __init__(self, *observers: RunObserver) -> None:
+        self._observers = observers
+
+    def traceparent(self, run_id: UUID) -> str:
+        """Return that of the one that traces."""
+        return next(filter(None, (each.traceparent(run_id) for each in self._observers)), "")
+
+
+def _handled_by_each(name: str) -> Callable[..., None]:
+    def handle(self: RunObservers, *args: Any, **details: Any) -> None:
+        for each in self._observers:
+            getattr(each, name)(*args, **details)
+
+    return handle
+
+
+for _name in vars(RunObserver):
+    if not _name.startswith("_") and _name not in vars(RunObservers):
+        setattr(RunObservers, _name, _handled_by_each(_name))
 
 
 @dataclass(slots=True)
@@ -97,7 +143,8 @@ class Progress:
     ) -> None:
         """Report what is new. `now` is monotonic, `wall` is the time of the Prefect server."""
         if record is None:
-            self._seen.pop(run_id, None)
+            if self._seen.pop(run_id, None):
+                self._observer.forgotten(run_id)
             return
         seen = self._seen.get(run_id) or self._begin(run_id, None, record)
         if record.state_type in FINAL:
@@ -110,6 +157,8 @@ class Progress:
             return
         if claim.id != seen.claim:
             seen = self._begin(run_id, claim, record)
+            if record.claimed_run:
+                self._observer.begun(record.claimed_run)
         self._note_claim(run_id, record, claim, seen, now)
         self._note_refusals(run_id, record, seen)
         self._note_job(run_id, claim, jobs, seen, now)
@@ -127,6 +176,7 @@ class Progress:
         if seen.claim is not None:
             if record.run and record.run.state_name == INFRASTRUCTURE_RETRY:
                 self._observer.retried(run_id)
+            self._observer.put_back(run_id)
             seen = self._begin(run_id, None, record)
         if record.refused_claims > seen.refused_claims:
             self._observer.claim_refused(run_id)
@@ -161,6 +211,7 @@ class Progress:
         if job is None:
             return
         seen.job = job.name
+        self._observer.job_found(run_id, job)
         if seen.claimed_at is not None:
             seen.created_at = now
             self._observer.job_created(run_id, delay=now - seen.claimed_at)
@@ -181,9 +232,11 @@ class Progress:
     def _note_start(self, run_id: UUID, pods: Sequence[Pod], seen: _Seen, now: float) -> None:
         if seen.started or not seen.job:
             return
-        if not any(pod.started for pod in pods if pod.job_name == seen.job):
+        own = (pod for pod in pods if pod.job_name == seen.job and pod.started)
+        if (pod := next(own, None)) is None:
             return
         seen.started = True
+        self._observer.pod_found(run_id, pod)
         if seen.created_at is not None and seen.claimed_at is not None:
             seen.started_at = now
             since_due = seen.due_delay + now - seen.claimed_at

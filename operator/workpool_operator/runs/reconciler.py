@@ -27,7 +27,7 @@ from workpool_operator.runs.claims import Owner
 from workpool_operator.runs.decide import decide
 from workpool_operator.runs.executor import Executor
 from workpool_operator.runs.listener import Listener
-from workpool_operator.runs.progress import RunObserver
+from workpool_operator.runs.progress import TRACE_ID, RunObserver
 from workpool_operator.runs.settings import RunSettings
 from workpool_operator.runs.snapshot import Snapshot, take_snapshot
 from workpool_operator.runs.store import RunStore
@@ -120,7 +120,12 @@ class Reconciler:
         record = self._store.of(run_id)
         jobs = self._cluster.jobs.by_run(str(run_id))
         job = next((job.metadata.key for job in jobs if job.name == record.observed_name), "")
-        return logs.about(run=run_id, flow_run_name=record.name, job=job or record.recorded_job_key)
+        return logs.about(
+            run=run_id,
+            flow_run_name=record.name,
+            job=job or record.recorded_job_key,
+            trace_id=self._observer.traceparent(run_id)[TRACE_ID],
+        )
 
     def _decide(self, run_id: UUID) -> Action:
         if held := self._hold(run_id):

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.errors import (
+    OperatorError,
     PrefectNotFound,
     PrefectRefused,
     PrefectThrottled,
@@ -23,7 +24,12 @@ from workpool_operator.errors import (
 from workpool_operator.jobs.diagnosis import WaitReason
 from workpool_operator.logs import first_line
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.models import Run, SetStateResult, State
+from workpool_operator.prefect_api.models import (
+    TRACEPARENT_LABEL,
+    Run,
+    SetStateResult,
+    State,
+)
 from workpool_operator.prefect_api.run_logs import RunLogSender
 from workpool_operator.runs.claims import (
     Claim,
@@ -35,6 +41,7 @@ from workpool_operator.runs.claims import (
     overwritten_state,
 )
 from workpool_operator.runs.deployment_limits import LEASE_SECONDS
+from workpool_operator.runs.progress import TRACE_ID
 from workpool_operator.runs.store import RunStore
 
 log = logging.getLogger(__name__)
@@ -206,6 +213,20 @@ class StateProposals:
     async def record_infrastructure_pid(self, run_id: UUID, pid: str) -> None:
         """Write `infrastructure_pid`."""
         await self._change(run_id, infrastructure_pid=pid)
+
+    async def hand_over_trace(self, run_id: UUID, traceparent: str) -> None:
+        """Have the flow's own span become a child of the claim's, by the label from which Prefect
+        takes its parent; one of another trace stays."""
+        run = self.store.of(run_id).run
+        if run is None or not traceparent or run.traceparent == traceparent:
+            return
+        if run.traceparent and run.traceparent[TRACE_ID] != traceparent[TRACE_ID]:
+            return
+        try:
+            await self._api.update_run_labels(run_id, {TRACEPARENT_LABEL: traceparent})
+            self.store.amend(run_id, traceparent=traceparent)
+        except OperatorError as error:  # a trace only explains
+            log.debug("the flow of run %s starts a trace of its own: %s", run_id, error)
 
     async def reschedule(self, run: Run) -> None:
         """Have polls return a run whose process was to retry it and has ended."""

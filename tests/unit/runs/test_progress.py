@@ -29,7 +29,7 @@ from tests.support.snapshots import (
 )
 from workpool_operator.jobs.diagnosis import WaitReason
 from workpool_operator.kube.models import Job, Pod
-from workpool_operator.runs.progress import Progress, RunObserver
+from workpool_operator.runs.progress import Progress, RunObserver, RunObservers
 from workpool_operator.runs.store import JobFault, JobFaultReason, RunRecord
 
 SCHEDULED = record(run(state("SCHEDULED", scheduled_time=DUE)))
@@ -40,15 +40,21 @@ CRASHED = replace(record(run("CRASHED"), mine="claim"), crash_reason="OOMKilled"
 STARTED = pod(phase="Running")
 
 
-class Seen(RunObserver):
-    """Keeps what is reported."""
+WHICH = ("begun", "job_found", "pod_found", "put_back", "forgotten")
 
-    def __init__(self) -> None:
+
+class Seen(RunObserver):
+    """Keeps the steps that are reported, or which claim, Job and pod they are about."""
+
+    def __init__(self, *, which: bool = False) -> None:
         self.reported: list[tuple[Any, ...]] = []
+        self.which = which
 
     def __getattribute__(self, name: str) -> Any:
-        if name == "reported" or name.startswith("__"):
+        if name in ("reported", "which") or name.startswith("__"):
             return super().__getattribute__(name)
+        if (name in WHICH) is not self.which:
+            return lambda *_, **__: None
 
         def tell(run_id: UUID, *args: Any, **fields: float) -> None:
             self.reported.append((name, *args, *fields.values()))
@@ -57,8 +63,8 @@ class Seen(RunObserver):
 
 
 class Bench:
-    def __init__(self) -> None:
-        self.seen = Seen()
+    def __init__(self, *, which: bool = False) -> None:
+        self.seen = Seen(which=which)
         self.progress = Progress(self.seen)
 
     def update(
@@ -247,3 +253,25 @@ async def test_why_claimed_runs_have_not_started_is_counted_by_reason(
     it.store.put(RUN_ID, RUNNING)
     it._cluster.pods.put(pod(phase="Running", version="3"))
     assert it.pending_by_reason() == {"QuotaExceeded": 1}
+
+
+def test_claim_job_and_pod_are_reported_also_of_a_run_that_a_restart_finds() -> None:
+    bench = Bench(which=True)
+    assert bench.update(ADOPTED) == [("begun",)]
+    assert bench.update(RUNNING, jobs=(job(),), pods=(STARTED,)) == [
+        ("job_found", job()),
+        ("pod_found", STARTED),
+    ]
+    assert bench.update(record(run("SCHEDULED"))) == [("put_back",)]
+    assert bench.update(None) == [("forgotten",)]
+    assert bench.update(None) == []
+
+
+def test_each_of_several_observers_handles_everything() -> None:
+    first, second = Seen(), Seen()
+    both = RunObservers(first, second)
+    both.claimed(RUN_ID, delay=1)
+    both.ended(RUN_ID, "CRASHED", "OOMKilled")
+    assert first.reported == second.reported == [("claimed", 1), ("ended", "CRASHED", "OOMKilled")]
+    handled = {name for name in vars(RunObserver) if not name.startswith("_")}
+    assert handled <= set(vars(RunObservers))

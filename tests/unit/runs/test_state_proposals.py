@@ -56,3 +56,52 @@ async def test_a_claim_counts_as_it_was_answered_although_reads_of_the_earlier_s
     record = store.of(RUN_ID)
     assert record.claim is not None
     assert record.claimed_here is is_ours
+
+
+class LabelledApi:
+    """Keeps the labels that are written; refuses them if `refuses`."""
+
+    def __init__(self, *, refuses: bool = False) -> None:
+        self.labels: list[dict[str, str]] = []
+        self._refuses = refuses
+
+    async def update_run_labels(self, _: UUID, labels: dict[str, str]) -> None:
+        if self._refuses:
+            raise PrefectUnavailable("no answer")
+        self.labels.append(labels)
+
+
+OWN = f"00-{RUN_ID.hex}-{'a' * 16}-01"
+OF_A_PARENT = f"00-{'c' * 32}-{'d' * 16}-01"
+
+
+@pytest.mark.parametrize(
+    ("known", "given", "written"),
+    [
+        ("", OWN, 1),
+        ("", "", 0),  # not traced
+        (OWN, OWN, 0),  # after a restart
+        (f"00-{RUN_ID.hex}-{'b' * 16}-01", OWN, 1),  # of an earlier claim
+        (OF_A_PARENT, OF_A_PARENT[:36] + OWN[36:], 1),  # this claim, in the parent's trace
+        (OF_A_PARENT, OWN, 0),  # found halfway: another trace stays
+    ],
+)
+async def test_the_flow_gets_the_context_of_the_claim_once_unless_it_is_of_another_trace(
+    known: str, given: str, written: int
+) -> None:
+    server, store = LabelledApi(), RunStore(lambda _: {UUID(str(MINE))})
+    store.apply(RUN_ID, replace(run(pending()), traceparent=known), asked_at=time.monotonic())
+    api = cast("PrefectApi", server)
+    proposals = StateProposals(OWNER, api=api, run_log=RunLogSender(api), store=store)
+    for _ in range(2):
+        await proposals.hand_over_trace(RUN_ID, given)
+    assert server.labels == [{"__OTEL_TRACEPARENT": given}] * written
+
+
+async def test_a_trace_that_cannot_be_handed_over_delays_nothing() -> None:
+    server, store = LabelledApi(refuses=True), RunStore(lambda _: {UUID(str(MINE))})
+    store.apply(RUN_ID, run(pending()), asked_at=time.monotonic())
+    api = cast("PrefectApi", server)
+    proposals = StateProposals(OWNER, api=api, run_log=RunLogSender(api), store=store)
+    await proposals.hand_over_trace(RUN_ID, OWN)
+    assert not store.of(RUN_ID).is_stale
