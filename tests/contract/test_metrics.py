@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.contract.conftest import make_run
 from tests.support.exposition import PREFIX, Exposition
 from tests.support.polling import poll
+from workpool_operator.jobs import names
 
 
 async def test_claims_and_jobs_of_a_binding_are_counted_and_forgotten_with_the_binding(
@@ -65,6 +66,27 @@ async def test_runs_that_wait_for_a_slot_are_counted_by_the_reason(
     await served.patch(suspend=False)
     await exposition.shows({f'claims_total{{{key},result="accepted"}}': 2})
     await exposition.shows({f'runs_queued{{{key},reason="Suspended"}}': None})
+
+
+async def test_what_goes_wrong_between_the_operator_and_its_servers_is_counted(
+    api, binding, kube, kube_proxy, namespace, operator, prefect_proxy, suspended_pool, tmp_path
+):
+    exposition = Exposition()
+    kubeconfig = kube_proxy.write_kubeconfig(tmp_path / "operator")
+    await operator(kubeconfig=kubeconfig, **exposition.settings)
+    served = await binding(
+        workPool={"name": suspended_pool["name"]}, server={"url": prefect_proxy.url}
+    )
+    await served.ready()
+    prefect_proxy.on("POST", "/set_state$").once().answer(503)
+    await make_run(api, suspended_pool)
+    key = f'binding="{served.name}",binding_namespace="{namespace}"'
+    await exposition.shows({f'action_failures_total{{{key},cause="prefect"}}': 1})
+    kube_proxy.cut("/jobs")
+    await exposition.shows({'watch_restarts_total{cause="error",resource="jobs"}': 1})
+    taken = {"spec": {"holderIdentity": "somebody"}}
+    await kube.patch("leases", namespace, names.lease_name(served.name), taken)
+    await exposition.shows({f"leases_lost_total{{{key}}}": 1})
 
 
 async def test_a_scrape_without_the_token_is_refused(operator, tmp_path):
