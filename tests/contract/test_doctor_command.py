@@ -82,6 +82,7 @@ async def test_every_missing_right_is_named_with_its_fix(crd, command_without_ri
     grant = f"fix: kubectl -n {namespace} create rolebinding workpool-operator-jobs"
     assert done.out.count(grant) == 4
     assert done.out.splitlines()[-1] == "4 failed, 2 warning, 0 ok"
+    assert "note: the rights are those of your own account; --as system:serviceaccount:" in done.err
 
 
 async def test_an_administrator_sees_the_rights_of_the_operators_account(command, crd, namespace):
@@ -90,6 +91,8 @@ async def test_an_administrator_sees_the_rights_of_the_operators_account(command
     assert done.code == 1
     assert f"rights in namespace {namespace} (jobs): missing create jobs" in done.out
     assert f"--serviceaccount={namespace}:default" in done.out
+    assert f"rights in namespace {namespace} (replicas)" in done.out  # those of its account
+    assert "your own account" not in done.err
 
 
 async def test_an_operator_that_does_not_answer_and_a_binding_that_does_not_exist_are_named(

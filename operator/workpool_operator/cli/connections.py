@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from workpool_operator.binding import addresses, preflight_checks
 from workpool_operator.binding.context import Binding
@@ -36,6 +37,7 @@ from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint, TLSTrust
 from workpool_operator.prefect_api.profile import SSL_CERT_FILE, URL
 
+ELSEWHERE = f"Outside of the cluster: kubectl port-forward, and set {URL} to the forwarded address"
 NO_SERVER = f"no Prefect server: set {URL}, or select a profile (prefect profile use)"
 
 
@@ -147,7 +149,7 @@ def explain_failures(found: ServerConnection) -> Iterator[None]:
         text = (
             f"cannot reach {where}: {_reason(error)}. Is the server running, and the address right"
         )
-        raise OperatorError(f"{text}?{_warnings(found)}") from error
+        raise OperatorError(f"{text}?{_warnings(found)}{_elsewhere(found)}") from error
     except PrefectRedirects as error:
         fix = f": set {found.url} to it" if error.is_api else ", which is probably a login page"
         raise OperatorError(f"{where} redirects to {error.to}{fix}") from error
@@ -168,6 +170,13 @@ def _refusal(error: PrefectRefused, found: ServerConnection, where: str) -> str:
             text = f"the {'API key' if found.server.api_key else 'auth string'}: check"
         return f"{where} answered {error.status} to {text} {found.credentials}"
     return f"{where} answered {error.status}: {error}"
+
+
+def _elsewhere(found: ServerConnection) -> str:
+    """Return what to do outside of the cluster, if the address is one of a Service."""
+    host = urlsplit(found.server.url).hostname or ""
+    is_of_service = host.endswith((".svc", ".svc.cluster.local"))
+    return f" {ELSEWHERE}" if is_of_service and found.url != URL else ""
 
 
 def _warnings(found: ServerConnection) -> str:

@@ -42,6 +42,9 @@ _ROLES = {
     Scope.REPLICAS: permissions.REPLICAS_ROLE,
 }
 
+_SERVICE_ACCOUNT = "system:serviceaccount:"
+_RIGHTS = "rights in namespace"  # so begin the subjects of their checks
+
 _LABELS: Mapping[Status, tuple[str, str]] = {
     "ok": ("ok", "green"),
     "warning": ("warn", "yellow"),
@@ -93,7 +96,16 @@ async def _report(options: Options) -> list[CheckResult]:
     else:
         checks = [asdict(result) for result in results]
         output.echo(output.as_json({"checks": checks, "counts": {s: counts[s] for s in _SUMMARY}}))
+    if kube.context and not options.kubeconfig.user and any(map(_lacks_rights, results)):
+        output.echo_note(
+            "the rights are those of your own account; "
+            f"--as {_SERVICE_ACCOUNT}NAMESPACE:NAME checks those of the operator's"
+        )
     return results
+
+
+def _lacks_rights(result: CheckResult) -> bool:
+    return result.status != "ok" and result.subject.startswith(_RIGHTS)
 
 
 async def _scope(
@@ -144,7 +156,7 @@ async def _checks(kube: KubernetesClient, options: Options) -> AsyncIterator[Che
 
 def _granted(kube: KubernetesClient, options: Options) -> list[tuple[Scope, str]]:
     """Return in which namespaces the operator needs which rights."""
-    found = [(Scope.REPLICAS, kube.namespace)]
+    found = [(Scope.REPLICAS, _namespace_of(options.kubeconfig.user) or kube.namespace)]
     found += [(Scope.BINDINGS, namespace) for namespace in options.namespaces or ()]
     found += [(Scope.JOBS, namespace) for namespace in options.job_namespaces]
     if options.write_secrets:
@@ -152,10 +164,16 @@ def _granted(kube: KubernetesClient, options: Options) -> list[tuple[Scope, str]
     return found
 
 
+def _namespace_of(user: str) -> str:
+    """Return the namespace of a service account, "" for another user."""
+    namespace = user.removeprefix(_SERVICE_ACCOUNT).partition(":")[0]
+    return namespace if user.startswith(_SERVICE_ACCOUNT) else ""
+
+
 async def check_rights(kube: KubernetesClient, scope: Scope, namespace: str) -> list[CheckResult]:
     """Check the rights in the namespace: those that every operator needs, and those that it needs
     only for what its bindings name."""
-    subject = f"rights in namespace {namespace} ({scope.value})"
+    subject = f"{_RIGHTS} {namespace} ({scope.value})"
     of_fields = [rule for rule in rights.rules(scope) if rule.condition == rights.OF_THE_FIELD]
     always = [rule for rule in rights.rules(scope) if rule.condition != rights.OF_THE_FIELD]
     role: Role = _ROLES[scope]

@@ -25,12 +25,10 @@ from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.endpoint import PrefectEndpoint
 from workpool_operator.prefect_api.events import EventStream
 from workpool_operator.prefect_api.models import WorkPool
-from workpool_operator.prefect_api.profile import URL
 from workpool_operator.prefect_api.proxies import proxy_of
 
 SECONDS = 15.0
 MOST_SKEW = timedelta(seconds=5)
-_ELSEWHERE = f"Outside of the cluster: kubectl port-forward, and set {URL} to the forwarded address"
 
 
 async def check_binding(kube: KubernetesClient, key: str) -> AsyncIterator[CheckResult]:
@@ -72,7 +70,7 @@ async def check_name(server: PrefectEndpoint) -> CheckResult:
             found = await loop.getaddrinfo(host, parts.port, type=socket.SOCK_STREAM)
     except (OSError, TimeoutError) as error:
         fault = connection_errors.explain(error)
-        fix = f"correct {server.setting}, and check the DNS of the cluster. {_ELSEWHERE}"
+        fix = f"correct {server.setting}, and check the DNS of the cluster. {connections.ELSEWHERE}"
         return CheckResult(f"DNS: {host}", fault, fix)
     addresses = sorted({str(each[4][0]) for each in found})
     return CheckResult(f"DNS: {host} is {', '.join(addresses[:3])}", status="ok")

@@ -100,3 +100,10 @@ async def test_a_rate_limit_is_reported_with_the_time_that_the_server_named():
         text
         == f"{URL} (spec.server.url of good.yaml) limits the rate of requests: try again in 30 s"
     )
+
+
+@pytest.mark.parametrize("host", ["prefect.data.svc", "prefect.data.svc.cluster.local"])
+async def test_an_address_of_a_service_has_the_way_to_reach_it_from_outside(host):
+    text = explained(await of_binding(url=f"http://{host}:4200/api"), DOWN)
+    assert text.endswith(f"address right? {connections.ELSEWHERE}")
+    assert connections.ELSEWHERE not in explained(await of_binding(), DOWN)
