@@ -121,6 +121,37 @@ async def test_what_holds_a_run_in_prefect_is_named_with_the_runs_that_take_its_
     assert "prefect gcl update" in put_off["nextStep"]
 
 
+async def test_a_binding_leads_to_its_run_that_has_waited_longest_or_crashed_last(
+    api, kube, command, make, suspended_pool, prefect_server, namespace, crd, binding
+):
+    await binding(workPool={"name": suspended_pool["name"]})
+    words = ["explain", "--binding", f"{namespace}/pool", "-o", "json"]
+
+    async def explain() -> Explained:
+        result = await asyncio.to_thread(command.here, *words)
+        assert result.code == 0, result.everything
+        return Explained(result)
+
+    nothing = await explain()
+    assert nothing.reasons == ["NoOperator", "NothingWaits"]
+    assert nothing.document["flowRun"]["id"] is None
+    ended = await make()
+    await api.set_state(ended["id"], "CRASHED", message="out of luck", force=True)
+    crashed = await explain()
+    assert "out of luck" in crashed.answer("Crashed")["message"]
+    assert "crashed last" in crashed.document["chosen"]["why"]
+    holder, waits = await make(due_in=-300), await make(due_in=-200)
+    await make(due_in=-100)
+    await api.set_state(holder["id"], "RUNNING", force=True)
+    await api.request("PATCH", f"/work_pools/{suspended_pool['name']}", {"concurrency_limit": 1})
+    longest = await explain()
+    assert longest.document["flowRun"]["id"] == waits["id"]
+    assert "longest of 2 that wait" in longest.document["chosen"]["why"]
+    full = longest.answer("WorkPoolFull")
+    assert [(each["id"], each["unseen"]) for each in full["holders"]] == [(holder["id"], True)]
+    assert f"explain {holder['id']} has the command that ends" in full["nextStep"]
+
+
 async def test_the_latest_run_of_a_deployment_is_explained_and_what_keeps_the_next_from_existing(
     api, explain, make, suspended_pool
 ):

@@ -390,9 +390,10 @@ def explain(
         str,
         typer.Argument(
             metavar="RUN",
-            help="Id or name of a flow run, or FLOW/DEPLOYMENT for its latest run.",
+            help="Id or name of a flow run, or FLOW/DEPLOYMENT for its latest run. "
+            "Without it: the run of --binding that has waited longest, or crashed last.",
         ),
-    ],
+    ] = "",
     binding: Annotated[
         str,
         typer.Option(
@@ -418,6 +419,9 @@ def explain(
     It reads Prefect and the cluster with your own rights. The exit code is 1 if
     there is no answer, and 3 if a part could not be read.
     """
+    if not (run or binding):
+        text = "name a flow run, or with --binding NS/NAME the binding whose run waits or crashed"
+        raise typer.BadParameter(text, param_hint="RUN")
     from workpool_operator.cli.explain import Options, main
     from workpool_operator.kube.kubeconfig import Kubeconfig
 

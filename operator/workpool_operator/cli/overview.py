@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from workpool_operator.cli.binding_list import list_bindings
 from workpool_operator.cli.objects import key_of
+from workpool_operator.cli.operator_log import pod_of, why_silent
 from workpool_operator.cli.runs_in_flight import RunInFlight, runs_in_flight
-from workpool_operator.cli.status_report import runs_of
+from workpool_operator.cli.status_report import is_silent, runs_of
 from workpool_operator.errors import OperatorError
 from workpool_operator.jobs.field_errors import get_path
 from workpool_operator.kube.client import EVENTS, JOBS, PODS, KubernetesClient
@@ -46,11 +48,15 @@ class Selection:
 
 @dataclass(slots=True)
 class Overview:
-    """What was read at `now`, by the API server's clock; `notes` say what could not be read."""
+    """What was read at `now`, by the API server's clock; `notes` say what could not be read.
+
+    `next_steps` has, by the key of a binding, what to do if its status does not say so.
+    """
 
     now: datetime
     bindings: list[Object] = field(default_factory=list)
     runs: list[RunInFlight] = field(default_factory=list)
+    next_steps: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -67,6 +73,7 @@ async def read_overview(kube: KubernetesClient, selection: Selection) -> Overvie
     found = Overview(kube.clock.now(), bindings)
     await _read_runs(kube, found, everywhere=not selection.listed)
     await _add_claims(kube, found)
+    await _add_next_steps(kube, found)
     return found
 
 
@@ -142,6 +149,29 @@ async def list_objects(kube: KubernetesClient, namespace: str) -> Page:
         for job in json.loads(bodies[0])["items"]
     }
     return JOBS.read_list(bodies[0]), PODS.read_list(bodies[1]), names
+
+
+async def operator_namespace(kube: KubernetesClient, pod: str, *, near: str) -> str:
+    """Return the namespace of the operator's pod, "" if there is no such pod in those that this
+    person may list: all, or the one near."""
+    for namespace in ("", near) if pod else ():
+        with suppress(OperatorError):
+            found = await kube.list(PODS, namespace, field_selector=f"metadata.name={pod}")
+            return next((each.metadata.namespace for each in found), "")
+    return ""
+
+
+async def _add_next_steps(kube: KubernetesClient, found: Overview) -> None:
+    """Say of each binding whose operator is silent where its log is."""
+    namespaces: dict[str, str] = {}
+    for binding in found.bindings:
+        if not is_silent(binding, found.now):
+            continue
+        pod = pod_of(str(get_path(binding, ("status", "holderIdentity")) or ""))
+        if pod not in namespaces:
+            near = str(binding["metadata"]["namespace"])
+            namespaces[pod] = await operator_namespace(kube, pod, near=near)
+        found.next_steps[key_of(binding)] = why_silent(pod, namespaces[pod])
 
 
 async def _explained(kube: KubernetesClient, runs: list[RunInFlight]) -> list[RunInFlight]:

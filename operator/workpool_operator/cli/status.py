@@ -120,7 +120,8 @@ def _tables(found: Overview) -> list[Table]:
 
 
 def _explanations(found: Overview) -> list[str]:
-    return list(status_report.explanations(found.bindings, found.runs, found.now))
+    lines = status_report.explanations(found.bindings, found.runs, found.now, found.next_steps)
+    return list(lines)
 
 
 # On a terminal

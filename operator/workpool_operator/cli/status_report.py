@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from workpool_operator.binding.conditions import CLAIMING, DUE_RUNS_ARE_CLAIMED, READY
@@ -93,11 +94,15 @@ def _run_row(run: RunInFlight, now: datetime) -> tuple[str, ...]:
 
 
 def explanations(
-    bindings: Iterable[Object], runs: Iterable[RunInFlight], now: datetime
+    bindings: Iterable[Object],
+    runs: Iterable[RunInFlight],
+    now: datetime,
+    next_steps: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[str]:
-    """Yield why a binding does not claim runs, and why runs wait, each with what to do. Runs of a
-    binding that wait for the same reason share a line."""
-    for binding in bindings:
+    """Yield why a binding does not claim runs, and why runs wait, each with what to do. Bindings
+    that are not Ready come first, and runs of a binding that wait for the same reason share a line.
+    `next_steps` has what the message of a binding lacks."""
+    for binding in sorted(bindings, key=lambda each: _is_ready(each, now)):
         name = key_of(binding)
         if not get_path(binding, ("status", "conditions")):
             yield f"{name}: {UNSERVED}"
@@ -108,7 +113,9 @@ def explanations(
             is_quiet = found.get("status", "True") == "True" and not _is_limited(found)
             if not is_quiet and message not in shown:
                 shown.add(message)
-                yield f"{name}: {found.get('reason')}: {message}"
+                step = next_steps.get(name, "")
+                more = f" {step[0].upper()}{step[1:]}" if step else ""
+                yield f"{name}: {found.get('reason')}: {message}{more}"
     waiting: dict[tuple[str, ...], list[RunInFlight]] = {}
     for run in runs:
         if run.message:
@@ -124,6 +131,10 @@ def _is_limited(found: Object) -> bool:
     """Return whether due runs wait although the binding claims runs."""
     polls = found.get("type") == CLAIMING and found.get("reason") == "Polling"
     return polls and found.get("message") != DUE_RUNS_ARE_CLAIMED
+
+
+def _is_ready(binding: Object, now: datetime) -> bool:
+    return bool(present(binding, READY, now).get("status") == "True")
 
 
 def as_document(
@@ -177,17 +188,22 @@ def condition(binding: Object, type_: str) -> Object:
 def present(binding: Object, type_: str, now: datetime) -> Object:
     """Return the condition as it is to be shown: Unknown if the status is from before a fault that
     keeps the operator from writing it."""
-    last, ready = get_path(binding, ("status", "lastPollTime")), condition(binding, READY)
-    polled = _time(last)
-    interval = get_path(binding, ("spec", "poll", "intervalSeconds"))
-    seconds = interval if isinstance(interval, int) else DEFAULT_INTERVAL
-    if polled is None or ready.get("status") != "True":
+    if not is_silent(binding, now):
         return condition(binding, type_)
-    if not is_overdue(polled, now, interval=seconds):
-        return condition(binding, type_)
-    age = duration((now - polled).total_seconds())
+    age = age_of(get_path(binding, ("status", "lastPollTime")), now)
     text = f"No operator has polled for it for {age}, and its status is from then. {SILENT}."
     return {"status": "Unknown", "reason": "OperatorSilent", "message": text}
+
+
+def is_silent(binding: Object, now: datetime) -> bool:
+    """Return whether the binding's status says that it is served, and nobody has written it for
+    longer than that can take."""
+    polled = _time(get_path(binding, ("status", "lastPollTime")))
+    interval = get_path(binding, ("spec", "poll", "intervalSeconds"))
+    seconds = interval if isinstance(interval, int) else DEFAULT_INTERVAL
+    if polled is None or condition(binding, READY).get("status") != "True":
+        return False
+    return is_overdue(polled, now, interval=seconds)
 
 
 def is_overdue(polled: datetime, now: datetime, *, interval: int) -> bool:

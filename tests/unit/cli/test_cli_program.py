@@ -248,6 +248,7 @@ def test_without_a_prefect_server_the_other_findings_of_a_deployment_file_are_sh
         (["vaildate", "x"], "vaildate"),
         (["unbind"], "set either --namespace or --all-namespaces"),
         (["status", "-n", "a", "-A"], "set one of NS/NAME, --namespace and --all-namespaces"),
+        (["explain"], "name a flow run, or with --binding NS/NAME"),
         (["status", "etl"], "'etl' must be NAMESPACE/NAME"),
         (["doctor", "-A", "data/etl/x"], "'data/etl/x' must be NAMESPACE/NAME"),
         (["unbind", "-l", "a=b", "--yes"], "set either --namespace"),

@@ -122,6 +122,23 @@ def test_a_status_that_no_operator_writes_any_more_is_not_repeated_as_if_it_were
     assert document["ready"]["reason"] == "OperatorSilent"
 
 
+def test_where_a_status_does_not_say_what_to_do_the_next_step_does():
+    late = SERVED | {"status": {**SERVED["status"], "lastPollTime": "2026-01-01T11:55:00Z"}}
+    steps = {"data/etl": "its log says what it may not do: kubectl -n ops logs pod"}
+    [line] = status_report.explanations([late], [], NOW, steps)
+    assert line.endswith(". Its log says what it may not do: kubectl -n ops logs pod")
+
+
+def test_bindings_that_are_not_ready_are_explained_before_those_that_wait():
+    fault = ("False", "WorkPoolNotFound", "There is no such pool.")
+    broken = binding(("Ready", *fault), ("Claiming", *fault))
+    broken["metadata"]["name"] = "ml"
+    reasons = [
+        line.split(": ")[1] for line in status_report.explanations([SERVED, broken], [], NOW)
+    ]
+    assert reasons == ["WorkPoolNotFound", "AtCapacity"]
+
+
 def test_a_fault_stays_although_it_keeps_the_operator_from_polling():
     fault = ("False", "ConnectionFailed", "The operator cannot reach a Prefect API.")
     found = binding(("Ready", *fault), lastPollTime="2026-01-01T11:55:00Z")

@@ -20,10 +20,17 @@ from workpool_operator.binding.context import Binding
 from workpool_operator.cli import binding_lookup, connections, output
 from workpool_operator.cli.connections import PatientPrefectApi
 from workpool_operator.cli.explain import reasons, report, timeline
+from workpool_operator.cli.explain.choice import choose_run
 from workpool_operator.cli.explain.cluster_reader import ClusterReader
 from workpool_operator.cli.explain.prefect_reader import Found, PrefectReader, find_run
 from workpool_operator.cli.explain.report import Report
-from workpool_operator.cli.explain.snapshot import ClusterFacts, PrefectFacts, Snapshot, Unread
+from workpool_operator.cli.explain.snapshot import (
+    Choice,
+    ClusterFacts,
+    PrefectFacts,
+    Snapshot,
+    Unread,
+)
 from workpool_operator.cli.patience import PatientKubernetesClient
 from workpool_operator.cli.redaction import Redaction
 from workpool_operator.errors import OperatorError
@@ -37,7 +44,8 @@ PARTIAL = 3  # the exit code if something could not be read
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of the command. `run` is an id, a name, or FLOW/DEPLOYMENT."""
+    """The options of the command. `run` is an id, a name, or FLOW/DEPLOYMENT; without one, the
+    run of `binding` that waits or has crashed is explained."""
 
     run: str
     binding: str
@@ -71,6 +79,7 @@ class _Reading:
     options: Options
     redaction: Redaction
     unread: list[Unread] = field(default_factory=list)
+    choice: Choice | None = None
 
     async def report(self) -> Report:
         """Read both stores and explain what was read."""
@@ -80,7 +89,11 @@ class _Reading:
             run_id = found.run_id if found else self.options.run
             cluster = await self._read_cluster(kube, run_id, prefect) if kube else None
         snapshot = Snapshot(
-            run_id=run_id, prefect=prefect, cluster=cluster, unread=tuple(self.unread)
+            run_id=run_id,
+            choice=self.choice,
+            prefect=prefect,
+            cluster=cluster,
+            unread=tuple(self.unread),
         )
         return Report(snapshot, reasons.explain(snapshot), timeline.timeline(snapshot))
 
@@ -102,23 +115,34 @@ class _Reading:
         """
         try:
             binding = await self._binding(kube)
+            if binding and not self.options.run:
+                pool = binding.spec().work_pool.pool_name
+                self.choice = Choice(binding=binding.key, pool=pool)
             named = self.options.binding
             connection = await connections.connect_server(binding, kube, named=named)
             server = connection.server
             self.redaction.add([server.api_key, server.auth_string, *dict(server.headers).values()])
             api = await stack.enter_async_context(PatientPrefectApi(server, pool=""))
             with connections.explain_failures(connection):
-                found = await find_run(api, self.options.run)
+                found = await self._find(api, binding)
                 reader = PrefectReader(api, self.unread)
                 return found, await reader.read(found)
         except OperatorError as error:
             if isinstance(error, lookup.NotFound | lookup.Ambiguous):
                 raise
             more = ", or add --binding NS/NAME" if isinstance(error, connections.NoServer) else ""
-            if not lookup.is_id(self.options.run):
+            if self.choice is None and not lookup.is_id(self.options.run):
                 raise OperatorError(f"{error}{more}") from error
             self.unread.append(Unread("Prefect", f"{error}{more}"))
             return None, None
+
+    async def _find(self, api: PatientPrefectApi, binding: Binding | None) -> Found:
+        """Return the run that the user named, or that of the binding."""
+        if binding is None or self.choice is None:
+            return await find_run(api, self.options.run)
+        run, why = await choose_run(api, binding)
+        self.choice = replace(self.choice, why=why)
+        return Found(str(run.id) if run else "", run)
 
     async def _binding(self, kube: KubernetesClient | None) -> Binding | None:
         if not self.options.binding:

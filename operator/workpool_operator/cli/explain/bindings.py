@@ -6,20 +6,15 @@ from datetime import datetime
 
 from workpool_operator.cli.explain.reason import Reason, describe, sentences, since
 from workpool_operator.cli.explain.snapshot import BindingFacts
+from workpool_operator.cli.operator_log import FIND_PODS, how_to_read, why_silent
 from workpool_operator.cli.status_report import SILENT
-
-PODS = "kubectl get pods -A -l app.kubernetes.io/name=workpool-operator"
 
 
 def read_log(run_id: str, binding: BindingFacts | None) -> str:
     """Return how to read about the run in the log of the binding's operator."""
-    if binding is None or not binding.operator_pod:
-        return f"read the operator's log for {run_id}; it is one of: {PODS}"
-    pod, namespace = binding.operator_pod, binding.operator_namespace
-    if namespace:
-        return f"read the operator's log: kubectl -n {namespace} logs {pod} | grep {run_id}"
-    where = f"kubectl get pods -A --field-selector=metadata.name={pod}"
-    return f"read the log of the operator's pod {pod} for {run_id}; its namespace: {where}"
+    if binding is None:
+        return how_to_read("", "", about=run_id)
+    return how_to_read(binding.operator_pod, binding.operator_namespace, about=run_id)
 
 
 def hold(binding: BindingFacts, *, now: datetime) -> Reason | None:
@@ -34,7 +29,7 @@ def unserved(binding: BindingFacts, *, now: datetime) -> Reason | None:
     ready = binding.ready
     if ready is None:
         text = f"No operator serves binding {binding.key}: it has no status"
-        step = f"start an operator that watches namespace {binding.namespace}: {PODS}"
+        step = f"start an operator that watches namespace {binding.namespace}: {FIND_PODS}"
         return Reason(reason="NoOperator", message=sentences(text), next_step=step)
     if binding.deleting:
         text = f"Binding {binding.key} is being deleted: it claims no runs"
@@ -43,11 +38,11 @@ def unserved(binding: BindingFacts, *, now: datetime) -> Reason | None:
     if not binding.operator or ready.reason == "NotSelected":
         text = f"No operator serves binding {binding.key} ({ready.reason})"
         message = sentences(text, ready.message)
-        return Reason(reason="NoOperator", message=message, next_step=PODS)
+        return Reason(reason="NoOperator", message=message, next_step=FIND_PODS)
     if binding.is_silent(now):
         text = f"No operator has polled for binding {binding.key} {since(binding.last_poll, now)}"
         message = sentences(text, SILENT)
-        step = f"if its pods run, their log says which right is missing: {PODS}"
+        step = why_silent(binding.operator_pod, binding.operator_namespace)
         return Reason(reason="OperatorSilent", message=message, next_step=step)
     return None
 

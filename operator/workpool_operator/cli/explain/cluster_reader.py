@@ -5,8 +5,9 @@ What this person may not read is noted and left out.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from workpool_operator.api import v1alpha1
 from workpool_operator.binding.status import BINDINGS
 from workpool_operator.cli import objects
+from workpool_operator.cli.explain.reason import MOST_LISTED
 from workpool_operator.cli.explain.snapshot import (
     BindingFacts,
     ClusterFacts,
@@ -25,7 +27,7 @@ from workpool_operator.cli.explain.snapshot import (
     PrefectFacts,
     Unread,
 )
-from workpool_operator.cli.overview import job_namespaces, list_objects
+from workpool_operator.cli.overview import job_namespaces, list_objects, operator_namespace
 from workpool_operator.cli.runs_in_flight import RunInFlight, runs_in_flight
 from workpool_operator.errors import KubernetesForbidden, KubernetesNotFound, OperatorError
 from workpool_operator.jobs import kueue, names
@@ -81,6 +83,7 @@ class ClusterReader:
             events=await self._events(jobs, pods),
             jobs_readable=jobs_readable,
             pods_readable=pods_readable,
+            unseen=await self._unseen(prefect),
         )
 
     # Bindings
@@ -113,21 +116,13 @@ class ClusterReader:
         full = claiming is not None and claiming.reason == "AtCapacity"
         return replace(
             binding,
-            operator_namespace=await self._operator_namespace(binding),
+            operator_namespace=await operator_namespace(
+                self.kube, binding.operator_pod, near=binding.namespace
+            ),
             transition_id=await self._transition_id(binding, pool_id, UUID(run_id)),
             refused_claim=await self._refused_claim(binding, run_id),
             in_flight=await self._in_flight(binding) if full else (),
         )
-
-    async def _operator_namespace(self, binding: BindingFacts) -> str:
-        """Return the namespace of the operator's pod, "" if it is not among those that this person
-        may list."""
-        by_name = f"metadata.name={binding.operator_pod}"
-        for namespace in ("", binding.namespace) if binding.operator_pod else ():
-            with suppress(OperatorError):
-                found = await self.kube.list(PODS, namespace, field_selector=by_name)
-                return next((pod.metadata.namespace for pod in found), "")
-        return ""
 
     async def _transition_id(
         self, binding: BindingFacts, pool_id: UUID, run_id: UUID
@@ -190,6 +185,25 @@ class ClusterReader:
             self._note(resource.plural, where, first)
         return tuple(found), bool(found)
 
+    async def _unseen(self, prefect: PrefectFacts | None) -> frozenset[str]:
+        """Return which of the runs that take slots have neither a Job nor a pod in the cluster;
+        none if not all of it can be read."""
+        started = {each.id for each in _holders_of(prefect) if each.started}
+        if not started or self.namespace:
+            return frozenset()
+        among = ",".join(sorted(started))
+        seen: set[str] = set()
+        for label in (RUN_LABEL, FLOW_RUN_ID_KEY):
+            query = {"labelSelector": f"{label} in ({among})"}
+            for resource in (JOBS, PODS):
+                try:
+                    body = await self.kube.request("GET", resource.path(""), query=query)
+                except OperatorError:
+                    return frozenset()
+                labels = (item["metadata"].get("labels", {}) for item in json.loads(body)["items"])
+                seen.update(found[label] for found in labels)
+        return frozenset(started - seen)
+
     async def _labelled(self, resource: Resource[T], namespace: str, run_id: str) -> tuple[T, ...]:
         """Return the objects of ours; if there are none, those of a stock worker."""
         ours = await self.kube.list(resource, namespace, label_selector=f"{RUN_LABEL}={run_id}")
@@ -241,6 +255,16 @@ _UNTIL = re.compile(r"not before (\S+Z)")
 def _holder(run: RunInFlight) -> Holder:
     name = run.name or f"Job {run.namespace}/{run.job}"
     return Holder(name=name, id=run.run_id, state=run.phase, since=run.since)
+
+
+def _holders_of(prefect: PrefectFacts | None) -> Iterator[Holder]:
+    """Yield the runs that are shown as taking slots of the run's limits."""
+    if prefect is None:
+        return
+    slots = prefect.deployment.slots if prefect.deployment else None
+    for limit in (prefect.queue, prefect.pool, slots):
+        if limit and limit.full:
+            yield from limit.holders[:MOST_LISTED]
 
 
 def _may_serve(binding: BindingFacts, prefect: PrefectFacts | None) -> bool:

@@ -203,4 +203,5 @@ class PrefectReader:
 
 def _holder(run: Run) -> Holder:
     since = run.state.timestamp if run.state else None
-    return Holder(name=run.name, id=str(run.id), state=run.state_name, since=since)
+    started = run.state_type in ("RUNNING", "CANCELLING")
+    return Holder(name=run.name, id=str(run.id), state=run.state_name, since=since, started=started)

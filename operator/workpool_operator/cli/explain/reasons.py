@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from workpool_operator.cli.explain import claimed, scheduled
+from workpool_operator.cli.explain import bindings, claimed, scheduled
 from workpool_operator.cli.explain.reason import Reason, describe, listed, sentences
-from workpool_operator.cli.explain.snapshot import Deployment, PrefectFacts, Snapshot
+from workpool_operator.cli.explain.snapshot import Choice, Deployment, PrefectFacts, Snapshot
 from workpool_operator.jobs import diagnosis
 from workpool_operator.prefect_api.models import Run
 
@@ -25,12 +25,30 @@ def explain(snapshot: Snapshot) -> tuple[Reason, ...]:
     """Return every reason. The first one is the answer; those that hold the run are before others
     of its state. Empty if neither store could be read."""
     prefect, run = snapshot.prefect, snapshot.run
+    if run is None and snapshot.choice:
+        return tuple(_no_choice(snapshot, snapshot.choice))
     if prefect is None:
         return tuple(_by_cluster(snapshot))
     if run is None:
         return tuple(_no_run(snapshot, prefect))
     by_state = _BY_STATE.get(run.state_type, claimed.explain_ended)
     return tuple(chain(by_state(snapshot, run, prefect), _no_next(prefect, run)))
+
+
+def _no_choice(snapshot: Snapshot, choice: Choice) -> Iterator[Reason]:
+    """Yield why the binding claims no runs, and that none waits for it, as far as Prefect knows."""
+    binding, cluster = snapshot.chosen_binding, snapshot.cluster
+    held = bindings.hold(binding, now=cluster.now) if binding and cluster else None
+    if held:
+        yield held
+    if snapshot.prefect:
+        text = f"No run of work pool '{choice.pool}' waits for binding {choice.binding}"
+        yield Reason(
+            reason="NothingWaits",
+            message=sentences(text, "None has crashed within a day"),
+            next_step=f"to see its runs: workpool-operator status {choice.binding}",
+            holds=False,
+        )
 
 
 def _no_run(snapshot: Snapshot, prefect: PrefectFacts) -> Iterator[Reason]:

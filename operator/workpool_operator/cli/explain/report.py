@@ -32,8 +32,10 @@ def as_document(report: Report) -> Object:
     """Return the report as it is printed with `-o json`."""
     reasons = [_reason(reason) for reason in report.reasons]
     claimant = report.snapshot.claimant
+    choice = report.snapshot.choice
     return {
         "flowRun": _run(report.snapshot),
+        "chosen": {"binding": choice.binding, "why": choice.why or None} if choice else None,
         "claimedBy": {"name": claimant.name, "since": _time(claimant.since)} if claimant else None,
         "answer": reasons[0] if reasons else None,
         "reasons": reasons,
@@ -72,7 +74,13 @@ def _reason(reason: Reason) -> Object:
         "nextStep": reason.next_step or None,
         "holds": reason.holds,
         "holders": [
-            {"name": each.name, "id": each.id, "state": each.state, "since": _time(each.since)}
+            {
+                "name": each.name,
+                "id": each.id,
+                "state": each.state,
+                "since": _time(each.since),
+                "unseen": each.unseen,
+            }
             for each in reason.holders
         ],
     }
@@ -87,13 +95,17 @@ def heading(report: Report) -> list[str]:
     snapshot = report.snapshot
     run, prefect = snapshot.run, snapshot.prefect
     if run is None or prefect is None:
-        return [f"flow run {snapshot.run_id}"] if snapshot.run_id else []
+        name = f"flow run {snapshot.run_id}" if snapshot.run_id else ""
+        asked = f"binding {snapshot.choice.binding}" if snapshot.choice else ""
+        return [*filter(None, (name or asked,))]
     of = f" of {prefect.deployment.name}" if prefect.deployment else ""
     lines = [f"flow run '{run.name}' ({run.id}){of}"]
     is_plain = run.state_name.upper() == run.state_type
     state = run.state_name if is_plain else f"{run.state_name} ({run.state_type})"
     began = since(run.state.timestamp if run.state else None, prefect.now)
     lines.append(f"{state} {began}{_pool(snapshot)}")
+    if snapshot.choice:
+        lines.append(f"chosen for binding {snapshot.choice.binding}: {snapshot.choice.why}")
     if claimant := snapshot.claimant:
         lines.append(f"claimed by {claimant.name} at {at(claimant.since, prefect.now)}")
     return lines
@@ -115,7 +127,12 @@ def holders(reason: Reason, *, now: datetime | None) -> Iterator[str]:
 
 def _holder(holder: Holder, now: datetime | None) -> str:
     began = f" {since(holder.since, now)}" if holder.since and now else ""
-    return f"{holder.name} ({holder.id}) {holder.state}{began}"
+    unseen = (
+        ": no Job or pod of it in this cluster, nothing here seems to run it"
+        if holder.unseen
+        else ""
+    )
+    return f"{holder.name} ({holder.id}) {holder.state}{began}{unseen}"
 
 
 def clock(entry: Entry, before: Entry | None) -> str:

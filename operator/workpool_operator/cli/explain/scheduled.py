@@ -19,7 +19,7 @@ from workpool_operator.runs.deployment_limits import LEASE_SECONDS
 AWAITING_SLOT = "AwaitingConcurrencySlot"
 # Names that say only that the run waits for its time.
 _PLAIN = frozenset({"Scheduled", "Late"})
-_CLAIMED_SOON = timedelta(seconds=60)  # a due run is claimed within a poll
+CLAIMED_SOON = timedelta(seconds=60)  # a due run is claimed within a poll
 
 
 def explain(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Iterator[Reason]:
@@ -114,7 +114,8 @@ def _queue(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Reason | None
     if not queue.full:
         return None
     fix = f"prefect work-queue set-concurrency-limit '{queue.name}' N --pool '{pool}'"
-    return _full("QueueFull", f"the concurrency limit of {name}", queue, fix)
+    limit = snapshot.with_unseen(queue)
+    return _full("QueueFull", f"the concurrency limit of {name}", limit, fix)
 
 
 def _pool(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Reason | None:
@@ -131,7 +132,8 @@ def _pool(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Reason | None:
     if not pool.full:
         return None
     fix = f"prefect work-pool set-concurrency-limit '{pool.name}' N"
-    return _full("WorkPoolFull", f"the concurrency limit of work pool '{pool.name}'", pool, fix)
+    limit = snapshot.with_unseen(pool)
+    return _full("WorkPoolFull", f"the concurrency limit of work pool '{pool.name}'", limit, fix)
 
 
 def _full(reason: str, what: str, limit: Limit, fix: str) -> Reason:
@@ -139,22 +141,30 @@ def _full(reason: str, what: str, limit: Limit, fix: str) -> Reason:
     return Reason(
         reason=reason,
         message=sentences(text[0].upper() + text[1:]),
-        next_step=f"{_whether_it_runs(limit)}wait until one is free, or raise the limit: {fix}",
+        next_step=_free_a_slot(limit, fix),
         holders=limit.holders,
     )
 
 
-def _whether_it_runs(limit: Limit) -> str:
-    """Return the command that says whether the first holder still runs; "" without one."""
+def _free_a_slot(limit: Limit, fix: str) -> str:
+    """Return what to do about a full limit: end the holders that nothing runs, before it is raised
+    for them."""
+    wait = f"wait until one is free, or raise the limit: {fix}"
+    if unseen := next((each for each in limit.holders if each.unseen), None):
+        return (
+            f"check the holders: workpool-operator explain {unseen.id} has the command that ends "
+            f"a run that nothing runs, which frees its slot. If they run elsewhere, {wait}"
+        )
     first = next(iter(limit.holders), None)
-    return f"does it run? workpool-operator explain {first.id}; " if first else ""
+    check = f"check whether it runs: workpool-operator explain {first.id}; " if first else ""
+    return f"{check}{wait}"
 
 
 def _deployment(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Reason | None:
     found = prefect.deployment
     if found is None or found.slots is None or not found.why_it_waits:
         return None
-    slots, why = found.slots, found.why_it_waits.partition(": ")[2]
+    slots, why = snapshot.with_unseen(found.slots), found.why_it_waits.partition(": ")[2]
     leased = slots.taken - len(slots.holders)
     lease = ""
     if leased > 0:
@@ -165,8 +175,7 @@ def _deployment(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Reason |
     return Reason(
         reason="DeploymentFull",
         message=sentences(f"Deployment {found.name}: {why}", lease),
-        next_step=f"{_whether_it_runs(slots)}wait until one is free, or raise the limit: "
-        f"{_raise(found.limit_name)}",
+        next_step=_free_a_slot(slots, _raise(found.limit_name)),
         holders=slots.holders,
     )
 
@@ -207,7 +216,7 @@ def _free(snapshot: Snapshot, run: Run, prefect: PrefectFacts, binding: BindingF
         )
         return Reason(reason="PreviousPod", message=sentences(text), next_step=step)
     due = run.next_scheduled_start_time or prefect.now
-    if prefect.now - due < _CLAIMED_SOON:
+    if prefect.now - due < CLAIMED_SOON:
         text = f"Nothing holds it: binding {binding.key} claims it with its next poll"
         step = f"wait for it: at most {binding.poll_seconds} s"
         return Reason(reason="Due", message=sentences(text), next_step=step, holds=False)

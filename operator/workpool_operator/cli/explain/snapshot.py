@@ -6,12 +6,13 @@ Either half can be missing: then `unread` says why, and the other one still expl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from workpool_operator.binding.conditions import CLAIMING, READY
+from workpool_operator.cli.operator_log import pod_of
 from workpool_operator.cli.status_report import is_overdue
 from workpool_operator.kube.models import Condition, Event, Job, Pod
 from workpool_operator.prefect_api.models import Run, State
@@ -31,12 +32,27 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A flow run that holds a slot: its name, its state or phase, and since when."""
+    """A flow run that holds a slot: its name, its state or phase, and since when.
+
+    `unseen`: it has started, and the cluster has neither a Job nor a pod of it.
+    """
 
     name: str
     id: str
     state: str
     since: datetime | None = None
+    started: bool = False
+    unseen: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The binding that the user named instead of a run, by its key, with its work pool; and why its
+    run was chosen, "" if none was."""
+
+    binding: str
+    pool: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +148,7 @@ class BindingFacts:
     @property
     def operator_pod(self) -> str:
         """The name of the operator's pod, which its identity begins with."""
-        return self.operator.partition("_")[0]
+        return pod_of(self.operator)
 
     @property
     def ready(self) -> Condition | None:
@@ -171,7 +187,8 @@ class ClusterFacts:
     """What the cluster has: every readable binding, and the run's own Jobs, pods and their Events.
 
     `events` has those of each object, by the object's name, oldest first. `jobs_readable` is false
-    if Jobs of the run could exist that this user may not see; the same for pods.
+    if Jobs of the run could exist that this user may not see; the same for pods. `unseen` are the
+    ids of the holders of slots that have neither a Job nor a pod in it.
     """
 
     address: str
@@ -183,6 +200,7 @@ class ClusterFacts:
     events: Mapping[str, tuple[Event, ...]] = field(default_factory=dict)
     jobs_readable: bool = True
     pods_readable: bool = True
+    unseen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,9 +214,11 @@ class Claimant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Everything that was read about one run. `run_id` is empty if a deployment has no run."""
+    """Everything that was read about one run. `run_id` is empty if there is none to explain: a
+    deployment has no run, or of the binding of `choice` none waits."""
 
     run_id: str
+    choice: Choice | None = None
     prefect: PrefectFacts | None = None
     cluster: ClusterFacts | None = None
     unread: tuple[Unread, ...] = ()
@@ -241,6 +261,11 @@ class Snapshot:
         )
 
     @property
+    def chosen_binding(self) -> BindingFacts | None:
+        """The binding that the user named instead of a run; None if it is not in the cluster."""
+        return self._binding(self.choice.binding) if self.choice else None
+
+    @property
     def newest_job(self) -> Job | None:
         """The Job that was created last."""
         jobs = self.cluster.jobs if self.cluster else ()
@@ -265,6 +290,12 @@ class Snapshot:
     @property
     def _pods(self) -> tuple[Pod, ...]:
         return self.cluster.pods if self.cluster else ()
+
+    def with_unseen(self, limit: Limit) -> Limit:
+        """Return the limit, its holders marked of which the cluster has neither a Job nor a pod."""
+        unseen = self.cluster.unseen if self.cluster else ()
+        marked = (replace(each, unseen=each.id in unseen) for each in limit.holders)
+        return replace(limit, holders=tuple(marked))
 
     def events_of(self, name: str) -> tuple[Event, ...]:
         """Return the Events of the Job or pod of that name, oldest first."""

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.explained import binding, claimed, conditions, scheduled, snapshot
 from tests.support.snapshots import RUN_ID, WALL, container, job, pod, state
+from workpool_operator.cli.explain import report
 from workpool_operator.cli.explain.reasons import explain
 from workpool_operator.cli.explain.snapshot import Deployment, Holder, Limit, Snapshot
 from workpool_operator.kube.models import BINDING_ANNOTATION, Event
@@ -370,6 +371,20 @@ def test_a_quota_that_is_exhausted_has_the_command_that_shows_what_takes_it():
 def test_the_first_run_that_takes_a_slot_is_the_next_one_to_explain():
     given = snapshot(scheduled(), prefect={"pool": FULL}, **DUE)
     assert "workpool-operator explain 22222222; wait" in next(iter(explain(given))).next_step
+
+
+def test_a_holder_without_job_and_pod_is_to_be_checked_before_the_limit_is_raised():
+    elsewhere = Holder(name="lost", id="33333333", state="Running", since=WALL)
+    pool = replace(FULL, holders=(OTHER, elsewhere), taken=2, limit=2)
+    given = snapshot(
+        scheduled(), prefect={"pool": pool}, cluster={"unseen": frozenset({"33333333"})}, **DUE
+    )
+    full = next(iter(explain(given)))
+    assert full.next_step.startswith("check the holders: workpool-operator explain 33333333 has")
+    assert full.next_step.index("ends a run") < full.next_step.index("raise the limit")
+    runs, lost = report.holders(full, now=WALL)
+    assert "nothing here seems to run it" not in runs
+    assert lost.endswith(": no Job or pod of it in this cluster, nothing here seems to run it")
 
 
 def test_a_lease_without_a_run_is_named():

@@ -104,8 +104,9 @@ def test_the_document_has_the_answer_who_holds_it_and_what_could_not_be_read():
     found = replace(found, reasons=[replace(found.reasons[0], holders=holders)])
     document: Any = report.as_document(found)
     assert document["answer"]["reason"] == "JobPending"
+    since = "2026-01-01T12:00:00Z"
     assert document["answer"]["holders"] == [
-        {"name": "other", "id": "2", "state": "Running", "since": "2026-01-01T12:00:00Z"}
+        {"name": "other", "id": "2", "state": "Running", "since": since, "unseen": False}
     ]
     assert document["unread"] == [{"what": "pods", "why": "forbidden", "nextStep": "ask"}]
     assert found.is_partial
