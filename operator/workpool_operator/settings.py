@@ -70,6 +70,14 @@ class Settings(BaseSettings):
     messages about missing rights name the chart's values instead of the ClusterRoles of
     manifests/base."""
 
+    helm_watch_namespaces: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Names of the namespaces, separated by commas, in which the Helm release grants the rights to
+    bindings; the chart sets it, and the next. If a right is missing there, the message says that an
+    upgrade with the same values restores it."""
+
+    helm_job_namespaces: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Those in which it grants the rights to Jobs."""
+
     manifests: Literal["base", "namespaced"] = "base"
     """The folder of manifests/ that the operator was installed from; manifests/namespaced sets it.
     Without a Helm release, messages about missing rights name what that folder grants."""
@@ -88,7 +96,9 @@ class Settings(BaseSettings):
             return None
         return {"apiVersion": "v1", "kind": "Pod", "name": self.pod_name, "uid": self.pod_uid}
 
-    @field_validator("template_environment", mode="before")
+    @field_validator(
+        "template_environment", "helm_watch_namespaces", "helm_job_namespaces", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -117,6 +127,15 @@ def template_environment() -> frozenset[str]:
 def helm_release() -> str:
     """Return the setting, for messages that say how to grant a right."""
     return Settings().helm_release
+
+
+@cache
+def helm_namespaces(rights: Literal["bindings", "jobs"]) -> frozenset[str]:
+    """Return the namespaces in which the release grants the rights to bindings or to Jobs, for the
+    same messages. With `clusterWide` those to Jobs include what a binding needs of its own."""
+    found = Settings()
+    jobs = found.helm_job_namespaces
+    return jobs if rights == "jobs" else jobs | found.helm_watch_namespaces
 
 
 @cache

@@ -277,10 +277,22 @@ def test_a_security_context_can_be_changed_in_part_or_left_out():
 
 
 def test_the_operator_knows_the_release_that_its_messages_name():
-    (deployment,) = of_kind(render(), "Deployment")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    environment = _environment(render())
     assert environment["WORKPOOL_OPERATOR_HELM_RELEASE"] == "home/test"
+
+
+def test_the_operator_knows_where_its_release_grants_rights_so_that_its_messages_say_upgrade():
+    apart = _environment(render(watchNamespaces=["a", "b"], jobNamespaces=["runs"]))
+    assert apart["WORKPOOL_OPERATOR_HELM_WATCH_NAMESPACES"] == "a,b"
+    assert apart["WORKPOOL_OPERATOR_HELM_JOB_NAMESPACES"] == "runs"
+    foreign = _environment(render(rbac={"create": False}))
+    assert "WORKPOOL_OPERATOR_HELM_WATCH_NAMESPACES" not in foreign
+
+
+def _environment(objects: list[dict[str, Any]]) -> dict[str, str | None]:
+    (deployment,) = of_kind(objects, "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry.get("value") for entry in container["env"]}
 
 
 @pytest.fixture

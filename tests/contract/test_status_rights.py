@@ -104,6 +104,21 @@ async def test_a_revoked_right_is_reported_within_15_s_with_the_value_of_the_cha
     await served.ready(seconds=SOON)
 
 
+async def test_a_right_that_the_release_grants_comes_back_by_an_upgrade_with_the_same_values(
+    binding, operator, restricted, namespace
+):
+    release = {
+        "WORKPOOL_OPERATOR_HELM_RELEASE": "home/etl",
+        "WORKPOOL_OPERATOR_HELM_JOB_NAMESPACES": f"other,{namespace}",
+    }
+    await operator(kubeconfig=await restricted(SEES_BINDINGS), **release)
+    served = await binding()
+    fault = await served.condition("JobsPermitted", "False", reason="JobsForbidden", seconds=SOON)
+    assert (
+        "Grant it: upgrade Helm release 'etl' (namespace 'home') with the same" in fault["message"]
+    )
+
+
 async def test_a_secret_that_may_not_be_read_is_reported(
     binding, operator, restricted, prefect_server
 ):

@@ -48,6 +48,10 @@ volumeMounts: {{- toYaml . | nindent 2 }}
 - {name: WORKPOOL_OPERATOR_LOG_FORMAT, value: {{ .Values.log.format }}}
 # Messages about missing rights then name the values of this release.
 - {name: WORKPOOL_OPERATOR_HELM_RELEASE, value: {{ .Release.Namespace }}/{{ .Release.Name }}}
+{{- if .Values.rbac.create }}
+- {name: WORKPOOL_OPERATOR_HELM_WATCH_NAMESPACES, value: {{ include "workpool-operator.watchNamespaces" . | fromJsonArray | join "," | quote }}}
+- {name: WORKPOOL_OPERATOR_HELM_JOB_NAMESPACES, value: {{ include "workpool-operator.jobNamespaces" . | fromJsonArray | join "," | quote }}}
+{{- end }}
 # A replica's Lease is deleted with its pod.
 - name: WORKPOOL_OPERATOR_POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}

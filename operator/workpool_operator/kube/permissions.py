@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from workpool_operator import settings
 from workpool_operator.errors import KubernetesRefused
@@ -17,18 +18,20 @@ from workpool_operator.kube.rights import Permission
 class Role:
     """Rights in one namespace: a ClusterRole of manifests/base that a RoleBinding grants there, and
     the change to the chart's values that grants the same; {} stands for the namespace. Without a
-    ClusterRole, manifests/base itself grants them."""
+    ClusterRole, manifests/base itself grants them. `part` is what the chart grants in one namespace
+    with other such rights, None if a value of its own grants these."""
 
     cluster_role: str
     values: str
+    part: Literal["bindings", "jobs"] | None = None
 
 
 _PER_NAMESPACE = "workpool-operator-jobs"
-JOBS_ROLE = Role(_PER_NAMESPACE, "add {} to jobNamespaces (default: watchNamespaces)")
+JOBS_ROLE = Role(_PER_NAMESPACE, "add {} to jobNamespaces (default: watchNamespaces)", "jobs")
 BINDINGS_ROLE = Role(
-    _PER_NAMESPACE, "add {} to watchNamespaces (with clusterWide: to jobNamespaces)"
+    _PER_NAMESPACE, "add {} to watchNamespaces (with clusterWide: to jobNamespaces)", "bindings"
 )
-FOLLOW_BINDINGS_ROLE = Role("", "add {} to watchNamespaces")
+FOLLOW_BINDINGS_ROLE = Role("", "add {} to watchNamespaces", "bindings")
 REPLICAS_ROLE = Role("", "set rbac.create to true, which grants rights to Leases in {},")
 WRITE_SECRETS_ROLE = Role(
     "workpool-operator-secrets", "set writeSecrets to true, with {} among jobNamespaces"
@@ -71,19 +74,27 @@ async def _refused(
 
 async def how_to_grant(kube: KubernetesClient, namespace: str, role: Role) -> str:
     """Return how to grant the operator the role in the namespace: for a Helm release the change of
-    its values, else a kubectl command or what to apply."""
+    its values, or if these grant it already, its upgrade; else a kubectl command or what to apply.
+    """
     if release := settings.helm_release():
-        home, _, name = release.rpartition("/")
-        change = role.values.format(repr(namespace))
-        return (
-            f"{change} in the values of Helm release {name!r} (namespace {home!r}) and upgrade it"
-        )
+        return _how_to_grant_by_helm(release, namespace, role)
     if settings.manifests() == "namespaced":
         return await _how_to_grant_in_one_namespace(kube, namespace, role)
     if not role.cluster_role:
         return "apply manifests/base again, which grants it"
     create = f"kubectl -n {namespace} create rolebinding {role.cluster_role}"
     return f"{create} --clusterrole={role.cluster_role} {await _subject(kube)}"
+
+
+def _how_to_grant_by_helm(release: str, namespace: str, role: Role) -> str:
+    home, _, name = release.rpartition("/")
+    named = f"Helm release {name!r} (namespace {home!r})"
+    if role.part and namespace in settings.helm_namespaces(role.part):
+        return (
+            f"upgrade {named} with the same values, which restores its RoleBindings in namespace "
+            f"{namespace!r}: they are missing or were changed"
+        )
+    return f"{role.values.format(repr(namespace))} in the values of {named} and upgrade it"
 
 
 async def _how_to_grant_in_one_namespace(kube: KubernetesClient, namespace: str, role: Role) -> str:

@@ -39,6 +39,39 @@ async def test_the_advice_names_the_charts_value_and_the_helm_release(
     assert "kubectl" not in advice
 
 
+@pytest.mark.parametrize(
+    ("role", "part"),
+    [
+        (permissions.JOBS_ROLE, "jobs"),
+        (permissions.BINDINGS_ROLE, "bindings"),
+        (permissions.FOLLOW_BINDINGS_ROLE, "bindings"),
+    ],
+)
+async def test_what_the_release_grants_already_comes_back_with_its_upgrade(
+    role: permissions.Role, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "helm_release", lambda: "home/etl")
+    granted = {part: frozenset({"runs"})}
+    monkeypatch.setattr(settings, "helm_namespaces", lambda of: granted.get(of, frozenset()))
+    assert await permissions.how_to_grant(NO_CLUSTER, "runs", role) == (
+        "upgrade Helm release 'etl' (namespace 'home') with the same values, which restores its "
+        "RoleBindings in namespace 'runs': they are missing or were changed"
+    )
+    advice = await permissions.how_to_grant(NO_CLUSTER, "others", role)
+    assert advice.startswith("add 'others' to ")
+
+
+def test_what_a_cluster_wide_release_grants_for_jobs_includes_what_a_binding_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings.helm_namespaces.cache_clear()
+    monkeypatch.setenv("WORKPOOL_OPERATOR_HELM_JOB_NAMESPACES", "a,b")
+    monkeypatch.setenv("WORKPOOL_OPERATOR_HELM_WATCH_NAMESPACES", "c")
+    assert settings.helm_namespaces("bindings") == {"a", "b", "c"}
+    assert settings.helm_namespaces("jobs") == {"a", "b"}
+    settings.helm_namespaces.cache_clear()
+
+
 class Reviewer:
     """Answers reviews with `rights`, and single ones with True for the verbs in `also`; records the
     single ones."""
