@@ -12,6 +12,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
 _ERRNO = re.compile(r"\[Errno (-?\d+)\]")
@@ -33,19 +34,28 @@ def is_untrusted(error: BaseException) -> bool:
     return any(isinstance(each, ssl.SSLCertVerificationError) for each in _chain(error))
 
 
-def repair_untrusted(error: BaseException, *, trust: str) -> str:
-    """Return what to do about a certificate that was not accepted; `trust` is how to name a CA."""
+def repair_untrusted(error: BaseException, *, url: str, trust: str) -> str:
+    """Return what to do about a certificate that the server of this URL showed and that was not
+    accepted; `trust` is how to name a CA."""
     text = str(error)
     if "expired" in text:
         return (
             "Renew it: the certificate of the server, of a proxy in front of it, or of the CA that "
-            "signed it."
+            f"signed it. Which one, says: {show_certificates(url)}"
         )
     if "not yet valid" in text:
         return "Correct the clock of this machine, or the certificate."
     if "not valid for" in text:
         return "Use an address that the certificate names, or add this one to the certificate."
     return f"If a private CA signed it, {trust}."
+
+
+def show_certificates(url: str) -> str:
+    """Return the command that shows subject, issuer and end of the certificates of a server."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or 443
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"openssl s_client -connect {address} </dev/null"
 
 
 def is_disconnected(error: BaseException) -> bool:

@@ -113,8 +113,23 @@ async def test_a_certificate_that_is_not_trusted_is_reported_as_such(call, tmp_p
 )
 def test_the_repair_of_a_refused_certificate_follows_from_what_is_wrong_with_it(refusal, repair):
     error = OSError(f"the certificate is not trusted: {refusal}")
-    found = connection_errors.repair_untrusted(error, trust="name it there")
+    found = connection_errors.repair_untrusted(
+        error, url="https://prefect.example/api", trust="name it there"
+    )
     assert found.startswith(repair)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("https://a.svc/api", "a.svc:443"),
+        ("https://a:8443", "a:8443"),
+        ("https://[::1]/", "[::1]:443"),
+    ],
+)
+def test_the_certificates_of_a_server_are_shown_by_openssl(url, address):
+    shown = connection_errors.show_certificates(url)
+    assert shown == f"openssl s_client -connect {address} </dev/null"
 
 
 def test_a_header_with_a_line_break_is_never_quoted():

@@ -326,7 +326,7 @@ def server_fault(error: OperatorError, server: PrefectEndpoint) -> BindingFault:
         return BindingFault(
             c.SERVER_REACHABLE,
             "CertificateNotTrusted",
-            f"{server.address}: {error}. {repair_untrusted(error, trust=_TRUST)}",
+            f"{server.address}: {error}. {repair_untrusted(error, url=server.url, trust=_TRUST)}",
         )
     hints = _address_hints(server)
     known = "" if hints else f", and that {server.setting} is its address as seen from the operator"

@@ -140,7 +140,8 @@ def explain_failures(found: ServerConnection) -> Iterator[None]:
     try:
         yield
     except PrefectUntrusted as error:
-        repair = repair_untrusted(error, trust=f"set the CA in {found.ca}").rstrip(".")
+        trust = f"set the CA in {found.ca}"
+        repair = repair_untrusted(error, url=found.server.url, trust=trust).rstrip(".")
         raise OperatorError(f"{where}: {_reason(error)}. {repair}") from error
     except PrefectThrottled as error:
         wait = f": try again in {error.retry_after:.0f} s" if error.retry_after else ""

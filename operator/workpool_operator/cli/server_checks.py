@@ -7,6 +7,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from workpool_operator import connection_errors
 from workpool_operator.binding import conditions as c
 from workpool_operator.binding import preflight_checks
 from workpool_operator.binding.context import Binding
-from workpool_operator.cli import binding_lookup, connections, job_checks
+from workpool_operator.cli import binding_lookup, connections, job_checks, shown_certificate
 from workpool_operator.cli.check_result import CheckResult
 from workpool_operator.clock import SYSTEM_CLOCK
 from workpool_operator.errors import BindingFault, OperatorError
@@ -84,7 +85,7 @@ async def check_api(api: PrefectApi, binding: Binding) -> tuple[list[CheckResult
         async with asyncio.timeout(SECONDS):
             pool = await preflight_checks.read_pool(api)
     except BindingFault as fault:
-        return [failed_request(fault, server)], None
+        return [await _with_certificate(failed_request(fault, server), fault, server)], None
     except TimeoutError:
         return [CheckResult(f"API: {server.address}", f"no answer within {SECONDS:g} s")], None
     results = [*_trusted(server), await _version(api), _accepted(server)]
@@ -111,6 +112,16 @@ def failed_request(fault: BindingFault, server: PrefectEndpoint) -> CheckResult:
     if fault.reason == "CertificateNotTrusted":
         return CheckResult("TLS: the certificate of the server", str(fault))
     return CheckResult(f"API: {server.address}", str(fault))
+
+
+async def _with_certificate(
+    failed: CheckResult, fault: BindingFault, server: PrefectEndpoint
+) -> CheckResult:
+    """Add the facts of a certificate that is not trusted."""
+    if fault.reason != "CertificateNotTrusted":
+        return failed
+    facts = await shown_certificate.describe(server.url)
+    return replace(failed, message=f"{failed.message}. It shows: {facts}") if facts else failed
 
 
 def _trusted(server: PrefectEndpoint) -> list[CheckResult]:

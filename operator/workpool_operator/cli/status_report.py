@@ -196,8 +196,8 @@ def present(binding: Object, type_: str, now: datetime) -> Object:
 
 
 def is_silent(binding: Object, now: datetime) -> bool:
-    """Return whether the binding's status says that it is served, and nobody has written it for
-    longer than that can take."""
+    """Return whether the binding's status says that it is served, and no operator has written it
+    for longer than that can take."""
     polled = _time(get_path(binding, ("status", "lastPollTime")))
     interval = get_path(binding, ("spec", "poll", "intervalSeconds"))
     seconds = interval if isinstance(interval, int) else DEFAULT_INTERVAL

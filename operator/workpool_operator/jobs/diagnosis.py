@@ -52,7 +52,8 @@ _REMEDIES = {
     "ImagePullBackOff": "Check the image's name and tag, and the pull secret of the namespace.",
     "InvalidImageName": "Correct the image in the deployment's job variables or the template.",
     "CreateContainerConfigError": (
-        "Create the missing Secret, ConfigMap or key, or correct its name where the Job has it."
+        "Create the missing Secret, ConfigMap or key, or correct its name where it is written: in "
+        "the work pool's base job template, or in spec.jobs of the binding."
     ),
     "Unschedulable": "Lower the resource requests, or add a node that fits.",
     INITIALIZING: (
@@ -178,6 +179,14 @@ def exceeded_quota(refusal: str) -> str:
     """Return name and figures of the exhausted quota for which the API server refuses an object, as
     it says them; "" if a quota is not the reason."""
     return refusal.partition("exceeded quota: ")[2].strip().rstrip(".")
+
+
+def how_to_free(quota: str) -> str:
+    """Return what frees an exhausted quota, of which these are name and figures. A quota of a
+    number of objects, `count/*`, also counts those that have ended."""
+    if "count/" in quota:
+        return "delete Jobs that have ended, which count until they are deleted, or raise it"
+    return "raise it, or end other Jobs"
 
 
 _NO_POD = (
@@ -478,9 +487,10 @@ def _raise_memory_limit(pod: Pod, container: str) -> str:
     if not any("memory" in names.split(", ") for names in own):
         return "Raise the limit."
     return (
-        "The limit is the default of a LimitRange of the namespace, because the Job sets none: set "
-        "one by the pool's template or a job variable, or raise the default "
-        f"(kubectl -n {pod.metadata.namespace} get limitrange -o yaml)."
+        "The limit is the default of a LimitRange of the namespace "
+        f"(kubectl -n {pod.metadata.namespace} get limitrange -o yaml), because the Job sets none: "
+        "set the job variable memory_limit, or with a template that has none "
+        "resources.limits.memory of this container, or raise the default."
     )
 
 

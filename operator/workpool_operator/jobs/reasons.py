@@ -16,7 +16,7 @@ WAITING: Mapping[str, str] = {
     "Unschedulable": "no node can run the pod",
     "ImagePullBackOff": "the image cannot be pulled",
     "InvalidImageName": "the image's name is invalid",
-    "CreateContainerConfigError": "a Secret or ConfigMap of the pod is missing",
+    "CreateContainerConfigError": "a Secret or ConfigMap of the pod is missing, or a key in it",
     "CreateContainerError": "the container runtime cannot create a container",
     "RunContainerError": "the container runtime cannot start a container",
     "CrashLoopBackOff": "an init container or sidecar fails again and again",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from workpool_operator.jobs.diagnosis import how_to_free
 from workpool_operator.runs.capacity import UNLIMITED, InFlight, Shortage
 from workpool_operator.runs.store import NEVER, RunRecord
 
@@ -102,6 +103,6 @@ class BackPressure:
         return Shortage(
             "QuotaExceeded",
             f"ResourceQuota {name} is exhausted{facts}. Claimed runs that wait for it: "
-            f"{len(self._quotas)}. No further runs are claimed until it has room: raise it, or end "
-            "other Jobs.",
+            f"{len(self._quotas)}. No further runs are claimed until it has room: "
+            f"{how_to_free(quota)}.",
         )

@@ -343,9 +343,8 @@ def transient_reason(error: OperatorError) -> WaitReason | None:
         return None
     answer = _answer(error)
     if isinstance(answer, KubernetesForbidden) and (quota := diagnosis.exceeded_quota(text)):
-        advice = (
-            "The Job starts as soon as the namespace's quota allows: raise it, or end other Jobs."
-        )
+        free = diagnosis.how_to_free(quota)
+        advice = f"The Job starts as soon as the namespace's quota allows: {free}."
         return WaitReason("QuotaExceeded", f"{text}. {advice}", quota=quota)
     if isinstance(answer, KubernetesConflict) or any(words in text for words in _BY_A_POLICY):
         return WaitReason("JobRefused", f"{text}. The operator tries again.")

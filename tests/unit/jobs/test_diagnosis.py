@@ -380,7 +380,7 @@ def test_a_sidecar_without_its_image_is_not_the_flows_reason_to_wait() -> None:
         ("ErrImagePull", "ImagePullBackOff", "pull secret"),
         ("ImagePullBackOff", "ImagePullBackOff", "(image a/b:1)"),
         ("InvalidImageName", "InvalidImageName", "Correct the image"),
-        ("CreateContainerConfigError", "CreateContainerConfigError", "Create the missing Secret"),
+        ("CreateContainerConfigError", "CreateContainerConfigError", "base job template, or in sp"),
         ("CrashLoopBackOff", "CrashLoopBackOff", "the reason"),
     ],
 )

@@ -9,7 +9,12 @@ import pytest
 
 from tests.support.snapshots import NOW, RUN_ID, id_of, pending, record, run
 from workpool_operator.errors import KubernetesForbidden
-from workpool_operator.jobs.diagnosis import WaitReason, exceeded_quota, no_pods_reason
+from workpool_operator.jobs.diagnosis import (
+    WaitReason,
+    exceeded_quota,
+    how_to_free,
+    no_pods_reason,
+)
 from workpool_operator.kube.models import Event
 from workpool_operator.runs.back_pressure import (
     SLOW_START_SECONDS,
@@ -29,6 +34,11 @@ CLAIMED = record(run(pending()), mine="claim")
 def test_a_refusal_names_the_quota_and_its_figures() -> None:
     assert exceeded_quota(REFUSED) == FIGURES
     assert exceeded_quota('jobs.batch "a" is forbidden: no') == ""
+
+
+def test_a_quota_of_a_number_of_jobs_gets_room_only_if_those_that_ended_are_deleted():
+    assert "delete Jobs that have ended" in how_to_free("team, requested: count/jobs.batch=1")
+    assert how_to_free("team, requested: limits.memory=1Gi") == "raise it, or end other Jobs"
     refusal = transient_reason(KubernetesForbidden(REFUSED))
     assert refusal is not None
     assert refusal.quota == FIGURES
