@@ -31,14 +31,19 @@ RUN mkdir -p usr/lib/ssl var/lib/dpkg/status.d \
  && ln -s /etc/ssl/certs/ca-certificates.crt usr/lib/ssl/cert.pem \
  && rm -r usr/lib/*/gconv usr/share/lintian usr/share/man \
  && find usr/share/doc -name 'changelog*' -delete \
+ && rm -rf usr/lib/python3.11/pydoc_data usr/lib/python3.11/lib2to3 \
  && python3 -m compileall -q --invalidation-mode unchecked-hash -s /system usr/lib/python3.11
 
+# Nothing reads tests, type stubs and sources in C at run time, nor the messages of Google's APIs: OTLP has its own.
 FROM build AS dependencies
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv
 COPY requirements.lock /build/
 RUN /opt/pip/bin/pip --python /opt/venv/bin/python install \
       --no-cache-dir --no-compile --no-deps --require-hashes -r /build/requirements.lock \
  && find /opt/venv -type d -name tests -prune -exec rm -r {} + \
+ && find /opt/venv -type f \( -name '*.pyi' -o -name '*.c' -o -name '*.h' -o -name '*.pyx' -o -name '*.pxd' \) -delete \
+ && find /opt/venv/lib/*/site-packages/google -mindepth 1 -maxdepth 1 -type d \
+      ! -name protobuf ! -name _upb -exec rm -r {} + \
  && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 
 # Only our own files, under /staging, so that a change of the code is a small layer.

@@ -23,6 +23,7 @@ _LEVELS = {
     # `tracing` logs once that spans are not sent, and once that they are again.
     "opentelemetry.sdk._shared_internal": logging.CRITICAL,
     "opentelemetry.exporter": logging.CRITICAL,
+    "opentelemetry.util": logging.CRITICAL,  # quotes headers that are not valid
     "urllib3": logging.ERROR,
     # kopf also raises what makes it end; it is logged where it is caught.
     "kopf": logging.CRITICAL,

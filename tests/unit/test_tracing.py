@@ -295,3 +295,20 @@ def test_tracing_without_its_packages_ends_the_operator_with_the_command_that_in
     monkeypatch.delitem(sys.modules, "workpool_operator.tracing")
     with pytest.raises(OperatorError, match=r"TRACING is set, but opentelemetry\.\S+ is not"):
         make_tracing(Settings(tracing=True))
+
+
+def test_a_variable_of_opentelemetry_that_is_invalid_ends_the_operator_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "0")
+    with pytest.raises(OperatorError, match=r"^a variable of OpenTelemetry \(OTEL_.*positive"):
+        make_tracing(Settings(tracing=True))
+
+
+def test_a_header_that_is_not_valid_is_not_quoted(
+    export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization: Bearer s3cret")
+    with collector(401) as endpoint:
+        [line] = export(endpoint, 1)
+    assert line.endswith("it answered 401 Unauthorized")

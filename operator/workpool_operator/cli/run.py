@@ -69,7 +69,7 @@ def make_tracing(settings: Settings) -> Tracing:
     """Return what makes spans. It is imported only if spans are wanted, because it takes memory.
 
     Raises:
-        OperatorError: its packages are not installed.
+        OperatorError: its packages are not installed, or a variable of theirs is invalid.
     """
     try:
         from workpool_operator.tracing import Tracing
@@ -78,7 +78,10 @@ def make_tracing(settings: Settings) -> Tracing:
             f"{ENV_PREFIX}TRACING is set, but {error.name} is not installed: "
             "pip install 'workpool-operator[tracing]'"
         ) from error
-    return Tracing(pod=settings.pod_name, uid=settings.pod_uid)
+    try:
+        return Tracing(pod=settings.pod_name, uid=settings.pod_uid)
+    except ValueError as error:
+        raise OperatorError(f"a variable of OpenTelemetry (OTEL_...): {error}") from error
 
 
 def collect_garbage_rarely() -> None:
