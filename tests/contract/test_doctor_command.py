@@ -163,6 +163,24 @@ async def test_a_certificate_that_is_not_trusted_is_found(
     assert "spec.server.caBundle" in found["TLS"]["message"]
 
 
+async def test_a_viewer_is_told_which_checks_need_a_right_to_create(
+    command, crd, binding, suspended_pool, namespace, cluster
+):
+    await binding("etl", workPool={"name": suspended_pool["name"]})
+    who = f"system:serviceaccount:{namespace}:default"
+    read = ("--verb=get,list,watch", "--resource=workpoolbindings,namespaces")
+    here = f"--namespace={namespace}"
+    cluster.kubectl.run("create", "role", "viewer", *read, here)
+    account = f"--serviceaccount={namespace}:default"
+    cluster.kubectl.run("create", "rolebinding", "viewer", "--role=viewer", account, here)
+    key, options = f"{namespace}/etl", ("-o", "json", "--patience-seconds=0", f"--as={who}")
+    found = subjects(await command("doctor", key, *options), key)
+    for check, resource in (("template", "jobs"), ("pod", "pods")):
+        assert found[check]["status"] == "skipped"
+        assert f"needs the right to create {resource}" in found[check]["message"]
+        assert "with an account that has it" in found[check]["fix"]
+
+
 async def test_what_the_cluster_would_refuse_of_a_pod_is_found_by_a_dry_run(
     api, command, crd, binding, namespace, kube
 ):

@@ -45,19 +45,22 @@ async def check_jobs(
         template_environment=settings.template_environment(),
         overlay=binding.overlay,
     )
-    for namespace in binding.job_namespaces:
-        if namespace != binding.namespace:
-            yield await _consents(consent, namespace)
-    subject = "template: the API server accepts its Job"
+    for other in binding.job_namespaces:
+        if other != binding.namespace:
+            yield await _consents(consent, other)
+    subject, namespace = "template: the API server accepts its Job", binding.job_namespace
     try:
         findings = await dry_run.check(pool, api)
         await preflight_checks.check_template(pool, api, dry_run)
         job = await dry_run.render(pool, api)
+        skipped = await _skipped(kube, subject, "batch", "jobs", namespace)
     except OperatorError as error:
         yield CheckResult(subject, str(error))
         return
-    if findings.not_checked:
-        yield not_accepted(subject, findings.not_checked, binding.job_namespace)
+    if findings.not_checked and skipped:
+        yield skipped
+    elif findings.not_checked:
+        yield not_accepted(subject, findings.not_checked, namespace)
     elif findings.crashes:
         text = f"a run that sets no job variable crashes: {'; '.join(findings.crashes[:3])}"
         yield CheckResult(subject, text, "correct the pool's template or its defaults", "warning")
@@ -82,17 +85,25 @@ async def _pod(kube: KubernetesClient, job: Object) -> CheckResult:
     namespace = job["metadata"]["namespace"]
     subject = "pod: Pod Security, quotas and admission accept it"
     try:
-        allowed = await kube.allowed(namespace, verb="create", group="", resource="pods")
-        if not allowed:
-            text = f"needs the right to create pods in namespace {namespace}"
-            fix = "run doctor with an account that has it, such as your own"
-            return CheckResult(subject, text, fix, "skipped")
+        if skipped := await _skipped(kube, subject, "", "pods", namespace):
+            return skipped
         await kube.dry_run(PODS, namespace, _pod_of(job))
     except KubernetesRefused as refused:
         return not_accepted(subject, str(refused), namespace)
     except OperatorError as error:
         return CheckResult(subject, str(error))
     return CheckResult(subject, status="ok")
+
+
+async def _skipped(
+    kube: KubernetesClient, subject: str, group: str, resource: str, namespace: str
+) -> CheckResult | None:
+    """Return that the caller may not send such a dry run, None if it may."""
+    if await kube.allowed(namespace, verb="create", group=group, resource=resource):
+        return None
+    text = f"needs the right to create {resource} in namespace {namespace}"
+    fix = "run doctor with an account that has it: the operator's for Jobs, your own for pods"
+    return CheckResult(subject, text, fix, "skipped")
 
 
 def _pod_of(job: Object) -> Object:
