@@ -36,7 +36,14 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.trace import Span, StatusCode, get_current_span, set_span_in_context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    StatusCode,
+    get_current_span,
+    set_span_in_context,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from workpool_operator.binding.observer import Observer
@@ -54,6 +61,7 @@ NOT_SENT = "cannot send spans to the OpenTelemetry collector"
 MOST_REFUSED = 16  # refused claims of a run that become events of its span
 NANOSECONDS = 1_000_000_000
 _MOST = (1 << 64) - 1
+_NONE = Context()
 
 
 class Tracing(Observer):
@@ -76,18 +84,20 @@ class Tracing(Observer):
     def start(self, claimed: ClaimedRun, *, binding: str) -> Span:
         """Start the span of a claim, when its run was due."""
         run, claim = claimed.run, claimed.claim
-        self._ids.trace_id, self._ids.span_id = run.id.int, claim.id.int & _MOST
+        named, own = _named(run), claim.id.int & _MOST
+        self._ids.trace_id, self._ids.span_id = named.trace_id or run.id.int, own
+        deployment = {"prefect.deployment.id": str(run.deployment_id)} if run.deployment_id else {}
         return self._tracer.start_span(
             "flow run",
-            context=_parent(run),
+            context=_parent(run, named, own=own),
             start_time=_nanoseconds(claim.scheduled_time or claim.timestamp),
             attributes={
                 "prefect.run.id": str(run.id),
                 "prefect.run.name": run.name,
                 "prefect.run.type": "flow",
                 "prefect.flow.id": str(run.flow_id),
-                "prefect.deployment.id": str(run.deployment_id or ""),
                 "workpool_operator.binding": binding,
+                **deployment,
             },
         )
 
@@ -300,12 +310,20 @@ def _resource(pod: str, uid: str) -> Resource:
     return Resource.create().merge(Resource(known)).merge(OTELResourceDetector().detect())
 
 
-def _parent(run: Run) -> Context:
-    """Return the context that the run's label names, unless it is of the run's own trace: the span
-    of an earlier claim, or the flow's."""
-    found = TraceContextTextMapPropagator().extract({"traceparent": run.traceparent}, Context())
-    is_own = get_current_span(found).get_span_context().trace_id == run.id.int
-    return Context() if is_own else found
+def _named(run: Run) -> SpanContext:
+    """Return the span that the run's label names; an invalid one if there is none."""
+    found = TraceContextTextMapPropagator().extract({"traceparent": run.traceparent}, _NONE)
+    return get_current_span(found).get_span_context()
+
+
+def _parent(run: Run, named: SpanContext, *, own: int) -> Context:
+    """Return the context of the span that the label names, unless that is of the run's own trace or
+    below the span of the claim: the label then names that span, and once the flow runs, its own."""
+    if not named.is_valid or named.trace_id == run.id.int:
+        return _NONE
+    if named.span_id == own or run.state_type != "PENDING":
+        return _NONE
+    return set_span_in_context(NonRecordingSpan(named), _NONE)
 
 
 def _nanoseconds(when: datetime | None) -> int | None:

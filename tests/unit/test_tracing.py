@@ -142,6 +142,18 @@ async def test_a_run_of_a_traced_flow_is_in_the_trace_of_that_flow() -> None:
     assert parent(whole) == (int("a" * 32, 16), int("b" * 16, 16))
 
 
+@pytest.mark.parametrize("named", [f"{CLAIM:016x}", "c" * 16], ids=["the claim", "the flow"])
+async def test_after_a_restart_the_span_of_a_claim_is_no_child_of_its_own(named: str) -> None:
+    process, label = Process(), f"00-{'a' * 32}-{named}-01"
+    known = RUNNING if named == "c" * 16 else CLAIMED
+    assert known.run
+    process.sees(replace(known, run=replace(known.run, traceparent=label)), [job()])
+    process.sees(COMPLETED, [job()])
+    whole = (await process.sent())[-1]
+    assert whole.parent is None
+    assert whole.context.trace_id == int("a" * 32, 16)
+
+
 async def test_the_span_of_an_earlier_claim_of_the_run_is_no_parent() -> None:
     process, earlier = Process(), f"00-{RUN_ID.hex}-{'b' * 16}-01"
     begins(process, replace(CLAIMED, run=replace(run(pending()), traceparent=earlier)))
