@@ -146,12 +146,12 @@ class PrefectApi:
             ) from None
 
     async def pod_events(self, run_id: str, *, count: int) -> list[Object]:
-        """Return the events of the run's pods, oldest first, once there are so many."""
+        """Return the events of the run's pods, oldest first, once there are so many. Times have
+        whole seconds: within one, `follows` has the order."""
         body = {
             "filter": {
                 "event": {"prefix": ["prefect.kubernetes.pod."]},
                 "related": {"id": [f"prefect.flow-run.{run_id}"]},
-                "order": "ASC",
             },
             "limit": 50,
         }
@@ -160,7 +160,13 @@ class PrefectApi:
             found: list[Object] = (await self.one("POST", "/events/filter", body))["events"]
             return found
 
-        return await poll(read, until=lambda found: len(found) >= count)
+        found = {e["id"]: e for e in await poll(read, until=lambda found: len(found) >= count)}
+
+        def place(event: Object) -> int:
+            before = found.get(event["follows"])
+            return 1 + place(before) if before else 0
+
+        return sorted(found.values(), key=lambda event: (event["occurred"], place(event)))
 
     async def one(self, method: str, path: str, body: Any = None) -> Object:
         found: Object = await self.request(method, path, body)
