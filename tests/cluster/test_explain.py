@@ -34,7 +34,7 @@ def explain(cluster, tmp_path, namespace):
 
 
 async def test_a_run_is_explained_while_its_image_is_missing_and_after_it_completed(
-    api, serve, launch, explain
+    api, kube, serve, launch, explain, namespace
 ):
     await serve()
     stuck = await launch(image=MISSING_IMAGE)
@@ -51,6 +51,7 @@ async def test_a_run_is_explained_while_its_image_is_missing_and_after_it_comple
     shown = [f"{each['source']} {each['what']}" for each in ended["timeline"]]
     order = ["Prefect Pending", "Job Created", "Pod Created", "Pod Started", "Prefect Running"]
     assert [each for each in shown if each in order] == order, shown
+    await _job_ends(kube, namespace, done)
     assert (await explain(done, code=3, **NO_PREFECT))["answer"]["reason"] == "JobEnded"
 
 
@@ -60,21 +61,21 @@ async def test_a_run_is_explained_from_its_first_container_to_the_pod_that_is_le
     async def reasons(flow_run: Any, **options: Any) -> list[str]:
         return [each["reason"] for each in (await explain(flow_run, **options))["reasons"]]
 
-    async def pod_is(phase: str, flow_run: Any) -> None:
+    async def pod_runs(flow_run: Any) -> None:
         def found(pods: list[Any]) -> bool:
-            return any(_is_of(flow_run, each) and each["status"]["phase"] == phase for each in pods)
+            return any(_is_of(flow_run, it) and it["status"]["phase"] == "Running" for it in pods)
 
         await poll(lambda: kube.list("pods", namespace), until=found, seconds=60)
 
     process = await serve()
     run = await launch(command="sleep 600")
-    await pod_is("Running", run)
+    await pod_runs(run)
     assert await reasons(run) == ["Starting"]
     await api.set_state(run["id"], "RUNNING")
     assert await reasons(run) == ["Running"]
     assert await reasons(run, code=3, **NO_PREFECT) == ["JobActive"]
     failing = await launch(command="sh -c 'sleep 8; exit 3'")
-    await pod_is("Running", failing)
+    await pod_runs(failing)
     process.kill()
     path = f"/flow_runs/{run['id']}"
     await api.set_state(run["id"], "SCHEDULED", name="AwaitingRetry", force=True)
@@ -85,10 +86,20 @@ async def test_a_run_is_explained_from_its_first_container_to_the_pod_that_is_le
     assert await reasons(run) == ["Crashed", "PodLeft"]
     await api.request("DELETE", path)
     assert await reasons(run) == ["RunDeleted"]
-    await pod_is("Failed", failing)
+    await _job_ends(kube, namespace, failing)
     assert await reasons(failing) == ["PodEnded"]
     assert await reasons(failing, code=3, **NO_PREFECT) == ["JobFailed"]
 
 
-def _is_of(run: Any, pod: Any) -> bool:
-    return bool(pod["metadata"]["labels"].get(RUN_LABEL) == run["id"])
+async def _job_ends(kube: Any, namespace: str, run: Any) -> None:
+    def found(jobs: list[Any]) -> bool:
+        (job,) = (each for each in jobs if _is_of(run, each))
+        return any(
+            each["type"] in ("Complete", "Failed") for each in job["status"].get("conditions", ())
+        )
+
+    await poll(lambda: kube.list("jobs", namespace), until=found)
+
+
+def _is_of(run: Any, it: Any) -> bool:
+    return bool(it["metadata"]["labels"].get(RUN_LABEL) == run["id"])

@@ -474,10 +474,10 @@ async def test_a_binding_without_quota_or_that_is_being_deleted_claims_no_furthe
 async def test_how_far_a_claimed_run_is_shows_before_its_container_has_started(
     kube, explain, make, suspended_pool, operator, binding, kube_proxy, account, namespace, tmp_path
 ):
-    creation = kube_proxy.on("POST", "/jobs$").hold()
     process = await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "operator"))
     served = await binding(workPool={"name": suspended_pool["name"]}, poll={"intervalSeconds": 1})
     await served.ready()
+    creation = kube_proxy.on("POST", "/jobs$").hold()
     run = await make()
     await creation.wait()
     pending = await explain(run["id"])
