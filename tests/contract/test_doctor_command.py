@@ -161,6 +161,7 @@ async def test_a_certificate_that_is_not_trusted_is_found(
         found = subjects(await command("doctor", key, *options), key)
     assert found["TLS"]["status"] == "failed"
     assert "spec.server.caBundle" in found["TLS"]["message"]
+    assert "It shows: CN=127.0.0.1, issued by CN=a private CA, valid" in found["TLS"]["message"]
 
 
 async def test_a_viewer_is_told_which_checks_need_a_right_to_create(

@@ -215,3 +215,23 @@ async def test_a_binding_that_does_not_exist_is_an_error(person, crd, namespace)
     empty = await viewer("status", "-n", namespace)
     assert (empty.code, empty.out) == (0, "")
     assert f"note: no bindings in namespace {namespace} of http" in empty.err
+
+
+async def test_a_silent_operator_leads_to_its_log_in_the_namespace_of_its_pod(
+    binding, kube, person, namespace
+):
+    spec = {"containers": [{"name": "a", "image": "a"}], "nodeSelector": {"no": "such-node"}}
+    await kube.create("pods", namespace, {"metadata": {"name": "its-operator"}, "spec": spec})
+    await binding("etl")
+    past = "2026-01-01T00:00:00Z"
+    ready = {"type": "Ready", "status": "True", "reason": "Polling", "message": "Fine."}
+    status = {
+        "conditions": [{**ready, "lastTransitionTime": past, "observedGeneration": 1}],
+        "lastPollTime": past,
+        "holderIdentity": "its-operator_1",
+    }
+    await kube.patch("workpoolbindings", namespace, "etl", {"status": status}, subresource="status")
+    viewer = await person(VIEW)
+    shown = await asyncio.to_thread(viewer.here, "status", "-n", namespace)
+    assert f"{namespace}/etl: OperatorSilent: No operator has polled for it" in shown.out
+    assert f"kubectl -n {namespace} logs its-operator | grep -E 'WARNING|ERROR'" in shown.out
