@@ -167,6 +167,9 @@ async def test_an_eviction_for_disk_is_explained_with_cause_limit_and_advice(
     assert "10Mi" in message
     assert "Raise the ephemeral-storage limit" in message
     assert "memory" not in message
+    *_, last = await api.pod_events(run["id"], count=3)
+    assert last["event"] == "prefect.kubernetes.pod.evicted"
+    assert last["resource"]["kubernetes.diagnosis"] == "Evicted"
 
 
 async def test_a_manifest_that_the_api_server_refuses_ends_its_run_crashed_at_once(
