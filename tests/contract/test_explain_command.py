@@ -472,25 +472,14 @@ async def test_a_binding_without_quota_or_that_is_being_deleted_claims_no_furthe
 
 
 async def test_how_far_a_claimed_run_is_shows_before_its_container_has_started(
-    api,
-    kube,
-    explain,
-    make,
-    suspended_pool,
-    operator,
-    binding,
-    kube_proxy,
-    account,
-    namespace,
-    tmp_path,
+    kube, explain, make, suspended_pool, operator, binding, kube_proxy, account, namespace, tmp_path
 ):
     process = await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "operator"))
     served = await binding(workPool={"name": suspended_pool["name"]}, poll={"intervalSeconds": 1})
     await served.ready()
     creation = kube_proxy.on("POST", "/jobs$").hold()
     run = await make()
-    await creation.wait()  # or the dry run of the template, which comes before the claim
-    await api.wait(run["id"], until=lambda run: run["state_type"] == "PENDING")
+    await creation.wait()
     pending = await explain(run["id"])
     assert "its Job is not created yet" in pending.answer("JobPending")["message"]
     assert pending.document["claimedBy"]["name"] == f"binding {namespace}/pool"
