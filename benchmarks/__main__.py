@@ -68,7 +68,7 @@ def main() -> int:
             _empty(logs)
             results, text = asyncio.run(bench(options, logs))
     except (SetupError, AssertionError, httpx.HTTPError) as error:
-        print(f"bench failed: {error}\n  logs: {logs}", file=sys.stderr)
+        print(f"bench failed: {str(error) or repr(error)}\n  logs: {logs}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nbench was interrupted", file=sys.stderr)
