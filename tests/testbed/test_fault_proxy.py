@@ -135,7 +135,11 @@ async def test_a_process_is_killed_before_or_after_its_request(
     body = json.dumps({"state": {"type": "PENDING"}})
     match = prefect_proxy.on("POST", SET_STATE)
     rule = (match.after() if after else match).kill(lambda: client.pid)
-    client = await asyncio.create_subprocess_exec("curl", "-s", "--json", body, url)
+    # It waits for its input, so that its process is known before its request can be answered.
+    command = ("sh", "-c", 'read _ && exec curl -s --json "$1" "$2"', "sh", body, url)
+    client = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+    assert client.stdin
+    client.stdin.write(b"\n")
     await rule.wait()
     assert await client.wait() == -9
     assert await state_of(api, run) == state
