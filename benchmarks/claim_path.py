@@ -22,6 +22,7 @@ POLL_BY_FILTER = "POST /flow_runs/filter due"  # a resync filters by other crite
 NOT_COUNTED = {
     r"POST /work_pools/[^/]+/workers/heartbeat": "heartbeat",
     r"GET /work_pools/[^/]+": "refresh of the pool",
+    r"POST /work_pools/[^/]+/(queues|workers)/filter": "refresh of the pool",
     r"GET /(admin/version|health|csrf-token)": "check of the server",
     r"POST /logs/?": "log batch",
     r"POST /events(/filter)?": "event batch",

@@ -87,6 +87,7 @@ def test_in_a_burst_polls_by_a_filter_count_and_a_resync_does_not() -> None:
     [
         (call("POST", "/api/work_pools/etl/workers/heartbeat"), "heartbeat"),
         (call("GET", "/api/work_pools/etl"), "refresh of the pool"),
+        (call("POST", "/api/work_pools/etl/queues/filter"), "refresh of the pool"),
         (call("POST", "/api/logs/"), "log batch"),
         (call("POST", "/api/events"), "event batch"),
         (call("GET", "/api/events/out"), "websocket"),
