@@ -1,12 +1,14 @@
-"""Lets the event loop do other things between the parts of a long loop.
+"""Divides long loops and lists into parts.
 
-A process may follow 10,000 Jobs, and one step for all of them would delay each binding's claims.
+A process may follow 10,000 Jobs: one step of the event loop for all of them would delay each
+binding's claims, and no request takes them all.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -21,3 +23,10 @@ async def in_slices(items: Iterable[T]) -> AsyncIterator[T]:
         yield item
         if number % SLICE == 0:
             await asyncio.sleep(0)
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield the items in lists of this size, of which the last one may be shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -74,6 +74,12 @@ def pool_name(spec: Any) -> str:
     return ""
 
 
+def poll_interval(spec: Any) -> int:
+    """Return the number of seconds between two polls of a binding's spec, which may be invalid."""
+    given = get_path(spec, ("poll", "intervalSeconds"))
+    return given if isinstance(given, int) else v1alpha1.PollSpec().interval_seconds
+
+
 def read_objects(file: str) -> list[KubernetesObject]:
     """Return the objects of all documents of the file, in their order.
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from workpool_operator.binding.conditions import CLAIMING, DUE_RUNS_ARE_CLAIMED, READY
-from workpool_operator.cli.objects import key_of, pool_name
+from workpool_operator.cli.objects import key_of, poll_interval, pool_name
 from workpool_operator.cli.runs_in_flight import RunInFlight
 from workpool_operator.jobs.field_errors import get_path
 
@@ -19,7 +19,6 @@ SILENT = (
     "more"
 )
 SILENT_SECONDS = 90.0  # a served binding writes its last poll every 30 s
-DEFAULT_INTERVAL = 10
 _COLOURS = {
     "True": "green",
     "False": "red",
@@ -199,11 +198,9 @@ def is_silent(binding: Object, now: datetime) -> bool:
     """Return whether the binding's status says that it is served, and no operator has written it
     for longer than that can take."""
     polled = _time(get_path(binding, ("status", "lastPollTime")))
-    interval = get_path(binding, ("spec", "poll", "intervalSeconds"))
-    seconds = interval if isinstance(interval, int) else DEFAULT_INTERVAL
     if polled is None or condition(binding, READY).get("status") != "True":
         return False
-    return is_overdue(polled, now, interval=seconds)
+    return is_overdue(polled, now, interval=poll_interval(binding.get("spec")))
 
 
 def is_overdue(polled: datetime, now: datetime, *, interval: int) -> bool:

@@ -34,6 +34,7 @@ from workpool_operator.prefect_api.models import (
 from workpool_operator.prefect_api.retry_after import RetryAfter
 from workpool_operator.prefect_api.transport import NOT_PREFECT, ClientTransport, Transport
 from workpool_operator.request_observer import RequestObserver, ignore
+from workpool_operator.slices import batches
 
 RUN_NOT_FOUND = "Flow run not found"  # the body of Prefect's own 404
 PAGE_SIZE = 200  # the server's limit for polls and filters
@@ -226,8 +227,7 @@ class PrefectApi:
     async def _by_id(self, kind: str, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
         wanted = sorted(str(id_) for id_ in ids)
         found: dict[UUID, dict[str, Any]] = {}
-        for start in range(0, len(wanted), PAGE_SIZE):
-            batch = wanted[start : start + PAGE_SIZE]
+        for batch in batches(wanted, PAGE_SIZE):
             body = {kind: {"id": {"any_": batch}}, "limit": PAGE_SIZE}
             found |= await self._read(_ids, "POST", f"/{kind}/filter", body)
         return found

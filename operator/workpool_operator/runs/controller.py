@@ -555,7 +555,7 @@ class RunController(Subscriber):
         """Queue events for what is new about the run's pods. A worker sends those of the runs that
         it follows: another worker of its pool sends the others."""
         is_mine = not self._owner.shares_transition_ids or run_id in self._handles
-        if not (is_mine or self._pod_events.follows(run_id)):
+        if not (is_mine or self._pod_events.knows(run_id)):
             return
         jobs = self._cluster.jobs.by_run_with_tombstones(str(run_id))
         pods = self._cluster.pods.by_run(str(run_id))

@@ -91,7 +91,7 @@ class PodEvents:
         self._lost: set[UUID] = set()  # events that were dropped: no event may follow them
         self._problems = ProblemLogger(log, owner.binding)
 
-    def follows(self, run_id: UUID) -> bool:
+    def knows(self, run_id: UUID) -> bool:
         """Return whether a pod of the run is known."""
         return run_id in self._known
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from workpool_operator.prefect_api.models import Run
 from workpool_operator.runs.claims import Owner
 from workpool_operator.runs.store import RunStore
 from workpool_operator.runs.workqueue import WorkQueue
-from workpool_operator.slices import in_slices
+from workpool_operator.slices import batches, in_slices
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class Resync:
             if run_id not in known:
                 known.add(run_id)
                 unlisted.append(run_id)
-        for batch in _batches(unlisted):
+        for batch in batches(unlisted, PAGE_SIZE):
             await self._by_id(batch)
         async for run_id in in_slices(known):
             self._queue.add(run_id)
@@ -172,9 +172,3 @@ class Resync:
     async def _apply(self, runs: Iterable[Run], *, asked_at: float) -> None:
         async for run in in_slices(runs):
             self._store.apply(run.id, run, asked_at=asked_at)
-
-
-def _batches(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
-    iterator = iter(ids)
-    while batch := list(islice(iterator, PAGE_SIZE)):
-        yield batch

@@ -223,9 +223,9 @@ async def test_events_that_are_switched_off_are_not_sent_and_nothing_follows_the
 async def test_pods_that_are_gone_are_forgotten() -> None:
     bench = Bench()
     bench.show(PENDING)
-    assert bench.sender.follows(pods.RUN_ID)
+    assert bench.sender.knows(pods.RUN_ID)
     bench.show()
-    assert not bench.sender.follows(pods.RUN_ID)
+    assert not bench.sender.knows(pods.RUN_ID)
 
 
 async def test_an_outage_delays_events_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

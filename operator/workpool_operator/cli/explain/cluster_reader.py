@@ -289,7 +289,7 @@ def _binding(manifest: Object) -> BindingFacts:
         queues=tuple(spec["workQueues"]) if spec.get("workQueues") else None,
         suspended=bool(spec.get("suspend")),
         deleting=bool(metadata.get("deletionTimestamp")),
-        poll_seconds=int(get_path(spec, ("poll", "intervalSeconds")) or 10),
+        poll_seconds=objects.poll_interval(spec),
         job_namespaces=tuple(sorted(job_namespaces(manifest))),
         conditions=_read_conditions(status.get("conditions")),
         last_poll=_time(status.get("lastPollTime")),
