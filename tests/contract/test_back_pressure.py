@@ -72,15 +72,14 @@ async def test_while_a_quota_is_exhausted_one_run_probes_it_and_the_others_stay_
     await served.condition("Ready", "True", reason="QuotaExceeded")
     assert "ResourceQuota few is exhausted (requested: count/jobs.batch=1" in claiming["message"]
 
-    async def probes():
-        return (await states(runs))[("PENDING", "QuotaExceeded")]
+    async def by_state():
+        found = await states(runs)
+        scheduled = sum(count for (type_, _), count in found.items() if type_ == "SCHEDULED")
+        return found[("PENDING", "JobSuspended")], found[("PENDING", "QuotaExceeded")], scheduled
 
-    await poll(probes, until=lambda count: count == 1)
+    await poll(by_state, until=lambda counts: counts == (2, 1, 5))
     await asyncio.sleep(4)  # longer than two attempts
-    found = await states(runs)
-    assert found[("PENDING", "JobSuspended")] == 2
-    assert found[("PENDING", "QuotaExceeded")] == 1
-    assert sum(count for (type_, _), count in found.items() if type_ == "SCHEDULED") == 5
+    assert await by_state() == (2, 1, 5)
     await set_quota(kube, namespace, 4)
     began = time.monotonic()
     await jobs_until(kube, namespace, 4)

@@ -25,6 +25,7 @@ class Timeouts:
     previous_job_grace: float = 60.0
     podless_grace: float = 2.0
     claims_first: float = 60.0  # while other runs are claimed, a wait is reported so much later
+    claims_recheck: float = 2.0  # how often such a wait looks whether they still are
     creating_grace: float = 15.0
     diagnosis_age: float = 10.0
     lease_renewal: float = 45.0  # a deployment can set leases of 60 s

@@ -117,7 +117,7 @@ CASES = [
     Case(
         "while other runs are claimed its report comes later",
         record(RECORDED, mine="claim"),
-        RequeueAfter,
+        RequeueAfter(POLICY.claims_recheck),
         {"jobs": (job(),), "pods": (pod(unschedulable="no nodes"),), "claiming": True},
         ago=10,
     ),

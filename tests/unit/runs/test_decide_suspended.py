@@ -113,7 +113,7 @@ CASES = [
     Case(
         "while other runs are claimed its report comes later",
         waiting(RECORDED),
-        RequeueAfter,
+        RequeueAfter(POLICY.claims_recheck),
         {"jobs": (job(suspended=True),), "claiming": True},
         ago=POLICY.claims_first - 1,
     ),

@@ -192,11 +192,11 @@ def not_started(given: ClaimedInput, job: Job) -> Action:
     time."""
     newest = given.snapshot.newest
     wait = diagnosis.wait_reason(newest, given.wall) or given.snapshot.event_reason
-    is_news = wait is not None and wait.category != given.run.state_name
-    is_news = is_news and not given.yields_to_claims
-    return _waiting(
-        given, job, wait, ReportWaiting(wait, given.claim) if wait and is_news else None
-    )
+    if wait is None or wait.category == given.run.state_name:
+        return _waiting(given, job, wait, None)
+    if given.yields_to_claims:
+        return _waiting(given, job, wait, None, within=given.timeouts.claims_recheck)
+    return _waiting(given, job, wait, ReportWaiting(wait, given.claim))
 
 
 WITH_JOB: tuple[ClaimedJobRule, ...] = (
@@ -237,10 +237,19 @@ def _is_under_way(snapshot: Snapshot) -> bool:
     return snapshot.newest is not None and (snapshot.newest.started or snapshot.newest.ended)
 
 
-def _waiting(given: Input, job: Job, wait: WaitReason | None, report: Action | None) -> Action:
-    """Return the action for a Job whose newest pod has not started the flow container; `report`
-    reports the wait, None if it is reported already. Prefect refuses a sub-state on a RUNNING run,
-    and one of the same name on any run."""
+def _waiting(
+    given: Input,
+    job: Job,
+    wait: WaitReason | None,
+    report: Action | None,
+    *,
+    within: float = math.inf,
+) -> Action:
+    """Return the action for a Job whose newest pod has not started the flow container.
+
+    `report` reports the wait; None if that is done, or is to be decided again `within` seconds.
+    Prefect refuses a sub-state on a RUNNING run, and one of the same name on any run.
+    """
     newest = given.snapshot.newest
     initializing = newest is not None and diagnosis.is_initializing(newest)
     elapsed = _waited_seconds(given)
@@ -248,7 +257,7 @@ def _waiting(given: Input, job: Job, wait: WaitReason | None, report: Action | N
         return _crash_waiting(given, wait)
     read = None if initializing else _read_events(given, job)
     retry = None if initializing else _retry_pods(given, job)
-    return report or read or retry or RequeueAfter(_requeue(given, elapsed))
+    return report or read or retry or RequeueAfter(min(within, _requeue(given, elapsed)))
 
 
 def _read_events(given: Input, job: Job) -> Action | None:

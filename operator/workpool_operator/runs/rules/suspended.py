@@ -38,7 +38,7 @@ def pending(given: ClaimedInput, job: Job) -> Action | None:
     if (rest := given.remaining("suspended", given.timeouts.podless_grace)) > 0:
         return RequeueAfter(rest)  # a queue with free capacity resumes it at once
     if given.yields_to_claims:
-        return RequeueAfter(given.timeouts.diagnosis_age)
+        return RequeueAfter(given.timeouts.claims_recheck)
     if job.queue and snapshot.record.workload is None:
         return ReadQueueEvents(job.name)
     return ReportWaiting(diagnosis.suspended(job, snapshot.record.workload or ""), claim)
