@@ -1,8 +1,9 @@
 """Measures single runs: they are created one after the other on an otherwise idle system.
 
 The time of a run begins with the `created` that Prefect stamps and ends when a watch shows its Job;
-both are clocks of this machine. Then the benchmark plays the flow: it reports the run Completed
-while the pod sleeps, and deletes the ended Job. Random pauses keep the runs out of step with polls.
+both are clocks of this machine. Then the benchmark plays the flow: it reports the run Running and
+Completed while the pod sleeps, and deletes the ended Job. Random pauses keep the runs out of step
+with polls.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ PAUSE_SECONDS = 10.0  # the poll interval of both contenders
 IDLE_SECONDS = 30.0
 #: A pod that starts and ends without Prefect: its import would load the machine for seconds.
 COMMAND = "sleep 2"
+FLOW_SECONDS = 1.0  # from Running to Completed
+REACTION_SECONDS = 1.0  # for the contender to react to the Job's end
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +204,23 @@ async def _recorded(proxy: RecordingProxy, run_id: str) -> None:
 
 
 async def _end(own: Pool, run: Object) -> None:
-    """End the run as a flow does: its state, then its pod; delete the Job to free the node."""
+    """Report what a flow reports from its pod; delete the Job that has ended, to free the node."""
     api, kube = own.server.api, own.server.environment.kube
-    await api.set_state(run["id"], "COMPLETED")
     pid = (await api.read_run(run["id"]))["infrastructure_pid"]
     job = pid.rpartition(":")[2]
+    await kube.wait("jobs", own.namespace, job, until=_has_started, seconds=END_SECONDS)
+    await api.set_state(run["id"], "RUNNING")
+    await asyncio.sleep(FLOW_SECONDS)
+    await api.set_state(run["id"], "COMPLETED")
     await kube.wait("jobs", own.namespace, job, until=_has_ended, seconds=END_SECONDS)
+    await asyncio.sleep(REACTION_SECONDS)
     await kube.delete("jobs", own.namespace, job)
     await kube.wait("jobs", own.namespace, job, until=lambda it: it is None, seconds=END_SECONDS)
+
+
+def _has_started(job: Object | None) -> bool:
+    """Return whether the Job's pod runs, or is over."""
+    return bool((job or {}).get("status", {}).get("ready")) or _has_ended(job)
 
 
 def _has_ended(job: Object | None) -> bool:
