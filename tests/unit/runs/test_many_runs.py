@@ -21,7 +21,7 @@ from tests.support.controller import OfflineController
 from tests.support.snapshots import job, run
 from workpool_operator.kube.cluster import ClusterCache
 from workpool_operator.kube.models import RUN_LABEL, Job
-from workpool_operator.prefect_api.client import PAGE_SIZE, PrefectApi
+from workpool_operator.prefect_api.client import PrefectApi
 from workpool_operator.prefect_api.models import Run
 
 JOBS = 10_000
@@ -36,7 +36,7 @@ class Server:
     """Has a running flow run for each Job."""
 
     async def filter_runs(self, body: dict[str, Any]) -> list[Run]:
-        page = IDS[body["offset"] : body["offset"] + PAGE_SIZE]
+        page = IDS[body["offset"] : body["offset"] + body["limit"]]
         if body["flow_runs"]["state"]["type"]["any_"] == ["SCHEDULED"]:
             return []
         one, found = run("RUNNING"), []
