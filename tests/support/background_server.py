@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+from asyncio.trsock import TransportSocket
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self
+
+TRANSPORT_STEPS = 3  # of the event loop, from an accepted connection to `connection_made`
 
 
 class BackgroundServer:
@@ -44,6 +48,15 @@ class BackgroundServer:
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+async def stop_accepting(*listening: socket.socket | TransportSocket) -> None:
+    """Accept no more connections, before the server is closed. Each one that was accepted gets its
+    transport first: asyncio forgets it if its server is closed in between, and it stays open."""
+    for each in listening:
+        asyncio.get_running_loop().remove_reader(each)
+    for _ in range(TRANSPORT_STEPS):
+        await asyncio.sleep(0)
 
 
 async def run_until_first(*works: Coroutine[Any, Any, None]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from tests.support.background_server import BackgroundServer, run_until_first
+from tests.support.background_server import BackgroundServer, run_until_first, stop_accepting
 
 
 class ForwardProxy(BackgroundServer):
@@ -27,6 +27,7 @@ class ForwardProxy(BackgroundServer):
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def _stop(self) -> None:
+        await stop_accepting(*self._server.sockets)
         self._server.close()
         for writer in list(self._open):
             writer.transport.abort()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ import yaml
 from aiohttp import WSCloseCode, web
 from yarl import URL
 
-from tests.support.background_server import BackgroundServer
+from tests.support.background_server import BackgroundServer, stop_accepting
 from tests.support.endpoint import Endpoint
 from tests.support.fault_proxy.forwarder import (
     Forwarder,
@@ -108,15 +109,16 @@ class FaultProxy(BackgroundServer):
             app, handler_cancellation=True, auto_decompress=False, shutdown_timeout=0.1
         )
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, 0, ssl_context=self._tls).start()
+        self._socket = socket.create_server((self._host, 0))
+        await web.SockSite(self._runner, self._socket, ssl_context=self._tls).start()
         host, port = self._runner.addresses[0][:2]
         scheme = "https" if self._tls else "http"
         self.url = f"{scheme}://{host}:{port}{URL(self._forwarder.endpoint.url).path.rstrip('/')}"
 
     async def _stop(self) -> None:
+        await stop_accepting(self._socket)
         for site in tuple(self._runner.sites):
             await site.stop()
-        await asyncio.sleep(0.01)  # a connection that is just accepted gets its transport
         self._abort("")
         for connection in self._runner.server.connections if self._runner.server else ():
             if connection.transport is not None:
