@@ -268,7 +268,7 @@ class Poller:
         if not poll.is_done and poll.hides and (poll.is_cut or await due.is_limited()):
             await self._offer_runs_behind(poll)
         poll.runs_left |= poll.is_cut and poll.is_done
-        self._window.filled = poll.fills_window
+        self._window.filled = self._store.offers_follow = poll.fills_window
         is_limited = await self._limits_a_poll(poll)
         queued = await self._queued(poll, is_limited=is_limited)
         runs_left = poll.runs_left or (is_limited and queued > 0)

@@ -150,7 +150,7 @@ class Reconciler:
             cancels=settings.cancels,
             quota_probed=self._back_pressure.is_probed_by_other(run_id),
             creation_paused=self._back_pressure.paused_seconds(now),
-            claiming=bool(self._store.offered),
+            claiming=self._store.is_claiming,
         )
 
 

@@ -336,6 +336,8 @@ class RunStore:
         self._clock = clock
         self._records: dict[UUID, RunRecord] = {}
         self._offered: set[UUID] = set()
+        # Further runs are due; a poll offers them as soon as some of the offers are claimed.
+        self.offers_follow = False
 
     def __iter__(self) -> Iterator[tuple[UUID, RunRecord]]:
         return iter(self._records.items())
@@ -359,6 +361,11 @@ class RunStore:
     def offered(self) -> Set[UUID]:
         """The runs with an open offer."""
         return self._offered
+
+    @property
+    def is_claiming(self) -> bool:
+        """Whether offers are open or follow: between two polls of a burst none may be open."""
+        return bool(self._offered) or self.offers_follow
 
     def put(self, run_id: UUID, record: RunRecord) -> None:
         """Replace the run's record."""

@@ -1,6 +1,6 @@
 """A queue of keys to reconcile, with the names and guarantees of client-go's workqueue.
 
-- A key that is added several times before `get` returns it is returned once.
+- A key that is added several times before `get` returns it is returned once, and wakes one caller.
 - Only one caller holds a key: if it is added meanwhile, `get` returns it again after `done`.
 - `add_after` keeps the earliest time; `add` overrides it.
 - `add_rate_limited` delays a key by 1, 2, 4 ... 300 s with jitter until `forget`, and never returns
@@ -29,17 +29,17 @@ class WorkQueue(Generic[K]):
 
     def __init__(self, *, jitter: Callable[[float, float], float] = random.uniform) -> None:
         self._jitter = jitter
-        self._ready: dict[K, None] = {}
+        self._ready: asyncio.Queue[K] = asyncio.Queue()
+        self._queued: set[K] = set()
         self._held: dict[K, float] = {}
         self._again: set[K] = set()
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
         self._not_before: dict[K, float] = {}
-        self._arrived = asyncio.Event()
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._ready) + len(self._held)
+        return len(self._queued) + len(self._held)
 
     def add(self, key: K) -> None:
         """Queue the key."""
@@ -49,9 +49,9 @@ class WorkQueue(Generic[K]):
             self._set_timer(key, self._not_before[key])
         elif key in self._held:
             self._again.add(key)
-        else:
-            self._ready[key] = None
-            self._arrived.set()
+        elif key not in self._queued:
+            self._queued.add(key)
+            self._ready.put_nowait(key)
 
     def add_after(self, key: K, seconds: float) -> None:
         """Queue the key in `seconds`, or earlier if another call does."""
@@ -82,11 +82,10 @@ class WorkQueue(Generic[K]):
 
     async def get(self) -> K:
         """Return the next key, held until `done`."""
-        while self._closed or not self._ready:
-            self._arrived.clear()
-            await self._arrived.wait()
-        key = next(iter(self._ready))
-        del self._ready[key]
+        key = await self._ready.get()
+        if self._closed:
+            await asyncio.Event().wait()
+        self._queued.remove(key)
         self._held[key] = asyncio.get_running_loop().time()
         return key
 

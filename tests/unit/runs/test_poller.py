@@ -520,3 +520,17 @@ async def test_while_half_of_the_offers_are_open_no_event_polls() -> None:
     bench = Bench(*many("a", 500))
     await bench.during(do=bench.poller.wake)
     assert bench.polls == 1
+
+
+async def test_a_burst_goes_on_between_two_polls_although_no_offer_is_open() -> None:
+    bench = Bench(*many("a", 40))
+    claiming = []
+
+    def take_offers() -> None:
+        bench.take_offers()
+        claiming.append((len(bench.store.offered), bench.store.is_claiming))
+
+    await bench.during(do=take_offers)
+    assert claiming == [(0, True)]
+    bench.take_offers()
+    assert not bench.store.is_claiming

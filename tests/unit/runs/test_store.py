@@ -282,8 +282,10 @@ def test_the_store_knows_which_runs_have_an_open_offer() -> None:
     store.apply(RUN_ID, CLAIMED, asked_at=NOW + 1)
     assert store.offered == set()
     store.put(RUN_ID, record(SCHEDULED, offered_at=NOW))
+    assert store.is_claiming
     store.drop(RUN_ID)
     assert store.offered == set()
+    assert not store.is_claiming
 
 
 @pytest.mark.parametrize(

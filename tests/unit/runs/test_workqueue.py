@@ -60,6 +60,27 @@ async def test_every_waiting_consumer_gets_a_key(queue: WorkQueue[str]) -> None:
     assert sorted(await asyncio.gather(*hands)) == ["a", "b", "c"]
 
 
+async def test_a_key_wakes_only_the_consumer_that_gets_it(
+    queue: WorkQueue[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hands = [asyncio.create_task(queue.get()) for _ in range(16)]
+    await asyncio.sleep(0)
+    steps, run = 0, asyncio.Handle._run
+
+    def counted(handle: asyncio.Handle) -> None:
+        nonlocal steps
+        steps += 1
+        run(handle)
+
+    monkeypatch.setattr(asyncio.Handle, "_run", counted)
+    queue.add("a")
+    done, waiting = await asyncio.wait(hands, return_when=asyncio.FIRST_COMPLETED)
+    assert (len(done), len(waiting)) == (1, 15)
+    assert steps < len(hands)
+    for hand in waiting:
+        hand.cancel()
+
+
 async def test_the_earliest_requested_time_counts(queue: WorkQueue[str]) -> None:
     queue.add_after("a", SOON)
     queue.add_after("a", 60)
