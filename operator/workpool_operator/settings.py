@@ -130,12 +130,15 @@ def helm_release() -> str:
 
 
 @cache
-def helm_namespaces(rights: Literal["bindings", "jobs"]) -> frozenset[str]:
-    """Return the namespaces in which the release grants the rights to bindings or to Jobs, for the
-    same messages. With `clusterWide` those to Jobs include what a binding needs of its own."""
-    found = Settings()
-    jobs = found.helm_job_namespaces
-    return jobs if rights == "jobs" else jobs | found.helm_watch_namespaces
+def helm_watch_namespaces() -> frozenset[str]:
+    """Return the setting, for the same messages."""
+    return Settings().helm_watch_namespaces
+
+
+@cache
+def helm_job_namespaces() -> frozenset[str]:
+    """Return the setting, for the same messages."""
+    return Settings().helm_job_namespaces
 
 
 @cache

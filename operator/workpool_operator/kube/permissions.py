@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,9 +17,13 @@ from workpool_operator.kube.rights import Permission
 @dataclass(frozen=True, slots=True)
 class Role:
     """Rights in one namespace: a ClusterRole of manifests/base that a RoleBinding grants there, and
-    the change to the chart's values that grants the same; {} stands for the namespace. Without a
-    ClusterRole, manifests/base itself grants them. `part` is what the chart grants in one namespace
-    with other such rights, None if a value of its own grants these."""
+    the change to the chart's values that grants the same. Without a ClusterRole, manifests/base
+    itself grants them. `part` is what the chart grants in one namespace with other such rights,
+    None if a value of its own grants these.
+
+    In `values`, {namespace} stands for the namespace, {watched} and {jobs} for all that the value
+    of that name has to list then: a list that only names the new one would revoke the others.
+    """
 
     cluster_role: str
     values: str
@@ -27,14 +31,12 @@ class Role:
 
 
 _PER_NAMESPACE = "workpool-operator-jobs"
-JOBS_ROLE = Role(_PER_NAMESPACE, "add {} to jobNamespaces (default: watchNamespaces)", "jobs")
-BINDINGS_ROLE = Role(
-    _PER_NAMESPACE, "add {} to watchNamespaces (with clusterWide: to jobNamespaces)", "bindings"
-)
-FOLLOW_BINDINGS_ROLE = Role("", "add {} to watchNamespaces", "bindings")
-REPLICAS_ROLE = Role("", "set rbac.create to true, which grants rights to Leases in {},")
+JOBS_ROLE = Role(_PER_NAMESPACE, "set jobNamespaces to {jobs}", "jobs")
+BINDINGS_ROLE = Role(_PER_NAMESPACE, "set watchNamespaces to {watched}", "bindings")
+FOLLOW_BINDINGS_ROLE = Role("", "set watchNamespaces to {watched}", "bindings")
+REPLICAS_ROLE = Role("", "set rbac.create to true, which grants rights to Leases in {namespace!r},")
 WRITE_SECRETS_ROLE = Role(
-    "workpool-operator-secrets", "set writeSecrets to true, with {} among jobNamespaces"
+    "workpool-operator-secrets", "set writeSecrets to true and jobNamespaces to {jobs}"
 )
 
 
@@ -89,12 +91,24 @@ async def how_to_grant(kube: KubernetesClient, namespace: str, role: Role) -> st
 def _how_to_grant_by_helm(release: str, namespace: str, role: Role) -> str:
     home, _, name = release.rpartition("/")
     named = f"Helm release {name!r} (namespace {home!r})"
-    if role.part and namespace in settings.helm_namespaces(role.part):
+    watched, jobs = settings.helm_watch_namespaces(), settings.helm_job_namespaces()
+    granted = {"bindings": watched | jobs, "jobs": jobs}
+    if role.part and namespace in granted[role.part]:
         return (
             f"upgrade {named} with the same values, which restores its RoleBindings in namespace "
             f"{namespace!r}: they are missing or were changed"
         )
-    return f"{role.values.format(repr(namespace))} in the values of {named} and upgrade it"
+    is_cluster_wide = not watched
+    values = JOBS_ROLE.values if is_cluster_wide and role is BINDINGS_ROLE else role.values
+    change = values.format(
+        namespace=namespace, watched=_list(watched, namespace), jobs=_list(jobs, namespace)
+    )
+    return f"{change} in the values of {named} and upgrade it"
+
+
+def _list(namespaces: Set[str], another: str) -> str:
+    """Return them all as a list in YAML."""
+    return f"[{', '.join(sorted({*namespaces, another}))}]"
 
 
 async def _how_to_grant_in_one_namespace(kube: KubernetesClient, namespace: str, role: Role) -> str:

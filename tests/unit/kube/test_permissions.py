@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -18,58 +19,72 @@ from workpool_operator.kube.rights import Permission
 NO_CLUSTER = cast("KubernetesClient", None)  # no request is sent
 
 
+@pytest.fixture
+def release(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets what a release of the chart passes to the operator."""
+
+    def set_(*, watched: str = "", jobs: str = "") -> None:
+        for name, value in (("watch", watched), ("job", jobs)):
+            found = frozenset(value.split())
+            monkeypatch.setattr(settings, f"helm_{name}_namespaces", lambda found=found: found)
+        monkeypatch.setattr(settings, "helm_release", lambda: "home/etl")
+
+    return set_
+
+
 @pytest.mark.parametrize(
     ("role", "change"),
     [
-        (permissions.JOBS_ROLE, "add 'runs' to jobNamespaces"),
-        (permissions.BINDINGS_ROLE, "add 'runs' to watchNamespaces (with clusterWide: to job"),
+        (permissions.JOBS_ROLE, "set jobNamespaces to [flows, home, runs]"),
+        (permissions.BINDINGS_ROLE, "set watchNamespaces to [home, runs]"),
+        (permissions.FOLLOW_BINDINGS_ROLE, "set watchNamespaces to [home, runs]"),
         (
             permissions.WRITE_SECRETS_ROLE,
-            "set writeSecrets to true, with 'runs' among jobNamespaces",
+            "set writeSecrets to true and jobNamespaces to [flows, home, runs]",
+        ),
+        (
+            permissions.REPLICAS_ROLE,
+            "set rbac.create to true, which grants rights to Leases in 'runs',",
         ),
     ],
 )
-async def test_the_advice_names_the_charts_value_and_the_helm_release(
-    role: permissions.Role, change: str, monkeypatch: pytest.MonkeyPatch
+async def test_the_advice_names_the_release_and_a_value_that_revokes_nothing(
+    role: permissions.Role, change: str, release: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(settings, "helm_release", lambda: "home/etl")
+    release(watched="home", jobs="home flows")
     advice = await permissions.how_to_grant(NO_CLUSTER, "runs", role)
-    assert advice.startswith(change)
-    assert advice.endswith("in the values of Helm release 'etl' (namespace 'home') and upgrade it")
-    assert "kubectl" not in advice
+    named = "in the values of Helm release 'etl' (namespace 'home') and upgrade it"
+    assert advice == f"{change} {named}"
+
+
+async def test_a_cluster_wide_release_grants_what_a_binding_needs_by_its_job_namespaces(
+    release: Callable[..., None],
+) -> None:
+    release(jobs="a b")
+    for role in (permissions.BINDINGS_ROLE, permissions.JOBS_ROLE):
+        advice = await permissions.how_to_grant(NO_CLUSTER, "runs", role)
+        assert advice.startswith("set jobNamespaces to [a, b, runs] in the values")
+        assert "upgrade Helm release" in await permissions.how_to_grant(NO_CLUSTER, "a", role)
 
 
 @pytest.mark.parametrize(
-    ("role", "part"),
+    ("role", "granted"),
     [
-        (permissions.JOBS_ROLE, "jobs"),
-        (permissions.BINDINGS_ROLE, "bindings"),
-        (permissions.FOLLOW_BINDINGS_ROLE, "bindings"),
+        (permissions.JOBS_ROLE, {"jobs": "runs"}),
+        (permissions.BINDINGS_ROLE, {"watched": "runs"}),
+        (permissions.FOLLOW_BINDINGS_ROLE, {"watched": "runs"}),
     ],
 )
 async def test_what_the_release_grants_already_comes_back_with_its_upgrade(
-    role: permissions.Role, part: str, monkeypatch: pytest.MonkeyPatch
+    role: permissions.Role, granted: dict[str, str], release: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(settings, "helm_release", lambda: "home/etl")
-    granted = {part: frozenset({"runs"})}
-    monkeypatch.setattr(settings, "helm_namespaces", lambda of: granted.get(of, frozenset()))
+    release(**granted)
     assert await permissions.how_to_grant(NO_CLUSTER, "runs", role) == (
         "upgrade Helm release 'etl' (namespace 'home') with the same values, which restores its "
         "RoleBindings in namespace 'runs': they are missing or were changed"
     )
     advice = await permissions.how_to_grant(NO_CLUSTER, "others", role)
-    assert advice.startswith("add 'others' to ")
-
-
-def test_what_a_cluster_wide_release_grants_for_jobs_includes_what_a_binding_needs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    settings.helm_namespaces.cache_clear()
-    monkeypatch.setenv("WORKPOOL_OPERATOR_HELM_JOB_NAMESPACES", "a,b")
-    monkeypatch.setenv("WORKPOOL_OPERATOR_HELM_WATCH_NAMESPACES", "c")
-    assert settings.helm_namespaces("bindings") == {"a", "b", "c"}
-    assert settings.helm_namespaces("jobs") == {"a", "b"}
-    settings.helm_namespaces.cache_clear()
+    assert advice.startswith("set ")
 
 
 class Reviewer:
