@@ -113,7 +113,7 @@ async def test_retry_after_of_the_api_server_delays_the_jobs_of_all_runs(
 ):
     too_many = {"kind": "Status", "code": 429, "message": "too many requests"}
     creation = kube_proxy.on("POST", JOBS, query="^$")  # not the dry run of the template
-    refusal = creation.once().answer(429, json=too_many, headers={"Retry-After": "6"})
+    refusal = creation.once().answer(429, json=too_many, headers={"Retry-After": "10"})
     await operator(kubeconfig=kube_proxy.write_kubeconfig(tmp_path / "kubeconfig"))
     served = await binding(workPool={"name": suspended_pool["name"]})
     await served.ready()
@@ -121,15 +121,15 @@ async def test_retry_after_of_the_api_server_delays_the_jobs_of_all_runs(
     refused = await refusal.wait()
     others = await launch(4)
     claiming = await served.condition("Claiming", "False", reason="TooManyRequests")
-    assert "Retry-After: 6 s" in claiming["message"]
+    assert "Retry-After: 10 s" in claiming["message"]
     await poll(lambda: states(first), until=lambda it: it[("PENDING", "KubernetesUnavailable")])
     message = (await api.states(first[0]["id"]))[-1]["message"]
-    assert message.endswith("too many requests. The operator tries again in 6 s, as it asked.")
+    assert message.endswith("too many requests. The operator tries again in 10 s, as it asked.")
     assert await states(others) == {("SCHEDULED", "Scheduled"): 4}
     await jobs_until(kube, namespace, 5)
     await poll(lambda: states(first), until=lambda it: it[("PENDING", "JobSuspended")] == 1)
     creations = [call for call in kube_proxy.calls(JOBS, method="POST") if not call.query]
     assert creations[0].began == refused.began
     assert len(creations) == 6
-    assert creations[1].began - refused.began >= 6
-    assert creations[-1].began - refused.began < 6 + AT_ONCE
+    assert creations[1].began - refused.began >= 10
+    assert creations[-1].began - refused.began < 10 + AT_ONCE
