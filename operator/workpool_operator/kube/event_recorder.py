@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -37,8 +36,7 @@ class EventRecorder:
         self._kube = kube
         self._burst, self._refill_seconds = burst, refill_seconds
         self._clock = clock
-        self._waiting: deque[dict[str, Any]] = deque(maxlen=burst)
-        self._added = asyncio.Event()
+        self._waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=burst)
         self._tokens, self._refilled_at = float(burst), clock.monotonic()
 
     def event(
@@ -53,16 +51,14 @@ class EventRecorder:
             return
         now = self._clock.now()
         made = events.event(about, type_=type_, reason=reason, message=message, now=now)
-        self._waiting.append(made)
-        self._added.set()
+        if self._waiting.full():
+            self._waiting.get_nowait()  # drops the oldest one
+        self._waiting.put_nowait(made)
 
     async def run(self) -> None:
         """Post what is queued until cancelled."""
         while True:
-            await self._added.wait()
-            self._added.clear()
-            while self._waiting:
-                await self._post(self._waiting.popleft())
+            await self._post(await self._waiting.get())
 
     async def _post(self, event: dict[str, Any]) -> None:
         namespace = event["metadata"]["namespace"]

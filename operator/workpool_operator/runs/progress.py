@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Concatenate, ParamSpec
 from uuid import UUID
 
 from workpool_operator.jobs.diagnosis import INFRASTRUCTURE_RETRY, OUTAGE
@@ -20,6 +20,8 @@ from workpool_operator.kube.models import Job, Pod
 from workpool_operator.prefect_api.models import FINAL
 from workpool_operator.runs.claims import Claim, ClaimedRun
 from workpool_operator.runs.store import RunRecord
+
+P = ParamSpec("P")
 
 TRACE_ID = slice(3, 35)  # of a traceparent, after the version
 
@@ -81,28 +83,43 @@ class RunObserver:
         return ""
 
 
+def _by_each(
+    method: Callable[Concatenate[RunObserver, P], None],
+) -> Callable[Concatenate[RunObservers, P], None]:
+    """Return a method that calls this one of each observer."""
+
+    def call(self: RunObservers, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        for each in self._observers:
+            getattr(each, method.__name__)(*args, **kwargs)
+
+    return call
+
+
 class RunObservers(RunObserver):
     """Has each of several observers handle everything."""
 
     def __init__(self, *observers: RunObserver) -> None:
         self._observers = observers
 
+    begun = _by_each(RunObserver.begun)
+    claimed = _by_each(RunObserver.claimed)
+    claim_refused = _by_each(RunObserver.claim_refused)
+    job_found = _by_each(RunObserver.job_found)
+    job_created = _by_each(RunObserver.job_created)
+    job_refused = _by_each(RunObserver.job_refused)
+    pod_found = _by_each(RunObserver.pod_found)
+    started = _by_each(RunObserver.started)
+    running = _by_each(RunObserver.running)
+    retried = _by_each(RunObserver.retried)
+    put_back = _by_each(RunObserver.put_back)
+    ended = _by_each(RunObserver.ended)
+    attempt_failed = _by_each(RunObserver.attempt_failed)
+    crash_reported = _by_each(RunObserver.crash_reported)
+    forgotten = _by_each(RunObserver.forgotten)
+
     def traceparent(self, run_id: UUID) -> str:
         """Return that of the one that traces."""
         return next(filter(None, (each.traceparent(run_id) for each in self._observers)), "")
-
-
-def _handled_by_each(name: str) -> Callable[..., None]:
-    def handle(self: RunObservers, *args: Any, **details: Any) -> None:
-        for each in self._observers:
-            getattr(each, name)(*args, **details)
-
-    return handle
-
-
-for _name in vars(RunObserver):
-    if not _name.startswith("_") and _name not in vars(RunObservers):
-        setattr(RunObservers, _name, _handled_by_each(_name))
 
 
 @dataclass(slots=True)

@@ -59,3 +59,14 @@ async def test_many_events_at_once_are_dropped_but_for_a_few() -> None:
         recorder.event(JOB, "Normal", "RunEnded", "")
     await _posted(recorder)
     assert kube.attempts == BURST + 2
+
+
+async def test_of_events_that_wait_for_too_long_the_oldest_are_dropped() -> None:
+    kube, clock = Posted(), FakeClock()
+    recorder = EventRecorder(cast("KubernetesClient", kube), clock=clock)
+    for number in range(BURST + 3):
+        recorder.event(JOB, "Normal", "RunEnded", str(number))
+        clock.advance(REFILL_SECONDS)
+    await _posted(recorder)
+    assert kube.attempts == BURST
+    assert [event["message"] for event in kube.events] == [str(n) for n in range(4, BURST + 3)]

@@ -267,11 +267,25 @@ def test_claim_job_and_pod_are_reported_also_of_a_run_that_a_restart_finds() -> 
     assert bench.update(None) == []
 
 
-def test_each_of_several_observers_handles_everything() -> None:
+def test_each_of_several_observers_handles_what_is_reported() -> None:
     first, second = Seen(), Seen()
     both = RunObservers(first, second)
     both.claimed(RUN_ID, delay=1)
     both.ended(RUN_ID, "CRASHED", "OOMKilled")
     assert first.reported == second.reported == [("claimed", 1), ("ended", "CRASHED", "OOMKilled")]
-    handled = {name for name in vars(RunObserver) if not name.startswith("_")}
-    assert handled <= set(vars(RunObservers))
+
+
+@pytest.mark.parametrize("method", [name for name in vars(RunObserver) if name[0] != "_"])
+def test_several_observers_pass_on_each_method(method: str) -> None:
+    first, second = (Seen(which=method in WHICH) for _ in range(2))
+    getattr(RunObservers(first, second), method)(RUN_ID)
+    assert first.reported == second.reported == [(method,)]
+
+
+def test_what_one_of_several_observers_raises_reaches_the_caller() -> None:
+    class Broken(RunObserver):
+        def retried(self, run_id: UUID) -> None:
+            raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        RunObservers(Seen(), Broken()).retried(RUN_ID)
