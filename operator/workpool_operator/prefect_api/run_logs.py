@@ -31,6 +31,7 @@ class RunLogSender:
         self._clock = clock
         self._lines: deque[dict[str, Any]] = deque(maxlen=MAX_PENDING)
         self._written = asyncio.Event()
+        self._sending = asyncio.Lock()
 
     def write(self, run_id: UUID, message: str, *, level: int = logging.INFO) -> None:
         """Queue one line."""
@@ -51,15 +52,17 @@ class RunLogSender:
             await self._written.wait()
             await asyncio.sleep(FLUSH_SECONDS)
             self._written.clear()
-            while self._lines:
-                await self.flush()
+            await self.flush()
 
     async def flush(self) -> None:
-        """Send one batch, if lines are queued."""
+        """Send the queued lines, after the batch that is being sent."""
+        async with self._sending:
+            while self._lines:
+                await self._send_batch()
+
+    async def _send_batch(self) -> None:
         count = min(BATCH_SIZE, len(self._lines))
         batch = [self._lines.popleft() for _ in range(count)]
-        if not batch:
-            return
         try:
             await self._api.write_logs(batch)
         except OperatorError as error:

@@ -88,6 +88,7 @@ class PodEvents:
         self._known: dict[UUID, tuple[_Known, ...]] = {}  # by run; a dict would take more memory
         self._queued: deque[_Queued] = deque()
         self._added = asyncio.Event()
+        self._sending = asyncio.Lock()
         self._lost: set[UUID] = set()  # events that were dropped: no event may follow them
         self._problems = ProblemLogger(log, owner.binding)
 
@@ -146,17 +147,21 @@ class PodEvents:
             await self._added.wait()
             await asyncio.sleep(FLUSH_SECONDS)
             self._added.clear()
-            while self._queued:
-                await self.flush()
+            await self.flush()
 
     async def flush(self) -> None:
-        """Send one batch, if events are queued; drop it if Prefect refuses it, or does not answer
-        for too long."""
+        """Send the queued events, after the batch that is being sent."""
+        async with self._sending:
+            while self._queued:
+                await self._send_batch()
+
+    async def _send_batch(self) -> None:
+        """Send one batch; drop it if Prefect refuses it, or does not answer for too long."""
         count = min(BATCH_SIZE, len(self._queued))
         batch = [self._queued.popleft() for _ in range(count)]
         until = self._clock.monotonic() + RETRY_SECONDS
         delay, longest = BACKOFF_SECONDS
-        while batch:
+        while True:
             try:
                 await self._send(batch)
             except OperatorError as error:

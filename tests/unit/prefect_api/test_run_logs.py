@@ -19,12 +19,13 @@ def anyio_backend() -> Any:
 
 
 class Server:
-    """Keeps the size of each batch."""
+    """Keeps the size of each batch; it answers after a second."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
 
     async def write_logs(self, batch: list[dict[str, Any]]) -> None:
+        await asyncio.sleep(1)
         self.batches.append(len(batch))
 
 
@@ -36,6 +37,18 @@ async def test_lines_are_sent_within_a_second_and_all_of_them_in_batches() -> No
         await asyncio.sleep(60)
         for _ in range(BATCH_SIZE + 1):
             sender.write(RUN_ID, "text")
-        await asyncio.sleep(FLUSH_SECONDS + 0.1)
+        await asyncio.sleep(FLUSH_SECONDS + 2.1)
     task.cancel()
     assert server.batches == [BATCH_SIZE, 1] * 2
+
+
+async def test_a_flush_ends_once_all_lines_are_sent_also_those_that_were_being_sent() -> None:
+    server = Server()
+    sender = RunLogSender(cast("PrefectApi", server))
+    task = asyncio.create_task(sender.run())
+    for _ in range(2 * BATCH_SIZE + 1):
+        sender.write(RUN_ID, "text")
+    await asyncio.sleep(FLUSH_SECONDS + 0.5)
+    await sender.flush()
+    task.cancel()
+    assert server.batches == [BATCH_SIZE, BATCH_SIZE, 1]

@@ -273,6 +273,25 @@ async def test_a_server_that_asks_to_wait_is_asked_again_then() -> None:
     assert bench.server.requests == 2
 
 
+async def test_a_flush_sends_every_queued_event() -> None:
+    bench = Bench()
+    running = (pods.pod("Running", pods.running(), uid=str(UUID(int=n))) for n in range(120))
+    bench.show(*running)
+    await bench.sender.flush()
+    assert [len(batch) for batch in bench.server.batches] == [BATCH_SIZE, BATCH_SIZE, 20]
+
+
+async def test_a_flush_waits_for_the_events_that_are_being_sent() -> None:
+    bench = Bench(PrefectThrottled("POST /events: HTTP 429", retry_after=5), None)
+    bench.show(PENDING)
+    task = asyncio.create_task(bench.sender.run())
+    await asyncio.sleep(FLUSH_SECONDS + 0.1)
+    assert bench.server.events == []
+    await bench.sender.flush()
+    assert bench.server.events == ["pending"]
+    task.cancel()
+
+
 async def seen_by_controller(settings: RunSettings) -> list[str]:
     """Return the events that a controller with these settings sends of a running pod."""
     cluster = synced_cluster(OWNER.namespace)
