@@ -76,7 +76,7 @@ class App:
         self._stack = AsyncExitStack()
         self._watchdog = health.Watchdog()
         served = settings.metrics_port is not None
-        self._metrics = Metrics(self._figures) if served else None
+        self._metrics = Metrics(self._figures, watched=self._watched) if served else None
         self._observer = self._metrics or Observer()
         self._tracing = tracing
         self._problems = ProblemLogger(log, "operator")
@@ -214,6 +214,9 @@ class App:
 
     def _figures(self) -> list[BindingFigures]:
         return [holder.figures() for holder in self._holders]
+
+    def _watched(self) -> dict[str, bool]:
+        return {each: each not in self._unwatched for each in self.namespaces}
 
     def _unready(self) -> list[str]:
         sessions = {each.live.key: each.lifecycle.session for each in self._holders}

@@ -8,7 +8,7 @@ and name, and closed lists of reasons; no ids of runs. The series of a deleted b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,10 @@ from workpool_operator.binding.figures import BindingFigures
 from workpool_operator.binding.observer import Observer
 from workpool_operator.clock import SYSTEM_CLOCK, Clock
 from workpool_operator.jobs import reasons
+from workpool_operator.jobs.diagnosis import OUTAGE
 from workpool_operator.request_observer import NO_ANSWER, RequestObserver
 from workpool_operator.runs.progress import RunObserver
+from workpool_operator.runs.store import JobFaultReason
 
 if TYPE_CHECKING:
     from prometheus_client.metrics import MetricWrapperBase
@@ -38,8 +40,15 @@ DELAYS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 REQUESTS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 LAGS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 LAG_SECONDS = 1.0  # between measurements of the event loop's lag
+JOB_FAILURES = ("QuotaExceeded", OUTAGE, *(reason.value for reason in JobFaultReason))
 
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "namespace_watched": (
+        "1 if this replica can list and watch the bindings of the namespace, otherwise 0: it does "
+        "not serve those that it does not know yet, and has no series of them. The label is empty "
+        "if it watches all namespaces.",
+        BINDING[:1],
+    ),
     "lease_held": (
         "1 if this replica holds the binding's Lease and serves the binding, otherwise 0. The sum "
         "over all replicas is 1, or 0 while none serves it.",
@@ -83,16 +92,19 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 class Metrics(Observer):
-    """Counts what happens, and renders it with what `figures()` returns for the bindings."""
+    """Counts what happens, and renders it with what `figures()` returns for the bindings, and
+    `watched()` for the namespaces: whether their bindings can be watched."""
 
     def __init__(
         self,
         figures: Callable[[], Iterable[BindingFigures]] = tuple,
         *,
+        watched: Callable[[], Mapping[str, bool]] = dict,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._figures = figures
+        self._watched = watched
         self._clock = clock
         self._registry = CollectorRegistry(auto_describe=False)
         self._rendering = asyncio.Lock()
@@ -138,6 +150,7 @@ class Metrics(Observer):
 
     def runs_of(self, namespace: str, name: str) -> RunObserver:
         """See `Observer`."""
+        self._leases_lost.labels(namespace, name)
         return _BindingRuns(self.of_runs, namespace, name)
 
     def requests_to(self, target: str) -> RequestObserver:
@@ -192,6 +205,8 @@ class Metrics(Observer):
             for name, (text, labels) in GAUGES.items()
         }
         made["build_info"].add_metric([version("workpool-operator")], 1)
+        for namespace, is_watched in self._watched().items():
+            made["namespace_watched"].add_metric([namespace], is_watched)
         now = self._clock.now().timestamp()
         for figures in self._figures():
             key = [figures.namespace, figures.name]
@@ -307,7 +322,8 @@ class _BindingRuns(RunObserver):
     def __init__(self, metrics: RunMetrics, namespace: str, name: str) -> None:
         self._all = metrics
         self._key = key = (namespace, name)
-        # Series that exist from the start, so that their first increase is seen.
+        # Series that exist from the start, so that their first increase is seen. Those of crashes
+        # by reason would be 50: the queries add what a new one begins with.
         self._accepted = metrics.claims.labels(*key, "accepted")
         self._refused = metrics.claims.labels(*key, "refused")
         self._claim_delay = metrics.claim_delay.labels(*key)
@@ -319,6 +335,10 @@ class _BindingRuns(RunObserver):
         self._retries = metrics.retries.labels(*key)
         for state in ("completed", "failed", "cancelled", "crashed"):
             metrics.ended.labels(*key, state, "")
+        for reason in JOB_FAILURES:
+            metrics.job_failures.labels(*key, reason)
+        for cause in ("prefect", "kubernetes", "operator"):
+            metrics.action_failures.labels(*key, cause)
 
     def claimed(self, run_id: UUID, *, delay: float) -> None:
         self._accepted.inc()

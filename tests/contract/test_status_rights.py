@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.binding import Binding
+from tests.support.exposition import Exposition
 from workpool_operator.binding.consent import ANNOTATION
 
 MARGIN_SECONDS = 4  # for a machine that tests load
@@ -167,8 +168,14 @@ async def test_a_namespace_without_rights_keeps_no_other_one_unserved(
 ):
     elsewhere = f"{namespace}-more"
     kubeconfig = await restricted(SEES_BINDINGS + MAKES_JOBS)
-    process = await operator(also_in=elsewhere, kubeconfig=kubeconfig, ready=False)
+    exposition = Exposition()
+    process = await operator(
+        also_in=elsewhere, kubeconfig=kubeconfig, ready=False, **exposition.settings
+    )
     await (await binding()).ready()
+    key = "namespace_watched{binding_namespace="
+    watched, unwatched = f'{key}"{namespace}"}}', f'{key}"{elsewhere}"}}'
+    await exposition.shows({watched: 1, unwatched: 0})
     assert f'in the namespace "{elsewhere}"' in await process.complaint("readyz")
     await kube.create("namespaces", "", {"metadata": {"name": elsewhere}})
     rules = READS_THE_NAMESPACE + SEES_BINDINGS + MAKES_JOBS
@@ -181,6 +188,7 @@ async def test_a_namespace_without_rights_keeps_no_other_one_unserved(
     await late.apply(workPool={"name": pool}, server={"url": prefect_server.url})
     await late.ready(seconds=SOON)
     await process.ready()
+    await exposition.shows({watched: 1, unwatched: 1})
     await late.remove()
     await kube.delete("namespaces", "", elsewhere)
 

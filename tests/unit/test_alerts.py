@@ -32,7 +32,9 @@ SUFFIX = r"(_total|_bucket|_sum|_count)?"
 
 
 def queries() -> Iterator[str]:
-    yield from (alert["expr"] for alert in ALERTS)
+    for alert in ALERTS:
+        yield alert["expr"]
+        yield from re.findall(r"`([^`]*)`", alert["annotations"]["summary"])
     for panel in DASHBOARD["panels"]:
         yield from (target["expr"] for target in panel.get("targets", ()))
     for variable in DASHBOARD["templating"]["list"]:

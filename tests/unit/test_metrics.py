@@ -23,6 +23,8 @@ from workpool_operator.runs.store import JobFaultReason
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 TEXT = "text/plain"
 RUN = uuid4()
+CAUSES = ("prefect", "kubernetes", "operator")
+REFUSALS = ("QuotaExceeded", "KubernetesUnavailable", *(each.value for each in JobFaultReason))
 POLLING = ConditionState("True", "Polling")
 FULL = ConditionState("False", "AtCapacity")
 SERVED = BindingFigures(
@@ -171,6 +173,15 @@ def test_what_a_binding_shows_is_read_at_the_scrape(series: str, value: float) -
     assert samples(metrics)[series] == now + value
 
 
+def test_whether_the_bindings_of_a_namespace_can_be_watched_is_read_at_the_scrape() -> None:
+    shown = {"data": True, "ml": True}
+    metrics = Metrics(watched=lambda: shown)
+    assert samples(metrics)['namespace_watched{binding_namespace="ml"}'] == 1
+    shown["ml"] = False
+    assert samples(metrics)['namespace_watched{binding_namespace="ml"}'] == 0
+    assert samples(metrics)['namespace_watched{binding_namespace="data"}'] == 1
+
+
 async def test_the_lag_of_the_event_loop_is_measured(
     metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,7 +198,7 @@ def test_every_metric_has_a_test_above_that_makes_it_move(metrics: Metrics) -> N
     moved = {re.sub(r"(_total|_sum)?\{.*$", "", series) for series, _ in (*EVENTS, *SHOWN)}
     names = {family.name for family in metrics.all().collect() if "workpool" in family.name}
     own = {name.removeprefix("workpool_operator_") for name in names}
-    assert own == moved | {"event_loop_lag_seconds", "build_info"}
+    assert own == moved | {"event_loop_lag_seconds", "build_info", "namespace_watched"}
 
 
 # Bounds
@@ -245,8 +256,25 @@ def test_the_counters_of_a_served_binding_exist_from_its_start(metrics: Metrics)
         f'claims_total{{{B},result="refused"}}',
         f'runs_ended_total{{{B},state="crashed",reason=""}}',
         f"infrastructure_retries_total{{{B}}}",
+        f"leases_lost_total{{{B}}}",
     ):
         assert shown[series] == 0
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        *(lambda r, cause=cause: r.attempt_failed(RUN, cause) for cause in CAUSES),
+        *(lambda r, reason=reason: r.job_refused(RUN, reason) for reason in REFUSALS),
+    ],
+)
+def test_no_failed_attempt_of_a_served_binding_adds_a_series(
+    metrics: Metrics, happens: Callable[[RunObserver], None]
+) -> None:
+    served = runs(metrics)
+    before = set(samples(metrics))
+    happens(served)
+    assert set(samples(metrics)) == before
 
 
 # Why runs are queued
