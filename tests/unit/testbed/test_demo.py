@@ -129,7 +129,7 @@ def test_stop_ends_the_operator_of_the_state_folder(
     left_over: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     demo.stop(tmp_path)
-    assert left_over.wait(1) < 0
+    assert left_over.wait(10) < 0
 
 
 def test_stop_spares_the_operator_of_another_state_folder(
