@@ -136,7 +136,7 @@ async def test_an_upgrade_and_an_eviction_under_load_lose_no_run_and_leave_a_sho
     rolled_out = ("rollout", "status", OPERATOR, "--timeout=90s")
     await asyncio.to_thread(kubectl, *rolled_out)
     async with Load.on(api, deployment["id"]) as upgraded:
-        helm.upgrade(RELEASE, values("etl", log={"level": "DEBUG"}))
+        await asyncio.to_thread(helm.upgrade, RELEASE, values("etl", log={"level": "DEBUG"}))
         await asyncio.to_thread(kubectl, *rolled_out)
     async with Load.on(api, deployment["id"]) as evicted:
         holder = (await bound.read())["status"]["holderIdentity"]
