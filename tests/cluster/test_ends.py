@@ -167,8 +167,7 @@ async def test_an_eviction_for_disk_is_explained_with_cause_limit_and_advice(
     assert "10Mi" in message
     assert "Raise the ephemeral-storage limit" in message
     assert "memory" not in message
-    *_, last = await api.pod_events(run["id"], count=3)
-    assert last["event"] == "prefect.kubernetes.pod.evicted"
+    *_, last = await api.pod_events(run["id"], count=3, last="prefect.kubernetes.pod.evicted")
     assert last["resource"]["kubernetes.diagnosis"] == "Evicted"
 
 

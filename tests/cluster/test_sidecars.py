@@ -70,9 +70,8 @@ async def test_the_flow_container_decides_the_end_and_its_pod_is_terminated_and_
             "logs", pod["metadata"]["name"], "--container=agent", f"--namespace={namespace}"
         )
         assert (await api.read_run(run["id"]))["state_type"] in ("CRASHED", "COMPLETED")
-        events = await api.pod_events(run["id"], count=3)
         how = "succeeded" if end == "COMPLETED" else "evicted"
-        assert events[-1]["event"] == f"prefect.kubernetes.pod.{how}"
+        await api.pod_events(run["id"], count=3, last=f"prefect.kubernetes.pod.{how}")
     await api.wait_for_state(behind["id"], "CRASHED", seconds=90)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cache
 from importlib.util import find_spec
@@ -145,9 +145,9 @@ class PrefectApi:
                 f"flow run {run_id} after {seconds:g} s has only:\n{history}"
             ) from None
 
-    async def pod_events(self, run_id: str, *, count: int) -> list[Object]:
-        """Return the events of the run's pods, oldest first, once there are so many. Times have
-        whole seconds: within one, `follows` has the order."""
+    async def pod_events(self, run_id: str, *, count: int, last: str = "") -> list[Object]:
+        """Return the events of the run's pods, oldest first, once there are so many and the last
+        one reports that phase. A pod that waited has more."""
         body = {
             "filter": {
                 "event": {"prefix": ["prefect.kubernetes.pod."]},
@@ -157,16 +157,12 @@ class PrefectApi:
         }
 
         async def read() -> list[Object]:
-            found: list[Object] = (await self.one("POST", "/events/filter", body))["events"]
-            return found
+            return _in_order((await self.one("POST", "/events/filter", body))["events"])
 
-        found = {e["id"]: e for e in await poll(read, until=lambda found: len(found) >= count)}
+        def are_complete(found: list[Object]) -> bool:
+            return len(found) >= count and found[-1]["event"].endswith(last)
 
-        def place(event: Object) -> int:
-            before = found.get(event["follows"])
-            return 1 + place(before) if before else 0
-
-        return sorted(found.values(), key=lambda event: (event["occurred"], place(event)))
+        return await poll(read, until=are_complete)
 
     async def one(self, method: str, path: str, body: Any = None) -> Object:
         found: Object = await self.request(method, path, body)
@@ -210,3 +206,14 @@ def _stock_template() -> Object:
     kinds = json.loads((Path(package.origin).parent / TEMPLATES).read_text())["prefect-kubernetes"]
     template: Object = kinds["kubernetes"]["default_base_job_configuration"]
     return template
+
+
+def _in_order(events: Iterable[Object]) -> list[Object]:
+    """Sort events of pods. Times have whole seconds: within one, `follows` has the order."""
+    found = {event["id"]: event for event in events}
+
+    def place(event: Object) -> int:
+        before = found.get(event["follows"])
+        return 1 + place(before) if before else 0
+
+    return sorted(found.values(), key=lambda event: (event["occurred"], place(event)))
