@@ -3,6 +3,7 @@ tests leave anything behind. The report of a failed test shows the operators' lo
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Generator, Iterator
 
@@ -19,6 +20,8 @@ WAITING_SHARE = 0.8  # of the order of all tests
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
+    # A job in the background ignores SIGINT, and so would the commands that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if _owns_the_run(session):
         session.stash[INTERFACES] = frozenset(leaks.interfaces())
         TestRun.begin()
