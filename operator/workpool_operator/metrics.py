@@ -150,7 +150,7 @@ class Metrics(Observer):
 
     def runs_of(self, namespace: str, name: str) -> RunObserver:
         """See `Observer`."""
-        self._leases_lost.labels(namespace, name)
+        self._leases_lost.labels(namespace, name)  # exists from the start, as those of the runs
         return _BindingRuns(self.of_runs, namespace, name)
 
     def requests_to(self, target: str) -> RequestObserver:

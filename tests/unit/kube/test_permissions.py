@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import pytest
@@ -20,16 +20,21 @@ NO_CLUSTER = cast("KubernetesClient", None)  # no request is sent
 
 
 @pytest.fixture
-def release(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def release(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Sets what a release of the chart passes to the operator."""
+    read = settings.helm_release, settings.helm_watch_namespaces, settings.helm_job_namespaces
 
     def set_(*, watched: str = "", jobs: str = "") -> None:
-        for name, value in (("watch", watched), ("job", jobs)):
-            found = frozenset(value.split())
-            monkeypatch.setattr(settings, f"helm_{name}_namespaces", lambda found=found: found)
-        monkeypatch.setattr(settings, "helm_release", lambda: "home/etl")
+        values = {"RELEASE": "home/etl", "WATCH_NAMESPACES": watched, "JOB_NAMESPACES": jobs}
+        for name, value in values.items():
+            monkeypatch.setenv(f"WORKPOOL_OPERATOR_HELM_{name}", value)
+        for setting in read:
+            setting.cache_clear()
 
-    return set_
+    yield set_
+    monkeypatch.undo()
+    for setting in read:
+        setting.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -51,7 +56,7 @@ def release(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 async def test_the_advice_names_the_release_and_a_value_that_revokes_nothing(
     role: permissions.Role, change: str, release: Callable[..., None]
 ) -> None:
-    release(watched="home", jobs="home flows")
+    release(watched="home", jobs="home,flows")
     advice = await permissions.how_to_grant(NO_CLUSTER, "runs", role)
     named = "in the values of Helm release 'etl' (namespace 'home') and upgrade it"
     assert advice == f"{change} {named}"
@@ -60,7 +65,7 @@ async def test_the_advice_names_the_release_and_a_value_that_revokes_nothing(
 async def test_a_cluster_wide_release_grants_what_a_binding_needs_by_its_job_namespaces(
     release: Callable[..., None],
 ) -> None:
-    release(jobs="a b")
+    release(jobs="a,b")
     for role in (permissions.BINDINGS_ROLE, permissions.JOBS_ROLE):
         advice = await permissions.how_to_grant(NO_CLUSTER, "runs", role)
         assert advice.startswith("set jobNamespaces to [a, b, runs] in the values")
