@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.template_cost import STALL_SECONDS, TEMPLATES
 
-LOOK_SECONDS = 4.0  # twice what a slow machine needs
+LOOK_COPIES = 100  # deep copies of such a template: 2 s on a machine where one takes 20 ms
 ROOT = Path(__file__).parents[3]
 
 
@@ -32,5 +32,5 @@ def test_validating_a_template_of_1_mib_is_short_and_does_not_block_the_event_lo
     costs: dict[str, tuple[float, float]], template: str
 ) -> None:
     look, stall = costs[template]
-    assert look < LOOK_SECONDS
+    assert look < LOOK_COPIES
     assert stall < STALL_SECONDS
