@@ -132,6 +132,7 @@ class Poller:
         self._limits = DeploymentLimits()
         self._logged: set[UUID] = set()  # the runs whose wait for a slot was logged
         self._woken = False  # something may be due that the last poll did not return
+        self._slot_freed = False  # since the last poll began
         self._in_progress = False
         self._at_once = asyncio.Event()
         self._changed = asyncio.Event()
@@ -156,15 +157,14 @@ class Poller:
         self._changed.set()
 
     def slot_freed(self) -> None:
-        """Poll if the last poll left runs without a slot."""
-        self._woken |= self.last.runs_left
+        """Poll if the last poll, or the one in progress, left runs without a slot."""
+        self._slot_freed = True
         self._changed.set()
 
     def run_ended(self, deployment: UUID) -> None:
         """Poll if runs of the deployment wait for one of its slots, or runs of any for one of the
         pool or of a queue."""
-        if self.last.runs_left:
-            self.wake()
+        self.slot_freed()
         if self._limits.run_ended(deployment):
             self.wake()
             loop = asyncio.get_running_loop()
@@ -194,7 +194,7 @@ class Poller:
         """Poll until cancelled."""
         delay = FAILED_POLL_SECONDS[0]
         while True:
-            self._woken = False
+            self._woken = self._slot_freed = False
             self._at_once.clear()
             try:
                 await self._attempt()
@@ -225,7 +225,10 @@ class Poller:
     def _is_due(self) -> bool:
         if self._at_once.is_set():
             return True
-        return self._is_low() if self._window.filled else self._woken and self._wanted() > 0
+        if self._window.filled:
+            return self._is_low()
+        is_woken = self._woken or (self._slot_freed and self.last.runs_left)
+        return is_woken and self._wanted() > 0
 
     def _is_low(self) -> bool:
         return self._window.is_low(len(self._store.offered)) and self._wanted() > 0

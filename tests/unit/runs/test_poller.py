@@ -407,6 +407,26 @@ async def test_a_slot_that_becomes_free_polls_only_if_runs_wait(limit: int, poll
     assert bench.polls == polls
 
 
+@pytest.mark.parametrize("request_in_progress", ["poll", "work_pool", "count_runs"])
+async def test_slots_that_become_free_during_a_poll_are_filled_after_it(
+    request_in_progress: str,
+) -> None:
+    """Until it ends, nobody knows which runs it leaves without a slot."""
+    bench = Bench(*many("a", 3), concurrency_limit=3)
+    bench.controller.taken = InFlight(running=frozenset({"x", "y", "z"}), pending=frozenset())
+    bench.pool.seconds[request_in_progress] = 1.5
+
+    def free() -> None:
+        assert bench.poller.last.at is None
+        bench.pool.seconds.clear()
+        bench.controller.taken = InFlight(frozenset(), frozenset())
+        bench.poller.slot_freed()
+
+    await bench.during(do=free)
+    assert await bench.offered() == ["a-0", "a-1", "a-2"]
+    assert bench.polls == 2
+
+
 async def test_the_end_of_a_run_s_last_attempt_polls_for_the_next() -> None:
     bench = Bench("a")
     bench.controller.taken = InFlight(frozenset({str(id_of("a"))}), frozenset())
