@@ -11,7 +11,7 @@ from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi
-from workpool_operator.runs.pod_events import FLUSH_SECONDS
+from workpool_operator.runs.pod_events import INTERVAL_SECONDS
 
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]
@@ -58,7 +58,7 @@ async def test_the_phases_of_pods_are_events_which_the_next_operator_does_not_re
         return len(prefect_proxy.calls(r"/events/filter$"))
 
     await poll(asked, until=bool)
-    await asyncio.sleep(2 * FLUSH_SECONDS)
+    await asyncio.sleep(2 * INTERVAL_SECONDS)
     assert prefect_proxy.calls(r"/events$") == []
     assert len(await api.pod_events(completed["id"], count=3)) == 3
 

@@ -466,7 +466,7 @@ REFUSED = {
     "an unknown log level": ({"log": {"level": "LOUD"}}, "at '/log/level': value must be one of"),
     "a binding in a namespace that is not watched": (
         {"bindings": [{**ETL, "namespace": "b"}], "watchNamespaces": ["a"]},
-        "binding etl is in namespace b, which is not watched: set watchNamespaces to [a, b]",
+        'binding etl is in namespace b, which is not watched: set watchNamespaces to ["a","b"]',
     ),
     "a copy of a Secret without the right to create it": (
         {
@@ -498,7 +498,7 @@ REFUSED = {
     "Jobs where no Role allows them": (
         {"bindings": [{"name": "etl", "spec": {**SPEC, "jobs": {"namespace": "b"}}}]},
         "the Jobs of binding etl go to namespace b, where no Role allows them: set "
-        "jobNamespaces to [home, b]",
+        'jobNamespaces to ["home","b"]',
     ),
 }
 

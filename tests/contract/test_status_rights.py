@@ -99,7 +99,7 @@ async def test_a_revoked_right_is_reported_within_15_s_with_the_value_of_the_cha
     await served.ready()
     await restricted.grant(SEES_BINDINGS)
     fault = await served.condition("JobsPermitted", "False", reason="JobsForbidden", seconds=SOON)
-    assert f"Grant it: set jobNamespaces to [{namespace}] in" in fault["message"]
+    assert f'Grant it: set jobNamespaces to ["{namespace}"] in' in fault["message"]
     assert "values of Helm release 'etl' (namespace 'home')" in fault["message"]
     await restricted.grant(SEES_BINDINGS + MAKES_JOBS)
     await served.ready(seconds=SOON)

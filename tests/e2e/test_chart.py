@@ -245,7 +245,7 @@ async def test_a_cluster_wide_release_serves_a_namespace_once_its_values_grant_i
     binding = Binding(kube, other_namespace, "etl")
     await binding.apply(**spec)
     forbidden = await binding.condition("Ready", "False", reason="LeaseForbidden", seconds=60)
-    assert f"set jobNamespaces to [{other_namespace}] in the values" in forbidden["message"]
+    assert f'set jobNamespaces to ["{other_namespace}"] in the values' in forbidden["message"]
     helm.upgrade(RELEASE, values(clusterWide=True, jobNamespaces=[other_namespace]))
     await binding.ready(seconds=90)
     deployment = await replace(deploy, namespace=other_namespace)("hello")

@@ -50,15 +50,15 @@ targets and spec. */}}
 {{- $namespace := .binding.namespace | default $root.Release.Namespace }}
 {{- $targets := include "workpool-operator.targets" (dict "own" $root.Release.Namespace "binding" .binding) | fromJsonArray }}
 {{- if not (or $root.Values.clusterWide (has $namespace $watched)) }}
-{{- fail (printf "binding %s is in namespace %s, which is not watched: set watchNamespaces to [%s]" $name $namespace (join ", " (append $watched $namespace))) }}
+{{- fail (printf "binding %s is in namespace %s, which is not watched: set watchNamespaces to %s" $name $namespace (toJson (append $watched $namespace))) }}
 {{- end }}
 {{- range $targets }}
 {{- if not (has . $allowed) }}
-{{- fail (printf "the Jobs of binding %s go to namespace %s, where no Role allows them: set jobNamespaces to [%s]" $name . (join ", " (append $allowed .))) }}
+{{- fail (printf "the Jobs of binding %s go to namespace %s, where no Role allows them: set jobNamespaces to %s" $name . (toJson (append $allowed .))) }}
 {{- end }}
 {{- end }}
 {{- if and $root.Values.clusterWide (not (has $namespace $allowed)) }}
-{{- fail (printf "binding %s is in namespace %s, where nothing allows the operator to take its Lease: set jobNamespaces to [%s]" $name $namespace (join ", " (append $allowed $namespace))) }}
+{{- fail (printf "binding %s is in namespace %s, where nothing allows the operator to take its Lease: set jobNamespaces to %s" $name $namespace (toJson (append $allowed $namespace))) }}
 {{- end }}
 {{- $needs := include "workpool-operator.needsSecrets" (dict "namespace" $namespace "targets" $targets "spec" .binding.spec) }}
 {{- if and $needs (not $root.Values.writeSecrets) }}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
@@ -107,8 +108,8 @@ def _how_to_grant_by_helm(release: str, namespace: str, role: Role) -> str:
 
 
 def _list(namespaces: Set[str], another: str) -> str:
-    """Return them all as a list in YAML."""
-    return f"[{', '.join(sorted({*namespaces, another}))}]"
+    """Return them all as a list in YAML, quoted: a namespace may be named `1e3`."""
+    return json.dumps(sorted({*namespaces, another}))
 
 
 async def _how_to_grant_in_one_namespace(kube: KubernetesClient, namespace: str, role: Role) -> str:

@@ -18,7 +18,7 @@ from workpool_operator.prefect_api.client import PrefectApi
 log = logging.getLogger(__name__)
 
 LOGGER_NAME = "prefect.flow_runs.worker"  # the stock worker's, so that the UI shows it the same
-FLUSH_SECONDS = 1.0
+INTERVAL_SECONDS = 1.0
 BATCH_SIZE = 200
 MAX_PENDING = 10_000
 
@@ -50,7 +50,7 @@ class RunLogSender:
         """Send the queued lines until cancelled."""
         while True:
             await self._written.wait()
-            await asyncio.sleep(FLUSH_SECONDS)
+            await asyncio.sleep(INTERVAL_SECONDS)
             self._written.clear()
             await self.flush()
 

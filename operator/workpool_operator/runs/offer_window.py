@@ -17,12 +17,10 @@ GROWTH = 2
 
 
 class OfferWindow:
-    """The number of offers that may be open at once: `size`. The window is `filled` if it, and
-    nothing else, limited the offers of the last poll: more runs are due."""
+    """The number of offers that may be open at once: `size`."""
 
     def __init__(self) -> None:
         self.size = SMALLEST
-        self.filled = False
         self._closed = 0
         self._measured_at = float("-inf")
 
@@ -31,15 +29,16 @@ class OfferWindow:
         self._closed += 1
 
     def is_low(self, open_offers: int) -> bool:
-        """Return whether to offer more runs now: they are due, and half of the window is free."""
-        return self.filled and open_offers <= self.size // 2
+        """Return whether a burst has to offer more runs now: half of the window is free."""
+        return open_offers <= self.size // 2
 
-    def resize(self, *, open_offers: int, now: float) -> None:
-        """Fit the window to the rate of claims since the last call, as a poll begins."""
+    def resize(self, *, is_burst: bool, open_offers: int, now: float) -> None:
+        """Fit the window to the rate of claims since the last call, as a poll begins. In a burst
+        the window, and nothing else, limited the offers of the last poll."""
         seconds, self._measured_at = now - self._measured_at, now
         closed, self._closed = self._closed, 0
-        if not self.filled:
-            self.size = SMALLEST  # no burst, or its end
+        if not is_burst:
+            self.size = SMALLEST
             return
         fitting = int(closed / seconds * SECONDS) if seconds > 0 else self.size
         if open_offers == 0:  # they ran out: more claims were possible

@@ -36,7 +36,7 @@ from workpool_operator.runs.claims import Owner
 
 log = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 1.0
+INTERVAL_SECONDS = 1.0
 BATCH_SIZE = 50  # the most events that Prefect returns for one question
 MAX_QUEUED = 20_000
 BACKOFF_SECONDS = (1.0, 30.0)
@@ -145,7 +145,7 @@ class PodEvents:
         """Send the queued events until cancelled."""
         while True:
             await self._added.wait()
-            await asyncio.sleep(FLUSH_SECONDS)
+            await asyncio.sleep(INTERVAL_SECONDS)
             self._added.clear()
             await self.flush()
 

@@ -225,13 +225,14 @@ class Poller:
     def _is_due(self) -> bool:
         if self._at_once.is_set():
             return True
-        if self._window.filled:
+        if self._store.offers_follow:
             return self._is_low()
         is_woken = self._woken or (self._slot_freed and self.last.runs_left)
         return is_woken and self._wanted() > 0
 
     def _is_low(self) -> bool:
-        return self._window.is_low(len(self._store.offered)) and self._wanted() > 0
+        is_low = self._window.is_low(len(self._store.offered))
+        return self._store.offers_follow and is_low and self._wanted() > 0
 
     def _wanted(self) -> int:
         """Return how many offers may be added to the open ones."""
@@ -261,7 +262,9 @@ class Poller:
         due = DueRuns(self._prefect, queues=queues or (), before=self._clock.now() + prefetch)
         self._asked_at = self._clock.monotonic()
         open_offers = len(self._store.offered)
-        self._window.resize(open_offers=open_offers, now=self._asked_at)
+        self._window.resize(
+            is_burst=self._store.offers_follow, open_offers=open_offers, now=self._asked_at
+        )
         in_time = self._may_claim() and self._room() <= self._free()
         poll = _Poll(due, wanted=self._wanted(), in_time=in_time)
         limit = min(PAGE_SIZE, open_offers + max(1, poll.wanted))
@@ -271,7 +274,7 @@ class Poller:
         if not poll.is_done and poll.hides and (poll.is_cut or await due.is_limited()):
             await self._offer_runs_behind(poll)
         poll.runs_left |= poll.is_cut and poll.is_done
-        self._window.filled = self._store.offers_follow = poll.fills_window
+        self._store.offers_follow = poll.fills_window
         is_limited = await self._limits_a_poll(poll)
         queued = await self._queued(poll, is_limited=is_limited)
         runs_left = poll.runs_left or (is_limited and queued > 0)

@@ -40,12 +40,12 @@ def release(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 @pytest.mark.parametrize(
     ("role", "change"),
     [
-        (permissions.JOBS_ROLE, "set jobNamespaces to [flows, home, runs]"),
-        (permissions.BINDINGS_ROLE, "set watchNamespaces to [home, runs]"),
-        (permissions.FOLLOW_BINDINGS_ROLE, "set watchNamespaces to [home, runs]"),
+        (permissions.JOBS_ROLE, 'set jobNamespaces to ["flows", "home", "runs"]'),
+        (permissions.BINDINGS_ROLE, 'set watchNamespaces to ["home", "runs"]'),
+        (permissions.FOLLOW_BINDINGS_ROLE, 'set watchNamespaces to ["home", "runs"]'),
         (
             permissions.WRITE_SECRETS_ROLE,
-            "set writeSecrets to true and jobNamespaces to [flows, home, runs]",
+            'set writeSecrets to true and jobNamespaces to ["flows", "home", "runs"]',
         ),
         (
             permissions.REPLICAS_ROLE,
@@ -68,7 +68,7 @@ async def test_a_cluster_wide_release_grants_what_a_binding_needs_by_its_job_nam
     release(jobs="a,b")
     for role in (permissions.BINDINGS_ROLE, permissions.JOBS_ROLE):
         advice = await permissions.how_to_grant(NO_CLUSTER, "runs", role)
-        assert advice.startswith("set jobNamespaces to [a, b, runs] in the values")
+        assert advice.startswith('set jobNamespaces to ["a", "b", "runs"] in the values')
         assert "upgrade Helm release" in await permissions.how_to_grant(NO_CLUSTER, "a", role)
 
 

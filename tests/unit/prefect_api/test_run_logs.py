@@ -10,7 +10,7 @@ import pytest
 from tests.support.simulated_time import BACKEND
 from tests.support.snapshots import RUN_ID
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.run_logs import BATCH_SIZE, FLUSH_SECONDS, RunLogSender
+from workpool_operator.prefect_api.run_logs import BATCH_SIZE, INTERVAL_SECONDS, RunLogSender
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ async def test_lines_are_sent_within_a_second_and_all_of_them_in_batches() -> No
         await asyncio.sleep(60)
         for _ in range(BATCH_SIZE + 1):
             sender.write(RUN_ID, "text")
-        await asyncio.sleep(FLUSH_SECONDS + 2.1)
+        await asyncio.sleep(INTERVAL_SECONDS + 2.1)
     task.cancel()
     assert server.batches == [BATCH_SIZE, 1] * 2
 
@@ -48,7 +48,7 @@ async def test_a_flush_ends_once_all_lines_are_sent_also_those_that_were_being_s
     task = asyncio.create_task(sender.run())
     for _ in range(2 * BATCH_SIZE + 1):
         sender.write(RUN_ID, "text")
-    await asyncio.sleep(FLUSH_SECONDS + 0.5)
+    await asyncio.sleep(INTERVAL_SECONDS + 0.5)
     await sender.flush()
     task.cancel()
     assert server.batches == [BATCH_SIZE, BATCH_SIZE, 1]

@@ -7,16 +7,15 @@ from workpool_operator.runs.offer_window import LARGEST, SMALLEST, OfferWindow
 
 def burst(window: OfferWindow, *, per_second: float, polls: int, now: float = 0.0) -> float:
     """Claim at this rate and poll whenever the window is low; return the time."""
-    window.resize(open_offers=0, now=now)
+    window.resize(is_burst=False, open_offers=0, now=now)
     open_offers = window.size
     for _ in range(polls):
-        window.filled = True
         claims = open_offers - window.size // 2
         for _ in range(claims):
             window.offer_closed()
         assert window.is_low(open_offers - claims)
         now += claims / per_second
-        window.resize(open_offers=open_offers - claims, now=now)
+        window.resize(is_burst=True, open_offers=open_offers - claims, now=now)
         open_offers = window.size
     return now
 
@@ -46,21 +45,15 @@ def test_the_window_shrinks_with_the_rate() -> None:
 
 def test_the_window_grows_if_the_offers_ran_out() -> None:
     window = OfferWindow()
-    window.resize(open_offers=0, now=0)
-    window.filled = True
+    window.resize(is_burst=False, open_offers=0, now=0)
     for _ in range(SMALLEST):
         window.offer_closed()
-    window.resize(open_offers=0, now=10)
+    window.resize(is_burst=True, open_offers=0, now=10)
     assert window.size == 2 * SMALLEST
 
 
 def test_the_next_burst_begins_small_again() -> None:
     window = OfferWindow()
     now = burst(window, per_second=100, polls=6)
-    window.filled = False
-    window.resize(open_offers=0, now=now + 10)
+    window.resize(is_burst=False, open_offers=0, now=now + 10)
     assert window.size == SMALLEST
-
-
-def test_a_window_that_is_not_filled_asks_for_no_more() -> None:
-    assert not OfferWindow().is_low(0)

@@ -19,7 +19,7 @@ from tests.support.simulated_time import BACKEND, SimulatedClock
 from workpool_operator.errors import PrefectForbidden, PrefectThrottled, PrefectUnavailable
 from workpool_operator.kube.models import Job, Pod
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.runs.pod_events import BATCH_SIZE, FLUSH_SECONDS, RETRY_SECONDS, PodEvents
+from workpool_operator.runs.pod_events import BATCH_SIZE, INTERVAL_SECONDS, RETRY_SECONDS, PodEvents
 from workpool_operator.runs.settings import RunSettings
 
 JOB = pods.LABELS["batch.kubernetes.io/job-name"]
@@ -108,7 +108,7 @@ class Bench:
         versions = [_pod.validate_python(document) for document in documents]
         self.sender.update(pods.RUN_ID, jobs, versions, claimed_here=claimed_here)
 
-    async def send(self, seconds: float = FLUSH_SECONDS + 0.1) -> list[str]:
+    async def send(self, seconds: float = INTERVAL_SECONDS + 0.1) -> list[str]:
         """Return what was taken after so long."""
         task = asyncio.create_task(self.sender.run())
         await asyncio.sleep(seconds)
@@ -285,7 +285,7 @@ async def test_a_flush_waits_for_the_events_that_are_being_sent() -> None:
     bench = Bench(PrefectThrottled("POST /events: HTTP 429", retry_after=5), None)
     bench.show(PENDING)
     task = asyncio.create_task(bench.sender.run())
-    await asyncio.sleep(FLUSH_SECONDS + 0.1)
+    await asyncio.sleep(INTERVAL_SECONDS + 0.1)
     assert bench.server.events == []
     await bench.sender.flush()
     assert bench.server.events == ["pending"]
