@@ -411,7 +411,7 @@ async def test_a_slot_that_becomes_free_polls_only_if_runs_wait(limit: int, poll
 async def test_slots_that_become_free_during_a_poll_are_filled_after_it(
     request_in_progress: str,
 ) -> None:
-    """Until it ends, nobody knows which runs it leaves without a slot."""
+    """Only its outcome shows which runs it leaves without a slot."""
     bench = Bench(*many("a", 3), concurrency_limit=3)
     bench.controller.taken = InFlight(running=frozenset({"x", "y", "z"}), pending=frozenset())
     bench.pool.seconds[request_in_progress] = 1.5
