@@ -10,10 +10,8 @@ import pytest
 from tests.contract.conftest import make_run
 from tests.support.fault_proxy import Answer
 from tests.support.polling import poll
+from tests.support.promises import AT_ONCE, SOON
 
-MARGIN_SECONDS = 4  # for a machine that tests load
-AT_ONCE = 5 + MARGIN_SECONDS
-SOON = 15 + MARGIN_SECONDS
 NOW = "2026-01-01T00:00:00Z"
 
 
@@ -49,6 +47,30 @@ async def test_a_misspelt_queue_is_reported_and_the_other_queues_are_served(
     await job_of(await api.create_run(deployment["id"], work_queue_name="hihg"))
     await served.patch(workQueues=["nothing"])
     await served.condition("Claiming", "False", reason="QueueNotFound", seconds=SOON)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"suspend": True}, {"suspend": False}),
+        ({"workQueues": ["other"]}, {"workQueues": ["other", "default"]}),
+    ],
+    ids=["resumed", "another queue"],
+)
+async def test_a_binding_whose_spec_admits_due_runs_claims_them_at_once(
+    before, after, api, binding, operator, suspended_pool, kube, namespace
+):
+    pool = suspended_pool["name"]
+    await api.one("POST", f"/work_pools/{pool}/queues", {"name": "other"})
+    await operator()
+    served = await binding(workPool={"name": pool}, poll={"intervalSeconds": 55}, **before)
+    await served.ready()
+    deployment = await api.create_deployment(flow="hello", name=pool, pool=pool)
+    await api.create_run(deployment["id"])
+    await asyncio.sleep(2)
+    assert await kube.list("jobs", namespace) == []
+    await served.patch(**after)
+    await poll(lambda: kube.list("jobs", namespace), until=bool, seconds=AT_ONCE)
 
 
 async def test_refused_polls_are_reported_although_the_pool_is_found(

@@ -220,9 +220,9 @@ class Connection(Listener):
         if self.controller.free_slots(self._binding.poll_settings()) > 0:
             self.poller.slot_freed()
 
-    def run_ended(self, deployment: UUID) -> None:
+    def slot_returned(self, deployment: UUID) -> None:
         """Poll if due runs of the deployment wait for a slot."""
-        self.poller.run_ended(deployment)
+        self.poller.slot_returned(deployment)
 
     def offer_expired(self) -> None:
         """Poll again: the run is still due."""
@@ -234,6 +234,7 @@ class Connection(Listener):
         """Repeat the preflight checks until another connection is needed."""
         while True:
             self._beat("checks")
+            before = self._decides_polls()
             await self._preflight.wait_for_next_check()
             could_claim = self._preflight.may_claim()
             try:
@@ -247,9 +248,15 @@ class Connection(Listener):
                 raise _Outdated(reason)
             if self._preflight.conditions.allow_claims() and self.is_poll_overdue():
                 self.poller.poll_at_once(since=self._preflight.unusable_at)
-            if self._preflight.may_claim() and not could_claim:
-                self.poller.wake()
-                self.controller.resync()
+            if self._preflight.may_claim():
+                if not could_claim:
+                    self.controller.resync()
+                if not could_claim or self._decides_polls() != before:
+                    self.poller.wake()
+
+    def _decides_polls(self) -> tuple[object, ...]:
+        """Return what decides whether and how the pool is polled; spec and pool can change it."""
+        return self._preflight.may_claim(), self._preflight.queues, self._binding.poll_settings()
 
     async def _check(self) -> str | None:
         """Check everything once. Return why another connection is needed, None if it is not."""

@@ -257,16 +257,20 @@ class BindingHolder:
         """Renew the Lease until another holds it, or until it was deleted.
 
         While the API server does not answer, the session stays, but acts no more once the Lease has
-        expired. If the Lease is as it was when the API server is back, the session acts again.
+        expired. If the Lease is unchanged when the API server is back, the session acts again at
+        once.
         """
         delay = RENEW_SECONDS
         while True:
             await self._wait_while_held(delay * random.uniform(0.9, 1.1))  # not all at once
+            was_held = self._lock.is_held()
             try:
                 if not await self._lock.renew():
                     break
                 self._problems.resolved(NOT_RENEWED)
                 delay = RENEW_SECONDS
+                if not was_held:
+                    self.lifecycle.outage_ended()
             except OperatorError as error:
                 self._problems.report(NOT_RENEWED, error)
                 if isinstance(error, KubernetesForbidden) and not self._lock.is_held():

@@ -100,6 +100,11 @@ class Lifecycle:
         log.info("%s: %s", self._live.key, end.value)
         return end
 
+    def outage_ended(self) -> None:
+        """Try again at once what failed while the Lease could not be renewed."""
+        if self.session:
+            self.session.outage_ended()
+
     def figures(self) -> BindingFigures:
         """Return the binding's figures at this moment."""
         if self.session:
@@ -188,7 +193,10 @@ class Lifecycle:
                 await asyncio.wait([ending], timeout=RESTART_SECONDS[0])
                 continue
             self.session = session
+            began = self._context.clock.monotonic()
             if error := await self._run_until(session, ending):
+                if self._context.clock.monotonic() - began > longest:
+                    delay = RESTART_SECONDS[0]
                 await session.report_failed(error)
                 await asyncio.wait([ending], timeout=delay)
                 delay = min(delay * 2, longest)

@@ -209,6 +209,11 @@ class BindingSession(Subscriber):
         """The status that was last written."""
         return self._writer.written
 
+    def outage_ended(self) -> None:
+        """Try again at once what failed in an outage of the API server."""
+        if self._connection:
+            self._connection.controller.outage_ended()
+
     async def drain(self) -> None:
         """Finish the writes in progress and start no more."""
         if self._connection:
@@ -403,6 +408,7 @@ class BindingSession(Subscriber):
 
     async def _keep_reviewed(self) -> None:
         while True:
+            self._preflight.rights_reviewed.clear()
             found = await rights_review.rights_granted(self._context.kube, self._binding)
             if found != self._rights and found.status == "False":
                 log.warning("%s: %s", self._binding.key, found.message)
@@ -411,7 +417,6 @@ class BindingSession(Subscriber):
             self._crd_outdated = await crd_check.cached(self._context)
             if before != (self._rights, self._crd_outdated):
                 self._reported.set()
-            self._preflight.rights_reviewed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(REVIEW_SECONDS):
                     await self._preflight.rights_reviewed.wait()  # its answer is cached

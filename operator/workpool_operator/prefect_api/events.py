@@ -33,7 +33,7 @@ from workpool_operator.prefect_api.proxies import proxy_of
 log = logging.getLogger(__name__)
 
 # Without RUNNING, which pods show too, and PENDING, which the operator proposes itself.
-STATE_TYPES = ["SCHEDULED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
+STATE_TYPES = ["SCHEDULED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED"]
 BACKOFF_SECONDS = (0.5, 30.0)
 REFUSED_RETRY_SECONDS = 300.0
 TEMPORARY = frozenset({408, 425, 429})  # and 5xx: the server restarts, or is busy
@@ -82,7 +82,8 @@ class EventStream:
         self._clock = clock
 
     async def run(self) -> None:
-        """Listen until cancelled; a refusal only delays the next attempt."""
+        """Listen until cancelled. A lasting refusal only delays the next attempt: an ingress that
+        has no route for a moment answers 404, too."""
         delay, longest = BACKOFF_SECONDS
         while True:
             started = self._clock.monotonic()
@@ -98,7 +99,8 @@ class EventStream:
             self._connected(why)
             if self._clock.monotonic() - started > longest:
                 delay = BACKOFF_SECONDS[0]
-            await asyncio.sleep(REFUSED_RETRY_SECONDS if refused else delay)
+            lasts = refused and delay == longest
+            await asyncio.sleep(REFUSED_RETRY_SECONDS if lasts else delay)
             delay = min(delay * 2, longest)
 
     async def _listen(self) -> None:

@@ -51,6 +51,11 @@ class DropOffer:
 
 
 @dataclass(frozen=True, slots=True)
+class PollAgain:
+    """Have a poll offer the run: it was put off, and is due again."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimRun:
     """Propose PENDING with our transition id."""
 
@@ -220,7 +225,7 @@ class Reschedule:
 
 
 # By what they reach, in the order in which the executor matches them.
-LocalAction = NoAction | RequeueAfter | ForgetRun | DropOffer | LogToRun
+LocalAction = NoAction | RequeueAfter | ForgetRun | DropOffer | PollAgain | LogToRun
 ReadAction = RefreshRun | RefreshStateHistory
 PrefectAction = (
     ClaimRun

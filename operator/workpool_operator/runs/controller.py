@@ -24,7 +24,11 @@ from workpool_operator.prefect_api.events import EventStream, StateChange
 from workpool_operator.prefect_api.models import FINAL, Run
 from workpool_operator.prefect_api.run_logs import RunLogSender
 from workpool_operator.runs.actions import NoAction
-from workpool_operator.runs.back_pressure import BackPressure, exhausted_quota
+from workpool_operator.runs.back_pressure import (
+    SLOW_START_SECONDS,
+    BackPressure,
+    exhausted_quota,
+)
 from workpool_operator.runs.capacity import (
     Capacity,
     InFlight,
@@ -339,13 +343,15 @@ class RunController(Subscriber):
 
     def offer(
         self, run: Run, *, read_at: float, deployment: Mapping[str, Any] | None = None
-    ) -> None:
-        """Offer a due run, as it was read at `read_at`: it takes a slot and is to be claimed."""
+    ) -> bool:
+        """Offer a due run, as it was read at `read_at`: it takes a slot and is to be claimed.
+        Return False if that is out of date."""
         applied = self.store.apply(run.id, run, asked_at=read_at)
         self.store.update(run.id, deployment=deployment)
         if applied:
             self.store.update(run.id, offered_at=self.clock.monotonic(), not_before=None)
             self.enqueue(run.id)
+        return applied
 
     def withdraw_offers(self, deployment: UUID) -> None:
         """Withdraw the open offers of runs of the deployment."""
@@ -369,6 +375,11 @@ class RunController(Subscriber):
         in_flight, now = self.in_flight(), self.clock.monotonic()
         refused = self._back_pressure.shortage(in_flight, now=now)
         return refused or in_flight.shortage(settings)
+
+    def outage_ended(self) -> None:
+        """Try again at once what failed in an outage of the Kubernetes API."""
+        self.store.end_outage()
+        self.resync()
 
     def resync(self) -> None:
         """List runs, Jobs and pods again: events may have been missed."""
@@ -497,8 +508,7 @@ class RunController(Subscriber):
 
     def listed(self, namespace: str, resource: str) -> None:
         """Retry what failed while the Kubernetes API did not answer."""
-        self.store.end_outage()
-        self.resync()
+        self.outage_ended()
         if self._cluster.is_synced(namespace):
             self._secret_collector.synced(namespace)
             self._enqueue_unlisted()
@@ -512,10 +522,11 @@ class RunController(Subscriber):
 
     def _state_changed(self, change: StateChange) -> None:
         """Read the run again if it is known or being cancelled; a poll finds the due ones."""
-        if change.state_type in FINAL and change.deployment_id:
-            self._listener.run_ended(change.deployment_id)
         record = self.store.get(change.run_id)
-        if record and _is_known(change, record):
+        is_known = record is not None and _is_known(change, record)
+        if change.deployment_id and _frees_slot(change, again=record is not None and not is_known):
+            self._listener.slot_returned(change.deployment_id)
+        if is_known:
             return
         if change.state_type == "SCHEDULED":
             self._listener.run_scheduled(change.queue)
@@ -548,6 +559,8 @@ class RunController(Subscriber):
             if (following := self._back_pressure.probe) is not None:
                 self.store.update(following, refused_until=NEVER)
                 self.enqueue(following)
+            else:
+                self._start_slowly()
         if freed:
             self._listener.capacity_freed()
 
@@ -567,6 +580,12 @@ class RunController(Subscriber):
         rest = self._back_pressure.note_retry_after(seconds, now=self.clock.monotonic())
         asyncio.get_running_loop().call_later(rest, self._listener.capacity_freed)
 
+    def _start_slowly(self) -> None:
+        """Have polls claim more runs each second, now that no quota refuses any."""
+        loop = asyncio.get_running_loop()
+        for seconds in range(1, SLOW_START_SECONDS + 1):
+            loop.call_later(seconds, self._listener.capacity_freed)
+
     def _transition_ids(self, run_id: UUID) -> Set[UUID]:
         return self._owner.transition_ids(
             run_id, self._cluster.jobs.by_run_with_tombstones(str(run_id))
@@ -577,6 +596,12 @@ class RunController(Subscriber):
 
     def _replicates_pods(self) -> bool:
         return self._settings().replicate_pod_events
+
+
+def _frees_slot(change: StateChange, *, again: bool) -> bool:
+    """Return whether the run may have returned the slot of its deployment, which a claim takes: it
+    ended, was suspended, or is scheduled `again`."""
+    return change.state_type in {*FINAL, "PAUSED"} or (change.state_type == "SCHEDULED" and again)
 
 
 def _is_known(change: StateChange, record: RunRecord) -> bool:

@@ -18,7 +18,7 @@ The rules of each state, in order; the first that applies decides:
                 process_ended            have polls return a run that was to retry itself
                 process_vanished         the same, once a GET confirms that its Job was deleted
                 previous_job_unreported  start its TTL
-                not_offered              leave the run to the next poll
+                not_offered              leave the run to a poll, at once if it is due again
                 offer_too_old            drop the offer; have a poll make another
                 claims_held              the same while Jobs are refused, or the binding deleted
                 claim                    claim the run

@@ -19,7 +19,9 @@ from pydantic import TypeAdapter, ValidationError
 from workpool_operator.prefect_api.models import ConcurrencyLimit, Run
 
 UNLIMITED = float("inf")
-FULL_SECONDS = 30.0  # for which Prefect delays a run whose claim it refuses
+# A moment less than the 30 s for which Prefect delays a run whose claim it refuses, so that a poll
+# reads the limit again when that run is due.
+FULL_SECONDS = 29.0
 LEASE_SECONDS = 300  # a slot that its run does not renew is free after that
 
 
@@ -61,8 +63,8 @@ class DeploymentLimits:
         self._contested.discard(limit)
         return was_contested
 
-    def run_ended(self, deployment: UUID) -> bool:
-        """Note that a run of the deployment ended. Return whether runs wait for its slot."""
+    def slot_returned(self, deployment: UUID) -> bool:
+        """Note that a run of the deployment returned its slot. Return whether runs wait for it."""
         limit = self._limit_of.get(deployment, deployment)
         waited = limit in self._short
         self._short.discard(limit)

@@ -108,6 +108,9 @@ class Executor:
                     return False
                 case actions.DropOffer(is_expired=late):
                     self._drop_offer(run_id, late=late)
+                case actions.PollAgain():
+                    self._store.update(run_id, not_before=None)
+                    self._listener.run_scheduled(None)
                 case actions.LogToRun(text=text, about=about):
                     self._proposals.log(run_id, text, level=logging.INFO)
                     self._store.update(run_id, noted=about)
@@ -154,10 +157,12 @@ class Executor:
                 await propose.report_waiting(run_id, wait, claim)
             case actions.Postpone(wait=wait, delay=delay):
                 await propose.postpone(run_id, wait, delay=delay)
+                self._report_slot(self._store.of(run_id).run)
             case actions.RenewLease(lease_id=lease_id):
                 await propose.renew_lease(run_id, lease_id)
             case actions.Reschedule(run=run):
                 await propose.reschedule(run)
+                self._listener.run_scheduled(None)  # no event tells of it
             case actions.CancelRun():
                 await propose.cancel(run_id)
             case actions.ReportCancelled(message=message):
@@ -215,8 +220,12 @@ class Executor:
     def _report_end(self, run: Run | None) -> None:
         """Report that slots may be free; a run holds that of its deployment until it ends."""
         self._listener.capacity_freed()
-        if run and run.final and run.deployment_id:
-            self._listener.run_ended(run.deployment_id)
+        if run and run.final:
+            self._report_slot(run)
+
+    def _report_slot(self, run: Run | None) -> None:
+        if run and run.deployment_id:
+            self._listener.slot_returned(run.deployment_id)
 
     def _drop_offer(self, run_id: UUID, *, late: bool) -> None:
         self._store.update(run_id, offered_at=None)

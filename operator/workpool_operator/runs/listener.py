@@ -42,8 +42,9 @@ class Listener:
     def capacity_freed(self) -> None:
         """Handle that a run takes less than before: another one may be claimed."""
 
-    def run_ended(self, deployment: UUID) -> None:
-        """Handle that a run of the deployment ended: the deployment may have a free slot."""
+    def slot_returned(self, deployment: UUID) -> None:
+        """Handle that a run of the deployment ended, was suspended or is scheduled again: the
+        deployment may have a free slot in Prefect."""
 
     def offer_expired(self) -> None:
         """Handle that an offered run was not claimed because its state was too old."""

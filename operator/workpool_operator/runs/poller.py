@@ -1,10 +1,10 @@
 """Polls the work pool and offers due runs to the controller while there are free slots.
 
-A poll starts at most `interval` seconds after the one before. Four things start it earlier: an
-event, a slot that becomes free for a run that waits for it, in a burst the offers that run out, and
-a server that is usable again. Runs are offered in the order of the poll. An offer holds a slot and
-expires after two seconds, so that a poll reads as many runs as will be claimed in time
-(`offer_window`).
+A poll starts at most `interval` seconds after the one before, and earlier if it may find a run to
+claim: after an event; when a slot becomes free for a run that waits for it; when a run that was put
+off is due again; when spec or pool admit more runs; in a burst when the offers run out; and when a
+server is usable again. Runs are offered in the order of the poll. An offer holds a slot and expires
+after two seconds, so that a poll reads as many runs as will be claimed in time (`offer_window`).
 
 Runs that cannot be claimed are left out: those in flight, those whose claim was refused a moment
 ago, and those of deployments without a free slot (`deployment_limits`). If they fill a page,
@@ -161,19 +161,25 @@ class Poller:
         self._slot_freed = True
         self._changed.set()
 
-    def run_ended(self, deployment: UUID) -> None:
+    def slot_returned(self, deployment: UUID) -> None:
         """Poll if runs of the deployment wait for one of its slots, or runs of any for one of the
         pool or of a queue."""
         self.slot_freed()
-        if self._limits.run_ended(deployment):
+        if self._limits.slot_returned(deployment):
             self.wake()
-            loop = asyncio.get_running_loop()
-            loop.call_later(SLOT_SECONDS, self._look_for_slot_again, deployment)
+        self._look_for_slot_later(deployment)
+
+    def _look_for_slot_later(self, deployment: UUID) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(SLOT_SECONDS, self._look_for_slot_again, deployment)
 
     def _look_for_slot_again(self, deployment: UUID) -> None:
-        """Poll if the deployment still had no free slot after the end of its run."""
-        if deployment in self._limits.full(self._clock.monotonic()):
-            self._limits.run_ended(deployment)
+        """Poll if the deployment still had no free slot after the end of its run. What a poll in
+        progress reads can be older than that."""
+        if self._in_progress:
+            self._look_for_slot_later(deployment)
+        elif deployment in self._limits.full(self._clock.monotonic()):
+            self._limits.slot_returned(deployment)
             self.wake()
 
     def offer_closed(self, run_id: UUID) -> None:
@@ -325,7 +331,8 @@ class Poller:
         chosen = admitted[: self._wanted()]  # claims go on meanwhile
         for run in chosen:
             deployment = found.get(run.deployment_id) if run.deployment_id else None
-            self._controller.offer(run, read_at=read_at, deployment=deployment)
+            is_current = self._controller.offer(run, read_at=read_at, deployment=deployment)
+            self._woken |= not is_current  # the next poll shows whether it is due
         poll.offered += len(chosen)
         poll.hides |= len(admitted) < len(candidates)
         poll.leave_limited(len(candidates) - len(admitted))
@@ -392,7 +399,7 @@ class Poller:
         if not (poll.is_cut or is_limited):
             return poll.queued
         now = self._clock.monotonic()
-        if now - self._counted_at < COUNT_SECONDS:
+        if self.last.queued and now - self._counted_at < COUNT_SECONDS:
             return self.last.queued
         self._counted_at = now
         return max(0, await poll.due.count() - len(self._store.offered))

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 FAILED_SECONDS = 2.0
 LIMIT = 100  # runs of one list: decoding 200, and a garbage collection, block the loop for 53 ms
+OVERLAP = 10  # runs of two pages: one that ends after the first page moves all others up
 UNFINISHED = ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]
 
 
@@ -156,7 +157,7 @@ class Resync:
         while True:
             asked_at = self._clock.monotonic()
             page = await self._api.filter_runs({**where, "offset": offset})
-            offset += len(page)
+            offset += len(page) - OVERLAP
             wanted = [run for run in page if if_(run)]
             await self._apply(wanted, asked_at=asked_at)
             ids.update(run.id for run in wanted)

@@ -34,6 +34,10 @@ class Serving:
         self.serving = False
         self.ends: list[End | str] = []
         self.unserved: list[ConditionState] = []
+        self.outages = 0
+
+    def outage_ended(self) -> None:
+        self.outages += 1
 
     async def serve(self, ending: asyncio.Future[End]) -> End:
         self.serving = True
@@ -197,7 +201,8 @@ async def test_an_outage_of_the_api_server_keeps_the_session_but_not_the_right_t
         assert not replica.holder._lock.is_held()
         api.error = None
         replica.let_pass(60)
-        await replica.until(replica.holder._lock.is_held)
+        await replica.until(lambda: replica.served.outages == 1)
+        assert replica.holder._lock.is_held()
         assert replica.served.ends == []
 
 

@@ -146,13 +146,13 @@ class Reports(Listener):
 
     def __init__(self) -> None:
         self.scheduled: list[str | None] = []
-        self.ended: list[UUID] = []
+        self.returned: list[UUID] = []
 
     def run_scheduled(self, queue: str | None) -> None:
         self.scheduled.append(queue)
 
-    def run_ended(self, deployment: UUID) -> None:
-        self.ended.append(deployment)
+    def slot_returned(self, deployment: UUID) -> None:
+        self.returned.append(deployment)
 
 
 def change(type_: str, name: str = "", *, id_: str = "next") -> StateChange:
@@ -213,10 +213,32 @@ def test_a_scheduled_run_that_is_not_known_is_polled() -> None:
     assert len(controller.queue) == 0
 
 
-def test_the_end_of_a_run_of_the_pool_frees_a_slot_of_its_deployment() -> None:
+@pytest.mark.parametrize("event", [change("COMPLETED"), change("PAUSED")])
+def test_a_run_of_the_pool_that_ends_or_pauses_frees_a_slot_of_its_deployment(
+    event: StateChange,
+) -> None:
     reports = Reports()
-    OfflineController(listener=reports)._state_changed(change("COMPLETED"))
-    assert reports.ended == [id_of("deployment")]
+    OfflineController(listener=reports)._state_changed(event)
+    assert reports.returned == [id_of("deployment")]
+
+
+@pytest.mark.parametrize(
+    ("known", "returned"),
+    [(run("RUNNING"), [id_of("deployment")]), (run("SCHEDULED", state_id=id_of("next")), [])],
+    ids=["again", "as known"],
+)
+def test_a_run_that_is_scheduled_again_frees_a_slot_of_its_deployment(
+    known: Run, returned: list[UUID]
+) -> None:
+    controller, reports = knowing(known)
+    controller._state_changed(change("SCHEDULED"))
+    assert reports.returned == returned
+
+
+def test_a_new_run_frees_no_slot() -> None:
+    reports = Reports()
+    OfflineController(listener=reports)._state_changed(change("SCHEDULED"))
+    assert reports.returned == []
 
 
 def test_withdrawn_offers_hold_no_slot() -> None:

@@ -97,6 +97,16 @@ async def test_the_next_run_tries_at_once_when_the_one_that_probed_the_quota_got
     assert bench.controller.free_slots(ANY) == 0
 
 
+async def test_polls_learn_that_more_runs_may_be_claimed_as_the_slow_start_goes_on(
+    bench: Bench,
+) -> None:
+    bench.store.put(RUN_ID, record(run(pending()), mine="claim", refusal=QUOTA))
+    bench.store.drop(RUN_ID)
+    before = bench.freed
+    await asyncio.sleep(1.1)
+    assert bench.freed == before + 1
+
+
 async def test_runs_are_claimed_again_as_soon_as_the_api_server_accepts_jobs(bench: Bench) -> None:
     bench.controller._asked_to_wait(0.05)
     assert bench.controller.free_slots(ANY) == 0

@@ -36,6 +36,7 @@ from workpool_operator.runs.actions import (
     DropOffer,
     ForgetRun,
     NoAction,
+    PollAgain,
     RefreshRun,
     RefreshStateHistory,
     ReportCrashed,
@@ -61,13 +62,13 @@ CASES = [
         RequeueAfter(30.0),
     ),
     Case(
-        "a refused run whose time has come is left to the next poll",
+        "a run that was put off is polled again when it is due",
         record(run(SCHEDULED), not_before=WALL - timedelta(seconds=1)),
-        ForgetRun(),
+        PollAgain(),
     ),
     Case(
         "the refused claims of a run are counted, so that each one defers it longer",
-        record(run(SCHEDULED), not_before=WALL - timedelta(seconds=1), refused_claims=2),
+        record(run(SCHEDULED), refused_claims=2),
         NoAction(),
     ),
     Case(

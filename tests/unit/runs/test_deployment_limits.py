@@ -98,7 +98,7 @@ def test_a_refused_claim_leaves_its_deployment_out() -> None:
 def test_after_a_refused_claim_one_run_is_admitted_until_a_claim_is_accepted() -> None:
     limits = DeploymentLimits()
     limits.claim_refused(D, 0)
-    limits.run_ended(D)
+    limits.slot_returned(D)
     assert admit(limits, document(3, 0, id_="d")) == ["a"]
     assert limits.claim_accepted(D)
     assert admit(limits, document(3, 1, id_="d")) == ["a", "b"]
@@ -109,17 +109,17 @@ def test_the_end_of_a_run_frees_a_slot_of_every_deployment_that_shares_the_limit
     limits = DeploymentLimits()
     admit(limits, document(1, 1), document(1, 1))
     assert limits.full(1) == {D, E}
-    assert limits.run_ended(E)
+    assert limits.slot_returned(E)
     assert limits.full(1) == frozenset()
-    assert not limits.run_ended(E)
+    assert not limits.slot_returned(E)
 
 
 def test_the_end_of_a_run_matters_if_another_run_was_left_out_for_its_slot() -> None:
     limits = DeploymentLimits()
     admit(limits, document(3, 0))
-    assert not limits.run_ended(D)
+    assert not limits.slot_returned(D)
     admit(limits, document(2, 0))
-    assert limits.run_ended(D)
+    assert limits.slot_returned(D)
 
 
 @pytest.mark.parametrize(

@@ -323,7 +323,7 @@ async def test_the_end_of_a_run_has_the_next_of_its_deployment_offered() -> None
 
     def end() -> None:
         bench.pool.end("active")
-        bench.poller.run_ended(id_of("d"))
+        bench.poller.slot_returned(id_of("d"))
 
     await bench.during(do=end)
     assert await bench.offered() == ["a"]
@@ -335,12 +335,32 @@ async def test_a_slot_that_becomes_free_after_the_event_of_the_end_is_found_too(
     bench.pool.runs.append(replace(due("active"), state_type="RUNNING"))
 
     def end() -> None:
-        bench.poller.run_ended(id_of("d"))
+        bench.poller.slot_returned(id_of("d"))
         asyncio.get_running_loop().call_later(0.5, bench.pool.end, "active")
 
     await bench.during(2 * SOON, do=end)
     assert await bench.offered() == ["a"]
     assert bench.polls == 3
+
+
+async def test_a_slot_that_becomes_free_while_a_poll_finds_none_is_filled_after_it() -> None:
+    """Its answer is older than the event, and shows the first run that waits for the slot."""
+    bench = Bench("a")
+    bench.pool.limits[id_of("d")] = 1
+    bench.pool.runs.append(replace(due("active"), state_type="RUNNING"))
+    read = bench.pool.deployments
+
+    async def late(ids: set[UUID]) -> dict[UUID, dict[str, Any]]:
+        found = await read(ids)
+        bench.pool.deployments = read  # type: ignore[method-assign]
+        bench.pool.end("active")
+        bench.poller.slot_returned(id_of("d"))
+        await asyncio.sleep(1.5)  # longer than the second look
+        return found
+
+    bench.pool.deployments = late  # type: ignore[method-assign]
+    await bench.during(2 * SOON)
+    assert await bench.offered() == ["a"]
 
 
 async def test_after_a_refused_claim_the_offers_of_its_deployment_are_withdrawn() -> None:
@@ -457,15 +477,40 @@ async def test_the_end_of_a_run_has_a_run_polled_that_waits_for_a_limit_in_prefe
     def end() -> None:
         assert not bench.store.offered
         bench.pool.end("first")
-        bench.poller.run_ended(id_of("d"))
+        bench.poller.slot_returned(id_of("d"))
 
     await bench.during(do=end)
     assert await bench.offered() == ["second"]
 
 
+async def test_runs_that_were_scheduled_after_the_last_count_fill_a_slot_of_the_pool_too() -> None:
+    bench = Bench()
+    bench.pool.limit = 1
+    await bench.during()  # counts none
+    bench.pool.runs += [due("first"), due("second")]
+    await bench.during()
+    assert await bench.offered() == ["first"]
+    bench.take_offers()
+
+    def end() -> None:
+        bench.pool.end("first")
+        bench.poller.slot_returned(id_of("d"))
+
+    await bench.during(do=end)
+    assert await bench.offered() == ["second"]
+
+
+async def test_a_run_of_which_the_store_has_a_newer_answer_is_polled_again_at_once() -> None:
+    bench = Bench("a")
+    later = asyncio.get_running_loop().time() + 0.1
+    bench.store.apply(id_of("a"), due("a"), asked_at=later)
+    await bench.during()
+    assert await bench.offered() == ["a"]
+
+
 async def test_without_a_limit_in_prefect_the_end_of_a_run_polls_for_nothing() -> None:
     bench = Bench("first")
-    await bench.during(do=lambda: bench.poller.run_ended(id_of("d")))
+    await bench.during(do=lambda: bench.poller.slot_returned(id_of("d")))
     assert bench.polls == 1
     assert bench.pool.calls["work_queues"] == 1
 

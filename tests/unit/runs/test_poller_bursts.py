@@ -178,7 +178,7 @@ async def test_a_freed_slot_of_a_deployment_is_filled_within_2_seconds() -> None
         for name in ("a-0", "a-1", "a-2"):
             await asyncio.sleep(7)
             burst.pool.end(name)
-            burst.poller.run_ended(id_of("d"))
+            burst.poller.slot_returned(id_of("d"))
 
     task = asyncio.create_task(end())
     await burst.last(25)

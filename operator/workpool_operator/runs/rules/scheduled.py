@@ -15,6 +15,7 @@ from workpool_operator.runs.actions import (
     DropOffer,
     ForgetRun,
     NoAction,
+    PollAgain,
     RefreshRun,
     ReportCrashed,
     RequeueAfter,
@@ -115,12 +116,14 @@ def previous_job_unreported(given: Input) -> Action | None:
 
 def not_offered(given: Input) -> Action | None:
     """Wait for a poll to offer the run, and remember its refused claims until then (docs/races.md,
-    7)."""
+    7). One that was put off is due again without an event."""
     record = given.snapshot.record
     if record.offered_at is not None:
         return None
     if (rest := given.deferred_seconds) > 0:
         return RequeueAfter(rest)
+    if record.not_before is not None:
+        return PollAgain()
     return NoAction() if given.snapshot.previous_jobs or record.refused_claims else ForgetRun()
 
 
