@@ -463,6 +463,11 @@ REFUSED = {
         "extraEnv sets WORKPOOL_OPERATOR_LOG_LEVEL, which the chart sets already: use the value "
         "log.level",
     ),
+    "another port than that of the probes": (
+        {"extraEnv": [{"name": "WORKPOOL_OPERATOR_HEALTH_PORT", "value": "9000"}]},
+        "extraEnv sets WORKPOOL_OPERATOR_HEALTH_PORT: leave it out, because the probes call port "
+        "8080",
+    ),
     "an unknown log level": ({"log": {"level": "LOUD"}}, "at '/log/level': value must be one of"),
     "a binding in a namespace that is not watched": (
         {"bindings": [{**ETL, "namespace": "b"}], "watchNamespaces": ["a"]},

@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 from testbed.state import CHECKOUT
+from tests.support.clock import FakeClock
 from workpool_operator.binding import conditions
+from workpool_operator.binding.deletion import Deletion, Remaining
 from workpool_operator.jobs import reasons
 from workpool_operator.metrics import GAUGES, PREFIX, Metrics
 
@@ -28,6 +30,7 @@ ALERTS: list[dict[str, Any]] = [
 DASHBOARD = json.loads((FILES / "dashboard.json").read_text())
 #: Words of PromQL and of these expressions that are no labels.
 OTHERS = {"le", "instance", "job"}
+HELD = {"Suspended", "PoolPaused", "Draining", "Cancelling"}  # by whoever manages the binding
 SUFFIX = r"(_total|_bucket|_sum|_count)?"
 
 
@@ -67,7 +70,7 @@ def test_every_query_names_metrics_and_labels_that_exist(query: str) -> None:
 @pytest.mark.parametrize("query", sorted(set(queries())))
 def test_every_reason_in_a_query_exists(query: str) -> None:
     queued = {"NextPoll", "DeploymentLimit", "PoolOrQueueLimit", "ClaimRefused"}
-    known = {*reasons.WAITING, *reasons.CRASHED, *queued, "Suspended", "PoolPaused"}
+    known = {*reasons.WAITING, *reasons.CRASHED, *queued, *HELD}
     for expected in re.findall(r'reason(?:!~|=~|=|!=)"([^"]*)"', query):
         assert set(expected.split("|")) <= known
 
@@ -77,7 +80,11 @@ def test_the_reasons_that_the_alerts_leave_out_are_those_of_the_conditions() -> 
     paused = conditions.ServingState(pool_paused=True, synced=True)
     states = {name: conditions.ConditionState("True", "Ok") for name in conditions.ORDER}
     shown = {conditions.claiming(states, each).reason for each in (suspended, paused)}
-    assert shown == {"Suspended", "PoolPaused"}
+    for policy in ("Drain", "Cancel"):
+        deletion = Deletion("data/etl", FakeClock())
+        deletion.observe(Remaining(policy, running=1))
+        shown.add(deletion.state().reason)
+    assert shown == HELD
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])

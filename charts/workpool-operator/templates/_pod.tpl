@@ -91,6 +91,9 @@ volumeMounts: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 {{- range .Values.extraEnv }}
+{{- if eq .name "WORKPOOL_OPERATOR_HEALTH_PORT" }}
+{{- fail (printf "extraEnv sets %s: leave it out, because the probes call port 8080" .name) }}
+{{- end }}
 {{- if hasKey $set .name }}
 {{- fail (printf "extraEnv sets %s, which the chart sets already: use the value %s" .name (get $set .name)) }}
 {{- end }}

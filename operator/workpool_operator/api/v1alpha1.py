@@ -875,8 +875,8 @@ class Spec(CrdModel):
         le=100_000,
         description=(
             "The maximum number of runs of this binding in flight, each from its claim until its "
-            "pods have ended. It counts the existing Jobs again after a restart. Default: no "
-            "limit."
+            "pods have ended; a suspended Job does not count. After a restart the operator counts "
+            "the existing Jobs again. Default: no limit."
         ),
     )
     poll: PollSpec = Field(
@@ -887,8 +887,8 @@ class Spec(CrdModel):
         max_length=200,
         description=(
             "The name under which Prefect lists the binding as a worker of the pool; no other "
-            "worker of the pool may have it. Default: BINDING.NAMESPACE@CLUSTER, with the first "
-            "part of the cluster's id."
+            "worker of the pool may have it. Default: BINDING.NAMESPACE@ID, with the first 8 "
+            "characters of the UID of the binding's namespace."
         ),
         json_schema_extra=rules(PREFECT_NAME),
     )
