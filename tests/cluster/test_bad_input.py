@@ -71,7 +71,7 @@ async def test_a_run_with_unusual_names_labels_and_variables_completes(
             job_variables={"image": deploy.image, "image_pull_policy": "IfNotPresent", **UNUSUAL},
         )
         run = await api.create_run(deployment["id"], name=UNICODE * 5)
-        await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
+        await api.wait_for_state(run["id"], "COMPLETED")
         [job] = await kube.list("jobs", namespace)
     finally:
         await api.delete_pool(pool)
@@ -113,7 +113,7 @@ async def test_invalid_values_end_their_own_run_and_nothing_else(
         assert "Traceback" not in message
     assert await kube.list("jobs", namespace) == []
     good = await launch(command=QUICK)
-    await api.wait_for_state(good["id"], "COMPLETED", seconds=90)
+    await api.wait_for_state(good["id"], "COMPLETED")
     assert "a bug in the operator" not in process.log
 
 
@@ -144,7 +144,7 @@ async def test_a_template_of_a_megabyte_is_served(
     await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": base})
     await serve()
     run = await launch(command=QUICK)
-    await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
+    await api.wait_for_state(run["id"], "COMPLETED")
     [created] = await kube.list("jobs", namespace)
     assert len(created["metadata"]["annotations"]) > 200
 

@@ -50,9 +50,9 @@ async def test_a_run_that_is_cancelled_while_it_runs_ends_cancelled_by_its_own_p
     await serve(jobs={"serverURL": api.url, "ttlSecondsAfterFinished": 0})
     async with ObjectHistory(kube, "jobs", namespace) as jobs:
         run = await launch("sleep", {"seconds": 120})
-        await api.wait_for_state(run["id"], "RUNNING", seconds=120)
+        await api.wait_for_state(run["id"], "RUNNING")
         await api.cancel(run["id"])
-        run = await api.wait_for_state(run["id"], "CANCELLED", seconds=60)
+        run = await api.wait_for_state(run["id"], "CANCELLED")
         assert "operator" not in (run["state"]["message"] or "")
         (job,) = jobs.seen
         name = job["metadata"]["name"]

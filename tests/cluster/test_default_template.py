@@ -105,7 +105,7 @@ def print_identity(api, deploy, pool):
             job_variables=job_variables,
         )
         run = await api.create_run(deployment["id"])
-        await api.wait_for_state(run["id"], "COMPLETED", "FAILED", "CRASHED", seconds=120)
+        await api.wait_for_state(run["id"], "COMPLETED", "FAILED", "CRASHED")
         lines = await poll(
             lambda: api.logs(run["id"]), until=lambda logs: _report(logs) is not None
         )
@@ -162,7 +162,7 @@ async def test_the_pod_settings_of_a_deployment_are_in_its_job(
         run_as_user=1234,
         **FLOWS_VOLUME,
     )
-    await api.wait_for_state(run["id"], "COMPLETED", seconds=120)
+    await api.wait_for_state(run["id"], "COMPLETED")
     [job] = await kube.list("jobs", namespace)
     [pod] = await kube.list("pods", namespace)
     assert job["spec"]["activeDeadlineSeconds"] == 600

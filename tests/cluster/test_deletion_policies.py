@@ -150,7 +150,7 @@ async def test_runs_that_have_started_are_cancelled_with_their_sidecars(
     by_itself = await launch("sleep", {"seconds": 300})
     by_the_operator = await launch(command=f"{QUICK} 300")
     for run in (by_itself, by_the_operator):
-        await api.wait_for_state(run["id"], "RUNNING", seconds=120)
+        await api.wait_for_state(run["id"], "RUNNING")
     await served.delete()
     assert "2 running" in await waits(served, "Cancelling")
     read = await api.read_run(by_itself["id"])

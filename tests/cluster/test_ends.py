@@ -21,7 +21,6 @@ Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]
 RUN_LABEL = "workpool-operator.dev/flow-run-id"
 #: Enough to import and finish a flow on a busy machine.
-FLOW_SECONDS = 120
 
 
 async def only(kube: Kube, plural: str, namespace: str, run: Object) -> Object:
@@ -37,7 +36,7 @@ async def test_a_flow_that_raises_ends_failed_with_its_own_message_and_its_job_i
 ) -> None:
     await serve(jobs={"serverURL": api.url, "ttlSecondsAfterFailed": 77})
     run = await launch("raise_error")
-    run = await api.wait_for_state(run["id"], "FAILED", seconds=FLOW_SECONDS)
+    run = await api.wait_for_state(run["id"], "FAILED")
     assert "no such table" in run["state"]["message"]
     job = await ttl_of_its_job(kube, namespace, run)
     assert job["spec"]["ttlSecondsAfterFinished"] == 77
@@ -58,7 +57,7 @@ async def test_a_process_that_exits_ends_crashed_as_its_runner_reports(
 ) -> None:
     await serve()
     run = await launch("exit_without_report", {"code": 3})
-    run = await api.wait_for_state(run["id"], "CRASHED", seconds=FLOW_SECONDS)
+    run = await api.wait_for_state(run["id"], "CRASHED")
     assert "status code: 3" in run["state"]["message"]
     await ttl_of_its_job(kube, namespace, run)
     assert (await api.read_run(run["id"]))["state"] == run["state"]
@@ -69,7 +68,7 @@ async def test_the_log_of_a_flow_that_ran_out_of_memory_names_the_limit(
 ) -> None:
     await serve()
     run = await launch("exhaust_memory", memory_limit="400Mi")
-    run = await api.wait_for_state(run["id"], "CRASHED", seconds=FLOW_SECONDS)
+    run = await api.wait_for_state(run["id"], "CRASHED")
 
     async def lines() -> str:
         return "\n".join([str(run["state"]["message"]), *await api.logs(run["id"])])
@@ -115,7 +114,7 @@ async def test_a_container_that_fails_before_prefect_starts_ends_its_run_crashed
     for fact in facts:
         assert fact in run["state"]["message"]
     pod = await only(kube, "pods", namespace, run)
-    assert times.since_exit(pod, run) < 6
+    assert times.since_exit(pod, run) < 10
 
 
 @pytest.mark.parametrize("fault", ["refused", "silent"])
@@ -147,7 +146,7 @@ async def test_a_container_that_exits_0_without_a_report_ends_its_run_crashed(
     run = await launch(command="true")
     run = await api.wait_for_state(run["id"], "CRASHED")
     assert "exited with code 0 without reporting" in run["state"]["message"]
-    assert times.since_exit(await only(kube, "pods", namespace, run), run) < 16
+    assert times.since_exit(await only(kube, "pods", namespace, run), run) < 20
 
 
 async def test_an_eviction_for_disk_is_explained_with_cause_limit_and_advice(
@@ -161,7 +160,7 @@ async def test_an_eviction_for_disk_is_explained_with_cause_limit_and_advice(
     run = await launch(
         command="sh -c 'dd if=/dev/zero of=/var/tmp/x bs=1M count=50; exec sleep 300'"
     )
-    end = await api.wait_for_state(run["id"], "CRASHED", seconds=120)
+    end = await api.wait_for_state(run["id"], "CRASHED")
     message = end["state"]["message"].partition("Last log lines")[0]
     assert "Evicted" in message
     assert "10Mi" in message
@@ -204,10 +203,10 @@ async def test_a_running_flow_whose_job_is_deleted_is_rescheduled(
     await serve()
     async with ObjectHistory(kube, "jobs", namespace) as jobs:
         run = await launch("sleep", {"seconds": 5})
-        await api.wait_for_state(run["id"], "RUNNING", seconds=FLOW_SECONDS)
+        await api.wait_for_state(run["id"], "RUNNING")
         (job,) = jobs.seen
         await kube.delete("jobs", namespace, job["metadata"]["name"])
-        await api.wait_for_state(run["id"], "COMPLETED", seconds=2 * FLOW_SECONDS)
+        await api.wait_for_state(run["id"], "COMPLETED")
         assert len(jobs.seen) == 2
     names = await api.state_names(run["id"])
     assert names[2:] == ["Running", "AwaitingRetry", "Pending", "Running", "Completed"]

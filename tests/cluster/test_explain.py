@@ -74,7 +74,7 @@ async def test_a_run_is_explained_from_its_first_container_to_the_pod_that_is_le
     await api.set_state(run["id"], "RUNNING")
     assert await reasons(run) == ["Running"]
     assert await reasons(run, code=3, **NO_PREFECT) == ["JobActive"]
-    failing = await launch(command="sh -c 'sleep 8; exit 3'")
+    failing = await launch(command="sh -c 'sleep 20; exit 3'")
     await pod_runs(failing)
     process.kill()
     path = f"/flow_runs/{run['id']}"

@@ -55,9 +55,9 @@ async def test_a_run_whose_pod_the_kubelet_rejects_gets_new_jobs_up_to_its_retry
         assert "Infrastructure retry 1 of 1" in seen["state"]["message"]
         assert "OutOfcpu" in seen["state"]["message"]
     await api.update_run(retried["id"], job_variables={"cpu_request": "10m"})
-    await api.wait_for_state(retried["id"], "COMPLETED", seconds=90)
+    await api.wait_for_state(retried["id"], "COMPLETED")
     assert any("Infrastructure retry 1 of 1" in line for line in await api.logs(retried["id"]))
-    end = await api.wait_for_state(lost["id"], "CRASHED", seconds=90)
+    end = await api.wait_for_state(lost["id"], "CRASHED")
     assert "OutOfcpu" in end["state"]["message"]
     assert "jobs.infrastructureRetries: 1" in end["state"]["message"]
     first, second = [s["timestamp"] for s in await api.states(lost["id"]) if s["name"] == "Pending"]

@@ -54,10 +54,10 @@ async def test_a_run_reports_how_its_init_containers_work_fail_and_wait(
         run = await api.wait(works["id"], until=lambda run: run["state_name"] == "Initializing")
         assert "Container 'fetch' has been running for" in run["state"]["message"]
         assert "activeDeadlineSeconds" in run["state"]["message"]
-        await api.wait_for_state(works["id"], "COMPLETED", seconds=90)
+        await api.wait_for_state(works["id"], "COMPLETED")
 
     async def of_one_that_fails() -> None:
-        run = await api.wait_for_state(fails["id"], "CRASHED", seconds=60)
+        run = await api.wait_for_state(fails["id"], "CRASHED")
         assert "Container 'fetch' exited with code 1" in run["state"]["message"]
         assert "no credentials for the bucket" in run["state"]["message"]
 
@@ -65,7 +65,7 @@ async def test_a_run_reports_how_its_init_containers_work_fail_and_wait(
         named = "SidecarNotStarted"
         run = await api.wait(waits["id"], until=lambda run: run["state_name"] == named)
         assert "Container 'silent' has been running for" in run["state"]["message"]
-        run = await api.wait_for_state(waits["id"], "CRASHED", seconds=60)
+        run = await api.wait_for_state(waits["id"], "CRASHED")
         assert "pendingTimeoutSeconds (25 s)" in run["state"]["message"]
         assert "SidecarNotStarted: Container 'silent'" in run["state"]["message"]
 

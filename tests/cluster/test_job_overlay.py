@@ -41,7 +41,7 @@ async def test_a_run_completes_with_everything_that_its_binding_puts_over_the_jo
     )
     check = 'test -s /shared/file && test "$FILE" = /shared/prod && test -n "$NODE"'
     run = await launch(command=f"sh -c '{check} && python /flows/report_only.py'")
-    await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
+    await api.wait_for_state(run["id"], "COMPLETED")
     [pod] = await kube.list("pods", namespace, selector=f"team=data,{RUN_LABEL}={run['id']}")
     assert pod["metadata"]["annotations"]["example.com/cost"] == "42"
     assert [each["name"] for each in pod["spec"]["containers"]] == ["mesh", "prefect-job"]

@@ -31,7 +31,7 @@ async def test_the_second_pod_of_a_running_run_is_explained_and_timed_out(
     run = await launch(command="timeout 8 python /flows/report_only.py 60")
     await api.wait_for_state(run["id"], "RUNNING")
     await kube.delete("configmaps", namespace, "needed")
-    end = await api.wait_for_state(run["id"], "CRASHED", seconds=120)
+    end = await api.wait_for_state(run["id"], "CRASHED")
     assert (
         "did not start the flow's container within pendingTimeoutSeconds (15 s)"
         in (end["state"]["message"])

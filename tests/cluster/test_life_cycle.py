@@ -21,7 +21,7 @@ async def test_flows_continue_while_the_operator_is_stopped_and_are_followed_aft
     process = await operator()
     served = await binding()
     await served.ready()
-    run = await api.create_run((await deploy("hello", command=f"{QUICK} 20"))["id"])
+    run = await api.create_run((await deploy("hello", command=f"{QUICK} 40"))["id"])
     await api.wait_for_state(run["id"], "RUNNING")
     [before] = await kube.list("jobs", namespace)
     began = time.monotonic()
@@ -33,7 +33,7 @@ async def test_flows_continue_while_the_operator_is_stopped_and_are_followed_aft
     assert (await api.read_run(run["id"]))["state_type"] == "RUNNING"
     await operator()
     await served.wait(lambda status: status["runs"]["running"] == 1)
-    await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
+    await api.wait_for_state(run["id"], "COMPLETED")
     await served.wait(lambda status: status["runs"]["running"] == 0)
     assert len(await kube.list("jobs", namespace)) == 1
 

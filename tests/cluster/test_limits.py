@@ -18,7 +18,7 @@ from tests.support.operator import Operator
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi
 
-MARGIN_SECONDS = 2  # for a machine that tests load
+FILLED_SECONDS = 2 + 4  # with a margin for a machine that tests load
 
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]
@@ -39,7 +39,7 @@ async def test_runs_never_overlap_under_a_limit_of_one_even_after_a_kill(
         first.kill()
         await operator()
         for run in runs:
-            await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
+            await api.wait_for_state(run["id"], "COMPLETED")
         ended = await pods.until(lambda seen: all(map(life_of, seen)))
     lives = sorted(map(life_of, ended))
     assert len(lives) == 3
@@ -100,7 +100,7 @@ async def test_no_more_pods_wait_to_start_than_max_pending_pods(
         await api.wait_for_state(waiting["id"], "CANCELLED")
         cancelled = time.monotonic()
         await pods.until(lambda seen: len(seen) == 3)
-        assert time.monotonic() - cancelled < 2 + MARGIN_SECONDS
+        assert time.monotonic() - cancelled < FILLED_SECONDS
 
 
 async def test_a_pod_that_starts_makes_room_for_the_next_run(
@@ -108,9 +108,9 @@ async def test_a_pod_that_starts_makes_room_for_the_next_run(
 ) -> None:
     await serve(jobs={"serverURL": api.url, "maxPendingPods": 1})
     deployment = await deploy("hello")
-    slow = {"command": "python /flows/report_only.py 12"}
+    slow = {"command": "python /flows/report_only.py 30"}
     runs = [await api.create_run(deployment["id"], job_variables=slow) for _ in range(3)]
-    await poll(lambda: by_type(api, runs), until=lambda it: it["COMPLETED"] == 3, seconds=60)
+    await poll(lambda: by_type(api, runs), until=lambda it: it["COMPLETED"] == 3, seconds=180)
     ended = await poll(
         lambda: kube.list("pods", namespace), until=lambda pods: all(map(life_of, pods))
     )
@@ -139,7 +139,7 @@ async def test_while_a_quota_refuses_pods_no_further_runs_are_claimed(
         began = time.monotonic()
         await set_pod_quota(kube, namespace, 3)
         await pods.until(lambda seen: len(seen) == 3)
-        assert time.monotonic() - began < 2 * (2 + MARGIN_SECONDS), "the waiting run, then the next"
+        assert time.monotonic() - began < 2 * FILLED_SECONDS, "the waiting run, then the next"
 
 
 async def set_pod_quota(kube: Kube, namespace: str, count: int) -> None:

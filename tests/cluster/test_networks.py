@@ -12,7 +12,6 @@ from tests.support.endpoint import Endpoint
 from tests.support.gateways import AccessProxy, Cloud
 from tests.support.private_ca import PrivateCA
 
-FLOW_SECONDS = 120
 KEY = "pnu_a-key-4711"
 HEADERS = {"CF-Access-Client-Id": "an-id-4712", "CF-Access-Client-Secret": "a-secret-4713"}
 
@@ -61,7 +60,7 @@ async def test_a_run_reaches_its_server_with_the_bindings_ca_and_headers(
     await (await binding(server=server, jobs={})).ready()
     deployment = await deploy("hello")
     run = await api.create_run(deployment["id"])
-    await api.wait_for_state(run["id"], "COMPLETED", seconds=FLOW_SECONDS)
+    await api.wait_for_state(run["id"], "COMPLETED")
     assert guard.refused == []
     (job,) = await kube.list("jobs", namespace)
     assert "4713" not in str(job)
@@ -78,4 +77,4 @@ async def test_a_run_of_a_prefect_cloud_workspace_completes(
     await (await binding(server=server, jobs={})).ready()
     deployment = await deploy("hello", env={"PREFECT_CLOUD_API_URL": cloud.api})
     run = await api.create_run(deployment["id"])
-    await api.wait_for_state(run["id"], "COMPLETED", seconds=FLOW_SECONDS)
+    await api.wait_for_state(run["id"], "COMPLETED")

@@ -33,7 +33,7 @@ async def test_race_08_15_a_retry_from_the_ui_is_not_judged_by_the_job_of_the_fi
     """The first Job is Complete and exists until its TTL expires."""
     await serve()
     run = await launch(command=QUICK)
-    await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
+    await api.wait_for_state(run["id"], "COMPLETED")
 
     async def jobs() -> list[Object]:
         return await kube.list("jobs", namespace)
@@ -45,7 +45,7 @@ async def test_race_08_15_a_retry_from_the_ui_is_not_judged_by_the_job_of_the_fi
     retry: Object = {"name": "AwaitingRetry", "message": "Retry from the UI"}
     assert (await api.set_state(run["id"], "SCHEDULED", **retry))["status"] == "ACCEPT"
     await api.wait_for_state(run["id"], "PENDING", "RUNNING", seconds=30)
-    await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
+    await api.wait_for_state(run["id"], "COMPLETED")
     assert {job["metadata"]["name"] for job in await jobs()} > {first["metadata"]["name"]}
     assert "Crashed" not in await api.state_names(run["id"])
 
@@ -56,7 +56,7 @@ async def test_race_10_a_crashed_run_stays_crashed_when_its_pod_is_terminated(
     """The pod's SIGTERM handler reschedules it, and a poll would run it again."""
     await serve(poll=OFTEN)
     run = await launch("sleep", {"seconds": 300})
-    await api.wait_for_state(run["id"], "RUNNING", seconds=90)
+    await api.wait_for_state(run["id"], "RUNNING")
     await api.set_state(run["id"], "CRASHED", message="its heart stopped")
     (job,) = await kube.list("jobs", namespace)
     name = job["metadata"]["name"]
@@ -77,7 +77,7 @@ async def test_race_09_11_a_run_that_reaches_its_deadline_ends_crashed_and_does_
     await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": template})
     await serve(poll=OFTEN)
     run = await launch("sleep", {"seconds": 300})
-    end = await api.wait_for_state(run["id"], "CRASHED", seconds=120)
+    end = await api.wait_for_state(run["id"], "CRASHED")
     message = end["state"]["message"]
     assert "activeDeadlineSeconds of 20 s" in message
     assert "DeadlineExceeded" in message
@@ -94,7 +94,7 @@ async def test_race_12_the_second_pod_of_a_run_starts_when_the_first_has_ended(
     """The first is asked to stop, reschedules its run at once and takes its time to end."""
     await serve()
     run = await launch("sleep", {"seconds": 20})
-    await api.wait_for_state(run["id"], "RUNNING", seconds=90)
+    await api.wait_for_state(run["id"], "RUNNING")
     (first,) = await kube.list("pods", namespace)
     await kube.delete("pods", namespace, first["metadata"]["name"])
     seen: set[str] = set()
@@ -106,5 +106,5 @@ async def test_race_12_the_second_pod_of_a_run_starts_when_the_first_has_ended(
         return len(seen) > 1
 
     await poll(second_alone, until=bool, seconds=120)
-    await api.wait_for_state(run["id"], "COMPLETED", seconds=120)
+    await api.wait_for_state(run["id"], "COMPLETED")
     assert "AwaitingRetry" in await api.state_names(run["id"])

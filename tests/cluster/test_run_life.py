@@ -9,4 +9,4 @@ async def test_a_run_of_a_deployment_ends_completed(api, deploy, binding, operat
     await served.ready()
     deployment = await deploy("hello")
     run = await api.create_run(deployment["id"])
-    await api.wait_for_state(run["id"], "COMPLETED", seconds=60)
+    await api.wait_for_state(run["id"], "COMPLETED")

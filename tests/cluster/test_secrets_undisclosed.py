@@ -18,9 +18,8 @@ from tests.support.deployments import Deployer, template_with_flows
 from tests.support.kube import Kube
 from tests.support.operator import PROGRAM, Operator
 from tests.support.prefect import GUARDED_AUTH, PrefectApi
+from tests.support.promises import IN_HALF_A_MINUTE, SOON
 
-SOON = 15 + 4
-FLOW_SECONDS = 120
 KEY = "pnu_" + "open-sesame-4712"
 WRONG = "admin:" + "close-sesame-4713"
 BLOCK = "block-of-sesame-4714"
@@ -49,7 +48,7 @@ class Scene:
             deployment = await self.deploy(flow)
             started.append(await self.api.create_run(deployment["id"], job_variables=variables))
         return [
-            await self.api.wait_for_state(run["id"], state, seconds=FLOW_SECONDS)
+            await self.api.wait_for_state(run["id"], state)
             for run, (_, state, _) in zip(started, wanted, strict=True)
         ]
 
@@ -77,10 +76,10 @@ class Scene:
         variables["env"]["default"] = {"PASSWORD": self.secret}
         variables["command"]["default"] = f"prefect --token '{self.secret}"
         await self.api.request("PATCH", path, {"base_job_template": spoilt})
-        await self.binding.condition("TemplateValid", "False", seconds=30 + 4)
+        await self.binding.condition("TemplateValid", "False", seconds=IN_HALF_A_MINUTE)
         repaired = {"base_job_template": template_with_flows()}
         await self.api.request("PATCH", path, repaired)
-        await self.binding.ready(seconds=30 + 4)
+        await self.binding.ready(seconds=IN_HALF_A_MINUTE)
 
     async def readable(self, runs: Runs) -> str:
         """Return what a user without the right to read Secrets can read."""

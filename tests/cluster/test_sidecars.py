@@ -72,13 +72,13 @@ async def test_the_flow_container_decides_the_end_and_its_pod_is_terminated_and_
         assert (await api.read_run(run["id"]))["state_type"] in ("CRASHED", "COMPLETED")
         how = "succeeded" if end == "COMPLETED" else "evicted"
         await api.pod_events(run["id"], count=3, last=f"prefect.kubernetes.pod.{how}")
-    await api.wait_for_state(behind["id"], "CRASHED", seconds=90)
+    await api.wait_for_state(behind["id"], "CRASHED")
 
 
 async def ended(
     api: PrefectApi, kube: Kube, namespace: str, run: Object, type_: str, facts: list[str]
 ) -> None:
-    run = await api.wait_for_state(run["id"], type_, seconds=90)
+    run = await api.wait_for_state(run["id"], type_)
     for fact in facts:
         assert fact in run["state"]["message"]
     if type_ == "CRASHED":

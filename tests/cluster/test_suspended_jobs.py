@@ -20,7 +20,6 @@ Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]
 QUEUE = {"kueue.x-k8s.io/queue-name": "user-queue"}
 #: Enough to import and finish a flow on a busy machine.
-FLOW_SECONDS = 120
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ async def test_suspended_jobs_wait_without_a_time_out_or_a_slot_and_report_why(
     for run in (queue, hand):
         await suspend(kube, await job_of(kube, namespace, run), False)
     for run in (queue, hand):
-        await api.wait_for_state(run["id"], "COMPLETED", seconds=FLOW_SECONDS)
+        await api.wait_for_state(run["id"], "COMPLETED")
         assert "Crashed" not in await api.state_names(run["id"])
 
 
@@ -90,12 +89,12 @@ async def test_a_preempted_run_continues_in_its_own_job_and_never_runs_twice_at_
         await api.wait(run["id"], until=lambda run: run["state_name"] == "JobSuspended")
         (job,) = jobs.seen
         await suspend(kube, job, False)
-        await api.wait_for_state(run["id"], "RUNNING", seconds=FLOW_SECONDS)
+        await api.wait_for_state(run["id"], "RUNNING")
         await suspend(kube, job, True)
-        await api.wait_for_state(run["id"], "SCHEDULED", seconds=FLOW_SECONDS)
+        await api.wait_for_state(run["id"], "SCHEDULED")
         await asyncio.sleep(resumed_after_seconds)
         await suspend(kube, job, False)
-        await api.wait_for_state(run["id"], "COMPLETED", seconds=FLOW_SECONDS)
+        await api.wait_for_state(run["id"], "COMPLETED")
         await pods.until(lambda seen: len(periods(seen)) == 2)
         (first, second) = periods(pods.seen)
         assert len(jobs.seen) == 1

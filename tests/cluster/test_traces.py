@@ -76,7 +76,7 @@ async def test_the_steps_of_a_run_and_prefects_context_are_one_trace(
     )
     await (await binding()).ready()
     run = await api.create_run((await deploy("hello", command=QUICK))["id"])
-    await api.wait_for_state(run["id"], "COMPLETED", seconds=60)
+    await api.wait_for_state(run["id"], "COMPLETED")
 
     async def sent() -> dict[str, Any]:
         return received.spans(run["id"])

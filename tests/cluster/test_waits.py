@@ -40,15 +40,15 @@ async def test_a_run_whose_pod_cannot_start_reports_why_and_is_timed_out(
     why: str, api: PrefectApi, kube: Kube, namespace: str, serve: Serve, launch: Launch
 ) -> None:
     variables, category, facts = WAITS[why]
-    await serve(jobs={"serverURL": api.url, "pendingTimeoutSeconds": 12})
+    await serve(jobs={"serverURL": api.url, "pendingTimeoutSeconds": 20})
     run = await launch(**variables)
     run = await api.wait(run["id"], until=lambda run: run["state_name"] == category)
     assert run["state_type"] == "PENDING"
-    assert times.until_state(run) < 10
+    assert times.until_state(run) < 16
     for fact in facts:
         assert fact in run["state"]["message"]
     run = await api.wait_for_state(run["id"], "CRASHED")
-    assert "pendingTimeoutSeconds (12 s)" in run["state"]["message"]
+    assert "pendingTimeoutSeconds (20 s)" in run["state"]["message"]
     for fact in facts:
         assert fact in run["state"]["message"]
     await no_jobs(kube, namespace)

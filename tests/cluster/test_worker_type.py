@@ -24,7 +24,6 @@ from tests.support.worker_type import TYPE, WorkerProcess, environment, prefect,
 
 Work = Callable[..., Awaitable[WorkerProcess]]
 Launch = Callable[..., Awaitable[Object]]
-FLOW_SECONDS = 120
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ async def test_a_worker_started_by_prefects_cli_runs_a_flow_to_its_end(
     await work()
     async with ObjectHistory(kube, "jobs", namespace) as jobs:
         run = await launch("hello")
-        run = await api.wait_for_state(run["id"], "COMPLETED", seconds=FLOW_SECONDS)
+        run = await api.wait_for_state(run["id"], "COMPLETED")
         await jobs.until(lambda seen: "ttlSecondsAfterFinished" in seen[0]["spec"])
         (job,) = jobs.seen
     names = await api.state_names(run["id"])
@@ -130,7 +129,7 @@ async def test_the_next_worker_completes_the_submission_of_a_killed_one(
         await killed.wait(seconds=60)
         assert (await api.read_run(run["id"]))["state_type"] == "PENDING"
         await work()
-        await api.wait_for_state(run["id"], "COMPLETED", seconds=60)
+        await api.wait_for_state(run["id"], "COMPLETED")
         assert len(jobs.seen) == 1
     assert (await api.state_names(run["id"])).count("Pending") == 1
 
@@ -151,7 +150,7 @@ async def test_runs_never_overlap_under_a_limit_of_one_even_after_a_kill(
         first.kill()
         await work("--limit", "1")
         for run in runs:
-            await api.wait_for_state(run["id"], "COMPLETED", seconds=120)
+            await api.wait_for_state(run["id"], "COMPLETED")
         ended = await pods.until(lambda seen: all(map(life_of, seen)))
         await jobs.until(lambda seen: all("ttlSecondsAfterFinished" in j["spec"] for j in seen))
     lives = sorted(map(life_of, ended))
@@ -198,7 +197,7 @@ async def test_a_run_ends_with_the_real_exit_code_and_the_reason(
     """docs/conformance.md, 9: the reason that was reported first stays the run's message."""
     await work(WORKPOOL_OPERATOR_WORKER_PENDING_TIMEOUT_SECONDS="10")
     run = await launch(**variables)
-    run = await api.wait_for_state(run["id"], "CRASHED", seconds=90)
+    run = await api.wait_for_state(run["id"], "CRASHED")
     for fact in facts:
         assert fact in run["state"]["message"]
     executed = await executed_event(api, run)
@@ -222,7 +221,7 @@ async def test_a_sidecar_that_keeps_running_neither_hides_nor_changes_the_end_of
     await api.request("PATCH", f"/work_pools/{pool}", {"base_job_template": template})
     await work()
     run = await launch(command="sh -c 'echo no such table; exit 7'")
-    run = await api.wait_for_state(run["id"], "CRASHED", seconds=90)
+    run = await api.wait_for_state(run["id"], "CRASHED")
     assert "Container 'prefect-job' exited with code 7" in run["state"]["message"]
     assert "no such table" in run["state"]["message"]
     executed = await executed_event(api, run)
@@ -261,7 +260,7 @@ async def test_a_run_that_is_cancelled_while_its_pod_cannot_start_ends_with_its_
         name = job["metadata"]["name"]
         await kube.wait("jobs", namespace, name, until=lambda job: job is None, seconds=20)
     after = await launch(command="python /flows/report_only.py")
-    await api.wait_for_state(after["id"], "COMPLETED", seconds=60)  # its slot is free
+    await api.wait_for_state(after["id"], "COMPLETED")  # its slot is free
     assert worker.daemon.exit_code is None
 
 
@@ -272,10 +271,10 @@ async def test_a_running_flow_whose_pod_is_stopped_runs_again_in_a_job_of_its_ow
     await work("--limit", "1")
     async with ObjectHistory(kube, "jobs", namespace) as jobs:
         run = await launch("sleep", {"seconds": 5})
-        await api.wait_for_state(run["id"], "RUNNING", seconds=FLOW_SECONDS)
+        await api.wait_for_state(run["id"], "RUNNING")
         (job,) = jobs.seen
         await kube.delete("jobs", namespace, job["metadata"]["name"])
-        await api.wait_for_state(run["id"], "COMPLETED", seconds=2 * FLOW_SECONDS)
+        await api.wait_for_state(run["id"], "COMPLETED")
         assert len(jobs.seen) == 2
     names = await api.state_names(run["id"])
     assert names[3:5] == ["Running", "AwaitingRetry"]
@@ -291,7 +290,7 @@ async def test_two_workers_of_one_pool_create_one_job_per_run(
     async with ObjectHistory(kube, "jobs", namespace) as jobs:
         runs = [await launch(command="python /flows/report_only.py") for _ in range(8)]
         for run in runs:
-            await api.wait_for_state(run["id"], "COMPLETED", seconds=120)
+            await api.wait_for_state(run["id"], "COMPLETED")
         assert len(jobs.seen) == 8
     for run in runs:
         assert (await api.state_names(run["id"])).count("Running") == 1

@@ -31,7 +31,7 @@ async def test_the_auth_string_reaches_a_run_and_is_never_disclosed(
         deploy = Deployer(auth_api, kube, namespace, auth_pool, run_image)
         deployment = await deploy("hello", namespace=namespace)
         run = await auth_api.create_run(deployment["id"])
-        await auth_api.wait_for_state(run["id"], "COMPLETED", seconds=120)
+        await auth_api.wait_for_state(run["id"], "COMPLETED")
     finally:
         worker.kill()
     jobs = await kube.list("jobs", namespace)

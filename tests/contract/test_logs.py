@@ -48,8 +48,10 @@ async def test_each_decision_about_a_run_is_one_line_that_names_binding_run_and_
 
     job = created["job"].partition("/")[2]
     text = f"Flow run {run['name']!r} is Cancelling: the operator deletes the Job."
-    events = await kube.list("events", namespace)
-    assert ("RunEnded", text) in _reasons(events, job)
+    await poll(
+        lambda: kube.list("events", namespace),
+        until=lambda events: ("RunEnded", text) in _reasons(events, job),
+    )
 
 
 async def test_a_run_without_a_job_is_an_event_of_its_binding_that_quotes_no_value(

@@ -15,10 +15,8 @@ from tests.support.forward_proxy import ForwardProxy
 from tests.support.gateways import AccessProxy, Cloud
 from tests.support.polling import poll
 from tests.support.private_ca import PrivateCA
+from tests.support.promises import AT_ONCE, SOON
 
-MARGIN_SECONDS = 4  # for a machine that tests load
-AT_ONCE = 5 + MARGIN_SECONDS
-SOON = 15 + MARGIN_SECONDS
 KEY = "pnu_a-key-4711"
 HEADERS = {"CF-Access-Client-Id": "an-id-4712", "CF-Access-Client-Secret": "a-secret-4713"}
 

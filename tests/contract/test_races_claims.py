@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.fault_proxy import FaultProxy
 from tests.support.prefect import Object, PrefectApi
-from tests.support.stepwise_controller import StepwiseController
+from tests.support.stepwise_controller import STATE_AGE, StepwiseController
 from workpool_operator.errors import PrefectUnavailable
 from workpool_operator.jobs.diagnosis import WaitReason
 
@@ -136,14 +136,14 @@ async def test_race_02_a_claim_reports_retry_after_at_once_instead_of_sleeping(
     with pytest.raises(PrefectUnavailable) as caught:
         await here.claim(suspended_run)
     assert caught.value.retry_after == 7
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 5
     assert len(prefect_proxy.calls(SET_STATE)) == 1
 
 
 async def test_race_02_an_expired_offer_is_not_claimed(start: Start, suspended_run: Object) -> None:
     here = await start()
     await here.offer(suspended_run)
-    here.know(suspended_run, offered_at=time.monotonic() - 2.1)
+    here.know(suspended_run, offered_at=time.monotonic() - STATE_AGE - 1)
     assert "ClaimRun" not in await here.settle(suspended_run)
 
 

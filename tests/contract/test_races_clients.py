@@ -240,4 +240,4 @@ async def test_race_22_a_cancellation_while_the_event_stream_is_down_is_noticed_
     with prefect_proxy.offline():
         await api.cancel(run["id"])
         await asyncio.sleep(1)
-    await api.wait_for_state(run["id"], "CANCELLED", seconds=60)
+    await api.wait_for_state(run["id"], "CANCELLED")

@@ -13,11 +13,10 @@ from tests.contract.conftest import make_run
 from tests.support.account import MAKES_JOBS, SEES_BINDINGS, WRITES_SECRETS, Account
 from tests.support.operator import PROGRAM
 from tests.support.polling import poll
+from tests.support.promises import SOON
 from workpool_operator.jobs.secrets import plan_credentials
 from workpool_operator.kube import secrets
 
-MARGIN_SECONDS = 4  # for a machine that tests load
-SOON = 15 + MARGIN_SECONDS
 OF_RUNS = "workpool-operator.dev/secret=environment"
 KEPT = "workpool-operator.dev/secret=credentials"
 

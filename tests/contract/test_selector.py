@@ -11,10 +11,10 @@ import pytest
 from tests.support import selectors
 from tests.support.kube import path
 from tests.support.polling import poll
+from tests.support.promises import MARGIN_SECONDS
 from workpool_operator.kube.models import BINDING_LABEL, RUN_LABEL
 
 UNSERVED_SECONDS = 4  # longer than a wake-up by an event
-SOON = 2 + 4  # with a margin for a machine that tests load
 
 
 @pytest.fixture
@@ -139,7 +139,8 @@ async def test_of_two_operators_whose_selectors_overlap_one_serves_and_the_other
     assert (await served.read())["status"]["holderIdentity"] == holder
     await first.terminate()
     await served.wait(
-        lambda status: status.get("holderIdentity") not in (None, holder), seconds=SOON
+        lambda status: status.get("holderIdentity") not in (None, holder),
+        seconds=2 + MARGIN_SECONDS,
     )
     runs += await make_runs(2)
     for run in runs:

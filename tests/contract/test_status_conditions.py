@@ -7,11 +7,7 @@ pools, 30 s for templates; the same back. Each has a margin here for a machine t
 from __future__ import annotations
 
 from tests.support.fault_proxy import Answer
-
-MARGIN_SECONDS = 4
-AT_ONCE = 5 + MARGIN_SECONDS
-SOON = 15 + MARGIN_SECONDS
-IN_HALF_A_MINUTE = 30 + MARGIN_SECONDS
+from tests.support.promises import AT_ONCE, IN_HALF_A_MINUTE, SOON
 
 ORDER = [
     "ServerResolved",

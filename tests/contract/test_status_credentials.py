@@ -8,10 +8,7 @@ import pytest
 
 from tests.support.polling import poll
 from tests.support.prefect import GUARDED_AUTH as AUTH
-
-MARGIN_SECONDS = 4  # for a machine that tests load
-AT_ONCE = 5 + MARGIN_SECONDS
-SOON = 15 + MARGIN_SECONDS
+from tests.support.promises import AT_ONCE, SOON
 
 
 @pytest.fixture

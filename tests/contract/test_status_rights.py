@@ -6,11 +6,9 @@ import pytest
 
 from tests.support.binding import Binding
 from tests.support.exposition import Exposition
+from tests.support.promises import AT_ONCE, SOON
 from workpool_operator.binding.consent import ANNOTATION
-
-MARGIN_SECONDS = 4  # for a machine that tests load
-AT_ONCE = 5 + MARGIN_SECONDS
-SOON = 15 + MARGIN_SECONDS
+from workpool_operator.handlers import REVIEW_SECONDS
 
 SEES_BINDINGS_ONLY = [
     {
@@ -186,7 +184,7 @@ async def test_a_namespace_without_rights_keeps_no_other_one_unserved(
     await kube.create("rolebindings", elsewhere, bound)
     late = Binding(kube, elsewhere, "late")
     await late.apply(workPool={"name": pool}, server={"url": prefect_server.url})
-    await late.ready(seconds=SOON)
+    await late.ready(seconds=REVIEW_SECONDS + SOON)
     await process.ready()
     await exposition.shows({watched: 1, unwatched: 1})
     await late.remove()

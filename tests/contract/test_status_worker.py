@@ -6,10 +6,7 @@ import pytest
 
 from tests.support.binding import Binding
 from tests.support.polling import poll
-
-MARGIN_SECONDS = 4  # for a machine that tests load
-AT_ONCE = 5 + MARGIN_SECONDS
-SOON = 15 + MARGIN_SECONDS
+from tests.support.promises import AT_ONCE, SOON
 
 
 async def test_the_pool_is_ready_and_its_worker_keeps_its_name_over_a_restart(

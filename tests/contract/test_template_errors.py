@@ -18,12 +18,11 @@ from tests.support.kube import Kube, Object
 from tests.support.operator import Operator
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi, stock_template
+from tests.support.promises import IN_HALF_A_MINUTE
 
 Bind = Callable[..., Awaitable[Binding]]
 Operate = Callable[..., Awaitable[Operator]]
 
-PROMISED = 30
-MARGIN = 4  # for a machine that tests load
 CREATE = r"/apis/batch/v1/namespaces/[^/]+/jobs"
 
 
@@ -87,11 +86,11 @@ async def test_an_error_of_a_pool_is_reported_in_time_and_clears_without_a_resta
     await served.ready()
     for case, (broken, facts) in POOL_ERRORS.items():
         await put(api, pool, broken)
-        condition = await served.condition("TemplateValid", "False", seconds=PROMISED + MARGIN)
+        condition = await served.condition("TemplateValid", "False", seconds=IN_HALF_A_MINUTE)
         for fact in (*facts, pool, "Correct it in Prefect"):
             assert fact in condition["message"], f"{case}: {condition['message']}"
         await put(api, pool, stock_template())
-        await served.ready(seconds=PROMISED + MARGIN)
+        await served.ready(seconds=IN_HALF_A_MINUTE)
 
 
 async def test_runs_of_a_faulty_pool_stay_scheduled_until_it_is_corrected(
@@ -100,12 +99,12 @@ async def test_runs_of_a_faulty_pool_stay_scheduled_until_it_is_corrected(
     await operator()
     served = await binding()
     await put(api, pool, template({"restartPolicy": "Sometimes"}))
-    await served.condition("TemplateValid", "False", seconds=PROMISED + MARGIN)
+    await served.condition("TemplateValid", "False", seconds=IN_HALF_A_MINUTE)
     run = await make_run(api, pool)
     await served.wait(lambda status: status["conditions"] != [], seconds=5)
     assert await api.state_names(run["id"]) == ["Scheduled"]
     await put(api, pool, template(spec={"suspend": True}))
-    await served.ready(seconds=PROMISED + MARGIN)
+    await served.ready(seconds=IN_HALF_A_MINUTE)
     await api.wait(run["id"], until=lambda run: bool(run["infrastructure_pid"]))
     assert len(await jobs_of(kube, namespace, run)) == 1
 

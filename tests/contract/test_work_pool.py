@@ -13,11 +13,9 @@ import pytest
 from tests.support.binding import Binding
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi, suspended_template
+from tests.support.promises import AT_ONCE, SOON
 from workpool_operator.jobs.configuration import default_base_job_template
 
-MARGIN_SECONDS = 4  # for a machine that tests load
-AT_ONCE = 5 + MARGIN_SECONDS
-SOON = 15 + MARGIN_SECONDS
 SOURCE = {"configMapKeyRef": {"name": "etl", "key": "template"}}
 
 

@@ -109,7 +109,7 @@ async def test_an_upgrade_from_the_previous_chart_loses_no_run_and_deletes_a_bin
         await api.create_run(deployment["id"], parameters={"seconds": seconds})
         for seconds in (1, 25)
     ]
-    await api.wait_for_state(runs[1]["id"], "RUNNING", seconds=60)
+    await api.wait_for_state(runs[1]["id"], "RUNNING")
     kubectl("label", "namespace", namespace, RESTRICTED)
     await asyncio.to_thread(helm.upgrade, RELEASE, values("etl"))
     await asyncio.to_thread(kubectl, "rollout", "status", OPERATOR, "--timeout=90s")
@@ -119,7 +119,7 @@ async def test_an_upgrade_from_the_previous_chart_loses_no_run_and_deletes_a_bin
     assert VERSION_ANNOTATION in upgraded["metadata"]["annotations"]
     await Binding(kube, namespace, "taken-out").gone(seconds=30)
     for run in (*runs, after):
-        await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
+        await api.wait_for_state(run["id"], "COMPLETED")
     assert len(await kube.list("jobs", namespace, selector=BINDING_LABEL)) == 3
 
 
@@ -188,11 +188,11 @@ async def test_uninstalling_does_with_runs_in_flight_what_their_binding_says(
     helm.install(RELEASE, values("etl"))
     await bound.ready(seconds=90)
     run = await api.create_run(deployment["id"], parameters={"seconds": 45})
-    await api.wait_for_state(run["id"], "RUNNING", seconds=150)
+    await api.wait_for_state(run["id"], "RUNNING")
     await asyncio.to_thread(helm.uninstall, RELEASE)
     assert left_of_the_release() == []
     assert (await api.read_run(run["id"]))["state_type"] == when_uninstalled
-    await api.wait_for_state(run["id"], end, seconds=90)
+    await api.wait_for_state(run["id"], end)
 
 
 async def test_uninstalling_works_although_no_operator_is_running(

@@ -43,7 +43,7 @@ async def test_a_run_completes_once_although_the_operator_is_killed_at_a_write(
     run = await api.create_run(deployment["id"])
     assert await served.ended() == -9
     await start()
-    await api.wait_for_state(run["id"], "COMPLETED", seconds=120)
+    await api.wait_for_state(run["id"], "COMPLETED")
     assert len(past.jobs.seen) == 1
     assert len(past.pods.seen) == 1
     assert await api.state_names(run["id"]) == ["Scheduled", "Pending", "Running", "Completed"]
@@ -110,6 +110,6 @@ async def test_no_run_of_a_burst_is_lost_or_run_twice_by_kills_at_random_moments
         operator.kill()
         operator = await start()
     for run in runs:
-        await api.wait_for_state(run["id"], "COMPLETED", seconds=90)
+        await api.wait_for_state(run["id"], "COMPLETED")
     assert len(past.jobs.seen) == len(runs)
     assert len(past.pods.seen) == len(runs)

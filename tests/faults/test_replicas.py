@@ -187,9 +187,9 @@ async def test_a_replica_that_was_stopped_notices_before_it_acts(
     stopped, other = pair
     async with load() as runs:
         os.kill(stopped.process.pid, signal.SIGSTOP)
-        before = len(stopped.kube.calls())
         await other.process.says("took its Lease", seconds=KILLED_SECONDS)
         await asyncio.sleep(2)  # the other one claims what is due
+        before = len(stopped.kube.calls())
         os.kill(stopped.process.pid, signal.SIGCONT)
         await stopped.process.says("lost its Lease", seconds=10)
         await other.process.says("moved to another replica")

@@ -24,7 +24,7 @@ from workpool_operator.kube.models import BINDING_ANNOTATION
 pytestmark = pytest.mark.alone
 
 BINDINGS, POOLS = 100, 4
-READY_SECONDS = 30  # from the last binding's creation
+READY_SECONDS = 60  # from the last binding's creation
 CPU_SECONDS = 20  # from the start of the process until all are Ready
 MEMORY_MIB = 400  # resident, with all of them and their runs
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -16,7 +16,7 @@ class Exposition:
     """What an operator serves on its metrics port."""
 
     def __init__(self) -> None:
-        self.port = free_port("127.0.0.1")
+        self.port = free_port("0.0.0.0")
 
     @property
     def settings(self) -> dict[str, str]:

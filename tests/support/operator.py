@@ -49,7 +49,7 @@ class Operator:
         """
         if namespaces:
             kubeconfig = _in_namespace(namespaces[0], kubeconfig, copy=log.with_suffix(".yaml"))
-        port = free_port("127.0.0.1")
+        port = free_port("0.0.0.0")
         arguments = ["run", "--health-port", str(port)]
         arguments += [f"--namespace={namespace}" for namespace in namespaces]
         inherited = {

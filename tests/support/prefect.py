@@ -17,6 +17,8 @@ from tests.support.polling import NotYet, poll
 
 Object = dict[str, Any]
 GUARDED_AUTH = "admin:" + "open-sesame-4711"
+# A real flow imports for 12 s of CPU time, and shares a slow machine with others.
+FLOW_SECONDS = 240
 TEMPLATES = "server/api/collections_data/views/aggregate-worker-metadata.json"
 
 
@@ -127,14 +129,16 @@ class PrefectApi:
         body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC"}
         return [log["message"] for log in await self.many("POST", "/logs/filter", body)]
 
-    async def wait_for_state(self, run_id: str, *types: str, seconds: float = 60) -> Object:
+    async def wait_for_state(
+        self, run_id: str, *types: str, seconds: float = FLOW_SECONDS
+    ) -> Object:
         """Return the run once its state is of one of the types."""
         return await self.wait(
             run_id, until=lambda run: run["state_type"] in types, seconds=seconds
         )
 
     async def wait(
-        self, run_id: str, *, until: Callable[[Object], bool], seconds: float = 60
+        self, run_id: str, *, until: Callable[[Object], bool], seconds: float = FLOW_SECONDS
     ) -> Object:
         try:
             return await poll(lambda: self.read_run(run_id), until=until, seconds=seconds)

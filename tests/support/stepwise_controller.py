@@ -48,6 +48,7 @@ from workpool_operator.runs.state_proposals import StateProposals
 from workpool_operator.runs.store import RunRecord, RunStore
 
 MOST_STEPS = 20
+STATE_AGE = 60  # longer than a step takes on a slow machine
 _jobs = TypeAdapter(Page[Job])
 
 
@@ -130,7 +131,8 @@ class StepwiseController:
         return seen
 
     def next(self, run: Object) -> Action:
-        return decide(self.snapshot(run), Timeouts(), wall=datetime.now(UTC))
+        timeouts = Timeouts(state_age=STATE_AGE)
+        return decide(self.snapshot(run), timeouts, wall=datetime.now(UTC))
 
     async def settle(self, run: Object) -> list[str]:
         """Execute actions until nothing is left to do now; return their names."""

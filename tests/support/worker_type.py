@@ -94,7 +94,7 @@ class WorkerProcess:
     def log(self) -> str:
         return self.daemon.log.read_text(errors="replace")
 
-    async def says(self, text: str, *, seconds: float = 60) -> None:
+    async def says(self, text: str, *, seconds: float = 120) -> None:
         """Wait for the text in the worker's output; fail if the process ends."""
 
         async def read() -> str:
