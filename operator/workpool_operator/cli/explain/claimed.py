@@ -100,7 +100,7 @@ def _without_job(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Reason:
     cluster, recorded = snapshot.cluster, run.infrastructure_pid
     if cluster and cluster.jobs_readable and recorded:
         text = f"Its Job {recorded} does not exist in {cluster.address}, or not any more"
-        step = "wait: its operator ends the run, and says why"
+        step = _end_by_hand(snapshot, run)
         return Reason(reason="JobGone", message=sentences(text), next_step=step)
     if run.state_name not in _QUIET:
         return _by_state(run, prefect, None)
@@ -224,7 +224,7 @@ def explain_running(snapshot: Snapshot, run: Run, prefect: PrefectFacts) -> Iter
 
 def _end_by_hand(snapshot: Snapshot, run: Run) -> str:
     if snapshot.claimant and snapshot.claimant.binding:
-        return "wait: the operator that claimed it ends it"
+        return "wait: the operator that claimed it ends it, and says why"
     body = '{"state": {"type": "CRASHED", "message": "Its process is gone."}, "force": true}'
     command = f"prefect api POST /flow_runs/{run.id}/set_state --data '{body}'"
     return (

@@ -356,10 +356,22 @@ def test_a_run_that_has_started_or_ended_or_does_not_exist_is_explained(what):
     assert words(given) == expected
 
 
-def test_a_run_that_no_operator_ends_has_the_command_that_does():
-    [left] = explain(snapshot(RUNNING))
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [(snapshot(RUNNING), "PodGone"), (snapshot(state("PENDING"), pid="job-1"), "JobGone")],
+    ids=["running", "pending"],
+)
+def test_a_run_that_no_operator_ends_has_the_command_that_does(given, reason):
+    """A binding whose namespace was created again does not know the claims of the one before."""
+    [left] = explain(given)
+    assert left.reason == reason
     assert "prefect api POST /flow_runs/" in left.next_step
     assert '"type": "CRASHED"' in left.next_step
+
+
+def test_a_run_whose_operator_ends_it_is_waited_for():
+    [left] = explain(snapshot(**claimed(), pid="job-1"))
+    assert left.next_step == "wait: the operator that claimed it ends it, and says why"
 
 
 def test_a_quota_that_is_exhausted_has_the_command_that_shows_what_takes_it():
