@@ -90,7 +90,7 @@ async def test_a_lasting_fault_is_one_log_line_and_one_event(
     await served.ready(seconds=AT_ONCE)
     lines = process.log.splitlines()[known:]
     assert len([line for line in lines if "Ready=False" in line]) <= 2, "one per wording"
-    assert len(lines) <= 8, "\n".join(lines)
+    assert len(lines) <= 8, "\n".join(lines)  # a slow machine has two wordings of the cause
     assert "Traceback" not in process.log
     announced = [("Normal", "Polling"), ("Warning", "ConnectionFailed"), ("Normal", "Polling")]
     await poll(lambda: events_on_bindings(kube, namespace), until=lambda seen: seen == announced)

@@ -126,7 +126,7 @@ async def test_a_run_whose_deployment_was_deleted_is_cancelled_and_frees_its_slo
     prefect_proxy.on("GET", r"/deployments/").answer(404, json={"detail": "Deployment not found"})
     async with harness.worker(limit=1) as worker:
         await worker.get_and_submit_flow_runs()
-        run = await api.wait_for_state(run["id"], "CANCELLED")
+        run = await api.wait_for_state(run["id"], "CANCELLED", seconds=30)
         assert "no longer exists" in run["state"]["message"]
         await settled(worker)
 

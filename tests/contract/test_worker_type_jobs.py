@@ -77,7 +77,7 @@ async def test_an_invalid_configuration_ends_its_run_crashed_with_the_path(
     run = await worker_pool.run(variables={"annotations": {"token": secret}})
     async with harness.worker(limit=1) as worker:
         await worker.get_and_submit_flow_runs()
-        run = await api.wait_for_state(run["id"], "CRASHED")
+        run = await api.wait_for_state(run["id"], "CRASHED", seconds=30)
         assert "Failed to submit flow run to infrastructure: RenderError" in run["state"]["message"]
         assert "nowhere" in run["state"]["message"]
         assert "annotations" in run["state"]["message"]
@@ -107,7 +107,7 @@ async def test_a_job_that_is_refused_ends_its_run_with_the_fix(
     kube_proxy.on("POST", r"/jobs$").answer(status, json=body)
     async with harness.worker(limit=1) as worker:
         await worker.get_and_submit_flow_runs()
-        run = await api.wait_for_state(run["id"], "CRASHED")
+        run = await api.wait_for_state(run["id"], "CRASHED", seconds=30)
         for fact in facts:
             assert fact in run["state"]["message"]
         await poll(lambda: taken_slots(worker), until=lambda slots: slots == 0)
@@ -137,7 +137,7 @@ async def test_a_right_that_is_missing_in_the_jobs_namespace_ends_the_run_with_t
     kube_proxy.on(*request_).answer(403, json=body)
     async with harness.worker(limit=1, settings={"api.key": "pnu_1"}) as worker:
         await worker.get_and_submit_flow_runs()
-        run = await api.wait_for_state(run["id"], "CRASHED")
+        run = await api.wait_for_state(run["id"], "CRASHED", seconds=30)
         for fact in ("it is forbidden", "Grant", worker_pool.namespace, *facts):
             assert fact in run["state"]["message"]
         await poll(lambda: taken_slots(worker), until=lambda slots: slots == 0)

@@ -182,10 +182,12 @@ class Connection(Listener):
         self.poller.wake()
 
     def events_changed(self, lost: str | None) -> None:
-        """Poll and resync: events may have been missed, or the server may be unavailable."""
+        """Poll and resync: events may have been missed, or the server may be unavailable. A stream
+        that stays closed shows nothing new."""
+        if lost is None or self.events_lost is None:
+            self._needs_resync |= self.controller.has_begun
+            self.poller.wake()
         self.events_lost = lost
-        self._needs_resync |= self.controller.has_begun
-        self.poller.wake()
 
     def run_scheduled(self, queue: str | None) -> None:
         """Poll if the run's queue is served, or if the event does not name its queue."""
@@ -224,17 +226,17 @@ class Connection(Listener):
         """Poll if due runs of the deployment wait for a slot."""
         self.poller.slot_returned(deployment)
 
-    def offer_expired(self) -> None:
-        """Poll again: the run is still due."""
+    def run_due(self) -> None:
+        """Poll: no event tells of it."""
         self.poller.wake()
 
     # Preflight checks
 
     async def _check_loop(self) -> None:
         """Repeat the preflight checks until another connection is needed."""
+        before = self._poll_inputs()
         while True:
             self._beat("checks")
-            before = self._decides_polls()
             await self._preflight.wait_for_next_check()
             could_claim = self._preflight.may_claim()
             try:
@@ -248,13 +250,15 @@ class Connection(Listener):
                 raise _Outdated(reason)
             if self._preflight.conditions.allow_claims() and self.is_poll_overdue():
                 self.poller.poll_at_once(since=self._preflight.unusable_at)
+            after = self._poll_inputs()
             if self._preflight.may_claim():
                 if not could_claim:
                     self.controller.resync()
-                if not could_claim or self._decides_polls() != before:
+                if not could_claim or after != before:
                     self.poller.wake()
+            before = after
 
-    def _decides_polls(self) -> tuple[object, ...]:
+    def _poll_inputs(self) -> tuple[object, ...]:
         """Return what decides whether and how the pool is polled; spec and pool can change it."""
         return self._preflight.may_claim(), self._preflight.queues, self._binding.poll_settings()
 

@@ -55,7 +55,8 @@ class StateChange:
 
 
 class Refused(Exception):
-    """The server, or a gateway in front of it, refuses the stream; a retry will not help soon."""
+    """The server, or a gateway in front of it, refuses the stream. If that lasts for a while, a
+    retry will not help soon."""
 
 
 class EventStream:
@@ -82,12 +83,13 @@ class EventStream:
         self._clock = clock
 
     async def run(self) -> None:
-        """Listen until cancelled. A lasting refusal only delays the next attempt: an ingress that
-        has no route for a moment answers 404, too."""
+        """Listen until cancelled. An ingress that has no route for a moment refuses the stream,
+        too: only a refusal that lasts delays the next attempt for long."""
         delay, longest = BACKOFF_SECONDS
+        refused = False
         while True:
             started = self._clock.monotonic()
-            refused = False
+            was_refused, refused = refused, False
             try:
                 await self._listen()
                 why = "the server closed it"
@@ -97,7 +99,7 @@ class EventStream:
                 why = connection_errors.explain(error)
             log.debug("event stream of %s: %s", self._server.address, why)
             self._connected(why)
-            if self._clock.monotonic() - started > longest:
+            if refused != was_refused or self._clock.monotonic() - started > longest:
                 delay = BACKOFF_SECONDS[0]
             lasts = refused and delay == longest
             await asyncio.sleep(REFUSED_RETRY_SECONDS if lasts else delay)

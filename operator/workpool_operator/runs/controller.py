@@ -524,7 +524,7 @@ class RunController(Subscriber):
         """Read the run again if it is known or being cancelled; a poll finds the due ones."""
         record = self.store.get(change.run_id)
         is_known = record is not None and _is_known(change, record)
-        if change.deployment_id and _frees_slot(change, again=record is not None and not is_known):
+        if change.deployment_id and _returns_slot(change, record):
             self._listener.slot_returned(change.deployment_id)
         if is_known:
             return
@@ -598,10 +598,12 @@ class RunController(Subscriber):
         return self._settings().replicate_pod_events
 
 
-def _frees_slot(change: StateChange, *, again: bool) -> bool:
+def _returns_slot(change: StateChange, record: RunRecord | None) -> bool:
     """Return whether the run may have returned the slot of its deployment, which a claim takes: it
-    ended, was suspended, or is scheduled `again`."""
-    return change.state_type in {*FINAL, "PAUSED"} or (change.state_type == "SCHEDULED" and again)
+    ended, was suspended, or is scheduled again. A refused claim takes none."""
+    was_claimed = record is not None and record.state_type not in ("", "SCHEDULED")
+    again = was_claimed and change.state_type == "SCHEDULED"
+    return again or change.state_type in {*FINAL, "PAUSED"}
 
 
 def _is_known(change: StateChange, record: RunRecord) -> bool:

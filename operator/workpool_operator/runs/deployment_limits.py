@@ -3,7 +3,7 @@
 Prefect refuses a claim on a run of such a deployment, and postpones the run by 30 s. The
 deployments, which are read with each page of runs, show how many of their slots are free; a refused
 claim shows that none is. The runs of a deployment without a free slot are then left out until one
-of its runs ends, but at most for 30 s: runs of other pools can hold its slots, too.
+of its runs returns a slot, but at most for 30 s: runs of other pools can hold its slots, too.
 """
 
 from __future__ import annotations

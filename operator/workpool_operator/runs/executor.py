@@ -110,7 +110,7 @@ class Executor:
                     self._drop_offer(run_id, late=late)
                 case actions.PollAgain():
                     self._store.update(run_id, not_before=None)
-                    self._listener.run_scheduled(None)
+                    self._listener.run_due()
                 case actions.LogToRun(text=text, about=about):
                     self._proposals.log(run_id, text, level=logging.INFO)
                     self._store.update(run_id, noted=about)
@@ -162,7 +162,7 @@ class Executor:
                 await propose.renew_lease(run_id, lease_id)
             case actions.Reschedule(run=run):
                 await propose.reschedule(run)
-                self._listener.run_scheduled(None)  # no event tells of it
+                self._listener.run_due()
             case actions.CancelRun():
                 await propose.cancel(run_id)
             case actions.ReportCancelled(message=message):
@@ -218,7 +218,7 @@ class Executor:
         self._report_end(run)
 
     def _report_end(self, run: Run | None) -> None:
-        """Report that slots may be free; a run holds that of its deployment until it ends."""
+        """Report that slots may be free: an ended run returns that of its deployment, too."""
         self._listener.capacity_freed()
         if run and run.final:
             self._report_slot(run)
@@ -230,7 +230,7 @@ class Executor:
     def _drop_offer(self, run_id: UUID, *, late: bool) -> None:
         self._store.update(run_id, offered_at=None)
         if late:
-            self._listener.offer_expired()
+            self._listener.run_due()
         else:
             self._listener.offer_closed(run_id)
 

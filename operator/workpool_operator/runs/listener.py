@@ -46,5 +46,6 @@ class Listener:
         """Handle that a run of the deployment ended, was suspended or is scheduled again: the
         deployment may have a free slot in Prefect."""
 
-    def offer_expired(self) -> None:
-        """Handle that an offered run was not claimed because its state was too old."""
+    def run_due(self) -> None:
+        """Handle that a run is due of which no event tells: its offer expired, it was put off until
+        now, or it is to be claimed again."""

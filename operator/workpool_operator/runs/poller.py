@@ -39,7 +39,7 @@ FAILED_POLL_SECONDS = (1.0, 10.0)
 # Wake-ups cause at most four polls per second: the first polls at once, a burst causes one poll.
 CLOSEST_SECONDS = 0.25
 QUIET_SECONDS = 0.02
-SLOT_SECONDS = 1.0  # after the event of a run's end its slot may still count as taken
+SLOT_SECONDS = 1.0  # after the event of a run's end or pause its slot may still count as taken
 COUNT_SECONDS = 5.0  # between counts of the runs that wait
 # Between reads of the concurrency limits of pool and queues, in a poll that offers no run; one that
 # does leaves the server to the claims, unless they are twice as old.
@@ -131,6 +131,7 @@ class Poller:
         self._window = OfferWindow()
         self._limits = DeploymentLimits()
         self._logged: set[UUID] = set()  # the runs whose wait for a slot was logged
+        self._looks: dict[UUID, asyncio.TimerHandle] = {}  # for a slot, by deployment
         self._woken = False  # something may be due that the last poll did not return
         self._slot_freed = False  # since the last poll began
         self._in_progress = False
@@ -170,12 +171,16 @@ class Poller:
         self._look_for_slot_later(deployment)
 
     def _look_for_slot_later(self, deployment: UUID) -> None:
+        if look := self._looks.pop(deployment, None):
+            look.cancel()
         loop = asyncio.get_running_loop()
-        loop.call_later(SLOT_SECONDS, self._look_for_slot_again, deployment)
+        look = loop.call_later(SLOT_SECONDS, self._look_for_slot_again, deployment)
+        self._looks[deployment] = look
 
     def _look_for_slot_again(self, deployment: UUID) -> None:
-        """Poll if the deployment still had no free slot after the end of its run. What a poll in
+        """Poll if the deployment still had no free slot after its run returned one. What a poll in
         progress reads can be older than that."""
+        del self._looks[deployment]
         if self._in_progress:
             self._look_for_slot_later(deployment)
         elif deployment in self._limits.full(self._clock.monotonic()):
@@ -283,7 +288,8 @@ class Poller:
         self._store.offers_follow = poll.fills_window
         is_limited = await self._limits_a_poll(poll)
         queued = await self._queued(poll, is_limited=is_limited)
-        runs_left = poll.runs_left or (is_limited and queued > 0)
+        may_wait = queued > 0 or self._counted_at < self._asked_at  # they were not counted again
+        runs_left = poll.runs_left or (is_limited and may_wait)
         self.last = PollResult(
             self._clock.now(),
             queued=queued,
@@ -331,9 +337,10 @@ class Poller:
         chosen = admitted[: self._wanted()]  # claims go on meanwhile
         for run in chosen:
             deployment = found.get(run.deployment_id) if run.deployment_id else None
-            is_current = self._controller.offer(run, read_at=read_at, deployment=deployment)
-            self._woken |= not is_current  # the next poll shows whether it is due
-        poll.offered += len(chosen)
+            if self._controller.offer(run, read_at=read_at, deployment=deployment):
+                poll.offered += 1
+            else:
+                self._woken = True  # the next poll shows whether it is due
         poll.hides |= len(admitted) < len(candidates)
         poll.leave_limited(len(candidates) - len(admitted))
         poll.leave(len(admitted) - len(chosen))
@@ -399,7 +406,7 @@ class Poller:
         if not (poll.is_cut or is_limited):
             return poll.queued
         now = self._clock.monotonic()
-        if self.last.queued and now - self._counted_at < COUNT_SECONDS:
+        if now - self._counted_at < COUNT_SECONDS:
             return self.last.queued
         self._counted_at = now
         return max(0, await poll.due.count() - len(self._store.offered))

@@ -181,6 +181,18 @@ async def test_a_refusal_that_lasts_delays_the_next_attempt(
     assert listener.reports[:4] == ["HTTP 403", "HTTP 403", None, "the server closed it"]
 
 
+async def test_a_refusal_after_an_outage_is_tried_again_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An ingress answers 404 until it has a route to the server that has started."""
+    monkeypatch.setattr(events, "BACKOFF_SECONDS", (0.01, 0.04))
+    answers = [HTTPStatus.BAD_GATEWAY] * 5 + [HTTPStatus.NOT_FOUND]
+    listener = Listener()
+    async with listener.on(authenticate, lambda attempt: (*answers, *[None] * 9)[attempt - 1]):
+        await listener.wait(7)
+    assert listener.reports[4:7] == ["HTTP 502", "HTTP 404", None]
+
+
 @pytest.mark.parametrize("status", [HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY])
 async def test_a_busy_server_is_tried_again_soon(
     status: HTTPStatus, monkeypatch: pytest.MonkeyPatch

@@ -16,7 +16,8 @@ from tests.support.snapshots import id_of
 from workpool_operator.clock import Clocks
 from workpool_operator.errors import PrefectUnavailable
 from workpool_operator.prefect_api.client import PrefectApi
-from workpool_operator.prefect_api.models import Run
+from workpool_operator.prefect_api.events import StateChange
+from workpool_operator.prefect_api.models import Run, SetStateResult
 from workpool_operator.runs import actions
 from workpool_operator.runs.executor import Executor
 from workpool_operator.runs.listener import Listener
@@ -108,12 +109,18 @@ class Burst(Listener):
     def offer_closed(self, run_id: UUID) -> None:
         self.poller.offer_closed(run_id)
 
-    def offer_expired(self) -> None:
+    def run_due(self) -> None:
         self.expired += 1
         self.poller.wake()
 
     def capacity_freed(self) -> None:
         self.poller.slot_freed()
+
+    def run_scheduled(self, queue: str | None) -> None:
+        self.poller.wake()
+
+    def slot_returned(self, deployment: UUID) -> None:
+        self.poller.slot_returned(deployment)
 
 
 def many(name: str, count: int, **fields: Any) -> list[Run]:
@@ -199,6 +206,49 @@ async def test_slots_that_others_take_cost_one_refused_claim_in_30_seconds() -> 
     first, *later = (seconds for seconds, _ in burst.pool.refused if seconds > 1)
     assert first > 29
     assert later == []
+
+
+async def test_a_run_whose_claim_was_refused_is_claimed_as_soon_as_it_is_due_again() -> None:
+    """Nothing tells that a run of another pool returned the slot meanwhile."""
+    burst = Burst([due("a")])
+    burst.pool.limits[id_of("d")] = 1
+    burst.pool.taken_elsewhere[id_of("d")] = 1
+    asyncio.get_running_loop().call_later(29.5, burst.pool.taken_elsewhere.clear)
+    propose = burst.pool.set_state
+
+    async def set_state(run_id: UUID, proposed: dict[str, Any]) -> SetStateResult:
+        answer = await propose(run_id, proposed)
+        await asyncio.sleep(0.5)  # until the answer arrives, which names when the run is due
+        return answer
+
+    burst.pool.set_state = set_state  # type: ignore[method-assign]
+    await burst.last(39)
+    [(seconds, name)] = burst.pool.claimed
+    assert (len(burst.pool.refused), name) == (1, "a")
+    assert 30 < seconds < 31
+
+
+@pytest.mark.parametrize("event_comes", ["before the answer", "after it"])
+async def test_the_event_of_a_refused_claim_returns_no_slot(event_comes: str) -> None:
+    burst = Burst(many("a", 100), claim_seconds=0.02)
+    burst.pool.limits[id_of("d")] = 3
+    burst.pool.taken_elsewhere[id_of("d")] = 3
+    propose = burst.pool.set_state
+
+    async def set_state(run_id: UUID, proposed: dict[str, Any]) -> SetStateResult:
+        answer = await propose(run_id, proposed)
+        assert answer.state is not None
+        name = "AwaitingConcurrencySlot"
+        event = StateChange(run_id, "SCHEDULED", name, answer.state.id, id_of("d"))
+        if event_comes == "before the answer":
+            burst.controller._state_changed(event)
+        else:
+            asyncio.get_running_loop().call_later(0.05, burst.controller._state_changed, event)
+        return answer
+
+    burst.pool.set_state = set_state  # type: ignore[method-assign]
+    await burst.last(59)
+    assert len(burst.pool.refused) <= 6
 
 
 async def test_each_free_slot_of_the_binding_is_filled_within_2_seconds(

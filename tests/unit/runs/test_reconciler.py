@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -129,7 +130,7 @@ class Bench(Listener):
     def prefect_failed(self, error: PrefectUnavailable) -> None:
         self.reported.append(error)
 
-    def offer_expired(self) -> None:
+    def run_due(self) -> None:
         self.expired += 1
 
 
@@ -172,6 +173,15 @@ async def test_an_expired_offer_causes_a_new_poll() -> None:
     offered = replace(bench.store.of(RUN_ID), offered_at=time.monotonic() - 60)
     bench.store.put(RUN_ID, offered)
     assert await bench.work() == ["DropOffer", "ForgetRun"]
+    assert bench.expired == 1
+
+
+async def test_a_run_that_was_put_off_until_now_causes_a_poll() -> None:
+    bench = Bench()
+    bench.know(run("SCHEDULED"))
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    bench.store.put(RUN_ID, replace(bench.store.of(RUN_ID), not_before=past))
+    assert await bench.work() == ["PollAgain", "ForgetRun"]
     assert bench.expired == 1
 
 
