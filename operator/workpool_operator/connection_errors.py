@@ -95,6 +95,8 @@ def _name(error: BaseException) -> str:
 def _status(error: BaseException) -> str:
     """Return the HTTP status with which a server refused a websocket, or a proxy a request."""
     code = getattr(getattr(error, "response", None), "status_code", None)
+    if type(error).__name__ == "ClientHttpProxyError":
+        code = getattr(error, "status", None)
     if code is None and type(error).__name__ == "ProxyError":
         found = _STATUS.match(str(error))
         code = found[0] if found else None

@@ -12,7 +12,6 @@
     ├── Refused                the server refused the request: repeating it does not help
     │   ├── KubernetesRefused
     │   │   ├── KubernetesBadRequest    400
-    │   │   ├── KubernetesUnauthorized  401
     │   │   ├── KubernetesForbidden     403
     │   │   ├── KubernetesNotFound      404
     │   │   ├── KubernetesConflict      409
@@ -74,7 +73,8 @@ class Cause:
 
 
 class KubernetesUnavailable(Unavailable):
-    """The Kubernetes API did not answer, or answered 408, 429 or 5xx."""
+    """The Kubernetes API did not answer, or answered 401, 408, 429 or 5xx. While a control plane
+    starts, it accepts no credentials (401)."""
 
 
 class KubernetesThrottled(KubernetesUnavailable):
@@ -98,10 +98,6 @@ class KubernetesRefused(Refused):
 
 class KubernetesBadRequest(KubernetesRefused):
     """The API server cannot parse the request, or an admission webhook denies it."""
-
-
-class KubernetesUnauthorized(KubernetesRefused):
-    """The API server does not accept the operator's credentials."""
 
 
 class KubernetesForbidden(KubernetesRefused):

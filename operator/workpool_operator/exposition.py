@@ -38,6 +38,8 @@ class Certificate:
         self._folder = folder
         self._loaded: float = 0.0
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        # At each handshake: a client that does not trust the certificate sends no request.
+        self.context.sni_callback = lambda *_: self.reload()
         try:
             self._load()
         except (OSError, ssl.SSLError) as error:
@@ -113,8 +115,6 @@ async def serve(
     token = Token(Path(token_file)) if token_file else None
 
     async def metrics(request: web.Request) -> web.Response:
-        if certificate:
-            certificate.reload()
         if token and (refusal := token.refusal(request)):
             return refusal
         body, kind = await render(request.headers.get("Accept", ""))

@@ -76,6 +76,18 @@ class _Json(logging.Formatter):
         return json.dumps(entry)
 
 
+class _Text(logging.Formatter):
+    """One line for each message, whatever characters the names of flow runs have."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = super().formatMessage(record)
+        return line if line.isprintable() else "".join(map(_printable, line))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]
+
+
 def _no_retry(record: logging.LogRecord) -> bool:
     """Drop kopf's line about each attempt of a request; it also logs that the request failed."""
     return not (record.name.startswith("kopf") and "Request attempt" in record.getMessage())
@@ -84,7 +96,7 @@ def _no_retry(record: logging.LogRecord) -> bool:
 def configure(level: str, format_: Literal["text", "json"]) -> None:
     """Replace the root logger's handlers, which importing Prefect installs (docs/races.md, 20)."""
     handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    text = _Text("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(_Json() if format_ == "json" else text)
     handler.addFilter(_no_retry)
     root = logging.getLogger()

@@ -156,7 +156,7 @@ async def test_case_45_an_invalid_job_is_reported_with_every_path(
     assert "Correct the deployment's job variables" in message
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [401, 429, 500, 503])
 async def test_a_lasting_outage_of_the_api_server_is_reported_as_what_the_run_waits_for(
     status: int,
     api: PrefectApi,

@@ -14,7 +14,7 @@ from tests.support.polling import poll
 from tests.support.prefect import PrefectApi
 from tests.support.suspended_pool import SuspendedPool
 from tests.support.worker_type import TYPE, WorkerHarness
-from workpool_operator.worker import KubernetesJobWorker
+from workpool_operator.worker import KubernetesJobWorker, runtime
 
 
 def variables_of(job: Object) -> dict[str, Any]:
@@ -184,6 +184,19 @@ async def test_the_api_key_reaches_the_job_through_a_secret_that_the_worker_keep
     secret = await kube.get("secrets", worker_pool.namespace, reference["name"])
     assert secret is not None
     assert secret["data"][reference["key"]]
+
+
+async def test_a_secret_of_the_worker_that_was_deleted_is_there_again_for_the_next_run(
+    kube: Kube, worker_pool: SuspendedPool, harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "CREDENTIALS_SECONDS", 0.0)
+    async with harness.worker(settings={"api.key": "pnu_1"}) as worker:
+        for _ in range(2):
+            run = await worker_pool.run()
+            await worker.get_and_submit_flow_runs()
+            await worker_pool.recorded(run)
+            [secret] = await kube.list("secrets", worker_pool.namespace)
+            await kube.delete("secrets", worker_pool.namespace, secret["metadata"]["name"])
 
 
 async def test_a_secret_that_the_user_names_is_preferred(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from typing import Any
 
 import aiohttp
 import httpx
@@ -13,6 +14,8 @@ from websockets.asyncio.client import connect
 
 from tests.support.private_ca import PrivateCA
 from workpool_operator import connection_errors
+
+REQUEST: Any = None
 
 SECRET = "pnu_TOPSECRET1234"
 
@@ -144,6 +147,7 @@ def test_a_header_with_a_line_break_is_never_quoted():
         (TimeoutError(), "timed out"),
         (httpx.ReadTimeout(SECRET), "timed out"),
         (httpx.ProxyError("407 Proxy Authentication Required"), "the proxy answered 407"),
+        (aiohttp.ClientHttpProxyError(REQUEST, (), status=407), "the proxy answered 407"),
         (OSError("Multiple exceptions: [Errno 111] Connect call failed"), "connection refused"),
         (ConnectionResetError(), "the connection failed (ConnectionResetError)"),
         (ssl.SSLError(1, SECRET), "the connection failed (SSLError)"),

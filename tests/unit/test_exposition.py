@@ -116,6 +116,18 @@ async def test_metrics_are_served_by_tls_and_a_renewed_certificate_is_used(
         assert (await scrape(port, tls=new))[0] == 200
 
 
+async def test_a_certificate_that_nobody_trusts_is_replaced_too(tmp_path: Path) -> None:
+    """A client that does not trust it sends no request."""
+    authority(tmp_path / "wrong")
+    right = authority(tmp_path / "right")
+    mount(tmp_path / "wrong", tmp_path, changed_at=1)
+    async with exposition.serve(0, render=render, tls_dir=str(tmp_path)) as port:
+        mount(tmp_path / "right", tmp_path, changed_at=2)
+        with pytest.raises(aiohttp.ClientError):
+            await scrape(port, tls=right)
+        assert (await scrape(port, tls=right))[0] == 200
+
+
 def authority(folder: Path) -> ssl.SSLContext:
     """Create a certificate for localhost in the folder; return a context that trusts its CA."""
     folder.mkdir()

@@ -55,6 +55,16 @@ def test_kopfs_repeated_attempts_are_not_logged(capsys: pytest.CaptureFixture[st
     assert lines == ["something else", "serving"]
 
 
+def test_the_name_of_a_run_forges_no_line_and_controls_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with configured("text"):
+        name = "fl\u00f6w\n2026-11-27 03:00:00,000 ERROR all is lost\x1b[2J"
+        logging.getLogger("workpool_operator").info("run %s is claimed", name)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith("fl\u00f6w\\n2026-11-27 03:00:00,000 ERROR all is lost\\x1b[2J is claimed")
+
+
 async def test_the_lines_of_a_task_and_of_the_tasks_that_it_creates_name_its_subject(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

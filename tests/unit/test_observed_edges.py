@@ -14,7 +14,7 @@ from kubernetes_asyncio.client import Configuration
 
 from testbed.postgres import free_port
 from tests.unit.kube.test_reflector import Listed
-from workpool_operator.errors import KubernetesNotFound, OperatorError
+from workpool_operator.errors import OperatorError
 from workpool_operator.http_port import open_port
 from workpool_operator.kube import reflector as reflectors
 from workpool_operator.kube.client import JOBS, KubernetesClient
@@ -68,9 +68,9 @@ def prefect(metrics: Metrics, port: int) -> PrefectApi:
 async def test_each_request_to_kubernetes_is_counted_by_its_answer() -> None:
     metrics = Metrics()
     async with server() as port, kubernetes(metrics, port) as kube:
-        with pytest.raises(KubernetesNotFound):
+        with pytest.raises(OperatorError):
             await kube.get(JOBS, "data", "a")
-        with pytest.raises(KubernetesNotFound):
+        with pytest.raises(OperatorError):
             async with kube.watch("/apis/batch/v1/jobs", {"resourceVersion": "1"}):
                 pass
     async with kubernetes(metrics, free_port("127.0.0.1")) as kube:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -312,8 +311,9 @@ class Preflight:
     def _set_internal_error(self, error: Exception) -> None:
         reason, text = c.internal_error(error, task="check this condition")
         if self.conditions.get(self._checking).message != text:
-            frames = "".join(traceback.format_tb(error.__traceback__))
-            log.error("%s: %s: %s\n%s", self._binding.key, self._checking, text, frames)
+            shown = OperatorError("its text is left out: it may contain a secret")
+            shown = shown.with_traceback(error.__traceback__)
+            log.error("%s: %s: %s", self._binding.key, self._checking, text, exc_info=shown)
         self.conditions.set_false(self._checking, reason, text)
 
     def poll_ended(self, error: OperatorError | None) -> None:

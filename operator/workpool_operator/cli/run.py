@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import resource
+import signal
 import sys
 from collections.abc import Container, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,8 @@ _INSTEAD = {
 
 def main(*, namespaces: Sequence[str], health_port: int | None, selector: str | None) -> None:
     """Run until SIGTERM or SIGINT."""
+    # The first process of a container ignores SIGTERM until somebody handles it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = read_settings(health_port=health_port, selector=selector)
     ignored = clear_prefect_settings(os.environ)
     raise_open_file_limit()

@@ -34,7 +34,6 @@ from workpool_operator.errors import (
     KubernetesNotFound,
     KubernetesRefused,
     KubernetesThrottled,
-    KubernetesUnauthorized,
     KubernetesUnavailable,
     OperatorError,
 )
@@ -54,13 +53,14 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 DEFAULT_KUBECONFIG = Kubeconfig()
 _REFUSALS = {
     400: KubernetesBadRequest,
-    401: KubernetesUnauthorized,
     403: KubernetesForbidden,
     404: KubernetesNotFound,
     409: KubernetesConflict,
     410: KubernetesGone,
     422: KubernetesInvalid,
 }
+# Without them there is no API server; an unknown group gets a page without a Status, too.
+_ALWAYS_SERVED = ("/api/", "/apis/batch/")
 _AUTHORIZATION = "/apis/authorization.k8s.io/v1"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _WARNING = re.compile(r'299 \S+ "(.*)"')
@@ -143,6 +143,11 @@ class KubernetesClient:
         # NO_PROXY. kopf connects directly, and so does this session.
         connector = self._api.rest_client.pool_manager.connector
         self._session = aiohttp.ClientSession(connector=connector, connector_owner=False)
+        # What a kubeconfig says of the cluster: proxy-url and tls-server-name.
+        self._connection = {
+            "proxy": configuration.proxy,
+            "server_hostname": configuration.tls_server_name,
+        }
         self._rights: TTLCache[models.Rights] = TTLCache(seconds=REVIEW_SECONDS)
         self._reviews: TTLCache[bool] = TTLCache(seconds=REVIEW_SECONDS)
 
@@ -320,10 +325,10 @@ class KubernetesClient:
         seconds = None if timeout.total else REQUEST_TIMEOUT_SECONDS
         url = f"{self._configuration.host}{path}"
         verb = "WATCH" if "watch" in (request.get("params") or ()) else method
-        headers = {"Accept": "application/json", **headers, **await self._authorization()}
-        request |= {"headers": headers, "timeout": timeout}
         sent_at, answered = self.clock.monotonic(), False
         try:
+            headers = {"Accept": "application/json", **headers, **await self._authorization()}
+            request |= {"headers": headers, "timeout": timeout, **self._connection}
             async with (
                 asyncio.timeout(seconds) as opening,
                 self._session.request(method, url, **request) as response,
@@ -343,7 +348,7 @@ class KubernetesClient:
             ) from error
 
     async def _authorization(self) -> dict[str, str]:
-        """Return the headers for the next request: a service account's token rotates."""
+        """Return the headers for the next request: tokens rotate."""
         settings = (await self._configuration.auth_settings()).values()
         found = {s["key"]: s["value"] for s in settings if s["in"] == "header" and s["value"]}
         return found | ({"Impersonate-User": self._user} if self._user else {})
@@ -360,20 +365,27 @@ def _own_namespace() -> str:
 def _error(
     method: str, path: str, response: aiohttp.ClientResponse, body: bytes
 ) -> KubernetesRefused | KubernetesUnavailable:
+    code = response.status
     try:
         status = _status.validate_json(body)
     except ValidationError:
         status = models.Status()  # not from an API server: a page that may repeat the request
-    text = status.message or f"{method} {path}: HTTP {response.status}"
-    if response.status in (400, 422) and f"/{SECRETS.plural}" in path:
-        text = f"{method} {path}: HTTP {response.status} {status.reason}"  # the message has values
-    if response.status in (408, 429) or response.status >= 500:
+        if code == 404 and path.startswith(_ALWAYS_SERVED):
+            return KubernetesUnavailable(f"{method} {path}: HTTP 404 of a gateway")
+    text = status.message or f"{method} {path}: HTTP {code}"
+    if code in (400, 422) and f"/{SECRETS.plural}" in path:
+        text = f"{method} {path}: HTTP {code} {status.reason}"  # the message has values
+    if code == 401:
+        return KubernetesUnavailable(
+            f"the API server does not accept the credentials (HTTP 401: {text})"
+        )
+    if code in (408, 429) or code >= 500:
         named = response.headers.get("Retry-After", "")
         wait = float(named) if named.isdecimal() else status.details.retry_after_seconds
-        kind = KubernetesThrottled if response.status == 429 else KubernetesUnavailable
+        kind = KubernetesThrottled if code == 429 else KubernetesUnavailable
         return kind(text, retry_after=wait or None)
     causes = [Cause(each.field, each.message, each.reason) for each in status.details.causes]
-    return _REFUSALS.get(response.status, KubernetesRefused)(text, causes=causes)
+    return _REFUSALS.get(code, KubernetesRefused)(text, causes=causes)
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

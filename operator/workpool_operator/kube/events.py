@@ -16,7 +16,7 @@ RUN_WITHOUT_JOB = "RunWithoutJob"  # it ended because no Job could be created fo
 # On a Job
 RUN_CRASHED = "RunCrashed"
 RUN_ENDED = "RunEnded"  # not by the Job: it is cancelled, was rescheduled or is gone
-MESSAGE_LENGTH = 1024  # the limit of the API server
+MESSAGE_LENGTH = 1024  # bytes, the limit of the API server
 
 
 def event(
@@ -32,7 +32,7 @@ def event(
         "involvedObject": dict(about),
         "type": type_,
         "reason": reason,
-        "message": message[:MESSAGE_LENGTH],
+        "message": message.encode()[:MESSAGE_LENGTH].decode(errors="ignore"),
         "source": {"component": COMPONENT},
         "reportingComponent": COMPONENT,
         "reportingInstance": COMPONENT,

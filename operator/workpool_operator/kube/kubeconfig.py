@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from kubernetes_asyncio import config as kube_config
-from kubernetes_asyncio.config.kube_config import KubeConfigMerger
+from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
-from workpool_operator.errors import OperatorError
-
-if TYPE_CHECKING:
-    from kubernetes_asyncio.client import Configuration
+from workpool_operator.errors import KubernetesUnavailable, OperatorError
+from workpool_operator.ttl_cache import TTLCache
 
 DEFAULT = "~/.kube/config"
+TOKEN_SECONDS = 60.0
+_ROTATE = frozenset({"exec", "tokenFile", "auth-provider"})  # of a user
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,20 @@ class Kubeconfig:
         """
         self._check_existence()
         try:
-            loader = await kube_config.load_kube_config(
-                config_file=self.location,
-                context=self.context or None,
-                client_configuration=configuration,
-            )
+            loader = await self._load(configuration)
             active = loader.current_context
+            if not _ROTATE.isdisjoint(loader._user.value if loader._user else ()):
+                configuration.refresh_api_key_hook = _Token(self, loader).refresh
             return str(active["name"]), str(active["context"].get("namespace") or "default")
         except Exception as error:  # a broken file can raise anything in the loader
             raise OperatorError(self._problem(error)) from error
+
+    async def _load(self, configuration: Configuration) -> KubeConfigLoader:
+        return await kube_config.load_kube_config(
+            config_file=self.location,
+            context=self.context or None,
+            client_configuration=configuration,
+        )
 
     def _check_existence(self) -> None:
         paths = self.location.split(os.pathsep)
@@ -84,6 +89,38 @@ class Kubeconfig:
             names = [str(each["name"]) for each in found["contexts"]]
             return str(found.get("current-context") or ""), names
         return "", []
+
+
+class _Token:
+    """Keeps the bearer token of a configuration valid, as kubectl does: that of an exec plugin
+    until it expires, and one in a file or of another provider for a minute."""
+
+    def __init__(self, kubeconfig: Kubeconfig, loader: KubeConfigLoader) -> None:
+        self._kubeconfig = kubeconfig
+        self._loader = loader
+        self._read_tokens = TTLCache[str](seconds=TOKEN_SECONDS)
+
+    async def refresh(self, configuration: Configuration) -> None:
+        """Replace the token if it may have changed.
+
+        Raises:
+            KubernetesUnavailable: there is no new one.
+        """
+        if token := await self._read_tokens.get("", self._read):
+            configuration.api_key["BearerToken"] = token
+
+    async def _read(self) -> str:
+        try:
+            if "exec" not in self._loader._user:
+                again = Configuration()
+                await self._kubeconfig._load(again)
+                return str(again.api_key.get("BearerToken", "")).strip()
+            if hasattr(self._loader, "exec_plugin_expiry"):
+                await self._loader.load_from_exec_plugin()  # runs it shortly before the expiry
+            return str(getattr(self._loader, "token", ""))
+        except Exception as error:  # the loader's, or the plugin's
+            text = f"no token from {self._kubeconfig}: {_reason(error)}"
+            raise KubernetesUnavailable(text) from error
 
 
 def _reason(error: Exception) -> str:

@@ -147,7 +147,7 @@ class Transport:
         """
         headers = await self._csrf_headers() if method in _CHANGES else {}
         answer = await self._send(method, path, body, headers)
-        if answer.status == 403 and b"Invalid CSRF token" in answer.content:
+        if answer.status == 403 and b"CSRF token" in answer.content:  # missing or invalid
             self._token = None
             answer = await self._send(method, path, body, await self._csrf_headers())
         return answer

@@ -31,7 +31,6 @@ from workpool_operator.errors import (
     KubernetesInvalid,
     KubernetesNotFound,
     KubernetesRefused,
-    KubernetesUnauthorized,
     KubernetesUnavailable,
     OperatorError,
     RenderError,
@@ -356,10 +355,8 @@ def transient_reason(error: OperatorError) -> WaitReason | None:
 
 def is_missing_permission(error: KubernetesRefused) -> bool:
     """Return whether the operator lacks a right. A 403 of an admission plugin does not count."""
-    answer = _answer(error)
-    if isinstance(answer, KubernetesForbidden):
-        return not _BY_ADMISSION.search(str(error))
-    return isinstance(answer, KubernetesUnauthorized)
+    is_forbidden = isinstance(_answer(error), KubernetesForbidden)
+    return is_forbidden and not _BY_ADMISSION.search(str(error))
 
 
 def rejected_job_message(

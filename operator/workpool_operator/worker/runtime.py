@@ -33,6 +33,7 @@ from workpool_operator.runs.claims import Owner
 from workpool_operator.runs.controller import RunController
 from workpool_operator.runs.handle import RunHandle
 from workpool_operator.runs.listener import Listener
+from workpool_operator.ttl_cache import TTLCache
 from workpool_operator.worker import infrastructure, prefect_settings
 from workpool_operator.worker.renderer import ConfigurationRenderer
 from workpool_operator.worker.settings import PREFIX, WorkerSettings
@@ -43,6 +44,7 @@ RECONCILERS = 4
 RESYNC_SECONDS = 60.0  # the latency of a run's end in Prefect if the event stream is refused
 DRAIN_SECONDS = 2.0
 FLUSH_SECONDS = 1.0
+CREDENTIALS_SECONDS = 60.0  # after which those of a namespace's pods are applied again
 
 
 class WorkerRuntime(Listener, Subscriber):
@@ -72,7 +74,7 @@ class WorkerRuntime(Listener, Subscriber):
         self._client: KubernetesClient | None = None
         self._owner: Owner | None = None
         self._controller: RunController | None = None
-        self._namespaces: set[str] = set()  # that have the credentials of their pods
+        self._kept = TTLCache[None](seconds=CREDENTIALS_SECONDS)  # by namespace
         self._problems = ProblemLogger(log, worker_name)
         self._configurations: dict[UUID, KubernetesJobConfiguration] = {}
         self._credentials: tuple[dict[str, Any], ...] = ()
@@ -110,7 +112,7 @@ class WorkerRuntime(Listener, Subscriber):
         """Serve the owner's pool from now on; the runs of a previous pool are still driven to their
         end."""
         self._owner = owner
-        self._namespaces.clear()
+        self._kept = TTLCache[None](seconds=CREDENTIALS_SECONDS, clock=self._clock)
         self._cluster = ClusterCache(
             self._kube, selector=f"{BINDING_LABEL}={owner.binding_id}", clock=self._clock
         )
@@ -155,11 +157,10 @@ class WorkerRuntime(Listener, Subscriber):
         return self._client
 
     async def watch(self, namespace: str) -> None:
-        """Follow the Jobs of the namespace, and create the credentials of its pods."""
-        if namespace not in self._namespaces:
-            keep = partial(self._keep_credentials, namespace)
-            await retry_unavailable(keep, about=f"{namespace}: credentials of its pods")
-            self._namespaces.add(namespace)
+        """Follow the Jobs of the namespace, and keep the credentials of its pods."""
+        keep = partial(self._keep_credentials, namespace)
+        about = f"{namespace}: credentials of its pods"
+        await self._kept.get(namespace, lambda: retry_unavailable(keep, about=about))
         self._cluster.watch(namespace)
 
     @contextmanager

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from tests.support.clock import FakeClock
 from workpool_operator.errors import KubernetesForbidden
+from workpool_operator.kube import events
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.event_recorder import BURST, REFILL_SECONDS, EventRecorder
 
@@ -45,6 +47,12 @@ async def test_an_event_that_is_refused_ends_nothing() -> None:
     assert event["involvedObject"]["uid"] == "uid-1"
     assert (event["reason"], event["type"]) == ("RunCrashed", "Warning")
     assert event["message"] == "exit code 7"
+
+
+def test_a_message_has_at_most_1024_bytes_as_the_api_server_counts_them() -> None:
+    text, now = "é" * 2000, datetime.now(UTC)
+    made = events.event(JOB, type_="Normal", reason="RunEnded", message="x" + text, now=now)
+    assert made["message"] == "x" + "é" * 511
 
 
 async def test_many_events_at_once_are_dropped_but_for_a_few() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -25,11 +26,11 @@ from workpool_operator.errors import (
     KubernetesNotFound,
     KubernetesRefused,
     KubernetesThrottled,
-    KubernetesUnauthorized,
     KubernetesUnavailable,
     OperatorError,
 )
 from workpool_operator.kube import client
+from workpool_operator.kube import kubeconfig as kubeconfigs
 from workpool_operator.kube.client import KubernetesClient
 from workpool_operator.kube.kubeconfig import Kubeconfig
 from workpool_operator.kube.models import Rights
@@ -127,6 +128,86 @@ def test_a_file_that_is_not_a_kubeconfig_is_reported_in_one_line(
     with pytest.raises(OperatorError, match=f"kubeconfig .* cannot be used: {problem}") as refusal:
         asyncio.run(KubernetesClient.from_environment(Kubeconfig(str(path))))
     assert "\n" not in str(refusal.value)
+
+
+def replace_part(kubeconfig: Path, **parts: Any) -> None:
+    document = yaml.safe_load(kubeconfig.read_text())
+    kubeconfig.write_text(yaml.safe_dump(document | parts))
+
+
+def log_in(kubeconfig: Path, user: dict[str, Any]) -> None:
+    replace_part(kubeconfig, users=[{"name": "u", "user": user}])
+
+
+def plugin(folder: Path, *, expires: str) -> dict[str, Any]:
+    """A user with an exec plugin that returns a new token each time, and fails without `count`."""
+    (folder / "count").write_text("0")
+    script = folder / "plugin"
+    credential = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
+    status = {"token": "token-%s", "expirationTimestamp": expires}
+    answer = json.dumps({**credential, "status": status})
+    script.write_text(
+        f"#!/bin/sh\nset -e\nn=$(cat {folder}/count)\necho $((n + 1)) > {folder}/count\n"
+        f"printf '{answer}' $n\n"
+    )
+    script.chmod(0o755)
+    return {"exec": {"apiVersion": credential["apiVersion"], "command": str(script)}}
+
+
+async def test_the_token_of_an_exec_plugin_is_replaced_before_it_expires(
+    kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubeconfigs, "TOKEN_SECONDS", 0.0)
+    log_in(kubeconfig, plugin(tmp_path, expires="2020-01-01T00:00:00Z"))
+    async with await KubernetesClient.from_environment(Kubeconfig(str(kubeconfig))) as kube:
+        sent = [(await kube._authorization())["authorization"] for _ in range(2)]
+        assert sent == ["Bearer token-1", "Bearer token-2"]
+        (tmp_path / "count").unlink()
+        with pytest.raises(KubernetesUnavailable, match="no token from the kubeconfig"):
+            await kube.get(client.JOBS, "data", "a")
+    log_in(kubeconfig, plugin(tmp_path, expires="2999-01-01T00:00:00Z"))
+    async with await KubernetesClient.from_environment(Kubeconfig(str(kubeconfig))) as kube:
+        sent = [(await kube._authorization())["authorization"] for _ in range(2)]
+        assert sent == ["Bearer token-0", "Bearer token-0"]
+
+
+async def test_the_token_in_a_file_of_a_kubeconfig_is_read_again(
+    kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubeconfigs, "TOKEN_SECONDS", 0.0)
+    (tmp_path / "token").write_text("old\n")
+    log_in(kubeconfig, {"tokenFile": str(tmp_path / "token")})
+    async with await KubernetesClient.from_environment(Kubeconfig(str(kubeconfig))) as kube:
+        assert (await kube._authorization())["authorization"] == "Bearer old"
+        (tmp_path / "token").write_text("new\n")
+        assert (await kube._authorization())["authorization"] == "Bearer new"
+
+
+async def test_the_proxy_of_a_kubeconfig_is_used(kubeconfig: Path) -> None:
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        replace_part(
+            kubeconfig,
+            clusters=[
+                {
+                    "name": "c",
+                    "cluster": {
+                        "server": "http://cluster.invalid:6443",
+                        "proxy-url": f"http://127.0.0.1:{port}",
+                    },
+                }
+            ],
+        )
+        async with await KubernetesClient.from_environment(Kubeconfig(str(kubeconfig))) as kube:
+            with pytest.raises(KubernetesUnavailable):
+                await kube.get(client.JOBS, "data", "a")
+    assert asked[0].startswith(b"GET http://cluster.invalid:6443/apis/batch/v1/")
 
 
 def test_a_named_context_has_precedence_over_the_current_one(kubeconfig: Path) -> None:
@@ -297,11 +378,22 @@ async def test_answers_about_secrets_and_pages_of_gateways_are_not_quoted(body, 
     assert "4711" not in str(refused.value)
 
 
+async def test_a_404_that_is_a_page_of_a_gateway_is_no_answer_of_the_api_server():
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="<h1>no such tunnel</h1>", status=404)
+
+    async with api_server(answer) as kube:
+        with pytest.raises(KubernetesUnavailable, match="HTTP 404 of a gateway"):
+            await kube.request("GET", client.JOBS.path("data", "a"))
+        with pytest.raises(KubernetesNotFound):  # as an API server answers for an unknown group
+            await kube.request("GET", "/apis/kueue.x-k8s.io/v1beta1/workloads")
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
         (400, KubernetesBadRequest),
-        (401, KubernetesUnauthorized),
+        (401, KubernetesUnavailable),
         (403, KubernetesForbidden),
         (404, KubernetesNotFound),
         (405, KubernetesRefused),

@@ -121,6 +121,41 @@ async def listen(at: PrefectEndpoint) -> str | None:
         await asyncio.gather(task, return_exceptions=True)
 
 
+# CSRF tokens
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        web.json_response({"detail": "CSRF protection is disabled."}, status=422),
+        web.Response(text="<h1>no route</h1>", status=404),
+    ],
+    ids=["turned on later", "an ingress without a route for a moment"],
+)
+async def test_a_server_that_requires_csrf_tokens_gets_one_whatever_it_answered_before(first):
+    asked = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/csrf-token"):
+            asked.append(request)
+            if len(asked) == 1:
+                return web.Response(
+                    body=first.body, status=first.status, content_type=first.content_type
+                )
+            token = {"token": "t", "client": "c", "expiration": "2999-01-01T00:00:00Z"}
+            return web.json_response(token)
+        if request.headers.get("Prefect-Csrf-Token") != "t":
+            return web.json_response({"detail": "Missing CSRF token."}, status=403)
+        return web.json_response([])
+
+    async with serving(answer) as server:
+        at = PrefectEndpoint(f"http://{LOOPBACK}:{server.port}/api")
+        async with PrefectApi(at, pool="p") as api:
+            assert await api.filter_runs({}) == []
+            assert await api.filter_runs({}) == []
+    assert len(asked) == 2
+
+
 # Proxies
 
 

@@ -34,7 +34,6 @@ from workpool_operator.errors import (
     KubernetesInvalid,
     KubernetesNotFound,
     KubernetesRefused,
-    KubernetesUnauthorized,
     KubernetesUnavailable,
     OperatorError,
     PrefectUnavailable,
@@ -139,7 +138,6 @@ TERMINATING = (
 SUBJECT = subject(run={"service_account_name": "Bad Name"})
 KINDS = {
     400: KubernetesBadRequest,
-    401: KubernetesUnauthorized,
     403: KubernetesForbidden,
     404: KubernetesNotFound,
     409: KubernetesConflict,
@@ -177,7 +175,6 @@ def test_a_temporary_refusal_is_waited_for_and_reported(
 @pytest.mark.parametrize(
     ("error", "is_right"),
     [
-        (refused("Unauthorized", 401), True),
         (refused(NO_RIGHT, 403), True),
         (refused("", 403), True),
         (refused(BY_A_PLUGIN, 403), False),
@@ -211,7 +208,7 @@ def test_an_outage_that_others_do_not_see_ends_the_run_after_the_time_out() -> N
     assert "etcd is on fire" in action.end.message
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+@pytest.mark.parametrize("status", [400, 403, 404, 422])
 def test_any_other_refusal_ends_the_run(status: int) -> None:
     assert transient_reason(refused("no", status)) is None
 
