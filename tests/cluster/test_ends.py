@@ -20,7 +20,6 @@ from tests.support.prefect import PrefectApi, stock_template
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]
 RUN_LABEL = "workpool-operator.dev/flow-run-id"
-#: Enough to import and finish a flow on a busy machine.
 
 
 async def only(kube: Kube, plural: str, namespace: str, run: Object) -> Object:

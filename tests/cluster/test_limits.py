@@ -17,8 +17,7 @@ from tests.support.object_history import ObjectHistory
 from tests.support.operator import Operator
 from tests.support.polling import poll
 from tests.support.prefect import PrefectApi
-
-FILLED_SECONDS = 2 + 4  # with a margin for a machine that tests load
+from tests.support.promises import FILLED_SECONDS
 
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]

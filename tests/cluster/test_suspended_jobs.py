@@ -19,7 +19,6 @@ from tests.support.prefect import PrefectApi
 Serve = Callable[..., Awaitable[Operator]]
 Launch = Callable[..., Awaitable[Object]]
 QUEUE = {"kueue.x-k8s.io/queue-name": "user-queue"}
-#: Enough to import and finish a flow on a busy machine.
 
 
 @pytest.fixture

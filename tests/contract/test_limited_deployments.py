@@ -12,10 +12,9 @@ import httpx
 import pytest
 
 from tests.support.polling import poll
-from tests.support.promises import SOON
+from tests.support.promises import FILLED_SECONDS, SOON
 
 PARKED = 60  # more than a poll reads
-FILLED_SECONDS = 2 + 4  # with a margin for a machine that tests load
 
 
 @pytest.fixture

@@ -106,6 +106,11 @@ class Bench:
             self.store.drop(run_id)
             self.poller.offer_closed(run_id)
 
+    def end(self, name: str) -> None:
+        """End the run, and report the slot that it returns."""
+        self.pool.end(name)
+        self.poller.slot_returned(id_of("d"))
+
     def refuse(self, *runs: Run) -> None:
         """Defer the runs, as after a refused claim."""
         for each in runs:
@@ -321,11 +326,7 @@ async def test_the_end_of_a_run_has_the_next_of_its_deployment_offered() -> None
     bench.pool.limits[id_of("d")] = 1
     bench.pool.runs.append(replace(due("active"), state_type="RUNNING"))
 
-    def end() -> None:
-        bench.pool.end("active")
-        bench.poller.slot_returned(id_of("d"))
-
-    await bench.during(do=end)
+    await bench.during(do=lambda: bench.end("active"))
     assert await bench.offered() == ["a"]
 
 
@@ -353,8 +354,7 @@ async def test_a_slot_that_becomes_free_while_a_poll_finds_none_is_filled_after_
     async def late(ids: set[UUID]) -> dict[UUID, dict[str, Any]]:
         found = await read(ids)
         bench.pool.deployments = read  # type: ignore[method-assign]
-        bench.pool.end("active")
-        bench.poller.slot_returned(id_of("d"))
+        bench.end("active")
         await asyncio.sleep(1.5)  # longer than the second look
         return found
 
@@ -476,8 +476,7 @@ async def test_the_end_of_a_run_has_a_run_polled_that_waits_for_a_limit_in_prefe
 
     def end() -> None:
         assert not bench.store.offered
-        bench.pool.end("first")
-        bench.poller.slot_returned(id_of("d"))
+        bench.end("first")
 
     await bench.during(do=end)
     assert await bench.offered() == ["second"]
@@ -492,11 +491,7 @@ async def test_runs_that_were_scheduled_after_the_last_count_fill_a_slot_of_the_
     assert await bench.offered() == ["first"]
     bench.take_offers()
 
-    def end() -> None:
-        bench.pool.end("first")
-        bench.poller.slot_returned(id_of("d"))
-
-    await bench.during(do=end)
+    await bench.during(do=lambda: bench.end("first"))
     assert await bench.offered() == ["second"]
 
 
